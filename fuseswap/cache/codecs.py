@@ -1,0 +1,111 @@
+"""Codecs: one small operations table, indexed by the 4-bit codec of a slot word.
+
+    0     raw: the page itself, 4096 bytes (it did not compress)
+    4     lz4 block without its size
+    5     zstd frame without magic, sizes and checksum (we keep our own)
+    6     fill: 8 bytes, a same-filled word that fits in no slot word
+
+Which codec compresses is a run-time choice; every decompressor is always there,
+so pages keep the codec they were stored with.  One decompressor serves every
+zstd level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import lz4.block
+import zstandard
+
+from fuseswap.errors import CorruptData, InvalidArgument
+from fuseswap.units import PAGE_SIZE
+
+RAW = 0
+LZ4 = 4
+ZSTD = 5
+FILL = 6
+
+_ZSTD_DEFAULT_LEVEL = 1
+_ZSTD_MAX_LEVEL = 19
+
+# Errors a decompressor raises on bytes that are not its own.
+DECOMPRESS_ERRORS: tuple[type[Exception], ...] = (
+    lz4.block.LZ4BlockError,
+    zstandard.ZstdError,
+    CorruptData,
+    ValueError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Compressor:
+    """What new pages are compressed with.
+
+    ``compress`` takes a bytes-like page of 4096 bytes and returns its compressed
+    bytes, possibly more than 4096; the caller decides what is worth keeping.
+    """
+
+    name: str
+    codec: int
+    compress: Callable[[bytes | memoryview], bytes]
+
+
+def parse_compressor(name: str) -> Compressor:
+    """``lz4``, ``zstd`` or ``zstd:LEVEL`` (1 to 19); raises `InvalidArgument`."""
+    family, _, level = name.strip().partition(":")
+    if family == "lz4" and not level:
+        return Compressor("lz4", LZ4, _lz4_compress)
+    if family == "zstd":
+        number = int(level) if level.isdecimal() else _ZSTD_DEFAULT_LEVEL if not level else 0
+        if 1 <= number <= _ZSTD_MAX_LEVEL and not name.strip().endswith(":"):
+            return Compressor(f"zstd:{number}", ZSTD, _zstd_compressor(number))
+    raise InvalidArgument(f"'{name}' is not a compressor; use lz4 or zstd:LEVEL with LEVEL 1 to 19")
+
+
+def _lz4_compress(page: bytes | memoryview) -> bytes:
+    compressed: bytes = lz4.block.compress(page, store_size=False)
+    return compressed
+
+
+def _zstd_compressor(level: int) -> Callable[[bytes | memoryview], bytes]:
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        level,
+        source_size=PAGE_SIZE,
+        format=zstandard.FORMAT_ZSTD1_MAGICLESS,
+        write_content_size=False,
+        write_checksum=False,
+        write_dict_id=False,
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters).compress
+
+
+def _raw(payload: memoryview) -> bytes:
+    return bytes(payload)
+
+
+def _lz4_decompress(payload: memoryview) -> bytes:
+    page: bytes = lz4.block.decompress(payload, PAGE_SIZE)
+    return page
+
+
+_zstd_decompressor = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS)
+
+
+def _zstd_decompress(payload: memoryview) -> bytes:
+    return _zstd_decompressor.decompress(payload, max_output_size=PAGE_SIZE)
+
+
+def _fill(payload: memoryview) -> bytes:
+    return bytes(payload) * (PAGE_SIZE // 8)
+
+
+def _unknown(payload: memoryview) -> bytes:
+    raise CorruptData("no such codec")
+
+
+# payload (memoryview of its exact bytes) -> page; raises one of DECOMPRESS_ERRORS.
+DECOMPRESS: tuple[Callable[[memoryview], bytes], ...] = tuple(
+    {RAW: _raw, LZ4: _lz4_decompress, ZSTD: _zstd_decompress, FILL: _fill}.get(codec, _unknown)
+    for codec in range(16)
+)

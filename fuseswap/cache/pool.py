@@ -1,0 +1,303 @@
+"""The compressed cache: store, load and invalidate of single pages.
+
+Owns the slot table and the segment log and is the only one to write slot words.
+A frontswap backend (see ``frontswap.py`` for the contract).  Called from the one
+thread of the worker; nothing here waits, so every call is a critical section.
+
+A store, in the order that makes a crash at any line harmless:
+
+    1. the old word becomes 0       the old version is out of reach, its object dead
+    2. the object is appended       dead space until ...
+    3. the new word is written      ... here: the commit
+
+With ``replace`` (a partial write, whose resend after a crash needs the old bytes)
+step 1 is left out and step 3 swaps one version for the other in a single write.
+A refused store ends in a hole in both cases: never stale.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from dataclasses import dataclass
+
+import xxhash
+
+from fuseswap.cache import recovery
+from fuseswap.cache.codecs import (
+    DECOMPRESS,
+    DECOMPRESS_ERRORS,
+    FILL,
+    RAW,
+    parse_compressor,
+)
+from fuseswap.cache.segments import CHECK_BYTES, OBJECT_OVERHEAD, SegmentLog, Stream
+from fuseswap.cache.slots import (
+    CLUSTER_SHIFT,
+    CODEC_SHIFT,
+    FILL_REPEATS_32,
+    KIND_MASK,
+    LENGTH_MASK,
+    LENGTH_SHIFT,
+    OBJECT,
+    OFFSET_MASK,
+    OFFSET_SHIFT,
+    PARITY,
+    REFERENCED,
+    SAME_FILLED,
+    SEGMENT_ID_SHIFT,
+    SlotTable,
+    fill_of,
+    fill_word,
+)
+from fuseswap.cache.state import SEGMENT_SHIFT, SharedState
+from fuseswap.errors import CorruptData, PoolFull, StoreRefused
+from fuseswap.units import PAGE_SIZE
+
+log = logging.getLogger(__name__)
+
+ZERO_PAGE = bytes(PAGE_SIZE)
+# Saving less than 3 % is not worth a decompression at every load.
+MAX_COMPRESSED_BYTES = 3968
+_LOGGED_ERRORS = 20
+
+_ends = struct.Struct("<Q4080xQ").unpack_from
+_u32 = struct.Struct("<I").unpack_from
+_checksum = xxhash.xxh3_64_intdigest
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatistics:
+    """One moment of the cache.  Names as in zswap and zram where they have one."""
+
+    stored_pages: int
+    same_filled_pages: int
+    incompressible_pages: int
+    orig_data_size: int
+    compr_data_size: int
+    pool_total_size: int
+    pool_limit_bytes: int
+    metadata_bytes: int
+    mem_used_total: int
+    segments: int
+    pool_limit_hit: int
+    reject_compress_poor: int
+    duplicate_entry: int
+    checksum_errors: int
+
+
+def _repeats(data: bytes | memoryview, fill: int) -> bool:
+    """Whether ``data`` is nothing but the 64-bit ``fill``."""
+    return bytes(data) == fill.to_bytes(8, "little") * (PAGE_SIZE // 8)
+
+
+class CompressedCache:
+    """A frontswap backend that keeps pages compressed in memory."""
+
+    name = "cache"
+
+    def __init__(self, state: SharedState, compressor: str = "lz4") -> None:
+        """Attach to ``state``, fresh or left by a former process, and rebuild what is derived."""
+        self.page_count = state.geometry.page_count
+        self._state = state
+        self._arena = state.arena.buffer
+        self.slots = SlotTable(state.slots, self.page_count)
+        self.log = SegmentLog(state)
+        self._head = self.log.heads[Stream.STORE]
+        self.set_compressor(compressor)
+        self.same_filled_pages_enabled = True
+        self.non_same_filled_pages_enabled = True
+        found = recovery.rebuild(self.slots, self.log)
+        self._same_filled = found.same_filled_pages
+        self._incompressible = found.incompressible_pages
+        self._checksum_errors = 0
+        self._pool_limit_hit = 0
+        self._reject_compress_poor = 0
+        self._duplicate_entry = 0
+        if found.corrupt_words:
+            log.error("%d slot words are corrupt; their pages give EIO", found.corrupt_words)
+
+    # -- parameters ------------------------------------------------------------------
+
+    def set_compressor(self, name: str) -> None:
+        """Compress new pages with ``name``; raises `InvalidArgument`."""
+        self.compressor = parse_compressor(name)
+        self._compress = self.compressor.compress
+        self._codec = self.compressor.codec
+
+    @property
+    def pool_limit_bytes(self) -> int:
+        """The most memory the arena may hold, in bytes."""
+        return self.log.frames.limit << SEGMENT_SHIFT
+
+    @pool_limit_bytes.setter
+    def pool_limit_bytes(self, limit: int) -> None:
+        self.log.frames.set_limit(limit >> SEGMENT_SHIFT)
+
+    # -- the frontswap operations ----------------------------------------------------
+
+    def store(self, page: int, data: bytes | memoryview, *, replace: bool = False) -> None:
+        """Keep ``data`` (4096 bytes) for ``page``; raises `PoolFull` and leaves a hole."""
+        slots = self.slots
+        old = slots.words[page] if slots.used[page >> CLUSTER_SHIFT] else 0
+        if old:
+            self._duplicate_entry += 1
+            if not replace:
+                slots.words[page] = 0
+                self._forget(old)
+        first, last = _ends(data)
+        try:
+            if first == last and self.same_filled_pages_enabled and _repeats(data, first):
+                word = fill_word(first) or self._append(page, first.to_bytes(8, "little"), FILL)
+                self._same_filled += 1
+            elif self.non_same_filled_pages_enabled:
+                payload = self._compress(data)
+                if len(payload) <= MAX_COMPRESSED_BYTES:
+                    word = self._append(page, payload, self._codec)
+                else:
+                    word = self._append(page, bytes(data), RAW)
+                    self._reject_compress_poor += 1
+                    self._incompressible += 1
+            else:
+                raise StoreRefused("non_same_filled_pages_enabled is off")
+        except Exception:  # refused, or broken: in both cases a hole, never stale
+            if old:
+                if replace:
+                    slots.words[page] = 0
+                    self._forget(old)
+                slots.retire(page)
+            raise
+        slots.words[page] = word
+        if not old:
+            slots.used[page >> CLUSTER_SHIFT] += 1
+        elif replace:
+            self._forget(old)
+
+    def load(self, page: int) -> bytes | None:
+        """The 4096 bytes of ``page``, None where it is not stored; raises `CorruptData`."""
+        slots = self.slots
+        if not slots.used[page >> CLUSTER_SHIFT]:
+            return None
+        word = slots.words[page]
+        if not word:
+            return None
+        if word & KIND_MASK != OBJECT or word.bit_count() & 1:
+            return self._load_fill(page, word)
+        try:
+            base = self.log.bases[word >> SEGMENT_ID_SHIFT]
+        except IndexError:
+            base = -1
+        if base < 0:
+            raise self._corrupt(page, word, "no such segment")
+        at = base + (word >> OFFSET_SHIFT & OFFSET_MASK)
+        start = at + CHECK_BYTES
+        payload = self._arena[start : start + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1]
+        codec = word >> CODEC_SHIFT & 0xF
+        if _checksum(payload, codec) & 0xFFFFFFFF != _u32(self._arena, at)[0]:
+            raise self._corrupt(page, word, "checksum mismatch")
+        try:
+            data = DECOMPRESS[codec](payload)
+        except DECOMPRESS_ERRORS as exc:
+            raise self._corrupt(page, word, str(exc)) from exc
+        if not word & REFERENCED:
+            slots.words[page] = word ^ (REFERENCED | PARITY)
+        return data
+
+    def invalidate_page(self, page: int) -> bool:
+        """Forget ``page``; returns whether it was stored."""
+        word = self.slots.get(page)
+        if not word:
+            return False
+        self.slots.clear(page)
+        self._forget(word)
+        return True
+
+    def invalidate_area(self, first: int, count: int) -> int:
+        """Forget ``count`` pages from ``first``; returns how many were stored."""
+        forgotten = 0
+        for start, words in self.slots.clusters(first, first + count):
+            lower = max(0, first - start)
+            for index in range(lower, min(len(words), first + count - start)):
+                if words[index]:
+                    self.slots.clear(start + index)
+                    self._forget(words[index])
+                    forgotten += 1
+        return forgotten
+
+    def trim(self, keep_frames: int = 1) -> None:
+        """Return the memory of free segments, all but ``keep_frames`` of them."""
+        self.log.frames.trim(keep_frames)
+
+    # -- inside ----------------------------------------------------------------------
+
+    def _append(self, page: int, payload: bytes, codec: int) -> int:
+        """Append one object; returns the word to commit.  Raises `PoolFull`."""
+        check = _checksum(payload, codec) & 0xFFFFFFFF
+        try:
+            location = self.log.append(self._head, page, payload, check)
+        except PoolFull:
+            self._pool_limit_hit += 1
+            raise
+        word = location | len(payload) - 1 << LENGTH_SHIFT | codec << CODEC_SHIFT | OBJECT
+        return word | PARITY if word.bit_count() & 1 else word
+
+    def _load_fill(self, page: int, word: int) -> bytes:
+        """A same-filled page, or `CorruptData` for a word that is nothing."""
+        if word & KIND_MASK != SAME_FILLED or word.bit_count() & 1 or word >> SEGMENT_ID_SHIFT:
+            raise self._corrupt(page, word, "impossible slot word")
+        if word & ~(PARITY | FILL_REPEATS_32) == SAME_FILLED:
+            return ZERO_PAGE
+        return fill_of(word).to_bytes(8, "little") * (PAGE_SIZE // 8)
+
+    def _forget(self, word: int) -> None:
+        """The object or fill of ``word`` has lost its page; a corrupt word has none."""
+        if word.bit_count() & 1:
+            return
+        if word & KIND_MASK == OBJECT:
+            codec = word >> CODEC_SHIFT & 0xF
+            if codec == RAW:
+                self._incompressible -= 1
+            elif codec == FILL:
+                self._same_filled -= 1
+            self.log.release(word >> SEGMENT_ID_SHIFT, (word >> LENGTH_SHIFT & LENGTH_MASK) + 1)
+        elif word & KIND_MASK == SAME_FILLED:
+            self._same_filled -= 1
+
+    def _corrupt(self, page: int, word: int, reason: str) -> CorruptData:
+        """Count, log and build the error of a page that cannot be trusted."""
+        self._checksum_errors += 1
+        if self._checksum_errors <= _LOGGED_ERRORS:
+            log.error("page %d is corrupt (slot word %#x): %s", page, word, reason)
+        return CorruptData(f"page {page}: {reason}")
+
+    # -- looking at it ---------------------------------------------------------------
+
+    def statistics(self) -> CacheStatistics:
+        """A snapshot; sums over clusters and segments, not for the hot path."""
+        frames = self.log.frames
+        stored = self.slots.stored_pages
+        objects = sum(self.log.live)
+        overhead = objects * OBJECT_OVERHEAD
+        tables = self.slots.allocated_bytes + self._state.segments.allocated_bytes()
+        pool_total_size = frames.held << SEGMENT_SHIFT
+        return CacheStatistics(
+            stored_pages=stored,
+            same_filled_pages=self._same_filled,
+            incompressible_pages=self._incompressible,
+            orig_data_size=stored * PAGE_SIZE,
+            compr_data_size=sum(self.log.live_bytes) - overhead,
+            pool_total_size=pool_total_size,
+            pool_limit_bytes=self.pool_limit_bytes,
+            metadata_bytes=tables + overhead,
+            mem_used_total=pool_total_size + tables,
+            segments=self.log.segments_in_use,
+            pool_limit_hit=self._pool_limit_hit,
+            reject_compress_poor=self._reject_compress_poor,
+            duplicate_entry=self._duplicate_entry,
+            checksum_errors=self._checksum_errors,
+        )
+
+    def close(self) -> None:
+        """Release every view of the shared state."""
+        self.slots.close()
+        self.log.close()

@@ -1,0 +1,69 @@
+"""A region: a file of shared memory, mapped, sparse, able to give memory back.
+
+The store never opens a file.  It is handed descriptors (a file on a ``noswap``
+tmpfs, a memfd, in tests any sparse file) and maps them here, so that another
+process can map the same ones and go on where this one stopped.
+
+`buffer` is a memoryview of unsigned bytes over the whole file.  Touching a byte
+allocates its page; `punch` returns whole pages.  Reading a hole through the
+mapping would allocate it too, so owners of a region know what is present and
+do not look elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+from collections.abc import Iterator
+
+from fuseswap import libc
+
+_MADV_POPULATE_WRITE = 23
+
+
+class Region:
+    """One mapped file.  ``fd`` stays the caller's to close; `close` unmaps."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.size_bytes = os.fstat(fd).st_size
+        self._map = mmap.mmap(fd, self.size_bytes)
+        self.buffer = memoryview(self._map)
+
+    def populate(self, offset: int, length: int) -> None:
+        """Allocate and map a range now: one call instead of a fault a page.
+
+        450 us a MiB against 750 us of single faults; and no memory is an `OSError`
+        here, where a fault would be SIGBUS.
+        """
+        libc.fallocate(self.fd, 0, offset, length)
+        with contextlib.suppress(OSError):  # before Linux 5.14: faults do it, one by one
+            self._map.madvise(_MADV_POPULATE_WRITE, offset, length)
+
+    def punch(self, offset: int, length: int) -> None:
+        """Return ``length`` bytes at ``offset`` (both multiples of 4096) to the system."""
+        libc.punch_hole(self.fd, offset, length)
+
+    def allocated_bytes(self) -> int:
+        """Memory the file really takes, in bytes (`st_blocks`)."""
+        return os.fstat(self.fd).st_blocks * 512
+
+    def extents(self) -> Iterator[tuple[int, int]]:
+        """Yield ``(start, end)`` of each run of allocated bytes, in order."""
+        end = 0
+        while end < self.size_bytes:
+            try:
+                start = os.lseek(self.fd, end, os.SEEK_DATA)
+            except OSError as exc:
+                if exc.errno == errno.ENXIO:
+                    return
+                raise
+            end = os.lseek(self.fd, start, os.SEEK_HOLE)
+            yield start, end
+
+    def close(self) -> None:
+        """Unmap.  Every view taken from `buffer` must be gone (`BufferError` otherwise)."""
+        self.buffer.release()
+        self._map.close()

@@ -1,0 +1,260 @@
+"""The segment log: append, seal, count what lives, free whole segments.
+
+A segment is 1 MiB.  Objects grow up from its start, the directory of their
+owners grows down from its end:
+
+    | check | payload | check | payload | ...  ->    free    <-  ... owner1 | owner0 |
+
+    check   4 bytes, xxh3 of the payload (``pool.py``)
+    owner   4 bytes, the page the object was stored for
+
+and one 32-byte entry of the segment table, four 64-bit words:
+
+    0  state (bits 0-7), stream (bits 8-15), location (bits 32-63: the frame)
+    1  tail (bits 32-63: end of the objects) and bound (bits 0-31: start of the directory)
+    2  sequence: counts segments in the order they were opened, so it is their age
+    3  time it was sealed, CLOCK_BOOTTIME in seconds
+
+    free -- open --> OPEN -- seal --> SEALED -- live count 0 --> free
+                       `-------- live count 0 --------^
+
+Order within an append: owner, payload, table entry; the caller then commits the
+slot word.  Whatever a crash leaves behind a tail that no slot word points to is
+dead space, nothing more.  From the seal on, the bytes of a segment never change.
+
+`live` and `live_bytes` (objects, and their bytes with both 4-byte records) are
+derived from the slot table by ``recovery.py``.  A segment with no live object is
+free at once, wherever it lives.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from array import array
+from enum import IntEnum
+
+from fuseswap.cache.frames import NO_FRAME, FramePool
+from fuseswap.cache.slots import OFFSET_SHIFT, SEGMENT_ID_SHIFT
+from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_ENTRY_BYTES, SEGMENT_SHIFT, SharedState
+from fuseswap.errors import PoolFull
+from fuseswap.units import SegmentId
+
+CHECK_BYTES = 4
+OWNER_BYTES = 4
+OBJECT_OVERHEAD = CHECK_BYTES + OWNER_BYTES
+
+_WORDS = 4
+_GROW = 256
+
+_put_u32 = struct.Struct("<I").pack_into
+
+
+class SegmentState(IntEnum):
+    """Bits 0-7 of table word 0."""
+
+    FREE = 0
+    OPEN = 1
+    SEALED = 2
+
+
+class Stream(IntEnum):
+    """What a segment is filled with; each stream has one open segment."""
+
+    STORE = 0
+    INCOMPRESSIBLE = 1
+
+
+class LogHead:
+    """The open segment of one stream; ``segment`` is 0 while there is none."""
+
+    __slots__ = ("base", "bound", "segment", "stream", "tail")
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.close()
+
+    def close(self) -> None:
+        """Have no open segment; the next append opens one."""
+        self.segment = 0
+        self.base = 0
+        self.tail = 0
+        self.bound = 0
+
+
+class SegmentLog:
+    """Segments by id.  ``bases`` (arena offset of a segment, -1 where it is in no frame) is hot."""
+
+    def __init__(self, state: SharedState) -> None:
+        self._arena = state.arena.buffer
+        self._region = state.segments
+        self._table = state.segments.buffer.cast("Q")
+        self._segment_count = state.geometry.segment_count
+        self.frames = FramePool(state.arena, state.geometry.frame_count)
+        self.heads = tuple(LogHead(stream) for stream in Stream)
+        self.bases = array("q", [-1])
+        self.live = array("I", [0])
+        self.live_bytes = array("Q", [0])
+        self._free_ids: list[int] = []
+        self._sequence = 0
+        self.segments_in_use = 0
+
+    # -- appending -----------------------------------------------------------------
+
+    def append(self, head: LogHead, owner: int, payload: bytes, check: int) -> int:
+        """Append one object; return its segment id and offset, shifted into place for a word.
+
+        Raises `PoolFull` where a new segment is needed and no frame is free.
+        """
+        length = len(payload)
+        bound = head.bound - OWNER_BYTES
+        if head.tail + length + CHECK_BYTES > bound:
+            self._open_next(head)
+            bound = head.bound - OWNER_BYTES
+        offset = head.tail
+        start = head.base + offset
+        head.tail = end = offset + CHECK_BYTES + length
+        head.bound = bound
+        arena = self._arena
+        _put_u32(arena, head.base + bound, owner)
+        _put_u32(arena, start, check)
+        arena[start + CHECK_BYTES : head.base + end] = payload
+        segment = head.segment
+        self._table[segment * _WORDS + 1] = end << 32 | bound
+        self.live[segment] += 1
+        self.live_bytes[segment] += length + OBJECT_OVERHEAD
+        return segment << SEGMENT_ID_SHIFT | offset << OFFSET_SHIFT
+
+    def release(self, segment: int, length: int) -> None:
+        """One object of ``length`` payload bytes is dead; the last one frees the segment."""
+        self.live_bytes[segment] -= length + OBJECT_OVERHEAD
+        live = self.live[segment] - 1
+        self.live[segment] = live
+        if not live:
+            self._free(segment)
+
+    def seal(self, head: LogHead) -> None:
+        """Close the open segment of ``head``; its bytes are immutable from here on."""
+        if head.segment:
+            at = head.segment * _WORDS
+            self._table[at + 3] = int(time.clock_gettime(time.CLOCK_BOOTTIME))
+            self._table[at] = self._table[at] & ~0xFF | SegmentState.SEALED
+            head.close()
+
+    def _open_next(self, head: LogHead) -> None:
+        frame = self.frames.take()
+        if frame == NO_FRAME:
+            raise PoolFull("the pool is at its limit")
+        self.seal(head)
+        segment = self._new_id()
+        at = segment * _WORDS
+        self._sequence += 1
+        self._table[at + 1] = SEGMENT_BYTES
+        self._table[at + 2] = self._sequence
+        self._table[at] = frame << 32 | head.stream << 8 | SegmentState.OPEN
+        self.bases[segment] = head.base = frame << SEGMENT_SHIFT
+        head.segment = segment
+        head.tail = 0
+        head.bound = SEGMENT_BYTES
+        self.segments_in_use += 1
+
+    def _free(self, segment: int) -> None:
+        for head in self.heads:
+            if head.segment == segment:
+                head.close()
+        at = segment * _WORDS
+        frame = self._table[at] >> 32
+        self._table[at] = SegmentState.FREE
+        self.bases[segment] = -1
+        self._free_ids.append(segment)
+        self.segments_in_use -= 1
+        self.frames.give_back(frame)
+
+    def _new_id(self) -> int:
+        if not self._free_ids:
+            known = len(self.live)
+            more = min(_GROW, self._segment_count - known)
+            if more <= 0:
+                raise PoolFull("the segment table is full")
+            self.bases.extend([-1] * more)
+            self.live.extend([0] * more)
+            self.live_bytes.extend([0] * more)
+            self._free_ids.extend(range(known + more - 1, known - 1, -1))
+        return self._free_ids.pop()
+
+    # -- reading -------------------------------------------------------------------
+
+    def exists(self, segment: int) -> bool:
+        """Whether the table knows ``segment`` as holding data."""
+        if not 0 < segment < self._segment_count:
+            return False
+        return self.state_of(segment) is not SegmentState.FREE
+
+    def state_of(self, segment: int) -> SegmentState:
+        """State of ``segment`` in the table."""
+        return SegmentState(self._table[segment * _WORDS] & 0xFF)
+
+    def extent_of(self, segment: int) -> tuple[int, int]:
+        """``(tail, bound)``: end of the objects and start of the directory, in bytes."""
+        word = self._table[segment * _WORDS + 1]
+        return word >> 32, word & 0xFFFFFFFF
+
+    def age_of(self, segment: int) -> tuple[int, int]:
+        """``(sequence, seconds)``: opening order, and CLOCK_BOOTTIME of the seal."""
+        at = segment * _WORDS
+        return self._table[at + 2], self._table[at + 3]
+
+    def owners(self, segment: int) -> array[int]:
+        """Pages the objects of a segment in memory were stored for, newest first."""
+        bound = self.extent_of(segment)[1]
+        base = self.bases[segment]
+        owners = array("I")
+        owners.frombytes(self._arena[base + bound : base + SEGMENT_BYTES])
+        return owners
+
+    def segments(self) -> list[SegmentId]:
+        """Ids of all segments in use."""
+        return [SegmentId(segment) for segment in range(1, len(self.live)) if self.live[segment]]
+
+    # -- attaching -----------------------------------------------------------------
+
+    def adopt(self, live: dict[int, int], live_bytes: dict[int, int]) -> None:
+        """Take over the table as a former process left it, with counts from the slot table.
+
+        Segments no word points to are freed; one that was open is sealed where it stood.
+        """
+        known = self._highest_id() + 1
+        self.bases = array("q", [-1]) * known
+        self.live = array("I", [0]) * known
+        self.live_bytes = array("Q", [0]) * known
+        used_frames = set()
+        for segment in range(1, known):
+            at = segment * _WORDS
+            word = self._table[at]
+            self._sequence = max(self._sequence, self._table[at + 2])
+            if segment not in live:
+                self._table[at] = SegmentState.FREE
+                continue
+            if word & 0xFF == SegmentState.OPEN:
+                self._table[at + 3] = int(time.clock_gettime(time.CLOCK_BOOTTIME))
+                self._table[at] = word & ~0xFF | SegmentState.SEALED
+            self.bases[segment] = word >> 32 << SEGMENT_SHIFT
+            self.live[segment] = live[segment]
+            self.live_bytes[segment] = live_bytes[segment]
+            used_frames.add(word >> 32)
+        self.segments_in_use = len(used_frames)
+        self._free_ids = [s for s in range(known - 1, 0, -1) if not self.live[s]]
+        self.frames.adopt(used_frames)
+
+    def _highest_id(self) -> int:
+        """Highest segment id that was ever opened (its sequence is not 0)."""
+        extents = list(self._region.extents())
+        end = extents[-1][1] // SEGMENT_ENTRY_BYTES if extents else 1
+        for segment in range(min(end, self._segment_count) - 1, 0, -1):
+            if self._table[segment * _WORDS + 2]:
+                return segment
+        return 0
+
+    def close(self) -> None:
+        """Release the view of the segment table."""
+        self._table.release()

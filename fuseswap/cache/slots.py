@@ -1,0 +1,157 @@
+"""The slot table: one 64-bit word a swap page, and the only truth.
+
+     63          40 39      20 19        8 7     4  3   2  1  0
+    +--------------+----------+-----------+-------+---+---+----+
+    |  segment id  |  offset  | length-1  | codec | R | P | 10 |  object
+    +--------------+----------+-----------+-------+---+---+----+
+    |      0       |        fill (36 bits)        | W | P | 01 |  same-filled
+    +--------------+------------------------------+---+---+----+
+    |                      0                                   |  hole
+    +----------------------------------------------------------+
+
+    segment id  24 bits, never 0 for an object: the top is 0 for all else
+    offset      bytes from the start of the segment (1 MiB)
+    length-1    stored bytes less one (1 to 4096)
+    codec       see ``codecs.py``
+    R           loaded since it was stored (second chance for the cleaner)
+    P           parity: every word has an even number of bits set, so that a
+                flipped bit anywhere, also in a hole, is found on load
+    W           0: fill is the 64-bit word, zero-extended; 1: a 32-bit word, twice
+
+Writing a word is the commit of a store, and zeroing it that of an invalidate.
+
+Words stand in clusters of 512, one page of the region each.  A cluster takes
+memory from its first store to the moment its last page goes.  `used` counts the
+words set in each cluster (2 bytes a cluster, derived); a cluster with none is
+not to be read, since reading would allocate it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+
+from fuseswap.cache.region import Region
+from fuseswap.units import PAGE_SIZE
+
+KIND_MASK = 0b11
+SAME_FILLED = 0b01
+OBJECT = 0b10
+PARITY = 0b100
+REFERENCED = 0b1000
+FILL_REPEATS_32 = 0b1000
+
+CODEC_SHIFT = 4
+LENGTH_SHIFT = 8
+OFFSET_SHIFT = 20
+SEGMENT_ID_SHIFT = 40
+LENGTH_MASK = 0xFFF
+OFFSET_MASK = 0xFFFFF
+
+CLUSTER_SHIFT = 9
+_FILL_SHIFT = 4
+_FILL_BITS = 36
+
+
+def fill_word(fill: int) -> int:
+    """Word for a page of one repeated 64-bit ``fill``, or 0 where the fill does not fit in."""
+    if fill >> _FILL_BITS == 0:
+        word = fill << _FILL_SHIFT | SAME_FILLED
+    elif fill >> 32 == fill & 0xFFFFFFFF:
+        word = (fill >> 32) << _FILL_SHIFT | FILL_REPEATS_32 | SAME_FILLED
+    else:
+        return 0
+    return word | PARITY if word.bit_count() & 1 else word
+
+
+def fill_of(word: int) -> int:
+    """The 64-bit fill of a same-filled ``word``."""
+    fill = word >> _FILL_SHIFT
+    return fill << 32 | fill if word & FILL_REPEATS_32 else fill
+
+
+class SlotTable:
+    """Words by page number.  ``words`` and ``used`` are public to the hot path of ``pool.py``."""
+
+    def __init__(self, region: Region, page_count: int) -> None:
+        self.page_count = page_count
+        self.words = region.buffer.cast("Q")
+        self._region = region
+        self.used = array("H", bytes(2 * -(-page_count // 512)))
+        self._recount()
+
+    def _recount(self) -> None:
+        """Derive ``used`` from the words that are present; give empty clusters back."""
+        for start, end in self._region.extents():
+            for cluster in range(start // PAGE_SIZE, min(end // PAGE_SIZE, len(self.used))):
+                words = self.words[cluster << CLUSTER_SHIFT : (cluster + 1) << CLUSTER_SHIFT]
+                self.used[cluster] = 512 - words.tolist().count(0)
+                if not self.used[cluster]:
+                    self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)
+
+    def get(self, page: int) -> int:
+        """The word of ``page``; 0 is a hole."""
+        return self.words[page] if self.used[page >> CLUSTER_SHIFT] else 0
+
+    def commit(self, page: int, word: int) -> None:
+        """Set the nonzero ``word`` of ``page``: from here on the page is stored."""
+        if not (self.used[page >> CLUSTER_SHIFT] and self.words[page]):
+            self.used[page >> CLUSTER_SHIFT] += 1
+        self.words[page] = word
+
+    def clear(self, page: int) -> None:
+        """Make ``page`` a hole; the last one returns its cluster."""
+        cluster = page >> CLUSTER_SHIFT
+        if not (self.used[cluster] and self.words[page]):
+            return
+        self.words[page] = 0
+        self.retire(page)
+
+    def retire(self, page: int) -> None:
+        """Count down a word of ``page`` that is 0 by now; the last one returns its cluster."""
+        cluster = page >> CLUSTER_SHIFT
+        self.used[cluster] -= 1
+        if not self.used[cluster]:
+            self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)
+
+    def clusters(self, first: int = 0, end: int | None = None) -> Iterator[tuple[int, list[int]]]:
+        """Yield ``(first page, words)`` of each present cluster that meets pages first..end."""
+        last = self.page_count if end is None else end
+        for cluster in range(first >> CLUSTER_SHIFT, -(-last // 512)):
+            if self.used[cluster]:
+                page = cluster << CLUSTER_SHIFT
+                yield page, self.words[page : min(page + 512, self.page_count)].tolist()
+
+    def next_stored(self, page: int) -> int | None:
+        """First stored page at or after ``page``, or None."""
+        for start, words in self.clusters(page):
+            for index in range(max(0, page - start), len(words)):
+                if words[index]:
+                    return start + index
+        return None
+
+    def next_hole(self, page: int) -> int:
+        """First page at or after ``page`` that is a hole (``page_count`` where none is)."""
+        while page < self.page_count:
+            cluster = page >> CLUSTER_SHIFT
+            end = min((cluster + 1) << CLUSTER_SHIFT, self.page_count)
+            if self.used[cluster] < 512:
+                for candidate in range(page, end):
+                    if not self.get(candidate):
+                        return candidate
+            page = end
+        return self.page_count
+
+    @property
+    def stored_pages(self) -> int:
+        """Pages that are not holes."""
+        return sum(self.used)
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Memory the present clusters take, in bytes."""
+        return (len(self.used) - self.used.count(0)) * PAGE_SIZE
+
+    def close(self) -> None:
+        """Release the view of the region."""
+        self.words.release()

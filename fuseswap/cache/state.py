@@ -1,0 +1,143 @@
+"""The shared state: what outlives the process.
+
+Four regions, created once by whoever holds them (the supervisor) and attached
+to by each worker in turn:
+
+    header    4 KiB   magic, layout version, geometry, negotiated FUSE values
+    slots     8 bytes a swap page, one 4096-byte page a cluster (``slots.py``)
+    segments  32 bytes a segment (``segments.py``)
+    arena     1 MiB a frame, where segments in memory live
+
+All are sparse: a 1 TiB swapfile has a 2 GiB slot region and takes none of it.
+A header of another layout is refused and left as it is.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from fuseswap.cache.region import Region
+from fuseswap.errors import StateMismatch
+from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
+
+MAGIC = 0x7061777365737566  # "fuseswap", little endian
+LAYOUT_VERSION = 1
+
+CLUSTER_PAGES = 512
+SEGMENT_SHIFT = 20
+SEGMENT_BYTES = 1 << SEGMENT_SHIFT
+SEGMENT_ENTRY_BYTES = 32
+MAX_SEGMENTS = 1 << 24
+
+_HEADER = struct.Struct("<QIIQQQ")
+_FUSE_AT = 256
+_FUSE = struct.Struct("<IIQII")
+
+REGION_NAMES = ("header", "slots", "segments", "arena")
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How large the regions are.  Segment 0 is reserved and never used."""
+
+    page_count: int
+    segment_count: int
+    frame_count: int
+
+    @classmethod
+    def for_size(cls, size_bytes: int, memory_bytes: int, extent_count: int = 0) -> Geometry:
+        """Geometry for a swapfile of ``size_bytes`` on a machine of ``memory_bytes`` of RAM.
+
+        Frames are address space, not memory: enough for every page stored raw, but
+        never more than the RAM there is.  ``extent_count`` adds segments that live on
+        a tier.
+        """
+        page_count = size_bytes >> PAGE_SHIFT
+        raw_frames = (size_bytes >> SEGMENT_SHIFT) * 258 // 256 + 16
+        frame_count = max(16, min(raw_frames, memory_bytes >> SEGMENT_SHIFT))
+        segment_count = min(frame_count + extent_count + 1, MAX_SEGMENTS)
+        return cls(page_count, segment_count, frame_count)
+
+    def region_bytes(self) -> dict[str, int]:
+        """Size of each region in bytes, by name."""
+        clusters = -(-self.page_count // CLUSTER_PAGES)
+        entries = self.segment_count * SEGMENT_ENTRY_BYTES
+        return {
+            "header": PAGE_SIZE,
+            "slots": clusters * PAGE_SIZE,
+            "segments": -(-entries // PAGE_SIZE) * PAGE_SIZE,
+            "arena": self.frame_count << SEGMENT_SHIFT,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FuseSession:
+    """What INIT settled; it comes once a mount, so the next worker reads it here."""
+
+    major: int
+    minor: int
+    flags: int
+    max_write: int
+    max_pages: int
+
+
+class SharedState:
+    """The four regions with a checked header."""
+
+    def __init__(self, regions: dict[str, Region]) -> None:
+        """Attach.  Raises `StateMismatch` for a header this version does not know."""
+        header = regions["header"]
+        magic, version, _, pages, segments, frames = _HEADER.unpack_from(header.buffer)
+        if magic != MAGIC or version != LAYOUT_VERSION:
+            raise StateMismatch(
+                f"shared state has layout {version} (magic {magic:#x}), "
+                f"this fuseswap knows layout {LAYOUT_VERSION}; nothing was touched"
+            )
+        self.geometry = Geometry(pages, segments, frames)
+        for name, size in self.geometry.region_bytes().items():
+            if regions[name].size_bytes < size:
+                raise StateMismatch(f"shared state: region '{name}' is smaller than {size} bytes")
+        self.regions = regions
+        self.header = header
+        self.slots = regions["slots"]
+        self.segments = regions["segments"]
+        self.arena = regions["arena"]
+
+    @classmethod
+    def create(cls, regions: dict[str, Region], geometry: Geometry) -> SharedState:
+        """Write a fresh header into zeroed ``regions`` and attach to them."""
+        _HEADER.pack_into(
+            regions["header"].buffer,
+            0,
+            MAGIC,
+            LAYOUT_VERSION,
+            0,
+            geometry.page_count,
+            geometry.segment_count,
+            geometry.frame_count,
+        )
+        return cls(regions)
+
+    @property
+    def session(self) -> FuseSession | None:
+        """The FUSE values of this mount, or None before INIT."""
+        fields = _FUSE.unpack_from(self.header.buffer, _FUSE_AT)
+        return FuseSession(*fields) if fields[0] else None
+
+    @session.setter
+    def session(self, session: FuseSession) -> None:
+        _FUSE.pack_into(
+            self.header.buffer,
+            _FUSE_AT,
+            session.major,
+            session.minor,
+            session.flags,
+            session.max_write,
+            session.max_pages,
+        )
+
+    def close(self) -> None:
+        """Unmap all regions."""
+        for region in self.regions.values():
+            region.close()

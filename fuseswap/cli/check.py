@@ -1,0 +1,117 @@
+"""``fuseswap check``: is this host fit to serve swap, and if not, why."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fuseswap.host import memory, swap
+from fuseswap.units import format_size
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report; a failed one that is ``needed`` makes the host unfit."""
+
+    good: bool
+    needed: bool
+    text: str
+
+
+def add_to(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser("check", help="is this host fit, and why not")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print one line a check; 0 where the host is fit, 2 where it is not."""
+    findings = [check() for check in _CHECKS]
+    for finding in findings:
+        mark = "ok  " if finding.good else "FAIL" if finding.needed else "note"
+        print(f"{mark}  {finding.text}")
+    unfit = [finding for finding in findings if finding.needed and not finding.good]
+    if unfit:
+        print(f"fuseswap: this host is not fit: {unfit[0].text}", file=sys.stderr)
+        return 2
+    print("this host is fit")
+    return 0
+
+
+def _root() -> Finding:
+    good = os.geteuid() == 0
+    return Finding(good, True, "root" if good else "not root; swapon, loop and mlockall need it")
+
+
+def _fuse() -> Finding:
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR))
+    except OSError as exc:
+        return Finding(False, True, f"/dev/fuse: {exc.strerror}; load the fuse module")
+    return Finding(True, True, "/dev/fuse opens")
+
+
+def _loop() -> Finding:
+    good = Path("/dev/loop-control").exists()
+    return Finding(good, True, "loop devices" if good else "no /dev/loop-control; modprobe loop")
+
+
+def _tools() -> Finding:
+    missing = [tool for tool in ("losetup", "mkswap", "swapon", "swapoff") if not which(tool)]
+    if missing:
+        return Finding(False, True, f"missing: {', '.join(missing)}; install util-linux and mount")
+    return Finding(True, True, "losetup, mkswap, swapon, swapoff")
+
+
+def which(tool: str) -> str | None:
+    """Where ``tool`` is, also outside an ordinary user's PATH."""
+    return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+def _fusermount() -> Finding:
+    good = which("fusermount3") is not None
+    text = "fusermount3" if good else "no fusermount3: ordinary users can't mount; install fuse3"
+    return Finding(good, False, text)
+
+
+def _memory() -> Finding:
+    if os.geteuid() != 0:
+        return Finding(False, False, "unevictable memory: can only be tried as root")
+    try:
+        kind, files = memory.create_files({"probe": 4096})
+    except Exception as exc:
+        return Finding(False, True, f"unevictable memory: {exc}")
+    for fd in files.values():
+        os.close(fd)
+    return Finding(True, True, f"unevictable memory: {kind}")
+
+
+def _kernel() -> Finding:
+    release = platform.release()
+    major, minor = (int(part) for part in release.split(".")[:2])
+    if (major, minor) >= (6, 9):
+        return Finding(True, False, f"Linux {release}: a dead worker is replaced without loss")
+    return Finding(False, False, f"Linux {release}: a dead worker loses requests in flight (6.9+)")
+
+
+def _python() -> Finding:
+    good = sys.version_info >= (3, 11)
+    return Finding(good, True, f"Python {platform.python_version()}")
+
+
+def _headroom() -> Finding:
+    available = swap.available_bytes()
+    good = available > 256 << 20
+    return Finding(good, False, f"{format_size(available)} of memory available")
+
+
+_CHECKS: tuple[Callable[[], Finding], ...] = (
+    _root, _fuse, _loop, _tools, _fusermount, _memory, _kernel, _python, _headroom,
+)  # fmt: skip

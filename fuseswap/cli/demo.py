@@ -1,0 +1,133 @@
+"""``fuseswap demo``: a process three times the size of its memory cgroup, before and after."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from typing import Any
+
+from fuseswap import config, lifecycle
+from fuseswap.cli.status import device_status
+from fuseswap.cli.updown import require_root
+from fuseswap.errors import HostError
+from fuseswap.host import swap
+from fuseswap.host.cgroup import MemoryCgroup
+from fuseswap.host.runtime import Runtime
+from fuseswap.units import MIB, format_size, parse_size
+
+_TIMES = 3
+
+
+def add_to(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser("demo", help="a memory-pressure run, before and after")
+    parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
+    parser.add_argument("--memory", default="128M", help="of the cgroup (default 128M)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of random touches")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Use the device if it is up; else bring one up for the demo and take it down after."""
+    require_root("'demo' (a memory cgroup and swap)")
+    limit = parse_size(options.memory)
+    runtime = Runtime(options.name)
+    with runtime.lock():
+        own = not lifecycle.is_up(runtime)
+        if own:
+            lifecycle.up(runtime, _demo_config(runtime, limit), swapon=True)
+        try:
+            return _demonstrate(runtime, limit, options.seconds)
+        finally:
+            if own:
+                lifecycle.down(runtime)
+
+
+def _demo_config(runtime: Runtime, limit: int) -> config.DeviceConfig:
+    return config.DeviceConfig.parse(
+        name=runtime.name,
+        size=str(max(limit * (_TIMES + 1), 512 * MIB)),
+        pool_limit=config.DEFAULT_POOL_LIMIT,
+        compressor=config.DEFAULT_COMPRESSOR,
+        transport=config.DEFAULT_TRANSPORT,
+        mountpoint=str(runtime.default_mountpoint),
+        priority=config.DEFAULT_PRIORITY,
+        memory_bytes=swap.memory_bytes(),
+    )
+
+
+def _demonstrate(runtime: Runtime, limit: int, seconds: float) -> int:
+    device = lifecycle.describe(runtime).loop
+    area = swap.area_of(device) if device else None
+    if area is None:
+        raise HostError(f"{runtime.name} is not enabled as swap; try: fuseswap down, then up")
+    size = _TIMES * limit
+    if area.size_bytes - area.used_bytes < size:
+        raise HostError(f"{runtime.name} has less than {format_size(size)} free; use --memory")
+    print(f"A process of {format_size(size)} in a memory cgroup of {format_size(limit)}:")
+    before = _stats(runtime)
+    with MemoryCgroup(f"fuseswap-demo-{runtime.name}", limit) as cgroup:
+        end, peak = _press(runtime, cgroup, size, seconds)
+    print()
+    _tell(before, peak, end)
+    return 0 if end["bad_pages"] == 0 else 2
+
+
+def _press(
+    runtime: Runtime, cgroup: MemoryCgroup, size: int, seconds: float
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Run the process, show progress; returns its last report and the fullest statistics."""
+    command = [sys.executable, "-m", "fuseswap.pressure"]
+    command += ["--size", str(size), "--seconds", str(seconds)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, preexec_fn=cgroup.enter, cwd="/"
+    )
+    assert process.stdout is not None
+    peak: dict[str, int] = {}
+    line: dict[str, Any] = {}
+    with process:
+        for text in process.stdout:
+            line = json.loads(text)
+            now = _stats(runtime)
+            if now["stored_pages"] >= peak.get("stored_pages", 0):
+                peak = now
+            filled = int(line["done"] * 30)
+            bar = "#" * filled + "." * (30 - filled)
+            data, total = now["orig_data_size"], now["mem_used_total"]
+            print(
+                f"\r  {line['phase']:<7}[{bar}] swapped out {format_size(data):>7} "
+                f"held in {format_size(total):>7}  bad pages {line.get('bad_pages', 0)}   ",
+                end="",
+                flush=True,
+            )
+    if process.returncode not in (0, 1) or line.get("phase") != "end":
+        raise HostError(f"the demo process ended with {process.returncode}; see dmesg")
+    return line, peak
+
+
+def _stats(runtime: Runtime) -> dict[str, int]:
+    stats: dict[str, int] = device_status(runtime)["stats"]
+    if not stats:
+        raise HostError(f"{runtime.name} does not answer (fuseswap status {runtime.name})")
+    return stats
+
+
+def _tell(before: dict[str, int], peak: dict[str, int], end: dict[str, Any]) -> None:
+    data, total = peak["orig_data_size"], max(1, peak["mem_used_total"])
+    rows = (
+        ("swapped out at the fullest", before["orig_data_size"], data),
+        ("memory it took", before["mem_used_total"], total),
+    )
+    print(f"  {'':<28}{'before':>10}{'after':>10}")
+    for title, old, new in rows:
+        print(f"  {title:<28}{format_size(old):>10}{format_size(new):>10}")
+    print(
+        f"  saved {format_size(data - total)}: {data / total:.2f} times smaller, "
+        f"{peak['same_filled_pages']} same-filled pages for nothing"
+    )
+    print(
+        f"  {end['touches']} random touches, {end['micros_per_touch']} us each; "
+        f"{end['pages']} pages verified, {end['bad_pages']} bad pages"
+    )

@@ -1,0 +1,80 @@
+"""``fuseswap mount``: what ``mount -t fuseswap BACKING DIR -o ...`` runs (``mount.fuseswap``)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from fuseswap import config, lifecycle
+from fuseswap.errors import InvalidArgument
+from fuseswap.host import swap
+from fuseswap.host.runtime import Runtime
+
+# Options of mount(8) and fstab that mean nothing to us and harm nobody.
+_IGNORED = frozenset(
+    {"rw", "defaults", "auto", "noauto", "nofail", "user", "nouser", "_netdev", "nosuid", "nodev"}
+)
+_KNOWN = frozenset({"size", "pool_limit", "compressor", "transport", "name"})
+
+
+def add_to(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "mount",
+        help="mount the file system alone, without loop device and swap",
+        epilog="options: " + ", ".join(sorted(_KNOWN)),
+    )
+    parser.add_argument("backing", metavar="BACKING", help="'none': memory alone")
+    parser.add_argument("directory", metavar="DIR")
+    parser.add_argument("-o", dest="options", action="append", default=[], metavar="OPT[=VALUE],…")
+    parser.add_argument("-n", "-s", "-v", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("-t", dest="fstype", help=argparse.SUPPRESS)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Mount and return once the file system answers."""
+    chosen = _parse(",".join(options.options))
+    if options.backing not in ("none", "fuseswap"):
+        raise InvalidArgument(f"'{options.backing}': this version has no backing file; use 'none'")
+    mountpoint = os.path.realpath(options.directory)
+    if not Path(mountpoint).is_dir():
+        raise lifecycle.MountFailed(f"{options.directory} is not a directory")
+    runtime = Runtime(chosen.get("name", _name_for(mountpoint)))
+    wanted = config.DeviceConfig.parse(
+        name=runtime.name,
+        size=chosen.get("size", config.DEFAULT_SIZE),
+        pool_limit=chosen.get("pool_limit", config.DEFAULT_POOL_LIMIT),
+        compressor=chosen.get("compressor", config.DEFAULT_COMPRESSOR),
+        transport=chosen.get("transport", config.DEFAULT_TRANSPORT),
+        mountpoint=mountpoint,
+        priority=config.DEFAULT_PRIORITY,
+        memory_bytes=swap.memory_bytes(),
+    )
+    with runtime.lock():
+        if lifecycle.is_up(runtime):
+            raise lifecycle.MountFailed(f"there is a device '{runtime.name}' already")
+        lifecycle.start_filesystem(runtime, wanted)
+    return 0
+
+
+def _parse(text: str) -> dict[str, str]:
+    """``size=2G,compressor=zstd`` as a dictionary; raises `InvalidArgument`."""
+    chosen = {}
+    for option in filter(None, text.split(",")):
+        key, _, value = option.partition("=")
+        if key in _IGNORED or key.startswith("x-"):
+            continue
+        if key not in _KNOWN or not value:
+            raise InvalidArgument(
+                f"unknown mount option '{option}'; there are: {', '.join(sorted(_KNOWN))}"
+            )
+        chosen[key] = value
+    return chosen
+
+
+def _name_for(mountpoint: str) -> str:
+    """A device name from a path: /mnt/swap becomes mnt-swap."""
+    return mountpoint.strip("/").replace("/", "-")[-32:].lstrip("-_.") or "root"

@@ -1,0 +1,68 @@
+"""``fuseswap get`` and ``fuseswap set``: parameters, through their files at the mountpoint."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+from pathlib import Path
+from typing import Any
+
+from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.host.reading import read_file, write_file
+from fuseswap.host.runtime import Runtime
+from fuseswap.parameters import PARAMETERS, find_parameter
+
+
+def add_to(commands: Any) -> None:
+    """Add both subcommands."""
+    table = "\n".join(f"  {p.name} ({p.values})\n      {p.help}" for p in PARAMETERS)
+    shape = argparse.RawDescriptionHelpFormatter
+    get = commands.add_parser(
+        "get", help="show a parameter", epilog=f"parameters:\n{table}", formatter_class=shape
+    )
+    get.add_argument("name", metavar="NAME")
+    get.add_argument("parameter", metavar="PARAM", nargs="?", help="all, if left out")
+    get.set_defaults(run=run_get)
+    change = commands.add_parser(
+        "set", help="change a parameter", epilog=f"parameters:\n{table}", formatter_class=shape
+    )
+    change.add_argument("name", metavar="NAME")
+    change.add_argument("assignment", metavar="PARAM=VALUE", nargs="+")
+    change.set_defaults(run=run_set)
+
+
+def run_get(options: argparse.Namespace) -> int:
+    """Print one value alone, or all as PARAM=VALUE."""
+    directory = _directory(options.name)
+    if options.parameter:
+        find_parameter(options.parameter)
+        print(read_file(directory / options.parameter).strip())
+        return 0
+    for parameter in PARAMETERS:
+        print(f"{parameter.name}={read_file(directory / parameter.name).strip()}")
+    return 0
+
+
+def run_set(options: argparse.Namespace) -> int:
+    """Set each PARAM=VALUE in order; all names are checked before the first is set."""
+    directory = _directory(options.name)
+    pairs = []
+    for assignment in options.assignment:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise InvalidArgument(f"'{assignment}' is not PARAM=VALUE")
+        pairs.append((find_parameter(name), value))
+    for parameter, value in pairs:
+        try:
+            write_file(directory / parameter.name, value)
+        except OSError as exc:
+            if exc.errno == errno.EINVAL:
+                raise InvalidArgument(
+                    f"'{value}' is not valid for {parameter.name} ({parameter.values})"
+                ) from exc
+            raise HostError(f"cannot set {parameter.name}: {exc.strerror}") from exc
+    return 0
+
+
+def _directory(name: str) -> Path:
+    return Path(Runtime(name).config()["mountpoint"]) / "params"

@@ -1,0 +1,201 @@
+"""``fuseswap status``: a table in the manner of zramctl, or everything as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.host import loop, mount, swap
+from fuseswap.host.protect import read_status_kib
+from fuseswap.host.reading import read_file
+from fuseswap.host.runtime import Runtime, all_devices
+from fuseswap.metrics import metric_name
+from fuseswap.parameters import PARAMETERS
+from fuseswap.statistics import STATISTICS
+from fuseswap.units import format_size
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: how it is read from a device's status, and how it is shown."""
+
+    name: str
+    help: str
+    read: Callable[[dict[str, Any]], Any]
+    is_size: bool = False
+
+
+def _stat(name: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda status: status["stats"].get(name)
+
+
+def _ratio(status: dict[str, Any]) -> str | None:
+    stats = status["stats"]
+    if not stats.get("mem_used_total"):
+        return None
+    return f"{stats['orig_data_size'] / stats['mem_used_total']:.2f}"
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("NAME", "name of the device", lambda s: s["name"]),
+    Column("STATE", "running, degraded, dead", lambda s: s["status"]),
+    Column("DISKSIZE", "size of the swap", lambda s: s["size_bytes"], True),
+    Column("DATA", "stored pages, uncompressed", _stat("orig_data_size"), True),
+    Column("COMPR", "stored pages, compressed", _stat("compr_data_size"), True),
+    Column("TOTAL", "memory they take with all overhead", _stat("mem_used_total"), True),
+    Column("RATIO", "DATA / TOTAL", _ratio),
+    Column("ALGORITHM", "compressor of new pages", lambda s: s["params"].get("compressor")),
+    Column("LOOP", "loop device", lambda s: s["loop"]),
+    Column("SWAP", "swap priority, or off", lambda s: s["swap_priority"]),
+    Column("LIMIT", "pool limit", lambda s: _int(s["params"].get("pool_limit_bytes")), True),
+    Column("SAME", "same-filled pages", _stat("same_filled_pages")),
+    Column("INCOMPR", "incompressible pages", _stat("stored_incompressible_pages")),
+    Column("TRANSPORT", "devfuse or pyfuse3", lambda s: s["transport"]),
+    Column("RESTARTS", "times the worker was replaced", lambda s: s["restarts"]),
+    Column("MOUNTPOINT", "where it is mounted", lambda s: s["mountpoint"]),
+)
+DEFAULT_COLUMNS = (
+    "NAME", "STATE", "DISKSIZE", "DATA", "COMPR", "TOTAL", "RATIO", "ALGORITHM", "LOOP", "SWAP",
+)  # fmt: skip
+
+
+def add_to(commands: Any) -> None:
+    """Add the subcommand."""
+    columns = "\n".join(f"  {column.name:<11}{column.help}" for column in COLUMNS)
+    parser = commands.add_parser(
+        "status",
+        help="show devices",
+        epilog=f"columns:\n{columns}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", nargs="?", help="one device; all, if left out")
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+    parser.add_argument("--bytes", action="store_true", help="sizes in bytes")
+    parser.add_argument("--output", metavar="COLS", help="columns, separated by commas")
+    parser.add_argument("--noheadings", action="store_true", help="no headings")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the table or the JSON."""
+    columns = _choose(options.output)
+    runtimes = [Runtime(options.name)] if options.name else all_devices()
+    statuses = [device_status(runtime) for runtime in runtimes]
+    if options.json:
+        print(json.dumps(statuses[0] if options.name else statuses, indent=1))
+        return 0
+    if not statuses and not options.noheadings:
+        print("no devices; try: sudo fuseswap up")
+        return 0
+    rows = [[_show(column, s, in_bytes=options.bytes) for column in columns] for s in statuses]
+    headings = [] if options.noheadings else [[column.name for column in columns]]
+    print(_table(headings + rows))
+    for status in statuses:
+        if status["reason"]:
+            print(f"{status['name']}: {status['reason']}")
+    return 0
+
+
+def device_status(runtime: Runtime) -> dict[str, Any]:
+    """All that is known of a device, also when its worker does not answer."""
+    config, state = runtime.config(), runtime.state()
+    mountpoint = config["mountpoint"]
+    device = loop.find(f"{mountpoint}/swapfile")
+    area = swap.area_of(device) if device else None
+    protection = state.get("protection", {})
+    worker_pid = state.get("worker_pid", 0)
+    status: dict[str, Any] = {
+        "name": runtime.name,
+        "status": state.get("status", "starting"),
+        "reason": state.get("reason"),
+        "mountpoint": mountpoint,
+        "swapfile": f"{mountpoint}/swapfile",
+        "loop": device,
+        "swap_priority": area.priority if area else "off",
+        "swap_used_bytes": area.used_bytes if area else 0,
+        "size_bytes": config["size_bytes"],
+        "transport": config["transport"],
+        "discards": config["transport"] == "devfuse",
+        "resumes": config["transport"] == "devfuse",
+        "supervisor_pid": state.get("supervisor_pid", 0),
+        "worker_pid": worker_pid,
+        "restarts": state.get("restarts", 0),
+        "memory": state.get("memory"),
+        "memory_locked": protection.get("memory_locked", False),
+        "io_flusher": protection.get("io_flusher", False),
+        "oom_score_adj": protection.get("oom_score_adj", 0),
+        "supervisor_protection": state.get("supervisor_protection", {}),
+        "worker_rss_bytes": _rss(worker_pid),
+        "supervisor_rss_bytes": _rss(state.get("supervisor_pid", 0)),
+        "stats": {},
+        "params": {},
+    }
+    if not mount.is_mounted(mountpoint):
+        status.update(status="dead", reason="not mounted; clean up with: fuseswap down")
+        return status
+    if not _alive(status["supervisor_pid"]) and not _alive(worker_pid):
+        status.update(status="dead", reason="no process serves it; clean up with: fuseswap down")
+        return status
+    if status["status"] == "running":
+        try:
+            status["stats"] = _read_metrics(Path(mountpoint) / "metrics")
+            status["params"] = _read_params(Path(mountpoint) / "params")
+        except (HostError, OSError) as exc:
+            status.update(status="silent", reason=str(exc))
+    return status
+
+
+def _read_metrics(path: Path) -> dict[str, int]:
+    """Statistics by their own names."""
+    samples = (line.split() for line in read_file(path).splitlines() if not line.startswith("#"))
+    values = {name: int(value) for name, value in samples}
+    return {s.name: values[metric_name(s)] for s in STATISTICS if metric_name(s) in values}
+
+
+def _read_params(directory: Path) -> dict[str, str]:
+    return {p.name: read_file(directory / p.name).strip() for p in PARAMETERS}
+
+
+def _choose(text: str | None) -> list[Column]:
+    by_name = {column.name: column for column in COLUMNS}
+    names = [name.strip().upper() for name in text.split(",")] if text else DEFAULT_COLUMNS
+    for name in names:
+        if name not in by_name:
+            raise InvalidArgument(f"there is no column '{name}'; there are: {', '.join(by_name)}")
+    return [by_name[name] for name in names]
+
+
+def _show(column: Column, status: dict[str, Any], *, in_bytes: bool) -> str:
+    value = column.read(status)
+    if value is None:
+        return "-"
+    return format_size(value) if column.is_size and not in_bytes else str(value)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        " ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+    return "\n".join(lines)
+
+
+def _int(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _alive(pid: int) -> bool:
+    return bool(pid) and Path(f"/proc/{pid}").exists()
+
+
+def _rss(pid: int) -> int:
+    try:
+        return read_status_kib(f"/proc/{pid}", "VmRSS") * 1024 if pid else 0
+    except OSError:
+        return 0

@@ -1,0 +1,94 @@
+"""``fuseswap up`` and ``fuseswap down``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from fuseswap import config, lifecycle
+from fuseswap.errors import HostError
+from fuseswap.host import swap
+from fuseswap.host.runtime import Runtime, all_devices
+from fuseswap.transport import TRANSPORTS
+from fuseswap.units import format_size
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say what a device is, shared with `mount`."""
+    parser.add_argument("--size", default=config.DEFAULT_SIZE, help="of the swap (default 2G)")
+    parser.add_argument(
+        "--pool-limit",
+        default=config.DEFAULT_POOL_LIMIT,
+        help="most memory for compressed pages: 512M, or 25%% of RAM (default 25%%)",
+    )
+    parser.add_argument(
+        "--compressor", default=config.DEFAULT_COMPRESSOR, help="lz4 (default) or zstd[:LEVEL]"
+    )
+    parser.add_argument(
+        "--transport", default=config.DEFAULT_TRANSPORT, choices=TRANSPORTS, help="default devfuse"
+    )
+
+
+def add_to(commands: Any) -> None:
+    """Add both subcommands."""
+    up = commands.add_parser("up", help="mount, attach the loop device, make and enable the swap")
+    up.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
+    add_device_options(up)
+    up.add_argument("--priority", type=int, default=config.DEFAULT_PRIORITY, help="default 100")
+    up.add_argument("--no-swapon", action="store_true", help="stop after the loop device")
+    up.add_argument("--json", action="store_true", help="print the device as JSON")
+    up.set_defaults(run=run_up)
+    down = commands.add_parser("down", help="swapoff, detach, unmount")
+    down.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
+    down.add_argument("--all", action="store_true", help="every device")
+    down.set_defaults(run=run_down)
+
+
+def require_root(what: str) -> None:
+    """Raise `HostError` for an ordinary user."""
+    if os.geteuid() != 0:
+        raise HostError(f"{what} needs root; try: sudo fuseswap ...")
+
+
+def run_up(options: argparse.Namespace) -> int:
+    """Bring a device up; one that is up already is described and left alone."""
+    runtime = Runtime(options.name)
+    wanted = config.DeviceConfig.parse(
+        name=options.name,
+        size=options.size,
+        pool_limit=options.pool_limit,
+        compressor=options.compressor,
+        transport=options.transport,
+        mountpoint=str(runtime.default_mountpoint),
+        priority=options.priority,
+        memory_bytes=swap.memory_bytes(),
+    )
+    require_root("'up' (loop devices and swapon)")
+    with runtime.lock():
+        was_up = lifecycle.is_up(runtime)
+        info = lifecycle.up(runtime, wanted, swapon=not options.no_swapon)
+    if options.json:
+        print(json.dumps(asdict(info)))
+    else:
+        state = "is up already" if was_up else "is up"
+        print(f"{info.name} {state}: {format_size(info.size_bytes)} on {info.loop}")
+    if runtime.config()["transport"] == "pyfuse3":
+        print(
+            "note: the pyfuse3 transport sees no discards and can't resume after a crash",
+            file=sys.stderr,
+        )
+    return 0
+
+
+def run_down(options: argparse.Namespace) -> int:
+    """Take one device down, or all of them."""
+    runtimes = all_devices() if options.all else [Runtime(options.name)]
+    for runtime in runtimes:
+        with runtime.lock():
+            lifecycle.down(runtime)
+        print(f"{runtime.name} is down")
+    return 0

@@ -1,0 +1,95 @@
+"""What a device is asked to be: the options of `up` and `mount`, validated.
+
+Defaults live here and nowhere else.  `DeviceConfig.to_json` is what the supervisor and
+the worker read from ``config.json``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fuseswap.cache.codecs import parse_compressor
+from fuseswap.cache.state import Geometry
+from fuseswap.errors import InvalidArgument
+from fuseswap.parameters import MIN_POOL_LIMIT_BYTES
+from fuseswap.transport import TRANSPORTS
+from fuseswap.units import MIB, PAGE_SIZE, format_size, parse_size
+
+DEFAULT_NAME = "swap0"
+DEFAULT_SIZE = "2G"
+DEFAULT_COMPRESSOR = "lz4"
+DEFAULT_POOL_LIMIT = "25%"
+DEFAULT_TRANSPORT = "devfuse"
+DEFAULT_PRIORITY = 100
+
+MIN_SIZE_BYTES = MIB
+MAX_SIZE_BYTES = 16 << 40  # page numbers are 32 bits in the log
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConfig:
+    """A validated request for a device."""
+
+    name: str
+    size_bytes: int
+    pool_limit_bytes: int
+    compressor: str
+    transport: str
+    mountpoint: str
+    priority: int
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        name: str,
+        size: str,
+        pool_limit: str,
+        compressor: str,
+        transport: str,
+        mountpoint: str,
+        priority: int,
+        memory_bytes: int,
+    ) -> DeviceConfig:
+        """Validate what a person wrote; raises `InvalidArgument`."""
+        size_bytes = parse_size(size)
+        size_bytes -= size_bytes % PAGE_SIZE
+        if not MIN_SIZE_BYTES <= size_bytes <= MAX_SIZE_BYTES:
+            raise InvalidArgument(
+                f"size {size} is not between {format_size(MIN_SIZE_BYTES)} "
+                f"and {format_size(MAX_SIZE_BYTES)}"
+            )
+        limit = parse_size(pool_limit, percent_of=memory_bytes)
+        if limit < MIN_POOL_LIMIT_BYTES:
+            raise InvalidArgument(
+                f"pool limit {pool_limit} is less than {format_size(MIN_POOL_LIMIT_BYTES)}"
+            )
+        if transport not in TRANSPORTS:
+            raise InvalidArgument(
+                f"'{transport}' is not a transport; use {' or '.join(TRANSPORTS)}"
+            )
+        if not -1 <= priority <= 32767:
+            raise InvalidArgument(f"priority {priority} is not between -1 and 32767")
+        return cls(
+            name=name,
+            size_bytes=size_bytes,
+            pool_limit_bytes=limit - limit % MIB,
+            compressor=parse_compressor(compressor).name,
+            transport=transport,
+            mountpoint=mountpoint,
+            priority=priority,
+        )
+
+    def to_json(self, memory_bytes: int) -> dict[str, Any]:
+        """What supervisor and worker need, with the geometry settled."""
+        geometry = Geometry.for_size(self.size_bytes, memory_bytes)
+        return {
+            **asdict(self),
+            "geometry": asdict(geometry),
+            "region_bytes": geometry.region_bytes(),
+            "parameters": {
+                "compressor": self.compressor,
+                "pool_limit_bytes": str(self.pool_limit_bytes),
+            },
+        }

@@ -1,0 +1,66 @@
+"""One device: the store, the front end and the file over one shared state.
+
+Built by the worker, looked at through the tables in ``parameters.py`` and
+``statistics.py``.  Holds no policy of its own and knows no FUSE.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from fuseswap.cache.pool import CacheStatistics, CompressedCache
+from fuseswap.cache.state import SharedState
+from fuseswap.frontswap import Frontswap, FrontswapStatistics
+from fuseswap.swapfile import Swapfile
+from fuseswap.units import PAGE_SIZE
+
+DEFAULT_BUSY_POLL_US = 50
+
+
+@dataclass(slots=True)
+class TransportCounters:
+    """What the transport counts; it adds, everyone else reads."""
+
+    requests: int = 0
+    wakeups: int = 0
+    malformed_requests: int = 0
+    failed_requests: int = 0
+    discards: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatistics:
+    """One moment of the whole device."""
+
+    cache: CacheStatistics
+    frontswap: FrontswapStatistics
+    transport: TransportCounters
+
+
+class Device:
+    """The layers of one swap device, bottom up."""
+
+    def __init__(self, state: SharedState, transport_name: str = "devfuse") -> None:
+        self.state = state
+        self.cache = CompressedCache(state)
+        self.frontswap = Frontswap([self.cache])
+        size_bytes = state.geometry.page_count * PAGE_SIZE
+        self.swapfile = Swapfile(size_bytes, self.frontswap, self.cache.slots)
+        self.transport = TransportCounters()
+        self.transport_name = transport_name
+        self.busy_poll_us = DEFAULT_BUSY_POLL_US
+        self.created_ns = time.time_ns()
+
+    def held_bytes(self) -> int:
+        """Memory that what is stored takes: segments, slot table, segment table, in bytes."""
+        now = self.cache.statistics()
+        return now.mem_used_total
+
+    def statistics(self) -> DeviceStatistics:
+        """A snapshot."""
+        return DeviceStatistics(
+            cache=self.cache.statistics(),
+            frontswap=self.frontswap.statistics(),
+            transport=self.transport,
+        )

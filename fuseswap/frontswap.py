@@ -1,0 +1,122 @@
+"""The front end: an ordered chain of backends that pages are stored in.
+
+The contract is frontswap's (Linux Documentation/mm/frontswap.rst):
+
+    store            the old data of the page is out of reach before anything is
+                     tried; the first backend that takes the page has it alone;
+                     refused by all, the page is invalid everywhere
+    load             the data most recently stored, or None; it stays stored
+    invalidate_page  no load finds the page after this
+    invalidate_area  the same for a run of pages
+
+Counts what happens at this border, whichever backend answers.  Knows neither
+bytes nor offsets (``swapfile.py``) nor how a page is kept (``cache/``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fuseswap.errors import InvalidArgument, StoreRefused
+
+
+class Backend(Protocol):
+    """Where pages can be kept.  Synchronous: nothing here may wait."""
+
+    name: str
+
+    def store(self, page: int, data: bytes | memoryview, *, replace: bool = False) -> None:
+        """Keep 4096 bytes; on `StoreRefused` the page is not in this backend any more."""
+
+    def load(self, page: int) -> bytes | None:
+        """4096 bytes, None where not stored; raises `CorruptData`."""
+
+    def invalidate_page(self, page: int) -> bool:
+        """Forget the page; whether it was there."""
+
+    def invalidate_area(self, first: int, count: int) -> int:
+        """Forget a run; how many pages were there."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrontswapStatistics:
+    """Counters as Linux's frontswap kept them in debugfs."""
+
+    loads: int
+    succ_stores: int
+    failed_stores: int
+    invalidates: int
+
+
+class Frontswap:
+    """A chain of backends, asked in order."""
+
+    def __init__(self, backends: Sequence[Backend]) -> None:
+        if not backends:
+            raise InvalidArgument("frontswap needs at least one backend")
+        self.backends = tuple(backends)
+        self._first = self.backends[0]
+        self._rest = self.backends[1:]
+        self._loads = 0
+        self._succ_stores = 0
+        self._failed_stores = 0
+        self._invalidates = 0
+
+    def store(self, page: int, data: bytes | memoryview, *, replace: bool = False) -> None:
+        """Store 4096 bytes in the first backend that takes them; raises `StoreRefused`."""
+        try:
+            self._first.store(page, data, replace=replace)
+        except StoreRefused:
+            self._store_further(page, data)
+        else:
+            for backend in self._rest:
+                backend.invalidate_page(page)
+        self._succ_stores += 1
+
+    def _store_further(self, page: int, data: bytes | memoryview) -> None:
+        """The first backend refused (and holds nothing): ask the others in order."""
+        taken = False
+        for backend in self._rest:
+            if taken:
+                backend.invalidate_page(page)
+                continue
+            try:
+                backend.store(page, data)
+            except StoreRefused:
+                continue
+            taken = True
+        if not taken:
+            self._failed_stores += 1
+            raise StoreRefused(f"no backend took page {page}")
+
+    def load(self, page: int) -> bytes | None:
+        """4096 bytes of ``page``, None for a hole; raises `CorruptData`."""
+        self._loads += 1
+        data = self._first.load(page)
+        if data is None:
+            for backend in self._rest:
+                data = backend.load(page)
+                if data is not None:
+                    break
+        return data
+
+    def invalidate_page(self, page: int) -> None:
+        """Forget ``page`` everywhere."""
+        for backend in self.backends:
+            self._invalidates += backend.invalidate_page(page)
+
+    def invalidate_area(self, first: int, count: int) -> None:
+        """Forget ``count`` pages from ``first`` everywhere."""
+        for backend in self.backends:
+            self._invalidates += backend.invalidate_area(first, count)
+
+    def statistics(self) -> FrontswapStatistics:
+        """A snapshot of the counters."""
+        return FrontswapStatistics(
+            loads=self._loads,
+            succ_stores=self._succ_stores,
+            failed_stores=self._failed_stores,
+            invalidates=self._invalidates,
+        )

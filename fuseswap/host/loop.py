@@ -1,0 +1,58 @@
+"""Loop devices: attach with direct I/O and 4096-byte sectors, find, detach for certain.
+
+Direct I/O, since buffered loop keeps every page a second time in the page cache.
+Found through sysfs by the path of the backing file: asking the file itself could hang
+where its server does.  ``losetup -d`` on a busy device succeeds and detaches later, so
+a detach is over only when sysfs says so.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from fuseswap.errors import HostError
+from fuseswap.host.command import run
+
+SECTOR_BYTES = 4096
+_DETACH_TIMEOUT_S = 10.0
+_BLOCK = Path("/sys/block")
+
+
+def attach(path: str) -> str:
+    """Attach ``path`` and return the device (``/dev/loopN``).  Raises `HostError`."""
+    sector = str(SECTOR_BYTES)
+    device = run(
+        "losetup", "--find", "--show", "--direct-io=on", "--sector-size", sector, path
+    ).strip()
+    attributes = _BLOCK / Path(device).name
+    direct = (attributes / "loop" / "dio").read_text().strip()
+    if direct != "1":
+        detach(device)
+        raise HostError(f"{device} does no direct I/O on {path}; every page would be kept twice")
+    return device
+
+
+def find(path: str) -> str | None:
+    """The device ``path`` is attached to, or None."""
+    for entry in sorted(_BLOCK.glob("loop*/loop/backing_file")):
+        try:
+            backing = entry.read_text().rstrip("\n")
+        except OSError:  # detached between the listing and the reading
+            continue
+        if backing.removesuffix(" (deleted)") == path:
+            return f"/dev/{entry.parent.parent.name}"
+    return None
+
+
+def detach(device: str) -> None:
+    """Detach and wait until it is.  Raises `HostError` where it stays busy."""
+    backing = _BLOCK / Path(device).name / "loop" / "backing_file"
+    if not backing.exists():
+        return
+    run("losetup", "--detach", device)
+    deadline = time.monotonic() + _DETACH_TIMEOUT_S
+    while backing.exists():
+        if time.monotonic() > deadline:
+            raise HostError(f"{device} is still busy; who has it open? (lsof {device})")
+        time.sleep(0.02)

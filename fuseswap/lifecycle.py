@@ -1,0 +1,169 @@
+"""Bring a device up and take it down: supervisor, mount, loop device, swap, in order.
+
+    up:    runtime directory -> supervisor (memory, mount, worker) -> loop -> mkswap -> swapon
+    down:  swapoff -> loop -> unmount (the supervisor then ends and cleans up)
+
+Each step of `up` is undone when a later one fails.  Both are safe to repeat.  Called by
+the commands, with the device's lock held; root except for `start_filesystem`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuseswap.config import DeviceConfig
+from fuseswap.errors import HostError
+from fuseswap.host import loop, mount, swap
+from fuseswap.host.runtime import Runtime
+from fuseswap.units import format_size
+
+_START_TIMEOUT_S = 90.0
+_STOP_TIMEOUT_S = 30.0
+
+
+class MountFailed(HostError):
+    """The file system did not come up (exit code 32)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """What `up --json` prints."""
+
+    name: str
+    mountpoint: str
+    swapfile: str
+    loop: str | None
+    supervisor_pid: int
+    worker_pid: int
+    size_bytes: int
+
+
+def describe(runtime: Runtime) -> DeviceInfo:
+    """The device as it is; raises `HostError` where there is none."""
+    config, state = runtime.config(), runtime.state()
+    swapfile = f"{config['mountpoint']}/swapfile"
+    return DeviceInfo(
+        name=runtime.name,
+        mountpoint=config["mountpoint"],
+        swapfile=swapfile,
+        loop=loop.find(swapfile),
+        supervisor_pid=state.get("supervisor_pid", 0),
+        worker_pid=state.get("worker_pid", 0),
+        size_bytes=config["size_bytes"],
+    )
+
+
+def is_up(runtime: Runtime) -> bool:
+    """Whether the file system of this device is mounted."""
+    return runtime.exists() and mount.is_mounted(runtime.config()["mountpoint"])
+
+
+def start_filesystem(runtime: Runtime, config: DeviceConfig) -> None:
+    """Start a supervisor and wait until the file system answers.  Raises `MountFailed`."""
+    mountpoint = Path(config.mountpoint)
+    if mount.is_mounted(config.mountpoint):
+        raise MountFailed(f"{config.mountpoint} is mounted already")
+    try:
+        runtime.remove()  # what a supervisor that was killed left behind
+        runtime.create(config.to_json(swap.memory_bytes()))
+        mountpoint.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        runtime.remove()
+        raise MountFailed(f"cannot prepare {config.mountpoint}: {exc.strerror}") from exc
+    answer = _spawn_supervisor(runtime)
+    if answer != "ready":
+        tail = "; ".join(runtime.log_tail(1))
+        runtime.remove()
+        raise MountFailed(answer or f"the supervisor did not start: {tail}")
+
+
+def _spawn_supervisor(runtime: Runtime) -> str:
+    """Start it detached; returns ``ready``, its error, or "" where it said nothing."""
+    ours, theirs = os.pipe()
+    command = [sys.executable, "-m", "fuseswap.supervisor", runtime.name, str(theirs)]
+    with open(runtime.log_path, "ab") as log:
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            pass_fds=(theirs,),
+            start_new_session=True,
+        )
+    os.close(theirs)
+    with open(ours, "rb", buffering=0) as pipe:
+        poll = select.poll()
+        poll.register(pipe.fileno(), select.POLLIN)
+        if not poll.poll(_START_TIMEOUT_S * 1000):
+            return ""
+        return os.read(pipe.fileno(), 4096).decode().strip()
+
+
+def start_swap(runtime: Runtime, *, swapon: bool, priority: int) -> None:
+    """Attach the loop device and, if wanted, make and enable the swap.  Raises `HostError`."""
+    swapfile = f"{runtime.config()['mountpoint']}/swapfile"
+    device = loop.find(swapfile) or loop.attach(swapfile)
+    if swapon and swap.area_of(device) is None:
+        swap.make(device, runtime.name)
+        swap.switch_on(device, priority)
+
+
+def up(runtime: Runtime, config: DeviceConfig, *, swapon: bool) -> DeviceInfo:
+    """Everything; what is up already stays as it is.  A failed one leaves nothing behind."""
+    if is_up(runtime):
+        return describe(runtime)
+    start_filesystem(runtime, config)
+    try:
+        start_swap(runtime, swapon=swapon, priority=config.priority)
+    except BaseException:
+        with contextlib.suppress(HostError):
+            down(runtime)
+        raise
+    return describe(runtime)
+
+
+def down(runtime: Runtime) -> None:
+    """Undo `up` in order.  Raises `HostError`, having changed nothing, where swapoff can't fit."""
+    mountpoint = runtime.config()["mountpoint"]
+    device = loop.find(f"{mountpoint}/swapfile")
+    if device:
+        if swap.area_of(device):
+            missing = swap.shortage_bytes(device)
+            if missing:
+                raise HostError(
+                    f"swapping off {runtime.name} needs {format_size(missing)} more memory than "
+                    "there is; end some processes or add other swap first"
+                )
+            swap.switch_off(device)
+        loop.detach(device)
+    mount.unmount(mountpoint)
+    _wait_for_supervisor(runtime)
+    runtime.remove()
+
+
+def _wait_for_supervisor(runtime: Runtime) -> None:
+    """Wait until supervisor and worker are gone.  Raises `HostError` where they stay."""
+    state = runtime.state()
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    for pid in (state.get("worker_pid", 0), state.get("supervisor_pid", 0)):
+        while pid and _is_ours(pid):
+            if time.monotonic() > deadline:
+                raise HostError(f"process {pid} does not end; see {runtime.log_path}")
+            time.sleep(0.02)
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether ``pid`` is alive and a process of fuseswap (numbers are reused)."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"fuseswap." in command

@@ -1,0 +1,117 @@
+"""Parameters: one declarative table.
+
+It makes the files in ``params/``, validates what is written to them, feeds
+``fuseswap get`` and ``set`` and the reference in ``docs/parameters.md``.  To add
+a parameter, add a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.device import Device
+from fuseswap.errors import InvalidArgument
+from fuseswap.units import MIB, parse_size
+
+MIN_POOL_LIMIT_BYTES = 8 * MIB
+MAX_BUSY_POLL_US = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """``get`` renders the value as text; ``set`` takes text, raises `InvalidArgument`."""
+
+    name: str
+    values: str
+    help: str
+    get: Callable[[Device], str]
+    set: Callable[[Device, str], None]
+
+
+def parse_switch(text: str) -> bool:
+    """Y/N, 1/0, on/off, as the kernel's module parameters take them."""
+    if text.lower() in ("y", "yes", "1", "on", "true"):
+        return True
+    if text.lower() in ("n", "no", "0", "off", "false"):
+        return False
+    raise InvalidArgument(f"'{text}' is neither Y nor N")
+
+
+def parse_number(text: str, least: int, most: int) -> int:
+    """A decimal between ``least`` and ``most``."""
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise InvalidArgument(f"'{text}' is not a number from {least} to {most}")
+    return int(text)
+
+
+def _show(switch: bool) -> str:
+    return "Y" if switch else "N"
+
+
+def _set_same_filled(device: Device, text: str) -> None:
+    device.cache.same_filled_pages_enabled = parse_switch(text)
+
+
+def _set_non_same_filled(device: Device, text: str) -> None:
+    device.cache.non_same_filled_pages_enabled = parse_switch(text)
+
+
+def _set_pool_limit(device: Device, text: str) -> None:
+    limit = parse_size(text)
+    if limit < MIN_POOL_LIMIT_BYTES:
+        raise InvalidArgument(f"pool_limit_bytes is at least {MIN_POOL_LIMIT_BYTES}")
+    device.cache.pool_limit_bytes = limit - limit % SEGMENT_BYTES
+
+
+def _set_busy_poll(device: Device, text: str) -> None:
+    device.busy_poll_us = parse_number(text, 0, MAX_BUSY_POLL_US)
+
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter(
+        "compressor",
+        "lz4 | zstd:LEVEL",
+        "What new pages are compressed with; stored pages keep their codec.",
+        lambda device: device.cache.compressor.name,
+        lambda device, text: device.cache.set_compressor(text),
+    ),
+    Parameter(
+        "pool_limit_bytes",
+        "bytes, or 512M, 2G",
+        "The most memory compressed pages may take, in whole segments of 1 MiB.",
+        lambda device: str(device.cache.pool_limit_bytes),
+        _set_pool_limit,
+    ),
+    Parameter(
+        "same_filled_pages_enabled",
+        "Y | N",
+        "Keep a page of one repeated 8-byte word as that word alone.",
+        lambda device: _show(device.cache.same_filled_pages_enabled),
+        _set_same_filled,
+    ),
+    Parameter(
+        "non_same_filled_pages_enabled",
+        "Y | N",
+        "Take pages that are not same-filled; N refuses them (ENOSPC).",
+        lambda device: _show(device.cache.non_same_filled_pages_enabled),
+        _set_non_same_filled,
+    ),
+    Parameter(
+        "busy_poll_us",
+        f"0 to {MAX_BUSY_POLL_US} microseconds",
+        "How long devfuse asks for the next request before it sleeps; 0 never polls.",
+        lambda device: str(device.busy_poll_us),
+        _set_busy_poll,
+    ),
+)
+
+
+def find_parameter(name: str) -> Parameter:
+    """The row called ``name``; raises `InvalidArgument`, naming those there are."""
+    for parameter in PARAMETERS:
+        if parameter.name == name:
+            return parameter
+    known = ", ".join(parameter.name for parameter in PARAMETERS)
+    raise InvalidArgument(f"there is no parameter '{name}'; there are: {known}")

@@ -1,0 +1,185 @@
+"""The default transport: reads ``/dev/fuse`` itself, under trio.
+
+One task, one buffer.  `drain` answers all waiting requests before it yields:
+
+    read -> answer -> write -> read -> ...  nothing waiting: poll, then sleep
+
+Waking a sleeping process costs more than compressing a page, so after the last
+request `drain` keeps asking for up to ``busy_poll_us``.  The window adapts as
+KVM's halt polling does (virt/kvm/kvm_main.c): it doubles while requests arrive
+shortly after the transport went to sleep, and halves to nothing while they do
+not, so an idle device never polls.
+
+READ and WRITE of the swapfile are decoded here, with one `struct` call each;
+everything else is in ``requests.py``.  Whatever a request holds, it gets an
+answer or an errno: no input ends the task.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import logging
+import os
+import struct
+from time import perf_counter_ns
+
+import trio
+
+from fuseswap.errors import FuseswapError
+from fuseswap.transport import wire
+from fuseswap.transport.errnos import errno_of
+from fuseswap.transport.requests import Requests, Unsupported
+from fuseswap.tree import SWAPFILE, Tree
+
+log = logging.getLogger(__name__)
+
+# One stretch of draining before other tasks get a turn; a turn costs about 30 us.
+_STRETCH_NS = 2_000_000
+_FIRST_WINDOW_NS = 10_000
+
+_READ = int(wire.Opcode.READ)
+_WRITE = int(wire.Opcode.WRITE)
+_SILENT = frozenset({wire.Opcode.FORGET, wire.Opcode.BATCH_FORGET, wire.Opcode.INTERRUPT})
+_WRITE_REPLY_BYTES = wire.WRITE_REPLY.size
+
+_hot = wire.HOT.unpack_from
+_out = wire.OUT_HEADER.pack
+_write_reply = wire.WRITE_REPLY.pack
+
+
+class DevFuse:
+    """Serves ``tree`` on the mounted, non-blocking ``/dev/fuse`` descriptor ``fd``."""
+
+    def __init__(self, fd: int, tree: Tree) -> None:
+        self._fd = fd
+        self._tree = tree
+        self._device = tree.device
+        self._counters = tree.device.transport
+        self._swapfile = tree.swapfile
+        self._requests = Requests(tree)
+        self.buffer = bytearray(wire.BUFFER_BYTES)
+        self._view = memoryview(self.buffer)
+        # Unbuffered: one read(2) a call, without an iovec, and None instead of an exception.
+        self._file = io.FileIO(fd, "r+", closefd=False)
+        self._window_ns = 0
+        self._served = 0
+
+    async def serve(self) -> None:
+        """Answer until the file system is unmounted."""
+        try:
+            while True:
+                if self.drain():
+                    await trio.lowlevel.checkpoint()
+                    continue
+                self._counters.wakeups += 1
+                slept_from = perf_counter_ns()
+                await trio.lowlevel.wait_readable(self._fd)
+                self._adapt(perf_counter_ns() - slept_from)
+        except OSError as exc:
+            if exc.errno != errno.ENODEV:  # ENODEV: unmounted
+                raise
+
+    def drain(self) -> bool:
+        """Answer what waits.  True: there may be more, come back; False: nothing, sleep.
+
+        Raises `OSError` (ENODEV) once unmounted.
+        """
+        readinto, buffer, answer = self._file.readinto, self.buffer, self.answer
+        write, fd = os.write, self._fd
+        now = perf_counter_ns()
+        stretch_end = now + _STRETCH_NS
+        poll_end = 0
+        served = 0
+        while True:
+            try:
+                length = readinto(buffer)
+            except OSError as exc:
+                if exc.errno in (errno.ENOENT, errno.EINTR):  # the request went away
+                    continue
+                raise
+            if length is None:
+                now = perf_counter_ns()
+                if not poll_end:
+                    self._counters.requests += served
+                    served = 0
+                    poll_end = now + self._window_ns
+                if now >= poll_end:
+                    return False
+                continue
+            poll_end = 0
+            reply = answer(length)
+            if reply is not None:
+                try:
+                    write(fd, reply)
+                except OSError as exc:
+                    if exc.errno != errno.ENOENT:  # ENOENT: its caller was killed
+                        self._complain(exc)
+            served += 1
+            if not served & 63 and perf_counter_ns() > stretch_end:
+                self._counters.requests += served
+                return True
+
+    def answer(self, length: int) -> bytes | None:
+        """The reply to the request in the first ``length`` bytes of `buffer`, None for none."""
+        unique = 0
+        try:
+            size, opcode, unique, inode, offset, count = _hot(self.buffer)
+            if size != length or length < wire.IN_HEADER_BYTES:
+                return self._malformed(length, unique)
+            if inode == SWAPFILE:
+                if opcode == _READ and length >= wire.WRITE_HEADER_BYTES:
+                    if count > wire.MAX_WRITE:
+                        return self._malformed(length, unique)
+                    data = self._swapfile.read(offset, count)
+                    return _out(16 + len(data), 0, unique) + data
+                if opcode == _WRITE:
+                    end = wire.WRITE_HEADER_BYTES + count
+                    if end != length:
+                        return self._malformed(length, unique)
+                    self._swapfile.write(offset, self._view[wire.WRITE_HEADER_BYTES : end])
+                    return _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0)
+            return self._other(length, opcode, unique, inode)
+        except FuseswapError as exc:
+            return self._failed(unique, errno_of(exc))
+        except struct.error:
+            return self._malformed(length, unique)
+        except Exception as exc:  # whatever it was, this request alone pays for it
+            return self._failed(unique, errno_of(exc))
+
+    def _other(self, length: int, opcode: int, unique: int, inode: int) -> bytes | None:
+        method = self._requests.table.get(opcode)
+        if method is None:
+            return _out(16, -errno.ENOSYS, unique)
+        try:
+            body = method(inode, self._view[wire.IN_HEADER_BYTES : length])
+        except Unsupported as exc:
+            return _out(16, -exc.code, unique)
+        if body is None:
+            return None
+        return _out(16 + len(body), 0, unique) + body
+
+    def _failed(self, unique: int, code: int) -> bytes:
+        if code != errno.ENOENT:
+            self._counters.failed_requests += 1
+        return _out(16, -code, unique)
+
+    def _malformed(self, length: int, unique: int) -> bytes | None:
+        """EINVAL, where there is a request to answer; FORGET and its like get no answer."""
+        self._counters.malformed_requests += 1
+        if length < wire.IN_HEADER_BYTES or self.buffer[4] in _SILENT:
+            return None
+        return _out(16, -errno.EINVAL, unique)
+
+    def _adapt(self, slept_ns: int) -> None:
+        """Set the polling window from how long the last sleep was."""
+        most = self._device.busy_poll_us * 1000
+        if slept_ns <= most:
+            self._window_ns = min(max(2 * self._window_ns, _FIRST_WINDOW_NS), most)
+        else:
+            self._window_ns = min(self._window_ns // 2, most) if self._window_ns > 1000 else 0
+
+    def _complain(self, exc: OSError) -> None:
+        if exc.errno == errno.ENODEV:
+            raise exc
+        log.error("the kernel refused a reply: %s", exc)

@@ -1,0 +1,155 @@
+"""The tree at the mountpoint: what the filesystem *is*.  Knows no FUSE.
+
+    /swapfile      the swap (mode 0600)
+    /stats/NAME    one number each
+    /params/NAME   readable and writable
+    /metrics       everything, as OpenMetrics text
+
+Inode numbers are fixed by position in the declarative tables, so they hold
+across a restart of the worker.  Text files are rendered when opened: a reader
+sees one moment, however many reads it takes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from fuseswap.device import Device
+from fuseswap.errors import InvalidArgument, NoSuchFile, NotPermitted
+from fuseswap.metrics import render_metrics
+from fuseswap.parameters import PARAMETERS
+from fuseswap.statistics import STATISTICS
+from fuseswap.units import PAGE_SIZE
+
+ROOT = 1
+SWAPFILE = 2
+STATS = 3
+PARAMS = 4
+METRICS = 5
+_STAT_BASE = 0x1000
+_PARAM_BASE = 0x2000
+
+_MAX_PARAMETER_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What stat(2) shows of an inode; ``blocks`` in units of 512 bytes."""
+
+    inode: int
+    mode: int
+    size_bytes: int
+    blocks: int
+    links: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name in a directory."""
+
+    name: str
+    inode: int
+    is_directory: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FilesystemUsage:
+    """What df shows, in 4096-byte blocks: the file's pages, and those that are holes."""
+
+    blocks: int
+    blocks_free: int
+    files: int
+
+
+class Tree:
+    """Names, inodes and texts over one `Device`."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.swapfile = device.swapfile
+        stats = [Entry(s.name, _STAT_BASE + i, False) for i, s in enumerate(STATISTICS)]
+        params = [Entry(p.name, _PARAM_BASE + i, False) for i, p in enumerate(PARAMETERS)]
+        root = [
+            Entry("swapfile", SWAPFILE, False),
+            Entry("stats", STATS, True),
+            Entry("params", PARAMS, True),
+            Entry("metrics", METRICS, False),
+        ]
+        self._directories = {ROOT: root, STATS: stats, PARAMS: params}
+        self._names = {
+            directory: {entry.name: entry.inode for entry in entries}
+            for directory, entries in self._directories.items()
+        }
+        self._created_ns = device.created_ns
+        self.uid = os.getuid()
+        self.gid = os.getgid()
+
+    @property
+    def created_ns(self) -> int:
+        """Every time stamp of the tree: when it was mounted."""
+        return self._created_ns
+
+    def lookup(self, directory: int, name: str) -> int:
+        """Inode of ``name``; raises `NoSuchFile`."""
+        try:
+            return self._names[directory][name]
+        except KeyError:
+            raise NoSuchFile(f"no '{name}' in inode {directory}") from None
+
+    def entries(self, directory: int) -> list[Entry]:
+        """The names in ``directory``, in a fixed order; raises `NoSuchFile`."""
+        try:
+            return self._directories[directory]
+        except KeyError:
+            raise NoSuchFile(f"inode {directory} is no directory") from None
+
+    def attributes(self, inode: int) -> Attributes:
+        """Attributes of ``inode``; raises `NoSuchFile`."""
+        if inode == SWAPFILE:
+            held = self.device.held_bytes()
+            size = self.swapfile.size_bytes
+            return Attributes(inode, stat.S_IFREG | 0o600, size, -(-held // 512), 1)
+        if inode in self._directories:
+            links = 2 + sum(entry.is_directory for entry in self._directories[inode])
+            return Attributes(inode, stat.S_IFDIR | 0o555, 0, 0, links)
+        mode = 0o644 if inode >= _PARAM_BASE else 0o444
+        return Attributes(inode, stat.S_IFREG | mode, len(self.text(inode)), 0, 1)
+
+    def text(self, inode: int) -> bytes:
+        """Contents of a text file as of now; raises `NoSuchFile`."""
+        if inode == METRICS:
+            return render_metrics(self.device).encode()
+        if _STAT_BASE <= inode < _STAT_BASE + len(STATISTICS):
+            value = STATISTICS[inode - _STAT_BASE].read(self.device.statistics())
+            return f"{value}\n".encode()
+        if _PARAM_BASE <= inode < _PARAM_BASE + len(PARAMETERS):
+            return f"{PARAMETERS[inode - _PARAM_BASE].get(self.device)}\n".encode()
+        raise NoSuchFile(f"no file has inode {inode}")
+
+    def write_text(self, inode: int, offset: int, data: bytes) -> None:
+        """Set a parameter.  Raises `InvalidArgument` (nothing changed) or `NotPermitted`."""
+        if not _PARAM_BASE <= inode < _PARAM_BASE + len(PARAMETERS):
+            raise NotPermitted("only parameters can be written")
+        if offset or len(data) > _MAX_PARAMETER_BYTES:
+            raise InvalidArgument("a parameter is written in one piece")
+        try:
+            text = data.decode("ascii").strip()
+        except UnicodeDecodeError:
+            raise InvalidArgument("a parameter is plain ASCII") from None
+        PARAMETERS[inode - _PARAM_BASE].set(self.device, text)
+
+    def resize(self, inode: int, size_bytes: int) -> None:
+        """Truncate: nothing to do for a parameter (``echo 1 >``); the swapfile keeps its size."""
+        if inode == SWAPFILE and size_bytes != self.swapfile.size_bytes:
+            raise NotPermitted("the swapfile has a fixed size")
+        if inode != SWAPFILE and inode < _PARAM_BASE:
+            raise NotPermitted("only parameters can be written")
+
+    def usage(self) -> FilesystemUsage:
+        """What df shows."""
+        pages = self.swapfile.size_bytes // PAGE_SIZE
+        stored = self.device.cache.slots.stored_pages
+        files = sum(len(entries) for entries in self._directories.values())
+        return FilesystemUsage(blocks=pages, blocks_free=pages - stored, files=files)
