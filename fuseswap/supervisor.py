@@ -67,7 +67,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Everything up to a worker that answers.  Raises `HostError`; leaves nothing mounted."""
-        self._state["supervisor_protection"] = _as_dict(protect())
+        self._state["supervisor_protection"] = protect(populate=False)._asdict()
         kind, self._files = memory.create_files(
             self._config["region_bytes"], self._config.get("memory")
         )
@@ -189,10 +189,6 @@ class Supervisor:
         with contextlib.suppress(HostError):
             mount.unmount(self._mountpoint, lazy=True)
         self._runtime.remove()
-
-
-def _as_dict(protection: Any) -> dict[str, Any]:
-    return {name: getattr(protection, name) for name in protection.__slots__}
 
 
 def _read_line(fd: int, timeout_s: float) -> bytes:

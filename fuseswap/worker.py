@@ -43,7 +43,7 @@ class Worker:
             os.set_inheritable(fd, False)
         threading.stack_size(_THREAD_STACK_BYTES)
         self._ready_fd = fds["ready"]
-        self.protection: Protection = protect()
+        self.protection: Protection = protect(populate=True)
         regions = {name: Region(fds[name]) for name in REGION_NAMES}
         if fresh:
             geometry = Geometry(**config["geometry"])
@@ -68,11 +68,7 @@ class Worker:
             nursery.cancel_scope.cancel()
 
     def _say_ready(self) -> None:
-        protection = {
-            "memory_locked": self.protection.memory_locked,
-            "io_flusher": self.protection.io_flusher,
-            "oom_score_adj": self.protection.oom_score_adj,
-        }
+        protection = self.protection._asdict()
         gc.collect()
         gc.freeze()
         gc.disable()

@@ -16,6 +16,9 @@ from fuseswap.host import memory, swap
 from fuseswap.units import format_size
 
 
+_CAP_SYS_RESOURCE = 24
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One line of the report; a failed one that is ``needed`` makes the host unfit."""
@@ -101,6 +104,20 @@ def _kernel() -> Finding:
     return Finding(False, False, f"Linux {release}: a dead worker loses requests in flight (6.9+)")
 
 
+def _capabilities() -> Finding:
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    good = bool(effective >> _CAP_SYS_RESOURCE & 1)
+    return Finding(
+        good,
+        False,
+        "CAP_SYS_RESOURCE"
+        if good
+        else "no CAP_SYS_RESOURCE: the worker can be neither spared by the OOM killer "
+        "nor marked IO_FLUSHER",
+    )
+
+
 def _python() -> Finding:
     good = sys.version_info >= (3, 11)
     return Finding(good, True, f"Python {platform.python_version()}")
@@ -113,5 +130,5 @@ def _headroom() -> Finding:
 
 
 _CHECKS: tuple[Callable[[], Finding], ...] = (
-    _root, _fuse, _loop, _tools, _fusermount, _memory, _kernel, _python, _headroom,
+    _root, _fuse, _loop, _tools, _fusermount, _memory, _capabilities, _kernel, _python, _headroom,
 )  # fmt: skip

@@ -13,7 +13,6 @@ of a process ends with it.  So the files are unevictable by themselves:
 from __future__ import annotations
 
 import os
-import tempfile
 
 from fuseswap import libc
 from fuseswap.errors import HostError
@@ -38,7 +37,8 @@ def create_files(sizes: dict[str, int], kind: str | None = None) -> tuple[str, d
 
 
 def _tmpfs(sizes: dict[str, int]) -> dict[str, int]:
-    directory = tempfile.mkdtemp(prefix="fuseswap-")
+    directory = f"/run/fuseswap-memory-{os.getpid()}"
+    os.mkdir(directory, 0o700)
     try:
         flags = libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC
         libc.mount("fuseswap", directory, "tmpfs", flags, "noswap,size=0,nr_inodes=0,mode=0700")

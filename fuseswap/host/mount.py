@@ -9,7 +9,6 @@ from __future__ import annotations
 import array
 import os
 import socket
-import subprocess
 
 from fuseswap import libc
 from fuseswap.errors import HostError
@@ -43,6 +42,8 @@ def _mount_as_root(mountpoint: str) -> int:
 
 
 def _mount_as_user(mountpoint: str) -> int:
+    import subprocess  # only here: the supervisor's memory is locked for ever
+
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
         command = ["fusermount3", "-o", "fsname=fuseswap,subtype=fuseswap", "--", mountpoint]
@@ -71,6 +72,8 @@ def unmount(mountpoint: str, *, lazy: bool = False) -> None:
     if not is_mounted(mountpoint):
         return
     if os.geteuid() != 0:
+        import subprocess
+
         flags = ["-u", "-z"] if lazy else ["-u"]
         done = subprocess.run(["fusermount3", *flags, "--", mountpoint], check=False)
         if done.returncode != 0:
