@@ -63,6 +63,7 @@ class Stream(IntEnum):
 
     STORE = 0
     INCOMPRESSIBLE = 1
+    SURVIVORS = 2  # what the cleaner copied forward
 
 
 class LogHead:
@@ -86,7 +87,7 @@ class SegmentLog:
     """Segments by id.  ``bases`` (arena offset of a segment, -1 where it is in no frame) is hot."""
 
     def __init__(self, state: SharedState) -> None:
-        self._arena = state.arena.buffer
+        self._arena = state.arena.map
         self._region = state.segments
         self._table = state.segments.buffer.cast("Q")
         self._segment_count = state.geometry.segment_count
@@ -125,6 +126,10 @@ class SegmentLog:
         self.live_bytes[segment] += length + OBJECT_OVERHEAD
         return segment << SEGMENT_ID_SHIFT | offset << OFFSET_SHIFT
 
+    def fits(self, head: LogHead, length: int) -> bool:
+        """Whether an object of ``length`` bytes can be appended by a store now."""
+        return head.tail + length + OBJECT_OVERHEAD <= head.bound or not self.frames.exhausted
+
     def release(self, segment: int, length: int) -> None:
         """One object of ``length`` payload bytes is dead; the last one frees the segment."""
         self.live_bytes[segment] -= length + OBJECT_OVERHEAD
@@ -142,7 +147,7 @@ class SegmentLog:
             head.close()
 
     def _open_next(self, head: LogHead) -> None:
-        frame = self.frames.take()
+        frame = self.frames.take(cleaning=head.stream is Stream.SURVIVORS)
         if frame == NO_FRAME:
             raise PoolFull("the pool is at its limit")
         self.seal(head)
