@@ -48,6 +48,7 @@ _WORDS = 4
 _GROW = 256
 
 _put_u32 = struct.Struct("<I").pack_into
+_get_u32 = struct.Struct("<I").unpack_from
 
 
 class SegmentState(IntEnum):
@@ -97,7 +98,8 @@ class SegmentLog:
         self.live = array("I", [0])
         self.live_bytes = array("Q", [0])
         self._free_ids: list[int] = []
-        self._sequence = 0
+        self._pinned: set[int] = set()
+        self.newest_sequence = 0
         self.segments_in_use = 0
 
     # -- appending -----------------------------------------------------------------
@@ -126,6 +128,15 @@ class SegmentLog:
         self.live_bytes[segment] += length + OBJECT_OVERHEAD
         return segment << SEGMENT_ID_SHIFT | offset << OFFSET_SHIFT
 
+    def copy(self, head: LogHead, segment: int, offset: int, length: int, owner: int) -> int:
+        """Append an object of ``segment`` to ``head`` as it is; location as from `append`.
+
+        ``length`` counts the payload.  Raises `PoolFull`.
+        """
+        start = self.bases[segment] + offset
+        payload = self._arena[start + CHECK_BYTES : start + CHECK_BYTES + length]
+        return self.append(head, owner, payload, _get_u32(self._arena, start)[0])
+
     def fits(self, head: LogHead, length: int) -> bool:
         """Whether an object of ``length`` bytes can be appended by a store now."""
         return head.tail + length + OBJECT_OVERHEAD <= head.bound or not self.frames.exhausted
@@ -153,9 +164,9 @@ class SegmentLog:
         self.seal(head)
         segment = self._new_id()
         at = segment * _WORDS
-        self._sequence += 1
+        self.newest_sequence += 1
         self._table[at + 1] = SEGMENT_BYTES
-        self._table[at + 2] = self._sequence
+        self._table[at + 2] = self.newest_sequence
         self._table[at] = frame << 32 | head.stream << 8 | SegmentState.OPEN
         self.bases[segment] = head.base = frame << SEGMENT_SHIFT
         head.segment = segment
@@ -171,6 +182,7 @@ class SegmentLog:
         frame = self._table[at] >> 32
         self._table[at] = SegmentState.FREE
         self.bases[segment] = -1
+        self._pinned.discard(segment)
         self._free_ids.append(segment)
         self.segments_in_use -= 1
         self.frames.give_back(frame)
@@ -221,6 +233,15 @@ class SegmentLog:
         """Ids of all segments in use."""
         return [SegmentId(segment) for segment in range(1, len(self.live)) if self.live[segment]]
 
+    def is_movable(self, segment: int) -> bool:
+        """Whether ``segment`` is sealed, and not pinned."""
+        sealed = self._table[segment * _WORDS] & 0xFF == SegmentState.SEALED
+        return sealed and segment not in self._pinned
+
+    def pin(self, segment: int) -> None:
+        """Never offer ``segment`` again: something in it is corrupt and can't be moved."""
+        self._pinned.add(segment)
+
     # -- attaching -----------------------------------------------------------------
 
     def adopt(self, live: dict[int, int], live_bytes: dict[int, int]) -> None:
@@ -236,7 +257,7 @@ class SegmentLog:
         for segment in range(1, known):
             at = segment * _WORDS
             word = self._table[at]
-            self._sequence = max(self._sequence, self._table[at + 2])
+            self.newest_sequence = max(self.newest_sequence, self._table[at + 2])
             if segment not in live:
                 self._table[at] = SegmentState.FREE
                 continue
