@@ -6,12 +6,14 @@ the worker read from ``config.json``.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from fuseswap.cache.codecs import parse_compressor
 from fuseswap.cache.state import Geometry
 from fuseswap.errors import InvalidArgument
+from fuseswap.host.backing import planned_bytes
 from fuseswap.parameters import MIN_POOL_LIMIT_BYTES
 from fuseswap.transport import TRANSPORTS
 from fuseswap.units import MIB, PAGE_SIZE, format_size, parse_size
@@ -38,6 +40,8 @@ class DeviceConfig:
     transport: str
     mountpoint: str
     priority: int
+    backing: str | None
+    backing_bytes: int
 
     @classmethod
     def parse(
@@ -51,6 +55,7 @@ class DeviceConfig:
         mountpoint: str,
         priority: int,
         memory_bytes: int,
+        backing: str = "none",
     ) -> DeviceConfig:
         """Validate what a person wrote; raises `InvalidArgument`."""
         size_bytes = parse_size(size)
@@ -71,6 +76,7 @@ class DeviceConfig:
             )
         if not -1 <= priority <= 32767:
             raise InvalidArgument(f"priority {priority} is not between -1 and 32767")
+        path = None if backing == "none" else os.path.abspath(backing)
         return cls(
             name=name,
             size_bytes=size_bytes,
@@ -79,11 +85,14 @@ class DeviceConfig:
             transport=transport,
             mountpoint=mountpoint,
             priority=priority,
+            backing=path,
+            backing_bytes=planned_bytes(path, size_bytes) if path else 0,
         )
 
     def to_json(self, memory_bytes: int) -> dict[str, Any]:
         """What supervisor and worker need, with the geometry settled."""
-        geometry = Geometry.for_size(self.size_bytes, memory_bytes)
+        extents = self.backing_bytes // MIB
+        geometry = Geometry.for_size(self.size_bytes, memory_bytes, extents)
         return {
             **asdict(self),
             "geometry": asdict(geometry),

@@ -9,11 +9,15 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from fuseswap.cache.cleaner import CleanerStatistics
 from fuseswap.cache.pool import CacheStatistics, CompressedCache
 from fuseswap.cache.state import SharedState
 from fuseswap.frontswap import Frontswap, FrontswapStatistics
+from fuseswap.slowpath import SlowPath
 from fuseswap.swapfile import Swapfile
+from fuseswap.tiers import Tier
 from fuseswap.units import PAGE_SIZE
+from fuseswap.writeback import Writeback, WritebackStatistics
 
 DEFAULT_BUSY_POLL_US = 50
 
@@ -36,26 +40,28 @@ class DeviceStatistics:
     cache: CacheStatistics
     frontswap: FrontswapStatistics
     transport: TransportCounters
+    writeback: WritebackStatistics
+    cleaner: CleanerStatistics
 
 
 class Device:
     """The layers of one swap device, bottom up."""
 
-    def __init__(self, state: SharedState, transport_name: str = "devfuse") -> None:
+    def __init__(self, state: SharedState, tier: Tier | None = None) -> None:
         self.state = state
         self.cache = CompressedCache(state)
+        self.writeback = Writeback(self.cache, tier)
         self.frontswap = Frontswap([self.cache])
         size_bytes = state.geometry.page_count * PAGE_SIZE
         self.swapfile = Swapfile(size_bytes, self.frontswap, self.cache.slots)
+        self.slowpath = SlowPath(self.swapfile, self.cache, self.writeback)
         self.transport = TransportCounters()
-        self.transport_name = transport_name
         self.busy_poll_us = DEFAULT_BUSY_POLL_US
         self.created_ns = time.time_ns()
 
     def held_bytes(self) -> int:
         """Memory that what is stored takes: segments, slot table, segment table, in bytes."""
-        now = self.cache.statistics()
-        return now.mem_used_total
+        return self.cache.statistics().mem_used_total
 
     def statistics(self) -> DeviceStatistics:
         """A snapshot."""
@@ -63,4 +69,6 @@ class Device:
             cache=self.cache.statistics(),
             frontswap=self.frontswap.statistics(),
             transport=self.transport,
+            writeback=self.writeback.statistics(),
+            cleaner=self.writeback.cleaner.statistics(),
         )

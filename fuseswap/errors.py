@@ -40,8 +40,32 @@ class PoolFull(StoreRefused):
     """The pool is at ``pool_limit_bytes`` and nothing could be freed."""
 
 
-class NoRoom(FuseswapError):
-    """The pool is full but room is being made: nothing was changed, try again then."""
+class MustWait(FuseswapError):
+    """This can't be answered at once; nothing of the page was changed (see ``slowpath.py``).
+
+    ``done`` counts the bytes of a write before that page: they are stored.
+    """
+
+    done = 0
+
+
+class NoRoom(MustWait):
+    """The pool is full but room is being made: try again then."""
+
+
+class OnTier(MustWait):
+    """The page is not in memory: read ``length`` bytes at ``offset`` of ``extent``, then finish."""
+
+    def __init__(
+        self, page: int, word: int, sequence: int, extent: int, offset: int, length: int
+    ) -> None:
+        super().__init__(f"page {page} is on extent {extent}")
+        self.page = page
+        self.word = word
+        self.sequence = sequence
+        self.extent = extent
+        self.offset = offset
+        self.length = length
 
 
 class CorruptData(FuseswapError):

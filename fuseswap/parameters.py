@@ -17,6 +17,7 @@ from fuseswap.units import MIB, parse_size
 
 MIN_POOL_LIMIT_BYTES = 8 * MIB
 MAX_BUSY_POLL_US = 1000
+MAX_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,22 @@ def _set_busy_poll(device: Device, text: str) -> None:
     device.busy_poll_us = parse_number(text, 0, MAX_BUSY_POLL_US)
 
 
+def _set_accept_threshold(device: Device, text: str) -> None:
+    device.writeback.accept_threshold_percent = parse_number(text, 1, 99)
+
+
+def _set_batch_size(device: Device, text: str) -> None:
+    device.writeback.writeback_batch_size = parse_number(text, 1, MAX_BATCH)
+
+
+def _show_limit(limit: int | None) -> str:
+    return "none" if limit is None else str(limit)
+
+
+def _set_writeback_limit(device: Device, text: str) -> None:
+    device.writeback.writeback_limit_bytes = None if text == "none" else parse_size(text)
+
+
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "compressor",
@@ -97,6 +114,27 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Take pages that are not same-filled; N refuses them (ENOSPC).",
         lambda device: _show(device.cache.non_same_filled_pages_enabled),
         _set_non_same_filled,
+    ),
+    Parameter(
+        "accept_threshold_percent",
+        "1 to 99 percent",
+        "Once full, the pool is cleaned or written back until it is this full.",
+        lambda device: str(device.writeback.accept_threshold_percent),
+        _set_accept_threshold,
+    ),
+    Parameter(
+        "writeback_batch_size",
+        f"1 to {MAX_BATCH} segments",
+        "At most so many segments are on their way to the backing file at once.",
+        lambda device: str(device.writeback.writeback_batch_size),
+        _set_batch_size,
+    ),
+    Parameter(
+        "writeback_limit_bytes",
+        "none, or bytes, or 512M, 2G",
+        "How much may still be written to the backing file; counts down, refill it by setting it.",
+        lambda device: _show_limit(device.writeback.writeback_limit_bytes),
+        _set_writeback_limit,
     ),
     Parameter(
         "busy_poll_us",

@@ -113,7 +113,7 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
     _counter(
         "pool_limit_hit", "zswap",
-        "Stores refused because the pool was at its limit.",
+        "Stores that found the pool at its limit; they waited for room, or were refused.",
         lambda s: s.cache.pool_limit_hit,
     ),
     _counter(
@@ -130,6 +130,61 @@ STATISTICS: tuple[Statistic, ...] = (
         "duplicate_entry", "zswap",
         "Stores to a page that was stored already; the old version went first.",
         lambda s: s.cache.duplicate_entry,
+    ),
+    _gauge(
+        "outstanding_writebacks", "segments", "zswap",
+        "Segments being written to the tier right now.",
+        lambda s: s.writeback.outstanding_writebacks,
+    ),
+    _gauge(
+        "bd_count", "4096-byte units", "zram",
+        "Space taken on the backing file, in whole segments.",
+        lambda s: s.writeback.bd_count,
+    ),
+    _counter(
+        "bd_reads", "zram",
+        "4096-byte units read from the backing file.",
+        lambda s: s.writeback.bd_reads,
+    ),
+    _counter(
+        "bd_writes", "zram",
+        "4096-byte units written to the backing file.",
+        lambda s: s.writeback.bd_writes,
+    ),
+    _counter(
+        "written_back_pages", "zswap",
+        "Pages that moved from memory to the backing file.",
+        lambda s: s.writeback.written_back_pages,
+    ),
+    _counter(
+        "writeback_attempted", "zswap",
+        "Segments whose write to the backing file was started.",
+        lambda s: s.writeback.writeback_attempted,
+    ),
+    _counter(
+        "writeback_failed", "",
+        "Segment writes that failed; the segment stayed in memory and is tried again.",
+        lambda s: s.writeback.writeback_failed,
+    ),
+    _counter(
+        "saved_by_writeback", "zswap",
+        "Stores that found the pool full, waited, and went on.",
+        lambda s: s.writeback.saved_by_writeback,
+    ),
+    _counter(
+        "tier_read_errors", "",
+        "Reads from the backing file that failed; the page gave EIO.",
+        lambda s: s.writeback.read_errors,
+    ),
+    _counter(
+        "segments_cleaned", "",
+        "Sparse segments the cleaner emptied and freed.",
+        lambda s: s.cleaner.segments_cleaned,
+    ),
+    _counter(
+        "cleaner_copied_bytes", "",
+        "Bytes the cleaner copied forward; over the bytes stored: its write amplification.",
+        lambda s: s.cleaner.bytes_copied,
     ),
     _counter(
         "checksum_errors", "",

@@ -30,7 +30,7 @@ from types import FrameType
 from typing import Any
 
 from fuseswap.errors import HostError
-from fuseswap.host import memory, mount
+from fuseswap.host import backing, memory, mount
 from fuseswap.host.protect import protect
 from fuseswap.host.runtime import Runtime, write_json
 
@@ -72,6 +72,10 @@ class Supervisor:
             self._config["region_bytes"], self._config.get("memory")
         )
         self._state["memory"] = kind
+        if self._config["backing"]:
+            self._files["backing"] = backing.open_backing(
+                self._config["backing"], self._config["backing_bytes"]
+            )
         self._fuse = mount.mount(self._mountpoint)
         try:
             self._start_worker(fresh=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from fuseswap.cache.pool import ZERO_PAGE
 from fuseswap.cache.slots import SlotTable
-from fuseswap.errors import BeyondEnd, InvalidArgument
+from fuseswap.errors import BeyondEnd, InvalidArgument, MustWait
 from fuseswap.frontswap import Frontswap
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -71,10 +71,14 @@ class Swapfile:
             page, start = divmod(offset + done, PAGE_SIZE)
             count = min(PAGE_SIZE - start, size - done)
             piece = data[done : done + count]
-            if count == PAGE_SIZE:
-                self._store(page, piece)
-            else:
-                self._change(page, start, piece)
+            try:
+                if count == PAGE_SIZE:
+                    self._store(page, piece)
+                else:
+                    self._change(page, start, piece)
+            except MustWait as exc:
+                exc.done = done
+                raise
             done += count
 
     def punch(self, offset: int, size: int) -> None:

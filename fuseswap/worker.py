@@ -25,6 +25,8 @@ from fuseswap.errors import FuseswapError
 from fuseswap.host.protect import Protection, protect
 from fuseswap.host.runtime import Runtime
 from fuseswap.parameters import find_parameter
+from fuseswap.tiers.file import FileTier
+from fuseswap.tiers.threads import IoThreads
 from fuseswap.transport import open_transport
 from fuseswap.tree import Tree
 
@@ -33,6 +35,7 @@ log = logging.getLogger("fuseswap.worker")
 _THREAD_STACK_BYTES = 512 * 1024
 _HOUSEKEEPING_S = 1.0
 _RESERVE_FRAMES = 2
+_IO_THREADS = 8
 
 
 class Worker:
@@ -50,7 +53,8 @@ class Worker:
             state = SharedState.create(regions, geometry)
         else:
             state = SharedState(regions)
-        self.device = Device(state)
+        tier = FileTier(fds["backing"], IoThreads(_IO_THREADS)) if "backing" in fds else None
+        self.device = Device(state, tier)
         for name, value in config["parameters"].items():
             find_parameter(name).set(self.device, value)
         self.device.cache.log.frames.reserve(_RESERVE_FRAMES)
@@ -63,6 +67,7 @@ class Worker:
         """Serve until unmounted."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._housekeeping)
+            nursery.start_soon(self.device.writeback.run)
             self._say_ready()
             await self._transport.serve()
             nursery.cancel_scope.cancel()

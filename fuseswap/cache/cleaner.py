@@ -61,7 +61,9 @@ class Cleaner:
     def __init__(self, slots: SlotTable, log: SegmentLog) -> None:
         self._slots = slots
         self._log = log
-        self._head: LogHead = log.heads[Stream.SURVIVORS]
+        self._warm_head: LogHead = log.heads[Stream.SURVIVORS]
+        self._cold_head = self._warm_head
+        self._spared = 0
         self._hand = 0
         self._victim = 0
         self._sequence = 0
@@ -107,30 +109,36 @@ class Cleaner:
     def step(self, max_live_share: float = MAX_LIVE_SHARE) -> bool:
         """Copy up to `STEP_OBJECTS`; False where there is nothing (more) worth cleaning.
 
-        Gives the segment up, and returns False, where there is no frame to copy to.
+        Also False, and still `busy`, where there is no frame to copy to: free one first.
         """
-        if not self._victim or not self._is_still_there():
-            self._begin(self.choose(max_live_share))
-            if not self._victim:
-                return False
-        try:
-            for _ in range(min(STEP_OBJECTS, len(self._owners))):
-                self._move(self._owners.pop())
-                if not self._victim:
-                    return True
-        except PoolFull:
-            self._given_up += 1
-            self._victim = 0
+        stale = not self._victim or not self._is_still_there()
+        if stale and not self.begin(self.choose(max_live_share)):
             return False
+        for _ in range(min(STEP_OBJECTS, len(self._owners))):
+            try:
+                self._move(self._owners[-1])
+            except PoolFull:
+                return False
+            self._owners.pop()
+            if not self._victim:
+                return True
         if not self._owners and self._victim:
             self._finish()
         return True
 
-    def _begin(self, segment: int) -> None:
+    def begin(self, segment: int, *, evict: bool = False, second_chance: bool = True) -> bool:
+        """Take ``segment`` as the next to clean (0: none).
+
+        With ``evict`` its objects are gathered to leave for a tier, but for those that
+        were loaded since they were stored, which get a ``second_chance``.
+        """
         self._victim = segment
+        self._cold_head = self._log.heads[Stream.EVICTED if evict else Stream.SURVIVORS]
+        self._spared = REFERENCED if second_chance else 0
         if segment:
             self._sequence = self._log.age_of(segment)[0]
             self._owners = self._log.owners(segment)
+        return segment != 0
 
     def _is_still_there(self) -> bool:
         """Whether the segment is the one that was begun, still sealed and in memory."""
@@ -152,7 +160,8 @@ class Cleaner:
             return
         length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
         offset = word >> OFFSET_SHIFT & OFFSET_MASK
-        moved = self._log.copy(self._head, self._victim, offset, length, page)
+        head = self._warm_head if word & self._spared else self._cold_head
+        moved = self._log.copy(head, self._victim, offset, length, page)
         keep = (1 << OFFSET_SHIFT) - 1 & ~(PARITY | REFERENCED)
         new = moved | word & keep
         self._slots.words[page] = new | PARITY if new.bit_count() & 1 else new

@@ -16,8 +16,10 @@ from fuseswap.cache.region import Region
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_SHIFT
 
 WARM_LIMIT = 16
-# Kept back from stores, so that the cleaner can always copy a segment's live objects out.
+# Kept back from stores, so that the cleaner can always copy a segment's live objects out;
+# with a tier it fills two segments at once, those to keep and those to write back.
 CLEANER_RESERVE = 1
+CLEANER_RESERVE_WITH_TIER = 2
 NO_FRAME = -1
 
 
@@ -30,6 +32,7 @@ class FramePool:
         self.limit = frame_count
         self.in_use = 0
         self.exhausted = False
+        self.cleaner_reserve = CLEANER_RESERVE
         self._warm = array("I")
         self._cold = array("I")
         self._next = 0  # frames from here on were never touched
@@ -49,9 +52,9 @@ class FramePool:
     def take(self, *, cleaning: bool = False) -> int:
         """A free frame, warm before cold; `NO_FRAME` where the limit is reached.
 
-        The last `CLEANER_RESERVE` frames are only for ``cleaning``.
+        The last `cleaner_reserve` frames are only for ``cleaning``.
         """
-        if self.in_use >= self.limit - (0 if cleaning else CLEANER_RESERVE):
+        if self.in_use >= self.limit - (0 if cleaning else self.cleaner_reserve):
             self.exhausted = True
             return NO_FRAME
         frame = self._warm.pop() if self._warm else self._populate()
@@ -104,7 +107,7 @@ class FramePool:
     def available(self) -> int:
         """Frames a store can still take; `exhausted` says whether there are none."""
         free = len(self._warm) + len(self._cold) + self.frame_count - self._next
-        return max(0, min(self.limit - self.in_use, free) - CLEANER_RESERVE)
+        return max(0, min(self.limit - self.in_use, free) - self.cleaner_reserve)
 
     def _populate(self) -> int:
         """A cold or never touched frame with its memory in place; `NO_FRAME` where none is left."""

@@ -35,7 +35,7 @@ from fuseswap.cache.codecs import (
     RAW,
     parse_compressor,
 )
-from fuseswap.cache.segments import CHECK_BYTES, OBJECT_OVERHEAD, SegmentLog, Stream
+from fuseswap.cache.segments import CHECK_BYTES, OBJECT_OVERHEAD, SegmentLog, SegmentState, Stream
 from fuseswap.cache.slots import (
     CLUSTER_SHIFT,
     CODEC_SHIFT,
@@ -55,7 +55,7 @@ from fuseswap.cache.slots import (
     fill_word,
 )
 from fuseswap.cache.state import SEGMENT_SHIFT, SharedState
-from fuseswap.errors import CorruptData, NoRoom, PoolFull, StoreRefused
+from fuseswap.errors import CorruptData, NoRoom, OnTier, PoolFull, StoreRefused
 from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ _LOGGED_ERRORS = 20
 
 _ends = struct.Struct("<Q4080xQ").unpack_from
 _u32 = struct.Struct("<I").unpack_from
-_lz4 = lz4.block.decompress  # here, without a call in between, for the most common case
+_lz4 = lz4.block.decompress
 _checksum = xxhash.xxh3_64_intdigest
 
 
@@ -183,7 +183,10 @@ class CompressedCache:
             self._count(codec)
 
     def load(self, page: int) -> bytes | None:
-        """The 4096 bytes of ``page``, None where it is not stored; raises `CorruptData`."""
+        """The 4096 bytes of ``page``, None where it is not stored.
+
+        Raises `CorruptData`, or `OnTier` where it has to be read (then `finish_load`).
+        """
         slots = self.slots
         if not slots.used[page >> CLUSTER_SHIFT]:
             return None
@@ -197,20 +200,25 @@ class CompressedCache:
         except IndexError:
             base = -1
         if base < 0:
-            raise self._corrupt(page, word, "no such segment")
+            raise self._miss(page, word)
         at = base + (word >> OFFSET_SHIFT & OFFSET_MASK)
         start = at + CHECK_BYTES
         payload = self._arena[start : start + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1]
-        codec = word >> CODEC_SHIFT & 0xF
-        if _checksum(payload, codec) & 0xFFFFFFFF != _u32(self._arena, at)[0]:
-            raise self._corrupt(page, word, "checksum mismatch")
-        try:
-            data = DECOMPRESS[codec](payload) if codec != LZ4 else _lz4(payload, PAGE_SIZE)
-        except DECOMPRESS_ERRORS as exc:
-            raise self._corrupt(page, word, str(exc)) from exc
+        data = self._decode(page, word, payload, _u32(self._arena, at)[0])
         if not word & REFERENCED:
             slots.words[page] = word ^ (REFERENCED | PARITY)
         return data
+
+    def finish_load(self, miss: OnTier, stored: bytes) -> bytes | None:
+        """The page of ``miss`` from the ``stored`` bytes (check and payload) a tier returned.
+
+        None where the page changed meanwhile: load it again.  Raises `CorruptData`.
+        """
+        word = self.slots.get(miss.page)
+        same = not (word ^ miss.word) & ~(REFERENCED | PARITY)
+        if not same or self.log.age_of(word >> SEGMENT_ID_SHIFT)[0] != miss.sequence:
+            return None
+        return self._decode(miss.page, word, stored[CHECK_BYTES:], _u32(stored)[0])
 
     def invalidate_page(self, page: int) -> bool:
         """Forget ``page``; returns whether it was stored."""
@@ -232,6 +240,15 @@ class CompressedCache:
                     self._forget(words[index])
                     forgotten += 1
         return forgotten
+
+    def loaded_share(self, segment: int) -> float:
+        """Share of the live objects of a segment in memory that were loaded since stored."""
+        loaded = 0
+        for page in set(self.log.owners(segment)):
+            word = self.slots.get(page) if page < self.page_count else 0
+            mine = word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == segment
+            loaded += mine and word & REFERENCED != 0
+        return loaded / self.log.live[segment]
 
     def trim(self, keep_frames: int = 1) -> None:
         """Return the memory of free segments, all but ``keep_frames`` of them."""
@@ -269,6 +286,31 @@ class CompressedCache:
             self._forget(old)
         if not self.log.frames.exhausted:
             self._reject_alloc_fail += 1
+
+    def _decode(self, page: int, word: int, payload: bytes, check: int) -> bytes:
+        """Verify and decompress; raises `CorruptData`."""
+        codec = word >> CODEC_SHIFT & 0xF
+        if _checksum(payload, codec) & 0xFFFFFFFF != check:
+            raise self._corrupt(page, word, "checksum mismatch")
+        try:
+            # lz4 here, without a call in between: it is the most common by far
+            return _lz4(payload, PAGE_SIZE) if codec == LZ4 else DECOMPRESS[codec](payload)
+        except DECOMPRESS_ERRORS as exc:
+            raise self._corrupt(page, word, str(exc)) from exc
+
+    def _miss(self, page: int, word: int) -> OnTier | CorruptData:
+        """The error for an object that is in no frame."""
+        segment = word >> SEGMENT_ID_SHIFT
+        if not self.log.exists(segment) or self.log.state_of(segment) is not SegmentState.ON_TIER:
+            return self._corrupt(page, word, "no such segment")
+        return OnTier(
+            page,
+            word,
+            self.log.age_of(segment)[0],
+            self.log.location_of(segment),
+            word >> OFFSET_SHIFT & OFFSET_MASK,
+            CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1,
+        )
 
     def _load_fill(self, page: int, word: int) -> bytes:
         """A same-filled page, or `CorruptData` for a word that is nothing."""

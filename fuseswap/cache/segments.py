@@ -10,17 +10,21 @@ owners grows down from its end:
 
 and one 32-byte entry of the segment table, four 64-bit words:
 
-    0  state (bits 0-7), stream (bits 8-15), location (bits 32-63: the frame)
+    0  state (bits 0-7), stream (bits 8-15), location (bits 32-63: frame or extent)
     1  tail (bits 32-63: end of the objects) and bound (bits 0-31: start of the directory)
     2  sequence: counts segments in the order they were opened, so it is their age
     3  time it was sealed, CLOCK_BOOTTIME in seconds
 
-    free -- open --> OPEN -- seal --> SEALED -- live count 0 --> free
-                       `-------- live count 0 --------^
+    free -- open --> OPEN -- seal --> SEALED -- written back --> ON_TIER
+             ^         |                |                           |
+             `---------+- live count 0 -+---------------------------'
 
 Order within an append: owner, payload, table entry; the caller then commits the
 slot word.  Whatever a crash leaves behind a tail that no slot word points to is
-dead space, nothing more.  From the seal on, the bytes of a segment never change.
+dead space, nothing more.  From the seal on, the bytes of a segment never change, so it
+is written back while it is read, overwritten and discarded: when the write is
+acknowledged, table word 0 changes its state and location in one store, and the frame is
+free.  Should the segment die meanwhile, the extent is simply free again.
 
 `live` and `live_bytes` (objects, and their bytes with both 4-byte records) are
 derived from the slot table by ``recovery.py``.  A segment with no live object is
@@ -32,8 +36,10 @@ from __future__ import annotations
 import struct
 import time
 from array import array
+from collections import deque
 from enum import IntEnum
 
+from fuseswap.cache.extents import ExtentPool
 from fuseswap.cache.frames import NO_FRAME, FramePool
 from fuseswap.cache.slots import OFFSET_SHIFT, SEGMENT_ID_SHIFT
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_ENTRY_BYTES, SEGMENT_SHIFT, SharedState
@@ -57,6 +63,7 @@ class SegmentState(IntEnum):
     FREE = 0
     OPEN = 1
     SEALED = 2
+    ON_TIER = 3
 
 
 class Stream(IntEnum):
@@ -64,7 +71,8 @@ class Stream(IntEnum):
 
     STORE = 0
     INCOMPRESSIBLE = 1
-    SURVIVORS = 2  # what the cleaner copied forward
+    SURVIVORS = 2  # what was copied forward: live, or loaded since it was stored
+    EVICTED = 3  # gathered densely on the way to a tier
 
 
 class LogHead:
@@ -93,12 +101,15 @@ class SegmentLog:
         self._table = state.segments.buffer.cast("Q")
         self._segment_count = state.geometry.segment_count
         self.frames = FramePool(state.arena, state.geometry.frame_count)
+        self.extents = ExtentPool()
         self.heads = tuple(LogHead(stream) for stream in Stream)
         self.bases = array("q", [-1])
         self.live = array("I", [0])
         self.live_bytes = array("Q", [0])
         self._free_ids: list[int] = []
         self._pinned: set[int] = set()
+        self._queues: dict[bool, deque[int]] = {True: deque(), False: deque()}
+        self.live_in_frames = 0  # live bytes of all segments in memory
         self.newest_sequence = 0
         self.segments_in_use = 0
 
@@ -126,6 +137,7 @@ class SegmentLog:
         self._table[segment * _WORDS + 1] = end << 32 | bound
         self.live[segment] += 1
         self.live_bytes[segment] += length + OBJECT_OVERHEAD
+        self.live_in_frames += length + OBJECT_OVERHEAD
         return segment << SEGMENT_ID_SHIFT | offset << OFFSET_SHIFT
 
     def copy(self, head: LogHead, segment: int, offset: int, length: int, owner: int) -> int:
@@ -144,6 +156,8 @@ class SegmentLog:
     def release(self, segment: int, length: int) -> None:
         """One object of ``length`` payload bytes is dead; the last one frees the segment."""
         self.live_bytes[segment] -= length + OBJECT_OVERHEAD
+        if self.bases[segment] >= 0:
+            self.live_in_frames -= length + OBJECT_OVERHEAD
         live = self.live[segment] - 1
         self.live[segment] = live
         if not live:
@@ -155,10 +169,11 @@ class SegmentLog:
             at = head.segment * _WORDS
             self._table[at + 3] = int(time.clock_gettime(time.CLOCK_BOOTTIME))
             self._table[at] = self._table[at] & ~0xFF | SegmentState.SEALED
+            self.enqueue(head.segment)
             head.close()
 
     def _open_next(self, head: LogHead) -> None:
-        frame = self.frames.take(cleaning=head.stream is Stream.SURVIVORS)
+        frame = self.frames.take(cleaning=head.stream >= Stream.SURVIVORS)
         if frame == NO_FRAME:
             raise PoolFull("the pool is at its limit")
         self.seal(head)
@@ -179,13 +194,66 @@ class SegmentLog:
             if head.segment == segment:
                 head.close()
         at = segment * _WORDS
-        frame = self._table[at] >> 32
+        word = self._table[at]
+        location = word >> 32
         self._table[at] = SegmentState.FREE
         self.bases[segment] = -1
         self._pinned.discard(segment)
         self._free_ids.append(segment)
         self.segments_in_use -= 1
-        self.frames.give_back(frame)
+        if word & 0xFF == SegmentState.ON_TIER:
+            self.extents.give_back(location)
+        else:
+            self.frames.give_back(location)
+
+    def move_to_tier(self, segment: int, extent: int) -> None:
+        """The bytes of sealed ``segment`` are on ``extent``: flip its location, free its frame."""
+        at = segment * _WORDS
+        word = self._table[at]
+        self._table[at] = extent << 32 | word & 0xFF00 | SegmentState.ON_TIER
+        self.bases[segment] = -1
+        self.live_in_frames -= self.live_bytes[segment]
+        self.frames.give_back(word >> 32)
+
+    def enqueue(self, segment: int, *, first: bool = False) -> None:
+        """Put a sealed segment in line to leave; again, and ``first``, after a failed write."""
+        stream = self._table[segment * _WORDS] >> 8 & 0xFF
+        queue = self._queues[stream in (Stream.INCOMPRESSIBLE, Stream.EVICTED)]
+        (queue.appendleft if first else queue.append)(segment)
+
+    def next_to_leave(self) -> int:
+        """Take the sealed segment in memory that leaves next out of the line; 0 where none is.
+
+        Gathered and incompressible ones first, then the oldest.  A segment that was freed,
+        or moved, since it was put in line is passed over.
+        """
+        for first in (True, False):
+            queue = self._queues[first]
+            while queue:
+                segment = queue.popleft()
+                if self.live[segment] and self.bases[segment] >= 0 and self.is_movable(segment):
+                    return segment
+        return 0
+
+    def is_gathered(self, segment: int) -> bool:
+        """Whether ``segment`` was filled on its way out, or can't shrink: it leaves as it is."""
+        stream = self._table[segment * _WORDS] >> 8 & 0xFF
+        return stream in (Stream.INCOMPRESSIBLE, Stream.EVICTED)
+
+    def dead_bytes(self) -> tuple[int, int]:
+        """``(dead, all)``: bytes of the frames in use that nothing needs, and all of them."""
+        held = self.frames.in_use << SEGMENT_SHIFT
+        unfilled = sum(head.bound - head.tail for head in self.heads)
+        return held - self.live_in_frames - unfilled, held
+
+    def view(self, segment: int) -> memoryview:
+        """The whole 1 MiB of a segment in memory, page-aligned; release it after use."""
+        base = self.bases[segment]
+        return memoryview(self._arena)[base : base + SEGMENT_BYTES]
+
+    def location_of(self, segment: int) -> int:
+        """Frame or extent of ``segment``, as its state says."""
+        return self._table[segment * _WORDS] >> 32
 
     def _new_id(self) -> int:
         if not self._free_ids:
@@ -250,10 +318,11 @@ class SegmentLog:
         Segments no word points to are freed; one that was open is sealed where it stood.
         """
         known = self._highest_id() + 1
+        self.live_in_frames = 0
         self.bases = array("q", [-1]) * known
         self.live = array("I", [0]) * known
         self.live_bytes = array("Q", [0]) * known
-        used_frames = set()
+        used: dict[bool, set[int]] = {False: set(), True: set()}  # frames, extents
         for segment in range(1, known):
             at = segment * _WORDS
             word = self._table[at]
@@ -264,13 +333,21 @@ class SegmentLog:
             if word & 0xFF == SegmentState.OPEN:
                 self._table[at + 3] = int(time.clock_gettime(time.CLOCK_BOOTTIME))
                 self._table[at] = word & ~0xFF | SegmentState.SEALED
-            self.bases[segment] = word >> 32 << SEGMENT_SHIFT
+            on_tier = word & 0xFF == SegmentState.ON_TIER
+            used[on_tier].add(word >> 32)
+            if not on_tier:
+                self.bases[segment] = word >> 32 << SEGMENT_SHIFT
             self.live[segment] = live[segment]
             self.live_bytes[segment] = live_bytes[segment]
-            used_frames.add(word >> 32)
-        self.segments_in_use = len(used_frames)
+            if not on_tier:
+                self.live_in_frames += live_bytes[segment]
+        self.segments_in_use = len(used[False]) + len(used[True])
         self._free_ids = [s for s in range(known - 1, 0, -1) if not self.live[s]]
-        self.frames.adopt(used_frames)
+        self.frames.adopt(used[False])
+        self.extents.adopt(used[True])
+        for segment in sorted(self.segments(), key=self.age_of):
+            if self.bases[segment] >= 0:
+                self.enqueue(segment)
 
     def _highest_id(self) -> int:
         """Highest segment id that was ever opened (its sequence is not 0)."""

@@ -37,8 +37,6 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Mount and return once the file system answers."""
     chosen = _parse(",".join(options.options))
-    if options.backing not in ("none", "fuseswap"):
-        raise InvalidArgument(f"'{options.backing}': this version has no backing file; use 'none'")
     mountpoint = os.path.realpath(options.directory)
     if not Path(mountpoint).is_dir():
         raise lifecycle.MountFailed(f"{options.directory} is not a directory")
@@ -51,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
         transport=chosen.get("transport", config.DEFAULT_TRANSPORT),
         mountpoint=mountpoint,
         priority=config.DEFAULT_PRIORITY,
+        backing="none" if options.backing == "fuseswap" else options.backing,
         memory_bytes=swap.memory_bytes(),
     )
     with runtime.lock():

@@ -29,6 +29,12 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--compressor", default=config.DEFAULT_COMPRESSOR, help="lz4 (default) or zstd[:LEVEL]"
     )
     parser.add_argument(
+        "--backing",
+        default="none",
+        metavar="PATH",
+        help="file or block device for cold pages, or none (default)",
+    )
+    parser.add_argument(
         "--transport", default=config.DEFAULT_TRANSPORT, choices=TRANSPORTS, help="default devfuse"
     )
 
@@ -65,6 +71,7 @@ def run_up(options: argparse.Namespace) -> int:
         transport=options.transport,
         mountpoint=str(runtime.default_mountpoint),
         priority=options.priority,
+        backing=options.backing,
         memory_bytes=swap.memory_bytes(),
     )
     require_root("'up' (loop devices and swapon)")

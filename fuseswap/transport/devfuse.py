@@ -22,11 +22,13 @@ import io
 import logging
 import os
 import struct
+from collections.abc import Awaitable, Callable
+from functools import partial
 from time import perf_counter_ns
 
 import trio
 
-from fuseswap.errors import FuseswapError
+from fuseswap.errors import FuseswapError, MustWait
 from fuseswap.transport import wire
 from fuseswap.transport.errnos import errno_of
 from fuseswap.transport.requests import Requests, Unsupported
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 # One stretch of draining before other tasks get a turn; a turn costs about 30 us.
 _STRETCH_NS = 2_000_000
 _FIRST_WINDOW_NS = 10_000
+# Copies of writes that wait for room; beyond this, requests stay with the kernel.
+_MAX_WAITING_BYTES = 16 << 20
 
 _READ = int(wire.Opcode.READ)
 _WRITE = int(wire.Opcode.WRITE)
@@ -62,23 +66,32 @@ class DevFuse:
         self._view = memoryview(self.buffer)
         # Unbuffered: one read(2) a call, without an iovec, and None instead of an exception.
         self._file = io.FileIO(fd, "r+", closefd=False)
+        self._slowpath = tree.device.slowpath
+        self._nursery: trio.Nursery | None = None
         self._window_ns = 0
-        self._served = 0
 
     async def serve(self) -> None:
         """Answer until the file system is unmounted."""
-        try:
-            while True:
-                if self.drain():
-                    await trio.lowlevel.checkpoint()
-                    continue
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                await self._serve()
+            except OSError as exc:
+                if exc.errno != errno.ENODEV:  # ENODEV: unmounted
+                    raise
+            nursery.cancel_scope.cancel()
+
+    async def _serve(self) -> None:
+        while True:
+            if self.drain():
+                await trio.lowlevel.checkpoint()
+            else:
                 self._counters.wakeups += 1
                 slept_from = perf_counter_ns()
                 await trio.lowlevel.wait_readable(self._fd)
                 self._adapt(perf_counter_ns() - slept_from)
-        except OSError as exc:
-            if exc.errno != errno.ENODEV:  # ENODEV: unmounted
-                raise
+            while self._slowpath.waiting_bytes > _MAX_WAITING_BYTES:
+                await self._slowpath.wait_for_a_write()
 
     def drain(self) -> bool:
         """Answer what waits.  True: there may be more, come back; False: nothing, sleep.
@@ -113,8 +126,7 @@ class DevFuse:
                 try:
                     write(fd, reply)
                 except OSError as exc:
-                    if exc.errno != errno.ENOENT:  # ENOENT: its caller was killed
-                        self._complain(exc)
+                    self._complain(exc)
             served += 1
             if not served & 63 and perf_counter_ns() > stretch_end:
                 self._counters.requests += served
@@ -122,7 +134,7 @@ class DevFuse:
 
     def answer(self, length: int) -> bytes | None:
         """The reply to the request in the first ``length`` bytes of `buffer`, None for none."""
-        unique = 0
+        opcode = unique = offset = count = 0
         try:
             size, opcode, unique, inode, offset, count = _hot(self.buffer)
             if size != length or length < wire.IN_HEADER_BYTES:
@@ -137,9 +149,15 @@ class DevFuse:
                     end = wire.WRITE_HEADER_BYTES + count
                     if end != length:
                         return self._malformed(length, unique)
+                    if self._slowpath.has_queue:
+                        self._delay(opcode, unique, offset, count)
+                        return None
                     self._swapfile.write(offset, self._view[wire.WRITE_HEADER_BYTES : end])
                     return _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0)
             return self._other(length, opcode, unique, inode)
+        except MustWait:
+            self._delay(opcode, unique, offset, count)
+            return None
         except FuseswapError as exc:
             return self._failed(unique, errno_of(exc))
         except struct.error:
@@ -158,6 +176,45 @@ class DevFuse:
         if body is None:
             return None
         return _out(16 + len(body), 0, unique) + body
+
+    def _delay(self, opcode: int, unique: int, offset: int, count: int) -> None:
+        """Answer in a task of its own, since this one must wait.  Copies what is written."""
+        slow = self._slowpath
+        waiting: Callable[[], Awaitable[bytes | None]]
+        if opcode == _READ:
+            waiting = partial(slow.read, offset, count)
+        elif opcode == _WRITE:
+            end = wire.WRITE_HEADER_BYTES + count
+            data = memoryview(bytes(self._view[wire.WRITE_HEADER_BYTES : end]))
+            waiting = partial(slow.write, offset, data)
+        else:
+            body = self._view[wire.IN_HEADER_BYTES :]
+            _, offset, length, _, _ = wire.FALLOCATE_IN.unpack_from(body)
+            waiting = partial(slow.punch, offset, length)
+        assert self._nursery is not None
+        self._nursery.start_soon(self._answer_later, opcode, unique, count, waiting)
+
+    async def _answer_later(
+        self,
+        opcode: int,
+        unique: int,
+        count: int,
+        waiting: Callable[[], Awaitable[bytes | None]],
+    ) -> None:
+        try:
+            data = await waiting()
+        except Exception as exc:
+            reply = self._failed(unique, errno_of(exc))
+        else:
+            if opcode == _WRITE:
+                reply = _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0)
+            else:
+                data = data or b""
+                reply = _out(16 + len(data), 0, unique) + data
+        try:
+            os.write(self._fd, reply)
+        except OSError as exc:
+            self._complain(exc)
 
     def _failed(self, unique: int, code: int) -> bytes:
         if code != errno.ENOENT:
@@ -180,6 +237,8 @@ class DevFuse:
             self._window_ns = min(self._window_ns // 2, most) if self._window_ns > 1000 else 0
 
     def _complain(self, exc: OSError) -> None:
+        if exc.errno == errno.ENOENT:  # its caller was killed
+            return
         if exc.errno == errno.ENODEV:
             raise exc
         log.error("the kernel refused a reply: %s", exc)

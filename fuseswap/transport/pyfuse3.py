@@ -16,7 +16,7 @@ from typing import Any
 
 import pyfuse3
 
-from fuseswap.errors import FuseswapError
+from fuseswap.errors import FuseswapError, MustWait
 from fuseswap.handles import OpenTexts
 from fuseswap.transport.errnos import errno_of
 from fuseswap.tree import SWAPFILE, Tree
@@ -37,6 +37,7 @@ class TreeOperations(pyfuse3.Operations):
         self._tree = tree
         self._texts = OpenTexts(tree)
         self._counters = tree.device.transport
+        self._slowpath = tree.device.slowpath
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -112,16 +113,28 @@ class TreeOperations(pyfuse3.Operations):
     async def read(self, fh: int, off: int, size: int) -> bytes:
         with self._answering():
             if fh == _SWAPFILE_HANDLE:
-                return self._tree.swapfile.read(off, size)
+                try:
+                    return self._tree.swapfile.read(off, size)
+                except MustWait:
+                    return await self._slowpath.read(off, size)
             return self._texts.read(fh, self._texts.inode_of(fh), off, size)
 
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         with self._answering():
             if fh == _SWAPFILE_HANDLE:
-                self._tree.swapfile.write(off, memoryview(buf))
+                await self._write_swapfile(off, memoryview(buf))
             else:
                 self._tree.write_text(self._texts.inode_of(fh), off, buf)
             return len(buf)
+
+    async def _write_swapfile(self, offset: int, data: memoryview) -> None:
+        try:
+            if not self._slowpath.has_queue:
+                self._tree.swapfile.write(offset, data)
+                return
+        except MustWait:
+            pass
+        await self._slowpath.write(offset, data)
 
     async def release(self, fh: int) -> None:
         with self._answering():

@@ -1,0 +1,78 @@
+"""The backing file: opened once, by the supervisor, so that it outlives a worker.
+
+Exclusively locked, mode 0600, preallocated (no block is allocated under memory
+pressure) and O_DIRECT (nothing is kept a second time in the page cache).  What is
+written to it, ``tiers/file.py`` knows.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+
+from fuseswap.errors import HostError
+from fuseswap.units import MIB, format_size
+
+MIN_BYTES = 8 * MIB
+
+
+def planned_bytes(path: str, default_bytes: int) -> int:
+    """How large the backing will be: what is there already, or ``default_bytes`` of a new file.
+
+    Raises `HostError` where that is less than `MIN_BYTES`.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+    except FileNotFoundError:
+        size = 0
+    except OSError as exc:
+        raise HostError(f"cannot open backing file {path}: {exc.strerror}") from exc
+    size = size or default_bytes
+    if size < MIN_BYTES:
+        raise HostError(f"backing file {path} is smaller than {format_size(MIN_BYTES)}")
+    return size
+
+
+def open_backing(path: str, size_bytes: int) -> int:
+    """Open, lock and preallocate the backing file; returns its descriptor.
+
+    A block device is used in its whole size; a regular file is made, or grown, to
+    ``size_bytes``.  Raises `HostError` in one line; a file that was made is removed again.
+    """
+    existed = os.path.exists(path)
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_DIRECT
+        fd = os.open(path, flags, 0o600)
+    except OSError as exc:
+        raise HostError(f"cannot open backing file {path}: {exc.strerror}") from exc
+    try:
+        _claim(fd, path, size_bytes)
+    except BaseException:
+        os.close(fd)
+        if not existed:
+            os.unlink(path)
+        raise
+    return fd
+
+
+def _claim(fd: int, path: str, size_bytes: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise HostError(f"backing file {path} is in use by another device") from None
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISBLK(mode):
+        if os.lseek(fd, 0, os.SEEK_END) < MIN_BYTES:
+            raise HostError(f"{path} is smaller than {format_size(MIN_BYTES)}")
+        return
+    if not stat.S_ISREG(mode):
+        raise HostError(f"{path} is neither a regular file nor a block device")
+    os.fchmod(fd, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, size_bytes)
+    except OSError as exc:
+        reason = "no room for" if exc.errno == errno.ENOSPC else f"{exc.strerror}:"
+        raise HostError(f"{reason} a backing file of {format_size(size_bytes)} at {path}") from exc

@@ -1,0 +1,264 @@
+"""Writeback: makes room in the pool, by cleaning and by moving segments to a tier.
+
+One trio task (`run`) that sleeps until a store finds the pool full, plus one task for
+each segment on its way out, at most ``writeback_batch_size`` of them:
+
+    pool full -> store waits (``slowpath.py``) -> run: until accept_threshold_percent
+        much dead space:  the cleaner merges sparse segments
+        else, with a tier: the oldest segment leaves
+            dense, not loaded lately: as it is
+            else: loaded objects are copied forward (second chance), cold ones are
+            gathered in a segment of their own, dead ones stay behind
+    segment written -> is it still the same one? -> flip its location, free its frame
+
+No lock is held over a write and no slot word changes.  While it is written, a segment
+is read, overwritten and discarded as always; should it die, its extent is given back
+when the write is over, and not before.
+
+A write that fails leaves the segment in memory; the tier rests for a while, and stores
+that can't wait for anything are refused, as without a tier.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import trio
+
+from fuseswap.cache.cleaner import Cleaner
+from fuseswap.cache.extents import NO_EXTENT
+from fuseswap.cache.frames import CLEANER_RESERVE_WITH_TIER
+from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.errors import CorruptData, OnTier
+from fuseswap.tiers import Tier
+from fuseswap.units import PAGE_SIZE
+
+log = logging.getLogger(__name__)
+
+_FIRST_BACKOFF_S = 0.1
+_LONGEST_BACKOFF_S = 30.0
+_WORTH_WAITING_S = 1.0  # a tier that failed for longer than this: stores are refused
+# Cleaning pays while at least this share of the pool is dead.
+_DEAD_SHARE = 0.05
+_DENSE_SHARE = 0.9
+_FEW_LOADED = 0.1
+_MANY_LOADED = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class WritebackStatistics:
+    """One moment of writeback.  ``bd_*`` count 4096-byte units, as zram's bd_stat does."""
+
+    outstanding_writebacks: int
+    writeback_attempted: int
+    writeback_failed: int
+    written_back_pages: int
+    saved_by_writeback: int
+    bd_count: int
+    bd_reads: int
+    bd_writes: int
+    read_errors: int
+
+
+class Writeback:
+    """Room in the pool of ``cache``; ``tier`` may be None, then only the cleaner makes it."""
+
+    def __init__(self, cache: CompressedCache, tier: Tier | None = None) -> None:
+        self._cache = cache
+        self._log = cache.log
+        self._tier = tier
+        self.cleaner = Cleaner(cache.slots, cache.log)
+        self.accept_threshold_percent = 90
+        self.writeback_batch_size = 4
+        self.writeback_limit_bytes: int | None = None
+        if tier is not None:
+            self._log.extents.extent_count = tier.extent_count
+            self._log.frames.cleaner_reserve = CLEANER_RESERVE_WITH_TIER
+        self._wanted = trio.Event()
+        self._waiters = trio.lowlevel.ParkingLot()
+        self._writing: set[int] = set()
+        self._write_ended = trio.Event()
+        self._rests_until = 0.0
+        self._backoff_s = _FIRST_BACKOFF_S
+        self._attempted = 0
+        self._failed = 0
+        self._pages = 0
+        self._saved = 0
+        self._reads = 0
+        self._writes = 0
+        self._read_errors = 0
+        cache.on_full = self._expect_room
+
+    # -- for the slow path -----------------------------------------------------------
+
+    async def wait_for_room(self) -> None:
+        """Wait until it is worth trying the store again (it may be refused then)."""
+        self._wanted.set()
+        await self._waiters.park()
+        self._saved += 1
+
+    async def read(self, miss: OnTier) -> bytes:
+        """The stored bytes of ``miss``.  Raises `CorruptData` where the tier can't read them."""
+        if self._tier is None:
+            raise CorruptData(f"page {miss.page} is on a tier, and there is none")
+        blocks = -(-(miss.offset % PAGE_SIZE + miss.length) // PAGE_SIZE)
+        self._reads += blocks
+        try:
+            return await self._tier.read(miss.extent, miss.offset, miss.length)
+        except OSError as exc:
+            self._read_errors += 1
+            log.error("page %d cannot be read from the tier: %s", miss.page, exc)
+            raise CorruptData(f"page {miss.page} cannot be read from the tier: {exc}") from exc
+
+    def _expect_room(self) -> bool:
+        """Asked by a store that finds the pool full: is it worth waiting?"""
+        if not (self._can_clean() or self._can_write() or self._writing or self._rests_briefly()):
+            return False
+        self._wanted.set()
+        return True
+
+    # -- the task --------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Make room whenever it is wanted, for ever."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._wanted.wait()
+                self._wanted = trio.Event()
+                await self._make_room(nursery)
+
+    async def _make_room(self, nursery: trio.Nursery) -> None:
+        """Clean and write back until the pool is at ``accept_threshold_percent`` again."""
+        frames = self._log.frames
+        goal = max(1, frames.limit * (100 - self.accept_threshold_percent) // 100)
+        while frames.available < goal:
+            if not await self._make_some(nursery):
+                break
+            if not frames.exhausted:
+                self._waiters.unpark_all()
+        self._waiters.unpark_all()
+
+    async def _make_some(self, nursery: trio.Nursery) -> bool:
+        """One bounded piece of work; False where nothing can be done."""
+        if self.cleaner.busy or self._can_clean():
+            if self.cleaner.step():
+                await trio.lowlevel.checkpoint()
+                return True
+            if self.cleaner.busy:  # no frame to copy to until a write ends
+                return await self._wait_for_a_write()
+        if len(self._writing) >= self.writeback_batch_size:
+            return await self._wait_for_a_write()
+        if self._can_write():
+            if self._evict_oldest(nursery):
+                await trio.lowlevel.checkpoint()
+                return True
+        elif self._rests_briefly():
+            await trio.sleep_until(self._rests_until)
+            return True
+        return await self._wait_for_a_write()
+
+    async def _wait_for_a_write(self) -> bool:
+        """Wait until one of the writes in flight ends; False where there is none."""
+        if not self._writing:
+            return False
+        await self._write_ended.wait()
+        return True
+
+    def _can_clean(self) -> bool:
+        """Whether enough of the pool is dead for the cleaner to gain by it."""
+        dead, in_frames = self._log.dead_bytes()
+        return dead >= max(2 * SEGMENT_BYTES, int(in_frames * _DEAD_SHARE))
+
+    def _can_write(self) -> bool:
+        """Whether another segment may go to the tier now."""
+        if self._tier is None or not self._log.extents.available:
+            return False
+        limit = self.writeback_limit_bytes
+        if limit is not None and limit < SEGMENT_BYTES:
+            return False
+        return trio.current_time() >= self._rests_until
+
+    def _rests_briefly(self) -> bool:
+        """Whether the tier failed, but stores should wait for its next try."""
+        resting = self._tier is not None and trio.current_time() < self._rests_until
+        return resting and self._backoff_s <= _WORTH_WAITING_S
+
+    # -- one segment on its way out --------------------------------------------------
+
+    def _evict_oldest(self, nursery: trio.Nursery) -> bool:
+        """Send the next segment off, or begin to gather its cold objects."""
+        log_ = self._log
+        segment = log_.next_to_leave()
+        if not segment:  # all that is left is open
+            for head in log_.heads:
+                log_.seal(head)
+            segment = log_.next_to_leave()
+            if not segment:
+                return False
+        if not log_.is_gathered(segment):
+            share = log_.live_bytes[segment] / SEGMENT_BYTES
+            loaded = self._cache.loaded_share(segment)
+            if share < _DENSE_SHARE or loaded > _FEW_LOADED:
+                self.cleaner.begin(segment, evict=True, second_chance=loaded < _MANY_LOADED)
+                return True
+        self._send(nursery, segment)
+        return True
+
+    def _send(self, nursery: trio.Nursery, segment: int) -> None:
+        extent = self._log.extents.take()
+        if extent == NO_EXTENT:
+            return
+        self._writing.add(segment)
+        nursery.start_soon(self._write_back, segment, extent)
+
+    async def _write_back(self, segment: int, extent: int) -> None:
+        """Write, look again, flip."""
+        assert self._tier is not None
+        sequence = self._log.age_of(segment)[0]
+        self._attempted += 1
+        view = self._log.view(segment)
+        try:
+            await self._tier.write(extent, view)
+        except OSError as exc:
+            self._log.extents.give_back(extent)
+            if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
+                self._log.enqueue(segment, first=True)
+            self._rest(exc)
+        else:
+            self._backoff_s = _FIRST_BACKOFF_S
+            self._writes += SEGMENT_BYTES // PAGE_SIZE
+            if self.writeback_limit_bytes is not None:
+                self.writeback_limit_bytes -= SEGMENT_BYTES
+            if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
+                self._pages += self._log.live[segment]
+                self._log.move_to_tier(segment, extent)
+            else:  # it died on the way
+                self._log.extents.give_back(extent)
+        finally:
+            view.release()
+            self._writing.discard(segment)
+            self._write_ended.set()
+            self._write_ended = trio.Event()
+
+    def _rest(self, exc: OSError) -> None:
+        """A write failed: leave the tier alone for a while, longer each time."""
+        self._failed += 1
+        self._rests_until = trio.current_time() + self._backoff_s
+        log.error("writeback failed, next try in %.1f s: %s", self._backoff_s, exc)
+        self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_S)
+
+    def statistics(self) -> WritebackStatistics:
+        """A snapshot."""
+        return WritebackStatistics(
+            outstanding_writebacks=len(self._writing),
+            writeback_attempted=self._attempted,
+            writeback_failed=self._failed,
+            written_back_pages=self._pages,
+            saved_by_writeback=self._saved,
+            bd_count=self._log.extents.in_use * (SEGMENT_BYTES // PAGE_SIZE),
+            bd_reads=self._reads,
+            bd_writes=self._writes,
+            read_errors=self._read_errors,
+        )
