@@ -40,6 +40,10 @@ class PoolFull(StoreRefused):
     """The pool is at ``pool_limit_bytes`` and nothing could be freed."""
 
 
+class NoRoom(FuseswapError):
+    """The pool is full but room is being made: nothing was changed, try again then."""
+
+
 class CorruptData(FuseswapError):
     """Stored data of one page does not match its checksum or its slot word."""
 

@@ -58,6 +58,8 @@ class Frontswap:
             raise InvalidArgument("frontswap needs at least one backend")
         self.backends = tuple(backends)
         self._first = self.backends[0]
+        self._load_first = self._first.load
+        self._store_first = self._first.store
         self._rest = self.backends[1:]
         self._loads = 0
         self._succ_stores = 0
@@ -67,7 +69,7 @@ class Frontswap:
     def store(self, page: int, data: bytes | memoryview, *, replace: bool = False) -> None:
         """Store 4096 bytes in the first backend that takes them; raises `StoreRefused`."""
         try:
-            self._first.store(page, data, replace=replace)
+            self._store_first(page, data, replace=replace)
         except StoreRefused:
             self._store_further(page, data)
         else:
@@ -94,7 +96,7 @@ class Frontswap:
     def load(self, page: int) -> bytes | None:
         """4096 bytes of ``page``, None for a hole; raises `CorruptData`."""
         self._loads += 1
-        data = self._first.load(page)
+        data = self._load_first(page)
         if data is None:
             for backend in self._rest:
                 data = backend.load(page)

@@ -122,6 +122,11 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.cache.reject_compress_poor,
     ),
     _counter(
+        "reject_alloc_fail", "zswap",
+        "Stores refused because the system had no memory for another segment.",
+        lambda s: s.cache.reject_alloc_fail,
+    ),
+    _counter(
         "duplicate_entry", "zswap",
         "Stores to a page that was stored already; the old version went first.",
         lambda s: s.cache.duplicate_entry,

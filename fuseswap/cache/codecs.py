@@ -80,11 +80,11 @@ def _zstd_compressor(level: int) -> Callable[[bytes | memoryview], bytes]:
     return zstandard.ZstdCompressor(compression_params=parameters).compress
 
 
-def _raw(payload: memoryview) -> bytes:
-    return bytes(payload)
+def _raw(payload: bytes) -> bytes:
+    return payload
 
 
-def _lz4_decompress(payload: memoryview) -> bytes:
+def _lz4_decompress(payload: bytes) -> bytes:
     page: bytes = lz4.block.decompress(payload, PAGE_SIZE)
     return page
 
@@ -92,20 +92,20 @@ def _lz4_decompress(payload: memoryview) -> bytes:
 _zstd_decompressor = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS)
 
 
-def _zstd_decompress(payload: memoryview) -> bytes:
+def _zstd_decompress(payload: bytes) -> bytes:
     return _zstd_decompressor.decompress(payload, max_output_size=PAGE_SIZE)
 
 
-def _fill(payload: memoryview) -> bytes:
-    return bytes(payload) * (PAGE_SIZE // 8)
+def _fill(payload: bytes) -> bytes:
+    return payload * (PAGE_SIZE // 8)
 
 
-def _unknown(payload: memoryview) -> bytes:
+def _unknown(payload: bytes) -> bytes:
     raise CorruptData("no such codec")
 
 
-# payload (memoryview of its exact bytes) -> page; raises one of DECOMPRESS_ERRORS.
-DECOMPRESS: tuple[Callable[[memoryview], bytes], ...] = tuple(
+# payload -> page; raises one of DECOMPRESS_ERRORS.
+DECOMPRESS: tuple[Callable[[bytes], bytes], ...] = tuple(
     {RAW: _raw, LZ4: _lz4_decompress, ZSTD: _zstd_decompress, FILL: _fill}.get(codec, _unknown)
     for codec in range(16)
 )

@@ -16,6 +16,8 @@ from fuseswap.cache.region import Region
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_SHIFT
 
 WARM_LIMIT = 16
+# Kept back from stores, so that the cleaner can always copy a segment's live objects out.
+CLEANER_RESERVE = 1
 NO_FRAME = -1
 
 
@@ -27,6 +29,7 @@ class FramePool:
         self.frame_count = frame_count
         self.limit = frame_count
         self.in_use = 0
+        self.exhausted = False
         self._warm = array("I")
         self._cold = array("I")
         self._next = 0  # frames from here on were never touched
@@ -43,12 +46,17 @@ class FramePool:
             if frame not in used_frames:
                 self._cold.append(frame)
 
-    def take(self) -> int:
-        """A free frame, warm before cold; `NO_FRAME` where the limit is reached."""
-        if self.in_use >= self.limit:
+    def take(self, *, cleaning: bool = False) -> int:
+        """A free frame, warm before cold; `NO_FRAME` where the limit is reached.
+
+        The last `CLEANER_RESERVE` frames are only for ``cleaning``.
+        """
+        if self.in_use >= self.limit - (0 if cleaning else CLEANER_RESERVE):
+            self.exhausted = True
             return NO_FRAME
         frame = self._warm.pop() if self._warm else self._populate()
         self.in_use += frame != NO_FRAME
+        self.exhausted = not self.available
         return frame
 
     def reserve(self, count: int) -> None:
@@ -67,6 +75,7 @@ class FramePool:
         else:
             self._punch(frame)
             self._cold.append(frame)
+        self.exhausted = not self.available
 
     def trim(self, keep: int) -> None:
         """Return warm frames to the system until at most ``keep`` are left."""
@@ -79,6 +88,7 @@ class FramePool:
         """Hold at most ``limit`` frames from now on; those in use above it stay."""
         self.limit = min(limit, self.frame_count)
         self.trim(max(0, self.limit - self.in_use))
+        self.exhausted = not self.available
 
     @property
     def held(self) -> int:
@@ -92,9 +102,9 @@ class FramePool:
 
     @property
     def available(self) -> int:
-        """Frames that `take` can still hand out."""
+        """Frames a store can still take; `exhausted` says whether there are none."""
         free = len(self._warm) + len(self._cold) + self.frame_count - self._next
-        return max(0, min(self.limit - self.in_use, free))
+        return max(0, min(self.limit - self.in_use, free) - CLEANER_RESERVE)
 
     def _populate(self) -> int:
         """A cold or never touched frame with its memory in place; `NO_FRAME` where none is left."""

@@ -4,7 +4,8 @@ Owns the slot table and the segment log and is the only one to write slot words.
 A frontswap backend (see ``frontswap.py`` for the contract).  Called from the one
 thread of the worker; nothing here waits, so every call is a critical section.
 
-A store, in the order that makes a crash at any line harmless:
+A store compresses first, which touches nothing, and looks whether there is room.  Then,
+in the order that makes a crash at any line harmless:
 
     1. the old word becomes 0       the old version is out of reach, its object dead
     2. the object is appended       dead space until ...
@@ -19,8 +20,10 @@ from __future__ import annotations
 
 import logging
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import lz4.block
 import xxhash
 
 from fuseswap.cache import recovery
@@ -28,6 +31,7 @@ from fuseswap.cache.codecs import (
     DECOMPRESS,
     DECOMPRESS_ERRORS,
     FILL,
+    LZ4,
     RAW,
     parse_compressor,
 )
@@ -51,7 +55,7 @@ from fuseswap.cache.slots import (
     fill_word,
 )
 from fuseswap.cache.state import SEGMENT_SHIFT, SharedState
-from fuseswap.errors import CorruptData, PoolFull, StoreRefused
+from fuseswap.errors import CorruptData, NoRoom, PoolFull, StoreRefused
 from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
@@ -63,6 +67,7 @@ _LOGGED_ERRORS = 20
 
 _ends = struct.Struct("<Q4080xQ").unpack_from
 _u32 = struct.Struct("<I").unpack_from
+_lz4 = lz4.block.decompress  # here, without a call in between, for the most common case
 _checksum = xxhash.xxh3_64_intdigest
 
 
@@ -82,6 +87,7 @@ class CacheStatistics:
     segments: int
     pool_limit_hit: int
     reject_compress_poor: int
+    reject_alloc_fail: int
     duplicate_entry: int
     checksum_errors: int
 
@@ -100,10 +106,12 @@ class CompressedCache:
         """Attach to ``state``, fresh or left by a former process, and rebuild what is derived."""
         self.page_count = state.geometry.page_count
         self._state = state
-        self._arena = state.arena.buffer
+        self._arena = state.arena.map
         self.slots = SlotTable(state.slots, self.page_count)
         self.log = SegmentLog(state)
         self._head = self.log.heads[Stream.STORE]
+        self._raw_head = self.log.heads[Stream.INCOMPRESSIBLE]
+        self.on_full: Callable[[], bool] | None = None
         self.set_compressor(compressor)
         self.same_filled_pages_enabled = True
         self.non_same_filled_pages_enabled = True
@@ -113,6 +121,7 @@ class CompressedCache:
         self._checksum_errors = 0
         self._pool_limit_hit = 0
         self._reject_compress_poor = 0
+        self._reject_alloc_fail = 0
         self._duplicate_entry = 0
         if found.corrupt_words:
             log.error("%d slot words are corrupt; their pages give EIO", found.corrupt_words)
@@ -137,41 +146,41 @@ class CompressedCache:
     # -- the frontswap operations ----------------------------------------------------
 
     def store(self, page: int, data: bytes | memoryview, *, replace: bool = False) -> None:
-        """Keep ``data`` (4096 bytes) for ``page``; raises `PoolFull` and leaves a hole."""
-        slots = self.slots
+        """Keep ``data`` (4096 bytes) for ``page``.
+
+        Raises `PoolFull` or another `StoreRefused` and leaves a hole; or `NoRoom`, having
+        changed nothing, where `on_full` says that waiting will help.
+        """
+        slots, log = self.slots, self.log
         old = slots.words[page] if slots.used[page >> CLUSTER_SHIFT] else 0
+        word, payload, codec = self._encode(page, data)
+        head = self._head if codec != RAW else self._raw_head
+        if log.frames.exhausted and not word and not log.fits(head, len(payload)):
+            self._pool_limit_hit += 1
+            if self.on_full is not None and self.on_full():
+                raise NoRoom(f"no room for page {page} yet")
         if old:
             self._duplicate_entry += 1
             if not replace:
                 slots.words[page] = 0
                 self._forget(old)
-        first, last = _ends(data)
-        try:
-            if first == last and self.same_filled_pages_enabled and _repeats(data, first):
-                word = fill_word(first) or self._append(page, first.to_bytes(8, "little"), FILL)
-                self._same_filled += 1
-            elif self.non_same_filled_pages_enabled:
-                payload = self._compress(data)
-                if len(payload) <= MAX_COMPRESSED_BYTES:
-                    word = self._append(page, payload, self._codec)
-                else:
-                    word = self._append(page, bytes(data), RAW)
-                    self._reject_compress_poor += 1
-                    self._incompressible += 1
-            else:
-                raise StoreRefused("non_same_filled_pages_enabled is off")
-        except Exception:  # refused, or broken: in both cases a hole, never stale
-            if old:
-                if replace:
-                    slots.words[page] = 0
-                    self._forget(old)
-                slots.retire(page)
-            raise
+        if not word:
+            try:
+                check = _checksum(payload, codec) & 0xFFFFFFFF
+                location = log.append(head, page, payload, check)
+            except PoolFull:
+                self._refuse(page, old if replace else 0, was_stored=bool(old))
+                raise
+            word = location | len(payload) - 1 << LENGTH_SHIFT | codec << CODEC_SHIFT | OBJECT
+            if word.bit_count() & 1:
+                word |= PARITY
         slots.words[page] = word
         if not old:
             slots.used[page >> CLUSTER_SHIFT] += 1
         elif replace:
             self._forget(old)
+        if codec != self._codec:
+            self._count(codec)
 
     def load(self, page: int) -> bytes | None:
         """The 4096 bytes of ``page``, None where it is not stored; raises `CorruptData`."""
@@ -196,7 +205,7 @@ class CompressedCache:
         if _checksum(payload, codec) & 0xFFFFFFFF != _u32(self._arena, at)[0]:
             raise self._corrupt(page, word, "checksum mismatch")
         try:
-            data = DECOMPRESS[codec](payload)
+            data = DECOMPRESS[codec](payload) if codec != LZ4 else _lz4(payload, PAGE_SIZE)
         except DECOMPRESS_ERRORS as exc:
             raise self._corrupt(page, word, str(exc)) from exc
         if not word & REFERENCED:
@@ -230,16 +239,36 @@ class CompressedCache:
 
     # -- inside ----------------------------------------------------------------------
 
-    def _append(self, page: int, payload: bytes, codec: int) -> int:
-        """Append one object; returns the word to commit.  Raises `PoolFull`."""
-        check = _checksum(payload, codec) & 0xFFFFFFFF
-        try:
-            location = self.log.append(self._head, page, payload, check)
-        except PoolFull:
-            self._pool_limit_hit += 1
-            raise
-        word = location | len(payload) - 1 << LENGTH_SHIFT | codec << CODEC_SHIFT | OBJECT
-        return word | PARITY if word.bit_count() & 1 else word
+    def _encode(self, page: int, data: bytes | memoryview) -> tuple[int, bytes, int]:
+        """What ``data`` becomes: ``(word, payload, codec)``; the word is 0 for an object."""
+        first, last = _ends(data)
+        if first == last and self.same_filled_pages_enabled and _repeats(data, first):
+            return fill_word(first), first.to_bytes(8, "little"), FILL
+        if not self.non_same_filled_pages_enabled:
+            self.invalidate_page(page)
+            raise StoreRefused("non_same_filled_pages_enabled is off")
+        payload = self._compress(data)
+        if len(payload) <= MAX_COMPRESSED_BYTES:
+            return 0, payload, self._codec
+        return 0, bytes(data), RAW
+
+    def _count(self, codec: int) -> None:
+        """A page was stored that is not simply compressed."""
+        if codec == FILL:
+            self._same_filled += 1
+        elif codec == RAW:
+            self._incompressible += 1
+            self._reject_compress_poor += 1
+
+    def _refuse(self, page: int, old: int, *, was_stored: bool) -> None:
+        """Leave a hole, whatever was there; ``old`` is its word where not forgotten yet."""
+        if was_stored:
+            self.slots.words[page] = 0
+            self.slots.retire(page)
+        if old:
+            self._forget(old)
+        if not self.log.frames.exhausted:
+            self._reject_alloc_fail += 1
 
     def _load_fill(self, page: int, word: int) -> bytes:
         """A same-filled page, or `CorruptData` for a word that is nothing."""
@@ -293,6 +322,7 @@ class CompressedCache:
             segments=self.log.segments_in_use,
             pool_limit_hit=self._pool_limit_hit,
             reject_compress_poor=self._reject_compress_poor,
+            reject_alloc_fail=self._reject_alloc_fail,
             duplicate_entry=self._duplicate_entry,
             checksum_errors=self._checksum_errors,
         )

@@ -4,7 +4,9 @@ The store never opens a file.  It is handed descriptors (a file on a ``noswap``
 tmpfs, a memfd, in tests any sparse file) and maps them here, so that another
 process can map the same ones and go on where this one stopped.
 
-`buffer` is a memoryview of unsigned bytes over the whole file.  Touching a byte
+`buffer` is a memoryview of unsigned bytes over the whole file, `map` the mapping itself:
+its slices are bytes, which hashing and decompression take faster than a view of the same
+memory (1.1 us against 1.2 us a page, copy included).  Touching a byte
 allocates its page; `punch` returns whole pages.  Reading a hole through the
 mapping would allocate it too, so owners of a region know what is present and
 do not look elsewhere.
@@ -29,8 +31,8 @@ class Region:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.size_bytes = os.fstat(fd).st_size
-        self._map = mmap.mmap(fd, self.size_bytes)
-        self.buffer = memoryview(self._map)
+        self.map = mmap.mmap(fd, self.size_bytes)
+        self.buffer = memoryview(self.map)
 
     def populate(self, offset: int, length: int) -> None:
         """Allocate and map a range now: one call instead of a fault a page.
@@ -40,7 +42,7 @@ class Region:
         """
         libc.fallocate(self.fd, 0, offset, length)
         with contextlib.suppress(OSError):  # before Linux 5.14: faults do it, one by one
-            self._map.madvise(_MADV_POPULATE_WRITE, offset, length)
+            self.map.madvise(_MADV_POPULATE_WRITE, offset, length)
 
     def punch(self, offset: int, length: int) -> None:
         """Return ``length`` bytes at ``offset`` (both multiples of 4096) to the system."""
@@ -66,4 +68,4 @@ class Region:
     def close(self) -> None:
         """Unmap.  Every view taken from `buffer` must be gone (`BufferError` otherwise)."""
         self.buffer.release()
-        self._map.close()
+        self.map.close()

@@ -48,6 +48,7 @@ _WORDS = 4
 _GROW = 256
 
 _put_u32 = struct.Struct("<I").pack_into
+_get_u32 = struct.Struct("<I").unpack_from
 
 
 class SegmentState(IntEnum):
@@ -63,6 +64,7 @@ class Stream(IntEnum):
 
     STORE = 0
     INCOMPRESSIBLE = 1
+    SURVIVORS = 2  # what the cleaner copied forward
 
 
 class LogHead:
@@ -86,7 +88,7 @@ class SegmentLog:
     """Segments by id.  ``bases`` (arena offset of a segment, -1 where it is in no frame) is hot."""
 
     def __init__(self, state: SharedState) -> None:
-        self._arena = state.arena.buffer
+        self._arena = state.arena.map
         self._region = state.segments
         self._table = state.segments.buffer.cast("Q")
         self._segment_count = state.geometry.segment_count
@@ -96,7 +98,8 @@ class SegmentLog:
         self.live = array("I", [0])
         self.live_bytes = array("Q", [0])
         self._free_ids: list[int] = []
-        self._sequence = 0
+        self._pinned: set[int] = set()
+        self.newest_sequence = 0
         self.segments_in_use = 0
 
     # -- appending -----------------------------------------------------------------
@@ -125,6 +128,19 @@ class SegmentLog:
         self.live_bytes[segment] += length + OBJECT_OVERHEAD
         return segment << SEGMENT_ID_SHIFT | offset << OFFSET_SHIFT
 
+    def copy(self, head: LogHead, segment: int, offset: int, length: int, owner: int) -> int:
+        """Append an object of ``segment`` to ``head`` as it is; location as from `append`.
+
+        ``length`` counts the payload.  Raises `PoolFull`.
+        """
+        start = self.bases[segment] + offset
+        payload = self._arena[start + CHECK_BYTES : start + CHECK_BYTES + length]
+        return self.append(head, owner, payload, _get_u32(self._arena, start)[0])
+
+    def fits(self, head: LogHead, length: int) -> bool:
+        """Whether an object of ``length`` bytes can be appended by a store now."""
+        return head.tail + length + OBJECT_OVERHEAD <= head.bound or not self.frames.exhausted
+
     def release(self, segment: int, length: int) -> None:
         """One object of ``length`` payload bytes is dead; the last one frees the segment."""
         self.live_bytes[segment] -= length + OBJECT_OVERHEAD
@@ -142,15 +158,15 @@ class SegmentLog:
             head.close()
 
     def _open_next(self, head: LogHead) -> None:
-        frame = self.frames.take()
+        frame = self.frames.take(cleaning=head.stream is Stream.SURVIVORS)
         if frame == NO_FRAME:
             raise PoolFull("the pool is at its limit")
         self.seal(head)
         segment = self._new_id()
         at = segment * _WORDS
-        self._sequence += 1
+        self.newest_sequence += 1
         self._table[at + 1] = SEGMENT_BYTES
-        self._table[at + 2] = self._sequence
+        self._table[at + 2] = self.newest_sequence
         self._table[at] = frame << 32 | head.stream << 8 | SegmentState.OPEN
         self.bases[segment] = head.base = frame << SEGMENT_SHIFT
         head.segment = segment
@@ -166,6 +182,7 @@ class SegmentLog:
         frame = self._table[at] >> 32
         self._table[at] = SegmentState.FREE
         self.bases[segment] = -1
+        self._pinned.discard(segment)
         self._free_ids.append(segment)
         self.segments_in_use -= 1
         self.frames.give_back(frame)
@@ -216,6 +233,15 @@ class SegmentLog:
         """Ids of all segments in use."""
         return [SegmentId(segment) for segment in range(1, len(self.live)) if self.live[segment]]
 
+    def is_movable(self, segment: int) -> bool:
+        """Whether ``segment`` is sealed, and not pinned."""
+        sealed = self._table[segment * _WORDS] & 0xFF == SegmentState.SEALED
+        return sealed and segment not in self._pinned
+
+    def pin(self, segment: int) -> None:
+        """Never offer ``segment`` again: something in it is corrupt and can't be moved."""
+        self._pinned.add(segment)
+
     # -- attaching -----------------------------------------------------------------
 
     def adopt(self, live: dict[int, int], live_bytes: dict[int, int]) -> None:
@@ -231,7 +257,7 @@ class SegmentLog:
         for segment in range(1, known):
             at = segment * _WORDS
             word = self._table[at]
-            self._sequence = max(self._sequence, self._table[at + 2])
+            self.newest_sequence = max(self.newest_sequence, self._table[at + 2])
             if segment not in live:
                 self._table[at] = SegmentState.FREE
                 continue

@@ -15,7 +15,6 @@ from typing import Any
 from fuseswap.host import memory, swap
 from fuseswap.units import format_size
 
-
 _CAP_SYS_RESOURCE = 24
 
 

@@ -4,8 +4,9 @@ In this order, before it serves and before it has threads:
 
     io_flusher      its allocations never recurse into I/O, that is, into itself
     oom_score_adj   -1000: the OOM killer takes somebody else
-    memory_locked   what is mapped now stays (MCL_CURRENT); what is mapped later is locked as it is touched (MCL_FUTURE | MCL_ONFAULT:
-                    without ONFAULT the arena would take its whole size at once)
+    memory_locked   what is mapped now stays (MCL_CURRENT); what is mapped later is locked
+                    as it is touched (MCL_FUTURE | MCL_ONFAULT: without ONFAULT the arena
+                    would take its whole size at once)
 
 Each step is read back.  A step that failed is reported, not hidden: as an ordinary
 user all of them fail, and only a file is served.

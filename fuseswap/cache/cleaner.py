@@ -1,0 +1,192 @@
+"""The cleaner: copies the live objects of sparse segments forward and drops the segment.
+
+Which one: benefit over cost, ``(1 - u) * age / u`` (LFS, Rosenblum 1991; RAMCloud
+runs its log the same way), u the live share of a segment in memory; never one more than
+98 % live, since copying it would free next to nothing.
+
+A segment is cleaned in steps of a bounded number of objects, and nothing is held
+between two steps.  An object that dies, or is overwritten, meanwhile is simply not
+copied: its word does not point here any more.  Loads go on all the time: an object is
+found at its old place until its word is changed, and at the new one from then on.
+
+Copied are the stored bytes, check and all, so an object that is corrupt stays so.
+Synchronous; ``writeback.py`` decides when.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fuseswap.cache.segments import (
+    OBJECT_OVERHEAD,
+    LogHead,
+    SegmentLog,
+    Stream,
+)
+from fuseswap.cache.slots import (
+    KIND_MASK,
+    LENGTH_MASK,
+    LENGTH_SHIFT,
+    OBJECT,
+    OFFSET_MASK,
+    OFFSET_SHIFT,
+    PARITY,
+    REFERENCED,
+    SEGMENT_ID_SHIFT,
+    SlotTable,
+)
+from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.errors import PoolFull
+
+MAX_LIVE_SHARE = 0.98
+STEP_OBJECTS = 64  # about 120 us
+WINDOW = 256  # segments looked at for one choice, about 200 us: the best of these, not of all
+
+
+@dataclass(frozen=True, slots=True)
+class CleanerStatistics:
+    """Work done: segments freed, objects and bytes copied, segments given up."""
+
+    segments_cleaned: int
+    objects_copied: int
+    bytes_copied: int
+    given_up: int
+
+
+class Cleaner:
+    """Cleans one segment at a time, in steps."""
+
+    def __init__(self, slots: SlotTable, log: SegmentLog) -> None:
+        self._slots = slots
+        self._log = log
+        self._head: LogHead = log.heads[Stream.SURVIVORS]
+        self._hand = 0
+        self._victim = 0
+        self._sequence = 0
+        self._owners: array[int] = array("I")
+        self._segments_cleaned = 0
+        self._objects_copied = 0
+        self._bytes_copied = 0
+        self._given_up = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a segment is half cleaned."""
+        return self._victim != 0
+
+    def choose(self, max_live_share: float = MAX_LIVE_SHARE) -> int:
+        """The segment in memory that is best cleaned next; 0 where none is worth it."""
+        log = self._log
+        best, best_score = 0, 0.0
+        newest = log.newest_sequence
+        for segment in self._candidates():
+            share = log.live_bytes[segment] / SEGMENT_BYTES
+            if share > max_live_share:
+                continue
+            age = newest - log.age_of(segment)[0] + 1
+            score = (1 - share) * age / share
+            if score > best_score:
+                best, best_score = segment, score
+        return best
+
+    def _candidates(self) -> Iterator[int]:
+        """Up to `WINDOW` sealed segments in memory, going on where the last call stopped."""
+        log = self._log
+        known = len(log.live)
+        seen = 0
+        for _ in range(known):
+            self._hand = self._hand + 1 if self._hand + 1 < known else 1
+            if log.bases[self._hand] >= 0 and log.is_movable(self._hand):
+                yield self._hand
+                seen += 1
+                if seen == WINDOW:
+                    return
+
+    def step(self, max_live_share: float = MAX_LIVE_SHARE) -> bool:
+        """Copy up to `STEP_OBJECTS`; False where there is nothing (more) worth cleaning.
+
+        Gives the segment up, and returns False, where there is no frame to copy to.
+        """
+        if not self._victim or not self._is_still_there():
+            self._begin(self.choose(max_live_share))
+            if not self._victim:
+                return False
+        try:
+            for _ in range(min(STEP_OBJECTS, len(self._owners))):
+                self._move(self._owners.pop())
+                if not self._victim:
+                    return True
+        except PoolFull:
+            self._given_up += 1
+            self._victim = 0
+            return False
+        if not self._owners and self._victim:
+            self._finish()
+        return True
+
+    def _begin(self, segment: int) -> None:
+        self._victim = segment
+        if segment:
+            self._sequence = self._log.age_of(segment)[0]
+            self._owners = self._log.owners(segment)
+
+    def _is_still_there(self) -> bool:
+        """Whether the segment is the one that was begun, still sealed and in memory."""
+        log, segment = self._log, self._victim
+        return (
+            log.live[segment] > 0
+            and log.age_of(segment)[0] == self._sequence
+            and log.bases[segment] >= 0
+        )
+
+    def _move(self, page: int) -> None:
+        """Copy the object of ``page`` forward, if its word still points into the victim."""
+        if page >= self._slots.page_count:  # a flipped bit in the directory
+            return
+        word = self._slots.get(page)
+        if word & KIND_MASK != OBJECT or word >> SEGMENT_ID_SHIFT != self._victim:
+            return
+        if word.bit_count() & 1:
+            return
+        length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+        offset = word >> OFFSET_SHIFT & OFFSET_MASK
+        moved = self._log.copy(self._head, self._victim, offset, length, page)
+        keep = (1 << OFFSET_SHIFT) - 1 & ~(PARITY | REFERENCED)
+        new = moved | word & keep
+        self._slots.words[page] = new | PARITY if new.bit_count() & 1 else new
+        self._objects_copied += 1
+        self._bytes_copied += length + OBJECT_OVERHEAD
+        last = self._log.live[self._victim] == 1
+        self._log.release(self._victim, length)
+        if last:
+            self._segments_cleaned += 1
+            self._victim = 0
+
+    def _finish(self) -> None:
+        """The directory is done and something is still live: an owner record is corrupt.
+
+        Look for the owners in the slot table instead; slow, and very rare.
+        """
+        victim = self._victim
+        found = array("I")
+        for first, words in self._slots.clusters():
+            for index, word in enumerate(words):
+                if word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == victim:
+                    found.append(first + index)
+        if len(found) < self._log.live[victim] or not found:
+            self._given_up += 1  # words of it are corrupt: it can never be emptied
+            self._log.pin(victim)
+            self._victim = 0
+        else:
+            self._owners = found
+
+    def statistics(self) -> CleanerStatistics:
+        """A snapshot of the counters."""
+        return CleanerStatistics(
+            segments_cleaned=self._segments_cleaned,
+            objects_copied=self._objects_copied,
+            bytes_copied=self._bytes_copied,
+            given_up=self._given_up,
+        )
