@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fuseswap.errors import InvalidArgument, StoreRefused
+from fuseswap.errors import InvalidArgument, MustWait, StoreRefused
 
 
 class Backend(Protocol):
@@ -72,6 +72,12 @@ class Frontswap:
             self._store_first(page, data, replace=replace)
         except StoreRefused:
             self._store_further(page, data)
+        except MustWait:
+            raise
+        except Exception:
+            for backend in self._rest:
+                backend.invalidate_page(page)
+            raise
         else:
             for backend in self._rest:
                 backend.invalidate_page(page)

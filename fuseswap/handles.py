@@ -6,6 +6,8 @@ here.  Bounded, since the kernel's side may open without end.
 
 from __future__ import annotations
 
+import time
+
 from fuseswap.errors import TooManyOpen
 from fuseswap.tree import Tree
 
@@ -18,7 +20,8 @@ class OpenTexts:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._open: dict[int, tuple[int, bytes]] = {}
-        self._last = 0
+        # Not from 1: a handle opened with a former worker must not be mistaken for one of ours.
+        self._last = time.monotonic_ns()
 
     def open(self, inode: int, *, readable: bool) -> int:
         """Render ``inode`` and return a handle; raises `NoSuchFile` or `TooManyOpen`."""

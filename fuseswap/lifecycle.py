@@ -53,11 +53,20 @@ def describe(runtime: Runtime) -> DeviceInfo:
         name=runtime.name,
         mountpoint=config["mountpoint"],
         swapfile=swapfile,
-        loop=loop.find(swapfile),
+        loop=loop_of(runtime),
         supervisor_pid=state.get("supervisor_pid", 0),
         worker_pid=state.get("worker_pid", 0),
         size_bytes=config["size_bytes"],
     )
+
+
+def loop_of(runtime: Runtime) -> str | None:
+    """Its loop device: by the backing file, or, once that has lost its name, as noted by `up`."""
+    found = loop.find(f"{runtime.config()['mountpoint']}/swapfile")
+    if found or not runtime.loop_path.exists():
+        return found
+    noted = runtime.loop_path.read_text()
+    return noted if loop.backing_of(noted) == "/swapfile" else None
 
 
 def is_up(runtime: Runtime) -> bool:
@@ -71,6 +80,8 @@ def start_filesystem(runtime: Runtime, config: DeviceConfig) -> None:
     if mount.is_mounted(config.mountpoint):
         raise MountFailed(f"{config.mountpoint} is mounted already")
     try:
+        if runtime.exists() and loop_of(runtime):
+            raise MountFailed(f"{runtime.name} was not taken down; first: fuseswap down")
         runtime.remove()  # what a supervisor that was killed left behind
         runtime.create(config.to_json(swap.memory_bytes()))
         mountpoint.mkdir(parents=True, exist_ok=True)
@@ -111,14 +122,21 @@ def start_swap(runtime: Runtime, *, swapon: bool, priority: int) -> None:
     """Attach the loop device and, if wanted, make and enable the swap.  Raises `HostError`."""
     swapfile = f"{runtime.config()['mountpoint']}/swapfile"
     device = loop.find(swapfile) or loop.attach(swapfile)
+    runtime.loop_path.write_text(device)
     if swapon and swap.area_of(device) is None:
         swap.make(device, runtime.name)
         swap.switch_on(device, priority)
 
 
 def up(runtime: Runtime, config: DeviceConfig, *, swapon: bool) -> DeviceInfo:
-    """Everything; what is up already stays as it is.  A failed one leaves nothing behind."""
+    """Everything; what is up already stays as it is.  A failed one leaves nothing behind.
+
+    A file system that is mounted without loop device or swap gets what is missing.
+    """
     if is_up(runtime):
+        if not _is_ours(runtime.state().get("supervisor_pid", 0)):
+            raise HostError(f"nobody serves {runtime.name} any more; first: fuseswap down")
+        start_swap(runtime, swapon=swapon, priority=config.priority)
         return describe(runtime)
     start_filesystem(runtime, config)
     try:
@@ -133,7 +151,7 @@ def up(runtime: Runtime, config: DeviceConfig, *, swapon: bool) -> DeviceInfo:
 def down(runtime: Runtime) -> None:
     """Undo `up` in order.  Raises `HostError`, having changed nothing, where swapoff can't fit."""
     mountpoint = runtime.config()["mountpoint"]
-    device = loop.find(f"{mountpoint}/swapfile")
+    device = loop_of(runtime)
     if device:
         if swap.area_of(device):
             missing = swap.shortage_bytes(device)

@@ -146,6 +146,12 @@ PARAMETERS: tuple[Parameter, ...] = (
 )
 
 
+def set_parameter(device: Device, parameter: Parameter, text: str) -> None:
+    """Set it now and for every later worker of this device; raises `InvalidArgument`."""
+    parameter.set(device, text)
+    device.state.parameters = {**device.state.parameters, parameter.name: parameter.get(device)}
+
+
 def find_parameter(name: str) -> Parameter:
     """The row called ``name``; raises `InvalidArgument`, naming those there are."""
     for parameter in PARAMETERS:

@@ -203,7 +203,7 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
     _counter(
         "failed_requests", "",
-        "Requests answered with an error other than 'no such file'.",
+        "Well-formed requests that failed (EIO, ENOSPC, EINVAL, ...), 'no such file' left out.",
         lambda s: s.transport.failed_requests,
     ),
     _counter(

@@ -1,7 +1,7 @@
 """The supervisor: holds the ``/dev/fuse`` descriptor and the memory, runs the worker.
 
 Small on purpose: it imports neither trio nor a codec, touches none of the memory it
-holds, and does nothing while all is well.
+holds but one page of progress, and does nothing while all is well.
 
     start:   protect, make the memory, mount, start a worker, wait until it is ready
     then:    sleep until the worker ends or somebody asks
@@ -21,9 +21,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import select
 import signal
+import struct
 import sys
 import time
 from types import FrameType
@@ -34,8 +36,10 @@ from fuseswap.host import backing, memory, mount
 from fuseswap.host.protect import protect
 from fuseswap.host.runtime import Runtime, write_json
 
-MAX_FAILURES = 5
-HEALTHY_AFTER_S = 10.0
+MAX_FAILURES = 8
+PROGRESS_AT = 512  # in the header (see cache/state.py): requests the worker has answered
+_PROGRESS = struct.Struct("<Q")
+_HEALTHY_AFTER_S = 0.1
 _FIRST_PAUSE_S = 0.05
 _READY_TIMEOUT_S = 60.0
 
@@ -57,6 +61,7 @@ class Supervisor:
         self._resumes = self._config["transport"] == "devfuse"
         self._worker_pid = 0
         self._worker_pidfd = -1
+        self._ended_well = False
         self._restarts = 0
         self._failures = 0
         self._state: dict[str, Any] = {"supervisor_pid": os.getpid(), "restarts": 0}
@@ -72,6 +77,7 @@ class Supervisor:
             self._config["region_bytes"], self._config.get("memory")
         )
         self._state["memory"] = kind
+        self._header = mmap.mmap(self._files["header"], mmap.PAGESIZE)
         if self._config["backing"]:
             self._files["backing"] = backing.open_backing(
                 self._config["backing"], self._config["backing_bytes"]
@@ -111,7 +117,6 @@ class Supervisor:
         # One malloc arena: every mapped byte of the worker is locked.
         environment = {**os.environ, "MALLOC_ARENA_MAX": "1", "PYTHONMALLOC": "pymalloc"}
         command = [sys.executable, "-m", "fuseswap.worker", json.dumps(arguments)]
-        self._started = time.monotonic()
         try:
             self._worker_pid = os.posix_spawn(sys.executable, command, environment)
         finally:
@@ -124,6 +129,7 @@ class Supervisor:
             os.waitpid(self._worker_pid, 0)
             self._close_pidfd()
             raise HostError(f"the worker did not start; see {self._runtime.log_path}")
+        self._ready_at = time.monotonic()
         self._write_state("running", worker_pid=self._worker_pid, **json.loads(answer))
 
     def _worker_ended(self) -> bool:
@@ -132,6 +138,7 @@ class Supervisor:
         self._close_pidfd()
         code = os.waitstatus_to_exitcode(status)
         if code == 0 or not mount.is_mounted(self._mountpoint):
+            self._ended_well = not mount.is_mounted(self._mountpoint)
             return False
         if not self._resumes:
             say(f"worker ended with {code}; this transport can't resume: aborting")
@@ -139,10 +146,16 @@ class Supervisor:
             os.close(self._fuse)
             mount.unmount(self._mountpoint, lazy=True)
             return False
-        if time.monotonic() - self._started > HEALTHY_AFTER_S:
+        if self._worker_did_well():
             self._failures = 0
         self._replace_worker(f"worker {self._worker_pid} ended with {code}")
         return True
+
+    def _worker_did_well(self) -> bool:
+        """Whether the worker that ended had served: then its end is no failure of starting."""
+        (answered,) = _PROGRESS.unpack_from(self._header, PROGRESS_AT)
+        _PROGRESS.pack_into(self._header, PROGRESS_AT, 0)
+        return answered > 0 and time.monotonic() - self._ready_at > _HEALTHY_AFTER_S
 
     def _replace_worker(self, reason: str) -> None:
         """Start another; after `MAX_FAILURES` in a row keep everything and wait for SIGHUP."""
@@ -189,10 +202,14 @@ class Supervisor:
             say(f"cannot write {self._runtime.state_path}: {exc}")
 
     def clean_up(self) -> None:
-        """The last act: nothing of the device is left."""
+        """The last act.  Unmounted: nothing is left; aborted: `fuseswap down` finds the rest."""
+        if self._ended_well:
+            self._runtime.remove()
+            return
         with contextlib.suppress(HostError):
             mount.unmount(self._mountpoint, lazy=True)
-        self._runtime.remove()
+        if self._state["status"] != "failed":
+            self._write_state("failed", worker_pid=0, reason="the connection was aborted")
 
 
 def _read_line(fd: int, timeout_s: float) -> bytes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from fuseswap.cache.pool import ZERO_PAGE
 from fuseswap.cache.slots import SlotTable
-from fuseswap.errors import BeyondEnd, InvalidArgument, MustWait
+from fuseswap.errors import BeyondEnd, InvalidArgument, MustWait, StoreRefused
 from fuseswap.frontswap import Frontswap
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -54,9 +54,9 @@ class Swapfile:
     def write(self, offset: int, data: memoryview) -> None:
         """Store ``data`` at ``offset``.
 
-        Raises `BeyondEnd` (nothing written), `StoreRefused` (the refused page is a
-        hole, pages before it are stored), or `CorruptData` for a partial write to a
-        corrupt page.
+        Raises `BeyondEnd` (nothing written), `StoreRefused` (pages before the refused one
+        are stored, that one and those after it are holes), or `CorruptData` for a partial
+        write to a corrupt page.
         """
         size = len(data)
         if offset + size > self.size_bytes:
@@ -78,6 +78,9 @@ class Swapfile:
                     self._change(page, start, piece)
             except MustWait as exc:
                 exc.done = done
+                raise
+            except StoreRefused:
+                self._forget_rest(offset + done + count, offset + size)
                 raise
             done += count
 
@@ -115,6 +118,12 @@ class Swapfile:
             return None
         page = self._slots.next_hole(offset >> PAGE_SHIFT)
         return max(offset, page << PAGE_SHIFT)
+
+    def _forget_rest(self, offset: int, end: int) -> None:
+        """A write was refused half-way: its further whole pages hold nothing stale."""
+        first, last = -(-offset // PAGE_SIZE), end >> PAGE_SHIFT
+        if first < last:
+            self._frontswap.invalidate_area(first, last - first)
 
     def _change(self, page: int, start: int, piece: memoryview) -> None:
         """Replace the bytes from ``start`` in ``page``; a hole that stays zero stays a hole."""

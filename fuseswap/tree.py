@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from fuseswap.device import Device
 from fuseswap.errors import InvalidArgument, NoSuchFile, NotPermitted
 from fuseswap.metrics import render_metrics
-from fuseswap.parameters import PARAMETERS
+from fuseswap.parameters import PARAMETERS, set_parameter
 from fuseswap.statistics import STATISTICS
 from fuseswap.units import PAGE_SIZE
 
@@ -138,7 +138,7 @@ class Tree:
             text = data.decode("ascii").strip()
         except UnicodeDecodeError:
             raise InvalidArgument("a parameter is plain ASCII") from None
-        PARAMETERS[inode - _PARAM_BASE].set(self.device, text)
+        set_parameter(self.device, PARAMETERS[inode - _PARAM_BASE], text)
 
     def resize(self, inode: int, size_bytes: int) -> None:
         """Truncate: nothing to do for a parameter (``echo 1 >``); the swapfile keeps its size."""

@@ -8,6 +8,7 @@ the command line follow util-linux: ``512M``, ``2G``, ``1.5G`` are powers of
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import NewType
 
 from fuseswap.errors import InvalidArgument
@@ -22,7 +23,7 @@ PageNumber = NewType("PageNumber", int)
 SegmentId = NewType("SegmentId", int)
 
 _SUFFIXES = {"": 1, "B": 1, "K": KIB, "M": MIB, "G": GIB, "T": 1 << 40, "P": 1 << 50}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([BKMGTP]?)(?:iB)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)\s*([BKMGTP]?)(?:iB)?", re.IGNORECASE)
 
 
 def parse_size(text: str, percent_of: int | None = None) -> int:
@@ -43,7 +44,7 @@ def parse_size(text: str, percent_of: int | None = None) -> int:
     if match is None:
         example = "512M, 2G" if percent_of is None else "512M, 2G or 25%"
         raise InvalidArgument(f"'{text}' is not a size; write it like {example}")
-    return int(float(match[1]) * _SUFFIXES[match[2].upper()])
+    return int(Fraction(match[1]) * _SUFFIXES[match[2].upper()])
 
 
 def format_size(size_bytes: int) -> str:

@@ -55,7 +55,7 @@ class Worker:
             state = SharedState(regions)
         tier = FileTier(fds["backing"], IoThreads(_IO_THREADS)) if "backing" in fds else None
         self.device = Device(state, tier)
-        for name, value in config["parameters"].items():
+        for name, value in {**config["parameters"], **state.parameters}.items():
             find_parameter(name).set(self.device, value)
         self.device.cache.log.frames.reserve(_RESERVE_FRAMES)
         tree = Tree(self.device)

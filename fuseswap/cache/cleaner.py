@@ -182,7 +182,8 @@ class Cleaner:
         found = array("I")
         for first, words in self._slots.clusters():
             for index, word in enumerate(words):
-                if word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == victim:
+                mine = word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == victim
+                if mine and not word.bit_count() & 1:
                     found.append(first + index)
         if len(found) < self._log.live[victim] or not found:
             self._given_up += 1  # words of it are corrupt: it can never be emptied

@@ -34,6 +34,7 @@ DECOMPRESS_ERRORS: tuple[type[Exception], ...] = (
     lz4.block.LZ4BlockError,
     zstandard.ZstdError,
     CorruptData,
+    MemoryError,  # a frame that claims to be huge
     ValueError,
 )
 

@@ -153,17 +153,23 @@ class CompressedCache:
         """
         slots, log = self.slots, self.log
         old = slots.words[page] if slots.used[page >> CLUSTER_SHIFT] else 0
-        word, payload, codec = self._encode(page, data)
+        try:
+            word, payload, codec = self._encode(page, data)
+        except Exception:  # refused, or no memory to compress in: a hole, never stale
+            self.invalidate_page(page)
+            raise
         head = self._head if codec != RAW else self._raw_head
         if log.frames.exhausted and not word and not log.fits(head, len(payload)):
-            self._pool_limit_hit += 1
-            if self.on_full is not None and self.on_full():
-                raise NoRoom(f"no room for page {page} yet")
+            self._note_full(page)
         if old:
             self._duplicate_entry += 1
+            if old.bit_count() & 1:
+                slots.recount(page >> CLUSTER_SHIFT)
             if not replace:
                 slots.words[page] = 0
                 self._forget(old)
+        elif not slots.used[page >> CLUSTER_SHIFT]:
+            slots.allocate(page)
         if not word:
             try:
                 check = _checksum(payload, codec) & 0xFFFFFFFF
@@ -262,12 +268,17 @@ class CompressedCache:
         if first == last and self.same_filled_pages_enabled and _repeats(data, first):
             return fill_word(first), first.to_bytes(8, "little"), FILL
         if not self.non_same_filled_pages_enabled:
-            self.invalidate_page(page)
             raise StoreRefused("non_same_filled_pages_enabled is off")
         payload = self._compress(data)
         if len(payload) <= MAX_COMPRESSED_BYTES:
             return 0, payload, self._codec
         return 0, bytes(data), RAW
+
+    def _note_full(self, page: int) -> None:
+        """The pool is full.  Raises `NoRoom` where waiting helps; else the store may try."""
+        self._pool_limit_hit += 1
+        if self.on_full is not None and self.on_full():
+            raise NoRoom(f"no room for page {page} yet")
 
     def _count(self, codec: int) -> None:
         """A page was stored that is not simply compressed."""
@@ -325,12 +336,15 @@ class CompressedCache:
         if word.bit_count() & 1:
             return
         if word & KIND_MASK == OBJECT:
+            segment = word >> SEGMENT_ID_SHIFT
+            if not self.log.is_live(segment):
+                return
             codec = word >> CODEC_SHIFT & 0xF
             if codec == RAW:
                 self._incompressible -= 1
             elif codec == FILL:
                 self._same_filled -= 1
-            self.log.release(word >> SEGMENT_ID_SHIFT, (word >> LENGTH_SHIFT & LENGTH_MASK) + 1)
+            self.log.release(segment, (word >> LENGTH_SHIFT & LENGTH_MASK) + 1)
         elif word & KIND_MASK == SAME_FILLED:
             self._same_filled -= 1
 

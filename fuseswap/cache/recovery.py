@@ -1,7 +1,7 @@
 """Rebuild everything derived from the slot table: the first act of a new worker.
 
 Reads each present cluster once.  A word that cannot be right (odd parity, a
-segment that does not exist) is left in place, so that a load of that page says
+segment that does not exist) stays, with odd parity, so that a load of that page says
 EIO instead of zeros, and is counted.
 """
 
@@ -18,6 +18,7 @@ from fuseswap.cache.slots import (
     LENGTH_MASK,
     LENGTH_SHIFT,
     OBJECT,
+    PARITY,
     SAME_FILLED,
     SEGMENT_ID_SHIFT,
     SlotTable,
@@ -38,8 +39,8 @@ def rebuild(slots: SlotTable, log: SegmentLog) -> Recovered:
     live: Counter[int] = Counter()
     live_bytes: Counter[int] = Counter()
     same_filled = incompressible = corrupt = 0
-    for _, words in slots.clusters():
-        for word in words:
+    for first, words in slots.clusters():
+        for index, word in enumerate(words):
             if not word:
                 continue
             kind = word & KIND_MASK
@@ -49,6 +50,7 @@ def rebuild(slots: SlotTable, log: SegmentLog) -> Recovered:
                 segment = word >> SEGMENT_ID_SHIFT
                 if not log.exists(segment):
                     corrupt += 1
+                    slots.words[first + index] = word ^ PARITY  # EIO now, and whoever gets the id
                     continue
                 live[segment] += 1
                 live_bytes[segment] += (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 + OBJECT_OVERHEAD

@@ -173,11 +173,12 @@ class SegmentLog:
             head.close()
 
     def _open_next(self, head: LogHead) -> None:
+        segment = self._new_id()
         frame = self.frames.take(cleaning=head.stream >= Stream.SURVIVORS)
         if frame == NO_FRAME:
+            self._free_ids.append(segment)
             raise PoolFull("the pool is at its limit")
         self.seal(head)
-        segment = self._new_id()
         at = segment * _WORDS
         self.newest_sequence += 1
         self._table[at + 1] = SEGMENT_BYTES
@@ -268,6 +269,10 @@ class SegmentLog:
         return self._free_ids.pop()
 
     # -- reading -------------------------------------------------------------------
+
+    def is_live(self, segment: int) -> bool:
+        """Whether ``segment`` has a live object."""
+        return segment < len(self.live) and self.live[segment] > 0
 
     def exists(self, segment: int) -> bool:
         """Whether the table knows ``segment`` as holding data."""

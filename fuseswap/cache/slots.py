@@ -32,7 +32,8 @@ from array import array
 from collections.abc import Iterator
 
 from fuseswap.cache.region import Region
-from fuseswap.units import PAGE_SIZE
+from fuseswap.errors import PoolFull
+from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 
 KIND_MASK = 0b11
 SAME_FILLED = 0b01
@@ -78,20 +79,29 @@ class SlotTable:
         self.words = region.buffer.cast("Q")
         self._region = region
         self.used = array("H", bytes(2 * -(-page_count // 512)))
-        self._recount()
+        self._adopt()
 
-    def _recount(self) -> None:
+    def _adopt(self) -> None:
         """Derive ``used`` from the words that are present; give empty clusters back."""
         for start, end in self._region.extents():
             for cluster in range(start // PAGE_SIZE, min(end // PAGE_SIZE, len(self.used))):
-                words = self.words[cluster << CLUSTER_SHIFT : (cluster + 1) << CLUSTER_SHIFT]
-                self.used[cluster] = 512 - words.tolist().count(0)
+                self.recount(cluster)
                 if not self.used[cluster]:
                     self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)
 
     def get(self, page: int) -> int:
         """The word of ``page``; 0 is a hole."""
         return self.words[page] if self.used[page >> CLUSTER_SHIFT] else 0
+
+    def allocate(self, page: int) -> None:
+        """Have the memory of the cluster of ``page``; raises `PoolFull` where there is none.
+
+        The first touch would be SIGBUS then.
+        """
+        try:
+            self._region.populate(page >> CLUSTER_SHIFT << PAGE_SHIFT, PAGE_SIZE)
+        except OSError as exc:
+            raise PoolFull(f"no memory for a cluster of the slot table: {exc}") from exc
 
     def commit(self, page: int, word: int) -> None:
         """Set the nonzero ``word`` of ``page``: from here on the page is stored."""
@@ -102,10 +112,18 @@ class SlotTable:
     def clear(self, page: int) -> None:
         """Make ``page`` a hole; the last one returns its cluster."""
         cluster = page >> CLUSTER_SHIFT
-        if not (self.used[cluster] and self.words[page]):
+        word = self.words[page] if self.used[cluster] else 0
+        if not word:
             return
+        if word.bit_count() & 1:
+            self.recount(cluster)
         self.words[page] = 0
         self.retire(page)
+
+    def recount(self, cluster: int) -> None:
+        """Count a corrupt word too: it may have been a hole when it was counted."""
+        words = self.words[cluster << CLUSTER_SHIFT : (cluster + 1) << CLUSTER_SHIFT]
+        self.used[cluster] = 512 - words.tolist().count(0)
 
     def retire(self, page: int) -> None:
         """Count down a word of ``page`` that is 0 by now; the last one returns its cluster."""

@@ -3,7 +3,7 @@
 Four regions, created once by whoever holds them (the supervisor) and attached
 to by each worker in turn:
 
-    header    4 KiB   magic, layout version, geometry, negotiated FUSE values
+    header    4 KiB   magic, layout version, geometry, negotiated FUSE values, progress, parameters
     slots     8 bytes a swap page, one 4096-byte page a cluster (``slots.py``)
     segments  32 bytes a segment (``segments.py``)
     arena     1 MiB a frame, where segments in memory live
@@ -14,6 +14,7 @@ A header of another layout is refused and left as it is.
 
 from __future__ import annotations
 
+import json
 import struct
 from dataclasses import dataclass
 
@@ -32,6 +33,10 @@ MAX_SEGMENTS = 1 << 24
 
 _HEADER = struct.Struct("<QIIQQQ")
 _FUSE_AT = 256
+PROGRESS_AT = 512  # read by the supervisor, which maps nothing else
+_PROGRESS = struct.Struct("<Q")
+_PARAMETERS_AT = 1024
+_LENGTH = struct.Struct("<I")
 _FUSE = struct.Struct("<IIQII")
 
 REGION_NAMES = ("header", "slots", "segments", "arena")
@@ -136,6 +141,27 @@ class SharedState:
             session.max_write,
             session.max_pages,
         )
+
+    def note_progress(self, requests: int) -> None:
+        """Tell the supervisor that ``requests`` were answered by this worker so far."""
+        _PROGRESS.pack_into(self.header.buffer, PROGRESS_AT, requests)
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Parameters changed while running, by name: the next worker sets them again."""
+        (length,) = _LENGTH.unpack_from(self.header.buffer, _PARAMETERS_AT)
+        start = _PARAMETERS_AT + _LENGTH.size
+        text = bytes(self.header.buffer[start : start + length])
+        changed: dict[str, str] = json.loads(text) if text else {}
+        return changed
+
+    @parameters.setter
+    def parameters(self, changed: dict[str, str]) -> None:
+        text = json.dumps(changed).encode()
+        start = _PARAMETERS_AT + _LENGTH.size
+        _LENGTH.pack_into(self.header.buffer, _PARAMETERS_AT, 0)
+        self.header.buffer[start : start + len(text)] = text
+        _LENGTH.pack_into(self.header.buffer, _PARAMETERS_AT, len(text))
 
     def close(self) -> None:
         """Unmap all regions."""

@@ -14,7 +14,11 @@ from fuseswap.host.runtime import Runtime
 
 # Options of mount(8) and fstab that mean nothing to us and harm nobody.
 _IGNORED = frozenset(
-    {"rw", "defaults", "auto", "noauto", "nofail", "user", "nouser", "_netdev", "nosuid", "nodev"}
+    (
+        *("rw", "defaults", "auto", "noauto", "nofail", "user", "nouser", "users", "owner"),
+        *("group", "_netdev", "suid", "nosuid", "dev", "nodev", "exec", "noexec"),
+        *("relatime", "noatime", "norelatime"),
+    )
 )
 _KNOWN = frozenset({"size", "pool_limit", "compressor", "transport", "name"})
 
@@ -29,8 +33,10 @@ def add_to(commands: Any) -> None:
     parser.add_argument("backing", metavar="BACKING", help="'none': memory alone")
     parser.add_argument("directory", metavar="DIR")
     parser.add_argument("-o", dest="options", action="append", default=[], metavar="OPT[=VALUE],…")
-    parser.add_argument("-n", "-s", "-v", action="store_true", help=argparse.SUPPRESS)
+    for flag in ("-f", "-n", "-s", "-v"):  # what mount(8) hands to every helper
+        parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("-t", dest="fstype", help=argparse.SUPPRESS)
+    parser.add_argument("-N", dest="namespace", help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
@@ -52,6 +58,8 @@ def run(options: argparse.Namespace) -> int:
         backing="none" if options.backing == "fuseswap" else options.backing,
         memory_bytes=swap.memory_bytes(),
     )
+    if options.f:  # fake: all but the mounting
+        return 0
     with runtime.lock():
         if lifecycle.is_up(runtime):
             raise lifecycle.MountFailed(f"there is a device '{runtime.name}' already")

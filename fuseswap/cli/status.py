@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.host import loop, mount, swap
+from fuseswap.host import mount, swap
 from fuseswap.host.protect import read_status_kib
 from fuseswap.host.reading import read_file
 from fuseswap.host.runtime import Runtime, all_devices
+from fuseswap.lifecycle import loop_of
 from fuseswap.metrics import metric_name
 from fuseswap.parameters import PARAMETERS
 from fuseswap.statistics import STATISTICS
@@ -43,7 +44,7 @@ def _ratio(status: dict[str, Any]) -> str | None:
 
 COLUMNS: tuple[Column, ...] = (
     Column("NAME", "name of the device", lambda s: s["name"]),
-    Column("STATE", "running, degraded, dead", lambda s: s["status"]),
+    Column("STATE", "running; degraded: see below the table; silent, dead", lambda s: s["status"]),
     Column("DISKSIZE", "size of the swap", lambda s: s["size_bytes"], True),
     Column("DATA", "stored pages, uncompressed", _stat("orig_data_size"), True),
     Column("COMPR", "stored pages, compressed", _stat("compr_data_size"), True),
@@ -105,7 +106,7 @@ def device_status(runtime: Runtime) -> dict[str, Any]:
     """All that is known of a device, also when its worker does not answer."""
     config, state = runtime.config(), runtime.state()
     mountpoint = config["mountpoint"]
-    device = loop.find(f"{mountpoint}/swapfile")
+    device = loop_of(runtime)
     area = swap.area_of(device) if device else None
     protection = state.get("protection", {})
     worker_pid = state.get("worker_pid", 0)

@@ -12,6 +12,7 @@ from typing import Any
 from fuseswap import config, lifecycle
 from fuseswap.errors import HostError
 from fuseswap.host import swap
+from fuseswap.host.protect import Protection
 from fuseswap.host.runtime import Runtime, all_devices
 from fuseswap.transport import TRANSPORTS
 from fuseswap.units import format_size
@@ -83,6 +84,9 @@ def run_up(options: argparse.Namespace) -> int:
     else:
         state = "is up already" if was_up else "is up"
         print(f"{info.name} {state}: {format_size(info.size_bytes)} on {info.loop}")
+    protection = runtime.state().get("protection", {})
+    if not Protection(**protection).complete:
+        print("note: the worker is not fully protected (see: fuseswap check)", file=sys.stderr)
     if runtime.config()["transport"] == "pyfuse3":
         print(
             "note: the pyfuse3 transport sees no discards and can't resume after a crash",

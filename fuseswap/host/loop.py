@@ -36,13 +36,22 @@ def attach(path: str) -> str:
 def find(path: str) -> str | None:
     """The device ``path`` is attached to, or None."""
     for entry in sorted(_BLOCK.glob("loop*/loop/backing_file")):
-        try:
-            backing = entry.read_text().rstrip("\n")
-        except OSError:  # detached between the listing and the reading
-            continue
-        if backing.removesuffix(" (deleted)") == path:
-            return f"/dev/{entry.parent.parent.name}"
+        device = f"/dev/{entry.parent.parent.name}"
+        if backing_of(device) == path:
+            return device
     return None
+
+
+def backing_of(device: str) -> str | None:
+    """Path of the backing file as the kernel has it, None where nothing is attached.
+
+    After its file system was unmounted lazily it is the path within: ``/swapfile``.
+    """
+    try:
+        backing = (_BLOCK / Path(device).name / "loop" / "backing_file").read_text()
+    except OSError:
+        return None
+    return backing.rstrip("\n").removesuffix(" (deleted)")
 
 
 def detach(device: str) -> None:

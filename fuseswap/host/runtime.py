@@ -3,11 +3,12 @@
     config.json  what `up` was asked for (written once)
     state.json   process ids, protection, restarts (written by the supervisor)
     log          what supervisor and worker say
-    lock         held while a command changes the device
+    loop         the loop device, for the day its backing file can't be asked any more
     mnt/         the mountpoint, unless another was given
 
 An ordinary user's lie in ``$XDG_RUNTIME_DIR/fuseswap`` (or ``/tmp/fuseswap-UID``).
-``FUSESWAP_RUNTIME_DIR`` overrides both.
+``FUSESWAP_RUNTIME_DIR`` overrides both.  ``.NAME.lock`` beside the directory is held
+while a command changes the device.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Runtime:
         self.directory = runtime_root() / name
         self.config_path = self.directory / "config.json"
         self.state_path = self.directory / "state.json"
+        self.loop_path = self.directory / "loop"
         self.log_path = self.directory / "log"
         self.default_mountpoint = self.directory / "mnt"
 

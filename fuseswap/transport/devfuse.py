@@ -72,6 +72,7 @@ class DevFuse:
 
     async def serve(self) -> None:
         """Answer until the file system is unmounted."""
+        self._ask_for_resend()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
@@ -80,6 +81,19 @@ class DevFuse:
                 if exc.errno != errno.ENODEV:  # ENODEV: unmounted
                     raise
             nursery.cancel_scope.cancel()
+
+    def _ask_for_resend(self) -> None:
+        """Have the kernel send again what a former worker took and did not answer.
+
+        Every request is idempotent, so one that was carried out but not answered is safe.
+        """
+        session = self._device.state.session
+        if session is None:  # the first worker of this mount
+            return
+        if not session.flags & wire.HAS_RESEND:
+            log.error("this kernel can't resend; requests in flight hang (Linux 6.9+ can)")
+            return
+        os.write(self._fd, _out(16, wire.NOTIFY_RESEND, 0))
 
     async def _serve(self) -> None:
         while True:
@@ -114,7 +128,7 @@ class DevFuse:
             if length is None:
                 now = perf_counter_ns()
                 if not poll_end:
-                    self._counters.requests += served
+                    self._note_served(served)
                     served = 0
                     poll_end = now + self._window_ns
                 if now >= poll_end:
@@ -129,8 +143,13 @@ class DevFuse:
                     self._complain(exc)
             served += 1
             if not served & 63 and perf_counter_ns() > stretch_end:
-                self._counters.requests += served
+                self._note_served(served)
                 return True
+
+    def _note_served(self, served: int) -> None:
+        counters = self._counters
+        counters.requests += served
+        self._device.state.note_progress(counters.requests)
 
     def answer(self, length: int) -> bytes | None:
         """The reply to the request in the first ``length`` bytes of `buffer`, None for none."""

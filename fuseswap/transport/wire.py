@@ -56,6 +56,9 @@ MAX_PAGES_FLAG = 1 << 22
 INIT_EXT = 1 << 30
 HAS_RESEND = 1 << 39
 
+# Notifications (the error field of a reply whose unique is 0).
+NOTIFY_RESEND = 7
+
 # Open flags.
 FOPEN_DIRECT_IO = 1 << 0
 FOPEN_PARALLEL_DIRECT_WRITES = 1 << 6
