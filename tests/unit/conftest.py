@@ -47,5 +47,11 @@ def device(memory: SharedMemory) -> Device:
 
 
 @pytest.fixture
+def roomy_device(make_memory: Callable[[Geometry], SharedMemory]) -> Device:
+    """One with room for the least pool limit a person may set, and more."""
+    return Device(make_memory(Geometry(1280, 17, 16)).attach())
+
+
+@pytest.fixture
 def tree(device: Device) -> Tree:
     return Tree(device)

@@ -63,8 +63,9 @@ def test_a_fill_that_does_not_fit_takes_eight_bytes(cache: CompressedCache, fill
 
 @pytest.mark.parametrize("at", [8, 2048, PAGE_SIZE - 9])
 def test_one_other_byte_makes_a_page_not_same_filled(cache: CompressedCache, at: int) -> None:
-    page = bytearray(pages.filled(pages.FITS))
-    page[at] ^= 1
+    changed = bytearray(pages.filled(pages.FITS))
+    changed[at] ^= 1
+    page = bytes(changed)
     cache.store(0, page)
     assert stored(cache, 0).codec == LZ4
     assert cache.load(0) == page
