@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -255,5 +255,6 @@ TestStoreModel.settings = settings(
     stateful_step_count=40,
     deadline=None,
     derandomize="CI" in os.environ,
+    phases=set(Phase) - {Phase.explain},  # it takes minutes and explains nothing here
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -28,43 +28,6 @@ def data(length: int, seed: int = 0) -> memoryview:
     return memoryview(bytes((seed + n // PAGE_SIZE + n) % 251 + 1 for n in range(length)))
 
 
-# -- against a bytearray ---------------------------------------------------------------
-
-edges = st.sampled_from([0, 1, 511, 4095, 4096, 4097, 8192])
-offsets = st.builds(lambda page, off: page * PAGE_SIZE + off, st.integers(0, 5), edges)
-steps = st.lists(
-    st.tuples(
-        st.sampled_from(["write", "write", "punch", "read"]),
-        offsets,
-        edges | st.integers(0, 4 * PAGE_SIZE),
-    ),
-    min_size=1,
-    max_size=12,
-)
-
-
-@given(steps, st.booleans())
-@settings(max_examples=100, deadline=None)
-def test_it_is_a_file_of_bytes(steps: list[tuple[str, int, int]], at_the_end: bool) -> None:
-    memory = SharedMemory()
-    swapfile = Device(memory.attach()).swapfile
-    base = SIZE - 7 * PAGE_SIZE if at_the_end else 0
-    model = bytearray(7 * PAGE_SIZE)  # whichever seven pages are looked at
-    for number, (what, offset, length) in enumerate(steps):
-        length = min(length, len(model) - offset)
-        if what == "write":
-            swapfile.write(base + offset, piece := data(length, number))
-            model[offset : offset + length] = piece
-        elif what == "punch":
-            swapfile.punch(base + offset, length)
-            model[offset : offset + length] = bytes(length)
-        else:
-            assert swapfile.read(base + offset, length) == model[offset : offset + length]
-    assert swapfile.read(base, len(model)) == model
-    assert not any(swapfile.read(0 if base else len(model), SIZE - len(model)))
-    memory.close()
-
-
 # -- the end ---------------------------------------------------------------------------
 
 
@@ -124,6 +87,18 @@ def test_a_punch_makes_holes_of_whole_pages_and_zeroes_the_edges(
     assert swapfile.read(0, 5 * PAGE_SIZE) == (
         bytes(before[:start]) + bytes(zeros) + bytes(before[start + zeros :])
     )
+
+
+@pytest.mark.parametrize("first", [0, 1, 100, PAGE_SIZE - 1, PAGE_SIZE])
+@pytest.mark.parametrize("length", [1, 100, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, 9000])
+def test_a_punch_zeroes_its_range_and_no_other_byte(
+    swapfile: Swapfile, first: int, length: int
+) -> None:
+    model = bytearray(data(5 * PAGE_SIZE))
+    swapfile.write(0, memoryview(bytes(model)))
+    swapfile.punch(first, length)
+    model[first : first + length] = bytes(length)
+    assert swapfile.read(0, 5 * PAGE_SIZE) == model
 
 
 def test_zeros_into_a_hole_leave_a_hole(swapfile: Swapfile, cache: CompressedCache) -> None:
@@ -202,3 +177,40 @@ def test_a_corrupt_page_spoils_reads_and_partial_writes_but_not_whole_ones(
     assert swapfile.read(0, PAGE_SIZE) == data(PAGE_SIZE)
     swapfile.write(PAGE_SIZE, data(PAGE_SIZE, 7))
     assert swapfile.read(PAGE_SIZE, PAGE_SIZE) == data(PAGE_SIZE, 7)
+
+
+# -- against a bytearray ---------------------------------------------------------------
+
+edges = st.sampled_from([0, 1, 511, 4095, 4096, 4097, 8192])
+offsets = st.builds(lambda page, off: page * PAGE_SIZE + off, st.integers(0, 5), edges)
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["write", "write", "punch", "read"]),
+        offsets,
+        edges | st.integers(0, 4 * PAGE_SIZE),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(steps, st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_it_is_a_file_of_bytes(steps: list[tuple[str, int, int]], at_the_end: bool) -> None:
+    memory = SharedMemory()
+    swapfile = Device(memory.attach()).swapfile
+    base = SIZE - 7 * PAGE_SIZE if at_the_end else 0
+    model = bytearray(7 * PAGE_SIZE)  # whichever seven pages are looked at
+    for number, (what, offset, length) in enumerate(steps):
+        length = min(length, len(model) - offset)
+        if what == "write":
+            swapfile.write(base + offset, piece := data(length, number))
+            model[offset : offset + length] = piece
+        elif what == "punch":
+            swapfile.punch(base + offset, length)
+            model[offset : offset + length] = bytes(length)
+        else:
+            assert swapfile.read(base + offset, length) == model[offset : offset + length]
+    assert swapfile.read(base, len(model)) == model
+    assert not any(swapfile.read(0 if base else len(model), SIZE - len(model)))
+    memory.close()

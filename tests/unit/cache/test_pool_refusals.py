@@ -41,6 +41,7 @@ def test_everything_stored_stays_readable(cache: CompressedCache) -> None:
 def test_a_refused_store_leaves_a_hole_whatever_was_there(
     cache: CompressedCache, old: str, replace: bool
 ) -> None:
+    cache.store(1001, pages.ZERO)  # keeps the cluster: an absent one would hide a stale word
     cache.store(1000, pages.CORPUS[old])
     before = cache.statistics()
     cache.non_same_filled_pages_enabled = False
@@ -48,9 +49,11 @@ def test_a_refused_store_leaves_a_hole_whatever_was_there(
         cache.store(1000, pages.CORPUS["compressible"], replace=replace)
     assert cache.load(1000) is None
     after = cache.statistics()
-    assert (after.stored_pages, after.compr_data_size, after.segments) == (0, 0, 0)
+    assert cache.slots.get(1000) == 0
+    assert (after.stored_pages, after.compr_data_size, after.segments) == (1, 0, 0)
     assert after.duplicate_entry == before.duplicate_entry + 1
-    assert cache.slots.allocated_bytes == 0
+    cache.store(1000, pages.ZERO)
+    assert cache.statistics().duplicate_entry == after.duplicate_entry
 
 
 @pytest.mark.parametrize("replace", [False, True])
@@ -58,12 +61,23 @@ def test_a_full_pool_loses_the_old_version_only_of_the_refused_page(
     cache: CompressedCache, replace: bool
 ) -> None:
     taken = fill_up(cache, 1)
+    cache.store(1278, pages.ZERO)
     cache.store(1279, pages.ZERO)
     with pytest.raises(PoolFull):
         cache.store(1279, pages.incompressible(1), replace=replace)
     assert cache.load(1279) is None
     assert all(cache.load(page) == pages.incompressible(page) for page in range(taken))
     assert cache.statistics().pool_limit_hit == 2
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_store_into_an_empty_cluster_that_is_refused_leaves_it_absent(
+    cache: CompressedCache, replace: bool
+) -> None:
+    cache.non_same_filled_pages_enabled = False
+    with pytest.raises(StoreRefused):
+        cache.store(600, pages.CORPUS["compressible"], replace=replace)
+    assert cache.slots.allocated_bytes == 0
 
 
 def test_a_full_pool_still_takes_fills(cache: CompressedCache) -> None:

@@ -11,10 +11,29 @@ from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segments import SegmentState, Stream
 from fuseswap.cache.slots import PARITY
 from fuseswap.errors import CorruptData
-from fuseswap.units import MIB
+from fuseswap.frontswap import Frontswap
+from fuseswap.swapfile import Swapfile
+from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.invariants import check_invariants
 from tests.stores import SharedMemory
+
+
+class Died(BaseException):
+    """The worker is gone: nothing may catch it."""
+
+
+def die(page: bytes | memoryview) -> bytes:
+    raise Died
+
+
+def dying_cache(memory: SharedMemory) -> CompressedCache:
+    """A cache with pages 0 and 1, whose worker dies in its next compression."""
+    cache = memory.attach_cache()
+    for page in range(2):
+        cache.store(page, pages.compressible(page))
+    cache._compress = die
+    return cache
 
 
 def busy(memory: SharedMemory) -> tuple[CompressedCache, dict[int, bytes]]:
@@ -122,6 +141,36 @@ def test_warm_frames_of_the_former_worker_are_returned(memory: SharedMemory) -> 
     new = memory.attach_cache()
     assert memory.allocated_bytes("arena") == MIB
     assert new.log.frames.available == 7
+
+
+def test_a_worker_that_dies_in_a_store_leaves_a_hole_and_not_the_old_version(
+    memory: SharedMemory,
+) -> None:
+    with pytest.raises(Died):
+        dying_cache(memory).store(1, pages.compressible(9))
+    new = memory.attach_cache()
+    check_invariants(new)
+    assert (new.load(0), new.load(1)) == (pages.compressible(0), None)
+
+
+def test_a_worker_that_dies_in_a_replace_leaves_the_old_version(memory: SharedMemory) -> None:
+    with pytest.raises(Died):
+        dying_cache(memory).store(1, pages.compressible(9), replace=True)
+    new = memory.attach_cache()
+    check_invariants(new)
+    assert new.load(1) == pages.compressible(1)
+
+
+def test_a_partial_write_can_be_sent_again_after_its_worker_died(memory: SharedMemory) -> None:
+    old = dying_cache(memory)
+    size = 1280 * PAGE_SIZE
+    write = (PAGE_SIZE + 100, memoryview(b"new"))
+    with pytest.raises(Died):
+        Swapfile(size, Frontswap([old]), old.slots).write(*write)
+    new = memory.attach_cache()
+    Swapfile(size, Frontswap([new]), new.slots).write(*write)
+    expected = pages.compressible(1)
+    assert new.load(1) == expected[:100] + b"new" + expected[103:]
 
 
 def test_an_append_without_its_commit_is_dead_space(memory: SharedMemory) -> None:
