@@ -1,0 +1,1 @@
+"""Tests, layered by cost: ``unit`` mounts nothing, ``mount`` and ``system`` need root."""

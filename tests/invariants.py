@@ -1,0 +1,173 @@
+"""The invariants of the log, checked from the slot table up.
+
+`check_invariants` reads every present slot word and compares all that is derived
+with what it finds.  For any state between two operations, and for the state that
+a new worker has rebuilt after a crash.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from fuseswap.cache.codecs import FILL, LZ4, RAW, ZSTD
+from fuseswap.cache.pool import MAX_COMPRESSED_BYTES, CompressedCache
+from fuseswap.cache.segments import CHECK_BYTES, OBJECT_OVERHEAD, OWNER_BYTES, SegmentState
+from fuseswap.cache.slots import (
+    CODEC_SHIFT,
+    KIND_MASK,
+    LENGTH_MASK,
+    LENGTH_SHIFT,
+    OBJECT,
+    OFFSET_MASK,
+    OFFSET_SHIFT,
+    SAME_FILLED,
+    SEGMENT_ID_SHIFT,
+)
+from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_SHIFT
+from fuseswap.units import PAGE_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What one object word says."""
+
+    page: int
+    segment: int
+    offset: int
+    length: int
+    codec: int
+
+    @classmethod
+    def of(cls, page: int, word: int) -> StoredObject:
+        return cls(
+            page=page,
+            segment=word >> SEGMENT_ID_SHIFT,
+            offset=word >> OFFSET_SHIFT & OFFSET_MASK,
+            length=(word >> LENGTH_SHIFT & LENGTH_MASK) + 1,
+            codec=word >> CODEC_SHIFT & 0xF,
+        )
+
+    @property
+    def end(self) -> int:
+        return self.offset + CHECK_BYTES + self.length
+
+
+@dataclass(slots=True)
+class Census:
+    """All that the slot table says."""
+
+    stored: int = 0
+    same_filled: int = 0
+    incompressible: int = 0
+    object_bytes: int = 0
+    by_segment: defaultdict[int, list[StoredObject]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+
+def check_invariants(cache: CompressedCache) -> None:
+    """Raise `AssertionError` where anything derived disagrees with the slot table."""
+    census = _take_census(cache)
+    _check_segments(cache, census)
+    for segment, objects in census.by_segment.items():
+        _check_objects(cache, segment, objects)
+    _check_frames(cache)
+    _check_gauges(cache, census)
+
+
+def _take_census(cache: CompressedCache) -> Census:
+    """Read the table, checking words and the ``used`` counts on the way."""
+    census = Census()
+    slots = cache.slots
+    for first, words in slots.clusters():
+        assert slots.used[first // 512] == len(words) - words.count(0), f"used at page {first}"
+        for page, word in enumerate(words, first):
+            if word:
+                _count(census, page, word)
+    assert census.stored == slots.stored_pages
+    return census
+
+
+def _count(census: Census, page: int, word: int) -> None:
+    assert word.bit_count() % 2 == 0, f"page {page}: odd parity"
+    kind = word & KIND_MASK
+    assert kind in (OBJECT, SAME_FILLED), f"page {page}: kind {kind}"
+    census.stored += 1
+    if kind == SAME_FILLED:
+        assert word >> SEGMENT_ID_SHIFT == 0, f"page {page}: a fill with a segment"
+        census.same_filled += 1
+        return
+    found = StoredObject.of(page, word)
+    assert found.codec in (RAW, LZ4, ZSTD, FILL), f"page {page}: codec {found.codec}"
+    longest = {RAW: PAGE_SIZE, FILL: 8}.get(found.codec, MAX_COMPRESSED_BYTES)
+    assert found.length <= longest, f"page {page}: {found}"
+    census.same_filled += found.codec == FILL
+    census.incompressible += found.codec == RAW
+    census.object_bytes += found.length
+    census.by_segment[found.segment].append(found)
+
+
+def _check_segments(cache: CompressedCache, census: Census) -> None:
+    """Live counts are the table's, segments in use have just the live objects' ids."""
+    log = cache.log
+    in_use = set()
+    for segment in range(1, len(log.live)):
+        objects = census.by_segment.get(segment, [])
+        assert log.live[segment] == len(objects), f"live of segment {segment}"
+        assert log.live_bytes[segment] == sum(o.length + OBJECT_OVERHEAD for o in objects), (
+            f"live bytes of segment {segment}"
+        )
+        is_free = log.state_of(segment) is SegmentState.FREE
+        assert is_free == (not objects), f"segment {segment} is {log.state_of(segment)!r}"
+        assert (log.bases[segment] < 0) == is_free, f"base of segment {segment}"
+        if not is_free:
+            in_use.add(segment)
+    assert set(census.by_segment) == in_use
+    assert set(log.segments()) == in_use
+    assert log.segments_in_use == len(in_use)
+    opened = {s for s in in_use if log.state_of(s) is SegmentState.OPEN}
+    assert opened == {head.segment for head in log.heads if head.segment}
+    for head in log.heads:
+        if head.segment:
+            assert (head.tail, head.bound) == log.extent_of(head.segment)
+            assert head.base == log.bases[head.segment]
+
+
+def _check_objects(cache: CompressedCache, segment: int, objects: list[StoredObject]) -> None:
+    """Within the tail, apart from each other, and known to the directory."""
+    tail, bound = cache.log.extent_of(segment)
+    assert 0 < tail <= bound < SEGMENT_BYTES, f"segment {segment}: tail {tail}, bound {bound}"
+    end = 0
+    for found in sorted(objects, key=lambda o: o.offset):
+        assert found.offset >= end, f"{found} overlaps the object before it"
+        end = found.end
+    assert end <= tail, f"segment {segment}: an object ends at {end}, the tail is {tail}"
+    owners = cache.log.owners(segment).tolist()
+    assert len(owners) * OWNER_BYTES == SEGMENT_BYTES - bound
+    assert {o.page for o in objects} <= set(owners), f"segment {segment}: owner missing"
+
+
+def _check_frames(cache: CompressedCache) -> None:
+    """One frame a segment; memory held is memory taken, and no more than allowed."""
+    log = cache.log
+    frames = log.frames
+    bases = [base for base in log.bases if base >= 0]
+    assert len(set(bases)) == len(bases) == frames.in_use == log.segments_in_use
+    assert all(base % SEGMENT_BYTES == 0 for base in bases)
+    assert all(base >> SEGMENT_SHIFT < frames.frame_count for base in bases)
+    assert frames.held == frames.in_use + frames.warm
+    assert frames.held <= max(frames.limit, frames.in_use)
+    if frames.in_use > frames.limit:
+        assert frames.warm == 0, "free frames are kept above the limit"
+
+
+def _check_gauges(cache: CompressedCache, census: Census) -> None:
+    now = cache.statistics()
+    assert now.stored_pages == census.stored
+    assert now.same_filled_pages == census.same_filled
+    assert now.incompressible_pages == census.incompressible
+    assert now.orig_data_size == census.stored * PAGE_SIZE
+    assert now.compr_data_size == census.object_bytes
+    assert now.segments == len(census.by_segment)
+    assert now.pool_total_size == cache.log.frames.held * SEGMENT_BYTES

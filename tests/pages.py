@@ -1,0 +1,62 @@
+"""Pages to store: one maker for each way a page can be kept.
+
+All are functions of their arguments alone, so a failing test can be run again.
+"""
+
+from __future__ import annotations
+
+import random
+
+import lz4.block
+
+from fuseswap.units import PAGE_SIZE
+
+FITS = 0x0000_000F_1234_5678  # 36 bits: fits in a slot word
+REPEATS_32 = 0xDEAD_BEEF_DEAD_BEEF  # a 32-bit word twice: fits as well
+FITS_NOT = 0x0123_4567_89AB_CDEF  # becomes an object of 8 bytes
+
+ZERO = bytes(PAGE_SIZE)
+
+
+def filled(fill: int) -> bytes:
+    """One 64-bit word, repeated."""
+    return fill.to_bytes(8, "little") * (PAGE_SIZE // 8)
+
+
+def compressible(seed: int) -> bytes:
+    """Like a page of records: few distinct words in a random order."""
+    chance = random.Random(seed)
+    words = [chance.randbytes(8) for _ in range(16)]
+    return b"".join(chance.choices(words, k=PAGE_SIZE // 8))
+
+
+def incompressible(seed: int) -> bytes:
+    """Random bytes."""
+    return random.Random(seed).randbytes(PAGE_SIZE)
+
+
+def nearly_incompressible(seed: int, random_bytes: int = 3940) -> bytes:
+    """Random bytes, then zeros: with 3940 of them compressing just about pays."""
+    return random.Random(seed).randbytes(random_bytes) + bytes(PAGE_SIZE - random_bytes)
+
+
+def compressing_to(length: int) -> bytes:
+    """A page that lz4 turns into just ``length`` bytes."""
+    for random_bytes in range(length, 0, -1):
+        page = nearly_incompressible(length, random_bytes)
+        if len(lz4.block.compress(page, store_size=False)) == length:
+            return page
+    raise AssertionError(f"no page compresses to {length} bytes")
+
+
+# Name -> page, for tests that want one of each.
+CORPUS = {
+    "zero": ZERO,
+    "fill_fits": filled(FITS),
+    "fill_repeats_32_bits": filled(REPEATS_32),
+    "fill_fits_not": filled(FITS_NOT),
+    "compressible": compressible(1),
+    "incompressible": incompressible(2),
+    "nearly_incompressible": nearly_incompressible(3),
+    "equal_ends_only": filled(FITS)[:2048] + compressible(4)[:2040] + filled(FITS)[:8],
+}

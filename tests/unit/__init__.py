@@ -1,0 +1,1 @@
+"""Unit tests: mirror the package, mount nothing, need no root."""

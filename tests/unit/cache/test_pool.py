@@ -1,0 +1,158 @@
+"""The compressed cache: each kind of page, its place and its counters."""
+
+from __future__ import annotations
+
+import pytest
+
+from fuseswap.cache.codecs import FILL, LZ4, RAW
+from fuseswap.cache.pool import MAX_COMPRESSED_BYTES, CacheStatistics, CompressedCache
+from fuseswap.cache.slots import KIND_MASK, SAME_FILLED
+from fuseswap.units import MIB, PAGE_SIZE
+from tests import pages
+from tests.invariants import StoredObject
+from tests.stores import SharedMemory
+
+
+def stored(cache: CompressedCache, page: int) -> StoredObject:
+    return StoredObject.of(page, cache.slots.get(page))
+
+
+def gauges(now: CacheStatistics) -> tuple[int, int, int, int]:
+    """What is stored: pages, same-filled, incompressible, compressed bytes."""
+    return (
+        now.stored_pages,
+        now.same_filled_pages,
+        now.incompressible_pages,
+        now.compr_data_size,
+    )
+
+
+@pytest.mark.parametrize("compressor", ["lz4", "zstd:1", "zstd:19"])
+def test_every_kind_of_page_comes_back(cache: CompressedCache, compressor: str) -> None:
+    cache.set_compressor(compressor)
+    for page, data in enumerate(pages.CORPUS.values()):
+        cache.store(page, memoryview(data))
+    for page, data in enumerate(pages.CORPUS.values()):
+        assert cache.load(page) == data
+        assert cache.load(page) == data  # it stays stored
+    assert cache.load(len(pages.CORPUS)) is None
+
+
+@pytest.mark.parametrize("fill", [0, 1, pages.FITS, pages.REPEATS_32, 2**64 - 1])
+def test_a_fill_that_fits_takes_no_arena_page(
+    memory: SharedMemory, cache: CompressedCache, fill: int
+) -> None:
+    cache.store(9, pages.filled(fill))
+    assert cache.slots.get(9) & KIND_MASK == SAME_FILLED
+    assert cache.load(9) == pages.filled(fill)
+    assert memory.allocated_bytes("arena") == 0
+    assert gauges(cache.statistics()) == (1, 1, 0, 0)
+    cache.invalidate_page(9)
+    assert gauges(cache.statistics()) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("fill", [pages.FITS_NOT, 2**36, 2**64 - 2])
+def test_a_fill_that_does_not_fit_takes_eight_bytes(cache: CompressedCache, fill: int) -> None:
+    cache.store(9, pages.filled(fill))
+    assert (stored(cache, 9).codec, stored(cache, 9).length) == (FILL, 8)
+    assert cache.load(9) == pages.filled(fill)
+    assert gauges(cache.statistics()) == (1, 1, 0, 8)
+    cache.invalidate_page(9)
+    assert gauges(cache.statistics()) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("at", [8, 2048, PAGE_SIZE - 9])
+def test_one_other_byte_makes_a_page_not_same_filled(cache: CompressedCache, at: int) -> None:
+    changed = bytearray(pages.filled(pages.FITS))
+    changed[at] ^= 1
+    page = bytes(changed)
+    cache.store(0, page)
+    assert stored(cache, 0).codec == LZ4
+    assert cache.load(0) == page
+    assert cache.statistics().same_filled_pages == 0
+
+
+def test_a_page_that_does_not_compress_is_kept_raw(cache: CompressedCache) -> None:
+    cache.store(0, pages.CORPUS["incompressible"])
+    assert (stored(cache, 0).codec, stored(cache, 0).length) == (RAW, PAGE_SIZE)
+    now = cache.statistics()
+    assert gauges(now) == (1, 0, 1, PAGE_SIZE)
+    assert now.reject_compress_poor == 1
+    cache.store(0, pages.CORPUS["compressible"])
+    now = cache.statistics()
+    assert (now.incompressible_pages, now.reject_compress_poor) == (0, 1)
+
+
+@pytest.mark.parametrize(("length", "codec"), [(0, LZ4), (1, RAW)])
+def test_compressing_must_save_three_percent(
+    cache: CompressedCache, length: int, codec: int
+) -> None:
+    page = pages.compressing_to(MAX_COMPRESSED_BYTES + length)
+    cache.store(0, page)
+    assert stored(cache, 0).codec == codec
+    assert cache.load(0) == page
+
+
+def test_same_filled_pages_enabled_off_compresses_them(cache: CompressedCache) -> None:
+    cache.store(0, pages.ZERO)
+    cache.same_filled_pages_enabled = False
+    cache.store(1, pages.ZERO)
+    assert stored(cache, 1).codec == LZ4
+    assert [cache.load(page) for page in (0, 1)] == [pages.ZERO, pages.ZERO]
+    assert cache.statistics().same_filled_pages == 1
+
+
+def test_the_newest_of_many_versions_is_loaded(cache: CompressedCache) -> None:
+    for replace in (False, True):
+        for data in pages.CORPUS.values():
+            cache.store(5, data, replace=replace)
+            assert cache.load(5) == data
+            assert cache.statistics().stored_pages == 1
+    assert cache.statistics().duplicate_entry == 2 * len(pages.CORPUS) - 1
+
+
+def test_overwriting_leaves_nothing_of_the_old_version(cache: CompressedCache) -> None:
+    for replace in (False, True):
+        for data in pages.CORPUS.values():
+            cache.store(5, data, replace=replace)
+    cache.store(5, pages.ZERO)
+    assert gauges(cache.statistics()) == (1, 1, 0, 0)
+    assert cache.log.segments() == []
+
+
+def test_invalidate_says_whether_the_page_was_there(cache: CompressedCache) -> None:
+    cache.store(5, pages.CORPUS["compressible"])
+    assert cache.invalidate_page(5)
+    assert not cache.invalidate_page(5)
+    assert cache.load(5) is None
+    assert gauges(cache.statistics()) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 1280), (3, 1), (500, 30), (511, 2), (1023, 257)])
+def test_invalidate_area_forgets_just_that_area(
+    cache: CompressedCache, first: int, count: int
+) -> None:
+    data = list(pages.CORPUS.values())
+    for page in range(0, 1280, 3):
+        cache.store(page, data[page % len(data)])
+    area = range(first, first + count)
+    assert cache.invalidate_area(first, count) == sum(page % 3 == 0 for page in area)
+    for page in range(1280):
+        present = page % 3 == 0 and page not in area
+        assert cache.load(page) == (data[page % len(data)] if present else None)
+
+
+def test_memory_in_use_is_what_the_files_take(memory: SharedMemory, cache: CompressedCache) -> None:
+    for page in range(0, 1280, 2):
+        cache.store(page, pages.incompressible(page % 5))
+    now = cache.statistics()
+    taken = sum(memory.allocated_bytes(name) for name in ("slots", "segments", "arena"))
+    assert now.mem_used_total == taken
+    assert now.pool_total_size == memory.allocated_bytes("arena") == 3 * MIB
+    assert now.orig_data_size == 640 * PAGE_SIZE
+
+
+def test_metadata_is_at_most_twenty_bytes_a_page(cache: CompressedCache) -> None:
+    for page in range(1024):
+        cache.store(page, pages.compressible(page % 9))
+    assert cache.statistics().metadata_bytes <= 20 * 1024

@@ -1,0 +1,128 @@
+"""Damaged memory: an error for that page, counted, and never wrong data."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.segments import CHECK_BYTES
+from fuseswap.cache.slots import CODEC_SHIFT, PARITY, SEGMENT_ID_SHIFT
+from fuseswap.errors import CorruptData
+from tests import pages
+from tests.invariants import StoredObject
+from tests.stores import SharedMemory
+
+
+@pytest.fixture
+def cache(memory: SharedMemory) -> CompressedCache:
+    """A cache to damage: not checked afterwards."""
+    cache = memory.attach_cache()
+    for page, data in enumerate(pages.CORPUS.values()):
+        cache.store(page, data)
+    return cache
+
+
+OBJECTS = [
+    (page, name)
+    for page, name in enumerate(pages.CORPUS)
+    if name not in ("zero", "fill_fits", "fill_repeats_32_bits")
+]
+
+
+def place(cache: CompressedCache, page: int) -> tuple[int, StoredObject]:
+    """Arena offset of the object of ``page``, and the object."""
+    found = StoredObject.of(page, cache.slots.get(page))
+    return cache.log.bases[found.segment] + found.offset, found
+
+
+@pytest.mark.parametrize(("page", "name"), OBJECTS)
+def test_a_flipped_bit_is_an_error_for_that_page_alone(
+    memory: SharedMemory, cache: CompressedCache, page: int, name: str
+) -> None:
+    start, found = place(cache, page)
+    arena = memory.attach().arena.buffer
+    damaged = (0, CHECK_BYTES, CHECK_BYTES + found.length // 2, CHECK_BYTES + found.length - 1)
+    for count, at in enumerate(damaged, 1):
+        arena[start + at] ^= 1 << count
+        with pytest.raises(CorruptData, match=f"page {page}: checksum mismatch"):
+            cache.load(page)
+        for other, data in enumerate(pages.CORPUS.values()):
+            if other != page:
+                assert cache.load(other) == data
+        arena[start + at] ^= 1 << count
+        assert cache.statistics().checksum_errors == count
+    assert cache.load(page) == pages.CORPUS[name]
+
+
+def test_the_codec_is_part_of_the_checksum(cache: CompressedCache) -> None:
+    page = list(pages.CORPUS).index("compressible")
+    cache.slots.words[page] ^= 1 << CODEC_SHIFT | PARITY  # lz4 says zstd, parity is right
+    with pytest.raises(CorruptData, match="checksum mismatch"):
+        cache.load(page)
+
+
+def test_a_corrupt_page_can_be_overwritten_or_discarded(
+    memory: SharedMemory, cache: CompressedCache
+) -> None:
+    arena = memory.attach().arena.buffer
+    for page, _ in OBJECTS[:2]:
+        arena[place(cache, page)[0]] ^= 0xFF
+    first, second = (page for page, _ in OBJECTS[:2])
+    cache.store(first, pages.compressible(9))
+    assert cache.load(first) == pages.compressible(9)
+    assert cache.invalidate_page(second)
+    assert cache.load(second) is None
+
+
+def test_a_page_can_be_overwritten_after_its_word_lost_a_bit(cache: CompressedCache) -> None:
+    page = OBJECTS[0][0]
+    cache.slots.words[page] ^= 1 << 50
+    cache.store(page, pages.compressible(9))
+    assert cache.load(page) == pages.compressible(9)
+    assert cache.invalidate_page(page)
+    for other, data in enumerate(pages.CORPUS.values()):
+        if other != page:
+            assert cache.load(other) == data
+
+
+def test_a_word_of_no_segment_is_corrupt(cache: CompressedCache) -> None:
+    page = OBJECTS[0][0]
+    for flips in (1 << SEGMENT_ID_SHIFT + 7 | PARITY, 1 << 63 | PARITY):
+        cache.slots.words[page] ^= flips
+        with pytest.raises(CorruptData, match="no such segment"):
+            cache.load(page)
+        cache.slots.words[page] ^= flips
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=(IndexError, OverflowError),
+    reason="_forget releases an object of a segment that is not there",
+)
+@pytest.mark.parametrize("reattach", [False, True])
+@pytest.mark.parametrize("bit", [SEGMENT_ID_SHIFT + 7, 63])
+def test_a_word_of_no_segment_can_be_overwritten(
+    memory: SharedMemory, cache: CompressedCache, reattach: bool, bit: int
+) -> None:
+    page = OBJECTS[0][0]
+    cache.slots.words[page] ^= 1 << bit | PARITY
+    if reattach:  # recovery keeps such words, so that loads say EIO
+        cache = memory.attach_cache()
+    cache.store(page, pages.compressible(9))
+    assert cache.load(page) == pages.compressible(9)
+
+
+def test_corruption_is_logged_but_not_without_end(
+    cache: CompressedCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    page = OBJECTS[0][0]
+    cache.slots.words[page] ^= 1 << 50
+    with caplog.at_level(logging.ERROR):
+        for _ in range(100):
+            with pytest.raises(CorruptData):
+                cache.load(page)
+    assert 1 <= len(caplog.records) < 100
+    assert f"page {page} is corrupt" in caplog.text
+    assert cache.statistics().checksum_errors == 100

@@ -1,0 +1,136 @@
+"""Refused stores: counted, never stale, and harmless to everything else."""
+
+from __future__ import annotations
+
+import pytest
+
+from fuseswap.cache.pool import CompressedCache
+from fuseswap.errors import PoolFull, StoreRefused
+from fuseswap.units import MIB
+from tests import pages
+
+PER_FRAME = 255  # raw pages in a segment
+
+
+def fill_up(cache: CompressedCache, frames: int) -> int:
+    """Set the limit and store raw pages until one is refused; return how many were taken."""
+    cache.pool_limit_bytes = frames * MIB
+    for page in range(1280):
+        try:
+            cache.store(page, pages.incompressible(page))
+        except PoolFull:
+            return page
+    raise AssertionError("never full")
+
+
+def test_the_limit_is_the_limit(cache: CompressedCache) -> None:
+    assert fill_up(cache, 2) == 2 * PER_FRAME
+    now = cache.statistics()
+    assert now.pool_total_size == now.pool_limit_bytes == 2 * MIB
+    assert now.pool_limit_hit == 1
+
+
+def test_everything_stored_stays_readable(cache: CompressedCache) -> None:
+    taken = fill_up(cache, 2)
+    assert cache.load(taken) is None
+    assert all(cache.load(page) == pages.incompressible(page) for page in range(taken))
+
+
+@pytest.mark.parametrize("old", pages.CORPUS)
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_refused_store_leaves_a_hole_whatever_was_there(
+    cache: CompressedCache, old: str, replace: bool
+) -> None:
+    cache.store(1001, pages.ZERO)  # keeps the cluster: an absent one would hide a stale word
+    cache.store(1000, pages.CORPUS[old])
+    before = cache.statistics()
+    cache.non_same_filled_pages_enabled = False
+    with pytest.raises(StoreRefused):
+        cache.store(1000, pages.CORPUS["compressible"], replace=replace)
+    assert cache.load(1000) is None
+    after = cache.statistics()
+    assert cache.slots.get(1000) == 0
+    assert (after.stored_pages, after.compr_data_size, after.segments) == (1, 0, 0)
+    assert after.duplicate_entry == before.duplicate_entry + 1
+    cache.store(1000, pages.ZERO)
+    assert cache.statistics().duplicate_entry == after.duplicate_entry
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_full_pool_loses_the_old_version_only_of_the_refused_page(
+    cache: CompressedCache, replace: bool
+) -> None:
+    taken = fill_up(cache, 1)
+    cache.store(1278, pages.ZERO)
+    cache.store(1279, pages.ZERO)
+    with pytest.raises(PoolFull):
+        cache.store(1279, pages.incompressible(1), replace=replace)
+    assert cache.load(1279) is None
+    assert all(cache.load(page) == pages.incompressible(page) for page in range(taken))
+    assert cache.statistics().pool_limit_hit == 2
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_store_into_an_empty_cluster_that_is_refused_leaves_it_absent(
+    cache: CompressedCache, replace: bool
+) -> None:
+    cache.non_same_filled_pages_enabled = False
+    with pytest.raises(StoreRefused):
+        cache.store(600, pages.CORPUS["compressible"], replace=replace)
+    assert cache.slots.allocated_bytes == 0
+
+
+def test_a_full_pool_still_takes_fills(cache: CompressedCache) -> None:
+    taken = fill_up(cache, 1)
+    cache.store(taken, pages.filled(pages.REPEATS_32))
+    assert cache.load(taken) == pages.filled(pages.REPEATS_32)
+
+
+def test_non_same_filled_pages_enabled_off_takes_any_fill_and_nothing_else(
+    cache: CompressedCache,
+) -> None:
+    cache.non_same_filled_pages_enabled = False
+    for fill in (0, pages.FITS, pages.REPEATS_32, pages.FITS_NOT):
+        cache.store(0, pages.filled(fill))
+        assert cache.load(0) == pages.filled(fill)
+    with pytest.raises(StoreRefused):
+        cache.store(1, pages.CORPUS["incompressible"])
+    assert cache.statistics().pool_limit_hit == 0
+
+
+def test_both_switches_off_take_nothing(cache: CompressedCache) -> None:
+    cache.same_filled_pages_enabled = cache.non_same_filled_pages_enabled = False
+    with pytest.raises(StoreRefused):
+        cache.store(0, pages.ZERO)
+    assert cache.load(0) is None
+
+
+def test_stores_go_on_once_a_segment_is_free(cache: CompressedCache) -> None:
+    taken = fill_up(cache, 2)
+    cache.invalidate_area(0, PER_FRAME)
+    cache.store(taken, pages.incompressible(taken))
+    assert cache.load(taken) == pages.incompressible(taken)
+
+
+def test_stores_go_on_once_the_limit_is_raised(cache: CompressedCache) -> None:
+    taken = fill_up(cache, 1)
+    cache.pool_limit_bytes = 2 * MIB
+    cache.store(taken, pages.incompressible(taken))
+    assert cache.load(taken) == pages.incompressible(taken)
+
+
+def test_a_limit_below_what_is_used_keeps_it_and_refuses_more(cache: CompressedCache) -> None:
+    taken = fill_up(cache, 3)
+    cache.pool_limit_bytes = MIB
+    assert all(cache.load(page) == pages.incompressible(page) for page in range(taken))
+    with pytest.raises(PoolFull):
+        cache.store(taken, pages.incompressible(taken))
+    cache.invalidate_area(0, 2 * PER_FRAME)  # now just at the limit: no frame is free
+    with pytest.raises(PoolFull):
+        cache.store(taken, pages.incompressible(taken))
+    assert cache.statistics().pool_total_size == MIB
+
+
+def test_the_limit_never_exceeds_the_arena(cache: CompressedCache) -> None:
+    cache.pool_limit_bytes = 1 << 50
+    assert cache.pool_limit_bytes == 8 * MIB

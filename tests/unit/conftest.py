@@ -1,0 +1,57 @@
+"""Fixtures: a small store over anonymous memory, and the layers on top of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.state import Geometry
+from fuseswap.device import Device
+from fuseswap.tree import Tree
+from tests.invariants import check_invariants
+from tests.stores import SMALL, SharedMemory
+
+
+@pytest.fixture
+def make_memory() -> Iterator[Callable[[Geometry], SharedMemory]]:
+    """Shared memory of any geometry."""
+    made: list[SharedMemory] = []
+
+    def make(geometry: Geometry) -> SharedMemory:
+        made.append(SharedMemory(geometry))
+        return made[-1]
+
+    yield make
+    for memory in made:
+        memory.close()
+
+
+@pytest.fixture
+def memory(make_memory: Callable[[Geometry], SharedMemory]) -> SharedMemory:
+    return make_memory(SMALL)
+
+
+@pytest.fixture
+def cache(memory: SharedMemory) -> Iterator[CompressedCache]:
+    """A cache that is sound after the test too; tests that damage one attach their own."""
+    cache = memory.attach_cache()
+    yield cache
+    check_invariants(cache)
+
+
+@pytest.fixture
+def device(memory: SharedMemory) -> Device:
+    return Device(memory.attach())
+
+
+@pytest.fixture
+def roomy_device(make_memory: Callable[[Geometry], SharedMemory]) -> Device:
+    """One with room for the least pool limit a person may set, and more."""
+    return Device(make_memory(Geometry(1280, 17, 16)).attach())
+
+
+@pytest.fixture
+def tree(device: Device) -> Tree:
+    return Tree(device)

@@ -1,0 +1,81 @@
+"""What a device may be asked to be."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from fuseswap.cache.state import Geometry
+from fuseswap.config import DeviceConfig
+from fuseswap.errors import InvalidArgument
+from fuseswap.parameters import PARAMETERS
+from fuseswap.units import GIB, MIB
+
+GOOD: dict[str, Any] = {
+    "name": "swap0",
+    "size": "1G",
+    "pool_limit": "25%",
+    "compressor": "zstd",
+    "transport": "devfuse",
+    "mountpoint": "/run/fuseswap/swap0/mnt",
+    "priority": 100,
+    "memory_bytes": 4 * GIB,
+}
+
+
+def parse(**changes: object) -> DeviceConfig:
+    return DeviceConfig.parse(**{**GOOD, **changes})
+
+
+def test_words_become_numbers() -> None:
+    config = parse()
+    assert (config.size_bytes, config.pool_limit_bytes) == (GIB, GIB)
+    assert (config.compressor, config.transport) == ("zstd:1", "devfuse")
+
+
+def test_sizes_are_rounded_down_to_what_can_be() -> None:
+    config = parse(size=str(MIB + 4097), pool_limit=str(9 * MIB - 1))
+    assert (config.size_bytes, config.pool_limit_bytes) == (MIB + 4096, 8 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("size", "1023K", "not between 1M and 16T"),
+        ("size", "17T", "not between"),
+        ("size", "huge", "not a size"),
+        ("size", "50%", "not a size"),
+        ("pool_limit", "7M", "less than 8M"),
+        ("pool_limit", "0%", "not a percentage"),
+        ("compressor", "lzo", "not a compressor"),
+        ("transport", "nfs", "use devfuse or pyfuse3"),
+        ("priority", -2, "priority"),
+        ("priority", 32768, "priority"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_says_what_is_wrong(
+    option: str, value: object, says: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=says) as caught:
+        parse(**{option: value})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("size", "1M"), ("size", "16T"), ("pool_limit", "8M"), ("priority", -1), ("priority", 32767)],
+)
+def test_the_bounds_themselves_are_good(option: str, value: object) -> None:
+    parse(**{option: value})
+
+
+def test_json_has_what_the_worker_needs() -> None:
+    config = parse()
+    written = json.loads(json.dumps(config.to_json(4 * GIB)))
+    geometry = Geometry(**written["geometry"])
+    assert geometry == Geometry.for_size(GIB, 4 * GIB)
+    assert written["region_bytes"] == geometry.region_bytes()
+    assert written["parameters"] == {"compressor": "zstd:1", "pool_limit_bytes": str(GIB)}
+    assert set(written["parameters"]) <= {parameter.name for parameter in PARAMETERS}

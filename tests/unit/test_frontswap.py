@@ -1,0 +1,149 @@
+"""The front end: frontswap's contract over a chain of backends, and its counters."""
+
+from __future__ import annotations
+
+import pytest
+
+from fuseswap.errors import CorruptData, InvalidArgument, StoreRefused
+from fuseswap.frontswap import Frontswap, FrontswapStatistics
+
+
+class FakeBackend:
+    """A dict that refuses or fails when told to, and then, by the contract, holds nothing."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.pages: dict[int, bytes] = {}
+        self.error: Exception | None = None
+        self.replaced: list[bool] = []
+
+    def store(self, page: int, data: bytes | memoryview, *, replace: bool = False) -> None:
+        self.pages.pop(page, None)
+        self.replaced.append(replace)
+        if self.error:
+            raise self.error
+        self.pages[page] = bytes(data)
+
+    def load(self, page: int) -> bytes | None:
+        if self.pages.get(page) == b"corrupt":
+            raise CorruptData("fake")
+        return self.pages.get(page)
+
+    def invalidate_page(self, page: int) -> bool:
+        return self.pages.pop(page, None) is not None
+
+    def invalidate_area(self, first: int, count: int) -> int:
+        return sum(self.invalidate_page(page) for page in range(first, first + count))
+
+
+@pytest.fixture
+def chain() -> list[FakeBackend]:
+    return [FakeBackend(), FakeBackend(), FakeBackend()]
+
+
+def holders(chain: list[FakeBackend], page: int) -> list[int]:
+    return [number for number, backend in enumerate(chain) if page in backend.pages]
+
+
+def test_a_chain_of_nothing_is_refused() -> None:
+    with pytest.raises(InvalidArgument):
+        Frontswap([])
+
+
+@pytest.mark.parametrize("refusing", [0, 1, 2])
+def test_the_first_backend_that_takes_the_page_has_it_alone(
+    chain: list[FakeBackend], refusing: int
+) -> None:
+    for backend in chain:
+        backend.pages[5] = b"old"
+    for backend in chain[:refusing]:
+        backend.error = StoreRefused("full")
+    frontswap = Frontswap(chain)
+    frontswap.store(5, b"new")
+    assert holders(chain, 5) == [refusing]
+    assert frontswap.load(5) == b"new"
+    assert [len(backend.replaced) for backend in chain] == [1] * (refusing + 1) + [0] * (
+        2 - refusing
+    )
+
+
+def test_refused_by_all_the_page_is_nowhere(chain: list[FakeBackend]) -> None:
+    for backend in chain:
+        backend.pages[5] = b"old"
+        backend.error = StoreRefused("full")
+    frontswap = Frontswap(chain)
+    with pytest.raises(StoreRefused, match="page 5"):
+        frontswap.store(5, b"new")
+    assert holders(chain, 5) == []
+    assert frontswap.load(5) is None
+    assert frontswap.statistics() == FrontswapStatistics(
+        loads=1, succ_stores=0, failed_stores=1, invalidates=0
+    )
+
+
+@pytest.mark.xfail(strict=True, reason="only StoreRefused clears what the other backends hold")
+def test_a_backend_that_fails_leaves_no_old_version_behind_it(chain: list[FakeBackend]) -> None:
+    chain[1].pages[5] = b"old"
+    chain[0].error = OSError("broken")
+    frontswap = Frontswap(chain)
+    with pytest.raises(OSError, match="broken"):
+        frontswap.store(5, b"new")
+    assert frontswap.load(5) is None
+
+
+@pytest.mark.parametrize("holder", [0, 1, 2])
+def test_load_asks_in_order_and_the_page_stays(chain: list[FakeBackend], holder: int) -> None:
+    chain[holder].pages[9] = b"here"
+    frontswap = Frontswap(chain)
+    assert [frontswap.load(9), frontswap.load(9)] == [b"here", b"here"]
+    assert frontswap.load(10) is None
+    assert frontswap.statistics().loads == 3
+
+
+def test_a_corrupt_page_is_not_looked_for_elsewhere(chain: list[FakeBackend]) -> None:
+    chain[0].pages[1] = b"corrupt"
+    chain[1].pages[1] = b"older"
+    with pytest.raises(CorruptData):
+        Frontswap(chain).load(1)
+
+
+def test_replace_reaches_the_backend(chain: list[FakeBackend]) -> None:
+    frontswap = Frontswap(chain[:1])
+    frontswap.store(1, b"a")
+    frontswap.store(1, b"b", replace=True)
+    assert chain[0].replaced == [False, True]
+
+
+def test_invalidate_page_forgets_it_everywhere_and_counts_what_was_there(
+    chain: list[FakeBackend],
+) -> None:
+    for backend in chain[1:]:
+        backend.pages[3] = b"x"
+    frontswap = Frontswap(chain)
+    frontswap.invalidate_page(3)
+    frontswap.invalidate_page(3)
+    assert holders(chain, 3) == []
+    assert frontswap.statistics().invalidates == 2
+
+
+def test_invalidate_area_forgets_just_the_area(chain: list[FakeBackend]) -> None:
+    for page in range(10):
+        chain[page % 3].pages[page] = b"x"
+    frontswap = Frontswap(chain)
+    frontswap.invalidate_area(2, 5)
+    assert sorted(page for backend in chain for page in backend.pages) == [0, 1, 7, 8, 9]
+    assert frontswap.statistics().invalidates == 5
+
+
+def test_stores_are_counted_by_their_outcome(chain: list[FakeBackend]) -> None:
+    frontswap = Frontswap(chain[:2])
+    frontswap.store(1, b"a")
+    chain[0].error = StoreRefused("full")
+    frontswap.store(2, b"b")
+    chain[1].error = StoreRefused("full")
+    with pytest.raises(StoreRefused):
+        frontswap.store(3, b"c")
+    assert frontswap.statistics() == FrontswapStatistics(
+        loads=0, succ_stores=2, failed_stores=1, invalidates=0
+    )

@@ -1,0 +1,97 @@
+"""Parameters: each can be read and set, and a bad value changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from fuseswap.device import Device
+from fuseswap.errors import InvalidArgument, StoreRefused
+from fuseswap.parameters import PARAMETERS, find_parameter
+from fuseswap.units import MIB
+from tests import pages
+from tests.invariants import StoredObject
+
+# name -> default, (what is written, what is read then), values that are refused
+CASES: dict[str, tuple[str, list[tuple[str, str]], list[str]]] = {
+    "compressor": (
+        "lz4",
+        [("zstd", "zstd:1"), ("zstd:19", "zstd:19"), ("lz4", "lz4")],
+        ["", "lzo", "zstd:20", "zstd:0", "lz4:3"],
+    ),
+    "pool_limit_bytes": (
+        str(16 * MIB),
+        [("8M", str(8 * MIB)), (str(9 * MIB + 5), str(9 * MIB)), ("1T", str(16 * MIB))],
+        ["", "7M", "-8M", "25%", "much", "0"],
+    ),
+    "same_filled_pages_enabled": (
+        "Y",
+        [("N", "N"), ("y", "Y"), ("0", "N"), ("on", "Y"), ("false", "N")],
+        ["", "2", "maybe", "YN"],
+    ),
+    "non_same_filled_pages_enabled": (
+        "Y",
+        [("N", "N"), ("1", "Y"), ("off", "N"), ("yes", "Y")],
+        ["", "2", "maybe"],
+    ),
+    "busy_poll_us": (
+        "50",
+        [("0", "0"), ("1000", "1000"), ("007", "7")],
+        ["", "-1", "1001", "1.5", "0x10", "many", "1 000"],
+    ),
+}
+
+
+def test_every_parameter_has_a_case() -> None:
+    assert set(CASES) == {parameter.name for parameter in PARAMETERS}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_get_and_set(roomy_device: Device, name: str) -> None:
+    parameter = find_parameter(name)
+    default, good, _ = CASES[name]
+    assert parameter.get(roomy_device) == default
+    for written, read in good:
+        parameter.set(roomy_device, written)
+        assert parameter.get(roomy_device) == read
+        parameter.set(roomy_device, parameter.get(roomy_device))
+        assert parameter.get(roomy_device) == read
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_bad_value_changes_nothing(roomy_device: Device, name: str) -> None:
+    _, good, bad = CASES[name]
+    find_parameter(name).set(roomy_device, good[0][0])
+    before = [parameter.get(roomy_device) for parameter in PARAMETERS]
+    for value in bad:
+        with pytest.raises(InvalidArgument):
+            find_parameter(name).set(roomy_device, value)
+        assert [parameter.get(roomy_device) for parameter in PARAMETERS] == before
+
+
+def test_setting_one_changes_no_other(roomy_device: Device) -> None:
+    for name, (_, good, _) in CASES.items():
+        before = {parameter.name: parameter.get(roomy_device) for parameter in PARAMETERS}
+        find_parameter(name).set(roomy_device, good[0][0])
+        after = {parameter.name: parameter.get(roomy_device) for parameter in PARAMETERS}
+        assert {n for n in after if after[n] != before[n]} == {name}
+
+
+def test_an_unknown_name_is_told_those_there_are() -> None:
+    with pytest.raises(InvalidArgument, match="compressor, pool_limit_bytes"):
+        find_parameter("colour")
+
+
+def test_they_reach_the_store(roomy_device: Device) -> None:
+    cache = roomy_device.cache
+    find_parameter("same_filled_pages_enabled").set(roomy_device, "N")
+    cache.store(0, pages.ZERO)
+    assert cache.statistics().same_filled_pages == 0
+    find_parameter("compressor").set(roomy_device, "zstd:3")
+    cache.store(1, pages.CORPUS["compressible"])
+    codecs = [StoredObject.of(page, cache.slots.get(page)).codec for page in (0, 1)]
+    assert codecs[0] != codecs[1]
+    find_parameter("non_same_filled_pages_enabled").set(roomy_device, "N")
+    with pytest.raises(StoreRefused):
+        cache.store(2, pages.CORPUS["compressible"])
+    find_parameter("pool_limit_bytes").set(roomy_device, "8M")
+    assert cache.log.frames.limit == 8

@@ -1,0 +1,103 @@
+"""Statistics: each row of the table reads the number it says it does."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from fuseswap.cache.pool import CacheStatistics
+from fuseswap.device import Device, DeviceStatistics, TransportCounters
+from fuseswap.errors import CorruptData, StoreRefused
+from fuseswap.frontswap import FrontswapStatistics
+from fuseswap.statistics import STATISTICS, Kind
+from fuseswap.units import MIB, PAGE_SIZE
+from tests import pages
+
+
+def read(device: Device) -> dict[str, int]:
+    now = device.statistics()
+    return {statistic.name: statistic.read(now) for statistic in STATISTICS}
+
+
+def test_names_are_unique_and_explained() -> None:
+    assert len({statistic.name for statistic in STATISTICS}) == len(STATISTICS)
+    for statistic in STATISTICS:
+        assert statistic.help.endswith(".")
+        assert statistic.unit or statistic.kind is Kind.COUNTER
+
+
+def test_every_row_reads_a_number_of_its_own() -> None:
+    """Give each field another number: no two rows may read the same one."""
+    numbers = iter(range(1000, 2000))
+    snapshot = DeviceStatistics(
+        cache=CacheStatistics(**{f.name: next(numbers) for f in fields(CacheStatistics)}),
+        frontswap=FrontswapStatistics(
+            **{f.name: next(numbers) for f in fields(FrontswapStatistics)}
+        ),
+        transport=TransportCounters(**{f.name: next(numbers) for f in fields(TransportCounters)}),
+    )
+    values = [statistic.read(snapshot) for statistic in STATISTICS]
+    assert len(set(values)) == len(values)
+    unread = {
+        f.name
+        for part in (snapshot.cache, snapshot.frontswap, snapshot.transport)
+        for f in fields(part)
+        if getattr(part, f.name) not in values
+    }
+    assert unread == {"pool_limit_bytes"}  # a parameter
+
+
+def test_rows_are_named_for_what_they_read() -> None:
+    known = {
+        f.name
+        for part in (CacheStatistics, FrontswapStatistics, TransportCounters)
+        for f in fields(part)
+    }
+    assert {s.name for s in STATISTICS} - known == {"stored_incompressible_pages"}
+
+
+def test_an_empty_device_has_nothing_but_zeros(device: Device) -> None:
+    assert set(read(device).values()) == {0}
+
+
+def test_a_day_in_the_life(device: Device) -> None:
+    write = device.swapfile.write
+    for page, name in enumerate(("zero", "fill_fits_not", "compressible", "incompressible")):
+        write(page * PAGE_SIZE, memoryview(pages.CORPUS[name]))
+    write(0, memoryview(pages.CORPUS["compressible"]))
+    device.swapfile.read(0, 8 * PAGE_SIZE)
+    device.swapfile.punch(2 * PAGE_SIZE, 4 * PAGE_SIZE)
+    device.cache.non_same_filled_pages_enabled = False
+    with pytest.raises(StoreRefused):
+        write(7 * PAGE_SIZE, memoryview(pages.CORPUS["compressible"]))
+    device.cache.slots.words[1] ^= 1 << 33
+    with pytest.raises(CorruptData):
+        device.swapfile.read(PAGE_SIZE, PAGE_SIZE)
+    now = read(device)
+    assert now["stored_pages"] == 2
+    assert now["orig_data_size"] == 2 * PAGE_SIZE
+    assert now["pool_total_size"] == MIB
+    assert now["stored_incompressible_pages"] == 0
+    assert 8 < now["compr_data_size"] < PAGE_SIZE
+    counters = {s.name: now[s.name] for s in STATISTICS if s.kind is Kind.COUNTER and now[s.name]}
+    assert counters == {
+        "loads": 9,
+        "succ_stores": 5,
+        "failed_stores": 1,
+        "invalidates": 2,
+        "reject_compress_poor": 1,
+        "duplicate_entry": 1,
+        "checksum_errors": 1,
+    }
+
+
+def test_counters_never_fall(device: Device) -> None:
+    counters = [s for s in STATISTICS if s.kind is Kind.COUNTER]
+    before = [s.read(device.statistics()) for s in counters]
+    for page in range(300):
+        device.swapfile.write(page % 40 * PAGE_SIZE, memoryview(pages.compressible(page)))
+        device.swapfile.punch(page % 7 * PAGE_SIZE, 2 * PAGE_SIZE)
+        now = [s.read(device.statistics()) for s in counters]
+        assert all(new >= old for new, old in zip(now, before, strict=True))
+        before = now

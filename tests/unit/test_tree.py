@@ -1,0 +1,144 @@
+"""The tree: names, inodes, attributes and texts."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from fuseswap import tree as fs
+from fuseswap.device import Device
+from fuseswap.errors import InvalidArgument, NoSuchFile, NotPermitted
+from fuseswap.parameters import PARAMETERS
+from fuseswap.statistics import STATISTICS
+from fuseswap.tree import Tree
+from fuseswap.units import PAGE_SIZE
+from tests import pages
+from tests.stores import SMALL, SharedMemory
+
+
+def inode_of(tree: Tree, path: str) -> int:
+    inode = fs.ROOT
+    for name in path.split("/"):
+        inode = tree.lookup(inode, name)
+    return inode
+
+
+def test_the_root_has_four_names(tree: Tree) -> None:
+    names = [(entry.name, entry.is_directory) for entry in tree.entries(fs.ROOT)]
+    assert names == [("swapfile", False), ("stats", True), ("params", True), ("metrics", False)]
+
+
+def test_directories_list_the_tables(tree: Tree) -> None:
+    assert [e.name for e in tree.entries(fs.STATS)] == [s.name for s in STATISTICS]
+    assert [e.name for e in tree.entries(fs.PARAMS)] == [p.name for p in PARAMETERS]
+
+
+def test_lookup_finds_every_entry_and_inodes_are_unique(tree: Tree) -> None:
+    inodes = [fs.ROOT]
+    for directory in (fs.ROOT, fs.STATS, fs.PARAMS):
+        for entry in tree.entries(directory):
+            assert tree.lookup(directory, entry.name) == entry.inode
+            assert stat.S_ISDIR(tree.attributes(entry.inode).mode) == entry.is_directory
+            inodes.append(entry.inode)
+    assert len(set(inodes)) == len(inodes)
+    assert tree.usage().files == len(inodes) - 1
+
+
+def test_inodes_hold_across_a_restart_of_the_worker(memory: SharedMemory) -> None:
+    first, second = (Tree(Device(memory.attach())) for _ in range(2))
+    for directory in (fs.ROOT, fs.STATS, fs.PARAMS):
+        assert first.entries(directory) == second.entries(directory)
+
+
+@pytest.mark.parametrize("name", ["", ".", "nothing", "swapfile/", "stats"])
+def test_lookup_of_anything_else_is_no_such_file(tree: Tree, name: str) -> None:
+    with pytest.raises(NoSuchFile):
+        tree.lookup(fs.STATS, name)
+    with pytest.raises(NoSuchFile):
+        tree.lookup(fs.SWAPFILE, name)
+
+
+@pytest.mark.parametrize("inode", [0, 6, 0x1000 + len(STATISTICS), 0x2000 + len(PARAMETERS), 2**63])
+def test_an_inode_that_is_not_there(tree: Tree, inode: int) -> None:
+    for ask in (tree.attributes, tree.text, tree.entries):
+        with pytest.raises(NoSuchFile):
+            ask(inode)
+
+
+def test_modes(tree: Tree) -> None:
+    modes = {
+        path: stat.filemode(tree.attributes(inode_of(tree, path)).mode)
+        for path in ("swapfile", "stats", "stats/loads", "params/compressor", "metrics")
+    }
+    assert modes == {
+        "swapfile": "-rw-------",
+        "stats": "dr-xr-xr-x",
+        "stats/loads": "-r--r--r--",
+        "params/compressor": "-rw-r--r--",
+        "metrics": "-r--r--r--",
+    }
+    assert tree.attributes(fs.ROOT).links == 4
+    assert tree.attributes(fs.STATS).links == 2
+
+
+def test_blocks_are_what_is_really_held(memory: SharedMemory, tree: Tree) -> None:
+    assert tree.attributes(fs.SWAPFILE).blocks == 0
+    tree.swapfile.write(0, memoryview(pages.incompressible(1)))
+    held = sum(memory.allocated_bytes(name) for name in ("slots", "segments", "arena"))
+    attributes = tree.attributes(fs.SWAPFILE)
+    assert attributes.blocks * 512 == held > PAGE_SIZE
+    assert attributes.size_bytes == SMALL.page_count * PAGE_SIZE
+
+
+def test_usage_counts_holes_as_free(tree: Tree) -> None:
+    tree.swapfile.write(0, memoryview(pages.compressible(1) * 3))
+    usage = tree.usage()
+    assert (usage.blocks, usage.blocks_free) == (SMALL.page_count, SMALL.page_count - 3)
+
+
+def test_texts_are_one_line_and_as_long_as_stat_says(tree: Tree) -> None:
+    tree.swapfile.write(0, memoryview(pages.compressible(1)))
+    for directory in (fs.STATS, fs.PARAMS):
+        for entry in tree.entries(directory):
+            text = tree.text(entry.inode)
+            assert text.endswith(b"\n")
+            assert text.count(b"\n") == 1
+            assert tree.attributes(entry.inode).size_bytes == len(text)
+    assert tree.text(inode_of(tree, "stats/stored_pages")) == b"1\n"
+    assert tree.text(inode_of(tree, "params/compressor")) == b"lz4\n"
+    assert tree.text(fs.METRICS).endswith(b"# EOF\n")
+
+
+def test_a_parameter_is_written_with_or_without_a_newline(tree: Tree) -> None:
+    inode = inode_of(tree, "params/compressor")
+    for data in (b"zstd:5\n", b"zstd:5"):
+        tree.resize(inode, 0)  # the shell's > truncates first
+        tree.write_text(inode, 0, data)
+        assert tree.text(inode) == b"zstd:5\n"
+
+
+@pytest.mark.parametrize(
+    ("offset", "data"),
+    [(0, b"lzo\n"), (0, b""), (0, b"zstd\xff"), (0, b"\0"), (1, b"zstd"), (0, b"z" * 4097)],
+)
+def test_a_bad_write_changes_nothing(tree: Tree, offset: int, data: bytes) -> None:
+    inode = inode_of(tree, "params/compressor")
+    with pytest.raises(InvalidArgument):
+        tree.write_text(inode, offset, data)
+    assert tree.text(inode) == b"lz4\n"
+
+
+@pytest.mark.parametrize("path", ["stats/loads", "stats", "metrics", "swapfile"])
+def test_only_parameters_can_be_written(tree: Tree, path: str) -> None:
+    with pytest.raises(NotPermitted):
+        tree.write_text(inode_of(tree, path), 0, b"1")
+
+
+def test_the_swapfile_keeps_its_size(tree: Tree) -> None:
+    tree.resize(fs.SWAPFILE, SMALL.page_count * PAGE_SIZE)
+    for size in (0, PAGE_SIZE, 1 << 50):
+        with pytest.raises(NotPermitted):
+            tree.resize(fs.SWAPFILE, size)
+    with pytest.raises(NotPermitted):
+        tree.resize(inode_of(tree, "stats/loads"), 0)
