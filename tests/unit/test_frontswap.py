@@ -82,7 +82,6 @@ def test_refused_by_all_the_page_is_nowhere(chain: list[FakeBackend]) -> None:
     )
 
 
-@pytest.mark.xfail(strict=True, reason="only StoreRefused clears what the other backends hold")
 def test_a_backend_that_fails_leaves_no_old_version_behind_it(chain: list[FakeBackend]) -> None:
     chain[1].pages[5] = b"old"
     chain[0].error = OSError("broken")

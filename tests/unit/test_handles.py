@@ -73,7 +73,6 @@ def test_a_handle_of_a_former_worker_is_rendered_anew(tree: Tree, compressor: in
     assert OpenTexts(tree).read(handle, compressor, 0, 100) == b"lz4\n"
 
 
-@pytest.mark.xfail(strict=True, reason="each worker counts handles from 1, and read trusts them")
 def test_a_handle_of_a_former_worker_never_reads_another_file(
     tree: Tree, loads: int, compressor: int
 ) -> None:

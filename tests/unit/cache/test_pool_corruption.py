@@ -96,11 +96,6 @@ def test_a_word_of_no_segment_is_corrupt(cache: CompressedCache) -> None:
         cache.slots.words[page] ^= flips
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=(IndexError, OverflowError),
-    reason="_forget releases an object of a segment that is not there",
-)
 @pytest.mark.parametrize("reattach", [False, True])
 @pytest.mark.parametrize("bit", [SEGMENT_ID_SHIFT + 7, 63])
 def test_a_word_of_no_segment_can_be_overwritten(

@@ -141,7 +141,6 @@ def test_full_refuses_changes_nothing_and_still_takes_what_fits(log: SegmentLog)
     assert append(log, 3, 500) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="_open_next takes a frame before it knows of a free id")
 def test_no_free_segment_id_costs_no_frame(
     make_memory: Callable[[Geometry], SharedMemory],
 ) -> None:
