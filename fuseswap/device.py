@@ -7,10 +7,12 @@ Built by the worker, looked at through the tables in ``parameters.py`` and
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fuseswap.cache.cleaner import CleanerStatistics
-from fuseswap.cache.pool import CacheStatistics, CompressedCache
+from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SharedState
 from fuseswap.frontswap import Frontswap, FrontswapStatistics
 from fuseswap.slowpath import SlowPath
@@ -47,10 +49,15 @@ class DeviceStatistics:
 class Device:
     """The layers of one swap device, bottom up."""
 
-    def __init__(self, state: SharedState, tier: Tier | None = None) -> None:
+    def __init__(
+        self,
+        state: SharedState,
+        tier: Tier | None = None,
+        under_pressure: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.state = state
         self.cache = CompressedCache(state)
-        self.writeback = Writeback(self.cache, tier)
+        self.writeback = Writeback(self.cache, tier, under_pressure)
         self.frontswap = Frontswap([self.cache])
         size_bytes = state.geometry.page_count * PAGE_SIZE
         self.swapfile = Swapfile(size_bytes, self.frontswap, self.cache.slots)

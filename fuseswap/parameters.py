@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.demand import Demand
 from fuseswap.device import Device
 from fuseswap.errors import InvalidArgument
 from fuseswap.units import MIB, parse_size
@@ -29,6 +30,7 @@ class Parameter:
     help: str
     get: Callable[[Device], str]
     set: Callable[[Device, str], None]
+    lasting: bool = True  # a later worker sets it again
 
 
 def parse_switch(text: str) -> bool:
@@ -86,6 +88,14 @@ def _set_writeback_limit(device: Device, text: str) -> None:
     device.writeback.writeback_limit_bytes = None if text == "none" else parse_size(text)
 
 
+def _set_age(device: Device, text: str) -> None:
+    device.writeback.writeback_age_seconds = parse_number(text, 0, 7 * 24 * 3600)
+
+
+def _set_shrinker(device: Device, text: str) -> None:
+    device.writeback.shrinker_enabled = parse_switch(text)
+
+
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "compressor",
@@ -137,6 +147,28 @@ PARAMETERS: tuple[Parameter, ...] = (
         _set_writeback_limit,
     ),
     Parameter(
+        "writeback_age_seconds",
+        "0 to 604800 seconds",
+        "Segments sealed longer ago than this are written back; 0: age alone moves nothing.",
+        lambda device: str(device.writeback.writeback_age_seconds),
+        _set_age,
+    ),
+    Parameter(
+        "writeback",
+        "all | incompressible | idle=SECONDS",
+        "Write back now; reading it tells how far that is.",
+        lambda device: str(device.writeback.demand),
+        lambda device, text: device.writeback.ask(Demand.parse(text)),
+        lasting=False,
+    ),
+    Parameter(
+        "shrinker_enabled",
+        "Y | N",
+        "Under memory pressure of the machine, write back before the pool is full.",
+        lambda device: _show(device.writeback.shrinker_enabled),
+        _set_shrinker,
+    ),
+    Parameter(
         "busy_poll_us",
         f"0 to {MAX_BUSY_POLL_US} microseconds",
         "How long devfuse asks for the next request before it sleeps; 0 never polls.",
@@ -149,7 +181,9 @@ PARAMETERS: tuple[Parameter, ...] = (
 def set_parameter(device: Device, parameter: Parameter, text: str) -> None:
     """Set it now and for every later worker of this device; raises `InvalidArgument`."""
     parameter.set(device, text)
-    device.state.parameters = {**device.state.parameters, parameter.name: parameter.get(device)}
+    if parameter.lasting:
+        changed = {parameter.name: parameter.get(device)}
+        device.state.parameters = {**device.state.parameters, **changed}
 
 
 def find_parameter(name: str) -> Parameter:

@@ -122,6 +122,11 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.cache.reject_compress_poor,
     ),
     _counter(
+        "compress_skipped", "",
+        "Stores kept raw untried, since the page did not compress a moment ago.",
+        lambda s: s.cache.compress_skipped,
+    ),
+    _counter(
         "reject_alloc_fail", "zswap",
         "Stores refused because the system had no memory for another segment.",
         lambda s: s.cache.reject_alloc_fail,

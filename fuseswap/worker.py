@@ -23,6 +23,7 @@ from fuseswap.cache.state import REGION_NAMES, Geometry, SharedState
 from fuseswap.device import Device
 from fuseswap.errors import FuseswapError
 from fuseswap.host.protect import Protection, protect
+from fuseswap.host.psi import under_memory_pressure
 from fuseswap.host.runtime import Runtime
 from fuseswap.parameters import find_parameter
 from fuseswap.tiers.file import FileTier
@@ -54,7 +55,7 @@ class Worker:
         else:
             state = SharedState(regions)
         tier = FileTier(fds["backing"], IoThreads(_IO_THREADS)) if "backing" in fds else None
-        self.device = Device(state, tier)
+        self.device = Device(state, tier, under_memory_pressure)
         for name, value in {**config["parameters"], **state.parameters}.items():
             find_parameter(name).set(self.device, value)
         self.device.cache.log.frames.reserve(_RESERVE_FRAMES)

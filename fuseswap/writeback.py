@@ -1,7 +1,8 @@
 """Writeback: makes room in the pool, by cleaning and by moving segments to a tier.
 
-One trio task (`run`) that sleeps until a store finds the pool full, plus one task for
-each segment on its way out, at most ``writeback_batch_size`` of them:
+One trio task (`run`) that sleeps until a store finds the pool full (and looks once a
+second for what is due by age, by demand or by the machine's memory pressure), plus one
+task for each segment on its way out, at most ``writeback_batch_size`` of them:
 
     pool full -> store waits (``slowpath.py``) -> run: until accept_threshold_percent
         much dead space:  the cleaner merges sparse segments
@@ -22,6 +23,7 @@ that can't wait for anything are refused, as without a tier.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
@@ -30,13 +32,16 @@ from fuseswap.cache.cleaner import Cleaner
 from fuseswap.cache.extents import NO_EXTENT
 from fuseswap.cache.frames import CLEANER_RESERVE_WITH_TIER
 from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.state import SEGMENT_BYTES
-from fuseswap.errors import CorruptData, OnTier
+from fuseswap.demand import Demand
+from fuseswap.errors import CorruptData, InvalidArgument, OnTier
 from fuseswap.tiers import Tier
 from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
 
+_LOOK_EVERY_S = 1.0
 _FIRST_BACKOFF_S = 0.1
 _LONGEST_BACKOFF_S = 30.0
 _WORTH_WAITING_S = 1.0  # a tier that failed for longer than this: stores are refused
@@ -65,14 +70,23 @@ class WritebackStatistics:
 class Writeback:
     """Room in the pool of ``cache``; ``tier`` may be None, then only the cleaner makes it."""
 
-    def __init__(self, cache: CompressedCache, tier: Tier | None = None) -> None:
+    def __init__(
+        self,
+        cache: CompressedCache,
+        tier: Tier | None = None,
+        under_pressure: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._cache = cache
+        self._under_pressure = under_pressure
         self._log = cache.log
         self._tier = tier
         self.cleaner = Cleaner(cache.slots, cache.log)
         self.accept_threshold_percent = 90
         self.writeback_batch_size = 4
         self.writeback_limit_bytes: int | None = None
+        self.writeback_age_seconds = 0
+        self.shrinker_enabled = False
+        self.demand = Demand()
         if tier is not None:
             self._log.extents.extent_count = tier.extent_count
             self._log.frames.cleaner_reserve = CLEANER_RESERVE_WITH_TIER
@@ -122,12 +136,60 @@ class Writeback:
     # -- the task --------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Make room whenever it is wanted, for ever."""
+        """Make room whenever it is wanted, and what is due once a second, for ever."""
         async with trio.open_nursery() as nursery:
             while True:
-                await self._wanted.wait()
+                with trio.move_on_after(_LOOK_EVERY_S):
+                    await self._wanted.wait()
                 self._wanted = trio.Event()
                 await self._make_room(nursery)
+                await self._write_due(nursery)
+
+    def ask(self, demand: Demand) -> None:
+        """Write back what ``demand`` describes, in the background; see its ``left``."""
+        if self._tier is None:
+            raise InvalidArgument("there is no backing file to write back to")
+        for head in self._log.heads:
+            if demand.takes_all or head.stream is Stream.INCOMPRESSIBLE:
+                self._log.seal(head)
+        demand.left = self._log.departures.matching(demand.takes)
+        demand.total = len(demand.left)
+        self.demand = demand
+        self._wanted.set()
+
+    async def _write_due(self, nursery: trio.Nursery) -> None:
+        """Send off what was asked for, what is old enough, and some under memory pressure."""
+        if self._tier is None:
+            return
+        while self.demand.left and await self._has_a_place():
+            segment = self.demand.left.pop(0)
+            if self._log.departures.take(segment):
+                self._evict(nursery, segment)
+                await self._finish_cleaning()
+        age = self.writeback_age_seconds
+        while age and self._log.departures.longest_wait_s() > age and await self._has_a_place():
+            self._evict(nursery, self._log.departures.next())
+            await self._finish_cleaning()
+        if self.shrinker_enabled and self._under_pressure():
+            self._log.frames.trim(0)
+            for _ in range(self.writeback_batch_size):
+                if await self._has_a_place():
+                    self._evict_oldest(nursery)
+                    await self._finish_cleaning()
+
+    async def _has_a_place(self) -> bool:
+        """Wait until another segment may be in flight; False where none may leave."""
+        while len(self._writing) >= self.writeback_batch_size:
+            await self._wait_for_a_write()
+        return self._can_write()
+
+    async def _finish_cleaning(self) -> None:
+        """Complete the segment that is being gathered, and send off what was."""
+        while self.cleaner.busy:
+            if self.cleaner.step():
+                await trio.lowlevel.checkpoint()
+            elif not await self._wait_for_a_write():
+                return
 
     async def _make_room(self, nursery: trio.Nursery) -> None:
         """Clean and write back until the pool is at ``accept_threshold_percent`` again."""
@@ -190,21 +252,27 @@ class Writeback:
     def _evict_oldest(self, nursery: trio.Nursery) -> bool:
         """Send the next segment off, or begin to gather its cold objects."""
         log_ = self._log
-        segment = log_.next_to_leave()
+        segment = log_.departures.next()
         if not segment:  # all that is left is open
             for head in log_.heads:
                 log_.seal(head)
-            segment = log_.next_to_leave()
+            segment = log_.departures.next()
             if not segment:
                 return False
-        if not log_.is_gathered(segment):
+        self._evict(nursery, segment)
+        return True
+
+    def _evict(self, nursery: trio.Nursery, segment: int) -> None:
+        """Send ``segment`` off as it is, or begin to gather its cold objects."""
+        log_ = self._log
+        if segment and not log_.departures.leaves_as_it_is(segment):
             share = log_.live_bytes[segment] / SEGMENT_BYTES
             loaded = self._cache.loaded_share(segment)
             if share < _DENSE_SHARE or loaded > _FEW_LOADED:
                 self.cleaner.begin(segment, evict=True, second_chance=loaded < _MANY_LOADED)
-                return True
-        self._send(nursery, segment)
-        return True
+                return
+        if segment:
+            self._send(nursery, segment)
 
     def _send(self, nursery: trio.Nursery, segment: int) -> None:
         extent = self._log.extents.take()
@@ -224,7 +292,7 @@ class Writeback:
         except OSError as exc:
             self._log.extents.give_back(extent)
             if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
-                self._log.enqueue(segment, first=True)
+                self._log.departures.add(segment, first=True)
             self._rest(exc)
         else:
             self._backoff_s = _FIRST_BACKOFF_S

@@ -19,11 +19,11 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.segments import (
     OBJECT_OVERHEAD,
     LogHead,
     SegmentLog,
-    Stream,
 )
 from fuseswap.cache.slots import (
     KIND_MASK,

@@ -1,6 +1,7 @@
 """Codecs: one small operations table, indexed by the 4-bit codec of a slot word.
 
-    0     raw: the page itself, 4096 bytes (it did not compress)
+    0-3   raw: the page itself, 4096 bytes (it did not compress); the number counts the
+          stores to this page since compressing it was last tried, so 0 is a fresh try
     4     lz4 block without its size
     5     zstd frame without magic, sizes and checksum (we keep our own)
     6     fill: 8 bytes, a same-filled word that fits in no slot word
@@ -22,6 +23,7 @@ from fuseswap.errors import CorruptData, InvalidArgument
 from fuseswap.units import PAGE_SIZE
 
 RAW = 0
+LAST_RAW = 3
 LZ4 = 4
 ZSTD = 5
 FILL = 6
@@ -105,8 +107,9 @@ def _unknown(payload: bytes) -> bytes:
     raise CorruptData("no such codec")
 
 
+_OTHERS = {LZ4: _lz4_decompress, ZSTD: _zstd_decompress, FILL: _fill}
+
 # payload -> page; raises one of DECOMPRESS_ERRORS.
 DECOMPRESS: tuple[Callable[[bytes], bytes], ...] = tuple(
-    {RAW: _raw, LZ4: _lz4_decompress, ZSTD: _zstd_decompress, FILL: _fill}.get(codec, _unknown)
-    for codec in range(16)
+    _raw if codec <= LAST_RAW else _OTHERS.get(codec, _unknown) for codec in range(16)
 )

@@ -21,7 +21,6 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import lz4.block
 import xxhash
@@ -31,11 +30,13 @@ from fuseswap.cache.codecs import (
     DECOMPRESS,
     DECOMPRESS_ERRORS,
     FILL,
+    LAST_RAW,
     LZ4,
     RAW,
     parse_compressor,
 )
-from fuseswap.cache.segments import CHECK_BYTES, OBJECT_OVERHEAD, SegmentLog, SegmentState, Stream
+from fuseswap.cache.segment_kinds import SegmentState, Stream
+from fuseswap.cache.segments import CHECK_BYTES, OBJECT_OVERHEAD, SegmentLog
 from fuseswap.cache.slots import (
     CLUSTER_SHIFT,
     CODEC_SHIFT,
@@ -54,6 +55,7 @@ from fuseswap.cache.slots import (
     fill_of,
     fill_word,
 )
+from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SEGMENT_SHIFT, SharedState
 from fuseswap.errors import CorruptData, NoRoom, OnTier, PoolFull, StoreRefused
 from fuseswap.units import PAGE_SIZE
@@ -65,31 +67,14 @@ ZERO_PAGE = bytes(PAGE_SIZE)
 MAX_COMPRESSED_BYTES = 3968
 _LOGGED_ERRORS = 20
 
+# Of a slot word: is it a raw object, and when was compressing it last tried?
+_DENIED_MASK = KIND_MASK | (0xF & ~LAST_RAW) << CODEC_SHIFT
+_TRIES_MASK = LAST_RAW << CODEC_SHIFT
+
 _ends = struct.Struct("<Q4080xQ").unpack_from
 _u32 = struct.Struct("<I").unpack_from
 _lz4 = lz4.block.decompress
 _checksum = xxhash.xxh3_64_intdigest
-
-
-@dataclass(frozen=True, slots=True)
-class CacheStatistics:
-    """One moment of the cache.  Names as in zswap and zram where they have one."""
-
-    stored_pages: int
-    same_filled_pages: int
-    incompressible_pages: int
-    orig_data_size: int
-    compr_data_size: int
-    pool_total_size: int
-    pool_limit_bytes: int
-    metadata_bytes: int
-    mem_used_total: int
-    segments: int
-    pool_limit_hit: int
-    reject_compress_poor: int
-    reject_alloc_fail: int
-    duplicate_entry: int
-    checksum_errors: int
 
 
 def _repeats(data: bytes | memoryview, fill: int) -> bool:
@@ -121,6 +106,7 @@ class CompressedCache:
         self._checksum_errors = 0
         self._pool_limit_hit = 0
         self._reject_compress_poor = 0
+        self._compress_skipped = 0
         self._reject_alloc_fail = 0
         self._duplicate_entry = 0
         if found.corrupt_words:
@@ -156,11 +142,11 @@ class CompressedCache:
         slots, log = self.slots, self.log
         old = slots.words[page] if slots.used[page >> CLUSTER_SHIFT] else 0
         try:
-            word, payload, codec = self._encode(page, data)
+            word, payload, codec = self._encode(data, old)
         except Exception:  # refused, or no memory to compress in: a hole, never stale
             self.invalidate_page(page)
             raise
-        head = self._head if codec != RAW else self._raw_head
+        head = self._head if codec > LAST_RAW else self._raw_head
         if log.frames.exhausted and not word and not log.fits(head, len(payload)):
             self._note_full(page)
         if old:
@@ -264,13 +250,16 @@ class CompressedCache:
 
     # -- inside ----------------------------------------------------------------------
 
-    def _encode(self, page: int, data: bytes | memoryview) -> tuple[int, bytes, int]:
+    def _encode(self, data: bytes | memoryview, old: int) -> tuple[int, bytes, int]:
         """What ``data`` becomes: ``(word, payload, codec)``; the word is 0 for an object."""
         first, last = _ends(data)
         if first == last and self.same_filled_pages_enabled and _repeats(data, first):
             return fill_word(first), first.to_bytes(8, "little"), FILL
         if not self.non_same_filled_pages_enabled:
             raise StoreRefused("non_same_filled_pages_enabled is off")
+        if old & _DENIED_MASK == OBJECT and old & _TRIES_MASK != _TRIES_MASK:
+            # It did not compress when it was last tried; a few stores later, try again.
+            return 0, bytes(data), (old >> CODEC_SHIFT & 0xF) + 1
         payload = self._compress(data)
         if len(payload) <= MAX_COMPRESSED_BYTES:
             return 0, payload, self._codec
@@ -286,9 +275,10 @@ class CompressedCache:
         """A page was stored that is not simply compressed."""
         if codec == FILL:
             self._same_filled += 1
-        elif codec == RAW:
+        else:
             self._incompressible += 1
-            self._reject_compress_poor += 1
+            self._reject_compress_poor += codec == RAW
+            self._compress_skipped += codec != RAW
 
     def _refuse(self, page: int, old: int, *, was_stored: bool) -> None:
         """Leave a hole, whatever was there; ``old`` is its word where not forgotten yet."""
@@ -342,7 +332,7 @@ class CompressedCache:
             if not self.log.is_live(segment):
                 return
             codec = word >> CODEC_SHIFT & 0xF
-            if codec == RAW:
+            if codec <= LAST_RAW:
                 self._incompressible -= 1
             elif codec == FILL:
                 self._same_filled -= 1
@@ -380,6 +370,7 @@ class CompressedCache:
             segments=self.log.segments_in_use,
             pool_limit_hit=self._pool_limit_hit,
             reject_compress_poor=self._reject_compress_poor,
+            compress_skipped=self._compress_skipped,
             reject_alloc_fail=self._reject_alloc_fail,
             duplicate_entry=self._duplicate_entry,
             checksum_errors=self._checksum_errors,

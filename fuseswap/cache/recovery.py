@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from fuseswap.cache.codecs import FILL, RAW
+from fuseswap.cache.codecs import FILL, LAST_RAW
 from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
 from fuseswap.cache.slots import (
     CODEC_SHIFT,
@@ -55,7 +55,7 @@ def rebuild(slots: SlotTable, log: SegmentLog) -> Recovered:
                 live[segment] += 1
                 live_bytes[segment] += (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 + OBJECT_OVERHEAD
                 codec = word >> CODEC_SHIFT & 0xF
-                incompressible += codec == RAW
+                incompressible += codec <= LAST_RAW
                 same_filled += codec == FILL
             elif kind == SAME_FILLED:
                 same_filled += 1

@@ -36,11 +36,11 @@ from __future__ import annotations
 import struct
 import time
 from array import array
-from collections import deque
-from enum import IntEnum
 
+from fuseswap.cache.departures import Departures
 from fuseswap.cache.extents import ExtentPool
 from fuseswap.cache.frames import NO_FRAME, FramePool
+from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.slots import OFFSET_SHIFT, SEGMENT_ID_SHIFT
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_ENTRY_BYTES, SEGMENT_SHIFT, SharedState
 from fuseswap.errors import PoolFull
@@ -55,24 +55,6 @@ _GROW = 256
 
 _put_u32 = struct.Struct("<I").pack_into
 _get_u32 = struct.Struct("<I").unpack_from
-
-
-class SegmentState(IntEnum):
-    """Bits 0-7 of table word 0."""
-
-    FREE = 0
-    OPEN = 1
-    SEALED = 2
-    ON_TIER = 3
-
-
-class Stream(IntEnum):
-    """What a segment is filled with; each stream has one open segment."""
-
-    STORE = 0
-    INCOMPRESSIBLE = 1
-    SURVIVORS = 2  # what was copied forward: live, or loaded since it was stored
-    EVICTED = 3  # gathered densely on the way to a tier
 
 
 class LogHead:
@@ -108,7 +90,7 @@ class SegmentLog:
         self.live_bytes = array("Q", [0])
         self._free_ids: list[int] = []
         self._pinned: set[int] = set()
-        self._queues: dict[bool, deque[int]] = {True: deque(), False: deque()}
+        self.departures = Departures(self)
         self.live_in_frames = 0  # live bytes of all segments in memory
         self.newest_sequence = 0
         self.segments_in_use = 0
@@ -169,7 +151,7 @@ class SegmentLog:
             at = head.segment * _WORDS
             self._table[at + 3] = int(time.clock_gettime(time.CLOCK_BOOTTIME))
             self._table[at] = self._table[at] & ~0xFF | SegmentState.SEALED
-            self.enqueue(head.segment)
+            self.departures.add(head.segment)
             head.close()
 
     def _open_next(self, head: LogHead) -> None:
@@ -216,31 +198,6 @@ class SegmentLog:
         self.live_in_frames -= self.live_bytes[segment]
         self.frames.give_back(word >> 32)
 
-    def enqueue(self, segment: int, *, first: bool = False) -> None:
-        """Put a sealed segment in line to leave; again, and ``first``, after a failed write."""
-        stream = self._table[segment * _WORDS] >> 8 & 0xFF
-        queue = self._queues[stream in (Stream.INCOMPRESSIBLE, Stream.EVICTED)]
-        (queue.appendleft if first else queue.append)(segment)
-
-    def next_to_leave(self) -> int:
-        """Take the sealed segment in memory that leaves next out of the line; 0 where none is.
-
-        Gathered and incompressible ones first, then the oldest.  A segment that was freed,
-        or moved, since it was put in line is passed over.
-        """
-        for first in (True, False):
-            queue = self._queues[first]
-            while queue:
-                segment = queue.popleft()
-                if self.live[segment] and self.bases[segment] >= 0 and self.is_movable(segment):
-                    return segment
-        return 0
-
-    def is_gathered(self, segment: int) -> bool:
-        """Whether ``segment`` was filled on its way out, or can't shrink: it leaves as it is."""
-        stream = self._table[segment * _WORDS] >> 8 & 0xFF
-        return stream in (Stream.INCOMPRESSIBLE, Stream.EVICTED)
-
     def dead_bytes(self) -> tuple[int, int]:
         """``(dead, all)``: bytes of the frames in use that nothing needs, and all of them."""
         held = self.frames.in_use << SEGMENT_SHIFT
@@ -279,6 +236,10 @@ class SegmentLog:
         if not 0 < segment < self._segment_count:
             return False
         return self.state_of(segment) is not SegmentState.FREE
+
+    def stream_of(self, segment: int) -> Stream:
+        """What ``segment`` was filled with."""
+        return Stream(self._table[segment * _WORDS] >> 8 & 0xFF)
 
     def state_of(self, segment: int) -> SegmentState:
         """State of ``segment`` in the table."""
@@ -350,9 +311,8 @@ class SegmentLog:
         self._free_ids = [s for s in range(known - 1, 0, -1) if not self.live[s]]
         self.frames.adopt(used[False])
         self.extents.adopt(used[True])
-        for segment in sorted(self.segments(), key=self.age_of):
-            if self.bases[segment] >= 0:
-                self.enqueue(segment)
+        for segment in self.departures.all_sealed():
+            self.departures.add(segment)
 
     def _highest_id(self) -> int:
         """Highest segment id that was ever opened (its sequence is not 0)."""

@@ -53,15 +53,19 @@ def run_set(options: argparse.Namespace) -> int:
             raise InvalidArgument(f"'{assignment}' is not PARAM=VALUE")
         pairs.append((find_parameter(name), value))
     for parameter, value in pairs:
-        try:
-            write_file(directory / parameter.name, value)
-        except OSError as exc:
-            if exc.errno == errno.EINVAL:
-                raise InvalidArgument(
-                    f"'{value}' is not valid for {parameter.name} ({parameter.values})"
-                ) from exc
-            raise HostError(f"cannot set {parameter.name}: {exc.strerror}") from exc
+        set_value(directory / parameter.name, value)
     return 0
+
+
+def set_value(path: Path, value: str) -> None:
+    """Write ``value`` to the parameter file; raises `InvalidArgument` or `HostError`."""
+    try:
+        write_file(path, value)
+    except OSError as exc:
+        if exc.errno == errno.EINVAL:
+            values = find_parameter(path.name).values
+            raise InvalidArgument(f"'{value}' is not valid for {path.name} ({values})") from exc
+        raise HostError(f"cannot set {path.name}: {exc.strerror}") from exc
 
 
 def _directory(name: str) -> Path:

@@ -1,0 +1,27 @@
+"""A snapshot of the cache's numbers; ``statistics.py`` gives them their names for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatistics:
+    """One moment of the cache.  Names as in zswap and zram where they have one."""
+
+    stored_pages: int
+    same_filled_pages: int
+    incompressible_pages: int
+    orig_data_size: int
+    compr_data_size: int
+    pool_total_size: int
+    pool_limit_bytes: int
+    metadata_bytes: int
+    mem_used_total: int
+    segments: int
+    pool_limit_hit: int
+    reject_compress_poor: int
+    compress_skipped: int
+    reject_alloc_fail: int
+    duplicate_entry: int
+    checksum_errors: int

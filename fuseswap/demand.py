@@ -1,0 +1,46 @@
+"""A demand for writeback: what somebody asked for, and how far that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fuseswap.cache.segment_kinds import Stream
+from fuseswap.errors import InvalidArgument
+
+
+@dataclass(slots=True)
+class Demand:
+    """What somebody asked to be written back now: `parse` has the words for it."""
+
+    text: str = "idle"
+    idle_seconds: int = 0
+    incompressible: bool = False
+    total: int = 0
+    left: list[int] = field(default_factory=list)
+
+    @classmethod
+    def parse(cls, text: str) -> Demand:
+        """``all``, ``incompressible`` or ``idle=SECONDS``; raises `InvalidArgument`."""
+        word, _, seconds = text.partition("=")
+        if text == "all":
+            return cls(text)
+        if text == "incompressible":
+            return cls(text, incompressible=True)
+        if word == "idle" and seconds.isdecimal() and len(seconds) < 10:
+            return cls(text, idle_seconds=int(seconds))
+        raise InvalidArgument(f"'{text}' is none of all, incompressible, idle=SECONDS")
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether open segments are meant too."""
+        return not self.incompressible and not self.idle_seconds
+
+    def takes(self, stream: Stream, age_s: float) -> bool:
+        """Whether a sealed segment of that stream and age is meant."""
+        if self.incompressible:
+            return stream == Stream.INCOMPRESSIBLE
+        return age_s >= self.idle_seconds
+
+    def __str__(self) -> str:
+        done = self.total - len(self.left)
+        return f"{self.text}: {done} of {self.total} segments" if self.total else "idle"

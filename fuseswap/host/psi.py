@@ -1,0 +1,22 @@
+"""Memory pressure of the machine: PSI where the kernel has it, else available memory.
+
+PSI (Linux 4.20+, Documentation/accounting/psi.rst) says which share of the last ten
+seconds somebody waited for memory.
+"""
+
+from __future__ import annotations
+
+from fuseswap.host.swap import meminfo_bytes
+
+SOME_AVG10_PERCENT = 10.0
+_LOW_SHARE = 0.05
+
+
+def under_memory_pressure() -> bool:
+    """Whether memory should be given back now."""
+    try:
+        with open("/proc/pressure/memory") as file:
+            some = file.readline()
+    except OSError:
+        return meminfo_bytes("MemAvailable") < _LOW_SHARE * meminfo_bytes("MemTotal")
+    return float(some.partition("avg10=")[2].split()[0]) >= SOME_AVG10_PERCENT
