@@ -108,6 +108,12 @@ def _run(options: argparse.Namespace, suites: dict[str, Suite]) -> None:
     print(f"everything else is in {where}")
 
 
+def _chain(exc: BaseException) -> list[BaseException]:
+    """What went wrong first, and then what could not be torn down after it."""
+    before = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
+    return [*(_chain(before) if isinstance(before, FuseswapError) else ()), exc]
+
+
 def main() -> int:
     """Entry point."""
     suites = all_suites()
@@ -122,7 +128,8 @@ def main() -> int:
         with _alone():
             _run(options, suites)
     except (FuseswapError, OSError) as exc:
-        print(f"bench: {exc}", file=sys.stderr)
+        for cause in _chain(exc):
+            print(f"bench: {cause}", file=sys.stderr)
         return 2
     return 0
 

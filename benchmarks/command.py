@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -55,9 +56,13 @@ def start(arguments: Sequence[str], log: Path | None = None) -> subprocess.Popen
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process, by its pid: SIGTERM, then SIGKILL.  Raises `HostError` where it stays."""
-    for end in (process.terminate, process.kill):
-        end()
+    """SIGTERM, then SIGKILL.  Raises `HostError` where it stays.
+
+    To the session it leads (`start`, `run`): fio's jobs are its children, and outlive it.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_KILL_TIMEOUT_S)
             return

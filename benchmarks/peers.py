@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -102,20 +103,30 @@ class Fuseswap(Peer):
         self._path = info["loop"] if self._loop else info["swapfile"]
 
     def teardown(self) -> None:
-        """Take it down; where it hangs, abort the FUSE connection so that nothing waits for it."""
+        """Take it down; where it hangs, by force, which is still an error."""
         device = Runtime(self.name)
         if not device.exists():
             return
         try:
             self._fuseswap("down", self.name, timeout_s=_DOWN_TIMEOUT_S)
         except HostError as exc:
-            connection = mount.connection_of(str(device.default_mountpoint))
-            if connection is None:
-                raise
-            tell(f"{self.name}: {exc}; aborting its FUSE connection")
-            Path(f"/sys/fs/fuse/connections/{connection}/abort").write_text("1")
-            self._fuseswap("down", self.name)
+            tell(f"{exc}; ending it by force")
+            self._end_by_force(device)
             raise
+
+    def _end_by_force(self, device: Runtime) -> None:
+        """Abort its FUSE connection, so that nothing waits for it any more, and kill its worker.
+
+        Only the process under pressure, which has ended by now, can lose pages by that.
+        """
+        connection = mount.connection_of(str(device.default_mountpoint))
+        if connection is not None:
+            Path(f"/sys/fs/fuse/connections/{connection}/abort").write_text("1")
+        worker = device.state().get("worker_pid", 0)
+        with contextlib.suppress(OSError):
+            if b"fuseswap.worker" in Path(f"/proc/{worker}/cmdline").read_bytes():
+                os.kill(worker, signal.SIGKILL)
+        self._fuseswap("down", self.name)
 
     def _fuseswap(self, *arguments: str, timeout_s: float = 120.0) -> str:
         return command.run((sys.executable, "-m", "fuseswap", *arguments), timeout_s=timeout_s)
