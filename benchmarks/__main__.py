@@ -39,17 +39,18 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _positive(text: str) -> int:
-    value = int(text)
+    value = int(text) if text.isdecimal() else 0
     if value < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
     return value
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise ValueError
-    return value
+    with contextlib.suppress(ValueError):
+        value = float(text)
+        if 0 < value < float("inf"):
+            return value
+    raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds")
 
 
 def _parse(suites: dict[str, Suite]) -> argparse.Namespace:
@@ -99,12 +100,15 @@ def _run(options: argparse.Namespace, suites: dict[str, Suite]) -> None:
     if os.getloadavg()[0] > _QUIET_LOAD:
         tell(f"note: the machine is not quiet (load {os.getloadavg()[0]:.1f}); expect noise")
     about = machine.describe()
-    results = [suite.run(options.settings, peers[name]) for name, suite in chosen.items()]
-    for result in results:
-        print(report.tables(result), end="\n\n")
-    print(report.summary(results))
     where = options.json or Path(f"bench-{datetime.datetime.now():%Y%m%d-%H%M%S}.json")
-    where.write_text(json.dumps(report.as_json(results, about, sys.argv[1:]), indent=1) + "\n")
+    results = []
+    for name, suite in chosen.items():
+        results.append(suite.run(options.settings, peers[name]))
+        print(report.tables(results[-1]), end="\n\n", flush=True)
+        # After each one: a later suite that fails does not cost the numbers of this one.
+        content = report.as_json(results, about, sys.argv[1:])
+        where.write_text(json.dumps(content, indent=1) + "\n")
+    print(report.summary(results))
     print(f"everything else is in {where}")
 
 
