@@ -99,6 +99,8 @@ def _run(options: argparse.Namespace, suites: dict[str, Suite]) -> None:
         raise HostError(f"suite {empty} has none of the peers {','.join(options.peers)}")
     if os.getloadavg()[0] > _QUIET_LOAD:
         tell(f"note: the machine is not quiet (load {os.getloadavg()[0]:.1f}); expect noise")
+    if machine.damon_is_on():
+        tell("note: DAMON is on; it may swap out pages of other processes too")
     about = machine.describe()
     where = options.json or Path(f"bench-{datetime.datetime.now():%Y%m%d-%H%M%S}.json")
     results = []

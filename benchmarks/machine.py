@@ -31,9 +31,16 @@ def describe() -> dict[str, object]:
         "memory_bytes": swap.memory_bytes(),
         "python_version": sys.version,
         "python": sys.executable,
+        "damon": damon_is_on(),
         "load_average_before": os.getloadavg(),
         "tools": {tool[0]: _version(tool) for tool in _TOOLS},
     }
+
+
+def damon_is_on() -> bool:
+    """Whether a kdamond runs: it may swap out cold pages of any process, without pressure."""
+    states = Path("/sys/kernel/mm/damon/admin/kdamonds").glob("*/state")
+    return any(state.read_text().strip() == "on" for state in states)
 
 
 def _cpu_model() -> str:

@@ -5,9 +5,10 @@
 The pressure is in the memory cgroup only; the machine itself is never short.  No other
 swap area may be active, nor come up during a run, which then ends at once: a priority does
 not keep pages out of it, since the kernel fills each processor's current cluster first,
-whatever area that is in (seen on 6.18), and pages in another area hang with it.  Every page the process reads back is
-verified: one bad page fails the benchmark.  swapoff always runs, is never killed, and is
-waited for with a limit.
+whatever area that is in (seen on 6.18), and pages in another area hang with it.
+
+Every page the process reads back is verified: one bad page fails the benchmark.  swapoff
+always runs, is never killed, and is waited for with a limit.
 """
 
 from __future__ import annotations
