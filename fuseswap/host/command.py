@@ -16,19 +16,22 @@ def run(*arguments: str, timeout_s: float | None = TIMEOUT_S) -> str:
     nobody owns.
     """
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             arguments,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
     except FileNotFoundError:
         raise HostError(f"'{arguments[0]}' is missing; install util-linux") from None
+    line = " ".join(arguments)
+    try:
+        out, err = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        raise HostError(f"'{' '.join(arguments)}' did not end within {timeout_s} s") from None
-    if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()[-1]
-        raise HostError(f"'{' '.join(arguments)}' failed: {said}")
-    return done.stdout
+        process.kill()  # and no wait: one stuck in the kernel would take us along
+        raise HostError(f"'{line}' did not end within {timeout_s} s") from None
+    if process.returncode != 0:
+        said = (err.strip() or out.strip() or "no reason given").splitlines()[-1]
+        raise HostError(f"'{line}' failed: {said}")
+    return out
