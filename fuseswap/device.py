@@ -44,6 +44,7 @@ class DeviceStatistics:
     transport: TransportCounters
     writeback: WritebackStatistics
     cleaner: CleanerStatistics
+    waits: tuple[int, ...]
 
 
 class Device:
@@ -78,4 +79,5 @@ class Device:
             transport=self.transport,
             writeback=self.writeback.statistics(),
             cleaner=self.writeback.cleaner.statistics(),
+            waits=tuple(self.slowpath.waits),
         )

@@ -14,6 +14,7 @@ Called from the transports, each call in a task of its own.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 
 import trio
@@ -26,6 +27,8 @@ from fuseswap.writeback import Writeback
 
 # More pages of one request than this are not read from a tier at once.
 _READS_AT_ONCE = 8
+# How long stores waited: counted up to each bound, and beyond the last.
+WAIT_BOUNDS_S = (0.001, 0.01, 0.1, 1.0)
 
 
 class SlowPath:
@@ -38,6 +41,7 @@ class SlowPath:
         self._turn = trio.StrictFIFOLock()
         self._write_done = trio.Event()
         self.waiting_bytes = 0
+        self.waits = [0] * (len(WAIT_BOUNDS_S) + 1)
 
     @property
     def has_queue(self) -> bool:
@@ -73,6 +77,7 @@ class SlowPath:
     async def write(self, offset: int, data: memoryview) -> None:
         """As `Swapfile.write`, in order of arrival while the pool is full."""
         size = len(data)
+        began = trio.current_time()
         self.waiting_bytes += size
         try:
             async with self._turn:
@@ -87,6 +92,7 @@ class SlowPath:
                         return
         finally:
             self.waiting_bytes -= size
+            self.waits[bisect_left(WAIT_BOUNDS_S, trio.current_time() - began)] += 1
             self._write_done.set()
             self._write_done = trio.Event()
 

@@ -177,6 +177,31 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.writeback.saved_by_writeback,
     ),
     _counter(
+        "store_waits_1ms", "",
+        "Writes that waited for room (or for a page on the backing file) for up to 1 ms.",
+        lambda s: s.waits[0],
+    ),
+    _counter(
+        "store_waits_10ms", "",
+        "The same, for 1 to 10 ms.",
+        lambda s: s.waits[1],
+    ),
+    _counter(
+        "store_waits_100ms", "",
+        "The same, for 10 to 100 ms.",
+        lambda s: s.waits[2],
+    ),
+    _counter(
+        "store_waits_1s", "",
+        "The same, for 0.1 to 1 s.",
+        lambda s: s.waits[3],
+    ),
+    _counter(
+        "store_waits_longer", "",
+        "The same, for more than 1 s.",
+        lambda s: s.waits[4],
+    ),
+    _counter(
         "tier_read_errors", "",
         "Reads from the backing file that failed; the page gave EIO.",
         lambda s: s.writeback.read_errors,

@@ -48,6 +48,7 @@ _WORTH_WAITING_S = 1.0  # a tier that failed for longer than this: stores are re
 # Cleaning pays while at least this share of the pool is dead.
 _DEAD_SHARE = 0.05
 _DENSE_SHARE = 0.9
+_SHORT_PERCENT = 5  # of the extents are free: sparse ones are merged
 _FEW_LOADED = 0.1
 _MANY_LOADED = 0.5
 
@@ -161,6 +162,7 @@ class Writeback:
         """Send off what was asked for, what is old enough, and some under memory pressure."""
         if self._tier is None:
             return
+        await self._merge_on_tier()
         while self.demand.left and await self._has_a_place():
             segment = self.demand.left.pop(0)
             if self._log.departures.take(segment):
@@ -176,6 +178,27 @@ class Writeback:
                 if await self._has_a_place():
                     self._evict_oldest(nursery)
                     await self._finish_cleaning()
+
+    async def _merge_on_tier(self) -> None:
+        """While extents are short: read the sparsest segments and write what lives again."""
+        extents = self._log.extents
+        assert self._tier is not None
+        while extents.available < max(2, extents.extent_count * _SHORT_PERCENT // 100):
+            segment = self.cleaner.choose_on_tier()
+            if not segment:
+                return
+            sequence = self._log.age_of(segment)[0]
+            self._reads += SEGMENT_BYTES // PAGE_SIZE
+            try:
+                stored = await self._tier.read(self._log.location_of(segment), 0, SEGMENT_BYTES)
+            except OSError as exc:
+                self._read_errors += 1
+                self._log.pin(segment)
+                log.error("segment %d cannot be read from the tier: %s", segment, exc)
+                return
+            if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
+                self.cleaner.begin_on_tier(segment, stored)
+                await self._finish_cleaning()
 
     async def _has_a_place(self) -> bool:
         """Wait until another segment may be in flight; False where none may leave."""

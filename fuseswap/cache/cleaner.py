@@ -16,10 +16,10 @@ Synchronous; ``writeback.py`` decides when.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from fuseswap.cache.segment_kinds import Stream
+from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.segments import (
     OBJECT_OVERHEAD,
     LogHead,
@@ -42,6 +42,7 @@ from fuseswap.errors import PoolFull
 
 MAX_LIVE_SHARE = 0.98
 STEP_OBJECTS = 64  # about 120 us
+SPARSE_BYTES = SEGMENT_BYTES * 3 // 4  # on a tier, a fuller segment is not worth its I/O
 WINDOW = 256  # segments looked at for one choice, about 200 us: the best of these, not of all
 
 
@@ -64,6 +65,7 @@ class Cleaner:
         self._warm_head: LogHead = log.heads[Stream.SURVIVORS]
         self._cold_head = self._warm_head
         self._spared = 0
+        self._stored = b""  # the bytes of a victim on the tier
         self._hand = 0
         self._victim = 0
         self._sequence = 0
@@ -83,7 +85,7 @@ class Cleaner:
         log = self._log
         best, best_score = 0, 0.0
         newest = log.newest_sequence
-        for segment in self._candidates():
+        for segment in self._window(lambda s: log.bases[s] >= 0 and log.is_movable(s)):
             share = log.live_bytes[segment] / SEGMENT_BYTES
             if share > max_live_share:
                 continue
@@ -93,18 +95,28 @@ class Cleaner:
                 best, best_score = segment, score
         return best
 
-    def _candidates(self) -> Iterator[int]:
-        """Up to `WINDOW` sealed segments in memory, going on where the last call stopped."""
-        log = self._log
-        known = len(log.live)
+    def _window(self, wanted: Callable[[int], bool]) -> Iterator[int]:
+        """Up to `WINDOW` segments that are ``wanted``, going on where the last call stopped."""
+        known = len(self._log.live)
         seen = 0
-        for _ in range(known):
+        for _ in range(known - 1):
             self._hand = self._hand + 1 if self._hand + 1 < known else 1
-            if log.bases[self._hand] >= 0 and log.is_movable(self._hand):
+            if wanted(self._hand):
                 yield self._hand
                 seen += 1
                 if seen == WINDOW:
                     return
+
+    def choose_on_tier(self) -> int:
+        """The sparsest segment on the tier of those looked at; 0 where none is worth reading."""
+        log = self._log
+        on_tier = [s for s in self._window(self._is_on_tier) if log.live_bytes[s] <= SPARSE_BYTES]
+        return min(on_tier, key=lambda segment: log.live_bytes[segment], default=0)
+
+    def _is_on_tier(self, segment: int) -> bool:
+        log = self._log
+        on_tier = log.state_of(segment) is SegmentState.ON_TIER
+        return on_tier and log.live[segment] > 0 and not log.is_pinned(segment)
 
     def step(self, max_live_share: float = MAX_LIVE_SHARE) -> bool:
         """Copy up to `STEP_OBJECTS`; False where there is nothing (more) worth cleaning.
@@ -126,13 +138,23 @@ class Cleaner:
             self._finish()
         return True
 
+    def begin_on_tier(self, segment: int, stored: bytes) -> None:
+        """Clean ``segment`` from the 1 MiB the tier had ``stored``; what lives leaves again."""
+        self._victim = segment
+        self._stored = stored
+        self._cold_head = self._log.heads[Stream.EVICTED]
+        self._spared = 0
+        self._sequence = self._log.age_of(segment)[0]
+        self._owners = array("I", stored[self._log.extent_of(segment)[1] :])
+
     def begin(self, segment: int, *, evict: bool = False, second_chance: bool = True) -> bool:
-        """Take ``segment`` as the next to clean (0: none).
+        """Take ``segment`` in memory as the next to clean (0: none).
 
         With ``evict`` its objects are gathered to leave for a tier, but for those that
         were loaded since they were stored, which get a ``second_chance``.
         """
         self._victim = segment
+        self._stored = b""
         self._cold_head = self._log.heads[Stream.EVICTED if evict else Stream.SURVIVORS]
         self._spared = REFERENCED if second_chance else 0
         if segment:
@@ -141,13 +163,10 @@ class Cleaner:
         return segment != 0
 
     def _is_still_there(self) -> bool:
-        """Whether the segment is the one that was begun, still sealed and in memory."""
+        """Whether the segment is the one that was begun, and where it was then."""
         log, segment = self._log, self._victim
-        return (
-            log.live[segment] > 0
-            and log.age_of(segment)[0] == self._sequence
-            and log.bases[segment] >= 0
-        )
+        same = log.live[segment] > 0 and log.age_of(segment)[0] == self._sequence
+        return same and (log.bases[segment] >= 0) != bool(self._stored)
 
     def _move(self, page: int) -> None:
         """Copy the object of ``page`` forward, if its word still points into the victim."""
@@ -161,7 +180,10 @@ class Cleaner:
         length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
         offset = word >> OFFSET_SHIFT & OFFSET_MASK
         head = self._warm_head if word & self._spared else self._cold_head
-        moved = self._log.copy(head, self._victim, offset, length, page)
+        if self._stored:
+            moved = self._log.append_stored(head, page, self._stored, offset, length)
+        else:
+            moved = self._log.copy(head, self._victim, offset, length, page)
         keep = (1 << OFFSET_SHIFT) - 1 & ~(PARITY | REFERENCED)
         new = moved | word & keep
         self._slots.words[page] = new | PARITY if new.bit_count() & 1 else new

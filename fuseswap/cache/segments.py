@@ -131,6 +131,13 @@ class SegmentLog:
         payload = self._arena[start + CHECK_BYTES : start + CHECK_BYTES + length]
         return self.append(head, owner, payload, _get_u32(self._arena, start)[0])
 
+    def append_stored(
+        self, head: LogHead, owner: int, stored: bytes, offset: int, length: int
+    ) -> int:
+        """As `copy`, from the bytes of a whole segment that a tier had."""
+        payload = stored[offset + CHECK_BYTES : offset + CHECK_BYTES + length]
+        return self.append(head, owner, payload, _get_u32(stored, offset)[0])
+
     def fits(self, head: LogHead, length: int) -> bool:
         """Whether an object of ``length`` bytes can be appended by a store now."""
         return head.tail + length + OBJECT_OVERHEAD <= head.bound or not self.frames.exhausted
@@ -266,6 +273,10 @@ class SegmentLog:
     def segments(self) -> list[SegmentId]:
         """Ids of all segments in use."""
         return [SegmentId(segment) for segment in range(1, len(self.live)) if self.live[segment]]
+
+    def is_pinned(self, segment: int) -> bool:
+        """Whether `pin` was called for ``segment``."""
+        return segment in self._pinned
 
     def is_movable(self, segment: int) -> bool:
         """Whether ``segment`` is sealed, and not pinned."""
