@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 _STRETCH_NS = 2_000_000
 _FIRST_WINDOW_NS = 10_000
 _BATCH = 16
+_LARGE_REPLY_BYTES = 32 << 10  # not gathered: the worker's memory is locked
 # Copies of writes that wait for room; beyond this, requests stay with the kernel.
 _MAX_WAITING_BYTES = 16 << 20
 
@@ -149,7 +150,7 @@ class DevFuse:
             served += 1
             if reply is not None:
                 replies.append(reply)
-                if len(replies) >= batch:
+                if len(replies) >= batch or len(reply) > _LARGE_REPLY_BYTES:
                     self._send(replies)
                     batch = min(2 * batch, _BATCH)
             if not served & 63 and perf_counter_ns() > stretch_end:
