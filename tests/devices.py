@@ -22,7 +22,7 @@ from typing import Any
 
 import fuseswap
 from fuseswap.host import loop, mount, swap
-from fuseswap.host.runtime import Runtime
+from fuseswap.host.runtime import Runtime, runtime_root
 
 SOURCE = Path(fuseswap.__file__).resolve().parent.parent
 TRANSPORTS = ("devfuse", "pyfuse3")
@@ -41,6 +41,12 @@ def prepare_environment() -> None:
 def new_name() -> str:
     """A device name nobody else uses."""
     return f"t{os.getpid()}-{next(_numbers)}"
+
+
+def remove_locks() -> None:
+    """What commands on `new_name` devices leave by design: an empty lock file each."""
+    for path in runtime_root().glob(f".t{os.getpid()}-*.lock"):
+        path.unlink()
 
 
 def fuseswap_command(*arguments: str) -> list[str]:

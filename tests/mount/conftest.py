@@ -7,13 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.devices import TRANSPORTS, TestDevice, device_mounted, prepare_environment
+from tests.devices import TRANSPORTS, TestDevice, device_mounted, prepare_environment, remove_locks
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _environment() -> None:
+def _environment() -> Iterator[None]:
     assert os.geteuid() == 0, "mounts and swap need root: sudo ./scripts/test"
     prepare_environment()
+    yield
+    remove_locks()
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)

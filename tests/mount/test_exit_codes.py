@@ -88,9 +88,7 @@ def test_a_parameter_that_is_not_there(mounted: TestDevice) -> None:
     expect(1, "get", mounted.name, "nonsense", says="compressor")
 
 
-@pytest.mark.parametrize(
-    "arguments", [("down",), ("status",), ("get",), ("set", "compressor=lz4")]
-)
+@pytest.mark.parametrize("arguments", [("down",), ("status",), ("get",), ("set", "compressor=lz4")])
 def test_no_such_device_is_system(arguments: tuple[str, ...]) -> None:
     command, *rest = arguments
     expect(2, command, "no-such-device", *rest, says="no-such-device")
