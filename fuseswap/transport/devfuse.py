@@ -79,14 +79,16 @@ class DevFuse:
     async def serve(self) -> None:
         """Answer until the file system is unmounted."""
         self._ask_for_resend()
+        failure: OSError | None = None
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
                 await self._serve()
             except OSError as exc:
-                if exc.errno != errno.ENODEV:  # ENODEV: unmounted
-                    raise
+                failure = exc
             nursery.cancel_scope.cancel()
+        if failure is not None and failure.errno != errno.ENODEV:  # ENODEV: unmounted
+            raise failure
 
     def _ask_for_resend(self) -> None:
         """Have the kernel send again what a former worker took and did not answer.
@@ -265,9 +267,12 @@ class DevFuse:
     def _malformed(self, length: int, unique: int) -> bytes | None:
         """EINVAL, where there is a request to answer; FORGET and its like get no answer."""
         self._counters.malformed_requests += 1
-        if length < wire.IN_HEADER_BYTES or self.buffer[4] in _SILENT:
+        if length < wire.IN_HEADER_BYTES or self._opcode() in _SILENT:
             return None
         return _out(16, -errno.EINVAL, unique)
+
+    def _opcode(self) -> int:
+        return int.from_bytes(self._view[4:8], "little")
 
     def _adapt(self, slept_ns: int) -> None:
         """Set the polling window from how long the last sleep was."""

@@ -72,7 +72,6 @@ def test_usage(arguments: tuple[str, ...], says: str) -> None:
     expect(1, *arguments, says=says)
 
 
-@pytest.mark.xfail(strict=True, reason="parse_size: OverflowError is a traceback")
 def test_an_absurd_size_is_usage() -> None:
     expect(1, "up", "--size", "9" * 400, says="size")
 

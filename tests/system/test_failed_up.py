@@ -60,7 +60,6 @@ def test_the_worker_does_not_start(tmp_path: Path) -> None:
     assert "worker" in done.stderr
 
 
-@pytest.mark.xfail(strict=True, reason="start_filesystem removes the log it points to")
 def test_the_reason_of_a_dead_worker_can_be_found(tmp_path: Path) -> None:
     (tmp_path / "pyfuse3.py").write_text("raise ImportError('broken on purpose')\n")
     done = fail(32, "--transport", "pyfuse3", PYTHONPATH=f"{tmp_path}:{SOURCE}")

@@ -226,10 +226,25 @@ def test_a_million_requests(caplog: pytest.LogCaptureFixture) -> None:
     assert seen["valid"] >= REQUESTS // VALID_EVERY
 
 
+_STARTING_VALUES = {
+    "compressor": "lz4",
+    "pool_limit_bytes": "24M",
+    "same_filled_pages_enabled": "Y",
+    "non_same_filled_pages_enabled": "Y",
+    "accept_threshold_percent": "90",
+    "writeback_batch_size": "4",
+    "writeback_limit_bytes": "none",
+    "writeback_age_seconds": "0",
+    "shrinker_enabled": "N",
+    "busy_poll_us": "50",
+}
+
+
 def _reset(device: Device) -> None:
     """Put back what a parameter write that happened to be valid has changed."""
-    for parameter, value in zip(PARAMETERS, ("lz4", "24M", "Y", "Y", "50"), strict=True):
-        parameter.set(device, value)
+    for parameter in PARAMETERS:
+        if parameter.lasting:
+            parameter.set(device, _STARTING_VALUES[parameter.name])
 
 
 def _valid(kernel: FakeKernel, model: Model, source: random.Random) -> None:
