@@ -28,6 +28,13 @@ SOURCE = Path(fuseswap.__file__).resolve().parent.parent
 TRANSPORTS = ("devfuse", "pyfuse3")
 COMMAND_TIMEOUT_S = 90.0
 WATCHDOG_S = 150.0
+NOBODY = 65534
+# A command as an ordinary user, who may read this source wherever it lies (CI may have it
+# under /root), and no more.
+AS_NOBODY = (
+    "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+    "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search",
+)  # fmt: skip
 _CAP_SYS_RESOURCE = 24
 _numbers = itertools.count(1)
 

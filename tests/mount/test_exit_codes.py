@@ -9,9 +9,16 @@ from pathlib import Path
 import pytest
 
 from fuseswap.host.runtime import runtime_root
-from tests.devices import TestDevice, call, device_mounted, new_name, taken_down
-
-NOBODY = 65534
+from tests.devices import (
+    AS_NOBODY,
+    TestDevice,
+    call,
+    device_mounted,
+    fuseswap_command,
+    new_name,
+    run,
+    taken_down,
+)
 
 
 @pytest.fixture(scope="module")
@@ -134,14 +141,9 @@ def test_help_and_version_succeed() -> None:
 
 
 def test_an_ordinary_user_is_told(tmp_path: Path) -> None:
+    environment = {**os.environ, "FUSESWAP_RUNTIME_DIR": str(tmp_path / "closed")}
     for command in ("up", "demo"):
-        done = call(
-            command,
-            user=NOBODY,
-            group=NOBODY,
-            extra_groups=[],
-            env={**os.environ, "FUSESWAP_RUNTIME_DIR": "/tmp/fuseswap-test-nobody"},
-        )
+        done = run([*AS_NOBODY, *fuseswap_command(command)], env=environment)
         assert done.returncode == 2, done
         assert len(done.stderr.splitlines()) == 1
         assert "needs root" in done.stderr

@@ -13,9 +13,7 @@ from subprocess import PIPE, CompletedProcess, Popen
 
 import pytest
 
-from tests.devices import TRANSPORTS, fuseswap_command, run, wait_until
-
-NOBODY = 65534
+from tests.devices import AS_NOBODY, NOBODY, TRANSPORTS, fuseswap_command, run, wait_until
 
 _EXERCISE = """
 import os, sys
@@ -47,13 +45,11 @@ class User:
         return str(self.home / "mnt")
 
     def run(self, *command: str) -> CompletedProcess[str]:
-        """Run as nobody, who may read this source wherever it lies, and no more."""
+        """Run as nobody, in here."""
         enter = ("nsenter", f"--mount=/proc/{self.namespace.pid}/ns/mnt", "--")
-        drop = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-        read = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
         run_dir = str(self.home / "run")
         environment = {**os.environ, "FUSESWAP_RUNTIME_DIR": run_dir, "HOME": str(self.home)}
-        return run([*enter, *drop, *read, *command], env=environment, cwd="/")
+        return run([*enter, *AS_NOBODY, *command], env=environment, cwd="/")
 
     def fuseswap(self, *arguments: str) -> CompletedProcess[str]:
         """Run the command."""

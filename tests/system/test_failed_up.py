@@ -73,11 +73,3 @@ def test_the_reason_of_a_dead_worker_can_be_found(tmp_path: Path) -> None:
 )
 def test_usage_is_refused_before_anything_is_done(options: tuple[str, ...]) -> None:
     fail(1, *options)
-
-
-def test_the_size_is_refused_by_mkswap() -> None:
-    """The smallest file there may be is too small for nobody; a step later it still is undone."""
-    name = new_name()
-    with taken_down(name):
-        done = call("up", name, "--size", "1M")
-        assert done.returncode in (0, 2), done

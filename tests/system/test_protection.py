@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.devices import TRANSPORTS, TestDevice, call, device_up, may_set_resources
+from tests.devices import (
+    AS_NOBODY,
+    TRANSPORTS,
+    TestDevice,
+    call,
+    device_up,
+    fuseswap_command,
+    may_set_resources,
+    run,
+)
 
 _PF_MEMALLOC_NOIO = 0x00080000  # include/linux/sched.h; what PR_SET_IO_FLUSHER sets
 
@@ -60,7 +69,7 @@ def test_check_finds_this_host_fit() -> None:
 
 
 def test_check_finds_an_unfit_host() -> None:
-    done = call("check", user=65534, group=65534, extra_groups=[])
+    done = run([*AS_NOBODY, *fuseswap_command("check")])
     assert done.returncode == 2
     assert "not root" in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -61,6 +61,13 @@ def test_the_loop_device_is_as_it_should_be() -> None:
         assert swap.area_of(device.loop) is None
 
 
+def test_the_smallest_device() -> None:
+    with device_up("--size", "1M") as device:
+        area = swap.area_of(device.loop)
+        assert area is not None
+        assert area.size_bytes == (1 << 20) - 4096
+
+
 def test_pyfuse3_up_says_what_it_cannot_do() -> None:
     name = new_name()
     with taken_down(name):
