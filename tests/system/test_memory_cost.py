@@ -22,7 +22,7 @@ def rss_bytes(pid: int) -> int:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_an_empty_worker_takes_at_most_48_mib(transport: str) -> None:
-    with device_up("--size", "2G", transport=transport) as device:
+    with device_up("--size", "2G", "--no-swapon", transport=transport) as device:
         device.status()
         assert rss_bytes(device.info["worker_pid"]) <= 48 * MIB
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from fuseswap.host import swap
 from fuseswap.host.cgroup import MemoryCgroup
 from fuseswap.units import MIB
-from tests.devices import TRANSPORTS, TestDevice, device_up, run
+from tests.devices import TRANSPORTS, TestDevice, device_up, run, wait_until
 
 SIZE = 768 * MIB
 MEMORY = 256 * MIB
@@ -33,6 +34,24 @@ def press(device: TestDevice, size: int, memory: int, *options: str) -> dict[str
     assert report["phase"] == "end", done.stderr
     assert done.returncode == 0, report
     return report
+
+
+def is_returned(device: TestDevice) -> bool:
+    """Whether the memory of a process that has ended is back.
+
+    Under 4 MiB, where the swap is ours alone.  Some machines page out everybody's cold memory
+    (DAMON's pageout, also without pressure): what is in use by now is theirs, and each such page
+    keeps a cluster of 512 from being discarded.  Then the rest must be gone, nine tenths of all
+    at least, and the memory of every segment without a page.
+    """
+    pool = device.stat("pool_total_size")
+    area = swap.area_of(device.loop)
+    assert area is not None
+    strangers = area.used_bytes // 4096
+    if not strangers:
+        return pool < 4 * MIB
+    most = min(512 * strangers + 1, (SIZE - MEMORY) // 4096 // 10)
+    return device.stat("stored_pages") <= most and pool - device.stat("segments") * MIB < 4 * MIB
 
 
 def squeeze(cgroup: MemoryCgroup, target: int) -> None:
@@ -59,7 +78,7 @@ def test_no_bad_page(transport: str) -> None:
         assert device.status()["restarts"] == 0
         if transport == "devfuse":
             assert device.stat("discards") > 0
-            device.wait_for_pool_below(4 * MIB)
+            wait_until("freed memory to return", lambda: is_returned(device), every_s=0.3)
 
 
 def test_a_full_pool_keeps_pages_in_memory() -> None:
