@@ -94,7 +94,7 @@ def test_a_full_pool_keeps_pages_in_memory() -> None:
                 if reports[-1]["phase"] == "touch":
                     squeeze(cgroup, 48 * MIB)
         assert device.stat("pool_limit_hit") > 0
-        assert device.stat("failed_stores") == device.stat("pool_limit_hit")
+        assert 0 < device.stat("failed_stores") <= device.stat("pool_limit_hit")
         assert process.returncode == 0
         assert reports[-1]["phase"] == "end"
         assert reports[-1]["bad_pages"] == 0

@@ -74,7 +74,7 @@ def test_pyfuse3_up_says_what_it_cannot_do() -> None:
         done = call("up", name, "--size", "256M", "--no-swapon", "--transport", "pyfuse3")
         assert done.returncode == 0
         assert "discards" in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+        assert all(line.startswith("note: ") for line in done.stderr.splitlines())
 
 
 def test_up_twice_changes_nothing() -> None:
@@ -128,7 +128,7 @@ def test_down_while_the_file_is_open_says_so() -> None:
         with open(device.swapfile, "rb"):
             done = call("down", device.name)
             assert done.returncode == 2
-            assert len(done.stderr.splitlines()) == 1
+            assert all(line.startswith("note: ") for line in done.stderr.splitlines())
             assert "open" in done.stderr
             assert mount.is_mounted(str(device.mountpoint))
         succeed("down", device.name)
