@@ -97,9 +97,12 @@ class Runtime:
         """Keep other commands from changing the device meanwhile."""
         root = runtime_root()
         root.mkdir(parents=True, exist_ok=True, mode=0o755)
-        with open(root / f".{self.name}.lock", "w") as file:
+        path = root / f".{self.name}.lock"
+        with open(path, "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+            if not self.exists():
+                path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -128,7 +128,7 @@ def test_down_while_the_file_is_open_says_so() -> None:
         with open(device.swapfile, "rb"):
             done = call("down", device.name)
             assert done.returncode == 2
-            assert all(line.startswith("note: ") for line in done.stderr.splitlines())
+            assert len(done.stderr.splitlines()) == 1
             assert "open" in done.stderr
             assert mount.is_mounted(str(device.mountpoint))
         succeed("down", device.name)
