@@ -25,7 +25,9 @@ class OpenTexts:
 
     def open(self, inode: int, *, readable: bool) -> int:
         """Render ``inode`` and return a handle; raises `NoSuchFile` or `TooManyOpen`."""
-        text = self._tree.text(inode) if readable else b""
+        text = self._tree.text(inode)
+        if not readable:
+            text = b""
         if len(self._open) >= MAX_OPEN:
             raise TooManyOpen(f"{MAX_OPEN} files are open")
         self._last += 1

@@ -90,9 +90,10 @@ def start_filesystem(runtime: Runtime, config: DeviceConfig) -> None:
         raise MountFailed(f"cannot prepare {config.mountpoint}: {exc.strerror}") from exc
     answer = _spawn_supervisor(runtime)
     if answer != "ready":
-        tail = "; ".join(runtime.log_tail(1))
+        said = [line for line in runtime.log_tail() if "supervisor: cannot start" not in line]
         runtime.remove()
-        raise MountFailed(answer or f"the supervisor did not start: {tail}")
+        reason = answer or "the supervisor did not start"
+        raise MountFailed(": ".join([reason, *said[-1:]]))
 
 
 def _spawn_supervisor(runtime: Runtime) -> str:

@@ -128,7 +128,7 @@ class Supervisor:
             os.kill(self._worker_pid, signal.SIGKILL)
             os.waitpid(self._worker_pid, 0)
             self._close_pidfd()
-            raise HostError(f"the worker did not start; see {self._runtime.log_path}")
+            raise HostError("the worker did not start")
         self._ready_at = time.monotonic()
         self._write_state("running", worker_pid=self._worker_pid, **json.loads(answer))
 

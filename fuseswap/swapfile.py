@@ -126,10 +126,13 @@ class Swapfile:
             self._frontswap.invalidate_area(first, last - first)
 
     def _change(self, page: int, start: int, piece: memoryview) -> None:
-        """Replace the bytes from ``start`` in ``page``; a hole that stays zero stays a hole."""
+        """Replace the bytes from ``start`` in ``page``; what is all zeros then is a hole."""
         old = self._load(page)
         if old is None and not any(piece):
             return
         changed = bytearray(old or ZERO_PAGE)
         changed[start : start + len(piece)] = piece
+        if changed == ZERO_PAGE:
+            self._frontswap.invalidate_page(page)
+            return
         self._store(page, memoryview(changed), replace=True)

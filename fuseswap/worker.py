@@ -37,6 +37,7 @@ _THREAD_STACK_BYTES = 512 * 1024
 _HOUSEKEEPING_S = 1.0
 _RESERVE_FRAMES = 2
 _IO_THREADS = 8
+_IDLE_STORES = 100  # fewer in a second: the device is idle, however often it is looked at
 
 
 class Worker:
@@ -87,12 +88,12 @@ class Worker:
         before = -1
         while True:
             await trio.sleep(_HOUSEKEEPING_S)
-            requests = self.device.transport.requests
-            if requests - before < 100:
+            stores = self.device.frontswap.statistics().succ_stores
+            if stores - before < _IDLE_STORES:
                 frames.trim(max(_RESERVE_FRAMES, frames.warm // 2))
                 gc.collect(1)
             frames.reserve(_RESERVE_FRAMES)
-            before = requests
+            before = stores
 
 
 def main() -> int:

@@ -73,6 +73,7 @@ def check_invariants(cache: CompressedCache) -> None:
     for segment, objects in census.by_segment.items():
         _check_objects(cache, segment, objects)
     _check_frames(cache)
+    _check_extents(cache)
     _check_gauges(cache, census)
 
 
@@ -120,7 +121,9 @@ def _check_segments(cache: CompressedCache, census: Census) -> None:
         )
         is_free = log.state_of(segment) is SegmentState.FREE
         assert is_free == (not objects), f"segment {segment} is {log.state_of(segment)!r}"
-        assert (log.bases[segment] < 0) == is_free, f"base of segment {segment}"
+        in_frame = log.state_of(segment) in (SegmentState.OPEN, SegmentState.SEALED)
+        base = log.location_of(segment) << SEGMENT_SHIFT if in_frame else -1
+        assert log.bases[segment] == base, f"base of segment {segment}"
         if not is_free:
             in_use.add(segment)
     assert set(census.by_segment) == in_use
@@ -143,6 +146,8 @@ def _check_objects(cache: CompressedCache, segment: int, objects: list[StoredObj
         assert found.offset >= end, f"{found} overlaps the object before it"
         end = found.end
     assert end <= tail, f"segment {segment}: an object ends at {end}, the tail is {tail}"
+    if cache.log.bases[segment] < 0:
+        return
     owners = cache.log.owners(segment).tolist()
     assert len(owners) * OWNER_BYTES == SEGMENT_BYTES - bound
     assert {o.page for o in objects} <= set(owners), f"segment {segment}: owner missing"
@@ -152,14 +157,33 @@ def _check_frames(cache: CompressedCache) -> None:
     """One frame a segment; memory held is memory taken, and no more than allowed."""
     log = cache.log
     frames = log.frames
-    bases = [base for base in log.bases if base >= 0]
-    assert len(set(bases)) == len(bases) == frames.in_use == log.segments_in_use
+    in_frames = [segment for segment, base in enumerate(log.bases) if base >= 0]
+    bases = [log.bases[segment] for segment in in_frames]
+    assert len(set(bases)) == len(bases) == frames.in_use
+    assert log.live_in_frames == sum(log.live_bytes[segment] for segment in in_frames)
+    dead, held = log.dead_bytes()
+    assert 0 <= dead <= held == frames.in_use * SEGMENT_BYTES
+    assert frames.exhausted == (frames.available == 0)
     assert all(base % SEGMENT_BYTES == 0 for base in bases)
     assert all(base >> SEGMENT_SHIFT < frames.frame_count for base in bases)
     assert frames.held == frames.in_use + frames.warm
     assert frames.held <= max(frames.limit, frames.in_use)
     if frames.in_use > frames.limit:
         assert frames.warm == 0, "free frames are kept above the limit"
+
+
+def _check_extents(cache: CompressedCache) -> None:
+    """One extent a segment on the tier; any other in use is being written to."""
+    log = cache.log
+    on_tier = [s for s in log.segments() if log.state_of(s) is SegmentState.ON_TIER]
+    extents = {log.location_of(segment) for segment in on_tier}
+    assert len(extents) == len(on_tier)
+    assert len(extents) <= log.extents.in_use
+    assert log.segments_in_use == log.frames.in_use + len(on_tier)
+    count = log.extents.extent_count
+    if count:
+        assert all(extent < count for extent in extents)
+        assert log.extents.available == count - log.extents.in_use
 
 
 def _check_gauges(cache: CompressedCache, census: Census) -> None:

@@ -97,9 +97,18 @@ class Runtime:
         """Keep other commands from changing the device meanwhile."""
         root = runtime_root()
         root.mkdir(parents=True, exist_ok=True, mode=0o755)
-        with open(root / f".{self.name}.lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        path = root / f".{self.name}.lock"
+        while True:
+            with open(path, "w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                    continue  # removed by the one we waited for, and perhaps made anew
+                try:
+                    yield
+                finally:
+                    if not self.exists():
+                        path.unlink(missing_ok=True)
+                return
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -4,6 +4,10 @@ One task, one buffer.  `drain` answers all waiting requests before it yields:
 
     read -> answer -> write -> read -> ...  nothing waiting: poll, then sleep
 
+While requests keep coming, replies are gathered and written up to 16 at a time: the first
+wakes the caller, the others find it awake (0.6 us of 3.4 us of system time a request at
+queue depth 32).  A single request is always answered at once.
+
 Waking a sleeping process costs more than compressing a page, so after the last
 request `drain` keeps asking for up to ``busy_poll_us``.  The window adapts as
 KVM's halt polling does (virt/kvm/kvm_main.c): it doubles while requests arrive
@@ -39,6 +43,8 @@ log = logging.getLogger(__name__)
 # One stretch of draining before other tasks get a turn; a turn costs about 30 us.
 _STRETCH_NS = 2_000_000
 _FIRST_WINDOW_NS = 10_000
+_BATCH = 16
+_LARGE_REPLY_BYTES = 32 << 10  # not gathered: the worker's memory is locked
 # Copies of writes that wait for room; beyond this, requests stay with the kernel.
 _MAX_WAITING_BYTES = 16 << 20
 
@@ -73,14 +79,16 @@ class DevFuse:
     async def serve(self) -> None:
         """Answer until the file system is unmounted."""
         self._ask_for_resend()
+        failure: OSError | None = None
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
                 await self._serve()
             except OSError as exc:
-                if exc.errno != errno.ENODEV:  # ENODEV: unmounted
-                    raise
+                failure = exc
             nursery.cancel_scope.cancel()
+        if failure is not None and failure.errno != errno.ENODEV:  # ENODEV: unmounted
+            raise failure
 
     def _ask_for_resend(self) -> None:
         """Have the kernel send again what a former worker took and did not answer.
@@ -113,11 +121,12 @@ class DevFuse:
         Raises `OSError` (ENODEV) once unmounted.
         """
         readinto, buffer, answer = self._file.readinto, self.buffer, self.answer
-        write, fd = os.write, self._fd
         now = perf_counter_ns()
         stretch_end = now + _STRETCH_NS
         poll_end = 0
         served = 0
+        replies: list[bytes] = []
+        batch = 1
         while True:
             try:
                 length = readinto(buffer)
@@ -126,6 +135,10 @@ class DevFuse:
                     continue
                 raise
             if length is None:
+                batch = 1
+                if replies:
+                    self._send(replies)
+                    continue
                 now = perf_counter_ns()
                 if not poll_end:
                     self._note_served(served)
@@ -136,15 +149,26 @@ class DevFuse:
                 continue
             poll_end = 0
             reply = answer(length)
-            if reply is not None:
-                try:
-                    write(fd, reply)
-                except OSError as exc:
-                    self._complain(exc)
             served += 1
+            if reply is not None:
+                replies.append(reply)
+                if len(replies) >= batch or len(reply) > _LARGE_REPLY_BYTES:
+                    self._send(replies)
+                    batch = min(2 * batch, _BATCH)
             if not served & 63 and perf_counter_ns() > stretch_end:
+                self._send(replies)
                 self._note_served(served)
                 return True
+
+    def _send(self, replies: list[bytes]) -> None:
+        """Write out and forget ``replies``."""
+        write, fd = os.write, self._fd
+        for reply in replies:
+            try:
+                write(fd, reply)
+            except OSError as exc:
+                self._complain(exc)
+        replies.clear()
 
     def _note_served(self, served: int) -> None:
         counters = self._counters
@@ -243,9 +267,12 @@ class DevFuse:
     def _malformed(self, length: int, unique: int) -> bytes | None:
         """EINVAL, where there is a request to answer; FORGET and its like get no answer."""
         self._counters.malformed_requests += 1
-        if length < wire.IN_HEADER_BYTES or self.buffer[4] in _SILENT:
+        if length < wire.IN_HEADER_BYTES or self._opcode() in _SILENT:
             return None
         return _out(16, -errno.EINVAL, unique)
+
+    def _opcode(self) -> int:
+        return int.from_bytes(self._view[4:8], "little")
 
     def _adapt(self, slept_ns: int) -> None:
         """Set the polling window from how long the last sleep was."""

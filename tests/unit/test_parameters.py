@@ -33,6 +33,21 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], list[str]]] = {
         [("N", "N"), ("1", "Y"), ("off", "N"), ("yes", "Y")],
         ["", "2", "maybe"],
     ),
+    "accept_threshold_percent": (
+        "90",
+        [("1", "1"), ("99", "99"), ("050", "50")],
+        ["", "0", "100", "90%", "-1"],
+    ),
+    "writeback_batch_size": (
+        "4",
+        [("1", "1"), ("64", "64")],
+        ["", "0", "65", "all"],
+    ),
+    "writeback_limit_bytes": (
+        "none",
+        [("0", "0"), ("512M", str(512 * MIB)), ("none", "none"), ("7", "7")],
+        ["", "-1", "None", "25%"],
+    ),
     "busy_poll_us": (
         "50",
         [("0", "0"), ("1000", "1000"), ("007", "7")],

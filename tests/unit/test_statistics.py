@@ -6,12 +6,14 @@ from dataclasses import fields
 
 import pytest
 
+from fuseswap.cache.cleaner import CleanerStatistics
 from fuseswap.cache.pool import CacheStatistics
 from fuseswap.device import Device, DeviceStatistics, TransportCounters
 from fuseswap.errors import CorruptData, StoreRefused
 from fuseswap.frontswap import FrontswapStatistics
 from fuseswap.statistics import STATISTICS, Kind
 from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.writeback import WritebackStatistics
 from tests import pages
 
 
@@ -36,25 +38,40 @@ def test_every_row_reads_a_number_of_its_own() -> None:
             **{f.name: next(numbers) for f in fields(FrontswapStatistics)}
         ),
         transport=TransportCounters(**{f.name: next(numbers) for f in fields(TransportCounters)}),
+        writeback=WritebackStatistics(
+            **{f.name: next(numbers) for f in fields(WritebackStatistics)}
+        ),
+        cleaner=CleanerStatistics(**{f.name: next(numbers) for f in fields(CleanerStatistics)}),
     )
     values = [statistic.read(snapshot) for statistic in STATISTICS]
     assert len(set(values)) == len(values)
     unread = {
         f.name
-        for part in (snapshot.cache, snapshot.frontswap, snapshot.transport)
+        for part in (getattr(snapshot, name) for name in DeviceStatistics.__slots__)
         for f in fields(part)
         if getattr(part, f.name) not in values
     }
-    assert unread == {"pool_limit_bytes"}  # a parameter
+    # a parameter, and what only tests ask for
+    assert unread == {"pool_limit_bytes", "objects_copied", "given_up"}
 
 
 def test_rows_are_named_for_what_they_read() -> None:
     known = {
         f.name
-        for part in (CacheStatistics, FrontswapStatistics, TransportCounters)
+        for part in (
+            CacheStatistics,
+            FrontswapStatistics,
+            TransportCounters,
+            WritebackStatistics,
+            CleanerStatistics,
+        )
         for f in fields(part)
     }
-    assert {s.name for s in STATISTICS} - known == {"stored_incompressible_pages"}
+    assert {s.name for s in STATISTICS} - known == {
+        "stored_incompressible_pages",
+        "cleaner_copied_bytes",
+        "tier_read_errors",
+    }
 
 
 def test_an_empty_device_has_nothing_but_zeros(device: Device) -> None:
@@ -77,7 +94,7 @@ def test_a_day_in_the_life(device: Device) -> None:
     now = read(device)
     assert now["stored_pages"] == 2
     assert now["orig_data_size"] == 2 * PAGE_SIZE
-    assert now["pool_total_size"] == MIB
+    assert now["pool_total_size"] == 2 * MIB  # incompressible pages have one of their own
     assert now["stored_incompressible_pages"] == 0
     assert 8 < now["compr_data_size"] < PAGE_SIZE
     counters = {s.name: now[s.name] for s in STATISTICS if s.kind is Kind.COUNTER and now[s.name]}

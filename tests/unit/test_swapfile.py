@@ -139,16 +139,16 @@ def test_seek_at_the_end_of_a_full_file(swapfile: Swapfile) -> None:
 # -- refused and corrupt ---------------------------------------------------------------
 
 
-def test_a_refused_page_is_a_hole_and_those_before_it_are_stored(
+def test_a_refused_page_and_those_after_it_are_holes_and_those_before_it_are_stored(
     swapfile: Swapfile, cache: CompressedCache
 ) -> None:
     swapfile.write(0, data(4 * PAGE_SIZE))
     cache.non_same_filled_pages_enabled = False
     with pytest.raises(StoreRefused):
         swapfile.write(0, memoryview(pages.ZERO + bytes(data(2 * PAGE_SIZE, 9))))
-    assert [bool(cache.slots.get(page)) for page in range(4)] == [True, False, True, True]
+    assert [bool(cache.slots.get(page)) for page in range(4)] == [True, False, False, True]
     assert swapfile.read(0, 4 * PAGE_SIZE) == (
-        bytes(2 * PAGE_SIZE) + bytes(data(4 * PAGE_SIZE)[2 * PAGE_SIZE :])
+        bytes(3 * PAGE_SIZE) + bytes(data(4 * PAGE_SIZE)[3 * PAGE_SIZE :])
     )
 
 

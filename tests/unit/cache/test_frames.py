@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fuseswap.cache.frames import NO_FRAME, WARM_LIMIT, FramePool
+from fuseswap.cache.frames import CLEANER_RESERVE, NO_FRAME, WARM_LIMIT, FramePool
 from fuseswap.cache.region import Region
 from fuseswap.cache.state import Geometry
 from fuseswap.units import MIB
@@ -23,6 +23,16 @@ def arena(make_memory: Callable[[Geometry], SharedMemory]) -> Region:
 @pytest.fixture
 def frames(arena: Region) -> FramePool:
     return FramePool(arena, COUNT)
+
+
+def take_all(frames: FramePool) -> list[int]:
+    """All frames there are: those of stores, then the cleaner's."""
+    taken = []
+    while (frame := frames.take()) != NO_FRAME:
+        taken.append(frame)
+    while (frame := frames.take(cleaning=True)) != NO_FRAME:
+        taken.append(frame)
+    return taken
 
 
 class NoMemory(Region):
@@ -42,17 +52,42 @@ def test_a_frame_is_there_when_taken(frames: FramePool, arena: Region) -> None:
 
 def test_no_more_frames_than_the_limit(frames: FramePool) -> None:
     frames.set_limit(3)
-    taken = [frames.take() for _ in range(5)]
-    assert len(set(taken[:3])) == 3
-    assert taken[3:] == [NO_FRAME, NO_FRAME]
+    assert len(set(take_all(frames))) == 3
     assert (frames.in_use, frames.available) == (3, 0)
 
 
 def test_no_more_frames_than_there_are(frames: FramePool) -> None:
     frames.set_limit(1000)
     assert frames.limit == COUNT
-    assert len({frames.take() for _ in range(COUNT)} - {NO_FRAME}) == COUNT
+    assert len(set(take_all(frames))) == COUNT
+    assert frames.in_use == COUNT
+
+
+@pytest.mark.parametrize("reserve", [0, 1, 2])
+def test_the_last_frames_are_for_cleaning(frames: FramePool, reserve: int) -> None:
+    frames.cleaner_reserve = reserve
+    frames.set_limit(5)
+    assert frames.available == 5 - reserve
+    taken = [frames.take() for _ in range(5 - reserve)]
+    assert NO_FRAME not in taken
+    assert (frames.available, frames.exhausted) == (0, True)
     assert frames.take() == NO_FRAME
+    assert NO_FRAME not in [frames.take(cleaning=True) for _ in range(reserve)]
+    assert frames.take(cleaning=True) == NO_FRAME
+    for frame in taken[: reserve + 1]:
+        assert frames.exhausted
+        frames.give_back(frame)
+    assert (frames.available, frames.exhausted) == (1, False)
+
+
+def test_exhausted_follows_the_limit(frames: FramePool) -> None:
+    frames.set_limit(2)
+    frames.take()
+    found = [frames.exhausted]
+    for limit in (3, 1):
+        frames.set_limit(limit)
+        found.append(frames.exhausted)
+    assert found == [True, False, True]
 
 
 def test_a_freed_frame_stays_warm_and_is_taken_first(frames: FramePool, arena: Region) -> None:
@@ -64,11 +99,11 @@ def test_a_freed_frame_stays_warm_and_is_taken_first(frames: FramePool, arena: R
 
 
 def test_only_so_many_frames_stay_warm(frames: FramePool, arena: Region) -> None:
-    for frame in [frames.take() for _ in range(COUNT)]:
+    for frame in take_all(frames):
         frames.give_back(frame)
     assert frames.warm == WARM_LIMIT
     assert arena.allocated_bytes() == WARM_LIMIT * MIB
-    assert frames.available == COUNT
+    assert frames.available == COUNT - CLEANER_RESERVE
 
 
 def test_trim_returns_memory_and_the_frames_can_be_taken_again(
@@ -80,7 +115,7 @@ def test_trim_returns_memory_and_the_frames_can_be_taken_again(
     assert (frames.warm, arena.allocated_bytes()) == (2, 2 * MIB)
     frames.trim(0)
     assert arena.allocated_bytes() == 0
-    assert len({frames.take() for _ in range(COUNT)} - {NO_FRAME}) == COUNT
+    assert len(set(take_all(frames))) == COUNT
 
 
 def test_reserve_makes_frames_warm_within_the_limit(frames: FramePool, arena: Region) -> None:
@@ -110,14 +145,15 @@ def test_lowering_the_limit_returns_free_frames_and_keeps_used_ones(
     frames.give_back(taken.pop())  # above the limit: not kept warm
     assert (frames.in_use, frames.warm) == (2, 0)
     frames.give_back(taken.pop())
-    assert (frames.in_use, frames.warm, frames.take() != NO_FRAME) == (1, 1, True)
+    assert (frames.in_use, frames.warm, frames.take()) == (1, 1, NO_FRAME)
+    assert frames.take(cleaning=True) != NO_FRAME
 
 
 def test_raising_the_limit_lets_takes_go_on(frames: FramePool) -> None:
-    frames.set_limit(1)
+    frames.set_limit(2)
     frames.take()
     assert frames.take() == NO_FRAME
-    frames.set_limit(2)
+    frames.set_limit(3)
     assert frames.take() != NO_FRAME
 
 
@@ -129,16 +165,19 @@ def test_adopt_keeps_used_frames_and_returns_all_else(frames: FramePool, arena: 
     again.adopt({2, 4})
     assert (again.in_use, again.warm, arena.allocated_bytes()) == (2, 0, 2 * MIB)
     assert bytes(arena.buffer[2 * MIB : 2 * MIB + 4]) == b"data"
-    assert again.available == COUNT - 2
-    assert {again.take() for _ in range(COUNT - 2)} == set(range(COUNT)) - {2, 4}
-    assert again.take() == NO_FRAME
+    assert again.available == COUNT - 2 - CLEANER_RESERVE
+    assert sorted(take_all(again)) == sorted(set(range(COUNT)) - {2, 4})
 
 
 def test_adopt_of_nothing_returns_everything(frames: FramePool, arena: Region) -> None:
     frames.reserve(3)
     again = FramePool(arena, COUNT)
     again.adopt(set())
-    assert (again.held, arena.allocated_bytes(), again.available) == (0, 0, COUNT)
+    assert (again.held, arena.allocated_bytes(), again.available) == (
+        0,
+        0,
+        COUNT - CLEANER_RESERVE,
+    )
 
 
 def test_no_memory_is_no_frame_and_holds_nothing(arena: Region) -> None:
@@ -147,4 +186,4 @@ def test_no_memory_is_no_frame_and_holds_nothing(arena: Region) -> None:
     assert frames.take() == NO_FRAME
     frames.reserve(2)
     assert (frames.in_use, frames.warm, poor.allocated_bytes()) == (0, 0, 0)
-    assert frames.available == COUNT
+    assert frames.available == COUNT - CLEANER_RESERVE

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from fuseswap.cache.frames import CLEANER_RESERVE
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.errors import PoolFull, StoreRefused
 from fuseswap.units import MIB
 from tests import pages
+from tests.stores import SharedMemory
 
 PER_FRAME = 255  # raw pages in a segment
 
 
 def fill_up(cache: CompressedCache, frames: int) -> int:
-    """Set the limit and store raw pages until one is refused; return how many were taken."""
-    cache.pool_limit_bytes = frames * MIB
+    """Have ``frames`` for stores, fill them with raw pages; return how many were taken."""
+    cache.pool_limit_bytes = (frames + CLEANER_RESERVE) * MIB
     for page in range(1280):
         try:
             cache.store(page, pages.incompressible(page))
@@ -26,7 +28,7 @@ def fill_up(cache: CompressedCache, frames: int) -> int:
 def test_the_limit_is_the_limit(cache: CompressedCache) -> None:
     assert fill_up(cache, 2) == 2 * PER_FRAME
     now = cache.statistics()
-    assert now.pool_total_size == now.pool_limit_bytes == 2 * MIB
+    assert now.pool_total_size == 2 * MIB == now.pool_limit_bytes - CLEANER_RESERVE * MIB
     assert now.pool_limit_hit == 1
 
 
@@ -43,7 +45,6 @@ def test_a_refused_store_leaves_a_hole_whatever_was_there(
 ) -> None:
     cache.store(1001, pages.ZERO)  # keeps the cluster: an absent one would hide a stale word
     cache.store(1000, pages.CORPUS[old])
-    before = cache.statistics()
     cache.non_same_filled_pages_enabled = False
     with pytest.raises(StoreRefused):
         cache.store(1000, pages.CORPUS["compressible"], replace=replace)
@@ -51,7 +52,6 @@ def test_a_refused_store_leaves_a_hole_whatever_was_there(
     after = cache.statistics()
     assert cache.slots.get(1000) == 0
     assert (after.stored_pages, after.compr_data_size, after.segments) == (1, 0, 0)
-    assert after.duplicate_entry == before.duplicate_entry + 1
     cache.store(1000, pages.ZERO)
     assert cache.statistics().duplicate_entry == after.duplicate_entry
 
@@ -78,6 +78,16 @@ def test_a_store_into_an_empty_cluster_that_is_refused_leaves_it_absent(
     with pytest.raises(StoreRefused):
         cache.store(600, pages.CORPUS["compressible"], replace=replace)
     assert cache.slots.allocated_bytes == 0
+
+
+@pytest.mark.xfail(strict=True, reason="_refuse leaves the memory of the cluster allocated")
+def test_a_full_pool_leaves_an_empty_cluster_absent(
+    cache: CompressedCache, memory: SharedMemory
+) -> None:
+    cache.pool_limit_bytes = 0
+    with pytest.raises(PoolFull):
+        cache.store(600, pages.CORPUS["compressible"])
+    assert memory.allocated_bytes("slots") == cache.slots.allocated_bytes == 0
 
 
 def test_a_full_pool_still_takes_fills(cache: CompressedCache) -> None:
@@ -114,21 +124,22 @@ def test_stores_go_on_once_a_segment_is_free(cache: CompressedCache) -> None:
 
 def test_stores_go_on_once_the_limit_is_raised(cache: CompressedCache) -> None:
     taken = fill_up(cache, 1)
-    cache.pool_limit_bytes = 2 * MIB
+    cache.pool_limit_bytes += MIB
     cache.store(taken, pages.incompressible(taken))
     assert cache.load(taken) == pages.incompressible(taken)
 
 
 def test_a_limit_below_what_is_used_keeps_it_and_refuses_more(cache: CompressedCache) -> None:
     taken = fill_up(cache, 3)
-    cache.pool_limit_bytes = MIB
+    cache.pool_limit_bytes = (1 + CLEANER_RESERVE) * MIB
     assert all(cache.load(page) == pages.incompressible(page) for page in range(taken))
     with pytest.raises(PoolFull):
         cache.store(taken, pages.incompressible(taken))
     cache.invalidate_area(0, 2 * PER_FRAME)  # now just at the limit: no frame is free
     with pytest.raises(PoolFull):
         cache.store(taken, pages.incompressible(taken))
-    assert cache.statistics().pool_total_size == MIB
+    assert cache.statistics().pool_total_size == (1 + CLEANER_RESERVE) * MIB
+    assert cache.log.frames.in_use == 1
 
 
 def test_the_limit_never_exceeds_the_arena(cache: CompressedCache) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 
 import pytest
 
+from fuseswap.cache.frames import CLEANER_RESERVE
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segments import SegmentState, Stream
 from fuseswap.cache.slots import PARITY
+from fuseswap.cache.state import Geometry
 from fuseswap.errors import CorruptData
 from fuseswap.frontswap import Frontswap
 from fuseswap.swapfile import Swapfile
@@ -23,16 +26,16 @@ class Died(BaseException):
     """The worker is gone: nothing may catch it."""
 
 
-def die(page: bytes | memoryview) -> bytes:
+def die(*arguments: object) -> bytes:
     raise Died
 
 
-def dying_cache(memory: SharedMemory) -> CompressedCache:
-    """A cache with pages 0 and 1, whose worker dies in its next compression."""
+def dying_cache(memory: SharedMemory, monkeypatch: pytest.MonkeyPatch) -> CompressedCache:
+    """A cache with pages 0 and 1, whose worker dies in its next append."""
     cache = memory.attach_cache()
     for page in range(2):
         cache.store(page, pages.compressible(page))
-    cache._compress = die
+    monkeypatch.setattr(cache.log, "append", die)
     return cache
 
 
@@ -104,7 +107,10 @@ def test_counters_start_again_at_zero(memory: SharedMemory) -> None:
     assert now.duplicate_entry == now.reject_compress_poor == now.pool_limit_hit == 0
 
 
-def test_it_works_on_and_holds_the_invariants(memory: SharedMemory) -> None:
+def test_it_works_on_and_holds_the_invariants(
+    make_memory: Callable[[Geometry], SharedMemory],
+) -> None:
+    memory = make_memory(Geometry(page_count=1280, segment_count=25, frame_count=24))
     _, expected = busy(memory)
     for generation in range(5):
         cache = memory.attach_cache()
@@ -140,29 +146,44 @@ def test_warm_frames_of_the_former_worker_are_returned(memory: SharedMemory) -> 
     assert memory.allocated_bytes("arena") > MIB
     new = memory.attach_cache()
     assert memory.allocated_bytes("arena") == MIB
-    assert new.log.frames.available == 7
+    assert new.log.frames.available == 7 - CLEANER_RESERVE
 
 
 def test_a_worker_that_dies_in_a_store_leaves_a_hole_and_not_the_old_version(
-    memory: SharedMemory,
+    memory: SharedMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Died):
-        dying_cache(memory).store(1, pages.compressible(9))
+        dying_cache(memory, monkeypatch).store(1, pages.compressible(9))
     new = memory.attach_cache()
     check_invariants(new)
     assert (new.load(0), new.load(1)) == (pages.compressible(0), None)
 
 
-def test_a_worker_that_dies_in_a_replace_leaves_the_old_version(memory: SharedMemory) -> None:
+def test_a_worker_that_dies_while_it_compresses_has_touched_nothing(memory: SharedMemory) -> None:
+    old = memory.attach_cache()
+    old.store(1, pages.compressible(1))
+    old._compress = die
     with pytest.raises(Died):
-        dying_cache(memory).store(1, pages.compressible(9), replace=True)
+        old.store(1, pages.compressible(9))
     new = memory.attach_cache()
     check_invariants(new)
     assert new.load(1) == pages.compressible(1)
 
 
-def test_a_partial_write_can_be_sent_again_after_its_worker_died(memory: SharedMemory) -> None:
-    old = dying_cache(memory)
+def test_a_worker_that_dies_in_a_replace_leaves_the_old_version(
+    memory: SharedMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Died):
+        dying_cache(memory, monkeypatch).store(1, pages.compressible(9), replace=True)
+    new = memory.attach_cache()
+    check_invariants(new)
+    assert new.load(1) == pages.compressible(1)
+
+
+def test_a_partial_write_can_be_sent_again_after_its_worker_died(
+    memory: SharedMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = dying_cache(memory, monkeypatch)
     size = 1280 * PAGE_SIZE
     write = (PAGE_SIZE + 100, memoryview(b"new"))
     with pytest.raises(Died):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from fuseswap.cache.frames import CLEANER_RESERVE
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segments import (
     CHECK_BYTES,
@@ -132,7 +133,7 @@ def test_ids_are_used_again(log: SegmentLog) -> None:
 
 
 def test_full_refuses_changes_nothing_and_still_takes_what_fits(log: SegmentLog) -> None:
-    log.frames.set_limit(1)
+    log.frames.set_limit(1 + CLEANER_RESERVE)
     append(log, 1, FULL - 1000)
     before = (log.extent_of(1), list(log.live), list(log.live_bytes), log.frames.in_use)
     with pytest.raises(PoolFull):

@@ -44,9 +44,9 @@ def test_an_object_word_says_where_and_how_long(cache: CompressedCache) -> None:
         cache.store(page, pages.CORPUS[name])
     raw, fill, lz4 = (StoredObject.of(page, cache.slots.get(page)) for page in range(3))
     assert (raw.codec, raw.length, raw.offset) == (RAW, PAGE_SIZE, 0)
-    assert (fill.codec, fill.length, fill.offset) == (FILL, 8, raw.end)
+    assert (fill.codec, fill.length, fill.offset) == (FILL, 8, 0)
     assert (lz4.codec, lz4.offset) == (LZ4, fill.end)
-    assert raw.segment == fill.segment == lz4.segment == 1
+    assert (raw.segment, fill.segment, lz4.segment) == (1, 2, 2)
 
 
 def test_a_load_marks_an_object_referenced_and_keeps_parity(cache: CompressedCache) -> None:

@@ -1,0 +1,85 @@
+"""``mount -t fuseswap`` and ``umount``, through mount.fuseswap in /sbin."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fuseswap.host import mount
+from fuseswap.host.runtime import Runtime
+from tests.devices import SOURCE, must, new_name, processes_of, run, tear_down, wait_until
+
+_COMMANDS = (Path("/usr/local/bin/fuseswap"), Path("/usr/bin/fuseswap"))
+_HELPER = Path("/sbin/mount.fuseswap")
+
+
+@pytest.fixture(scope="module")
+def _helper() -> Iterator[None]:
+    """What quickstart installs, where it is not installed; removed afterwards."""
+    made = []
+    try:
+        if not any(command.exists() for command in _COMMANDS):
+            _COMMANDS[0].symlink_to(Path(sys.executable).parent / "fuseswap")
+            made.append(_COMMANDS[0])
+        if not _HELPER.exists():
+            _HELPER.symlink_to(SOURCE / "mount" / "mount.fuseswap")
+            made.append(_HELPER)
+        yield
+    finally:
+        for path in made:
+            path.unlink()
+
+
+@pytest.fixture
+def name(tmp_path: Path) -> Iterator[str]:
+    chosen = new_name()
+    yield chosen
+    tear_down(chosen, str(tmp_path))
+
+
+@pytest.mark.usefixtures("_helper")
+def test_mount_and_umount(tmp_path: Path, name: str) -> None:
+    options = f"size=96M,compressor=zstd:2,sync_all,name={name}"
+    done = run(["mount", "-t", "fuseswap", "none", str(tmp_path), "-o", options])
+    assert done.returncode != 0, "sync_all is nobody's"
+    options = f"size=96M,compressor=zstd:2,defaults,noatime,name={name}"
+    must("mount", "-t", "fuseswap", "none", str(tmp_path), "-o", options)
+    assert (tmp_path / "swapfile").stat().st_size == 96 << 20
+    assert (tmp_path / "params" / "compressor").read_text() == "zstd:2\n"
+    must("umount", str(tmp_path))
+    assert not mount.is_mounted(str(tmp_path))
+    wait_until("the processes to end", lambda: not processes_of(name))
+    wait_until("the directory to go", lambda: not Runtime(name).directory.exists())
+
+
+@pytest.mark.usefixtures("_helper")
+def test_the_name_comes_from_the_path(tmp_path: Path) -> None:
+    directory = tmp_path / "d"
+    directory.mkdir()
+    must("mount", "-t", "fuseswap", "none", str(directory), "-o", "size=64M")
+    name = str(directory).strip("/").replace("/", "-")[-32:].lstrip("-_.")
+    try:
+        assert Runtime(name).exists()
+        assert mount.is_mounted(str(directory))
+    finally:
+        must("umount", str(directory))
+        wait_until("the directory to go", lambda: not Runtime(name).directory.exists())
+
+
+@pytest.mark.usefixtures("_helper")
+def test_a_busy_file_is_not_unmounted(tmp_path: Path, name: str) -> None:
+    must("mount", "-t", "fuseswap", "none", str(tmp_path), "-o", f"size=64M,name={name}")
+    with open(tmp_path / "swapfile", "r+b", buffering=0) as file:
+        assert run(["umount", str(tmp_path)]).returncode != 0
+        file.write(b"still here")
+    must("umount", str(tmp_path))
+
+
+@pytest.mark.usefixtures("_helper")
+def test_a_failure_is_told(tmp_path: Path) -> None:
+    done = run(["mount", "-t", "fuseswap", "none", str(tmp_path), "-o", "size=large"])
+    assert done.returncode == 1
+    assert "large" in done.stderr

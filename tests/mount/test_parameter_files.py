@@ -1,0 +1,79 @@
+"""params/: a good value holds, a bad one is EINVAL and changes nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from fuseswap.parameters import PARAMETERS
+from tests.devices import TestDevice
+
+GOOD = {
+    "compressor": ("zstd:5", "lz4"),
+    "pool_limit_bytes": ("33554432", "16777216"),
+    "same_filled_pages_enabled": ("N", "Y"),
+    "non_same_filled_pages_enabled": ("N", "Y"),
+    "accept_threshold_percent": ("1", "99"),
+    "writeback_batch_size": ("1", "64"),
+    "writeback_limit_bytes": ("67108864", "none"),
+    "writeback_age_seconds": ("3600", "0"),
+    "shrinker_enabled": ("Y", "N"),
+    "busy_poll_us": ("0", "1000"),
+}
+BAD = {
+    "compressor": ("gzip", "zstd:0", "zstd:", "lz4:1", ""),
+    "pool_limit_bytes": ("0", "-1", "5M", "much", "25%"),
+    "same_filled_pages_enabled": ("2", "maybe"),
+    "non_same_filled_pages_enabled": ("", "YN"),
+    "accept_threshold_percent": ("0", "100", "90%"),
+    "writeback_batch_size": ("0", "65", "many"),
+    "writeback_limit_bytes": ("-1", "never"),
+    "writeback_age_seconds": ("-1", "1h"),
+    "shrinker_enabled": ("2", ""),
+    "busy_poll_us": ("1001", "-5", "1.5", "0x10", "fast"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _restored(device: TestDevice) -> Iterator[None]:
+    before = {parameter.name: device.param(parameter.name) for parameter in PARAMETERS}
+    yield
+    for name, value in before.items():
+        if name not in GOOD:
+            continue
+        (device.mountpoint / "params" / name).write_text(value)
+
+
+def write(device: TestDevice, name: str, value: str) -> None:
+    """One write(2), without the truncation that `Path.write_text` begins with."""
+    fd = os.open(device.mountpoint / "params" / name, os.O_WRONLY)
+    try:
+        os.write(fd, value.encode() or b"\n")
+    finally:
+        os.close(fd)
+
+
+def test_every_parameter_is_tried() -> None:
+    assert set(GOOD) == set(BAD) == {p.name for p in PARAMETERS if p.lasting}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_values_hold(device: TestDevice, name: str) -> None:
+    for value in GOOD[name]:
+        write(device, name, value)
+        assert device.param(name) == value
+        (device.mountpoint / "params" / name).write_text(value + "\n")
+        assert device.param(name) == value
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_values_change_nothing(device: TestDevice, name: str) -> None:
+    before = {parameter.name: device.param(parameter.name) for parameter in PARAMETERS}
+    for value in BAD[name]:
+        with pytest.raises(OSError, match="Invalid argument") as caught:
+            write(device, name, value)
+        assert caught.value.errno == errno.EINVAL
+    assert {parameter.name: device.param(parameter.name) for parameter in PARAMETERS} == before

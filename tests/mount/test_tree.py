@@ -1,0 +1,85 @@
+"""The tree at the mountpoint: names, modes, numbers, and what `stat` and `df` say."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from fuseswap.parameters import PARAMETERS
+from fuseswap.statistics import STATISTICS
+from fuseswap.units import MIB
+from tests.devices import TestDevice, wait_until
+
+SIZE = 64 * MIB
+
+
+def test_names(device: TestDevice) -> None:
+    assert sorted(os.listdir(device.mountpoint)) == ["metrics", "params", "stats", "swapfile"]
+    assert sorted(os.listdir(device.mountpoint / "stats")) == sorted(s.name for s in STATISTICS)
+    assert sorted(os.listdir(device.mountpoint / "params")) == sorted(p.name for p in PARAMETERS)
+    kinds = {entry.name: entry.is_dir() for entry in os.scandir(device.mountpoint)}
+    assert kinds == {"metrics": False, "params": True, "stats": True, "swapfile": False}
+
+
+def test_modes(device: TestDevice) -> None:
+    found = device.swapfile.stat()
+    assert stat.S_IMODE(found.st_mode) == 0o600
+    assert (found.st_uid, found.st_gid, found.st_nlink) == (0, 0, 1)
+    assert found.st_size == SIZE
+    assert stat.S_IMODE(device.mountpoint.stat().st_mode) == 0o555
+    assert stat.S_IMODE((device.mountpoint / "stats" / "loads").stat().st_mode) == 0o444
+    assert stat.S_IMODE((device.mountpoint / "params" / "compressor").stat().st_mode) == 0o644
+
+
+def test_nothing_can_be_made_or_removed(device: TestDevice) -> None:
+    for path in (device.mountpoint / "new", device.mountpoint / "stats" / "new"):
+        with pytest.raises(OSError, match=r"\[Errno"):
+            path.write_text("")
+        with pytest.raises(OSError, match=r"\[Errno"):
+            path.mkdir()
+    with pytest.raises(OSError, match=r"\[Errno"):
+        device.swapfile.unlink()
+    with pytest.raises(OSError, match=r"\[Errno"):
+        device.swapfile.rename(device.mountpoint / "new")
+    with pytest.raises(PermissionError):
+        device.swapfile.chmod(0o666)
+    with pytest.raises(FileNotFoundError):
+        (device.mountpoint / "nothing").stat()
+    assert sorted(os.listdir(device.mountpoint)) == ["metrics", "params", "stats", "swapfile"]
+
+
+def test_statistics_are_one_number_each(device: TestDevice) -> None:
+    for statistic in STATISTICS:
+        text = (device.mountpoint / "stats" / statistic.name).read_text()
+        assert text == f"{int(text)}\n"
+    before = device.stat("requests")
+    with pytest.raises(FileNotFoundError):
+        (device.mountpoint / "nothing").stat()
+    wait_until("requests to be counted", lambda: device.stat("requests") > before)
+    with pytest.raises(PermissionError), open(device.mountpoint / "stats/loads", "r+b", 0) as file:
+        file.write(b"1")
+
+
+def test_metrics_are_open_metrics(device: TestDevice) -> None:
+    text = (device.mountpoint / "metrics").read_text()
+    assert text.endswith("# EOF\n")
+    for statistic in STATISTICS:
+        assert f"fuseswap_{statistic.name}" in text
+
+
+def test_stat_and_df_tell_the_truth(device: TestDevice) -> None:
+    before, files = os.statvfs(device.mountpoint), device.mountpoint.stat().st_size
+    assert before.f_frsize == 4096
+    assert before.f_blocks == SIZE // 4096
+    assert files == 0
+    pages = 512
+    with open(device.swapfile, "r+b", buffering=0) as file:
+        for page in range(pages):
+            os.pwrite(file.fileno(), os.urandom(4096), SIZE // 2 + page * 4096)
+        after = os.statvfs(device.mountpoint)
+        assert before.f_bfree - after.f_bfree == pages
+        held = os.fstat(file.fileno()).st_blocks * 512
+    assert held == device.stat("mem_used_total")
+    assert pages * 4096 <= held < 2 * pages * 4096 + 4 * MIB

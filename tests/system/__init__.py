@@ -1,0 +1,1 @@
+"""Loop devices, swap and memory cgroups."""

@@ -1,0 +1,52 @@
+"""``fuseswap demo``: progress, every page verified, what was saved; its device comes and goes."""
+
+from __future__ import annotations
+
+import re
+
+from fuseswap.host import swap
+from fuseswap.host.runtime import Runtime
+from tests.devices import call, device_up, leftovers, new_name, taken_down
+
+OPTIONS = ("--memory", "64M", "--seconds", "3")
+
+
+def check_report(text: str) -> None:
+    assert "A process of 192M in a memory cgroup of 64M" in text
+    for phase in ("fill", "touch", "verify", "end"):
+        assert phase in text
+    assert re.search(r"saved \S+: \d+\.\d+ times smaller", text)
+    assert "49152 pages verified, 0 bad pages" in text
+
+
+def test_it_brings_its_own_device_and_takes_it_down() -> None:
+    name = new_name()
+    with taken_down(name):
+        done = call("demo", name, *OPTIONS)
+        assert (done.returncode, done.stderr) == (0, "")
+        check_report(done.stdout)
+        assert leftovers(name, str(Runtime(name).default_mountpoint)) == []
+
+
+def test_it_uses_a_device_that_is_up() -> None:
+    with device_up("--size", "512M", "--priority", "200") as device:
+        done = call("demo", device.name, *OPTIONS)
+        assert (done.returncode, done.stderr) == (0, "")
+        check_report(done.stdout)
+        assert swap.area_of(device.loop) is not None
+        assert device.stat("succ_stores") > 10_000
+
+
+def test_it_needs_room() -> None:
+    with device_up("--size", "128M") as device:
+        done = call("demo", device.name, *OPTIONS)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        assert "--memory" in done.stderr
+
+
+def test_it_needs_swap_that_is_on() -> None:
+    with device_up("--size", "512M", "--no-swapon") as device:
+        done = call("demo", device.name, *OPTIONS)
+        assert done.returncode == 2
+        assert "not enabled" in done.stderr

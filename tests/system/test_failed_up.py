@@ -1,0 +1,74 @@
+"""An ``up`` that fails, at each of its steps, leaves nothing behind and says why in a line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from fuseswap.host.runtime import Runtime
+from tests.devices import SOURCE, call, leftovers, new_name, taken_down
+
+TOOLS = ("losetup", "mkswap", "swapon", "swapoff", "umount")
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A PATH with just the tools `up` needs, to take one away or break it."""
+    for tool in TOOLS:
+        found = shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin")
+        assert found, f"{tool} is missing"
+        (tmp_path / tool).symlink_to(found)
+    return tmp_path
+
+
+def fail(code: int, *options: str, **environment: str) -> CompletedProcess[str]:
+    """`up` with another environment; must fail with ``code`` and leave nothing."""
+    name = new_name()
+    mountpoint = str(Runtime(name).default_mountpoint)
+    with taken_down(name):
+        done = call("up", name, "--size", "256M", *options, env={**os.environ, **environment})
+        assert leftovers(name, mountpoint) == []
+        assert done.returncode == code, done
+        assert done.stdout == ""
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("tool", ["losetup", "mkswap", "swapon"])
+def test_a_tool_is_missing(tools: Path, tool: str) -> None:
+    (tools / tool).unlink()
+    done = fail(2, PATH=str(tools))
+    assert f"'{tool}' is missing" in done.stderr
+
+
+@pytest.mark.parametrize("tool", ["losetup", "mkswap", "swapon"])
+def test_a_tool_fails(tools: Path, tool: str) -> None:
+    (tools / tool).unlink()
+    (tools / tool).write_text("#!/bin/sh\necho one line >&2\necho broken on purpose >&2\nexit 1\n")
+    (tools / tool).chmod(0o755)
+    done = fail(2, PATH=str(tools))
+    assert "broken on purpose" in done.stderr
+
+
+def test_the_worker_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "pyfuse3.py").write_text("raise ImportError('broken on purpose')\n")
+    done = fail(32, "--transport", "pyfuse3", PYTHONPATH=f"{tmp_path}:{SOURCE}")
+    assert "worker" in done.stderr
+
+
+def test_the_reason_of_a_dead_worker_can_be_found(tmp_path: Path) -> None:
+    (tmp_path / "pyfuse3.py").write_text("raise ImportError('broken on purpose')\n")
+    done = fail(32, "--transport", "pyfuse3", PYTHONPATH=f"{tmp_path}:{SOURCE}")
+    named = [word for word in done.stderr.split() if word.endswith("/log")]
+    assert "broken on purpose" in done.stderr or all(Path(path).exists() for path in named)
+
+
+@pytest.mark.parametrize(
+    "options", [("--compressor", "gzip"), ("--pool-limit", "0%"), ("--priority", "99999")]
+)
+def test_usage_is_refused_before_anything_is_done(options: tuple[str, ...]) -> None:
+    fail(1, *options)

@@ -1,0 +1,75 @@
+"""Never depend on yourself: what `status` says of supervisor and worker is what /proc says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.devices import (
+    AS_NOBODY,
+    TRANSPORTS,
+    TestDevice,
+    call,
+    device_up,
+    fuseswap_command,
+    may_set_resources,
+    run,
+)
+
+_PF_MEMALLOC_NOIO = 0x00080000  # include/linux/sched.h; what PR_SET_IO_FLUSHER sets
+
+
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def device(request: pytest.FixtureRequest) -> Iterator[TestDevice]:
+    with device_up("--size", "256M", "--no-swapon", transport=request.param) as up:
+        yield up
+
+
+def kib_of(pid: int, field: str) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1])
+    raise AssertionError(field)
+
+
+def io_flusher(pid: int) -> bool:
+    flags = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[6])
+    return bool(flags & _PF_MEMALLOC_NOIO)
+
+
+def test_memory_is_locked(device: TestDevice) -> None:
+    status = device.status()
+    assert status["memory_locked"] is True
+    assert status["supervisor_protection"]["memory_locked"] is True
+    for pid in (status["worker_pid"], status["supervisor_pid"]):
+        assert kib_of(pid, "VmLck") > 0
+        assert kib_of(pid, "VmSwap") == 0
+    assert status["memory"] in ("tmpfs", "sysv"), "unevictable without a worker, too"
+
+
+def test_io_flusher_and_oom_are_set_where_they_may_be(device: TestDevice) -> None:
+    status = device.status()
+    permitted = may_set_resources()
+    for said in (status, status["supervisor_protection"]):
+        assert said["io_flusher"] is permitted
+        assert (said["oom_score_adj"] == -1000) is permitted
+    for pid in (status["worker_pid"], status["supervisor_pid"]):
+        assert io_flusher(pid) is permitted
+        assert (Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "-1000") is permitted
+
+
+def test_check_finds_this_host_fit() -> None:
+    done = call("check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert "FAIL" not in done.stdout
+    assert done.stdout.splitlines()[-1] == "this host is fit"
+
+
+def test_check_finds_an_unfit_host() -> None:
+    done = run([*AS_NOBODY, *fuseswap_command("check")])
+    assert done.returncode == 2
+    assert "not root" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

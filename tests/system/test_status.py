@@ -1,0 +1,86 @@
+"""``status``, ``get`` and ``set`` on a running device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from fuseswap.cli.status import COLUMNS, DEFAULT_COLUMNS
+from fuseswap.parameters import PARAMETERS
+from fuseswap.statistics import STATISTICS
+from tests.devices import TRANSPORTS, TestDevice, call, device_up, succeed
+
+
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def device(request: pytest.FixtureRequest) -> Iterator[TestDevice]:
+    with device_up("--size", "256M", "--priority", "3", transport=request.param) as up:
+        yield up
+
+
+def test_json_has_everything(device: TestDevice) -> None:
+    status = device.status()
+    assert status["status"] == "running"
+    assert status["transport"] == device.transport
+    assert status["discards"] is (device.transport == "devfuse")
+    assert status["resumes"] is (device.transport == "devfuse")
+    assert (status["loop"], status["swap_priority"]) == (device.loop, 3)
+    assert status["size_bytes"] == 256 << 20
+    assert {status["supervisor_pid"], status["worker_pid"]} == {
+        device.info["supervisor_pid"],
+        device.info["worker_pid"],
+    }
+    assert set(status["stats"]) == {statistic.name for statistic in STATISTICS}
+    assert set(status["params"]) == {parameter.name for parameter in PARAMETERS}
+    assert 0 < status["worker_rss_bytes"] < 256 << 20
+
+
+def test_json_of_all_is_a_list(device: TestDevice) -> None:
+    assert device.name in [status["name"] for status in json.loads(succeed("status", "--json"))]
+
+
+def test_the_table(device: TestDevice) -> None:
+    headings, row = succeed("status", device.name).splitlines()
+    assert headings.split() == list(DEFAULT_COLUMNS)
+    fields = row.split()
+    assert len(fields) == len(DEFAULT_COLUMNS)
+    assert fields[:3] == [device.name, "running", "256M"]
+    assert fields[-2:] == [device.loop, "3"]
+
+
+def test_bytes_output_and_noheadings(device: TestDevice) -> None:
+    columns = ("NAME", "DISKSIZE", "TRANSPORT", "LIMIT")
+    chosen = ("--output", ",".join(columns).lower(), "--noheadings", "--bytes")
+    (row,) = succeed("status", device.name, *chosen).splitlines()
+    name, size, transport, limit = row.split()
+    assert (name, size, transport) == (device.name, str(256 << 20), device.transport)
+    assert limit == device.param("pool_limit_bytes")
+
+
+def test_every_column_can_be_asked_for(device: TestDevice) -> None:
+    for column in COLUMNS:
+        (row,) = succeed(
+            "status", device.name, "--noheadings", "--output", column.name
+        ).splitlines()
+        assert row.strip()
+
+
+def test_get_one_and_all(device: TestDevice) -> None:
+    assert succeed("get", device.name, "compressor") == "lz4\n"
+    lines = succeed("get", device.name).splitlines()
+    assert [line.partition("=")[0] for line in lines] == [p.name for p in PARAMETERS]
+    assert "compressor=lz4" in lines
+
+
+def test_set_holds(device: TestDevice) -> None:
+    succeed("set", device.name, "compressor=zstd:3", "busy_poll_us=20")
+    assert (device.param("compressor"), device.param("busy_poll_us")) == ("zstd:3", "20")
+    assert succeed("status", device.name, "--noheadings", "--output", "ALGORITHM") == "zstd:3\n"
+    succeed("set", device.name, "compressor=lz4", "busy_poll_us=50")
+
+
+def test_an_unknown_name_sets_nothing(device: TestDevice) -> None:
+    done = call("set", device.name, "compressor=zstd:9", "nonsense=1")
+    assert done.returncode == 1
+    assert device.param("compressor") == "lz4"

@@ -1,0 +1,108 @@
+"""A device with a fake tier, and a dict of what it should hold.
+
+Four frames for stores, two for the cleaner, six extents.
+"""
+
+from __future__ import annotations
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from fuseswap.cache.pool import ZERO_PAGE
+from fuseswap.cache.segments import SegmentState
+from fuseswap.cache.state import Geometry
+from fuseswap.device import Device
+from fuseswap.errors import MustWait
+from fuseswap.units import MIB, PAGE_SIZE
+from tests import pages
+from tests.fake_tier import FakeTier
+from tests.invariants import StoredObject, check_invariants
+from tests.stores import SharedMemory
+
+STORE_FRAMES = 4
+POOL_FRAMES = STORE_FRAMES + 2
+EXTENTS = 6
+TIERED = Geometry(page_count=4096, segment_count=8 + EXTENTS + 1, frame_count=8)
+
+
+def dense(seed: int) -> bytes:
+    """A page that only just compresses: 266 of them fill a segment."""
+    return pages.nearly_incompressible(seed, 3900)
+
+
+class Tiered:
+    """One worker on ``memory`` and ``tier``; make another one for the next."""
+
+    def __init__(self, memory: SharedMemory, tier: FakeTier | None) -> None:
+        self.memory = memory
+        self.device = Device(memory.attach(), tier)
+        self.cache = self.device.cache
+        self.log = self.cache.log
+        self.writeback = self.device.writeback
+        self.slowpath = self.device.slowpath
+        self.cache.pool_limit_bytes = POOL_FRAMES * MIB
+        self.expected: dict[int, bytes] = {}
+
+    def store(self, page: int, data: bytes | None = None) -> None:
+        """Store without waiting."""
+        data = dense(page) if data is None else data
+        self.device.swapfile.write(page * PAGE_SIZE, memoryview(data))
+        self.expected[page] = data
+
+    def discard(self, first: int, count: int = 1) -> None:
+        self.device.swapfile.punch(first * PAGE_SIZE, count * PAGE_SIZE)
+        for page in range(first, first + count):
+            self.expected.pop(page, None)
+
+    def fill(self, first: int = 0) -> int:
+        """Store dense pages until one would have to wait; return which."""
+        for page in range(first, self.cache.page_count):
+            try:
+                self.store(page)
+            except MustWait:
+                return page
+        raise AssertionError("never full")
+
+    async def write(self, page: int, data: bytes | None = None) -> None:
+        """Store, waiting as the transport would."""
+        data = dense(page) if data is None else data
+        await self.slowpath.write(page * PAGE_SIZE, memoryview(data))
+        self.expected[page] = data
+
+    async def read(self, page: int) -> bytes:
+        return await self.slowpath.read(page * PAGE_SIZE, PAGE_SIZE)
+
+    async def move_out(self, first: int = 0) -> list[int]:
+        """Fill the pool and let it write back; return the pages that are on the tier."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.writeback.run)
+            await self.write(self.fill(first))
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        return self.on_tier()
+
+    def segment_of(self, page: int) -> int:
+        return StoredObject.of(page, self.cache.slots.get(page)).segment
+
+    def pages_of(self, segment: int) -> list[int]:
+        return [page for page in self.expected if self.segment_of(page) == segment]
+
+    def on_tier(self) -> list[int]:
+        """Stored pages whose segment is on the tier, in order."""
+        state_of = self.log.state_of
+        return [
+            page
+            for page in sorted(self.expected)
+            if state_of(self.segment_of(page)) is SegmentState.ON_TIER
+        ]
+
+    async def check(self) -> None:
+        """All that was stored is there, and nothing else; the log is sound."""
+        check_invariants(self.cache)
+        for page, data in self.expected.items():
+            assert await self.read(page) == data, f"page {page}"
+        assert self.cache.slots.stored_pages == len(self.expected)
+        check_invariants(self.cache)
+
+    async def read_hole(self, page: int) -> bool:
+        return await self.read(page) == ZERO_PAGE and page not in self.expected

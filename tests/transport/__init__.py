@@ -1,0 +1,1 @@
+"""Adapters called directly: nothing is mounted."""

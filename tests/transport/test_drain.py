@@ -1,0 +1,234 @@
+"""devfuse's loop: all that waits is answered before it yields; it polls, then sleeps."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from fuseswap.device import Device
+from fuseswap.transport.devfuse import DevFuse
+from fuseswap.tree import Tree
+from tests.fuse_requests import REPLY, Op, read_request, request
+
+Served = tuple[DevFuse, socket.socket]
+
+
+@contextmanager
+def serving(tree: Tree) -> Iterator[Served]:
+    """A transport over a socket pair: one message a read, as /dev/fuse has it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        theirs.setblocking(False)
+        ours.setblocking(False)
+        yield DevFuse(theirs.fileno(), tree), ours
+
+
+@pytest.fixture
+def served(tree: Tree) -> Iterator[Served]:
+    with serving(tree) as both:
+        yield both
+
+
+def replies(ours: socket.socket) -> list[int]:
+    """Sizes of the replies that have come."""
+    found: list[int] = []
+    while True:
+        try:
+            reply = ours.recv(1 << 21)
+        except BlockingIOError:
+            return found
+        assert REPLY.unpack_from(reply)[0] == len(reply)
+        found.append(len(reply))
+
+
+class Script:
+    """Stands in for /dev/fuse: each read takes the next step; None is 'nothing there'."""
+
+    def __init__(self, transport: DevFuse, steps: Iterator[bytes | OSError | None]) -> None:
+        self._transport = transport
+        self._steps = steps
+        self.reads = 0
+
+    def readinto(self, buffer: bytearray) -> int | None:
+        self.reads += 1
+        step = next(self._steps)
+        if isinstance(step, OSError):
+            raise step
+        if step is None:
+            return None
+        buffer[: len(step)] = step
+        return len(step)
+
+
+def play(transport: DevFuse, steps: Iterator[bytes | OSError | None]) -> Script:
+    script = Script(transport, steps)
+    transport._file = script  # type: ignore[assignment]
+    return script
+
+
+def test_everything_waiting_is_answered_at_once(served: Served, device: Device) -> None:
+    transport, ours = served
+    for _ in range(5):
+        ours.send(read_request(0, 4096))
+    ours.send(request(Op.FORGET, 2, bytes(8)))
+    ours.send(request(Op.STATFS, 1))
+    assert not transport.drain(), "nothing is left"
+    assert replies(ours) == [16 + 4096] * 5 + [16 + 80]
+    assert device.transport.requests == 7
+
+
+def test_nothing_there_returns_at_once(served: Served, device: Device) -> None:
+    transport, ours = served
+    script = play(transport, iter([None]))
+    assert not transport.drain()
+    assert script.reads == 1, "an idle device does not poll"
+    assert replies(ours) == []
+
+
+def test_polling_catches_the_next_request(served: Served, device: Device) -> None:
+    transport, ours = served
+    transport._window_ns = 60_000_000_000
+
+    def steps() -> Iterator[bytes | None]:
+        yield read_request(0, 4096)
+        for _ in range(100):
+            yield None
+        transport._window_ns = 0
+        yield read_request(0, 4096)
+        yield None
+
+    script = play(transport, steps())
+    assert not transport.drain()
+    assert script.reads == 103
+    assert len(replies(ours)) == 2
+    assert device.transport.requests == 2
+
+
+def test_other_tasks_get_a_turn(served: Served, device: Device) -> None:
+    transport, _ = served
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield request(Op.FORGET, 2, bytes(8))
+
+    script = play(transport, endless())
+    assert transport.drain(), "there may be more"
+    assert script.reads % 64 == 0
+    assert device.transport.requests == script.reads
+
+
+def test_a_request_that_went_away_is_no_matter(served: Served) -> None:
+    transport, ours = served
+    gone = [OSError(errno.ENOENT, "aborted"), OSError(errno.EINTR, "signal")]
+    play(transport, iter([*gone, read_request(0, 4096), None]))
+    assert not transport.drain()
+    assert len(replies(ours)) == 1
+
+
+def test_the_window_doubles_up_to_the_limit(served: Served, device: Device) -> None:
+    transport, _ = served
+    device.busy_poll_us = 50
+    windows = []
+    for _ in range(5):
+        transport._adapt(1_000)
+        windows.append(transport._window_ns)
+    assert windows == [10_000, 20_000, 40_000, 50_000, 50_000]
+
+
+def test_the_window_halves_down_to_nothing(served: Served, device: Device) -> None:
+    transport, _ = served
+    device.busy_poll_us = 50
+    transport._window_ns = 50_000
+    for _ in range(7):
+        transport._adapt(1_000_000)
+    assert transport._window_ns == 0
+    transport._adapt(1_000_000)
+    assert transport._window_ns == 0
+
+
+def test_zero_turns_polling_off(served: Served, device: Device) -> None:
+    transport, _ = served
+    transport._window_ns = 50_000
+    device.busy_poll_us = 0
+    for _ in range(10):
+        transport._adapt(1)
+    assert transport._window_ns == 0
+
+
+def test_a_smaller_limit_holds_from_the_next_sleep(served: Served, device: Device) -> None:
+    transport, _ = served
+    transport._window_ns = 50_000
+    device.busy_poll_us = 5
+    transport._adapt(1_000)
+    assert transport._window_ns <= 5_000
+
+
+async def test_serve_sleeps_and_wakes(served: Served, device: Device) -> None:
+    transport, ours = served
+    device.busy_poll_us = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(transport.serve)
+        await trio.testing.wait_all_tasks_blocked()
+        assert device.transport.wakeups == 1
+        for expected in (2, 3):
+            ours.send(read_request(0, 4096))
+            await trio.lowlevel.wait_readable(ours)
+            await trio.testing.wait_all_tasks_blocked()
+            assert replies(ours) == [16 + 4096]
+            assert device.transport.wakeups == expected
+        nursery.cancel_scope.cancel()
+    assert device.transport.requests == 2
+
+
+async def test_serve_ends_when_unmounted(served: Served) -> None:
+    transport, _ = served
+    play(transport, iter([read_request(0, 4096), OSError(errno.ENODEV, "unmounted")]))
+    await transport.serve()
+
+
+async def test_serve_passes_other_errors_on(served: Served) -> None:
+    transport, _ = served
+    play(transport, iter([OSError(errno.EIO, "broken")]))
+    with pytest.raises(OSError, match="broken"):
+        await transport.serve()
+
+
+@pytest.mark.parametrize(("code", "complaints"), [(errno.ENOENT, 0), (errno.EINVAL, 1)])
+def test_a_refused_reply_does_not_end_it(
+    served: Served,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    code: int,
+    complaints: int,
+) -> None:
+    transport, _ = served
+
+    def refuse(fd: int, data: bytes) -> int:
+        raise OSError(code, os.strerror(code))
+
+    play(transport, iter([read_request(0, 4096), None]))
+    with caplog.at_level(logging.ERROR), monkeypatch.context() as patch:
+        patch.setattr("fuseswap.transport.devfuse.os.write", refuse)
+        assert not transport.drain()
+    assert len(caplog.records) == complaints
+
+
+def test_unmounted_while_replying_ends_it(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    transport, _ = served
+
+    def refuse(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENODEV, "unmounted")
+
+    play(transport, iter([read_request(0, 4096), None]))
+    with monkeypatch.context() as patch:
+        patch.setattr("fuseswap.transport.devfuse.os.write", refuse)
+        with pytest.raises(OSError, match="unmounted"):
+            transport.drain()
