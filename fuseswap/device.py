@@ -63,9 +63,15 @@ class Device:
         size_bytes = state.geometry.page_count * PAGE_SIZE
         self.swapfile = Swapfile(size_bytes, self.frontswap, self.cache.slots)
         self.slowpath = SlowPath(self.swapfile, self.cache, self.writeback)
+        self.writeback.note_limit = self._keep_limit
         self.transport = TransportCounters()
         self.busy_poll_us = DEFAULT_BUSY_POLL_US
         self.created_ns = time.time_ns()
+
+    def _keep_limit(self, left_bytes: int) -> None:
+        """A spent budget stays spent when the worker is replaced."""
+        kept = {"writeback_limit_bytes": str(left_bytes)}
+        self.state.parameters = {**self.state.parameters, **kept}
 
     def held_bytes(self) -> int:
         """Memory that what is stored takes: segments, slot table, segment table, in bytes."""

@@ -101,8 +101,8 @@ class Frontswap:
 
     def load(self, page: int) -> bytes | None:
         """4096 bytes of ``page``, None for a hole; raises `CorruptData`."""
-        self._loads += 1
         data = self._load_first(page)
+        self._loads += 1
         if data is None:
             for backend in self._rest:
                 data = backend.load(page)

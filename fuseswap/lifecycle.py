@@ -135,7 +135,8 @@ def up(runtime: Runtime, config: DeviceConfig, *, swapon: bool) -> DeviceInfo:
     A file system that is mounted without loop device or swap gets what is missing.
     """
     if is_up(runtime):
-        if not _is_ours(runtime.state().get("supervisor_pid", 0)):
+        state = runtime.state()
+        if not any(_is_ours(state.get(pid, 0)) for pid in ("supervisor_pid", "worker_pid")):
             raise HostError(f"nobody serves {runtime.name} any more; first: fuseswap down")
         start_swap(runtime, swapon=swapon, priority=config.priority)
         return describe(runtime)
@@ -153,6 +154,12 @@ def down(runtime: Runtime) -> None:
     """Undo `up` in order.  Raises `HostError`, having changed nothing, where swapoff can't fit."""
     mountpoint = runtime.config()["mountpoint"]
     device = loop_of(runtime)
+    state = runtime.state()
+    if device and swap.area_of(device) and state.get("status") == "degraded":
+        raise HostError(
+            f"{runtime.name} is degraded, swapoff would hang; let it try again first: "
+            f"kill -HUP {state['supervisor_pid']}"
+        )
     if device:
         if swap.area_of(device):
             missing = swap.shortage_bytes(device)

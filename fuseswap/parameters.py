@@ -18,7 +18,7 @@ from fuseswap.units import MIB, parse_size
 
 MIN_POOL_LIMIT_BYTES = 8 * MIB
 MAX_BUSY_POLL_US = 1000
-MAX_BATCH = 64
+MAX_BATCH = 12
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ Called from the transports, each call in a task of its own.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.errors import CorruptData, MustWait, NoRoom, OnTier
+from fuseswap.errors import CorruptData, MustWait, NoRoom, OnTier, StoreRefused
 from fuseswap.swapfile import Swapfile
 from fuseswap.units import PAGE_SIZE
 from fuseswap.writeback import Writeback
@@ -46,7 +46,7 @@ class SlowPath:
     @property
     def has_queue(self) -> bool:
         """Whether stores wait for room: a new one goes behind them."""
-        return self._turn.locked()
+        return self.waiting_bytes > 0
 
     async def read(self, offset: int, size: int) -> bytes:
         """As `Swapfile.read`."""
@@ -74,11 +74,17 @@ class SlowPath:
         start = offset - first * PAGE_SIZE
         return b"".join(pieces)[start : start + end - offset]
 
-    async def write(self, offset: int, data: memoryview) -> None:
-        """As `Swapfile.write`, in order of arrival while the pool is full."""
+    def write(self, offset: int, data: memoryview) -> Awaitable[None]:
+        """As `Swapfile.write`, in order of arrival while the pool is full.
+
+        It is in line from the call on, not only once it is awaited.
+        """
+        self.waiting_bytes += len(data)
+        return self._write(offset, data)
+
+    async def _write(self, offset: int, data: memoryview) -> None:
         size = len(data)
         began = trio.current_time()
-        self.waiting_bytes += size
         try:
             async with self._turn:
                 while True:
@@ -90,6 +96,9 @@ class SlowPath:
                         await self._wait_for(exc)
                     else:
                         return
+        except StoreRefused:
+            self._swapfile.forget(offset, offset + len(data))
+            raise
         finally:
             self.waiting_bytes -= size
             self.waits[bisect_left(WAIT_BOUNDS_S, trio.current_time() - began)] += 1

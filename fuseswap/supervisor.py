@@ -41,6 +41,7 @@ PROGRESS_AT = 512  # in the header (see cache/state.py): requests the worker has
 _PROGRESS = struct.Struct("<Q")
 _HEALTHY_AFTER_S = 0.1
 _FIRST_PAUSE_S = 0.05
+_LOOK_EVERY_MS = 1000
 _READY_TIMEOUT_S = 60.0
 
 
@@ -79,14 +80,15 @@ class Supervisor:
         self._state["memory"] = kind
         self._header = mmap.mmap(self._files["header"], mmap.PAGESIZE)
         if self._config["backing"]:
-            self._files["backing"] = backing.open_backing(
-                self._config["backing"], self._config["backing_bytes"]
-            )
+            path = self._config["backing"]
+            self._made_backing = not os.path.exists(path)
+            self._files["backing"] = backing.open_backing(path, self._config["backing_bytes"])
         self._fuse = mount.mount(self._mountpoint)
         try:
             self._start_worker(fresh=True)
         except HostError:
             mount.unmount(self._mountpoint, lazy=True)
+            self._close_backing()
             raise
 
     def run(self) -> None:
@@ -96,7 +98,11 @@ class Supervisor:
         while True:
             if self._worker_pidfd >= 0:
                 poll.register(self._worker_pidfd, select.POLLIN)
-            ready = {fd for fd, _ in poll.poll()}
+            alone = self._worker_pidfd < 0  # degraded: nobody tells us of an unmount
+            ready = {fd for fd, _ in poll.poll(_LOOK_EVERY_MS if alone else None)}
+            if alone and not mount.is_mounted(self._mountpoint):
+                self._ended_well = True
+                return
             if self._wake_read in ready:
                 self._answer_signals(os.read(self._wake_read, 64))
             if self._worker_pidfd in ready:
@@ -201,9 +207,15 @@ class Supervisor:
         except OSError as exc:
             say(f"cannot write {self._runtime.state_path}: {exc}")
 
+    def _close_backing(self) -> None:
+        if "backing" in self._files:
+            with contextlib.suppress(OSError):
+                backing.close_backing(self._config["backing"], made=self._made_backing)
+
     def clean_up(self) -> None:
         """The last act.  Unmounted: nothing is left; aborted: `fuseswap down` finds the rest."""
         if self._ended_well:
+            self._close_backing()
             self._runtime.remove()
             return
         with contextlib.suppress(HostError):

@@ -80,7 +80,7 @@ class Swapfile:
                 exc.done = done
                 raise
             except StoreRefused:
-                self._forget_rest(offset + done + count, offset + size)
+                self.forget(offset + done + count, offset + size)
                 raise
             done += count
 
@@ -119,8 +119,8 @@ class Swapfile:
         page = self._slots.next_hole(offset >> PAGE_SHIFT)
         return max(offset, page << PAGE_SHIFT)
 
-    def _forget_rest(self, offset: int, end: int) -> None:
-        """A write was refused half-way: its further whole pages hold nothing stale."""
+    def forget(self, offset: int, end: int) -> None:
+        """A write was refused half-way: the whole pages of its rest hold nothing stale."""
         first, last = -(-offset // PAGE_SIZE), end >> PAGE_SHIFT
         if first < last:
             self._frontswap.invalidate_area(first, last - first)

@@ -36,7 +36,7 @@ log = logging.getLogger("fuseswap.worker")
 _THREAD_STACK_BYTES = 512 * 1024
 _HOUSEKEEPING_S = 1.0
 _RESERVE_FRAMES = 2
-_IO_THREADS = 8
+_IO_THREADS = 16  # more than writeback_batch_size allows: reads never queue behind writes
 _IDLE_STORES = 100  # fewer in a second: the device is idle, however often it is looked at
 
 

@@ -48,6 +48,7 @@ _WORTH_WAITING_S = 1.0  # a tier that failed for longer than this: stores are re
 # Cleaning pays while at least this share of the pool is dead.
 _DEAD_SHARE = 0.05
 _DENSE_SHARE = 0.9
+_MERGES_AT_ONCE = 4
 _SHORT_PERCENT = 5  # of the extents are free: sparse ones are merged
 _FEW_LOADED = 0.1
 _MANY_LOADED = 0.5
@@ -87,11 +88,13 @@ class Writeback:
         self.writeback_limit_bytes: int | None = None
         self.writeback_age_seconds = 0
         self.shrinker_enabled = False
+        self.note_limit: Callable[[int], None] = lambda left: None
         self.demand = Demand()
         if tier is not None:
             self._log.extents.extent_count = tier.extent_count
             self._log.frames.cleaner_reserve = CLEANER_RESERVE_WITH_TIER
         self._wanted = trio.Event()
+        self._full = False
         self._waiters = trio.lowlevel.ParkingLot()
         self._writing: set[int] = set()
         self._write_ended = trio.Event()
@@ -110,7 +113,7 @@ class Writeback:
 
     async def wait_for_room(self) -> None:
         """Wait until it is worth trying the store again (it may be refused then)."""
-        self._wanted.set()
+        self._want_room()
         await self._waiters.park()
         self._saved += 1
 
@@ -131,8 +134,12 @@ class Writeback:
         """Asked by a store that finds the pool full: is it worth waiting?"""
         if not (self._can_clean() or self._can_write() or self._writing or self._rests_briefly()):
             return False
-        self._wanted.set()
+        self._want_room()
         return True
+
+    def _want_room(self) -> None:
+        self._full = True
+        self._wanted.set()
 
     # -- the task --------------------------------------------------------------------
 
@@ -142,8 +149,11 @@ class Writeback:
             while True:
                 with trio.move_on_after(_LOOK_EVERY_S):
                     await self._wanted.wait()
+                full = self._full
+                self._full = False
                 self._wanted = trio.Event()
-                await self._make_room(nursery)
+                if full:
+                    await self._make_room(nursery)
                 await self._write_due(nursery)
 
     def ask(self, demand: Demand) -> None:
@@ -160,32 +170,49 @@ class Writeback:
 
     async def _write_due(self, nursery: trio.Nursery) -> None:
         """Send off what was asked for, what is old enough, and some under memory pressure."""
+        pressed = self.shrinker_enabled and self._under_pressure()
+        if pressed:
+            self._log.frames.trim(0)
         if self._tier is None:
             return
-        await self._merge_on_tier()
-        while self.demand.left and await self._has_a_place():
-            segment = self.demand.left.pop(0)
+        await self._merge_on_tier(nursery)
+        await self._write_demanded(nursery)
+        departures = self._log.departures
+        while self.writeback_age_seconds and await self._has_a_place():
+            segment, age_s = departures.oldest()
+            if age_s <= self.writeback_age_seconds or not departures.take(segment):
+                break
+            self._evict(nursery, segment)
+            await self._finish_cleaning(nursery)
+        for _ in range(self.writeback_batch_size if pressed else 0):
+            if await self._has_a_place():
+                self._evict_oldest(nursery)
+                await self._finish_cleaning(nursery)
+
+    async def _write_demanded(self, nursery: trio.Nursery) -> None:
+        """Send off what was asked for; a later demand takes the place of an earlier one."""
+        demand = self.demand
+        if not demand.left:
+            return
+        while await self._has_a_place() and self.demand is demand and demand.left:
+            segment = demand.left.pop(0)
             if self._log.departures.take(segment):
                 self._evict(nursery, segment)
-                await self._finish_cleaning()
-        age = self.writeback_age_seconds
-        while age and self._log.departures.longest_wait_s() > age and await self._has_a_place():
-            self._evict(nursery, self._log.departures.next())
-            await self._finish_cleaning()
-        if self.shrinker_enabled and self._under_pressure():
-            self._log.frames.trim(0)
-            for _ in range(self.writeback_batch_size):
-                if await self._has_a_place():
-                    self._evict_oldest(nursery)
-                    await self._finish_cleaning()
+                await self._finish_cleaning(nursery)
+        if self.demand is demand and not demand.left:
+            self._log.seal(self._log.heads[Stream.EVICTED])
+            await self._finish_cleaning(nursery)
 
-    async def _merge_on_tier(self) -> None:
+    async def _merge_on_tier(self, nursery: trio.Nursery) -> None:
         """While extents are short: read the sparsest segments and write what lives again."""
         extents = self._log.extents
         assert self._tier is not None
-        while extents.available < max(2, extents.extent_count * _SHORT_PERCENT // 100):
+        short = max(2, extents.extent_count * _SHORT_PERCENT // 100)
+        for _ in range(_MERGES_AT_ONCE):
+            if extents.available >= short or not self._log.frames.has_spare:
+                return
             segment = self.cleaner.choose_on_tier()
-            if not segment:
+            if not segment or self.cleaner.busy:
                 return
             sequence = self._log.age_of(segment)[0]
             self._reads += SEGMENT_BYTES // PAGE_SIZE
@@ -198,7 +225,7 @@ class Writeback:
                 return
             if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
                 self.cleaner.begin_on_tier(segment, stored)
-                await self._finish_cleaning()
+                await self._finish_cleaning(nursery)
 
     async def _has_a_place(self) -> bool:
         """Wait until another segment may be in flight; False where none may leave."""
@@ -206,13 +233,19 @@ class Writeback:
             await self._wait_for_a_write()
         return self._can_write()
 
-    async def _finish_cleaning(self) -> None:
-        """Complete the segment that is being gathered, and send off what was."""
+    async def _finish_cleaning(self, nursery: trio.Nursery) -> None:
+        """Complete the segment that is being gathered, and send off what was gathered."""
         while self.cleaner.busy:
             if self.cleaner.step():
                 await trio.lowlevel.checkpoint()
             elif not await self._wait_for_a_write():
+                self.cleaner.give_up()
+        while segment := self._log.departures.next_gathered():
+            if not await self._has_a_place():
+                self._log.departures.add(segment, first=True)
                 return
+            if self._log.live[segment] and self._log.bases[segment] >= 0:
+                self._send(nursery, segment)
 
     async def _make_room(self, nursery: trio.Nursery) -> None:
         """Clean and write back until the pool is at ``accept_threshold_percent`` again."""
@@ -232,7 +265,9 @@ class Writeback:
                 await trio.lowlevel.checkpoint()
                 return True
             if self.cleaner.busy:  # no frame to copy to until a write ends
-                return await self._wait_for_a_write()
+                if await self._wait_for_a_write():
+                    return True
+                self.cleaner.give_up()
         if len(self._writing) >= self.writeback_batch_size:
             return await self._wait_for_a_write()
         if self._can_write():
@@ -253,6 +288,8 @@ class Writeback:
 
     def _can_clean(self) -> bool:
         """Whether enough of the pool is dead for the cleaner to gain by it."""
+        if not self._log.frames.has_spare:
+            return False
         dead, in_frames = self._log.dead_bytes()
         return dead >= max(2 * SEGMENT_BYTES, int(in_frames * _DEAD_SHARE))
 
@@ -291,25 +328,28 @@ class Writeback:
         if segment and not log_.departures.leaves_as_it_is(segment):
             share = log_.live_bytes[segment] / SEGMENT_BYTES
             loaded = self._cache.loaded_share(segment)
-            if share < _DENSE_SHARE or loaded > _FEW_LOADED:
+            worth_it = share < _DENSE_SHARE or loaded > _FEW_LOADED
+            if worth_it and log_.frames.has_spare and not self.cleaner.busy:
                 self.cleaner.begin(segment, evict=True, second_chance=loaded < _MANY_LOADED)
                 return
         if segment:
             self._send(nursery, segment)
 
     def _send(self, nursery: trio.Nursery, segment: int) -> None:
+        """Start to write ``segment``; what it is now is taken down here, before any wait."""
         extent = self._log.extents.take()
         if extent == NO_EXTENT:
+            self._log.departures.add(segment, first=True)
             return
         self._writing.add(segment)
-        nursery.start_soon(self._write_back, segment, extent)
+        self._attempted += 1
+        sequence = self._log.age_of(segment)[0]
+        view = self._log.view(segment)
+        nursery.start_soon(self._write_back, segment, sequence, view, extent)
 
-    async def _write_back(self, segment: int, extent: int) -> None:
+    async def _write_back(self, segment: int, sequence: int, view: memoryview, extent: int) -> None:
         """Write, look again, flip."""
         assert self._tier is not None
-        sequence = self._log.age_of(segment)[0]
-        self._attempted += 1
-        view = self._log.view(segment)
         try:
             await self._tier.write(extent, view)
         except OSError as exc:
@@ -322,6 +362,7 @@ class Writeback:
             self._writes += SEGMENT_BYTES // PAGE_SIZE
             if self.writeback_limit_bytes is not None:
                 self.writeback_limit_bytes -= SEGMENT_BYTES
+                self.note_limit(self.writeback_limit_bytes)
             if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
                 self._pages += self._log.live[segment]
                 self._log.move_to_tier(segment, extent)

@@ -138,8 +138,16 @@ class Cleaner:
             self._finish()
         return True
 
+    def give_up(self) -> None:
+        """Leave the segment that is half cleaned; it gets in line to leave again."""
+        if self._victim and self._is_still_there() and not self._stored:
+            self._log.departures.add(self._victim, first=True)
+        self._given_up += self._victim != 0
+        self._victim = 0
+
     def begin_on_tier(self, segment: int, stored: bytes) -> None:
         """Clean ``segment`` from the 1 MiB the tier had ``stored``; what lives leaves again."""
+        self.give_up()
         self._victim = segment
         self._stored = stored
         self._cold_head = self._log.heads[Stream.EVICTED]
@@ -153,6 +161,8 @@ class Cleaner:
         With ``evict`` its objects are gathered to leave for a tier, but for those that
         were loaded since they were stored, which get a ``second_chance``.
         """
+        if self._victim and self._is_still_there():
+            self.give_up()
         self._victim = segment
         self._stored = b""
         self._cold_head = self._log.heads[Stream.EVICTED if evict else Stream.SURVIVORS]

@@ -64,13 +64,25 @@ class Departures:
         sealed = [int(s) for s in log.segments() if log.bases[s] >= 0 and log.is_movable(s)]
         return sorted(sealed, key=log.age_of)
 
-    def longest_wait_s(self) -> float:
-        """Seconds since the segment that leaves next was sealed; 0 where there is none."""
-        segment = self.next()
-        if not segment:
-            return 0.0
-        self.add(segment, first=True)
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - self._log.age_of(segment)[1]
+    def next_gathered(self) -> int:
+        """Take the next one that was gathered on its way out; 0 where there is none."""
+        for segment, _ in list(self._lines[0]):
+            if self._log.stream_of(segment) is Stream.EVICTED and self.take(segment):
+                return segment
+        return 0
+
+    def oldest(self) -> tuple[int, float]:
+        """``(segment, seconds since it was sealed)`` of the longest sealed; ``(0, 0.0)``: none."""
+        best = (0, 0.0)
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        for line in self._lines:
+            while line and not self._still_there(*line[0]):
+                line.popleft()
+            if line:
+                age_s = now - self._log.age_of(line[0][0])[1]
+                if not best[0] or age_s > best[1]:
+                    best = (line[0][0], age_s)
+        return best
 
     def leaves_as_it_is(self, segment: int) -> bool:
         """Whether nothing can be gained by gathering its live objects elsewhere first."""

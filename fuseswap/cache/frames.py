@@ -99,6 +99,12 @@ class FramePool:
         return self.in_use + len(self._warm)
 
     @property
+    def has_spare(self) -> bool:
+        """Whether the cleaner can take a frame."""
+        free = len(self._warm) + len(self._cold) + self.frame_count - self._next
+        return self.in_use < self.limit and free > 0
+
+    @property
     def warm(self) -> int:
         """Free frames whose memory is kept."""
         return len(self._warm)

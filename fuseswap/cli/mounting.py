@@ -30,7 +30,9 @@ def add_to(commands: Any) -> None:
         help="mount the file system alone, without loop device and swap",
         epilog="options: " + ", ".join(sorted(_KNOWN)),
     )
-    parser.add_argument("backing", metavar="BACKING", help="'none': memory alone")
+    parser.add_argument(
+        "backing", metavar="BACKING", help="file or block device for cold pages, or 'none'"
+    )
     parser.add_argument("directory", metavar="DIR")
     parser.add_argument("-o", dest="options", action="append", default=[], metavar="OPT[=VALUE],…")
     for flag in ("-f", "-n", "-s", "-v"):  # what mount(8) hands to every helper

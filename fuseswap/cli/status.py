@@ -137,7 +137,8 @@ def device_status(runtime: Runtime) -> dict[str, Any]:
         "params": {},
     }
     if not mount.is_mounted(mountpoint):
-        status.update(status="dead", reason="not mounted; clean up with: fuseswap down")
+        why = state.get("reason") or "not mounted"
+        status.update(status="dead", reason=f"{why}; clean up with: fuseswap down")
         return status
     if not _alive(status["supervisor_pid"]) and not _alive(worker_pid):
         status.update(status="dead", reason="no process serves it; clean up with: fuseswap down")

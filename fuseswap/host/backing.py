@@ -44,8 +44,12 @@ def open_backing(path: str, size_bytes: int) -> int:
     """
     existed = os.path.exists(path)
     try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_DIRECT
-        fd = os.open(path, flags, 0o600)
+        if existed:
+            _refuse_data(path)
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT
+        # O_EXCL alone, on a block device: nobody may have it mounted or in use.
+        is_block = existed and stat.S_ISBLK(os.stat(path).st_mode)
+        fd = os.open(path, flags | (os.O_EXCL if is_block else os.O_CREAT), 0o600)
     except OSError as exc:
         raise HostError(f"cannot open backing file {path}: {exc.strerror}") from exc
     try:
@@ -56,6 +60,29 @@ def open_backing(path: str, size_bytes: int) -> int:
             os.unlink(path)
         raise
     return fd
+
+
+def close_backing(path: str, *, made: bool) -> None:
+    """The device is gone, and so is the sense of what is in the file.
+
+    A file that `open_backing` made is removed; another gets its first page zeroed, which
+    is how `open_backing` knows it again.
+    """
+    if made:
+        os.unlink(path)
+        return
+    with open(path, "r+b", buffering=0) as file:
+        file.write(bytes(4096))
+
+
+def _refuse_data(path: str) -> None:
+    """Raise `HostError` where ``path`` holds something that may be somebody's."""
+    with open(path, "rb", buffering=0) as file:
+        if any(file.read(4096)):
+            raise HostError(
+                f"{path} holds data; if nobody needs it: dd if=/dev/zero of={path} "
+                "bs=4096 count=1 conv=notrunc"
+            )
 
 
 def _claim(fd: int, path: str, size_bytes: int) -> None:

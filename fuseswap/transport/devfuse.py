@@ -26,8 +26,7 @@ import io
 import logging
 import os
 import struct
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable
 from time import perf_counter_ns
 
 import trio
@@ -223,17 +222,17 @@ class DevFuse:
     def _delay(self, opcode: int, unique: int, offset: int, count: int) -> None:
         """Answer in a task of its own, since this one must wait.  Copies what is written."""
         slow = self._slowpath
-        waiting: Callable[[], Awaitable[bytes | None]]
+        waiting: Awaitable[bytes | None]
         if opcode == _READ:
-            waiting = partial(slow.read, offset, count)
+            waiting = slow.read(offset, count)
         elif opcode == _WRITE:
             end = wire.WRITE_HEADER_BYTES + count
             data = memoryview(bytes(self._view[wire.WRITE_HEADER_BYTES : end]))
-            waiting = partial(slow.write, offset, data)
+            waiting = slow.write(offset, data)
         else:
             body = self._view[wire.IN_HEADER_BYTES :]
             _, offset, length, _, _ = wire.FALLOCATE_IN.unpack_from(body)
-            waiting = partial(slow.punch, offset, length)
+            waiting = slow.punch(offset, length)
         assert self._nursery is not None
         self._nursery.start_soon(self._answer_later, opcode, unique, count, waiting)
 
@@ -242,10 +241,10 @@ class DevFuse:
         opcode: int,
         unique: int,
         count: int,
-        waiting: Callable[[], Awaitable[bytes | None]],
+        waiting: Awaitable[bytes | None],
     ) -> None:
         try:
-            data = await waiting()
+            data = await waiting
         except Exception as exc:
             reply = self._failed(unique, errno_of(exc))
         else:
