@@ -27,7 +27,7 @@ class Backend(Protocol):
 
     name: str
 
-    def store(self, page: int, data: bytes | memoryview, *, replace: bool = False) -> None:
+    def store(self, page: int, data: bytes | memoryview, replace: bool = False) -> None:
         """Keep 4096 bytes; on `StoreRefused` the page is not in this backend any more."""
 
     def load(self, page: int) -> bytes | None:
@@ -66,10 +66,10 @@ class Frontswap:
         self._failed_stores = 0
         self._invalidates = 0
 
-    def store(self, page: int, data: bytes | memoryview, *, replace: bool = False) -> None:
+    def store(self, page: int, data: bytes | memoryview, replace: bool = False) -> None:
         """Store 4096 bytes in the first backend that takes them; raises `StoreRefused`."""
         try:
-            self._store_first(page, data, replace=replace)
+            self._store_first(page, data, replace)
         except StoreRefused:
             self._store_further(page, data)
         except MustWait:

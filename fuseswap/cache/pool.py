@@ -71,6 +71,9 @@ _LOGGED_ERRORS = 20
 _DENIED_MASK = KIND_MASK | (0xF & ~LAST_RAW) << CODEC_SHIFT
 _TRIES_MASK = LAST_RAW << CODEC_SHIFT
 
+_CODEC_MASK = 0xF << CODEC_SHIFT
+_LZ4_BITS = LZ4 << CODEC_SHIFT
+
 _ends = struct.Struct("<Q4080xQ").unpack_from
 _u32 = struct.Struct("<I").unpack_from
 _lz4 = lz4.block.decompress
@@ -93,6 +96,7 @@ class CompressedCache:
         self._state = state
         self._arena = state.arena.map
         self.slots = SlotTable(state.slots, self.page_count)
+        self._words, self._used = self.slots.words, self.slots.used  # hot: one look-up less
         self.log = SegmentLog(state)
         self._head = self.log.heads[Stream.STORE]
         self._raw_head = self.log.heads[Stream.INCOMPRESSIBLE]
@@ -132,15 +136,15 @@ class CompressedCache:
     # -- the frontswap operations ----------------------------------------------------
 
     def store(  # noqa: C901  the hot path stays in one piece: each call costs 60 ns
-        self, page: int, data: bytes | memoryview, *, replace: bool = False
+        self, page: int, data: bytes | memoryview, replace: bool = False
     ) -> None:
         """Keep ``data`` (4096 bytes) for ``page``.
 
         Raises `PoolFull` or another `StoreRefused` and leaves a hole; or `NoRoom`, having
         changed nothing, where `on_full` says that waiting will help.
         """
-        slots, log = self.slots, self.log
-        old = slots.words[page] if slots.used[page >> CLUSTER_SHIFT] else 0
+        slots, log, words = self.slots, self.log, self._words
+        old = words[page] if self._used[page >> CLUSTER_SHIFT] else 0
         try:
             word, payload, codec = self._encode(data, old)
         except Exception:  # refused, or no memory to compress in: a hole, never stale
@@ -154,9 +158,9 @@ class CompressedCache:
             if old.bit_count() & 1:
                 slots.recount(page >> CLUSTER_SHIFT)
             if not replace:
-                slots.words[page] = 0
+                words[page] = 0
                 self._forget(old)
-        elif not slots.used[page >> CLUSTER_SHIFT]:
+        elif not self._used[page >> CLUSTER_SHIFT]:
             slots.allocate(page)
         if not word:
             try:
@@ -168,9 +172,9 @@ class CompressedCache:
             word = location | len(payload) - 1 << LENGTH_SHIFT | codec << CODEC_SHIFT | OBJECT
             if word.bit_count() & 1:
                 word |= PARITY
-        slots.words[page] = word
+        words[page] = word
         if not old:
-            slots.used[page >> CLUSTER_SHIFT] += 1
+            self._used[page >> CLUSTER_SHIFT] += 1
         elif replace:
             self._forget(old)
         if codec != self._codec:
@@ -181,10 +185,9 @@ class CompressedCache:
 
         Raises `CorruptData`, or `OnTier` where it has to be read (then `finish_load`).
         """
-        slots = self.slots
-        if not slots.used[page >> CLUSTER_SHIFT]:
+        if not self._used[page >> CLUSTER_SHIFT]:
             return None
-        word = slots.words[page]
+        word = self._words[page]
         if not word:
             return None
         if word & KIND_MASK != OBJECT or word.bit_count() & 1:
@@ -195,12 +198,17 @@ class CompressedCache:
             base = -1
         if base < 0:
             raise self._miss(page, word)
+        arena = self._arena
         at = base + (word >> OFFSET_SHIFT & OFFSET_MASK)
         start = at + CHECK_BYTES
-        payload = self._arena[start : start + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1]
-        data = self._decode(page, word, payload, _u32(self._arena, at)[0])
+        payload = arena[start : start + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1]
+        check = _u32(arena, at)[0]
+        if word & _CODEC_MASK == _LZ4_BITS and _checksum(payload, LZ4) & 0xFFFFFFFF == check:
+            data: bytes = _lz4(payload, PAGE_SIZE)  # by far the most common; one call less
+        else:
+            data = self._decode(page, word, payload, check)
         if not word & REFERENCED:
-            slots.words[page] = word ^ (REFERENCED | PARITY)
+            self._words[page] = word ^ (REFERENCED | PARITY)
         return data
 
     def finish_load(self, miss: OnTier, stored: bytes) -> bytes | None:
@@ -296,8 +304,7 @@ class CompressedCache:
         if _checksum(payload, codec) & 0xFFFFFFFF != check:
             raise self._corrupt(page, word, "checksum mismatch")
         try:
-            # lz4 here, without a call in between: it is the most common by far
-            return _lz4(payload, PAGE_SIZE) if codec == LZ4 else DECOMPRESS[codec](payload)
+            return DECOMPRESS[codec](payload)
         except DECOMPRESS_ERRORS as exc:
             raise self._corrupt(page, word, str(exc)) from exc
 

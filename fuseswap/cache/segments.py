@@ -79,6 +79,7 @@ class SegmentLog:
 
     def __init__(self, state: SharedState) -> None:
         self._arena = state.arena.map
+        self._arena_u32 = state.arena.buffer.cast("I")  # for owners, which are aligned
         self._region = state.segments
         self._table = state.segments.buffer.cast("Q")
         self._segment_count = state.geometry.segment_count
@@ -112,7 +113,7 @@ class SegmentLog:
         head.tail = end = offset + CHECK_BYTES + length
         head.bound = bound
         arena = self._arena
-        _put_u32(arena, head.base + bound, owner)
+        self._arena_u32[head.base + bound >> 2] = owner
         _put_u32(arena, start, check)
         arena[start + CHECK_BYTES : head.base + end] = payload
         segment = head.segment
@@ -335,5 +336,6 @@ class SegmentLog:
         return 0
 
     def close(self) -> None:
-        """Release the view of the segment table."""
+        """Release the views of the shared state."""
+        self._arena_u32.release()
         self._table.release()
