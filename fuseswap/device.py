@@ -21,7 +21,7 @@ from fuseswap.tiers import Tier
 from fuseswap.units import PAGE_SIZE
 from fuseswap.writeback import Writeback, WritebackStatistics
 
-DEFAULT_BUSY_POLL_US = 50
+DEFAULT_BUSY_POLL_US = 200
 
 
 @dataclass(slots=True)

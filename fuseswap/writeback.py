@@ -43,11 +43,13 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 1.0
 _FIRST_BACKOFF_S = 0.1
+_HOPELESS_S = 0.1  # after nothing could be done, stores are refused for so long
 _LONGEST_BACKOFF_S = 30.0
 _WORTH_WAITING_S = 1.0  # a tier that failed for longer than this: stores are refused
 # Cleaning pays while at least this share of the pool is dead.
 _DEAD_SHARE = 0.05
 _DENSE_SHARE = 0.9
+_DEAD_HEAD_SHARE = 0.5
 _MERGES_AT_ONCE = 4
 _SHORT_PERCENT = 5  # of the extents are free: sparse ones are merged
 _FEW_LOADED = 0.1
@@ -96,7 +98,8 @@ class Writeback:
         self._wanted = trio.Event()
         self._full = False
         self._waiters = trio.lowlevel.ParkingLot()
-        self._writing: set[int] = set()
+        self._writing: set[tuple[int, int]] = set()  # segment and sequence: ids are used again
+        self._hopeless_until = 0.0
         self._write_ended = trio.Event()
         self._rests_until = 0.0
         self._backoff_s = _FIRST_BACKOFF_S
@@ -132,6 +135,8 @@ class Writeback:
 
     def _expect_room(self) -> bool:
         """Asked by a store that finds the pool full: is it worth waiting?"""
+        if trio.current_time() < self._hopeless_until:
+            return False
         if not (self._can_clean() or self._can_write() or self._writing or self._rests_briefly()):
             return False
         self._want_room()
@@ -252,16 +257,22 @@ class Writeback:
         frames = self._log.frames
         goal = max(1, frames.limit * (100 - self.accept_threshold_percent) // 100)
         while frames.available < goal:
-            if not await self._make_some(nursery):
+            if frames.available + len(self._writing) >= goal:
+                going = await self._wait_for_a_write()
+            else:
+                going = await self._make_some(nursery)
+            if not going:
                 break
             if not frames.exhausted:
                 self._waiters.unpark_all()
+        if frames.exhausted:
+            self._hopeless_until = trio.current_time() + _HOPELESS_S
         self._waiters.unpark_all()
 
     async def _make_some(self, nursery: trio.Nursery) -> bool:
         """One bounded piece of work; False where nothing can be done."""
         if self.cleaner.busy or self._can_clean():
-            if self.cleaner.step():
+            if self.cleaner.step() or self._seal_dead_heads():
                 await trio.lowlevel.checkpoint()
                 return True
             if self.cleaner.busy:  # no frame to copy to until a write ends
@@ -302,6 +313,17 @@ class Writeback:
             return False
         return trio.current_time() >= self._rests_until
 
+    def _seal_dead_heads(self) -> bool:
+        """Let the cleaner at open segments that are mostly dead; False where there are none."""
+        sealed = False
+        for head in self._log.heads:
+            if head.segment and not self.cleaner.busy:
+                used = head.tail + SEGMENT_BYTES - head.bound
+                if self._log.live_bytes[head.segment] < used * _DEAD_HEAD_SHARE:
+                    self._log.seal(head)
+                    sealed = True
+        return sealed
+
     def _rests_briefly(self) -> bool:
         """Whether the tier failed, but stores should wait for its next try."""
         resting = self._tier is not None and trio.current_time() < self._rests_until
@@ -341,9 +363,10 @@ class Writeback:
         if extent == NO_EXTENT:
             self._log.departures.add(segment, first=True)
             return
-        self._writing.add(segment)
-        self._attempted += 1
         sequence = self._log.age_of(segment)[0]
+        self._writing.add((segment, sequence))
+        self._attempted += 1
+        self._charge(SEGMENT_BYTES)
         view = self._log.view(segment)
         nursery.start_soon(self._write_back, segment, sequence, view, extent)
 
@@ -354,15 +377,13 @@ class Writeback:
             await self._tier.write(extent, view)
         except OSError as exc:
             self._log.extents.give_back(extent)
+            self._charge(-SEGMENT_BYTES)
             if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
                 self._log.departures.add(segment, first=True)
             self._rest(exc)
         else:
             self._backoff_s = _FIRST_BACKOFF_S
             self._writes += SEGMENT_BYTES // PAGE_SIZE
-            if self.writeback_limit_bytes is not None:
-                self.writeback_limit_bytes -= SEGMENT_BYTES
-                self.note_limit(self.writeback_limit_bytes)
             if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
                 self._pages += self._log.live[segment]
                 self._log.move_to_tier(segment, extent)
@@ -370,13 +391,21 @@ class Writeback:
                 self._log.extents.give_back(extent)
         finally:
             view.release()
-            self._writing.discard(segment)
+            self._writing.discard((segment, sequence))
             self._write_ended.set()
             self._write_ended = trio.Event()
+
+    def _charge(self, count: int) -> None:
+        """Take ``count`` bytes off the budget, if there is one."""
+        if self.writeback_limit_bytes is not None:
+            self.writeback_limit_bytes -= count
+            self.note_limit(self.writeback_limit_bytes)
 
     def _rest(self, exc: OSError) -> None:
         """A write failed: leave the tier alone for a while, longer each time."""
         self._failed += 1
+        if trio.current_time() < self._rests_until:
+            return  # another of the same batch
         self._rests_until = trio.current_time() + self._backoff_s
         log.error("writeback failed, next try in %.1f s: %s", self._backoff_s, exc)
         self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_S)

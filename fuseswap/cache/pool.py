@@ -220,6 +220,8 @@ class CompressedCache:
         same = not (word ^ miss.word) & ~(REFERENCED | PARITY)
         if not same or self.log.age_of(word >> SEGMENT_ID_SHIFT)[0] != miss.sequence:
             return None
+        if len(stored) != miss.length:
+            raise self._corrupt(miss.page, word, f"{len(stored)} of {miss.length} bytes read")
         return self._decode(miss.page, word, stored[CHECK_BYTES:], _u32(stored)[0])
 
     def invalidate_page(self, page: int) -> bool:
@@ -293,6 +295,8 @@ class CompressedCache:
         if was_stored:
             self.slots.words[page] = 0
             self.slots.retire(page)
+        else:
+            self.slots.release_unused(page)
         if old:
             self._forget(old)
         if not self.log.frames.exhausted:

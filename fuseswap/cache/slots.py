@@ -125,6 +125,12 @@ class SlotTable:
         words = self.words[cluster << CLUSTER_SHIFT : (cluster + 1) << CLUSTER_SHIFT]
         self.used[cluster] = 512 - words.tolist().count(0)
 
+    def release_unused(self, page: int) -> None:
+        """Return the cluster of ``page`` where `allocate` was called for nothing."""
+        cluster = page >> CLUSTER_SHIFT
+        if not self.used[cluster]:
+            self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)
+
     def retire(self, page: int) -> None:
         """Count down a word of ``page`` that is 0 by now; the last one returns its cluster."""
         cluster = page >> CLUSTER_SHIFT

@@ -145,6 +145,7 @@ class DevFuse:
                     poll_end = now + self._window_ns
                 if now >= poll_end:
                     return False
+                os.sched_yield()  # to the kernel's threads that carry our replies on
                 continue
             poll_end = 0
             reply = answer(length)
