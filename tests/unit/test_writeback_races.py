@@ -200,6 +200,27 @@ async def test_the_batch_size_is_a_bound_though_ids_are_used_again(
     assert tiered.writeback.statistics().outstanding_writebacks == len(tier.writes) == 2
 
 
+@pytest.mark.xfail(strict=True, reason="the line of those that leave holds ids of former segments")
+async def test_a_segment_whose_id_was_used_before_is_written_once(
+    tiered: Tiered, tier: FakeTier, nursery: trio.Nursery
+) -> None:
+    """Its former self left an entry in the line of those that leave."""
+    for page in range(3 * 266 + 1):  # three are sealed
+        tiered.store(page)
+    tiered.discard(0, 3 * 266)
+    page = tiered.fill(1000)
+    tier.hold_writes = True
+    nursery.start_soon(tiered.writeback.run)
+    nursery.start_soon(tiered.write, page)
+    await wait_all_tasks_blocked()
+    tier.hold_writes = False
+    for write in list(tier.writes):
+        write.finish()
+    await wait_all_tasks_blocked()
+    assert tier.most_writes == 4
+    await tiered.check()
+
+
 async def test_the_cleaner_may_take_a_segment_that_is_being_written(
     tiered: Tiered, tier: FakeTier, nursery: trio.Nursery
 ) -> None:
