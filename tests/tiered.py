@@ -73,7 +73,8 @@ class Tiered:
         return await self.slowpath.read(page * PAGE_SIZE, PAGE_SIZE)
 
     async def move_out(self, first: int = 0) -> list[int]:
-        """Fill the pool and let it write back; return the pages that are on the tier."""
+        """Fill the pool and have half of it written back; return the pages on the tier."""
+        self.writeback.accept_threshold_percent = 50
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.writeback.run)
             await self.write(self.fill(first))

@@ -34,6 +34,7 @@ async def test_stores_wait_in_order_and_are_woken(
     tiered: Tiered, tier: FakeTier, nursery: trio.Nursery
 ) -> None:
     tier.hold_writes = True
+    tiered.writeback.writeback_batch_size = 1
     nursery.start_soon(tiered.writeback.run)
     page = tiered.fill()
     order = []
