@@ -10,8 +10,10 @@ from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.state import Geometry
 from fuseswap.device import Device
 from fuseswap.tree import Tree
+from tests.fake_tier import FakeTier
 from tests.invariants import check_invariants
 from tests.stores import SMALL, SharedMemory
+from tests.tiered import EXTENTS, TIERED, Tiered
 
 
 @pytest.fixture
@@ -55,3 +57,19 @@ def roomy_device(make_memory: Callable[[Geometry], SharedMemory]) -> Device:
 @pytest.fixture
 def tree(device: Device) -> Tree:
     return Tree(device)
+
+
+@pytest.fixture
+def tier() -> FakeTier:
+    return FakeTier(EXTENTS)
+
+
+@pytest.fixture
+def tiered(make_memory: Callable[[Geometry], SharedMemory], tier: FakeTier) -> Tiered:
+    return Tiered(make_memory(TIERED), tier)
+
+
+@pytest.fixture
+def tierless(make_memory: Callable[[Geometry], SharedMemory]) -> Tiered:
+    """The same without a tier: only the cleaner makes room."""
+    return Tiered(make_memory(TIERED), None)
