@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fuseswap.cache.cleaner import Cleaner
-from fuseswap.cache.segments import Stream
+from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.state import Geometry
 from tests.invariants import StoredObject, check_invariants
 from tests.stores import SharedMemory

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from fuseswap.cache.codecs import FILL, LZ4, RAW, ZSTD
+from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, ZSTD
 from fuseswap.cache.pool import MAX_COMPRESSED_BYTES, CompressedCache
-from fuseswap.cache.segments import CHECK_BYTES, OBJECT_OVERHEAD, OWNER_BYTES, SegmentState
+from fuseswap.cache.segment_kinds import SegmentState
+from fuseswap.cache.segments import CHECK_BYTES, OBJECT_OVERHEAD, OWNER_BYTES
 from fuseswap.cache.slots import (
     CODEC_SHIFT,
     KIND_MASK,
@@ -100,11 +101,12 @@ def _count(census: Census, page: int, word: int) -> None:
         census.same_filled += 1
         return
     found = StoredObject.of(page, word)
-    assert found.codec in (RAW, LZ4, ZSTD, FILL), f"page {page}: codec {found.codec}"
-    longest = {RAW: PAGE_SIZE, FILL: 8}.get(found.codec, MAX_COMPRESSED_BYTES)
+    raw = found.codec <= LAST_RAW
+    assert raw or found.codec in (LZ4, ZSTD, FILL), f"page {page}: codec {found.codec}"
+    longest = 8 if found.codec == FILL else PAGE_SIZE if raw else MAX_COMPRESSED_BYTES
     assert found.length <= longest, f"page {page}: {found}"
     census.same_filled += found.codec == FILL
-    census.incompressible += found.codec == RAW
+    census.incompressible += raw
     census.object_bytes += found.length
     census.by_segment[found.segment].append(found)
 

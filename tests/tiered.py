@@ -9,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.cache.pool import ZERO_PAGE
-from fuseswap.cache.segments import SegmentState
+from fuseswap.cache.segment_kinds import SegmentState
 from fuseswap.cache.state import Geometry
 from fuseswap.device import Device
 from fuseswap.errors import MustWait, OnTier, StoreRefused

@@ -44,12 +44,12 @@ def open_backing(path: str, size_bytes: int) -> int:
     """
     existed = os.path.exists(path)
     try:
-        if existed:
+        mode = os.stat(path).st_mode if existed else 0
+        if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
             _refuse_data(path)
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT
         # O_EXCL alone, on a block device: nobody may have it mounted or in use.
-        is_block = existed and stat.S_ISBLK(os.stat(path).st_mode)
-        fd = os.open(path, flags | (os.O_EXCL if is_block else os.O_CREAT), 0o600)
+        fd = os.open(path, flags | (os.O_EXCL if stat.S_ISBLK(mode) else os.O_CREAT), 0o600)
     except OSError as exc:
         raise HostError(f"cannot open backing file {path}: {exc.strerror}") from exc
     try:

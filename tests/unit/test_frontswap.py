@@ -18,7 +18,7 @@ class FakeBackend:
         self.error: Exception | None = None
         self.replaced: list[bool] = []
 
-    def store(self, page: int, data: bytes | memoryview, *, replace: bool = False) -> None:
+    def store(self, page: int, data: bytes | memoryview, replace: bool = False) -> None:
         self.pages.pop(page, None)
         self.replaced.append(replace)
         if self.error:

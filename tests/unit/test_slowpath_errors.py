@@ -31,9 +31,6 @@ async def test_corrupt_bytes_are_an_error_of_that_page_alone(
         *(
             pytest.param(
                 n,
-                marks=pytest.mark.xfail(
-                    strict=True, reason="finish_load reads the check before it looks at the length"
-                ),
             )
             for n in (0, 3)
         ),

@@ -65,7 +65,6 @@ async def test_it_stops_at_the_threshold(
     assert tiered.writeback.statistics().writeback_attempted == attempted
 
 
-@pytest.mark.xfail(strict=True, reason="segments on their way out do not count as room to come")
 async def test_no_more_leaves_than_the_threshold_asks_for(
     tiered: Tiered, tier: FakeTier, nursery: trio.Nursery
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fuseswap.cache.segments import SegmentState, Stream
+from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.slots import PARITY
 from fuseswap.errors import StoreRefused
 from fuseswap.units import MIB
@@ -114,7 +114,6 @@ async def test_a_tier_that_works_again_is_used_again(
     assert trio.current_time() - start == pytest.approx(0.7), "the first rest is short again"
 
 
-@pytest.mark.xfail(strict=True, reason="each failure of a batch doubles the rest")
 async def test_a_batch_that_fails_is_one_failure(
     tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
@@ -173,11 +172,6 @@ async def test_a_segment_that_dies_while_the_tier_rests(
 # -- nothing can be done: refused, not asked to wait for ever ---------------------------
 
 
-spins = pytest.mark.xfail(
-    strict=True, reason="_expect_room says yes where _make_some can do nothing"
-)
-
-
 async def write_until_refused(tiered: Tiered, first: int, *, run: bool = True) -> None:
     """Stores are refused in the end; raises `Spins` where they wait for nothing instead."""
     count_calls(tiered)
@@ -209,7 +203,6 @@ def segments_of(tiered: Tiered) -> list[int]:
     return sorted(set(map(tiered.segment_of, tiered.expected)))
 
 
-@spins
 async def test_segments_that_cannot_be_emptied(tierless: Tiered) -> None:
     page = tierless.fill()
     for segment in segments_of(tierless)[:3]:
@@ -217,7 +210,6 @@ async def test_segments_that_cannot_be_emptied(tierless: Tiered) -> None:
     await write_until_refused(tierless, page)
 
 
-@spins
 async def test_dead_space_in_open_segments(tierless: Tiered) -> None:
     """Three heads are open, and nearly all they hold is dead; the rest is sealed and live."""
     for number in range(260):
@@ -236,7 +228,6 @@ async def test_dead_space_in_open_segments(tierless: Tiered) -> None:
     await write_until_refused(tierless, page)
 
 
-@spins
 async def test_a_limit_lowered_below_what_is_used(tierless: Tiered) -> None:
     page = tierless.fill()
     for number in range(0, page, 2):
@@ -245,7 +236,6 @@ async def test_a_limit_lowered_below_what_is_used(tierless: Tiered) -> None:
     await write_until_refused(tierless, page)
 
 
-@spins
 async def test_a_limit_lowered_below_what_is_used_with_a_tier(
     tiered: Tiered, tier: FakeTier
 ) -> None:

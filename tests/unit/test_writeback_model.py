@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 
-import pytest
 import trio
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -160,7 +159,6 @@ class Model:
         assert log.extents.in_use == on_tier + len(self.tier.writes)
 
 
-@pytest.mark.xfail(strict=True, reason="cleaner._candidates; ids in the line; _send's late look")
 @settings(
     max_examples=200,
     deadline=None,

@@ -23,7 +23,6 @@ def cleaned(make_memory: Callable[[Geometry], SharedMemory]) -> Cleaned:
 # -- which one -------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, raises=IndexError, reason="_candidates looks at segment 1 of none")
 def test_nothing_is_chosen_where_nothing_is(cleaned: Cleaned) -> None:
     assert cleaned.cleaner.choose() == 0
     assert not cleaned.cleaner.step()

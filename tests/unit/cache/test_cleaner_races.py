@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fuseswap.cache.segments import SegmentState, Stream
+from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.slots import OBJECT, PARITY, REFERENCED
 from fuseswap.cache.state import SEGMENT_BYTES, Geometry
 from fuseswap.errors import CorruptData
@@ -146,8 +146,8 @@ def test_cold_objects_are_gathered_and_loaded_ones_spared(cleaned: Cleaned) -> N
     evict(cleaned, segment)
     assert streams_of(cleaned, cold) == {Stream.EVICTED}
     assert streams_of(cleaned, loaded) == {Stream.SURVIVORS}
-    assert cleaned.log.is_gathered(cleaned.log.heads[Stream.EVICTED].segment)
-    assert not cleaned.log.is_gathered(cleaned.log.heads[Stream.SURVIVORS].segment)
+    assert cleaned.log.departures.leaves_as_it_is(cleaned.log.heads[Stream.EVICTED].segment)
+    assert not cleaned.log.departures.leaves_as_it_is(cleaned.log.heads[Stream.SURVIVORS].segment)
     cleaned.check()
 
 
@@ -204,7 +204,7 @@ def test_a_corrupt_word_makes_it_give_up_and_never_loop(cleaned: Cleaned, flip: 
     assert (now.given_up, now.segments_cleaned, cleaned.cleaner.busy) == (1, 0, False)
     assert cleaned.log.live[segment] == 1
     assert cleaned.cleaner.choose() == 0
-    assert cleaned.log.next_to_leave() == 0
+    assert cleaned.log.departures.next() == 0
     del cleaned.expected[bad]
     assert {page: cleaned.cache.load(page) for page in cleaned.expected} == cleaned.expected
     with pytest.raises(CorruptData):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fuseswap.cache.codecs import FILL, LZ4, RAW
-from fuseswap.cache.pool import MAX_COMPRESSED_BYTES, CacheStatistics, CompressedCache
+from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, RAW
+from fuseswap.cache.pool import MAX_COMPRESSED_BYTES, CompressedCache
 from fuseswap.cache.slots import KIND_MASK, SAME_FILLED
+from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.invariants import StoredObject
@@ -78,9 +79,16 @@ def test_a_page_that_does_not_compress_is_kept_raw(cache: CompressedCache) -> No
     now = cache.statistics()
     assert gauges(now) == (1, 0, 1, PAGE_SIZE)
     assert now.reject_compress_poor == 1
+    for tries in range(1, LAST_RAW + 1):  # denied: compressing it is not tried again yet
+        cache.store(0, pages.CORPUS["compressible"])
+        assert stored(cache, 0).codec == tries
+        assert cache.load(0) == pages.CORPUS["compressible"]
+    now = cache.statistics()
+    assert (now.incompressible_pages, now.compress_skipped) == (1, LAST_RAW)
     cache.store(0, pages.CORPUS["compressible"])
     now = cache.statistics()
     assert (now.incompressible_pages, now.reject_compress_poor) == (0, 1)
+    assert stored(cache, 0).codec == LZ4
 
 
 @pytest.mark.parametrize(("length", "codec"), [(0, LZ4), (1, RAW)])

@@ -80,7 +80,6 @@ def test_a_store_into_an_empty_cluster_that_is_refused_leaves_it_absent(
     assert cache.slots.allocated_bytes == 0
 
 
-@pytest.mark.xfail(strict=True, reason="_refuse leaves the memory of the cluster allocated")
 def test_a_full_pool_leaves_an_empty_cluster_absent(
     cache: CompressedCache, memory: SharedMemory
 ) -> None:

@@ -8,14 +8,8 @@ import pytest
 
 from fuseswap.cache.frames import CLEANER_RESERVE
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.cache.segments import (
-    CHECK_BYTES,
-    OBJECT_OVERHEAD,
-    OWNER_BYTES,
-    SegmentLog,
-    SegmentState,
-    Stream,
-)
+from fuseswap.cache.segment_kinds import SegmentState, Stream
+from fuseswap.cache.segments import CHECK_BYTES, OBJECT_OVERHEAD, OWNER_BYTES, SegmentLog
 from fuseswap.cache.slots import OFFSET_MASK, OFFSET_SHIFT, SEGMENT_ID_SHIFT
 from fuseswap.cache.state import SEGMENT_BYTES, Geometry
 from fuseswap.errors import PoolFull

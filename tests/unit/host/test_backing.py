@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import stat
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fuseswap.errors import HostError
-from fuseswap.host.backing import MIN_BYTES, open_backing, planned_bytes
+from fuseswap.host.backing import MIN_BYTES, close_backing, open_backing, planned_bytes
 from fuseswap.units import MIB
 
 SIZE = 9 * MIB
@@ -41,12 +42,30 @@ def test_it_is_private_preallocated_and_direct(path: Path) -> None:
     os.close(fd)
 
 
-def test_a_file_that_was_there_is_made_private_and_grown_and_keeps_its_bytes(path: Path) -> None:
-    path.write_bytes(b"x" * 4096)
+def test_an_empty_file_that_was_there_is_made_private_and_grown(path: Path) -> None:
+    path.write_bytes(bytes(4096))
     path.chmod(0o644)
     os.close(open_backing(str(path), SIZE))
     assert (path.stat().st_size, stat.S_IMODE(path.stat().st_mode)) == (SIZE, 0o600)
-    assert path.read_bytes()[:4096] == b"x" * 4096
+
+
+def test_a_file_that_holds_data_is_refused_and_keeps_it(path: Path) -> None:
+    path.write_bytes(b"x" * 4096)
+    assert "holds data" in refusal(path)
+    assert path.read_bytes() == b"x" * 4096
+
+
+def test_what_was_made_is_removed_and_what_was_there_can_be_used_again(path: Path) -> None:
+    os.close(open_backing(str(path), SIZE))
+    close_backing(str(path), made=True)
+    assert not path.exists()
+    path.touch()
+    fd = open_backing(str(path), SIZE)
+    os.pwrite(fd, mmap.mmap(-1, 4096), 0)
+    os.close(fd)
+    path.write_bytes(b"segment" * 1000)
+    close_backing(str(path), made=False)
+    os.close(open_backing(str(path), SIZE))
 
 
 def test_a_larger_file_keeps_its_size(path: Path) -> None:
@@ -77,10 +96,10 @@ def test_no_room_keeps_what_was_there(path: Path, monkeypatch: pytest.MonkeyPatc
     def too_large(*arguments: int) -> None:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
-    path.write_bytes(b"mine")
+    path.write_bytes(bytes(4))
     monkeypatch.setattr(os, "posix_fallocate", too_large)
     assert refusal(path) == f"File too large: a backing file of 9M at {path}"
-    assert path.read_bytes() == b"mine"
+    assert path.read_bytes() == bytes(4)
 
 
 def test_a_directory_and_a_missing_one_are_refused(tmp_path: Path) -> None:
