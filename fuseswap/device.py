@@ -17,9 +17,10 @@ from fuseswap.cache.state import SharedState
 from fuseswap.frontswap import Frontswap, FrontswapStatistics
 from fuseswap.slowpath import SlowPath
 from fuseswap.swapfile import Swapfile
+from fuseswap.tier_writer import WritebackStatistics
 from fuseswap.tiers import Tier
 from fuseswap.units import PAGE_SIZE
-from fuseswap.writeback import Writeback, WritebackStatistics
+from fuseswap.writeback import Writeback
 
 DEFAULT_BUSY_POLL_US = 200
 

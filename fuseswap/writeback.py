@@ -1,8 +1,9 @@
 """Writeback: makes room in the pool, by cleaning and by moving segments to a tier.
 
-One trio task (`run`) that sleeps until a store finds the pool full (and looks once a
-second for what is due by age, by demand or by the machine's memory pressure), plus one
-task for each segment on its way out, at most ``writeback_batch_size`` of them:
+One trio task (`run`) that sleeps until a store finds the pool full, and looks once a
+second (sooner while stores go on) for what is due: by demand, by age, by the machine's
+memory pressure, and dead objects that hold too much memory.  Plus one task for each
+segment on its way out, at most ``writeback_batch_size`` of them:
 
     pool full -> store waits (``slowpath.py``) -> run: until accept_threshold_percent
         much dead space:  the cleaner merges sparse segments
@@ -10,42 +11,34 @@ task for each segment on its way out, at most ``writeback_batch_size`` of them:
             dense, not loaded lately: as it is
             else: loaded objects are copied forward (second chance), cold ones are
             gathered in a segment of their own, dead ones stay behind
-    segment written -> is it still the same one? -> flip its location, free its frame
-
-No lock is held over a write and no slot word changes.  While it is written, a segment
-is read, overwritten and discarded as always; should it die, its extent is given back
-when the write is over, and not before.
-
-A write that fails leaves the segment in memory; the tier rests for a while, and stores
-that can't wait for anything are refused, as without a tier.
+    and ``tier_writer.py`` does the writing
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import trio
 
 from fuseswap.cache.cleaner import Cleaner
-from fuseswap.cache.extents import NO_EXTENT
-from fuseswap.cache.frames import CLEANER_RESERVE_WITH_TIER
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.demand import Demand
-from fuseswap.errors import CorruptData, InvalidArgument, OnTier
+from fuseswap.errors import InvalidArgument
+from fuseswap.tier_writer import TierWriter
 from fuseswap.tiers import Tier
 from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 1.0
-_FIRST_BACKOFF_S = 0.1
+_LOOK_SOON_S = 0.2  # while segments are being filled
 _HOPELESS_S = 0.1  # after nothing could be done, stores are refused for so long
-_LONGEST_BACKOFF_S = 30.0
-_WORTH_WAITING_S = 1.0  # a tier that failed for longer than this: stores are refused
+# Dead share of the memory held at which tidying starts and stops, under load and when idle.
+_TIDY_BUSY = (0.30, 0.20)
+_TIDY_IDLE = (0.10, 0.05)
 # Cleaning pays while at least this share of the pool is dead.
 _DEAD_SHARE = 0.05
 _DENSE_SHARE = 0.9
@@ -56,22 +49,7 @@ _FEW_LOADED = 0.1
 _MANY_LOADED = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class WritebackStatistics:
-    """One moment of writeback.  ``bd_*`` count 4096-byte units, as zram's bd_stat does."""
-
-    outstanding_writebacks: int
-    writeback_attempted: int
-    writeback_failed: int
-    written_back_pages: int
-    saved_by_writeback: int
-    bd_count: int
-    bd_reads: int
-    bd_writes: int
-    read_errors: int
-
-
-class Writeback:
+class Writeback(TierWriter):
     """Room in the pool of ``cache``; ``tier`` may be None, then only the cleaner makes it."""
 
     def __init__(
@@ -82,34 +60,18 @@ class Writeback:
     ) -> None:
         self._cache = cache
         self._under_pressure = under_pressure
-        self._log = cache.log
-        self._tier = tier
+        super().__init__(cache.log, tier)
         self.cleaner = Cleaner(cache.slots, cache.log)
         self.accept_threshold_percent = 90
-        self.writeback_batch_size = 4
-        self.writeback_limit_bytes: int | None = None
         self.writeback_age_seconds = 0
         self.shrinker_enabled = False
-        self.note_limit: Callable[[int], None] = lambda left: None
         self.demand = Demand()
-        if tier is not None:
-            self._log.extents.extent_count = tier.extent_count
-            self._log.frames.cleaner_reserve = CLEANER_RESERVE_WITH_TIER
         self._wanted = trio.Event()
         self._full = False
+        self._opened = 0
+        self._stores_go_on = False
         self._waiters = trio.lowlevel.ParkingLot()
-        self._writing: set[tuple[int, int]] = set()  # segment and sequence: ids are used again
         self._hopeless_until = 0.0
-        self._write_ended = trio.Event()
-        self._rests_until = 0.0
-        self._backoff_s = _FIRST_BACKOFF_S
-        self._attempted = 0
-        self._failed = 0
-        self._pages = 0
-        self._saved = 0
-        self._reads = 0
-        self._writes = 0
-        self._read_errors = 0
         cache.on_full = self._expect_room
 
     # -- for the slow path -----------------------------------------------------------
@@ -119,19 +81,6 @@ class Writeback:
         self._want_room()
         await self._waiters.park()
         self._saved += 1
-
-    async def read(self, miss: OnTier) -> bytes:
-        """The stored bytes of ``miss``.  Raises `CorruptData` where the tier can't read them."""
-        if self._tier is None:
-            raise CorruptData(f"page {miss.page} is on a tier, and there is none")
-        blocks = -(-(miss.offset % PAGE_SIZE + miss.length) // PAGE_SIZE)
-        self._reads += blocks
-        try:
-            return await self._tier.read(miss.extent, miss.offset, miss.length)
-        except OSError as exc:
-            self._read_errors += 1
-            log.error("page %d cannot be read from the tier: %s", miss.page, exc)
-            raise CorruptData(f"page {miss.page} cannot be read from the tier: {exc}") from exc
 
     def _expect_room(self) -> bool:
         """Asked by a store that finds the pool full: is it worth waiting?"""
@@ -152,7 +101,7 @@ class Writeback:
         """Make room whenever it is wanted, and what is due once a second, for ever."""
         async with trio.open_nursery() as nursery:
             while True:
-                with trio.move_on_after(_LOOK_EVERY_S):
+                with trio.move_on_after(_LOOK_SOON_S if self._stores_go_on else _LOOK_EVERY_S):
                     await self._wanted.wait()
                 full = self._full
                 self._full = False
@@ -160,6 +109,7 @@ class Writeback:
                 if full:
                     await self._make_room(nursery)
                 await self._write_due(nursery)
+                await self._tidy()
 
     def ask(self, demand: Demand) -> None:
         """Write back what ``demand`` describes, in the background; see its ``left``."""
@@ -238,6 +188,22 @@ class Writeback:
             await self._wait_for_a_write()
         return self._can_write()
 
+    async def _tidy(self) -> None:
+        """Give back what dead objects hold: a third of it while stores go on, most when idle.
+
+        Cleaning to u live costs about 1/(1-u) copies a store, so not all of it is worth it.
+        """
+        self._stores_go_on = self._log.newest_sequence > self._opened
+        start, stop = _TIDY_BUSY if self._stores_go_on else _TIDY_IDLE
+        dead, held = self._log.dead_bytes()
+        if dead > max(2 * SEGMENT_BYTES, held * start):
+            while dead > held * stop and self._log.frames.has_spare and not self._full:
+                if not self.cleaner.step():
+                    break
+                await trio.lowlevel.checkpoint()
+                dead, held = self._log.dead_bytes()
+        self._opened = self._log.newest_sequence
+
     async def _finish_cleaning(self, nursery: trio.Nursery) -> None:
         """Complete the segment that is being gathered, and send off what was gathered."""
         while self.cleaner.busy:
@@ -290,28 +256,12 @@ class Writeback:
             return True
         return await self._wait_for_a_write()
 
-    async def _wait_for_a_write(self) -> bool:
-        """Wait until one of the writes in flight ends; False where there is none."""
-        if not self._writing:
-            return False
-        await self._write_ended.wait()
-        return True
-
     def _can_clean(self) -> bool:
         """Whether enough of the pool is dead for the cleaner to gain by it."""
         if not self._log.frames.has_spare:
             return False
         dead, in_frames = self._log.dead_bytes()
         return dead >= max(2 * SEGMENT_BYTES, int(in_frames * _DEAD_SHARE))
-
-    def _can_write(self) -> bool:
-        """Whether another segment may go to the tier now."""
-        if self._tier is None or not self._log.extents.available:
-            return False
-        limit = self.writeback_limit_bytes
-        if limit is not None and limit < SEGMENT_BYTES:
-            return False
-        return trio.current_time() >= self._rests_until
 
     def _seal_dead_heads(self) -> bool:
         """Let the cleaner at open segments that are mostly dead; False where there are none."""
@@ -323,11 +273,6 @@ class Writeback:
                     self._log.seal(head)
                     sealed = True
         return sealed
-
-    def _rests_briefly(self) -> bool:
-        """Whether the tier failed, but stores should wait for its next try."""
-        resting = self._tier is not None and trio.current_time() < self._rests_until
-        return resting and self._backoff_s <= _WORTH_WAITING_S
 
     # -- one segment on its way out --------------------------------------------------
 
@@ -356,70 +301,3 @@ class Writeback:
                 return
         if segment:
             self._send(nursery, segment)
-
-    def _send(self, nursery: trio.Nursery, segment: int) -> None:
-        """Start to write ``segment``; what it is now is taken down here, before any wait."""
-        extent = self._log.extents.take()
-        if extent == NO_EXTENT:
-            self._log.departures.add(segment, first=True)
-            return
-        sequence = self._log.age_of(segment)[0]
-        self._writing.add((segment, sequence))
-        self._attempted += 1
-        self._charge(SEGMENT_BYTES)
-        view = self._log.view(segment)
-        nursery.start_soon(self._write_back, segment, sequence, view, extent)
-
-    async def _write_back(self, segment: int, sequence: int, view: memoryview, extent: int) -> None:
-        """Write, look again, flip."""
-        assert self._tier is not None
-        try:
-            await self._tier.write(extent, view)
-        except OSError as exc:
-            self._log.extents.give_back(extent)
-            self._charge(-SEGMENT_BYTES)
-            if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
-                self._log.departures.add(segment, first=True)
-            self._rest(exc)
-        else:
-            self._backoff_s = _FIRST_BACKOFF_S
-            self._writes += SEGMENT_BYTES // PAGE_SIZE
-            if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
-                self._pages += self._log.live[segment]
-                self._log.move_to_tier(segment, extent)
-            else:  # it died on the way
-                self._log.extents.give_back(extent)
-        finally:
-            view.release()
-            self._writing.discard((segment, sequence))
-            self._write_ended.set()
-            self._write_ended = trio.Event()
-
-    def _charge(self, count: int) -> None:
-        """Take ``count`` bytes off the budget, if there is one."""
-        if self.writeback_limit_bytes is not None:
-            self.writeback_limit_bytes -= count
-            self.note_limit(self.writeback_limit_bytes)
-
-    def _rest(self, exc: OSError) -> None:
-        """A write failed: leave the tier alone for a while, longer each time."""
-        self._failed += 1
-        if trio.current_time() < self._rests_until:
-            return  # another of the same batch
-        self._rests_until = trio.current_time() + self._backoff_s
-        log.error("writeback failed, next try in %.1f s: %s", self._backoff_s, exc)
-        self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_S)
-
-    def statistics(self) -> WritebackStatistics:
-        """A snapshot."""
-        return WritebackStatistics(
-            outstanding_writebacks=len(self._writing),
-            writeback_attempted=self._attempted,
-            writeback_failed=self._failed,
-            written_back_pages=self._pages,
-            saved_by_writeback=self._saved,
-            bd_count=self._log.extents.in_use * (SEGMENT_BYTES // PAGE_SIZE),
-            bd_reads=self._reads,
-            bd_writes=self._writes,
-            read_errors=self._read_errors,
-        )

@@ -12,8 +12,8 @@ from fuseswap.device import Device, DeviceStatistics, TransportCounters
 from fuseswap.errors import CorruptData, StoreRefused
 from fuseswap.frontswap import FrontswapStatistics
 from fuseswap.statistics import STATISTICS, Kind
+from fuseswap.tier_writer import WritebackStatistics
 from fuseswap.units import MIB, PAGE_SIZE
-from fuseswap.writeback import WritebackStatistics
 from tests import pages
 
 

@@ -1,0 +1,177 @@
+"""Departing segments: their writes to the tier, its reads, its failures, its budget.
+
+The mechanism under ``writeback.py``, which decides what leaves and when:
+
+    take down what the segment is -> write -> is it still the same? -> flip its location
+
+One task a segment, at most ``writeback_batch_size`` at once.  No lock is held over a
+write and no slot word changes.  While it is written, a segment is read, overwritten and
+discarded as always; should it die, its extent is given back when the write is over, and
+not before.
+
+A write that fails leaves the segment in memory, first in line; the tier rests, longer
+each time.  A read that fails is `CorruptData` for that page alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from fuseswap.cache.extents import NO_EXTENT
+from fuseswap.cache.frames import CLEANER_RESERVE_WITH_TIER
+from fuseswap.cache.segments import SegmentLog
+from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.errors import CorruptData, OnTier
+from fuseswap.tiers import Tier
+from fuseswap.units import PAGE_SIZE
+
+log = logging.getLogger(__name__)
+
+_FIRST_BACKOFF_S = 0.1
+_LONGEST_BACKOFF_S = 30.0
+_WORTH_WAITING_S = 1.0  # a tier that failed for longer than this: stores are refused
+
+
+@dataclass(frozen=True, slots=True)
+class WritebackStatistics:
+    """One moment of writeback.  ``bd_*`` count 4096-byte units, as zram's bd_stat does."""
+
+    outstanding_writebacks: int
+    writeback_attempted: int
+    writeback_failed: int
+    written_back_pages: int
+    saved_by_writeback: int
+    bd_count: int
+    bd_reads: int
+    bd_writes: int
+    read_errors: int
+
+
+class TierWriter:
+    """Segments of ``log`` on their way to ``tier`` (None: nothing ever leaves)."""
+
+    def __init__(self, segment_log: SegmentLog, tier: Tier | None) -> None:
+        self._log = segment_log
+        self._tier = tier
+        if tier is not None:
+            self._log.extents.extent_count = tier.extent_count
+            self._log.frames.cleaner_reserve = CLEANER_RESERVE_WITH_TIER
+        self.writeback_batch_size = 4
+        self.writeback_limit_bytes: int | None = None
+        self.note_limit: Callable[[int], None] = lambda left: None
+        self._writing: set[tuple[int, int]] = set()  # segment and sequence: ids are used again
+        self._write_ended = trio.Event()
+        self._rests_until = 0.0
+        self._backoff_s = _FIRST_BACKOFF_S
+        self._attempted = 0
+        self._failed = 0
+        self._pages = 0
+        self._saved = 0
+        self._reads = 0
+        self._writes = 0
+        self._read_errors = 0
+
+    async def read(self, miss: OnTier) -> bytes:
+        """The stored bytes of ``miss``.  Raises `CorruptData` where the tier can't read them."""
+        if self._tier is None:
+            raise CorruptData(f"page {miss.page} is on a tier, and there is none")
+        blocks = -(-(miss.offset % PAGE_SIZE + miss.length) // PAGE_SIZE)
+        self._reads += blocks
+        try:
+            return await self._tier.read(miss.extent, miss.offset, miss.length)
+        except OSError as exc:
+            self._read_errors += 1
+            log.error("page %d cannot be read from the tier: %s", miss.page, exc)
+            raise CorruptData(f"page {miss.page} cannot be read from the tier: {exc}") from exc
+
+    async def _wait_for_a_write(self) -> bool:
+        """Wait until one of the writes in flight ends; False where there is none."""
+        if not self._writing:
+            return False
+        await self._write_ended.wait()
+        return True
+
+    def _can_write(self) -> bool:
+        """Whether another segment may go to the tier now."""
+        if self._tier is None or not self._log.extents.available:
+            return False
+        limit = self.writeback_limit_bytes
+        if limit is not None and limit < SEGMENT_BYTES:
+            return False
+        return trio.current_time() >= self._rests_until
+
+    def _rests_briefly(self) -> bool:
+        """Whether the tier failed, but stores should wait for its next try."""
+        resting = self._tier is not None and trio.current_time() < self._rests_until
+        return resting and self._backoff_s <= _WORTH_WAITING_S
+
+    def _send(self, nursery: trio.Nursery, segment: int) -> None:
+        """Start to write ``segment``; what it is now is taken down here, before any wait."""
+        extent = self._log.extents.take()
+        if extent == NO_EXTENT:
+            self._log.departures.add(segment, first=True)
+            return
+        sequence = self._log.age_of(segment)[0]
+        self._writing.add((segment, sequence))
+        self._attempted += 1
+        self._charge(SEGMENT_BYTES)
+        view = self._log.view(segment)
+        nursery.start_soon(self._write_back, segment, sequence, view, extent)
+
+    async def _write_back(self, segment: int, sequence: int, view: memoryview, extent: int) -> None:
+        """Write, look again, flip."""
+        assert self._tier is not None
+        try:
+            await self._tier.write(extent, view)
+        except OSError as exc:
+            self._log.extents.give_back(extent)
+            self._charge(-SEGMENT_BYTES)
+            if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
+                self._log.departures.add(segment, first=True)
+            self._rest(exc)
+        else:
+            self._backoff_s = _FIRST_BACKOFF_S
+            self._writes += SEGMENT_BYTES // PAGE_SIZE
+            if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
+                self._pages += self._log.live[segment]
+                self._log.move_to_tier(segment, extent)
+            else:  # it died on the way
+                self._log.extents.give_back(extent)
+        finally:
+            view.release()
+            self._writing.discard((segment, sequence))
+            self._write_ended.set()
+            self._write_ended = trio.Event()
+
+    def _charge(self, count: int) -> None:
+        """Take ``count`` bytes off the budget, if there is one."""
+        if self.writeback_limit_bytes is not None:
+            self.writeback_limit_bytes -= count
+            self.note_limit(self.writeback_limit_bytes)
+
+    def _rest(self, exc: OSError) -> None:
+        """A write failed: leave the tier alone for a while, longer each time."""
+        self._failed += 1
+        if trio.current_time() < self._rests_until:
+            return  # another of the same batch
+        self._rests_until = trio.current_time() + self._backoff_s
+        log.error("writeback failed, next try in %.1f s: %s", self._backoff_s, exc)
+        self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_S)
+
+    def statistics(self) -> WritebackStatistics:
+        """A snapshot."""
+        return WritebackStatistics(
+            outstanding_writebacks=len(self._writing),
+            writeback_attempted=self._attempted,
+            writeback_failed=self._failed,
+            written_back_pages=self._pages,
+            saved_by_writeback=self._saved,
+            bd_count=self._log.extents.in_use * (SEGMENT_BYTES // PAGE_SIZE),
+            bd_reads=self._reads,
+            bd_writes=self._writes,
+            read_errors=self._read_errors,
+        )
