@@ -37,7 +37,7 @@ _LOOK_EVERY_S = 1.0
 _LOOK_SOON_S = 0.2  # while segments are being filled
 _HOPELESS_S = 0.1  # after nothing could be done, stores are refused for so long
 # Dead share of the memory held at which tidying starts and stops, under load and when idle.
-_TIDY_BUSY = (0.30, 0.20)
+_TIDY_BUSY = (0.20, 0.12)
 _TIDY_IDLE = (0.10, 0.05)
 # Cleaning pays while at least this share of the pool is dead.
 _DEAD_SHARE = 0.05
@@ -189,7 +189,7 @@ class Writeback(TierWriter):
         return self._can_write()
 
     async def _tidy(self) -> None:
-        """Give back what dead objects hold: a third of it while stores go on, most when idle.
+        """Give back what dead objects hold: a part of it while stores go on, most when idle.
 
         Cleaning to u live costs about 1/(1-u) copies a store, so not all of it is worth it.
         """
