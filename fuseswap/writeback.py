@@ -39,6 +39,7 @@ _HOPELESS_S = 0.1  # after nothing could be done, stores are refused for so long
 # Dead share of the memory held at which tidying starts and stops, under load and when idle.
 _TIDY_BUSY = (0.20, 0.12)
 _TIDY_IDLE = (0.10, 0.05)
+_BUSY_STEPS = 64  # at a look: 4 % of the time (without a bound, random writes lost 20 %)
 # Cleaning pays while at least this share of the pool is dead.
 _DEAD_SHARE = 0.05
 _DENSE_SHARE = 0.9
@@ -197,8 +198,10 @@ class Writeback(TierWriter):
         start, stop = _TIDY_BUSY if self._stores_go_on else _TIDY_IDLE
         dead, held = self._log.dead_bytes()
         if dead > max(2 * SEGMENT_BYTES, held * start):
+            steps = _BUSY_STEPS if self._stores_go_on else dead
             while dead > held * stop and self._log.frames.has_spare and not self._full:
-                if not self.cleaner.step():
+                steps -= 1
+                if steps < 0 or not self.cleaner.step():
                     break
                 await trio.lowlevel.checkpoint()
                 dead, held = self._log.dead_bytes()
