@@ -199,7 +199,9 @@ class Writeback(TierWriter):
         dead, held = self._log.dead_bytes()
         if dead > max(2 * SEGMENT_BYTES, held * start):
             steps = _BUSY_STEPS if self._stores_go_on else dead
-            while dead > held * stop and self._log.frames.has_spare and not self._full:
+            while dead > held * stop and not self._full:
+                if not (self.cleaner.busy or self._log.frames.has_spare):
+                    break
                 steps -= 1
                 if steps < 0 or not self.cleaner.step():
                     break
