@@ -1,6 +1,6 @@
 """The compressed cache: store, load and invalidate of single pages.
 
-Owns the slot table and the segment log and is the only one to write slot words.
+Owns the slot table and the segment log; only it and the cleaner write slot words.
 A frontswap backend (see ``frontswap.py`` for the contract).  Called from the one
 thread of the worker; nothing here waits, so every call is a critical section.
 
