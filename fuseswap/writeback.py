@@ -140,6 +140,8 @@ class Writeback(TierWriter):
                 break
             self._evict(nursery, segment)
             await self._finish_cleaning(nursery)
+            if self._full:
+                break
         for _ in range(self.writeback_batch_size if pressed else 0):
             if await self._has_a_place():
                 self._evict_oldest(nursery)
@@ -155,6 +157,8 @@ class Writeback(TierWriter):
             if self._log.departures.take(segment):
                 self._evict(nursery, segment)
                 await self._finish_cleaning(nursery)
+            if self._full:  # stores wait, and only `_make_room` wakes them; go on after it
+                return
         if self.demand is demand and not demand.left:
             self._log.seal(self._log.heads[Stream.EVICTED])
             await self._finish_cleaning(nursery)

@@ -19,7 +19,7 @@ SECTOR_BYTES = 4096
 _DETACH_TIMEOUT_S = 10.0
 _BLOCK = Path("/sys/block")
 # Swap-outs must not be throttled in favour of reads (they are what the reads wait for), and
-# a completion is best handled where it arrives: together 76 to 52 us a touch in one swap run.
+# a completion is best handled where it arrives: see docs/benchmarks.md.
 _QUEUE = {"wbt_lat_usec": "0", "rq_affinity": "0"}
 
 
