@@ -26,6 +26,9 @@ from fuseswap.host.protect import Protection, protect
 from fuseswap.host.psi import under_memory_pressure
 from fuseswap.host.runtime import Runtime
 from fuseswap.parameters import find_parameter
+from fuseswap.tiers import Tier
+from fuseswap.tiers.faults import VARIABLE as FAULTS_VARIABLE
+from fuseswap.tiers.faults import Faults, FaultyTier
 from fuseswap.tiers.file import FileTier
 from fuseswap.tiers.threads import IoThreads
 from fuseswap.transport import open_transport
@@ -55,7 +58,7 @@ class Worker:
             state = SharedState.create(regions, geometry)
         else:
             state = SharedState(regions)
-        tier = FileTier(fds["backing"], IoThreads(_IO_THREADS)) if "backing" in fds else None
+        tier = _open_tier(fds["backing"]) if "backing" in fds else None
         self.device = Device(state, tier, under_memory_pressure)
         for name, value in {**config["parameters"], **state.parameters}.items():
             find_parameter(name).set(self.device, value)
@@ -94,6 +97,18 @@ class Worker:
                 gc.collect(1)
             frames.reserve(_RESERVE_FRAMES)
             before = stores
+
+
+def _open_tier(fd: int) -> Tier:
+    """The tier on the backing file ``fd``; one that can be made to fail where a test asks for it.
+
+    Raises `InvalidArgument` where the file that says how is wrong.
+    """
+    path = os.environ.get(FAULTS_VARIABLE)
+    if path is None:
+        return FileTier(fd, IoThreads(_IO_THREADS))
+    faults = Faults(path)
+    return FaultyTier(FileTier(fd, IoThreads(_IO_THREADS), faults.pwrite), faults)
 
 
 def main() -> int:

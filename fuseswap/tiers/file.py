@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+from collections.abc import Callable
 
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_SHIFT
 from fuseswap.tiers.threads import IoThreads
@@ -21,10 +22,16 @@ _BLOCK = PAGE_SIZE
 
 
 class FileTier:
-    """Segments on an opened backing file."""
+    """Segments on an opened backing file; ``pwrite`` is another only to be made to fail."""
 
-    def __init__(self, fd: int, threads: IoThreads) -> None:
+    def __init__(
+        self,
+        fd: int,
+        threads: IoThreads,
+        pwrite: Callable[[int, memoryview, int], int] = os.pwrite,
+    ) -> None:
         self._fd = fd
+        self._pwrite = pwrite
         self._threads = threads
         self.extent_count = os.lseek(fd, 0, os.SEEK_END) >> SEGMENT_SHIFT
 
@@ -36,7 +43,7 @@ class FileTier:
         at = extent << SEGMENT_SHIFT
         done = 0
         while done < SEGMENT_BYTES:
-            count = os.pwrite(self._fd, segment[done:], at + done)
+            count = self._pwrite(self._fd, segment[done:], at + done)
             if count <= 0 or count % _BLOCK:
                 raise OSError(errno.EIO, f"short write: {done + count} of {SEGMENT_BYTES} bytes")
             done += count

@@ -111,20 +111,19 @@ async def test_a_write_that_fails_is_an_error(opened: Opened, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("count", [0, 100])
-async def test_a_short_write_is_an_error(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch, count: int
-) -> None:
-    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: count)
+async def test_a_short_write_is_an_error(opened: Opened, count: int) -> None:
+    tier = FileTier(opened.fd, opened.threads, lambda fd, data, at: count)
     segment = opened.segment(1)
     with pytest.raises(OSError, match=f"short write: {count} of {SEGMENT_BYTES} bytes"):
-        await opened.tier.write(0, segment)
+        await tier.write(0, segment)
     segment.release()
 
 
-async def test_a_write_in_pieces_goes_on(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[: 300 * 1024], at))
+async def test_a_write_in_pieces_goes_on(opened: Opened) -> None:
+    tier = FileTier(
+        opened.fd, opened.threads, lambda fd, data, at: os.pwrite(fd, data[: 300 * 1024], at)
+    )
     segment = opened.segment(6)
-    await opened.tier.write(1, segment)
+    await tier.write(1, segment)
     assert await opened.tier.read(1, 0, SEGMENT_BYTES) == bytes(segment)
     segment.release()
