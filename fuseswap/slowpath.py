@@ -5,7 +5,7 @@ method tries the synchronous call first; it is the only one that decides anythin
 Where that must wait, this waits, without holding anything, and tries again.
 
     read    the page is on a tier: its bytes are read, and are the answer only if the
-            page is still the one that was looked up
+            page is still the one that was looked up; once more if they are wrong
     write   the pool is full: wait for a segment to be freed, in order of arrival; a
             partial write to a page on a tier brings that page back into memory first
 
@@ -28,7 +28,7 @@ from fuseswap.writeback import Writeback
 # More pages of one request than this are not read from a tier at once.
 _READS_AT_ONCE = 8
 # How long stores waited: counted up to each bound, and beyond the last.
-WAIT_BOUNDS_S = (0.001, 0.01, 0.1, 1.0)
+WAIT_BOUNDS_S = (0.001, 0.01, 0.1, 1.0, 10.0)
 
 
 class SlowPath:
@@ -147,4 +147,6 @@ class SlowPath:
     async def _fetch(self, miss: OnTier) -> bytes | None:
         """The page of ``miss``, None where it changed meanwhile; `CorruptData` where unreadable."""
         stored = await self._writeback.read(miss)
+        if self._cache.is_worth_another_read(miss, stored):
+            stored = await self._writeback.read(miss, again=True)
         return self._cache.finish_load(miss, stored)

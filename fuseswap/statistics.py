@@ -45,6 +45,12 @@ def _counter(
     return Statistic(name, Kind.COUNTER, "", like, help_, read)
 
 
+def _write_amplification_percent(now: DeviceStatistics) -> int:
+    """100: the cleaner copied nothing."""
+    stored = now.cache.appended_bytes
+    return (stored + now.cleaner.bytes_copied) * 100 // stored if stored else 0
+
+
 STATISTICS: tuple[Statistic, ...] = (
     _gauge(
         "stored_pages", "pages", "zswap",
@@ -197,14 +203,24 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.waits[3],
     ),
     _counter(
-        "store_waits_longer", "",
-        "The same, for more than 1 s.",
+        "store_waits_10s", "",
+        "The same, for 1 to 10 s.",
         lambda s: s.waits[4],
     ),
     _counter(
+        "store_waits_longer", "",
+        "The same, for more than 10 s.",
+        lambda s: s.waits[5],
+    ),
+    _counter(
+        "tier_read_retries", "",
+        "Reads from the backing file made again, after an error or for a wrong checksum.",
+        lambda s: s.writeback.tier_read_retries,
+    ),
+    _counter(
         "tier_read_errors", "",
-        "Reads from the backing file that failed; the page gave EIO.",
-        lambda s: s.writeback.read_errors,
+        "Reads from the backing file that failed for good; a page gave EIO.",
+        lambda s: s.writeback.tier_read_errors,
     ),
     _counter(
         "segments_cleaned", "",
@@ -213,8 +229,18 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
     _counter(
         "cleaner_copied_bytes", "",
-        "Bytes the cleaner copied forward; over the bytes stored: its write amplification.",
+        "Bytes the cleaner copied forward, 8 for each object among them.",
         lambda s: s.cleaner.bytes_copied,
+    ),
+    _counter(
+        "appended_bytes", "",
+        "Bytes that stores added to segments, 8 for each object among them.",
+        lambda s: s.cache.appended_bytes,
+    ),
+    _gauge(
+        "write_amplification_percent", "percent", "",
+        "Bytes written to segments, by stores and cleaner, per byte by stores (0: none yet).",
+        _write_amplification_percent,
     ),
     _counter(
         "checksum_errors", "",

@@ -10,12 +10,14 @@ discarded as always; should it die, its extent is given back when the write is o
 not before.
 
 A write that fails leaves the segment in memory, first in line; the tier rests, longer
-each time.  A read that fails is `CorruptData` for that page alone.
+each time.  A read that fails, and fails again (``tier_reader.py``), is `CorruptData` for
+that page alone.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,6 +28,7 @@ from fuseswap.cache.frames import CLEANER_RESERVE_WITH_TIER
 from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.errors import CorruptData, OnTier
+from fuseswap.tier_reader import TierReader
 from fuseswap.tiers import Tier
 from fuseswap.units import PAGE_SIZE
 
@@ -48,7 +51,8 @@ class WritebackStatistics:
     bd_count: int
     bd_reads: int
     bd_writes: int
-    read_errors: int
+    tier_read_retries: int
+    tier_read_errors: int
 
 
 class TierWriter:
@@ -57,6 +61,7 @@ class TierWriter:
     def __init__(self, segment_log: SegmentLog, tier: Tier | None) -> None:
         self._log = segment_log
         self._tier = tier
+        self._reader = TierReader(tier) if tier is not None else None
         if tier is not None:
             self._log.extents.extent_count = tier.extent_count
             self._log.frames.cleaner_reserve = CLEANER_RESERVE_WITH_TIER
@@ -71,22 +76,41 @@ class TierWriter:
         self._failed = 0
         self._pages = 0
         self._saved = 0
-        self._reads = 0
         self._writes = 0
-        self._read_errors = 0
+        self._set_aside: deque[tuple[float, int, int]] = deque()  # until, segment, sequence
 
-    async def read(self, miss: OnTier) -> bytes:
-        """The stored bytes of ``miss``.  Raises `CorruptData` where the tier can't read them."""
-        if self._tier is None:
+    async def read(self, miss: OnTier, *, again: bool = False) -> bytes:
+        """The stored bytes of ``miss``.  Raises `CorruptData` where the tier can't read them.
+
+        ``again``: what it returned before was not what was stored.
+        """
+        if self._reader is None:
             raise CorruptData(f"page {miss.page} is on a tier, and there is none")
-        blocks = -(-(miss.offset % PAGE_SIZE + miss.length) // PAGE_SIZE)
-        self._reads += blocks
         try:
-            return await self._tier.read(miss.extent, miss.offset, miss.length)
+            return await self._reader.read(miss.extent, miss.offset, miss.length, again=again)
         except OSError as exc:
-            self._read_errors += 1
-            log.error("page %d cannot be read from the tier: %s", miss.page, exc)
             raise CorruptData(f"page {miss.page} cannot be read from the tier: {exc}") from exc
+
+    async def _read_segment(self, segment: int, *, again: bool = False) -> bytes | None:
+        """The 1 MiB of ``segment``; None where it can't be read: then it is set aside a while."""
+        assert self._reader is not None
+        sequence = self._log.age_of(segment)[0]
+        try:
+            extent = self._log.location_of(segment)
+            return await self._reader.read(extent, 0, SEGMENT_BYTES, again=again)
+        except OSError:
+            if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
+                self._log.pin(segment)
+                until = trio.current_time() + _LONGEST_BACKOFF_S
+                self._set_aside.append((until, segment, sequence))
+            return None
+
+    def _take_back(self) -> None:
+        """Segments that could not be read a while ago may be tried again."""
+        while self._set_aside and self._set_aside[0][0] <= trio.current_time():
+            _, segment, sequence = self._set_aside.popleft()
+            if self._log.age_of(segment)[0] == sequence:
+                self._log.unpin(segment)
 
     async def _wait_for_a_write(self) -> bool:
         """Wait until one of the writes in flight ends; False where there is none."""
@@ -171,7 +195,8 @@ class TierWriter:
             written_back_pages=self._pages,
             saved_by_writeback=self._saved,
             bd_count=self._log.extents.in_use * (SEGMENT_BYTES // PAGE_SIZE),
-            bd_reads=self._reads,
+            bd_reads=self._reader.units if self._reader else 0,
             bd_writes=self._writes,
-            read_errors=self._read_errors,
+            tier_read_retries=self._reader.retries if self._reader else 0,
+            tier_read_errors=self._reader.errors if self._reader else 0,
         )

@@ -29,7 +29,6 @@ from fuseswap.demand import Demand
 from fuseswap.errors import InvalidArgument
 from fuseswap.tier_writer import TierWriter
 from fuseswap.tiers import Tier
-from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +165,7 @@ class Writeback(TierWriter):
     async def _merge_on_tier(self, nursery: trio.Nursery) -> None:
         """While extents are short: read the sparsest segments and write what lives again."""
         extents = self._log.extents
-        assert self._tier is not None
+        self._take_back()
         short = max(2, extents.extent_count * _SHORT_PERCENT // 100)
         for _ in range(_MERGES_AT_ONCE):
             if extents.available >= short or not self._log.frames.has_spare:
@@ -175,13 +174,10 @@ class Writeback(TierWriter):
             if not segment or self.cleaner.busy:
                 return
             sequence = self._log.age_of(segment)[0]
-            self._reads += SEGMENT_BYTES // PAGE_SIZE
-            try:
-                stored = await self._tier.read(self._log.location_of(segment), 0, SEGMENT_BYTES)
-            except OSError as exc:
-                self._read_errors += 1
-                self._log.pin(segment)
-                log.error("segment %d cannot be read from the tier: %s", segment, exc)
+            stored = await self._read_segment(segment)
+            if stored and self.cleaner.is_worth_another_read(segment, sequence, stored):
+                stored = await self._read_segment(segment, again=True)
+            if stored is None:
                 return
             if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
                 self.cleaner.begin_on_tier(segment, stored)

@@ -19,6 +19,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from fuseswap.cache.checks import CHECK_BYTES, is_sound
 from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.segments import (
     OBJECT_OVERHEAD,
@@ -26,6 +27,7 @@ from fuseswap.cache.segments import (
     SegmentLog,
 )
 from fuseswap.cache.slots import (
+    CODEC_SHIFT,
     KIND_MASK,
     LENGTH_MASK,
     LENGTH_SHIFT,
@@ -144,6 +146,24 @@ class Cleaner:
             self._log.departures.add(self._victim, first=True)
         self._given_up += self._victim != 0
         self._victim = 0
+
+    def is_worth_another_read(self, segment: int, sequence: int, stored: bytes) -> bool:
+        """Whether a live object of ``segment`` is corrupt, or not to be found, in ``stored``.
+
+        False where the segment is not what it was when it was read.  Up to a millisecond.
+        """
+        log = self._log
+        if not log.live[segment] or log.age_of(segment)[0] != sequence:
+            return False
+        sound = 0
+        for page in set(array("I", stored[log.extent_of(segment)[1] :])):
+            word = self._slots.get(page) if page < self._slots.page_count else 0
+            if word & KIND_MASK != OBJECT or word >> SEGMENT_ID_SHIFT != segment:
+                continue
+            at = word >> OFFSET_SHIFT & OFFSET_MASK
+            end = at + CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+            sound += is_sound(stored[at:end], word >> CODEC_SHIFT & 0xF)
+        return sound < log.live[segment]
 
     def begin_on_tier(self, segment: int, stored: bytes) -> None:
         """Clean ``segment`` from the 1 MiB the tier had ``stored``; what lives leaves again."""

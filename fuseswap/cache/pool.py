@@ -26,6 +26,7 @@ import lz4.block
 import xxhash
 
 from fuseswap.cache import recovery
+from fuseswap.cache.checks import CHECK_BYTES, is_sound
 from fuseswap.cache.codecs import (
     DECOMPRESS,
     DECOMPRESS_ERRORS,
@@ -36,7 +37,7 @@ from fuseswap.cache.codecs import (
     parse_compressor,
 )
 from fuseswap.cache.segment_kinds import SegmentState, Stream
-from fuseswap.cache.segments import CHECK_BYTES, OBJECT_OVERHEAD, SegmentLog
+from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
 from fuseswap.cache.slots import (
     CLUSTER_SHIFT,
     CODEC_SHIFT,
@@ -217,12 +218,21 @@ class CompressedCache:
         None where the page changed meanwhile: load it again.  Raises `CorruptData`.
         """
         word = self.slots.get(miss.page)
-        same = not (word ^ miss.word) & ~(REFERENCED | PARITY)
-        if not same or self.log.age_of(word >> SEGMENT_ID_SHIFT)[0] != miss.sequence:
+        if not self._is_still(miss, word):
             return None
         if len(stored) != miss.length:
             raise self._corrupt(miss.page, word, f"{len(stored)} of {miss.length} bytes read")
         return self._decode(miss.page, word, stored[CHECK_BYTES:], _u32(stored)[0])
+
+    def is_worth_another_read(self, miss: OnTier, stored: bytes) -> bool:
+        """Whether ``stored`` is not what it should be, though the page is still the same."""
+        sound = len(stored) == miss.length and is_sound(stored, miss.word >> CODEC_SHIFT & 0xF)
+        return not sound and self._is_still(miss, self.slots.get(miss.page))
+
+    def _is_still(self, miss: OnTier, word: int) -> bool:
+        """Whether the object of ``miss`` is still that of its page, whose word is ``word``."""
+        same = not (word ^ miss.word) & ~(REFERENCED | PARITY)
+        return same and self.log.age_of(word >> SEGMENT_ID_SHIFT)[0] == miss.sequence
 
     def invalidate_page(self, page: int) -> bool:
         """Forget ``page``; returns whether it was stored."""
@@ -379,6 +389,10 @@ class CompressedCache:
             metadata_bytes=tables + overhead,
             mem_used_total=pool_total_size + tables,
             segments=self.log.segments_in_use,
+            appended_bytes=sum(
+                self.log.heads[stream].appended_bytes
+                for stream in (Stream.STORE, Stream.INCOMPRESSIBLE)
+            ),
             pool_limit_hit=self._pool_limit_hit,
             reject_compress_poor=self._reject_compress_poor,
             compress_skipped=self._compress_skipped,

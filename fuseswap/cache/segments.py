@@ -37,6 +37,7 @@ import struct
 import time
 from array import array
 
+from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.departures import Departures
 from fuseswap.cache.extents import ExtentPool
 from fuseswap.cache.frames import NO_FRAME, FramePool
@@ -46,7 +47,6 @@ from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_ENTRY_BYTES, SEGMENT_SHI
 from fuseswap.errors import PoolFull
 from fuseswap.units import SegmentId
 
-CHECK_BYTES = 4
 OWNER_BYTES = 4
 OBJECT_OVERHEAD = CHECK_BYTES + OWNER_BYTES
 
@@ -60,14 +60,21 @@ _get_u32 = struct.Struct("<I").unpack_from
 class LogHead:
     """The open segment of one stream; ``segment`` is 0 while there is none."""
 
-    __slots__ = ("base", "bound", "segment", "stream", "tail")
+    __slots__ = ("_closed_bytes", "base", "bound", "segment", "stream", "tail")
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
+        self._closed_bytes = self.segment = 0
         self.close()
+
+    @property
+    def appended_bytes(self) -> int:
+        """All that was ever appended, owners and checks with it."""
+        return self._closed_bytes + (SEGMENT_BYTES - self.bound + self.tail if self.segment else 0)
 
     def close(self) -> None:
         """Have no open segment; the next append opens one."""
+        self._closed_bytes = self.appended_bytes
         self.segment = 0
         self.base = 0
         self.tail = 0
@@ -287,6 +294,10 @@ class SegmentLog:
     def pin(self, segment: int) -> None:
         """Never offer ``segment`` again: something in it is corrupt and can't be moved."""
         self._pinned.add(segment)
+
+    def unpin(self, segment: int) -> None:
+        """Offer ``segment`` again."""
+        self._pinned.discard(segment)
 
     # -- attaching -----------------------------------------------------------------
 

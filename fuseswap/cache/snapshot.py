@@ -19,6 +19,7 @@ class CacheStatistics:
     metadata_bytes: int
     mem_used_total: int
     segments: int
+    appended_bytes: int
     pool_limit_hit: int
     reject_compress_poor: int
     compress_skipped: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.errors import CorruptData, OnTier
 from fuseswap.units import PAGE_SIZE
@@ -207,7 +207,7 @@ async def test_a_partial_write_to_a_page_that_is_discarded_meanwhile(
 
 
 async def test_a_partial_write_to_an_unreadable_page_changes_nothing(
-    tiered: Tiered, tier: FakeTier
+    tiered: Tiered, tier: FakeTier, autojump_clock: MockClock
 ) -> None:
     await tiered.move_out()
     tier.fail_reads = True

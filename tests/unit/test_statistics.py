@@ -7,6 +7,7 @@ from dataclasses import fields
 import pytest
 
 from fuseswap.cache.cleaner import CleanerStatistics
+from fuseswap.cache.segments import OBJECT_OVERHEAD
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.device import Device, DeviceStatistics, TransportCounters
 from fuseswap.errors import CorruptData, StoreRefused
@@ -42,7 +43,7 @@ def test_every_row_reads_a_number_of_its_own() -> None:
             **{f.name: next(numbers) for f in fields(WritebackStatistics)}
         ),
         cleaner=CleanerStatistics(**{f.name: next(numbers) for f in fields(CleanerStatistics)}),
-        waits=tuple(next(numbers) for _ in range(5)),
+        waits=tuple(next(numbers) for _ in range(6)),
     )
     values = [statistic.read(snapshot) for statistic in STATISTICS]
     assert len(set(values)) == len(values)
@@ -71,8 +72,8 @@ def test_rows_are_named_for_what_they_read() -> None:
     assert {s.name for s in STATISTICS} - known == {
         "stored_incompressible_pages",
         "cleaner_copied_bytes",
-        "tier_read_errors",
-        *(f"store_waits_{bound}" for bound in ("1ms", "10ms", "100ms", "1s", "longer")),
+        "write_amplification_percent",
+        *(f"store_waits_{bound}" for bound in ("1ms", "10ms", "100ms", "1s", "10s", "longer")),
     }
 
 
@@ -99,6 +100,8 @@ def test_a_day_in_the_life(device: Device) -> None:
     assert now["pool_total_size"] == 2 * MIB  # incompressible pages have one of their own
     assert now["stored_incompressible_pages"] == 0
     assert 8 < now["compr_data_size"] < PAGE_SIZE
+    compressed = now["compr_data_size"] - 8  # the fill is an object of 8 bytes
+    appended = 8 + 2 * compressed + PAGE_SIZE + 4 * OBJECT_OVERHEAD
     counters = {s.name: now[s.name] for s in STATISTICS if s.kind is Kind.COUNTER and now[s.name]}
     assert counters == {
         "loads": 8,
@@ -108,7 +111,23 @@ def test_a_day_in_the_life(device: Device) -> None:
         "reject_compress_poor": 1,
         "duplicate_entry": 1,
         "checksum_errors": 1,
+        "appended_bytes": appended,
     }
+    assert now["write_amplification_percent"] == 100
+
+
+def test_write_amplification_is_what_the_cleaner_adds(device: Device) -> None:
+    for page in range(400):
+        device.swapfile.write(page * PAGE_SIZE, memoryview(pages.nearly_incompressible(page, 3900)))
+    device.swapfile.punch(0, 130 * PAGE_SIZE)
+    before = read(device)
+    while device.writeback.cleaner.step():
+        pass
+    now = read(device)
+    assert now["appended_bytes"] == before["appended_bytes"]
+    assert now["cleaner_copied_bytes"] > 130 * 3900
+    share = now["cleaner_copied_bytes"] / now["appended_bytes"]
+    assert now["write_amplification_percent"] == int(100 * (1 + share))
 
 
 def test_counters_never_fall(device: Device) -> None:

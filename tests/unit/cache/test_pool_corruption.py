@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
+from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.cache.segments import CHECK_BYTES
 from fuseswap.cache.slots import CODEC_SHIFT, PARITY, SEGMENT_ID_SHIFT
 from fuseswap.errors import CorruptData
 from tests import pages

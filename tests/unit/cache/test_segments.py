@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.frames import CLEANER_RESERVE
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import SegmentState, Stream
-from fuseswap.cache.segments import CHECK_BYTES, OBJECT_OVERHEAD, OWNER_BYTES, SegmentLog
+from fuseswap.cache.segments import OBJECT_OVERHEAD, OWNER_BYTES, SegmentLog
 from fuseswap.cache.slots import OFFSET_MASK, OFFSET_SHIFT, SEGMENT_ID_SHIFT
 from fuseswap.cache.state import SEGMENT_BYTES, Geometry
 from fuseswap.errors import PoolFull
