@@ -9,8 +9,9 @@ About a sixth of the pages are same-filled, as on real machines; one in fifty is
 bytes; the rest compress to a half or a third, as anonymous memory does.
 
 Prints one JSON object a line: progress about twice a second (``phase``, ``done``),
-at the end ``touches``, ``seconds``, ``bad_pages``, ``micros_per_touch``.  Used by
-`fuseswap demo`, the system tests and ``scripts/bench``.
+at the end ``touches``, ``seconds``, ``bad_pages``, ``micros_per_touch``, and
+``slowest_touch_ms``.  SIGTERM ends the touching, not the check of all pages behind it.
+Used by `fuseswap demo`, the system tests and ``scripts/bench``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import argparse
 import json
 import mmap
 import random
+import signal
 import struct
 import sys
 import time
@@ -99,16 +101,21 @@ def run(size_bytes: int, seconds: float, touches: int, seed: int) -> int:
             report(phase="fill", done=page / memory.pages)
     source = random.Random(seed + 1)
     bad = count = 0
-    start = time.monotonic()
+    slowest_s = 0.0
+    asked_to_end: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: asked_to_end.append(number))
+    start = touched = time.monotonic()
     while True:
         page = source.randrange(memory.pages)
         bad += not memory.is_good(page)
         count += 1
         if count & 1:
             memory.write(page)
+        before, touched = touched, time.monotonic()
+        slowest_s = max(slowest_s, touched - before)
         if not count & 255:
             now = time.monotonic()
-            if now - start > seconds or (touches and count >= touches):
+            if asked_to_end or now - start > seconds or (touches and count >= touches):
                 break
             if now - reported > _REPORT_S:
                 reported = now
@@ -127,6 +134,7 @@ def run(size_bytes: int, seconds: float, touches: int, seed: int) -> int:
         touches=count,
         seconds=round(spent, 3),
         total_seconds=round(time.monotonic() - began, 3),
+        slowest_touch_ms=round(slowest_s * 1e3, 1),
         micros_per_touch=round(spent / count * 1e6, 2),
         bad_pages=bad,
     )

@@ -35,7 +35,8 @@ from fuseswap.units import PAGE_SIZE
 log = logging.getLogger(__name__)
 
 _FIRST_BACKOFF_S = 0.1
-_LONGEST_BACKOFF_S = 30.0
+_LONGEST_BACKOFF_S = 5.0  # stores are refused meanwhile
+_SET_ASIDE_S = 30.0  # a segment that can't be read
 _WORTH_WAITING_S = 1.0  # a tier that failed for longer than this: stores are refused
 
 
@@ -101,7 +102,7 @@ class TierWriter:
         except OSError:
             if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
                 self._log.pin(segment)
-                until = trio.current_time() + _LONGEST_BACKOFF_S
+                until = trio.current_time() + _SET_ASIDE_S
                 self._set_aside.append((until, segment, sequence))
             return None
 

@@ -11,7 +11,8 @@ For reads and for writes, all of it optional:
     latency_s     seconds a call takes before anything else happens
     errno         name of the error a call fails with
     short         a pwrite writes half of what it is given, and of one block nothing
-    flip          one bit: of what a read returns, or of what is on the device after a write
+    flip          one bit: of what a read returns (not if it is made again), or of what is on
+                  the device after a write
     probability   of each of the last three, 0 to 1 (1); for ``short`` of each pwrite
 
 A short write is made below `FileTier`, so that its own handling runs; all else around it.
@@ -146,6 +147,7 @@ class FaultyTier:
     def __init__(self, tier: Tier, faults: Faults) -> None:
         self._tier = tier
         self._faults = faults
+        self._flipped: set[tuple[int, int, int]] = set()  # reads
         self.extent_count = tier.extent_count
 
     async def write(self, extent: int, segment: memoryview) -> None:
@@ -166,7 +168,11 @@ class FaultyTier:
         rule = self._faults.read
         await _delay(rule)
         data = await self._tier.read(extent, offset, length)
-        if rule.flip and rule.hits():
+        place = extent, offset, length
+        if place in self._flipped:
+            self._flipped.remove(place)
+        elif rule.flip and rule.hits():
+            self._flipped.add(place)
             wrong = bytearray(data)
             _flip_a_bit(wrong)
             return bytes(wrong)

@@ -116,7 +116,8 @@ async def test_a_bit_of_what_is_read_is_wrong_once(
 ) -> None:
     await faulty.write(1, segment)
     rules.set(read={"flip": True})
-    assert flipped_bits(await faulty.read(1, 5, 3000), bytes(segment[5:3005])) == 1
+    for expected in (1, 0, 1):
+        assert flipped_bits(await faulty.read(1, 5, 3000), bytes(segment[5:3005])) == expected
     rules.set()
     assert await faulty.read(1, 5, 3000) == bytes(segment[5:3005])
 

@@ -1,0 +1,373 @@
+"""A backing file that fails, lies, hesitates or vanishes, on a real device.
+
+Under swap a process checks every page it reads back; where a fault costs a page by its
+nature (EIO on a read, a bit that is wrong on the disk) the file is read instead: a process
+would be killed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import mmap
+import os
+import random
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fuseswap.host.cgroup import MemoryCgroup
+from fuseswap.tiers.faults import VARIABLE
+from fuseswap.units import MIB, PAGE_SIZE
+from tests.devices import TestDevice, call, device_up, must, new_name, wait_until
+from tests.system.test_pressure import command_in
+
+SIZE = 128 * MIB
+MEMORY = 48 * MIB
+POOL = 16 * MIB
+BACKING = 256 * MIB
+# Of the file tests: nearly twice the pool, so that much of it is on the backing file.
+PAGES = 7000
+
+
+class Faults:
+    """What is to go wrong from now on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.set()
+
+    def set(self, **rules: Any) -> None:
+        new = self._path.with_suffix(".new")
+        new.write_text(json.dumps(rules))
+        new.rename(self._path)
+
+
+@pytest.fixture
+def faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Faults:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "faults"))
+    return Faults(tmp_path / "faults")
+
+
+@contextmanager
+def faulty_device(backing: Path, *options: str) -> Iterator[TestDevice]:
+    with device_up("--size", "256M", "--backing", str(backing), *options) as device:
+        yield device
+
+
+def grows(device: TestDevice, name: str, by: int = 1) -> Callable[[], bool]:
+    """Whether a statistic has grown since now."""
+    goal = device.stat(name) + by
+    return lambda: device.stat(name) >= goal
+
+
+class Pressure:
+    """The process, once it touches what it has filled."""
+
+    def __init__(self, cgroup: MemoryCgroup) -> None:
+        command = command_in(cgroup, SIZE, "--seconds", "100", "--touches", "100000000")
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.report: dict[str, Any] = {}
+        self._touching = threading.Event()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+        assert self._touching.wait(60)
+        assert self.report["phase"] == "touch"
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.report = json.loads(line)
+            if self.report["phase"] != "fill":
+                self._touching.set()
+        self._touching.set()
+
+    def finish(self) -> dict[str, Any]:
+        """Have it check every page; its last report."""
+        self._process.terminate()
+        self._process.wait(60)
+        self._thread.join()
+        assert self._process.returncode == 0, f"{self._process.returncode}: {self.report}"
+        return self.report
+
+    def kill(self) -> None:
+        """Whatever has happened."""
+        with self._process:  # closes the pipe
+            self._process.kill()
+            self._thread.join()
+
+
+@contextmanager
+def pressure_on(device: TestDevice) -> Iterator[Pressure]:
+    with MemoryCgroup(f"fuseswap-{device.name}", MEMORY) as cgroup:
+        pressure = Pressure(cgroup)
+        try:
+            yield pressure
+        finally:
+            pressure.kill()
+
+
+# -- under swap: no bad page ----------------------------------------------------------------
+
+FAILED_WRITES = {
+    "EIO": {"errno": "EIO"},
+    "ENOSPC": {"errno": "ENOSPC"},
+    "short": {"short": True},
+}
+
+
+def test_no_bad_page_whatever_writes_do(faults: Faults, tmp_path: Path) -> None:
+    options = ("--pool-limit", "16M", "--priority", "200")
+    with faulty_device(tmp_path / "backing", *options) as device, pressure_on(device) as pressure:
+        for name, rule in FAILED_WRITES.items():
+            failures = grows(device, "writeback_failed", 3)
+            faults.set(write=rule)
+            wait_until(f"failed writes: {name}", failures)
+            faults.set()
+            wait_until("writeback to go on", grows(device, "written_back_pages", 2000))
+        faults.set(write={"errno": "EIO", "probability": 0.5})
+        some, others = grows(device, "writeback_failed", 3), grows(device, "written_back_pages")
+        wait_until("some writes to fail", some)
+        wait_until("others to succeed", others)
+        faults.set(write={"latency_s": 2})
+        wait_until("stores to wait for a slow write", grows(device, "store_waits_10s", 3))
+        faults.set()
+        wait_until("writeback to go on", grows(device, "written_back_pages", 2000))
+        assert pressure.finish()["bad_pages"] == 0
+        assert device.stat("store_waits_longer") == 0
+        assert device.stat("checksum_errors") == 0
+        assert device.stat("tier_read_errors") == 0
+        assert device.stat("pool_total_size") <= POOL
+        assert device.status()["restarts"] == 0
+
+
+def test_no_bad_page_whatever_reads_do(faults: Faults, tmp_path: Path) -> None:
+    options = ("--pool-limit", "16M", "--priority", "200")
+    with faulty_device(tmp_path / "backing", *options) as device, pressure_on(device) as pressure:
+        faults.set(read={"latency_s": 2})
+        wait_until("reads that take long", grows(device, "bd_reads", 3), every_s=0.5)
+        faults.set(read={"flip": True, "probability": 0.1})
+        wait_until("reads with a wrong bit", grows(device, "tier_read_retries", 20))
+        faults.set(read={"errno": "EIO", "probability": 0.01})
+        wait_until("reads that fail", grows(device, "tier_read_retries", 5))
+        faults.set()
+        assert pressure.finish()["bad_pages"] == 0
+        assert device.stat("checksum_errors") == 0
+        assert device.stat("tier_read_errors") == 0
+
+
+# -- on the file: errors of one page alone ---------------------------------------------------
+
+
+class SwapFile:
+    """Pages of the file, written and read past the page cache."""
+
+    def __init__(self, device: TestDevice) -> None:
+        self._fd = os.open(device.swapfile, os.O_RDWR | os.O_DIRECT)
+        self._seed = random.Random(device.name).randbytes(PAGE_SIZE * 9 // 10)
+        self.versions: dict[int, int] = {}
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def expected(self, page: int) -> bytes:
+        """A tenth of it compresses; no two pages or versions are alike."""
+        stamp = f"{page} {self.versions[page]} ".encode() * 8
+        return (stamp + self._seed).ljust(PAGE_SIZE, b"\0")
+
+    def write(self, page: int) -> None:
+        """Its next version.  Raises `OSError` where it is refused, and expects nothing then."""
+        self.versions[page] = self.versions.get(page, 0) + 1
+        with mmap.mmap(-1, PAGE_SIZE) as buffer:
+            buffer[:] = self.expected(page)
+            try:
+                os.pwrite(self._fd, buffer, page * PAGE_SIZE)
+            except OSError:
+                del self.versions[page]
+                raise
+
+    def write_all(self) -> None:
+        """The next version of `PAGES` pages."""
+        for page in range(PAGES):
+            self.write(page)
+
+    def read(self, page: int) -> bytes:
+        with mmap.mmap(-1, PAGE_SIZE) as buffer:
+            os.preadv(self._fd, [buffer], page * PAGE_SIZE)
+            return buffer[:]
+
+    def bad_pages(self) -> list[int]:
+        """Pages that give EIO.  Any that reads as something else than it is fails the test."""
+        bad = []
+        for page in self.versions:
+            try:
+                assert self.read(page) == self.expected(page), f"page {page} is stale or wrong"
+            except OSError as exc:
+                if exc.errno != errno.EIO:
+                    raise
+                bad.append(page)
+        return bad
+
+
+@contextmanager
+def file_on(device: TestDevice) -> Iterator[SwapFile]:
+    file = SwapFile(device)
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+@contextmanager
+def doing(action: Callable[[], object]) -> Iterator[threading.Thread]:
+    """A thread that does it; joined at the end."""
+    thread = threading.Thread(target=action)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.join(60)
+    assert not thread.is_alive()
+
+
+def eio(file: SwapFile, page: int) -> bool:
+    try:
+        file.read(page)
+    except OSError as exc:
+        return exc.errno == errno.EIO
+    return False
+
+
+FILE_DEVICE = ("--pool-limit", "16M", "--no-swapon")
+
+
+def test_a_failed_read_is_an_error_of_that_page_alone(faults: Faults, tmp_path: Path) -> None:
+    with faulty_device(tmp_path / "backing", *FILE_DEVICE) as device, file_on(device) as file:
+        file.write_all()
+        faults.set(read={"errno": "EIO"})
+        assert all(eio(file, page) for page in range(5)), "the oldest are on the backing file"
+        for page in range(PAGES - 500, PAGES):
+            assert file.read(page) == file.expected(page)
+        assert file.read(PAGES + 5) == bytes(PAGE_SIZE)
+        assert device.stat("tier_read_errors") == 5
+        assert device.stat("tier_read_retries") == 10
+        faults.set()
+        assert file.bad_pages() == []
+
+
+def test_a_bit_that_is_wrong_on_the_disk_is_never_data(faults: Faults, tmp_path: Path) -> None:
+    with faulty_device(tmp_path / "backing", *FILE_DEVICE) as device, file_on(device) as file:
+        faults.set(write={"flip": True})
+        file.write_all()
+        wait_until("the writes to end", lambda: device.stat("outstanding_writebacks") == 0)
+        faults.set()
+        bad = file.bad_pages()
+        assert 0 < len(bad) <= device.stat("writeback_attempted"), "one bit a segment"
+        assert device.stat("checksum_errors") == len(bad)
+        assert device.stat("tier_read_retries") == len(bad)
+        assert file.bad_pages() == bad
+        for page in bad:
+            file.write(page)
+        assert file.bad_pages() == []
+
+
+def test_what_is_in_memory_does_not_wait_for_a_slow_write(faults: Faults, tmp_path: Path) -> None:
+    with faulty_device(tmp_path / "backing", *FILE_DEVICE) as device, file_on(device) as file:
+        faults.set(write={"latency_s": 3})
+        full = grows(device, "pool_limit_hit")
+        with doing(file.write_all):
+            wait_until("a store to wait", full)
+            written = len(file.versions) - 1
+            for page in (*range(100), *range(written - 100, written), PAGES + 5):
+                data = file.expected(page) if page in file.versions else bytes(PAGE_SIZE)
+                assert file.read(page) == data
+            assert len(file.versions) - 1 == written, "the store waits still"
+            assert device.stat("bd_reads") == 0, "also what is being written is read in memory"
+            faults.set()
+        assert file.bad_pages() == []
+        assert device.stat("store_waits_10s") > 0
+        assert device.stat("store_waits_longer") == 0
+        assert device.stat("failed_stores") == 0
+
+
+def test_others_do_not_wait_for_a_slow_read(faults: Faults, tmp_path: Path) -> None:
+    with faulty_device(tmp_path / "backing", *FILE_DEVICE) as device, file_on(device) as file:
+        file.write_all()
+        faults.set(read={"latency_s": 3})
+        asked = grows(device, "bd_reads")
+        with doing(lambda: file.read(0)) as slow:
+            wait_until("the read to begin", asked)
+            faults.set()
+            for page in (1, 2, 3, *range(PAGES - 100, PAGES)):
+                assert file.read(page) == file.expected(page)
+            file.write(PAGES - 1)
+            assert slow.is_alive(), "it waits still"
+        assert file.bad_pages() == []
+
+
+def test_a_backing_device_that_vanishes(tmp_path: Path) -> None:
+    """Its pages are errors, and not what comes in their place; the store goes on without it."""
+    image = tmp_path / "image"
+    image.touch()
+    os.truncate(image, BACKING)
+    disk = must("losetup", "--find", "--show", str(image)).strip()
+
+    def resize(size: int) -> None:
+        os.truncate(image, size)
+        must("losetup", "--set-capacity", disk)
+
+    try:
+        with faulty_device(Path(disk), *FILE_DEVICE) as device, file_on(device) as file:
+            file.write_all()
+            resize(0)
+            assert all(eio(file, page) for page in range(5))
+            refused = 0
+            for page in range(PAGES, 2 * PAGES):
+                try:
+                    file.write(page)
+                except OSError as exc:
+                    if exc.errno != errno.ENOSPC:
+                        raise
+                    refused += 1
+                    if refused == 3:
+                        break
+            assert refused == 3
+            assert device.stat("writeback_failed") > 0
+            newest = max(file.versions)
+            for page in range(newest - 500, newest):
+                assert file.read(page) == file.expected(page)
+            resize(BACKING)
+            assert eio(file, 0), "zeros by now"
+            wait_until("writeback to go on", lambda: write_succeeds(file, newest + 1), every_s=0.2)
+            lost = file.bad_pages()
+            assert 0 in lost
+            assert newest not in lost
+            for page in lost:
+                file.write(page)
+            assert file.bad_pages() == []
+    finally:
+        must("losetup", "--detach", disk)
+
+
+def write_succeeds(file: SwapFile, page: int) -> bool:
+    try:
+        file.write(page)
+    except OSError as exc:
+        if exc.errno != errno.ENOSPC:
+            raise
+        return False
+    return True
+
+
+def test_rules_that_are_wrong_keep_the_worker_from_starting(faults: Faults, tmp_path: Path) -> None:
+    faults.set(write={"errno": "EVERYTHING"})
+    done = call("up", new_name(), "--size", "64M", "--backing", str(tmp_path / "backing"))
+    assert done.returncode == 32
+    assert len(done.stderr.splitlines()) == 1
+    assert '"EVERYTHING" is no errno' in done.stderr
+    assert not (tmp_path / "backing").exists()
