@@ -31,8 +31,8 @@ SIZE = 128 * MIB
 MEMORY = 48 * MIB
 POOL = 16 * MIB
 BACKING = 256 * MIB
-# Of the file tests: nearly twice the pool, so that much of it is on the backing file.
-PAGES = 7000
+# Of the file tests: half as much again as the pool, so that much of it is on the backing file.
+PAGES = 6000
 
 
 class Faults:
@@ -122,14 +122,14 @@ FAILED_WRITES = {
 
 
 def test_no_bad_page_whatever_writes_do(faults: Faults, tmp_path: Path) -> None:
-    options = ("--pool-limit", "16M", "--priority", "200")
+    options = ("--pool-limit", "16M", "--priority", "1000")
     with faulty_device(tmp_path / "backing", *options) as device, pressure_on(device) as pressure:
         for name, rule in FAILED_WRITES.items():
             failures = grows(device, "writeback_failed", 3)
             faults.set(write=rule)
             wait_until(f"failed writes: {name}", failures)
             faults.set()
-            wait_until("writeback to go on", grows(device, "written_back_pages", 2000))
+            wait_until("writeback to go on", grows(device, "written_back_pages", 500))
         faults.set(write={"errno": "EIO", "probability": 0.5})
         some, others = grows(device, "writeback_failed", 3), grows(device, "written_back_pages")
         wait_until("some writes to fail", some)
@@ -137,7 +137,7 @@ def test_no_bad_page_whatever_writes_do(faults: Faults, tmp_path: Path) -> None:
         faults.set(write={"latency_s": 2})
         wait_until("stores to wait for a slow write", grows(device, "store_waits_10s", 3))
         faults.set()
-        wait_until("writeback to go on", grows(device, "written_back_pages", 2000))
+        wait_until("writeback to go on", grows(device, "written_back_pages", 500))
         assert pressure.finish()["bad_pages"] == 0
         assert device.stat("store_waits_longer") == 0
         assert device.stat("checksum_errors") == 0
@@ -147,7 +147,7 @@ def test_no_bad_page_whatever_writes_do(faults: Faults, tmp_path: Path) -> None:
 
 
 def test_no_bad_page_whatever_reads_do(faults: Faults, tmp_path: Path) -> None:
-    options = ("--pool-limit", "16M", "--priority", "200")
+    options = ("--pool-limit", "16M", "--priority", "1000")
     with faulty_device(tmp_path / "backing", *options) as device, pressure_on(device) as pressure:
         faults.set(read={"latency_s": 2})
         wait_until("reads that take long", grows(device, "bd_reads", 3), every_s=0.5)
