@@ -24,6 +24,8 @@ DEFAULT_COMPRESSOR = "lz4"
 DEFAULT_POOL_LIMIT = "25%"
 DEFAULT_TRANSPORT = "devfuse"
 DEFAULT_PRIORITY = 100
+DEFAULT_RESEND = "auto"
+RESEND = ("auto", "off")  # off: as if the kernel were older than 6.9
 
 MIN_SIZE_BYTES = MIB
 MAX_SIZE_BYTES = 16 << 40  # page numbers are 32 bits in the log
@@ -42,6 +44,7 @@ class DeviceConfig:
     priority: int
     backing: str | None
     backing_bytes: int
+    resend: str
 
     @classmethod
     def parse(
@@ -56,6 +59,7 @@ class DeviceConfig:
         priority: int,
         memory_bytes: int,
         backing: str = "none",
+        resend: str = DEFAULT_RESEND,
     ) -> DeviceConfig:
         """Validate what a person wrote; raises `InvalidArgument`."""
         size_bytes = parse_size(size)
@@ -76,6 +80,8 @@ class DeviceConfig:
             )
         if not -1 <= priority <= 32767:
             raise InvalidArgument(f"priority {priority} is not between -1 and 32767")
+        if resend not in RESEND:
+            raise InvalidArgument(f"'{resend}' is not a way to resend; use {' or '.join(RESEND)}")
         path = None if backing == "none" else os.path.abspath(backing)
         return cls(
             name=name,
@@ -87,6 +93,7 @@ class DeviceConfig:
             priority=priority,
             backing=path,
             backing_bytes=planned_bytes(path, size_bytes) if path else 0,
+            resend=resend,
         )
 
     def to_json(self, memory_bytes: int) -> dict[str, Any]:

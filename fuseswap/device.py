@@ -34,6 +34,7 @@ class TransportCounters:
     malformed_requests: int = 0
     failed_requests: int = 0
     discards: int = 0
+    replayed_requests: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class DeviceStatistics:
     writeback: WritebackStatistics
     cleaner: CleanerStatistics
     waits: tuple[int, ...]
+    journal_bytes: int
 
 
 class Device:
@@ -87,4 +89,5 @@ class Device:
             writeback=self.writeback.statistics(),
             cleaner=self.writeback.cleaner.statistics(),
             waits=tuple(self.slowpath.waits),
+            journal_bytes=self.state.journal.allocated_bytes(),
         )

@@ -39,7 +39,6 @@ class SlowPath:
         self._cache = cache
         self._writeback = writeback
         self._turn = trio.StrictFIFOLock()
-        self._write_done = trio.Event()
         self.waiting_bytes = 0
         self.waits = [0] * (len(WAIT_BOUNDS_S) + 1)
 
@@ -102,12 +101,6 @@ class SlowPath:
         finally:
             self.waiting_bytes -= size
             self.waits[bisect_left(WAIT_BOUNDS_S, trio.current_time() - began)] += 1
-            self._write_done.set()
-            self._write_done = trio.Event()
-
-    async def wait_for_a_write(self) -> None:
-        """Wait until one of the writes that wait has been answered."""
-        await self._write_done.wait()
 
     async def punch(self, offset: int, size: int) -> None:
         """As `Swapfile.punch`; starting over is harmless."""

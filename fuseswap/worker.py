@@ -49,7 +49,7 @@ class Worker:
         threading.stack_size(_THREAD_STACK_BYTES)
         self._ready_fd = fds["ready"]
         self.protection: Protection = protect(populate=True)
-        regions = {name: Region(fds[name]) for name in REGION_NAMES}
+        regions = {name: Region(fd) for name, fd in fds.items() if name in REGION_NAMES}
         if fresh:
             geometry = Geometry(**config["geometry"])
             state = SharedState.create(regions, geometry)
@@ -62,7 +62,11 @@ class Worker:
         self.device.cache.log.frames.reserve(_RESERVE_FRAMES)
         tree = Tree(self.device)
         self._transport = open_transport(
-            config["transport"], fds["fuse"], config["mountpoint"], tree
+            config["transport"],
+            fds["fuse"],
+            config["mountpoint"],
+            tree,
+            resend=config["resend"] != "off",
         )
 
     async def run(self) -> None:

@@ -1,12 +1,13 @@
 """The shared state: what outlives the process.
 
-Four regions, created once by whoever holds them (the supervisor) and attached
+Five regions, created once by whoever holds them (the supervisor) and attached
 to by each worker in turn:
 
     header    4 KiB   magic, layout version, geometry, negotiated FUSE values, progress, parameters
     slots     8 bytes a swap page, one 4096-byte page a cluster (``slots.py``)
     segments  32 bytes a segment (``segments.py``)
     arena     1 MiB a frame, where segments in memory live
+    journal   requests in flight, where the kernel can't resend (``transport/journal.py``)
 
 All are sparse: a 1 TiB swapfile has a 2 GiB slot region and takes none of it.
 A header of another layout is refused and left as it is.
@@ -23,7 +24,7 @@ from fuseswap.errors import StateMismatch
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 
 MAGIC = 0x7061777365737566  # "fuseswap", little endian
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 
 CLUSTER_PAGES = 512
 SEGMENT_SHIFT = 20
@@ -39,7 +40,12 @@ _PARAMETERS_AT = 1024
 _LENGTH = struct.Struct("<I")
 _FUSE = struct.Struct("<IIQII")
 
-REGION_NAMES = ("header", "slots", "segments", "arena")
+REGION_NAMES = ("header", "slots", "segments", "arena", "journal")
+
+# The read buffer, and more requests that wait than the kernel has in flight for a loop
+# device (256, max_background), so that discards are read meanwhile.  Address space only.
+_JOURNAL_SLOTS = 321
+_JOURNAL_BYTES = PAGE_SIZE + _JOURNAL_SLOTS * (SEGMENT_BYTES + PAGE_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,7 @@ class Geometry:
             "slots": clusters * PAGE_SIZE,
             "segments": -(-entries // PAGE_SIZE) * PAGE_SIZE,
             "arena": self.frame_count << SEGMENT_SHIFT,
+            "journal": _JOURNAL_BYTES,
         }
 
 
@@ -88,7 +95,7 @@ class FuseSession:
 
 
 class SharedState:
-    """The four regions with a checked header."""
+    """The five regions with a checked header."""
 
     def __init__(self, regions: dict[str, Region]) -> None:
         """Attach.  Raises `StateMismatch` for a header this version does not know."""
@@ -108,6 +115,7 @@ class SharedState:
         self.slots = regions["slots"]
         self.segments = regions["segments"]
         self.arena = regions["arena"]
+        self.journal = regions["journal"]
 
     @classmethod
     def create(cls, regions: dict[str, Region], geometry: Geometry) -> SharedState:

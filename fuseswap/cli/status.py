@@ -123,6 +123,7 @@ def device_status(runtime: Runtime) -> dict[str, Any]:
         "transport": config["transport"],
         "discards": config["transport"] == "devfuse",
         "resumes": config["transport"] == "devfuse",
+        "recovery": None if config["transport"] == "devfuse" else "none",
         "supervisor_pid": state.get("supervisor_pid", 0),
         "worker_pid": worker_pid,
         "restarts": state.get("restarts", 0),
@@ -146,6 +147,8 @@ def device_status(runtime: Runtime) -> dict[str, Any]:
     if status["status"] == "running":
         try:
             status["stats"] = _read_metrics(Path(mountpoint) / "metrics")
+            if status["resumes"]:
+                status["recovery"] = "journal" if status["stats"]["journal_bytes"] else "resend"
             status["params"] = _read_params(Path(mountpoint) / "params")
         except (HostError, OSError) as exc:
             status.update(status="silent", reason=str(exc))

@@ -38,6 +38,12 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--transport", default=config.DEFAULT_TRANSPORT, choices=TRANSPORTS, help="default devfuse"
     )
+    parser.add_argument(
+        "--resend",
+        default=config.DEFAULT_RESEND,
+        choices=config.RESEND,
+        help="off: keep requests in flight in a journal, as before Linux 6.9 (default auto)",
+    )
 
 
 def add_to(commands: Any) -> None:
@@ -73,6 +79,7 @@ def run_up(options: argparse.Namespace) -> int:
         mountpoint=str(runtime.default_mountpoint),
         priority=options.priority,
         backing=options.backing,
+        resend=options.resend,
         memory_bytes=swap.memory_bytes(),
     )
     require_root("'up' (loop devices and swapon)")
