@@ -182,15 +182,16 @@ class DevFuse:
         while True:
             while self._is_crowded():
                 await self._crowd.park()
-            if self.drain():
+            more = self.drain()
+            if not self._settled and self._journal is not None:
+                self._settle(self._journal)
+            if more:
                 await trio.lowlevel.checkpoint()
             else:
                 self._counters.wakeups += 1
                 slept_from = perf_counter_ns()
                 await trio.lowlevel.wait_readable(self._fd)
                 self._adapt(perf_counter_ns() - slept_from)
-            if not self._settled and self._journal is not None:
-                self._settle(self._journal)
 
     def _is_crowded(self) -> bool:
         """Whether so much waits that requests stay with the kernel."""
