@@ -31,7 +31,6 @@ import io
 import logging
 import os
 import struct
-from collections.abc import Awaitable
 from time import perf_counter_ns
 
 import trio
@@ -99,6 +98,7 @@ class DevFuse:
             self._look_at(self._own_buffer)
             if self._journal is not None:
                 self._journal.close()
+                self._journal = None
 
     async def _serve_all(self) -> None:
         failure: OSError | None = None
@@ -135,7 +135,7 @@ class DevFuse:
             self._look_at(journal.view(slot))
             reply = self.answer(journal.length_of(slot))
             if reply is not None:  # else it waits, where it is, or is never answered
-                self._answer_from(slot, reply)
+                self._reply(slot, reply)
         self._slot = 0
         self._look_at(journal.buffer)
         journal.clear()
@@ -163,18 +163,6 @@ class DevFuse:
         """Answer from ``buffer`` from now on."""
         self.buffer = buffer
         self._view = memoryview(buffer)
-
-    def _answer_from(self, slot: int, reply: bytes) -> None:
-        """Write ``reply``, and forget the request in ``slot`` of the journal if there is one.
-
-        One critical section: no newer request is taken in between.
-        """
-        try:
-            os.write(self._fd, reply)
-        except OSError as exc:
-            self._complain(exc)
-        if slot and self._journal is not None:
-            self._journal.free(slot)
 
     # -- the loop --------------------------------------------------------------------
 
@@ -206,6 +194,7 @@ class DevFuse:
         """
         readinto, buffer, answer = self._file.readinto, self.buffer, self.answer
         most_replies = self._most_replies
+        io, slowpath = self._device.engine, self._slowpath
         now = perf_counter_ns()
         stretch_end = now + _STRETCH_NS
         poll_end = 0
@@ -224,12 +213,15 @@ class DevFuse:
                 if replies:
                     self._send(replies)
                     continue
+                if io is not None and io.in_flight and io.reap():
+                    poll_end = 0
+                    continue
                 now = perf_counter_ns()
                 if not poll_end:
                     self._note_served(served)
                     served = 0
                     poll_end = now + self._window_ns
-                if now >= poll_end:
+                if now >= poll_end or slowpath.waiting_bytes:
                     return False
                 os.sched_yield()  # to the kernel's threads that carry our replies on
                 continue
@@ -241,16 +233,11 @@ class DevFuse:
                 if len(replies) >= batch or len(reply) > _LARGE_REPLY_BYTES:
                     self._send(replies)
                     batch = min(2 * batch, most_replies)
-            elif self._is_crowded():
-                return self._stop(replies, served)
-            if not served & 63 and perf_counter_ns() > stretch_end:
-                return self._stop(replies, served)
-
-    def _stop(self, replies: list[bytes], served: int) -> bool:
-        """End a stretch of draining; there may be more."""
-        self._send(replies)
-        self._note_served(served)
-        return True
+            over = not served & 63 and perf_counter_ns() > stretch_end
+            if over or (reply is None and self._is_crowded()):
+                self._send(replies)
+                self._note_served(served)
+                return True
 
     def _send(self, replies: list[bytes]) -> None:
         """Write out and forget ``replies``."""
@@ -315,44 +302,58 @@ class DevFuse:
         return _out(16 + len(body), 0, unique) + body
 
     def _delay(self, opcode: int, unique: int, offset: int, count: int) -> None:
-        """Answer in a task of its own, since this one must wait.  Copies what is written."""
+        """Answer later, since this one must wait.  Copies what is written."""
         slow, journal = self._slowpath, self._journal
         slot, view = self._slot, self._view
         if journal is not None:
             slot = slot or journal.take()
             view = journal.view(slot)
-        waiting: Awaitable[bytes | None]
         if opcode == _READ:
-            waiting = slow.read(offset, count)
+
+            def read_ended(found: bytes | Exception) -> None:
+                if isinstance(found, Exception):
+                    self._reply(slot, self._failed(unique, errno_of(found)))
+                else:
+                    self._reply(slot, _out(16 + len(found), 0, unique) + found)
+
+            slow.begin_read(offset, count, read_ended)
         elif opcode == _WRITE:
+
+            def write_ended(error: Exception | None) -> None:
+                if error is not None:
+                    self._reply(slot, self._failed(unique, errno_of(error)))
+                else:
+                    self._reply(slot, _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0))
+
             data = view[wire.WRITE_HEADER_BYTES : wire.WRITE_HEADER_BYTES + count]
-            waiting = slow.write(offset, memoryview(bytes(data)) if journal is None else data)
+            kept = memoryview(bytes(data)) if journal is None else data
+            slow.begin_write(offset, kept, write_ended)
         else:
             body = view[wire.IN_HEADER_BYTES :]
             _, offset, length, _, _ = wire.FALLOCATE_IN.unpack_from(body)
-            waiting = slow.punch(offset, length)
-        assert self._nursery is not None
-        self._nursery.start_soon(self._answer_later, opcode, unique, count, slot, waiting)
+            assert self._nursery is not None
+            self._nursery.start_soon(self._punch, unique, slot, offset, length)
 
-    async def _answer_later(
-        self,
-        opcode: int,
-        unique: int,
-        count: int,
-        slot: int,
-        waiting: Awaitable[bytes | None],
-    ) -> None:
+    async def _punch(self, unique: int, slot: int, offset: int, length: int) -> None:
         try:
-            data = await waiting
+            await self._slowpath.punch(offset, length)
         except Exception as exc:
-            reply = self._failed(unique, errno_of(exc))
+            self._reply(slot, self._failed(unique, errno_of(exc)))
         else:
-            if opcode == _WRITE:
-                reply = _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0)
-            else:
-                data = data or b""
-                reply = _out(16 + len(data), 0, unique) + data
-        self._answer_from(slot, reply)
+            self._reply(slot, _out(16, 0, unique))
+
+    def _reply(self, slot: int, reply: bytes) -> None:
+        """Write one answer that had to wait, and forget its request in ``slot`` of the journal.
+
+        One critical section: no newer request is taken in between.
+        """
+        try:
+            os.write(self._fd, reply)
+        except OSError as exc:
+            if exc.errno != errno.ENODEV:  # unmounted: the next read says so too
+                self._complain(exc)
+        if slot and self._journal is not None:
+            self._journal.free(slot)
         self._crowd.unpark_all()
 
     def _failed(self, unique: int, code: int) -> bytes:

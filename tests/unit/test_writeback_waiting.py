@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -11,7 +13,7 @@ from fuseswap.errors import StoreRefused
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.fake_tier import FakeTier
-from tests.tiered import EXTENTS, STORE_FRAMES, Tiered
+from tests.tiered import EXTENTS, STORE_FRAMES, Tiered, dense
 
 UNITS = SEGMENT_BYTES // PAGE_SIZE
 
@@ -36,21 +38,22 @@ async def test_stores_wait_in_order_and_are_woken(
     tiered.writeback.writeback_batch_size = 1
     nursery.start_soon(tiered.writeback.run)
     page = tiered.fill()
-    order = []
+    order: list[tuple[int, Exception | None]] = []
 
-    async def write(number: int) -> None:
-        await tiered.write(number)
-        order.append(number)
+    def note(number: int, error: Exception | None) -> None:
+        order.append((number, error))
 
     for number in range(page, page + 5):
-        nursery.start_soon(write, number)
-        await wait_all_tasks_blocked()
+        data = memoryview(dense(number))
+        done = partial(note, number)
+        tiered.slowpath.begin_write(number * PAGE_SIZE, data, done)
+    await wait_all_tasks_blocked()
     assert order == []
     queue = (tiered.slowpath.has_queue, tiered.slowpath.waiting_bytes)
     assert queue == (True, 5 * PAGE_SIZE)
     tier.writes[0].finish()
     await wait_all_tasks_blocked()
-    assert order == list(range(page, page + 5))
+    assert order == [(number, None) for number in range(page, page + 5)]
     assert (tiered.slowpath.has_queue, tiered.slowpath.waiting_bytes) == (False, 0)
 
 
