@@ -56,10 +56,15 @@ class Worker:
             state = SharedState(regions)
         engine: Engine | None = None
         tier: FileTier | None = None
+        place_file: DirectFile | None = None
         if "backing" in fds:
             engine = open_engine()
-            tier = FileTier(DirectFile(fds["backing"], engine))
-        self.device = Device(state, tier, under_memory_pressure, engine)
+            file = DirectFile(fds["backing"], engine)
+            if config["backing_layout"] == "in-place":
+                place_file = file
+            else:
+                tier = FileTier(file)
+        self.device = Device(state, tier, under_memory_pressure, engine, place_file)
         for name, value in {**config["parameters"], **state.parameters}.items():
             find_parameter(name).set(self.device, value)
         self.device.cache.log.frames.reserve(_RESERVE_FRAMES)

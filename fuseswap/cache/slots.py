@@ -6,6 +6,8 @@
     +--------------+----------+-----------+-------+---+---+----+
     |      0       |        fill (36 bits)        | W | P | 01 |  same-filled
     +--------------+------------------------------+---+---+----+
+    |    0    |      checksum (bits 4-35)      |  0  | P | 11 |  in place
+    +----------------------------------------------------------+
     |                      0                                   |  hole
     +----------------------------------------------------------+
 
@@ -16,6 +18,7 @@
     R           loaded since it was stored (second chance for the cleaner)
     P           parity: every word has an even number of bits set, so that a
                 flipped bit anywhere, also in a hole, is found on load
+    checksum    of the raw page on the backing file (``inplace.py``)
     W           0: fill is the 64-bit word, zero-extended; 1: a 32-bit word, twice
 
 Writing a word is the commit of a store, and zeroing it that of an invalidate.
@@ -38,6 +41,7 @@ from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 KIND_MASK = 0b11
 SAME_FILLED = 0b01
 OBJECT = 0b10
+IN_PLACE = 0b11
 PARITY = 0b100
 REFERENCED = 0b1000
 FILL_REPEATS_32 = 0b1000
@@ -69,6 +73,17 @@ def fill_of(word: int) -> int:
     """The 64-bit fill of a same-filled ``word``."""
     fill = word >> _FILL_SHIFT
     return fill << 32 | fill if word & FILL_REPEATS_32 else fill
+
+
+def in_place_word(check: int) -> int:
+    """Word for a page at its own place on the backing file, with the 32-bit ``check`` of it."""
+    word = check << _FILL_SHIFT | IN_PLACE
+    return word | PARITY if word.bit_count() & 1 else word
+
+
+def check_of(word: int) -> int:
+    """The checksum in an in-place ``word``."""
+    return word >> _FILL_SHIFT & 0xFFFFFFFF
 
 
 class SlotTable:
