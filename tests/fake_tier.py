@@ -46,7 +46,7 @@ class FakeTier:
 
     def __init__(self, extent_count: int) -> None:
         self.extent_count = extent_count
-        self.extents: dict[int, bytearray] = {}
+        self.extents: dict[int, bytearray | memoryview] = {}
         self.writes: list[Operation] = []
         self.reads: list[Operation] = []
         self.hold_writes = False
