@@ -202,7 +202,9 @@ def partial_of_hole(worker: Tiered) -> Scene:
 
 @scene
 def partial_to_zeros(worker: Tiered) -> Scene:
+    """The page is the last of its segment."""
     worker.store(0, pages.compressible(1)[:2000] + bytes(2096))
+    worker.log.seal(worker.log.heads[Stream.STORE])
     worker.store(1)
     return change(worker, 0, bytes(2000))
 

@@ -136,6 +136,28 @@ def test_whenever_it_dies(name: str, memory: SharedMemory, tier: SharedTier) -> 
         played.aftermath.look()
 
 
+def test_parameters_are_the_old_ones_until_they_are_the_new(
+    memory: SharedMemory, tier: SharedTier
+) -> None:
+    worker = Tiered(memory, tier)
+    for value in ("1", "2", "3"):
+        worker.device.state.parameters = {"pool_limit_bytes": value}
+
+    async def change(worker: Tiered) -> None:
+        worker.device.state.parameters = {"pool_limit_bytes": "4", "compressor": "zstd:1"}
+
+    scene, stage = Scene(worker, change, {}), Stage(memory, tier)
+    found = []
+    for number in turning_points(scene, stage):
+        stage.restore()
+        die_before(scene, number)
+        found.append(memory.attach().parameters)
+    assert found[0] == {"pool_limit_bytes": "3"}
+    assert all(parameters == found[0] for parameters in found)  # the word comes last
+    perform(scene)
+    assert memory.attach().parameters == {"pool_limit_bytes": "4", "compressor": "zstd:1"}
+
+
 @pytest.mark.parametrize("point", POINTS)
 def test_at_a_named_point(point: str, memory: SharedMemory, tier: SharedTier) -> None:
     name, left = POINTS[point]
