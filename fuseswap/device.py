@@ -19,6 +19,7 @@ from fuseswap.slowpath import SlowPath
 from fuseswap.swapfile import Swapfile
 from fuseswap.tier_writer import WritebackStatistics
 from fuseswap.tiers import Tier
+from fuseswap.tiers.direct import Engine
 from fuseswap.units import PAGE_SIZE
 from fuseswap.writeback import Writeback
 
@@ -56,8 +57,10 @@ class Device:
         state: SharedState,
         tier: Tier | None = None,
         under_pressure: Callable[[], bool] = lambda: False,
+        engine: Engine | None = None,
     ) -> None:
         self.state = state
+        self.engine = engine  # of the tier's I/O, where it has one that can be polled
         self.cache = CompressedCache(state)
         self.writeback = Writeback(self.cache, tier, under_pressure)
         self.frontswap = Frontswap([self.cache])

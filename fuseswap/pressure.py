@@ -9,7 +9,7 @@ About a sixth of the pages are same-filled, as on real machines; one in fifty is
 bytes; the rest compress to a half or a third, as anonymous memory does.
 
 Prints one JSON object a line: progress about twice a second (``phase``, ``done``),
-at the end ``touches``, ``seconds``, ``bad_pages``, ``micros_per_touch``.  Used by
+at the end ``touches``, ``fill_seconds``, ``seconds``, ``bad_pages``, ``micros_per_touch``.  Used by
 `fuseswap demo`, the system tests and ``scripts/bench``.
 """
 
@@ -97,6 +97,7 @@ def run(size_bytes: int, seconds: float, touches: int, seed: int) -> int:
         if not page & 255 and time.monotonic() - reported > _REPORT_S:
             reported = time.monotonic()
             report(phase="fill", done=page / memory.pages)
+    filled = time.monotonic() - began
     source = random.Random(seed + 1)
     bad = count = 0
     start = time.monotonic()
@@ -125,6 +126,7 @@ def run(size_bytes: int, seconds: float, touches: int, seed: int) -> int:
         done=1.0,
         pages=memory.pages,
         touches=count,
+        fill_seconds=round(filled, 3),
         seconds=round(spent, 3),
         total_seconds=round(time.monotonic() - began, 3),
         micros_per_touch=round(spent / count * 1e6, 2),

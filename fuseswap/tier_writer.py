@@ -75,18 +75,25 @@ class TierWriter:
         self._writes = 0
         self._read_errors = 0
 
-    async def read(self, miss: OnTier) -> bytes:
-        """The stored bytes of ``miss``.  Raises `CorruptData` where the tier can't read them."""
+    def begin_read(
+        self, miss: OnTier, length: int, done: Callable[[bytes | CorruptData], None]
+    ) -> None:
+        """Read ``length`` stored bytes from where ``miss`` begins; ``done`` gets the outcome."""
         if self._tier is None:
-            raise CorruptData(f"page {miss.page} is on a tier, and there is none")
-        blocks = -(-(miss.offset % PAGE_SIZE + miss.length) // PAGE_SIZE)
-        self._reads += blocks
-        try:
-            return await self._tier.read(miss.extent, miss.offset, miss.length)
-        except OSError as exc:
+            done(CorruptData(f"page {miss.page} is on a tier, and there is none"))
+            return
+        self._reads += -(-(miss.offset % PAGE_SIZE + length) // PAGE_SIZE)
+
+        def ended(outcome: bytes | OSError) -> None:
+            if isinstance(outcome, bytes):
+                done(outcome)
+                return
             self._read_errors += 1
-            log.error("page %d cannot be read from the tier: %s", miss.page, exc)
-            raise CorruptData(f"page {miss.page} cannot be read from the tier: {exc}") from exc
+            message = f"page {miss.page} cannot be read from the tier: {outcome}"
+            log.error("%s", message)
+            done(CorruptData(message))
+
+        self._tier.begin_read(miss.extent, miss.offset, length, ended)
 
     async def _wait_for_a_write(self) -> bool:
         """Wait until one of the writes in flight ends; False where there is none."""

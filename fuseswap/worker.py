@@ -27,8 +27,8 @@ from fuseswap.host.protect import Protection, protect
 from fuseswap.host.psi import under_memory_pressure
 from fuseswap.host.runtime import Runtime
 from fuseswap.parameters import find_parameter
+from fuseswap.tiers.direct import DirectFile, Engine, open_engine
 from fuseswap.tiers.file import FileTier
-from fuseswap.tiers.threads import IoThreads
 from fuseswap.transport import open_transport
 from fuseswap.tree import Tree
 
@@ -37,7 +37,6 @@ log = logging.getLogger("fuseswap.worker")
 _THREAD_STACK_BYTES = 512 * 1024
 _HOUSEKEEPING_S = 1.0
 _RESERVE_FRAMES = 2
-_IO_THREADS = 16  # more than writeback_batch_size allows: reads never queue behind writes
 _IDLE_STORES = 100  # fewer in a second: the device is idle, however often it is looked at
 
 
@@ -56,8 +55,12 @@ class Worker:
             state = SharedState.create(regions, geometry)
         else:
             state = SharedState(regions)
-        tier = FileTier(fds["backing"], IoThreads(_IO_THREADS)) if "backing" in fds else None
-        self.device = Device(state, tier, under_memory_pressure)
+        engine: Engine | None = None
+        tier: FileTier | None = None
+        if "backing" in fds:
+            engine = open_engine()
+            tier = FileTier(DirectFile(fds["backing"], engine))
+        self.device = Device(state, tier, under_memory_pressure, engine)
         for name, value in {**config["parameters"], **state.parameters}.items():
             find_parameter(name).set(self.device, value)
         self.device.cache.log.frames.reserve(_RESERVE_FRAMES)
@@ -71,6 +74,8 @@ class Worker:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._housekeeping)
             nursery.start_soon(self.device.writeback.run)
+            if self.device.engine is not None:
+                nursery.start_soon(self.device.engine.run)
             self._say_ready()
             await self._transport.serve()
             nursery.cancel_scope.cancel()

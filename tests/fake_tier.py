@@ -58,6 +58,7 @@ class FakeTier:
         self.fail_reads = False
         self.mangle: Callable[[bytes], bytes] | None = None
         self.most_writes = 0
+        self.reads_begun = 0
         self.written: list[int] = []  # extents, in the order their writes ended
 
     async def write(self, extent: int, segment: memoryview) -> None:
@@ -82,6 +83,7 @@ class FakeTier:
 
     async def read(self, extent: int, offset: int, length: int) -> bytes:
         operation = Operation(extent)
+        self.reads_begun += 1
         self.reads.append(operation)
         try:
             if self.fail_reads:
@@ -93,3 +95,15 @@ class FakeTier:
             return self.mangle(found) if self.mangle else found
         finally:
             self.reads.remove(operation)
+
+    def begin_read(
+        self, extent: int, offset: int, length: int, done: Callable[[bytes | OSError], None]
+    ) -> None:
+        async def read() -> None:
+            try:
+                found: bytes | OSError = await self.read(extent, offset, length)
+            except OSError as exc:
+                found = exc
+            done(found)
+
+        trio.lowlevel.spawn_system_task(read)

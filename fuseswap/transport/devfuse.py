@@ -26,7 +26,6 @@ import io
 import logging
 import os
 import struct
-from collections.abc import Awaitable
 from time import perf_counter_ns
 
 import trio
@@ -120,6 +119,7 @@ class DevFuse:
         Raises `OSError` (ENODEV) once unmounted.
         """
         readinto, buffer, answer = self._file.readinto, self.buffer, self.answer
+        io, slowpath = self._device.engine, self._slowpath
         now = perf_counter_ns()
         stretch_end = now + _STRETCH_NS
         poll_end = 0
@@ -138,12 +138,15 @@ class DevFuse:
                 if replies:
                     self._send(replies)
                     continue
+                if io is not None and io.in_flight and io.reap():
+                    poll_end = 0
+                    continue
                 now = perf_counter_ns()
                 if not poll_end:
                     self._note_served(served)
                     served = 0
                     poll_end = now + self._window_ns
-                if now >= poll_end:
+                if now >= poll_end or slowpath.waiting_bytes:
                     return False
                 os.sched_yield()  # to the kernel's threads that carry our replies on
                 continue
@@ -221,43 +224,49 @@ class DevFuse:
         return _out(16 + len(body), 0, unique) + body
 
     def _delay(self, opcode: int, unique: int, offset: int, count: int) -> None:
-        """Answer in a task of its own, since this one must wait.  Copies what is written."""
+        """Answer later, since this one must wait.  Copies what is written."""
         slow = self._slowpath
-        waiting: Awaitable[bytes | None]
         if opcode == _READ:
-            waiting = slow.read(offset, count)
+
+            def read_ended(found: bytes | Exception) -> None:
+                if isinstance(found, Exception):
+                    self._reply(self._failed(unique, errno_of(found)))
+                else:
+                    self._reply(_out(16 + len(found), 0, unique) + found)
+
+            slow.begin_read(offset, count, read_ended)
         elif opcode == _WRITE:
+
+            def write_ended(error: Exception | None) -> None:
+                if error is not None:
+                    self._reply(self._failed(unique, errno_of(error)))
+                else:
+                    self._reply(_write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0))
+
             end = wire.WRITE_HEADER_BYTES + count
             data = memoryview(bytes(self._view[wire.WRITE_HEADER_BYTES : end]))
-            waiting = slow.write(offset, data)
+            slow.begin_write(offset, data, write_ended)
         else:
             body = self._view[wire.IN_HEADER_BYTES :]
             _, offset, length, _, _ = wire.FALLOCATE_IN.unpack_from(body)
-            waiting = slow.punch(offset, length)
-        assert self._nursery is not None
-        self._nursery.start_soon(self._answer_later, opcode, unique, count, waiting)
+            assert self._nursery is not None
+            self._nursery.start_soon(self._punch, unique, offset, length)
 
-    async def _answer_later(
-        self,
-        opcode: int,
-        unique: int,
-        count: int,
-        waiting: Awaitable[bytes | None],
-    ) -> None:
+    async def _punch(self, unique: int, offset: int, length: int) -> None:
         try:
-            data = await waiting
+            await self._slowpath.punch(offset, length)
         except Exception as exc:
-            reply = self._failed(unique, errno_of(exc))
+            self._reply(self._failed(unique, errno_of(exc)))
         else:
-            if opcode == _WRITE:
-                reply = _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0)
-            else:
-                data = data or b""
-                reply = _out(16 + len(data), 0, unique) + data
+            self._reply(_out(16, 0, unique))
+
+    def _reply(self, reply: bytes) -> None:
+        """Write one answer that had to wait."""
         try:
             os.write(self._fd, reply)
         except OSError as exc:
-            self._complain(exc)
+            if exc.errno != errno.ENODEV:  # unmounted: the next read says so too
+                self._complain(exc)
 
     def _failed(self, unique: int, code: int) -> bytes:
         if code != errno.ENOENT:

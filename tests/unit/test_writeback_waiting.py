@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -12,7 +14,7 @@ from fuseswap.errors import NoRoom, StoreRefused
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.fake_tier import FakeTier
-from tests.tiered import EXTENTS, STORE_FRAMES, Tiered
+from tests.tiered import EXTENTS, STORE_FRAMES, Tiered, dense
 
 UNITS = SEGMENT_BYTES // PAGE_SIZE
 
@@ -37,20 +39,21 @@ async def test_stores_wait_in_order_and_are_woken(
     tiered.writeback.writeback_batch_size = 1
     nursery.start_soon(tiered.writeback.run)
     page = tiered.fill()
-    order = []
+    order: list[tuple[int, Exception | None]] = []
     answered = []
 
-    async def write(number: int) -> None:
-        await tiered.write(number)
-        order.append(number)
+    def note(number: int, error: Exception | None) -> None:
+        order.append((number, error))
 
     async def watch() -> None:
         await tiered.slowpath.wait_for_a_write()
         answered.append(list(order))
 
     for number in range(page, page + 5):
-        nursery.start_soon(write, number)
-        await wait_all_tasks_blocked()
+        data = memoryview(dense(number))
+        done = partial(note, number)
+        tiered.slowpath.begin_write(number * PAGE_SIZE, data, done)
+    await wait_all_tasks_blocked()
     nursery.start_soon(watch)
     await wait_all_tasks_blocked()
     assert (order, answered) == ([], [])
@@ -58,7 +61,7 @@ async def test_stores_wait_in_order_and_are_woken(
     assert queue == (True, 5 * PAGE_SIZE)
     tier.writes[0].finish()
     await wait_all_tasks_blocked()
-    assert order == list(range(page, page + 5))
+    assert order == [(number, None) for number in range(page, page + 5)]
     assert len(answered) == 1
     assert (tiered.slowpath.has_queue, tiered.slowpath.waiting_bytes) == (False, 0)
 
