@@ -84,6 +84,9 @@ POINTS = {
     "clean-release": ("cleaning", NEW),
 }
 
+# Python 3.12 warns of a fork beside other threads (xdist has one); the child does without them.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
 MOST_DEATHS = 25  # in one scene; of more, so many are drawn
 
 
