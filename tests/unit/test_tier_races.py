@@ -67,6 +67,27 @@ async def test_while_it_is_read_back(
     await tiered.check()
 
 
+@each_blind_action
+async def test_while_it_is_read_back_with_its_neighbours(
+    tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, action: Action
+) -> None:
+    await tiered.move_out()
+    tier.hold_reads = True
+    found: list[bytes] = []
+
+    async def read() -> None:
+        found.append(await tiered.slowpath.read(0, 10 * PAGE_SIZE))
+
+    nursery.start_soon(read)
+    await wait_all_tasks_blocked()
+    assert found == []
+    for page in range(0, 10, 3):
+        action(tiered, page)
+    await release_reads(tier)
+    zeros = bytes(PAGE_SIZE)
+    assert found == [b"".join(tiered.expected.get(page, zeros) for page in range(10))]
+
+
 async def test_two_loads_of_one_page(tiered: Tiered, tier: FakeTier, nursery: trio.Nursery) -> None:
     reads = await begin_reads(tiered, tier, nursery)
     again = Reads(tiered)
