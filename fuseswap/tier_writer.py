@@ -202,9 +202,9 @@ class TierWriter:
         """Write, look again, flip."""
         assert self._tier is not None
         try:
-            await self._tier.write(extent, view)
+            await self._tier.write(extent, view)  # crash point: writeback-write
         except OSError as exc:
-            self._log.extents.give_back(extent)
+            self._log.extents.give_back(extent)  # crash point: writeback-failed
             self._charge(-SEGMENT_BYTES)
             if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
                 self._log.departures.add(segment, first=True)
@@ -214,9 +214,9 @@ class TierWriter:
             self._writes += SEGMENT_BYTES // PAGE_SIZE
             if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
                 self._pages += self._log.live[segment]
-                self._log.move_to_tier(segment, extent)
+                self._log.move_to_tier(segment, extent)  # crash point: writeback-written
             else:  # it died on the way
-                self._log.extents.give_back(extent)
+                self._log.extents.give_back(extent)  # crash point: writeback-died
         finally:
             view.release()
             self._note_write_ended(segment, sequence)

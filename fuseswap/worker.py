@@ -18,6 +18,7 @@ from typing import Any
 
 import trio
 
+from fuseswap import crashpoints
 from fuseswap.cache.region import Region
 from fuseswap.cache.state import REGION_NAMES, Geometry, SharedState
 from fuseswap.device import Device
@@ -119,6 +120,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     config = Runtime(arguments["name"]).config()
     try:
+        crashpoints.arm(os.environ.get(crashpoints.VARIABLE, ""))
         worker = Worker(config, arguments["fds"], fresh=arguments["fresh"])
     except (FuseswapError, OSError) as exc:
         log.error("cannot start: %s", exc)

@@ -89,7 +89,8 @@ class Writeback(TierWriter):
         """Asked by a store that finds the pool full: is it worth waiting?"""
         if trio.current_time() < self._hopeless_until:
             return False
-        if not (self._can_clean() or self._can_write() or self._writing or self._rests_briefly()):
+        cleans = self.cleaner.busy or self._can_clean()  # busy, it may hold the last frame
+        if not (cleans or self._can_write() or self._writing or self._rests_briefly()):
             return False
         self._want_room()
         return True

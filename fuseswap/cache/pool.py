@@ -176,25 +176,25 @@ class CompressedCache:
             if old.bit_count() & 1:
                 slots.recount(page >> CLUSTER_SHIFT)
             if not replace:
-                words[page] = 0
-                self._forget(old)
+                words[page] = 0  # crash point: store-clear
+                self._forget(old)  # crash point: store-forget
         elif not self._used[page >> CLUSTER_SHIFT]:
-            slots.allocate(page)
+            slots.allocate(page)  # crash point: store-allocate
         if not word:
             try:
                 check = _checksum(payload, codec) & 0xFFFFFFFF
-                location = log.append(head, page, payload, check)
+                location = log.append(head, page, payload, check)  # crash point: store-append
             except PoolFull:
                 self._refuse(page, old if replace else 0, was_stored=bool(old))
                 raise
             word = location | len(payload) - 1 << LENGTH_SHIFT | codec << CODEC_SHIFT | OBJECT
             if word.bit_count() & 1:
                 word |= PARITY
-        words[page] = word
+        words[page] = word  # crash point: store-commit
         if not old:
-            self._used[page >> CLUSTER_SHIFT] += 1
+            self._used[page >> CLUSTER_SHIFT] += 1  # crash point: store-count
         elif replace:
-            self._forget(old)
+            self._forget(old)  # crash point: replace-forget
         if codec != self._codec:
             self._count(codec)
 
@@ -226,7 +226,7 @@ class CompressedCache:
         else:
             data = self._decode(page, word, payload, check)
         if not word & REFERENCED:
-            self._words[page] = word ^ (REFERENCED | PARITY)
+            self._words[page] = word ^ (REFERENCED | PARITY)  # crash point: load-mark
         return data
 
     def finish_load(self, miss: OnTier, stored: bytes) -> bytes | None:
@@ -252,7 +252,7 @@ class CompressedCache:
         if not word:
             return False
         self.slots.clear(page)
-        self._forget(word)
+        self._forget(word)  # crash point: discard-forget
         return True
 
     def invalidate_area(self, first: int, count: int) -> int:
@@ -263,7 +263,7 @@ class CompressedCache:
             for index in range(lower, min(len(words), first + count - start)):
                 if words[index]:
                     self.slots.clear(start + index)
-                    self._forget(words[index])
+                    self._forget(words[index])  # crash point: discard-area-forget
                     forgotten += 1
         return forgotten
 
@@ -344,7 +344,7 @@ class CompressedCache:
     def _refuse(self, page: int, old: int, *, was_stored: bool) -> None:
         """Leave a hole, whatever was there; ``old`` is its word where not forgotten yet."""
         if was_stored:
-            self.slots.words[page] = 0
+            self.slots.words[page] = 0  # crash point: refuse-clear
             self.slots.retire(page)
         else:
             self.slots.release_unused(page)

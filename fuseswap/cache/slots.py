@@ -132,8 +132,8 @@ class SlotTable:
             return
         if word.bit_count() & 1:
             self.recount(cluster)
-        self.words[page] = 0
-        self.retire(page)
+        self.words[page] = 0  # crash point: discard-clear
+        self.retire(page)  # crash point: discard-retire
 
     def recount(self, cluster: int) -> None:
         """Count a corrupt word too: it may have been a hole when it was counted."""
@@ -151,7 +151,7 @@ class SlotTable:
         cluster = page >> CLUSTER_SHIFT
         self.used[cluster] -= 1
         if not self.used[cluster]:
-            self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)
+            self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)  # crash point: cluster-release
 
     def clusters(self, first: int = 0, end: int | None = None) -> Iterator[tuple[int, list[int]]]:
         """Yield ``(first page, words)`` of each present cluster that meets pages first..end."""
