@@ -22,6 +22,7 @@ class Traffic:
     """What went to a disk and came from it so far."""
 
     evicted_pages: int  # pages that moved to the disk, as often as they did
+    written_back_pages: int  # those of them that a pool had held before
     written_bytes: int
     read_bytes: int
 
@@ -29,6 +30,7 @@ class Traffic:
         """What was added."""
         return Traffic(
             self.evicted_pages - before.evicted_pages,
+            self.written_back_pages - before.written_back_pages,
             self.written_bytes - before.written_bytes,
             self.read_bytes - before.read_bytes,
         )

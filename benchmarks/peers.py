@@ -62,7 +62,7 @@ class Peer(ABC):
 
     def traffic(self) -> Traffic:
         """What it moved to a disk so far; nothing where there is none below it."""
-        return Traffic(0, 0, 0)
+        return Traffic(0, 0, 0, 0)
 
     def pool_bytes(self) -> int:
         """Memory its compressed pages take now; 0 where it has no pool."""
@@ -154,6 +154,7 @@ class Fuseswap(Peer):
         now = self.metrics()
         return Traffic(
             evicted_pages=now["written_back_pages"],
+            written_back_pages=now["written_back_pages"],
             written_bytes=now["bd_writes"] * PAGE_SIZE,
             read_bytes=now["bd_reads"] * PAGE_SIZE,
         )
@@ -299,6 +300,7 @@ class SwapFile(Peer):
         now = counters.vmstat()
         return Traffic(
             evicted_pages=now["pswpout"],
+            written_back_pages=now.get("zswpwb", 0),
             written_bytes=now["pswpout"] * PAGE_SIZE,
             read_bytes=now["pswpin"] * PAGE_SIZE,
         )

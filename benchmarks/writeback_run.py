@@ -82,6 +82,7 @@ def run(settings: Settings, peers: Sequence[Peer]) -> SuiteResult:
             "total_seconds",
             "micros_per_touch",
             "evicted_pages",
+            "written_back_pages",
             "bytes_per_evicted_page",
             "written_mib",
             "read_mib",
@@ -121,6 +122,7 @@ def _measure(pressure: Pressure, peer: Peer) -> dict[str, float]:
     return {
         **values,
         "evicted_pages": moved.evicted_pages,
+        "written_back_pages": moved.written_back_pages,
         "bytes_per_evicted_page": moved.bytes_per_evicted_page,
         "written_mib": moved.written_bytes / MIB,
         "read_mib": moved.read_bytes / MIB,

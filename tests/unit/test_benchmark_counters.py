@@ -77,15 +77,15 @@ def test_vmstat_is_names_and_numbers() -> None:
 
 
 def test_bytes_a_page_are_of_what_was_added() -> None:
-    before, after = Traffic(100, 1000, 7), Traffic(150, 101_000, 10)
+    before, after = Traffic(100, 90, 1000, 7), Traffic(150, 110, 101_000, 10)
     moved = after.since(before)
-    assert moved == Traffic(50, 100_000, 3)
+    assert moved == Traffic(50, 20, 100_000, 3)
     assert moved.bytes_per_evicted_page == 2000
 
 
 def test_a_pool_that_never_overflowed_is_an_error() -> None:
     with pytest.raises(HostError, match="never overflowed"):
-        _ = Traffic(0, 0, 0).bytes_per_evicted_page
+        _ = Traffic(0, 0, 0, 0).bytes_per_evicted_page
 
 
 def test_zswap_gets_back_what_it_had_also_after_an_error(zswap_parameters: Path) -> None:
