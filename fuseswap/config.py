@@ -24,6 +24,8 @@ DEFAULT_COMPRESSOR = "lz4"
 DEFAULT_POOL_LIMIT = "25%"
 DEFAULT_TRANSPORT = "devfuse"
 DEFAULT_PRIORITY = 100
+LAYOUTS = ("packed", "in-place")
+DEFAULT_LAYOUT = LAYOUTS[0]
 DEFAULT_RESEND = "auto"
 RESEND = ("auto", "off")  # off: as if the kernel were older than 6.9
 
@@ -44,6 +46,7 @@ class DeviceConfig:
     priority: int
     backing: str | None
     backing_bytes: int
+    backing_layout: str
     resend: str
 
     @classmethod
@@ -59,6 +62,7 @@ class DeviceConfig:
         priority: int,
         memory_bytes: int,
         backing: str = "none",
+        backing_layout: str = DEFAULT_LAYOUT,
         resend: str = DEFAULT_RESEND,
     ) -> DeviceConfig:
         """Validate what a person wrote; raises `InvalidArgument`."""
@@ -80,9 +84,17 @@ class DeviceConfig:
             )
         if not -1 <= priority <= 32767:
             raise InvalidArgument(f"priority {priority} is not between -1 and 32767")
+        if backing_layout not in LAYOUTS:
+            raise InvalidArgument(f"'{backing_layout}' is not a layout; use {' or '.join(LAYOUTS)}")
         if resend not in RESEND:
             raise InvalidArgument(f"'{resend}' is not a way to resend; use {' or '.join(RESEND)}")
         path = None if backing == "none" else os.path.abspath(backing)
+        backing_bytes = planned_bytes(path, size_bytes) if path else 0
+        if backing_layout == "in-place" and backing_bytes < size_bytes:
+            found = f"{path} has {format_size(backing_bytes)}" if path else "there is no backing"
+            raise InvalidArgument(
+                f"the in-place layout needs a backing file of {format_size(size_bytes)}, {found}"
+            )
         return cls(
             name=name,
             size_bytes=size_bytes,
@@ -92,13 +104,14 @@ class DeviceConfig:
             mountpoint=mountpoint,
             priority=priority,
             backing=path,
-            backing_bytes=planned_bytes(path, size_bytes) if path else 0,
+            backing_bytes=backing_bytes,
+            backing_layout=backing_layout,
             resend=resend,
         )
 
     def to_json(self, memory_bytes: int) -> dict[str, Any]:
         """What supervisor and worker need, with the geometry settled."""
-        extents = self.backing_bytes // MIB
+        extents = self.backing_bytes // MIB if self.backing_layout == "packed" else 0
         geometry = Geometry.for_size(self.size_bytes, memory_bytes, extents)
         return {
             **asdict(self),

@@ -15,6 +15,7 @@ from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SharedState
 from fuseswap.frontswap import Frontswap, FrontswapStatistics
+from fuseswap.inplace import InPlace, PlaceFile
 from fuseswap.slowpath import SlowPath
 from fuseswap.swapfile import Swapfile
 from fuseswap.tier_writer import WritebackStatistics
@@ -60,12 +61,16 @@ class Device:
         tier: Tier | None = None,
         under_pressure: Callable[[], bool] = lambda: False,
         engine: Engine | None = None,
+        place_file: PlaceFile | None = None,
     ) -> None:
         self.state = state
         self.engine = engine  # of the tier's I/O, where it has one that can be polled
         self.cache = CompressedCache(state)
-        self.writeback = Writeback(self.cache, tier, under_pressure)
-        self.frontswap = Frontswap([self.cache])
+        self.place = None if place_file is None else InPlace(self.cache, place_file)
+        self.writeback = Writeback(self.cache, tier, under_pressure, self.place)
+        self.frontswap = Frontswap([self.cache] if self.place is None else [self.cache, self.place])
+        if self.place is not None:
+            self.frontswap.write_through = self.place.write_through
         size_bytes = state.geometry.page_count * PAGE_SIZE
         self.swapfile = Swapfile(size_bytes, self.frontswap, self.cache.slots)
         self.slowpath = SlowPath(self.swapfile, self.cache, self.writeback)

@@ -10,6 +10,8 @@ Where that must wait, this waits, without holding anything, and tries again.
     write   the pool is full: it stands in line until a segment is freed; all writes that
             come meanwhile stand behind it.  One task serves the line, and ends with it.
             A partial write to a page on a tier brings that page back into memory first
+    write   the cache refused the page, or a copy is wanted: it is written to its place
+            (``inplace.py``), and those behind it go on
 
 Called from the transports.  `begin_read` and `begin_write` make no task a request (a
 task costs 12 to 32 us, as much as the rest of a fault): they call ``done`` later.
@@ -25,7 +27,7 @@ from functools import partial
 import trio
 
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.errors import CorruptData, MustWait, NoRoom, OnTier, StoreRefused
+from fuseswap.errors import CorruptData, MustGoOut, MustWait, NoRoom, OnTier, StoreRefused
 from fuseswap.swapfile import Swapfile
 from fuseswap.units import PAGE_SIZE
 from fuseswap.waiting import called
@@ -75,7 +77,7 @@ class _Read:
 class _Write:
     """One write in line; ``offset`` and ``data`` are what is left of it."""
 
-    __slots__ = ("began", "data", "done", "offset", "size")
+    __slots__ = ("began", "data", "done", "error", "flying", "offset", "served", "size")
 
     def __init__(self, offset: int, data: memoryview, done: WriteDone) -> None:
         self.offset = offset
@@ -83,6 +85,9 @@ class _Write:
         self.size = len(data)
         self.done = done
         self.began = trio.current_time()
+        self.flying = 0  # pages of it on their way to their places
+        self.served = False
+        self.error: Exception | None = None
 
 
 class SlowPath:
@@ -99,8 +104,8 @@ class SlowPath:
 
     @property
     def has_queue(self) -> bool:
-        """Whether stores wait for room: a new one goes behind them."""
-        return self.waiting_bytes > 0
+        """Whether stores stand in line: a new one goes behind them."""
+        return bool(self._line)
 
     # -- reads -----------------------------------------------------------------------
 
@@ -169,10 +174,21 @@ class SlowPath:
 
     # -- writes ----------------------------------------------------------------------
 
-    def begin_write(self, offset: int, data: memoryview, done: WriteDone) -> None:
-        """As `Swapfile.write`, in order of arrival; ``done`` gets None, or the error."""
+    def begin_write(
+        self, offset: int, data: memoryview, done: WriteDone, tried: MustWait | None = None
+    ) -> None:
+        """As `Swapfile.write`, in order of arrival; ``done`` gets None, or the error.
+
+        ``tried``: what `Swapfile.write` just raised for it.
+        """
         self.waiting_bytes += len(data)
-        self._line.append(_Write(offset, data, done))
+        write = _Write(offset, data, done)
+        if isinstance(tried, MustGoOut) and not self._line:
+            self._go_out(write, tried)
+            if not write.data:
+                write.served = True
+                return
+        self._line.append(write)
         if not self._serving:
             self._serving = True
             trio.lowlevel.spawn_system_task(self._serve_line)
@@ -207,6 +223,9 @@ class SlowPath:
                 error: Exception | None = None
                 try:
                     self._swapfile.write(write.offset, write.data)
+                except MustGoOut as out:
+                    self._go_out(write, out)
+                    continue
                 except MustWait as exc:
                     error = await self._retry_later(write, exc)
                     if error is None:
@@ -214,7 +233,12 @@ class SlowPath:
                 except Exception as exc:
                     error = exc
                 self._line.popleft()
-                self._end(write, error)
+                write.served = True
+                write.error = write.error or error
+                if isinstance(error, StoreRefused):
+                    self._swapfile.forget(write.offset, write.offset + len(write.data))
+                if not write.flying:
+                    self._end(write)
                 served += 1
                 if not served % _WRITES_AT_ONCE:
                     await trio.lowlevel.checkpoint()
@@ -231,13 +255,29 @@ class SlowPath:
             return failure
         return None
 
-    def _end(self, write: _Write, error: Exception | None) -> None:
-        if isinstance(error, StoreRefused):
-            self._swapfile.forget(write.offset, write.offset + len(write.data))
+    def _go_out(self, write: _Write, out: MustGoOut) -> None:
+        """Send one page of ``write`` to its place; the rest of it goes on."""
+        end = min((out.page + 1) * PAGE_SIZE, write.offset + len(write.data))
+        write.data = write.data[end - write.offset :]
+        write.offset = end
+        write.flying += 1
+
+        def landed(error: Exception | None) -> None:
+            write.flying -= 1
+            write.error = write.error or error
+            if write.served and not write.flying:
+                self._end(write)
+
+        if out.copy:
+            self._writeback.begin_copy(out.page, out.data, lambda: landed(None))
+        else:
+            self._writeback.begin_place(out.page, out.data, landed)
+
+    def _end(self, write: _Write) -> None:
         self.waiting_bytes -= write.size
         waited_s = trio.current_time() - write.began
         self.waits[bisect_left(WAIT_BOUNDS_S, waited_s)] += 1
-        write.done(error)
+        write.done(write.error)
 
     # -- discards --------------------------------------------------------------------
 

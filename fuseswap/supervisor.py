@@ -122,6 +122,8 @@ class Supervisor:
         arguments = {"name": self._runtime.name, "fds": inherited, "fresh": fresh}
         # One malloc arena: every mapped byte of the worker is locked.
         environment = {**os.environ, "MALLOC_ARENA_MAX": "1", "PYTHONMALLOC": "pymalloc"}
+        if not fresh:
+            environment.pop("FUSESWAP_CRASH_POINT", None)  # see crashpoints.py: once is enough
         command = [sys.executable, "-m", "fuseswap.worker", json.dumps(arguments)]
         try:
             self._worker_pid = os.posix_spawn(sys.executable, command, environment)

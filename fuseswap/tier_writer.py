@@ -26,6 +26,7 @@ from fuseswap.cache.frames import CLEANER_RESERVE_WITH_TIER
 from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.errors import CorruptData, OnTier
+from fuseswap.inplace import InPlace
 from fuseswap.tiers import Tier
 from fuseswap.units import PAGE_SIZE
 
@@ -54,9 +55,12 @@ class WritebackStatistics:
 class TierWriter:
     """Segments of ``log`` on their way to ``tier`` (None: nothing ever leaves)."""
 
-    def __init__(self, segment_log: SegmentLog, tier: Tier | None) -> None:
+    def __init__(
+        self, segment_log: SegmentLog, tier: Tier | None, place: InPlace | None = None
+    ) -> None:
         self._log = segment_log
         self._tier = tier
+        self._place = place
         if tier is not None:
             self._log.extents.extent_count = tier.extent_count
             self._log.frames.cleaner_reserve = CLEANER_RESERVE_WITH_TIER
@@ -79,7 +83,7 @@ class TierWriter:
         self, miss: OnTier, length: int, done: Callable[[bytes | CorruptData], None]
     ) -> None:
         """Read ``length`` stored bytes from where ``miss`` begins; ``done`` gets the outcome."""
-        if self._tier is None:
+        if self._tier is None and self._place is None:
             done(CorruptData(f"page {miss.page} is on a tier, and there is none"))
             return
         self._reads += -(-(miss.offset % PAGE_SIZE + length) // PAGE_SIZE)
@@ -93,7 +97,42 @@ class TierWriter:
             log.error("%s", message)
             done(CorruptData(message))
 
-        self._tier.begin_read(miss.extent, miss.offset, length, ended)
+        if self._place is not None:
+            self._place.begin_read(miss.offset, length, ended)
+        elif self._tier is not None:
+            self._tier.begin_read(miss.extent, miss.offset, length, ended)
+
+    def begin_place(self, page: int, data: bytes, done: Callable[[Exception | None], None]) -> None:
+        """Write a page the cache refused to its own place; ``done`` gets None, or the error."""
+        assert self._place is not None
+        self._charge(PAGE_SIZE)
+
+        def ended(error: Exception | None) -> None:
+            self._note_page_written(error)
+            done(error)
+
+        self._place.begin_store(page, data, ended)
+
+    def begin_copy(self, page: int, data: bytes, done: Callable[[], None]) -> None:
+        """Write a copy of a page in memory; without it the page is as safe as any other."""
+        assert self._place is not None
+        if not self._can_write():
+            done()
+            return
+        self._charge(PAGE_SIZE)
+
+        def ended(error: Exception | None) -> None:
+            self._note_page_written(error)
+            done()
+
+        self._place.begin_copy(page, data, ended)
+
+    def _note_page_written(self, error: Exception | None) -> None:
+        if error is None:
+            self._writes += 1
+        else:
+            self._charge(-PAGE_SIZE)
+            self._rest(error)
 
     async def _wait_for_a_write(self) -> bool:
         """Wait until one of the writes in flight ends; False where there is none."""
@@ -104,7 +143,7 @@ class TierWriter:
 
     def _can_write(self) -> bool:
         """Whether another segment may go to the tier now."""
-        if self._tier is None or not self._log.extents.available:
+        if self._place is None and (self._tier is None or not self._log.extents.available):
             return False
         limit = self.writeback_limit_bytes
         if limit is not None and limit < SEGMENT_BYTES:
@@ -113,8 +152,38 @@ class TierWriter:
 
     def _rests_briefly(self) -> bool:
         """Whether the tier failed, but stores should wait for its next try."""
-        resting = self._tier is not None and trio.current_time() < self._rests_until
+        somewhere = self._tier is not None or self._place is not None
+        resting = somewhere and trio.current_time() < self._rests_until
         return resting and self._backoff_s <= _WORTH_WAITING_S
+
+    def _send_in_place(self, nursery: trio.Nursery, segment: int, *, second_chance: bool) -> None:
+        """Start to write the cold pages of ``segment`` to their places."""
+        assert self._place is not None
+        sequence = self._log.age_of(segment)[0]
+        self._writing.add((segment, sequence))
+        self._attempted += 1
+        nursery.start_soon(self._write_in_place, self._place, segment, sequence, second_chance)
+
+    async def _write_in_place(
+        self, place: InPlace, segment: int, sequence: int, second_chance: bool
+    ) -> None:
+        """Write page by page; what is left of the segment gets in line again."""
+        try:
+            result = await place.evict(segment, second_chance=second_chance)
+            self._pages += result.pages
+            self._charge(result.written_bytes)
+            if result.error is None:
+                self._backoff_s = _FIRST_BACKOFF_S
+                self._writes += result.written_bytes // PAGE_SIZE
+            else:
+                self._rest(result.error)
+            if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
+                if result.pages or result.spared or result.skipped or result.error:
+                    self._log.departures.add(segment, first=result.error is not None)
+                else:
+                    self._log.pin(segment)  # what is left in it is corrupt
+        finally:
+            self._note_write_ended(segment, sequence)
 
     def _send(self, nursery: trio.Nursery, segment: int) -> None:
         """Start to write ``segment``; what it is now is taken down here, before any wait."""
@@ -133,9 +202,9 @@ class TierWriter:
         """Write, look again, flip."""
         assert self._tier is not None
         try:
-            await self._tier.write(extent, view)
+            await self._tier.write(extent, view)  # crash point: writeback-write
         except OSError as exc:
-            self._log.extents.give_back(extent)
+            self._log.extents.give_back(extent)  # crash point: writeback-failed
             self._charge(-SEGMENT_BYTES)
             if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
                 self._log.departures.add(segment, first=True)
@@ -145,14 +214,17 @@ class TierWriter:
             self._writes += SEGMENT_BYTES // PAGE_SIZE
             if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
                 self._pages += self._log.live[segment]
-                self._log.move_to_tier(segment, extent)
+                self._log.move_to_tier(segment, extent)  # crash point: writeback-written
             else:  # it died on the way
-                self._log.extents.give_back(extent)
+                self._log.extents.give_back(extent)  # crash point: writeback-died
         finally:
             view.release()
-            self._writing.discard((segment, sequence))
-            self._write_ended.set()
-            self._write_ended = trio.Event()
+            self._note_write_ended(segment, sequence)
+
+    def _note_write_ended(self, segment: int, sequence: int) -> None:
+        self._writing.discard((segment, sequence))
+        self._write_ended.set()
+        self._write_ended = trio.Event()
 
     def _charge(self, count: int) -> None:
         """Take ``count`` bytes off the budget, if there is one."""
@@ -160,7 +232,7 @@ class TierWriter:
             self.writeback_limit_bytes -= count
             self.note_limit(self.writeback_limit_bytes)
 
-    def _rest(self, exc: OSError) -> None:
+    def _rest(self, exc: Exception) -> None:
         """A write failed: leave the tier alone for a while, longer each time."""
         self._failed += 1
         if trio.current_time() < self._rests_until:
@@ -168,6 +240,11 @@ class TierWriter:
         self._rests_until = trio.current_time() + self._backoff_s
         log.error("writeback failed, next try in %.1f s: %s", self._backoff_s, exc)
         self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_S)
+
+    def _units_taken(self) -> int:
+        if self._place is not None:
+            return self._place.page_count
+        return self._log.extents.in_use * (SEGMENT_BYTES // PAGE_SIZE)
 
     def statistics(self) -> WritebackStatistics:
         """A snapshot."""
@@ -177,7 +254,7 @@ class TierWriter:
             writeback_failed=self._failed,
             written_back_pages=self._pages,
             saved_by_writeback=self._saved,
-            bd_count=self._log.extents.in_use * (SEGMENT_BYTES // PAGE_SIZE),
+            bd_count=self._units_taken(),
             bd_reads=self._reads,
             bd_writes=self._writes,
             read_errors=self._read_errors,

@@ -18,6 +18,7 @@ from typing import Any
 
 import trio
 
+from fuseswap import crashpoints
 from fuseswap.cache.region import Region
 from fuseswap.cache.state import REGION_NAMES, Geometry, SharedState
 from fuseswap.device import Device
@@ -56,10 +57,15 @@ class Worker:
             state = SharedState(regions)
         engine: Engine | None = None
         tier: FileTier | None = None
+        place_file: DirectFile | None = None
         if "backing" in fds:
             engine = open_engine()
-            tier = FileTier(DirectFile(fds["backing"], engine))
-        self.device = Device(state, tier, under_memory_pressure, engine)
+            file = DirectFile(fds["backing"], engine)
+            if config["backing_layout"] == "in-place":
+                place_file = file
+            else:
+                tier = FileTier(file)
+        self.device = Device(state, tier, under_memory_pressure, engine, place_file)
         for name, value in {**config["parameters"], **state.parameters}.items():
             find_parameter(name).set(self.device, value)
         self.device.cache.log.frames.reserve(_RESERVE_FRAMES)
@@ -118,6 +124,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     config = Runtime(arguments["name"]).config()
     try:
+        crashpoints.arm(os.environ.get(crashpoints.VARIABLE, ""))
         worker = Worker(config, arguments["fds"], fresh=arguments["fresh"])
     except (FuseswapError, OSError) as exc:
         log.error("cannot start: %s", exc)

@@ -20,8 +20,9 @@ _HALF = SEGMENT_BYTES // 2
 class Operation:
     """One write or read in flight."""
 
-    def __init__(self, extent: int) -> None:
+    def __init__(self, extent: int, *, cancellable: bool = True) -> None:
         self.extent = extent
+        self._cancellable = cancellable
         self._error: OSError | None = None
         self._done = trio.Event()
 
@@ -36,7 +37,8 @@ class Operation:
 
     async def end(self) -> None:
         """What the tier waits for."""
-        await self._done.wait()
+        with trio.CancelScope(shield=not self._cancellable):
+            await self._done.wait()
         if self._error is not None:
             raise self._error
 
@@ -46,12 +48,13 @@ class FakeTier:
 
     def __init__(self, extent_count: int) -> None:
         self.extent_count = extent_count
-        self.extents: dict[int, bytearray] = {}
+        self.extents: dict[int, bytearray | memoryview] = {}
         self.writes: list[Operation] = []
         self.reads: list[Operation] = []
         self.hold_writes = False
         self.hold_reads = False
         self.fail_writes = False
+        self.cancellable = True  # a real tier's writes are not
         self.fail_reads = False
         self.mangle: Callable[[bytes], bytes] | None = None
         self.most_writes = 0
@@ -62,7 +65,7 @@ class FakeTier:
         assert len(segment) == SEGMENT_BYTES
         assert 0 <= extent < self.extent_count
         assert extent not in [write.extent for write in self.writes], "two writes to one extent"
-        operation = Operation(extent)
+        operation = Operation(extent, cancellable=self.cancellable)
         self.writes.append(operation)
         self.most_writes = max(self.most_writes, len(self.writes))
         kept = self.extents.setdefault(extent, bytearray(SEGMENT_BYTES))

@@ -41,6 +41,7 @@ from fuseswap.cache.slots import (
     CLUSTER_SHIFT,
     CODEC_SHIFT,
     FILL_REPEATS_32,
+    IN_PLACE,
     KIND_MASK,
     LENGTH_MASK,
     LENGTH_SHIFT,
@@ -52,8 +53,10 @@ from fuseswap.cache.slots import (
     SAME_FILLED,
     SEGMENT_ID_SHIFT,
     SlotTable,
+    check_of,
     fill_of,
     fill_word,
+    in_place_word,
 )
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SEGMENT_SHIFT, SharedState
@@ -107,6 +110,10 @@ class CompressedCache:
         found = recovery.rebuild(self.slots, self.log)
         self._same_filled = found.same_filled_pages
         self._incompressible = found.incompressible_pages
+        self.in_place_pages = found.in_place_pages
+        self.in_place = False  # whether words of that kind are somebody's (``inplace.py``)
+        self._most_bytes = MAX_COMPRESSED_BYTES
+        self._refuses_more = False
         self._checksum_errors = 0
         self._pool_limit_hit = 0
         self._reject_compress_poor = 0
@@ -123,6 +130,17 @@ class CompressedCache:
         self.compressor = parse_compressor(name)
         self._compress = self.compressor.compress
         self._codec = self.compressor.codec
+
+    @property
+    def max_compression_ratio(self) -> int:
+        """Percent of a page: what compresses to more is refused.  100: nothing is."""
+        return self._most_bytes * 100 // PAGE_SIZE if self._refuses_more else 100
+
+    @max_compression_ratio.setter
+    def max_compression_ratio(self, percent: int) -> None:
+        self._refuses_more = percent < 100
+        wanted = -(-percent * PAGE_SIZE // 100)
+        self._most_bytes = wanted if self._refuses_more else MAX_COMPRESSED_BYTES
 
     @property
     def pool_limit_bytes(self) -> int:
@@ -158,25 +176,25 @@ class CompressedCache:
             if old.bit_count() & 1:
                 slots.recount(page >> CLUSTER_SHIFT)
             if not replace:
-                words[page] = 0
-                self._forget(old)
+                words[page] = 0  # crash point: store-clear
+                self._forget(old)  # crash point: store-forget
         elif not self._used[page >> CLUSTER_SHIFT]:
-            slots.allocate(page)
+            slots.allocate(page)  # crash point: store-allocate
         if not word:
             try:
                 check = _checksum(payload, codec) & 0xFFFFFFFF
-                location = log.append(head, page, payload, check)
+                location = log.append(head, page, payload, check)  # crash point: store-append
             except PoolFull:
                 self._refuse(page, old if replace else 0, was_stored=bool(old))
                 raise
             word = location | len(payload) - 1 << LENGTH_SHIFT | codec << CODEC_SHIFT | OBJECT
             if word.bit_count() & 1:
                 word |= PARITY
-        words[page] = word
+        words[page] = word  # crash point: store-commit
         if not old:
-            self._used[page >> CLUSTER_SHIFT] += 1
+            self._used[page >> CLUSTER_SHIFT] += 1  # crash point: store-count
         elif replace:
-            self._forget(old)
+            self._forget(old)  # crash point: replace-forget
         if codec != self._codec:
             self._count(codec)
 
@@ -208,7 +226,7 @@ class CompressedCache:
         else:
             data = self._decode(page, word, payload, check)
         if not word & REFERENCED:
-            self._words[page] = word ^ (REFERENCED | PARITY)
+            self._words[page] = word ^ (REFERENCED | PARITY)  # crash point: load-mark
         return data
 
     def finish_load(self, miss: OnTier, stored: bytes) -> bytes | None:
@@ -218,6 +236,10 @@ class CompressedCache:
         """
         word = self.slots.get(miss.page)
         same = not (word ^ miss.word) & ~(REFERENCED | PARITY)
+        if word & KIND_MASK == IN_PLACE:
+            if same and _checksum(stored) & 0xFFFFFFFF != check_of(word):
+                raise self._corrupt(miss.page, word, "checksum mismatch")
+            return stored if same else None
         if not same or self.log.age_of(word >> SEGMENT_ID_SHIFT)[0] != miss.sequence:
             return None
         if len(stored) != miss.length:
@@ -230,7 +252,7 @@ class CompressedCache:
         if not word:
             return False
         self.slots.clear(page)
-        self._forget(word)
+        self._forget(word)  # crash point: discard-forget
         return True
 
     def invalidate_area(self, first: int, count: int) -> int:
@@ -241,9 +263,35 @@ class CompressedCache:
             for index in range(lower, min(len(words), first + count - start)):
                 if words[index]:
                     self.slots.clear(start + index)
-                    self._forget(words[index])
+                    self._forget(words[index])  # crash point: discard-area-forget
                     forgotten += 1
         return forgotten
+
+    def owners_of(self, segment: int) -> list[int]:
+        """Pages that may have an object in a segment in memory, in order."""
+        return sorted({page for page in self.log.owners(segment) if page < self.page_count})
+
+    def decode(self, page: int, word: int) -> bytes:
+        """The 4096 bytes of an object in memory, without a trace; raises `CorruptData`."""
+        if word & KIND_MASK != OBJECT or word.bit_count() & 1:
+            raise CorruptData(f"page {page}: not an object")
+        start = self.log.bases[word >> SEGMENT_ID_SHIFT] + (word >> OFFSET_SHIFT & OFFSET_MASK)
+        end = start + CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+        payload = self._arena[start + CHECK_BYTES : end]
+        return self._decode(page, word, payload, _u32(self._arena, start)[0])
+
+    def set_in_place(self, page: int, check: int) -> None:
+        """The bytes of ``page``, of which ``check`` is the checksum, are at their own place now.
+
+        The commit of an eviction or of a store; raises `PoolFull` where a cluster is missing.
+        """
+        old = self.slots.get(page)
+        if not old and not self._used[page >> CLUSTER_SHIFT]:
+            self.slots.allocate(page)
+        self.slots.commit(page, in_place_word(check))
+        self.in_place_pages += 1
+        if old:
+            self._forget(old)
 
     def loaded_share(self, segment: int) -> float:
         """Share of the live objects of a segment in memory that were loaded since stored."""
@@ -271,8 +319,11 @@ class CompressedCache:
             # It did not compress when it was last tried; a few stores later, try again.
             return 0, bytes(data), (old >> CODEC_SHIFT & 0xF) + 1
         payload = self._compress(data)
-        if len(payload) <= MAX_COMPRESSED_BYTES:
+        if len(payload) <= self._most_bytes:
             return 0, payload, self._codec
+        if self._refuses_more:
+            self._reject_compress_poor += 1
+            raise StoreRefused(f"a page compresses to {len(payload)} bytes")
         return 0, bytes(data), RAW
 
     def _note_full(self, page: int) -> None:
@@ -293,7 +344,7 @@ class CompressedCache:
     def _refuse(self, page: int, old: int, *, was_stored: bool) -> None:
         """Leave a hole, whatever was there; ``old`` is its word where not forgotten yet."""
         if was_stored:
-            self.slots.words[page] = 0
+            self.slots.words[page] = 0  # crash point: refuse-clear
             self.slots.retire(page)
         else:
             self.slots.release_unused(page)
@@ -326,8 +377,10 @@ class CompressedCache:
             CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1,
         )
 
-    def _load_fill(self, page: int, word: int) -> bytes:
-        """A same-filled page, or `CorruptData` for a word that is nothing."""
+    def _load_fill(self, page: int, word: int) -> bytes | None:
+        """A same-filled page, None for one in its place, or `CorruptData`."""
+        if self.in_place and word & KIND_MASK == IN_PLACE and not word.bit_count() & 1:
+            return None  # the next backend has it
         if word & KIND_MASK != SAME_FILLED or word.bit_count() & 1 or word >> SEGMENT_ID_SHIFT:
             raise self._corrupt(page, word, "impossible slot word")
         if word & ~(PARITY | FILL_REPEATS_32) == SAME_FILLED:
@@ -350,6 +403,8 @@ class CompressedCache:
             self.log.release(segment, (word >> LENGTH_SHIFT & LENGTH_MASK) + 1)
         elif word & KIND_MASK == SAME_FILLED:
             self._same_filled -= 1
+        elif word & KIND_MASK == IN_PLACE:
+            self.in_place_pages -= 1
 
     def _corrupt(self, page: int, word: int, reason: str) -> CorruptData:
         """Count, log and build the error of a page that cannot be trusted."""

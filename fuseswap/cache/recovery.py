@@ -31,6 +31,7 @@ class Recovered:
 
     same_filled_pages: int
     incompressible_pages: int
+    in_place_pages: int
     corrupt_words: int
 
 
@@ -38,7 +39,7 @@ def rebuild(slots: SlotTable, log: SegmentLog) -> Recovered:
     """Count live objects from ``slots`` and let ``log`` adopt its segments."""
     live: Counter[int] = Counter()
     live_bytes: Counter[int] = Counter()
-    same_filled = incompressible = corrupt = 0
+    same_filled = incompressible = in_place = corrupt = 0
     for first, words in slots.clusters():
         for index, word in enumerate(words):
             if not word:
@@ -60,6 +61,6 @@ def rebuild(slots: SlotTable, log: SegmentLog) -> Recovered:
             elif kind == SAME_FILLED:
                 same_filled += 1
             else:
-                corrupt += 1
+                in_place += 1
     log.adopt(live, live_bytes)
-    return Recovered(same_filled, incompressible, corrupt)
+    return Recovered(same_filled, incompressible, in_place, corrupt)

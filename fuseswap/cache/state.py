@@ -20,7 +20,7 @@ import struct
 from dataclasses import dataclass
 
 from fuseswap.cache.region import Region
-from fuseswap.errors import StateMismatch
+from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 
 MAGIC = 0x7061777365737566  # "fuseswap", little endian
@@ -36,8 +36,11 @@ _HEADER = struct.Struct("<QIIQQQ")
 _FUSE_AT = 256
 PROGRESS_AT = 512  # read by the supervisor, which maps nothing else
 _PROGRESS = struct.Struct("<Q")
+# A word (place << 32 | length, in bytes) and two places to write to in turn.
 _PARAMETERS_AT = 1024
-_LENGTH = struct.Struct("<I")
+_PARAMETERS_PLACES = (1032, 2564)
+_PARAMETERS_BYTES = 1532
+_PARAMETERS = struct.Struct("<Q")
 _FUSE = struct.Struct("<IIQII")
 
 REGION_NAMES = ("header", "slots", "segments", "arena", "journal")
@@ -157,19 +160,23 @@ class SharedState:
     @property
     def parameters(self) -> dict[str, str]:
         """Parameters changed while running, by name: the next worker sets them again."""
-        (length,) = _LENGTH.unpack_from(self.header.buffer, _PARAMETERS_AT)
-        start = _PARAMETERS_AT + _LENGTH.size
+        (word,) = _PARAMETERS.unpack_from(self.header.buffer, _PARAMETERS_AT)
+        start, length = word >> 32, word & 0xFFFFFFFF
         text = bytes(self.header.buffer[start : start + length])
         changed: dict[str, str] = json.loads(text) if text else {}
         return changed
 
     @parameters.setter
     def parameters(self, changed: dict[str, str]) -> None:
+        """The old ones hold until the word is written: a worker may die here, too."""
         text = json.dumps(changed).encode()
-        start = _PARAMETERS_AT + _LENGTH.size
-        _LENGTH.pack_into(self.header.buffer, _PARAMETERS_AT, 0)
+        if len(text) > _PARAMETERS_BYTES:
+            raise InvalidArgument(f"{len(text)} bytes of parameters do not fit in the header")
+        (word,) = _PARAMETERS.unpack_from(self.header.buffer, _PARAMETERS_AT)
+        first, second = _PARAMETERS_PLACES
+        start = second if word >> 32 == first else first
         self.header.buffer[start : start + len(text)] = text
-        _LENGTH.pack_into(self.header.buffer, _PARAMETERS_AT, len(text))
+        _PARAMETERS.pack_into(self.header.buffer, _PARAMETERS_AT, start << 32 | len(text))
 
     def close(self) -> None:
         """Unmap all regions."""

@@ -36,6 +36,12 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         help="file or block device for cold pages, or none (default)",
     )
     parser.add_argument(
+        "--backing-layout",
+        default=config.DEFAULT_LAYOUT,
+        choices=config.LAYOUTS,
+        help="packed: compressed, whole segments (default); in-place: each page at its own offset",
+    )
+    parser.add_argument(
         "--transport", default=config.DEFAULT_TRANSPORT, choices=TRANSPORTS, help="default devfuse"
     )
     parser.add_argument(
@@ -79,6 +85,7 @@ def run_up(options: argparse.Namespace) -> int:
         mountpoint=str(runtime.default_mountpoint),
         priority=options.priority,
         backing=options.backing,
+        backing_layout=options.backing_layout,
         resend=options.resend,
         memory_bytes=swap.memory_bytes(),
     )

@@ -7,8 +7,8 @@ costs more than the I/O (the interpreter lock changes hands twice).  An eventfd 
 `run`; a transport that polls calls `reap` itself, which costs 0.2 us where nothing has ended.
 Where there is no AIO (a container, another processor), threads do it.
 
-At most `SLOTS` requests are with the device, the others wait in line.  Buffers for reads are
-made beforehand, page-aligned, as O_DIRECT wants it.
+At most `SLOTS` requests are with the device, the others wait in line.  Buffers are made
+beforehand, page-aligned, as O_DIRECT wants it; they take memory once they are used.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 SLOTS = 64
 _THREADS = 16  # more than writeback_batch_size allows: reads never queue behind writes
-_BUFFER_BYTES = 8 * PAGE_SIZE
+_BUFFER_BYTES = 16 * PAGE_SIZE
 _BUFFERS = 32
 
 Ended = Callable[[int], None]  # gets the count of bytes, or -errno
@@ -226,6 +226,20 @@ class DirectFile:
             self.engine.submit(write=True, fd=self._fd, memory=rest, at=at + start, ended=ended)
 
         go_on(0)
+
+    def begin_put(self, at: int, data: bytes, done: Callable[[OSError | None], None]) -> None:
+        """As `begin_write`, of a copy of ``data`` (whole pages, anywhere)."""
+        size = len(data)
+        buffer = self._buffers.pop() if size <= _BUFFER_BYTES and self._buffers else None
+        memory = memoryview(mmap.mmap(-1, size)) if buffer is None else buffer[:size]
+        memory[:] = data
+
+        def ended(error: OSError | None) -> None:
+            if buffer is not None:
+                self._buffers.append(buffer)
+            done(error)
+
+        self.begin_write(at, memory, ended)
 
     async def read(self, at: int, length: int) -> bytes:
         """As `begin_read`; raises `OSError`.  Not cancellable, since the I/O is not."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.segment_kinds import SegmentState
 from fuseswap.cache.state import SEGMENT_BYTES
-from fuseswap.errors import StoreRefused
+from fuseswap.errors import NoRoom, StoreRefused
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.fake_tier import FakeTier
@@ -79,6 +80,21 @@ async def test_a_long_write_waits_half_way_and_goes_on(
     for number in range(40):
         tiered.expected[page + number] = pages.incompressible(number)
     await tiered.check()
+
+
+async def test_a_store_waits_while_the_cleaner_has_the_last_frame(
+    tierless: Tiered, nursery: trio.Nursery
+) -> None:
+    page = tierless.fill()
+    for number in range(0, page, 2):
+        tierless.discard(number)
+    assert tierless.writeback.cleaner.step()
+    assert not tierless.log.frames.has_spare
+    with pytest.raises(NoRoom):
+        tierless.store(page)
+    nursery.start_soon(tierless.writeback.run)
+    await tierless.write(page)
+    await tierless.check()
 
 
 # -- who is refused --------------------------------------------------------------------
