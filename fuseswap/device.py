@@ -65,7 +65,7 @@ class Device:
     ) -> None:
         self.state = state
         self.engine = engine  # of the tier's I/O, where it has one that can be polled
-        self.cache = CompressedCache(state)
+        self.cache = CompressedCache(state, in_place=place_file is not None)
         self.place = None if place_file is None else InPlace(self.cache, place_file)
         self.writeback = Writeback(self.cache, tier, under_pressure, self.place)
         self.frontswap = Frontswap([self.cache] if self.place is None else [self.cache, self.place])

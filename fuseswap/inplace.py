@@ -89,7 +89,6 @@ class InPlace:
         self._known: array[int] | None = None
         self._landed = trio.Event()
         self.direct_stores = 0
-        cache.in_place = True
 
     @property
     def page_count(self) -> int:

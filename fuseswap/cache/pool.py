@@ -93,8 +93,13 @@ class CompressedCache:
 
     name = "cache"
 
-    def __init__(self, state: SharedState, compressor: str = "lz4") -> None:
-        """Attach to ``state``, fresh or left by a former process, and rebuild what is derived."""
+    def __init__(
+        self, state: SharedState, compressor: str = "lz4", *, in_place: bool = False
+    ) -> None:
+        """Attach to ``state``, fresh or left by a former process, and rebuild what is derived.
+
+        ``in_place``: the next backend keeps pages in their places, with words in this table.
+        """
         self.page_count = state.geometry.page_count
         self._state = state
         self._arena = state.arena.map
@@ -107,11 +112,11 @@ class CompressedCache:
         self.set_compressor(compressor)
         self.same_filled_pages_enabled = True
         self.non_same_filled_pages_enabled = True
-        found = recovery.rebuild(self.slots, self.log)
+        found = recovery.rebuild(self.slots, self.log, in_place=in_place)
         self._same_filled = found.same_filled_pages
         self._incompressible = found.incompressible_pages
         self.in_place_pages = found.in_place_pages
-        self.in_place = False  # whether words of that kind are somebody's (``inplace.py``)
+        self._in_place = in_place
         self._most_bytes = MAX_COMPRESSED_BYTES
         self._refuses_more = False
         self._checksum_errors = 0
@@ -379,7 +384,7 @@ class CompressedCache:
 
     def _load_fill(self, page: int, word: int) -> bytes | None:
         """A same-filled page, None for one in its place, or `CorruptData`."""
-        if self.in_place and word & KIND_MASK == IN_PLACE and not word.bit_count() & 1:
+        if self._in_place and word & KIND_MASK == IN_PLACE and not word.bit_count() & 1:
             return None  # the next backend has it
         if word & KIND_MASK != SAME_FILLED or word.bit_count() & 1 or word >> SEGMENT_ID_SHIFT:
             raise self._corrupt(page, word, "impossible slot word")
