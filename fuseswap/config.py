@@ -24,6 +24,7 @@ DEFAULT_COMPRESSOR = "lz4"
 DEFAULT_POOL_LIMIT = "25%"
 DEFAULT_TRANSPORT = "devfuse"
 DEFAULT_PRIORITY = 100
+DEFAULT_WATCHDOG_S = 5
 
 MIN_SIZE_BYTES = MIB
 MAX_SIZE_BYTES = 16 << 40  # page numbers are 32 bits in the log
@@ -42,6 +43,7 @@ class DeviceConfig:
     priority: int
     backing: str | None
     backing_bytes: int
+    watchdog_s: int
 
     @classmethod
     def parse(
@@ -56,6 +58,7 @@ class DeviceConfig:
         priority: int,
         memory_bytes: int,
         backing: str = "none",
+        watchdog_s: int = DEFAULT_WATCHDOG_S,
     ) -> DeviceConfig:
         """Validate what a person wrote; raises `InvalidArgument`."""
         size_bytes = parse_size(size)
@@ -76,6 +79,8 @@ class DeviceConfig:
             )
         if not -1 <= priority <= 32767:
             raise InvalidArgument(f"priority {priority} is not between -1 and 32767")
+        if watchdog_s < 0:
+            raise InvalidArgument(f"watchdog {watchdog_s} is not a number of seconds")
         path = None if backing == "none" else os.path.abspath(backing)
         return cls(
             name=name,
@@ -87,6 +92,7 @@ class DeviceConfig:
             priority=priority,
             backing=path,
             backing_bytes=planned_bytes(path, size_bytes) if path else 0,
+            watchdog_s=watchdog_s,
         )
 
     def to_json(self, memory_bytes: int) -> dict[str, Any]:

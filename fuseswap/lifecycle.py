@@ -20,12 +20,13 @@ from pathlib import Path
 
 from fuseswap.config import DeviceConfig
 from fuseswap.errors import HostError
-from fuseswap.host import loop, mount, swap
+from fuseswap.host import control, loop, mount, swap
 from fuseswap.host.runtime import Runtime
 from fuseswap.units import format_size
 
 _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 30.0
+_RESTART_TIMEOUT_S = 300.0
 
 
 class MountFailed(HostError):
@@ -173,6 +174,20 @@ def down(runtime: Runtime) -> None:
     mount.unmount(mountpoint)
     _wait_for_supervisor(runtime)
     runtime.remove()
+
+
+def restart(runtime: Runtime) -> str:
+    """Replace the worker by a new one; returns what was done, in one line.
+
+    Raises `HostError` where it was not: the old worker goes on then, if there was one.
+    """
+    state = runtime.state()
+    if not is_up(runtime) or not _is_ours(state.get("supervisor_pid", 0)):
+        raise HostError(f"{runtime.name} has no supervisor (see: fuseswap status)")
+    try:
+        return control.ask(runtime.control_path, "restart", _RESTART_TIMEOUT_S)
+    except HostError as exc:
+        raise HostError(f"{runtime.name} was not restarted: {exc}") from None
 
 
 def _wait_for_supervisor(runtime: Runtime) -> None:

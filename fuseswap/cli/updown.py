@@ -46,6 +46,13 @@ def add_to(commands: Any) -> None:
     up.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
     add_device_options(up)
     up.add_argument("--priority", type=int, default=config.DEFAULT_PRIORITY, help="default 100")
+    up.add_argument(
+        "--watchdog",
+        type=int,
+        default=config.DEFAULT_WATCHDOG_S,
+        metavar="SECONDS",
+        help="replace a worker that hangs for so long (default 5; 0: never)",
+    )
     up.add_argument("--no-swapon", action="store_true", help="stop after the loop device")
     up.add_argument("--json", action="store_true", help="print the device as JSON")
     up.set_defaults(run=run_up)
@@ -73,6 +80,7 @@ def run_up(options: argparse.Namespace) -> int:
         mountpoint=str(runtime.default_mountpoint),
         priority=options.priority,
         backing=options.backing,
+        watchdog_s=options.watchdog,
         memory_bytes=swap.memory_bytes(),
     )
     require_root("'up' (loop devices and swapon)")

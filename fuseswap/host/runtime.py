@@ -2,6 +2,7 @@
 
     config.json  what `up` was asked for (written once)
     state.json   process ids, protection, restarts (written by the supervisor)
+    control      the supervisor's socket (``control.py``)
     log          what supervisor and worker say
     loop         the loop device, for the day its backing file can't be asked any more
     mnt/         the mountpoint, unless another was given
@@ -50,6 +51,7 @@ class Runtime:
         self.directory = runtime_root() / name
         self.config_path = self.directory / "config.json"
         self.state_path = self.directory / "state.json"
+        self.control_path = self.directory / "control"
         self.loop_path = self.directory / "loop"
         self.log_path = self.directory / "log"
         self.default_mountpoint = self.directory / "mnt"
