@@ -22,6 +22,7 @@ of waiting for ever.
 from __future__ import annotations
 
 import contextlib
+import json
 import mmap
 import os
 import select
@@ -33,11 +34,11 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from fuseswap.errors import HostError
-from fuseswap.host import backing, control, memory, mount
+from fuseswap.host import backing, control, memory, mount, notify
 from fuseswap.host.protect import protect
 from fuseswap.host.runtime import Runtime, write_json
 from fuseswap.watchdog import Watchdog
-from fuseswap.worker_process import WorkerProcess
+from fuseswap.worker_process import WorkerProcess, end_holder
 
 MAX_FAILURES = 8
 PROGRESS_AT = 512  # in the header (see cache/state.py): requests the worker has answered
@@ -78,10 +79,10 @@ class Supervisor:
         kind, self._files = memory.create_files(
             self._config["region_bytes"], self._config.get("memory")
         )
-        self._state["memory"] = kind
+        self._state.update(memory=kind, made_backing=False)
         if self._config["backing"]:
             path = self._config["backing"]
-            self._made_backing = not os.path.exists(path)
+            self._state["made_backing"] = not os.path.exists(path)
             self._files["backing"] = backing.open_backing(path, self._config["backing_bytes"])
         self._files["fuse"] = mount.mount(self._mountpoint)
         self._open_ways_in()
@@ -91,6 +92,41 @@ class Supervisor:
             mount.unmount(self._mountpoint, lazy=True)
             self._close_backing()
             raise
+        self._keep_files(kind)
+
+    def adopt(self, files: dict[str, int]) -> None:
+        """Go on where a supervisor that died had these ``files``.  Raises `HostError`.
+
+        Its worker, if it lives, is ended first: it is not our child, and we would not know
+        when it ends.
+        """
+        self._state = {**self._runtime.state(), "supervisor_pid": os.getpid()}
+        self._state["supervisor_protection"] = protect(populate=False)._asdict()
+        self._restarts = self._state.get("restarts", 0)
+        self._files = files
+        for fd in files.values():
+            os.set_inheritable(fd, False)
+        if not mount.is_connected(files["fuse"]):
+            raise HostError("the connection to the kernel is cut; first: fuseswap down")
+        self._open_ways_in()
+        end_holder(files["header"])
+        say("going on where another supervisor died")
+        self._replace_worker("its worker was ended")
+
+    def _keep_files(self, kind: str) -> None:
+        """Leave the descriptors with systemd, if it asked.
+
+        Not those of System V memory: what keeps it locked ends with this process.
+        """
+        if not notify.is_asked_for():
+            return
+        try:
+            if kind == "sysv":
+                notify.notify("STATUS=System V memory can't outlive the supervisor")
+            else:
+                notify.store(self._files)
+        except OSError as exc:
+            say(f"systemd keeps no descriptors: {exc}")
 
     def _open_ways_in(self) -> None:
         self._header = mmap.mmap(self._files["header"], mmap.PAGESIZE)
@@ -288,6 +324,8 @@ class Supervisor:
     def _write_state(self, status: str, **more: Any) -> None:
         self._state.pop("reason", None)
         self._state.update(status=status, restarts=self._restarts, **more)
+        with contextlib.suppress(OSError):
+            notify.notify(f"STATUS={status}")
         try:
             write_json(self._runtime.state_path, self._state)
         except OSError as exc:
@@ -296,10 +334,13 @@ class Supervisor:
     def _close_backing(self) -> None:
         if "backing" in self._files:
             with contextlib.suppress(OSError):
-                backing.close_backing(self._config["backing"], made=self._made_backing)
+                made = self._state.get("made_backing", False)
+                backing.close_backing(self._config["backing"], made=made)
 
     def clean_up(self) -> None:
         """The last act.  Unmounted: nothing is left; aborted: `fuseswap down` finds the rest."""
+        with contextlib.suppress(OSError):
+            notify.forget(self._files)  # or systemd would keep the memory
         if self._ended_well:
             self._close_backing()
             self._runtime.remove()
@@ -322,13 +363,19 @@ def _pause(old: WorkerProcess) -> bool:
 
 
 def main() -> int:
-    """``python -m fuseswap.supervisor NAME STATUS_FD``; writes ``ready`` or the error there."""
-    name, status_fd = sys.argv[1], int(sys.argv[2])
+    """``python -m fuseswap.supervisor NAME STATUS_FD FILES``; writes ``ready`` or the error there.
+
+    ``FILES``: descriptors to adopt by name, as JSON; ``{}`` to start afresh.
+    """
+    name, status_fd, files = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
     os.set_inheritable(status_fd, False)
     runtime = Runtime(name)
     supervisor = Supervisor(runtime)
     try:
-        supervisor.start()
+        if files:
+            supervisor.adopt(files)
+        else:
+            supervisor.start()
     except (HostError, OSError) as exc:
         say(f"cannot start: {exc}")
         os.write(status_fd, f"{exc}\n".encode())

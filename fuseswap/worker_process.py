@@ -15,11 +15,13 @@ Imported by the supervisor: neither trio nor a codec here.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
 import signal
 import socket
+import struct
 import sys
 from typing import Any
 
@@ -29,6 +31,7 @@ _MAX_BYTES = 8192
 PREPARE_TIMEOUT_S = 20.0  # 0.2 s on an idle machine
 PAUSE_TIMEOUT_S = 10.0
 _ATTACH_TIMEOUT_S = 20.0
+_FLOCK = struct.Struct("@hhqqi4x")  # struct flock of fcntl(2), 64 bits
 _WORDS_PER_S = 50_000  # of the slot table, on a machine a hundred times too slow
 
 
@@ -108,3 +111,27 @@ class WorkerProcess:
         if said.pop("word") != word:
             raise HostError(f"the worker said something else than {word}")
         return said
+
+
+def end_holder(header_fd: int) -> None:
+    """Kill the worker that holds the lock of this state, and wait until it is gone.
+
+    A POSIX lock goes with the last thread, so no write to a tier is left behind.
+    """
+    while pid := _holder(header_fd):
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        os.kill(pid, signal.SIGKILL)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll()
+        os.close(pidfd)
+
+
+def _holder(header_fd: int) -> int:
+    """Process id of who holds the lock, 0 for nobody."""
+    wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(header_fd, fcntl.F_GETLK, wanted))
+    return 0 if kind == fcntl.F_UNLCK else int(pid)

@@ -99,6 +99,8 @@ def run(options: argparse.Namespace) -> int:
     for status in statuses:
         if status["reason"]:
             print(f"{status['name']}: {status['reason']}")
+            for line in status["log"]:
+                print(f"  {line}")
     return 0
 
 
@@ -133,6 +135,7 @@ def device_status(runtime: Runtime) -> dict[str, Any]:
         "supervisor_protection": state.get("supervisor_protection", {}),
         "worker_rss_bytes": _rss(worker_pid),
         "supervisor_rss_bytes": _rss(state.get("supervisor_pid", 0)),
+        "log": runtime.log_tail(),
         "stats": {},
         "params": {},
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from fuseswap import config, lifecycle
 from fuseswap.errors import HostError
-from fuseswap.host import swap
+from fuseswap.host import notify, swap
 from fuseswap.host.protect import Protection
 from fuseswap.host.runtime import Runtime, all_devices
 from fuseswap.transport import TRANSPORTS
@@ -53,6 +53,11 @@ def add_to(commands: Any) -> None:
         metavar="SECONDS",
         help="replace a worker that hangs for so long (default 5; 0: never)",
     )
+    up.add_argument(
+        "--notify",
+        action="store_true",
+        help="tell systemd (Type=notify), and leave the memory in its descriptor store",
+    )
     up.add_argument("--no-swapon", action="store_true", help="stop after the loop device")
     up.add_argument("--json", action="store_true", help="print the device as JSON")
     up.set_defaults(run=run_up)
@@ -84,9 +89,13 @@ def run_up(options: argparse.Namespace) -> int:
         memory_bytes=swap.memory_bytes(),
     )
     require_root("'up' (loop devices and swapon)")
+    stored = notify.stored()
+    if not options.notify:
+        os.environ.pop(notify.SOCKET, None)  # it is somebody else's
     with runtime.lock():
         was_up = lifecycle.is_up(runtime)
-        info = lifecycle.up(runtime, wanted, swapon=not options.no_swapon)
+        info = lifecycle.up(runtime, wanted, swapon=not options.no_swapon, stored=stored)
+        notify.notify("READY=1", f"MAINPID={info.supervisor_pid}")
     if options.json:
         print(json.dumps(asdict(info)))
     else:

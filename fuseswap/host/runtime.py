@@ -26,6 +26,7 @@ from typing import Any
 
 from fuseswap.errors import HostError, InvalidArgument
 
+_LOG_TAIL_BYTES = 16 << 10
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 
 
@@ -84,9 +85,11 @@ class Runtime:
         return content
 
     def log_tail(self, lines: int = 5) -> list[str]:
-        """The last lines of the log."""
+        """The last lines of the log; it is never rotated, so only its end is read."""
         try:
-            return self.log_path.read_text(errors="replace").splitlines()[-lines:]
+            with open(self.log_path, "rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+                return log.read().decode(errors="replace").splitlines()[-lines:]
         except OSError:
             return []
 
