@@ -25,6 +25,7 @@ DEFAULT_POOL_LIMIT = "25%"
 DEFAULT_TRANSPORT = "devfuse"
 DEFAULT_PRIORITY = 100
 DEFAULT_WATCHDOG_S = 5
+MIN_WATCHDOG_S = 3  # the heart beats once a second, and a busy machine delays it
 
 MIN_SIZE_BYTES = MIB
 MAX_SIZE_BYTES = 16 << 40  # page numbers are 32 bits in the log
@@ -79,8 +80,10 @@ class DeviceConfig:
             )
         if not -1 <= priority <= 32767:
             raise InvalidArgument(f"priority {priority} is not between -1 and 32767")
-        if watchdog_s < 0:
-            raise InvalidArgument(f"watchdog {watchdog_s} is not a number of seconds")
+        if watchdog_s and watchdog_s < MIN_WATCHDOG_S:
+            raise InvalidArgument(
+                f"watchdog {watchdog_s} is neither 0 nor at least {MIN_WATCHDOG_S}"
+            )
         path = None if backing == "none" else os.path.abspath(backing)
         return cls(
             name=name,

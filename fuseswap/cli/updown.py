@@ -17,6 +17,8 @@ from fuseswap.host.runtime import Runtime, all_devices
 from fuseswap.transport import TRANSPORTS
 from fuseswap.units import format_size
 
+_NOTIFY_TIMEOUT_S = 30.0
+
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     """The options that say what a device is, shared with `mount`."""
@@ -95,7 +97,8 @@ def run_up(options: argparse.Namespace) -> int:
     with runtime.lock():
         was_up = lifecycle.is_up(runtime)
         info = lifecycle.up(runtime, wanted, swapon=not options.no_swapon, stored=stored)
-        notify.notify("READY=1", f"MAINPID={info.supervisor_pid}")
+        ready = ("READY=1", f"MAINPID={info.supervisor_pid}")
+        notify.notify(*ready, timeout_s=_NOTIFY_TIMEOUT_S)
     if options.json:
         print(json.dumps(asdict(info)))
     else:

@@ -1,17 +1,18 @@
 """systemd's side of a service: readiness, and descriptors it keeps for the next start.
 
-The protocol of sd_notify(3) and sd_listen_fds(3), without its library.  What is sent is
-lost, not waited for, where systemd does not listen: it may itself be waiting for a page.
+The protocol of sd_notify(3) and sd_listen_fds(3), without its library.  Only what is sent
+before a swap is served waits for systemd: later it may itself be waiting for a page.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 SOCKET = "NOTIFY_SOCKET"
 _FIRST_FD = 3
+_STORE_TIMEOUT_S = 5.0  # its queue may hold as few as ten messages
 
 
 def is_asked_for() -> bool:
@@ -19,7 +20,7 @@ def is_asked_for() -> bool:
     return SOCKET in os.environ
 
 
-def notify(*fields: str, fds: Sequence[int] = ()) -> None:
+def notify(*fields: str, fds: Sequence[int] = (), timeout_s: float = 0.0) -> None:
     """Send ``NAME=VALUE`` fields, with descriptors.  Raises `OSError` where that failed."""
     path = os.environ.get(SOCKET)
     if path is None:
@@ -27,20 +28,21 @@ def notify(*fields: str, fds: Sequence[int] = ()) -> None:
     address = "\0" + path[1:] if path.startswith("@") else path
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
         ours.connect(address)
-        socket.send_fds(ours, ["\n".join(fields).encode()], fds, socket.MSG_DONTWAIT)
+        ours.settimeout(timeout_s)
+        socket.send_fds(ours, ["\n".join(fields).encode()], fds)
 
 
 def store(files: dict[str, int]) -> None:
     """Have systemd keep ``files``, in place of former ones of these names.  Raises `OSError`."""
     forget(files)
     for name, fd in files.items():
-        notify("FDSTORE=1", f"FDNAME={name}", fds=(fd,))
+        notify("FDSTORE=1", f"FDNAME={name}", fds=(fd,), timeout_s=_STORE_TIMEOUT_S)
 
 
-def forget(names: Sequence[str] | dict[str, int]) -> None:
+def forget(names: Iterable[str]) -> None:
     """Have systemd close what it keeps under these names.  Raises `OSError`."""
     for name in names:
-        notify("FDSTOREREMOVE=1", f"FDNAME={name}")
+        notify("FDSTOREREMOVE=1", f"FDNAME={name}", timeout_s=_STORE_TIMEOUT_S)
 
 
 def stored() -> dict[str, int]:
