@@ -126,7 +126,7 @@ def adopt(runtime: Runtime, files: dict[str, int]) -> None:
 
 def _files_of_worker(pid: int) -> dict[str, int]:
     """The descriptors of a worker that outlived its supervisor, by name; none without one."""
-    if not pid or not _is_ours(pid):
+    if not pid or not is_ours(pid):
         return {}
     words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     theirs: dict[str, int] = json.loads(words[-2])["fds"]
@@ -188,7 +188,7 @@ def up(
     """
     if is_up(runtime):
         state = runtime.state()
-        if not _is_ours(state.get("supervisor_pid", 0)):
+        if not is_ours(state.get("supervisor_pid", 0)):
             adopt(runtime, stored or _files_of_worker(state.get("worker_pid", 0)))
         start_swap(runtime, swapon=swapon, priority=config.priority)
         return describe(runtime)
@@ -227,20 +227,20 @@ def _wake(runtime: Runtime) -> None:
     """Let processes that somebody stopped go on: nobody else can serve what they hold."""
     state = runtime.state()
     for pid in (state.get("supervisor_pid", 0), state.get("worker_pid", 0)):
-        if pid and _is_ours(pid):
+        if pid and is_ours(pid):
             os.kill(pid, signal.SIGCONT)
 
 
 def _refuse_endless_swapoff(runtime: Runtime) -> None:
     """Raise `HostError` where nobody would answer swapoff's reads; without any process it ends."""
     state = runtime.state()
-    supervised = _is_ours(state.get("supervisor_pid", 0))
+    supervised = is_ours(state.get("supervisor_pid", 0))
     if supervised and state.get("status") == "degraded":
         raise HostError(
             f"{runtime.name} is degraded, swapoff would hang; first: "
             f"fuseswap restart {runtime.name}"
         )
-    if not supervised and _is_ours(state.get("worker_pid", 0)):
+    if not supervised and is_ours(state.get("worker_pid", 0)):
         try:
             read_file(Path(runtime.config()["mountpoint"]) / "stats" / "stored_pages")
         except (HostError, OSError):
@@ -256,7 +256,7 @@ def restart(runtime: Runtime) -> str:
     Raises `HostError` where it was not: the old worker goes on then, if there was one.
     """
     state = runtime.state()
-    if not is_up(runtime) or not _is_ours(state.get("supervisor_pid", 0)):
+    if not is_up(runtime) or not is_ours(state.get("supervisor_pid", 0)):
         raise HostError(f"{runtime.name} has no supervisor (see: fuseswap status)")
     _wake(runtime)
     try:
@@ -273,14 +273,14 @@ def _wait_for_supervisor(runtime: Runtime) -> None:
     state = runtime.state()
     deadline = time.monotonic() + _STOP_TIMEOUT_S
     for pid in (state.get("worker_pid", 0), state.get("supervisor_pid", 0)):
-        while pid and _is_ours(pid):
+        while pid and is_ours(pid):
             if time.monotonic() > deadline:
                 raise HostError(f"process {pid} does not end; see {runtime.log_path}")
             time.sleep(0.02)
 
 
-def _is_ours(pid: int) -> bool:
-    """Whether ``pid`` is alive and a process of fuseswap (numbers are reused)."""
+def is_ours(pid: int) -> bool:
+    """Whether ``pid`` is alive, no zombie, and a process of fuseswap (numbers are reused)."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

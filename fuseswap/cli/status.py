@@ -14,7 +14,7 @@ from fuseswap.host import mount, swap
 from fuseswap.host.protect import read_status_kib
 from fuseswap.host.reading import read_file
 from fuseswap.host.runtime import Runtime, all_devices
-from fuseswap.lifecycle import loop_of
+from fuseswap.lifecycle import is_ours, loop_of
 from fuseswap.metrics import metric_name
 from fuseswap.parameters import PARAMETERS
 from fuseswap.statistics import STATISTICS
@@ -143,7 +143,7 @@ def device_status(runtime: Runtime) -> dict[str, Any]:
         why = state.get("reason") or "not mounted"
         status.update(status="dead", reason=f"{why}; clean up with: fuseswap down")
         return status
-    if not _alive(status["supervisor_pid"]) and not _alive(worker_pid):
+    if not is_ours(status["supervisor_pid"]) and not is_ours(worker_pid):
         status.update(status="dead", reason="no process serves it; clean up with: fuseswap down")
         return status
     if status["status"] == "running":
@@ -193,10 +193,6 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def _int(text: str | None) -> int | None:
     return None if text is None else int(text)
-
-
-def _alive(pid: int) -> bool:
-    return bool(pid) and Path(f"/proc/{pid}").exists()
 
 
 def _rss(pid: int) -> int:
