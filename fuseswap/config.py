@@ -28,6 +28,8 @@ LAYOUTS = ("packed", "in-place")
 DEFAULT_LAYOUT = LAYOUTS[0]
 DEFAULT_RESEND = "auto"
 RESEND = ("auto", "off")  # off: as if the kernel were older than 6.9
+DEFAULT_WATCHDOG_S = 5
+MIN_WATCHDOG_S = 3  # the heart beats once a second, and a busy machine delays it
 
 MIN_SIZE_BYTES = MIB
 MAX_SIZE_BYTES = 16 << 40  # page numbers are 32 bits in the log
@@ -48,6 +50,7 @@ class DeviceConfig:
     backing_bytes: int
     backing_layout: str
     resend: str
+    watchdog_s: int
 
     @classmethod
     def parse(
@@ -64,6 +67,7 @@ class DeviceConfig:
         backing: str = "none",
         backing_layout: str = DEFAULT_LAYOUT,
         resend: str = DEFAULT_RESEND,
+        watchdog_s: int = DEFAULT_WATCHDOG_S,
     ) -> DeviceConfig:
         """Validate what a person wrote; raises `InvalidArgument`."""
         size_bytes = parse_size(size)
@@ -88,6 +92,10 @@ class DeviceConfig:
             raise InvalidArgument(f"'{backing_layout}' is not a layout; use {' or '.join(LAYOUTS)}")
         if resend not in RESEND:
             raise InvalidArgument(f"'{resend}' is not a way to resend; use {' or '.join(RESEND)}")
+        if watchdog_s and watchdog_s < MIN_WATCHDOG_S:
+            raise InvalidArgument(
+                f"watchdog {watchdog_s} is neither 0 nor at least {MIN_WATCHDOG_S}"
+            )
         path = None if backing == "none" else os.path.abspath(backing)
         backing_bytes = planned_bytes(path, size_bytes) if path else 0
         if backing_layout == "in-place" and backing_bytes < size_bytes:
@@ -107,6 +115,7 @@ class DeviceConfig:
             backing_bytes=backing_bytes,
             backing_layout=backing_layout,
             resend=resend,
+            watchdog_s=watchdog_s,
         )
 
     def to_json(self, memory_bytes: int) -> dict[str, Any]:

@@ -35,6 +35,7 @@ _libc.mlockall.argtypes = (ctypes.c_int,)
 _libc.prctl.argtypes = (ctypes.c_int,) + (ctypes.c_ulong,) * 4
 _libc.mount.argtypes = (ctypes.c_char_p,) * 3 + (ctypes.c_ulong, ctypes.c_char_p)
 _libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
+_libc.syscall.restype = ctypes.c_long
 
 
 def _check(result: int, call: str) -> int:
@@ -81,6 +82,15 @@ def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
 def umount(target: str, *, lazy: bool = False) -> None:
     """umount2(2), with MNT_DETACH where ``lazy``."""
     _check(_libc.umount2(os.fsencode(target), MNT_DETACH if lazy else 0), f"umount {target}")
+
+
+_SYS_PIDFD_GETFD = 438  # the same number on every architecture
+_libc.syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_uint)
+
+
+def pidfd_getfd(pidfd: int, fd: int) -> int:
+    """pidfd_getfd(2), Linux 5.6: our own descriptor for what another process has as ``fd``."""
+    return _check(_libc.syscall(_SYS_PIDFD_GETFD, pidfd, fd, 0), "pidfd_getfd")
 
 
 # -- System V shared memory: unevictable memory where tmpfs has no ``noswap`` (before 6.4) ----

@@ -214,6 +214,10 @@ class SlowPath:
 
         return wait()
 
+    def stop(self) -> None:
+        """Forget who stands in line, unanswered: this worker ends, and another one goes on."""
+        self._line.clear()
+
     async def _serve_line(self) -> None:
         """Carry out what stands in line, until nobody does."""
         served = 0
@@ -232,6 +236,8 @@ class SlowPath:
                         continue
                 except Exception as exc:
                     error = exc
+                if not self._line:  # stopped meanwhile
+                    return
                 self._line.popleft()
                 write.served = True
                 write.error = write.error or error

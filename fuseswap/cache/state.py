@@ -3,7 +3,8 @@
 Five regions, created once by whoever holds them (the supervisor) and attached
 to by each worker in turn:
 
-    header    4 KiB   magic, layout version, geometry, negotiated FUSE values, progress, parameters
+    header    4 KiB   magic, layout version, geometry, negotiated FUSE values, progress, heartbeat,
+                      parameters
     slots     8 bytes a swap page, one 4096-byte page a cluster (``slots.py``)
     segments  32 bytes a segment (``segments.py``)
     arena     1 MiB a frame, where segments in memory live
@@ -35,6 +36,7 @@ MAX_SEGMENTS = 1 << 24
 _HEADER = struct.Struct("<QIIQQQ")
 _FUSE_AT = 256
 PROGRESS_AT = 512  # read by the supervisor, which maps nothing else
+HEARTBEAT_AT = 520  # the same
 _PROGRESS = struct.Struct("<Q")
 # A word (place << 32 | length, in bytes) and two places to write to in turn.
 _PARAMETERS_AT = 1024
@@ -156,6 +158,10 @@ class SharedState:
     def note_progress(self, requests: int) -> None:
         """Tell the supervisor that ``requests`` were answered by this worker so far."""
         _PROGRESS.pack_into(self.header.buffer, PROGRESS_AT, requests)
+
+    def note_alive(self, beats: int) -> None:
+        """Tell the supervisor that the worker's tasks get their turns; another number a beat."""
+        _PROGRESS.pack_into(self.header.buffer, HEARTBEAT_AT, beats)
 
     @property
     def parameters(self) -> dict[str, str]:

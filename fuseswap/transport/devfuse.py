@@ -219,12 +219,12 @@ class DevFuse:
                 now = perf_counter_ns()
                 if not poll_end:
                     self._note_served(served)
+                    if served and now > stretch_end:  # requests trickle in: others want a turn
+                        return True
                     served = 0
                     poll_end = now + self._window_ns
                 if now >= poll_end or slowpath.waiting_bytes:
                     return False
-                if now > stretch_end:  # requests that trickle in must not starve the other tasks
-                    return True
                 os.sched_yield()  # to the kernel's threads that carry our replies on
                 continue
             poll_end = 0
