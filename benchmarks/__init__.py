@@ -4,9 +4,15 @@
     suites     what a suite is, and the list of them
     io_run     suite `io`: fio on the file or the device of each peer
     swap_run   suite `swap`: a process under memory pressure, one swap area at a time
+    writeback_run  suite `writeback`: the same with pools that overflow to a disk
+    busy_run   suite `busy`: reads at depth 1 beside a writer
+    churn_run  suite `churn`: overwrites at 90 % occupancy
     peers      what is measured: prepare, path, teardown
+    zswap      its parameters, and zswap as a peer
     nbd        the peer that needs two servers
     fio        jobs as fio commands, fio's JSON as numbers
+    counters   numbers of the kernel and of a device, before and after
+    sampler    a device's statistics once a second during a run
     command    run a command that may hang on a mount
     results    measurements, medians, ratios, targets
     report     tables and JSON

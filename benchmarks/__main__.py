@@ -58,7 +58,9 @@ def _parse(suites: dict[str, Suite]) -> argparse.Namespace:
     parser = _Parser(prog="scripts/bench", description="Measure fuseswap against its peers.")
     parser.add_argument("suite", nargs="?", default="all", choices=(*suites, "all"))
     parser.add_argument("--rounds", type=_positive, help=f"default {_FULL.rounds}")
-    parser.add_argument("--seconds", type=_seconds, help=f"a fio job (default {_FULL.seconds:g})")
+    parser.add_argument(
+        "--seconds", type=_seconds, help=f"a fio job, or churn (default {_FULL.seconds:g})"
+    )
     parser.add_argument("--touches", type=_positive, help=f"a swap run (default {_FULL.touches})")
     parser.add_argument("--peers", help=f"only these, of {','.join(names)}")
     parser.add_argument("--json", type=Path, help="default bench-DATE.json")

@@ -36,13 +36,20 @@ class Job:
         size = f"{self.block_bytes // KIB}k" if small else f"{self.block_bytes // MIB}m"
         return f"{self.pattern}-{size}-qd{self.depth}"
 
-    def command(self, path: str, range_bytes: int, seconds: float) -> list[str]:
-        """Repeat the pattern over the first ``range_bytes`` of ``path`` for ``seconds``."""
+    def command(
+        self, path: str, range_bytes: int, seconds: float, *, offset_bytes: int = 0, rate: int = 0
+    ) -> list[str]:
+        """Repeat the pattern over ``range_bytes`` of ``path``, from ``offset_bytes`` on.
+
+        For ``seconds``; at most ``rate`` requests a second, 0: as many as it takes.
+        """
         return [
             *_base(self, path, range_bytes),
+            f"--offset={offset_bytes}",
             "--time_based",
             f"--runtime={seconds:g}",
             "--norandommap",
+            *([f"--rate_iops={rate}"] if rate else []),
         ]
 
 
@@ -59,6 +66,11 @@ JOBS = (
 def fill_command(path: str, range_bytes: int) -> list[str]:
     """Write the range once, from start to end."""
     return _base(Job("write", MIB, 4), path, range_bytes)
+
+
+def together(*commands: list[str]) -> list[str]:
+    """One fio process that runs the jobs of all, at the same time."""
+    return ["fio", *(option for line in commands for option in line[1:])]
 
 
 def _base(job: Job, path: str, range_bytes: int) -> list[str]:

@@ -17,15 +17,18 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import command
+from benchmarks import command, counters
 from benchmarks.command import tell
+from benchmarks.counters import Traffic
 from fuseswap.errors import HostError
 from fuseswap.host import mount, swap
 from fuseswap.host.runtime import Runtime
-from fuseswap.units import MIB
+from fuseswap.units import MIB, PAGE_SIZE
+
+DISK = "/var/tmp"  # where swap files and backing files lie
 
 _DOWN_TIMEOUT_S = 180.0
 
@@ -34,6 +37,7 @@ class Peer(ABC):
     """One thing to measure; ``size_bytes`` is what it must hold."""
 
     discard = False  # whether its swapon asks for discards
+    zswap: Mapping[str, str] = {"enabled": "N"}  # zswap's parameters while it is swapped to
 
     def __init__(self, name: str, size_bytes: int) -> None:
         self.name = name
@@ -56,6 +60,14 @@ class Peer(ABC):
     def teardown(self) -> None:
         """Undo `prepare`, also half of it.  Raises `HostError` where something stays behind."""
 
+    def traffic(self) -> Traffic:
+        """What it moved to a disk so far; nothing where there is none below it."""
+        return Traffic(0, 0, 0, 0)
+
+    def pool_bytes(self) -> int:
+        """Memory its compressed pages take now; 0 where it has no pool."""
+        return 0
+
 
 @contextlib.contextmanager
 def prepared(peers: Sequence[Peer]) -> Iterator[None]:
@@ -74,12 +86,26 @@ class Fuseswap(Peer):
     discard = True  # as `fuseswap up` does
 
     def __init__(
-        self, name: str, size_bytes: int, *, transport: str = "devfuse", loop: bool = False
+        self,
+        name: str,
+        size_bytes: int,
+        *,
+        transport: str = "devfuse",
+        loop: bool = False,
+        pool_limit_bytes: int = 0,
+        backing_bytes: int = 0,
+        layout: str = "packed",
     ) -> None:
+        """No pool limit: its size; no backing bytes: no backing file."""
         super().__init__(name, size_bytes)
         self._transport = transport
         self._loop = loop
+        self._pool_limit_bytes = pool_limit_bytes or size_bytes
+        self._backing_bytes = backing_bytes
+        self._backing = Path(DISK) / f"fuseswap-bench-{name}.backing"
+        self._layout = layout
         self._path = ""
+        self._mountpoint = ""
 
     @property
     def path(self) -> str:
@@ -89,30 +115,66 @@ class Fuseswap(Peer):
     def describe(self) -> str:
         """Transport, compressor, and the way in."""
         way = "loop device" if self._loop else "file"
-        return f"fuseswap, transport {self._transport}, lz4, {way}"
+        text = f"fuseswap, transport {self._transport}, lz4, {way}"
+        if self._pool_limit_bytes != self.size_bytes:
+            text += f", pool of {self._pool_limit_bytes // MIB} MiB"
+        if self._backing_bytes:
+            text += f", {self._layout} backing file of {self._backing_bytes // MIB} MiB in {DISK}"
+        return text
 
     def prepare(self) -> None:
         """Bring it up without swapon; what a killed benchmark left behind goes first."""
         self.teardown()
-        size = str(self.size_bytes)
-        answer = self._fuseswap(
-            "up", self.name, "--size", size, "--pool-limit", size, "--compressor", "lz4",
-            "--transport", self._transport, "--no-swapon", "--json",
-        )  # fmt: skip
-        info = json.loads(answer)
+        if self._backing_bytes:  # a file that is there is used, and preallocated, in its size
+            with open(self._backing, "wb") as file:
+                file.truncate(self._backing_bytes)
+        info = json.loads(self._fuseswap(*self.up_command()))
         self._path = info["loop"] if self._loop else info["swapfile"]
+        self._mountpoint = info["mountpoint"]
+
+    def up_command(self) -> list[str]:
+        """`up` with all its options."""
+        line = [
+            "up", self.name, "--size", str(self.size_bytes),
+            "--pool-limit", str(self._pool_limit_bytes), "--compressor", "lz4",
+            "--transport", self._transport, "--no-swapon", "--json",
+        ]  # fmt: skip
+        if self._backing_bytes:
+            line += ["--backing", str(self._backing)]
+        if self._layout != "packed":
+            line += ["--backing-layout", self._layout]
+        return line
+
+    def metrics(self) -> dict[str, int]:
+        """Every statistic of one moment, by its name.  Raises `HostError`."""
+        return counters.parse_metrics(command.run(("cat", f"{self._mountpoint}/metrics")))
+
+    def traffic(self) -> Traffic:
+        """By its own counters."""
+        now = self.metrics()
+        return Traffic(
+            evicted_pages=now["written_back_pages"],
+            written_back_pages=now["written_back_pages"],
+            written_bytes=now["bd_writes"] * PAGE_SIZE,
+            read_bytes=now["bd_reads"] * PAGE_SIZE,
+        )
+
+    def pool_bytes(self) -> int:
+        """Segments in use, and free ones kept for the next."""
+        return self.metrics()["pool_total_size"]
 
     def teardown(self) -> None:
         """Take it down; where it hangs, by force, which is still an error."""
         device = Runtime(self.name)
-        if not device.exists():
-            return
         try:
-            self._fuseswap("down", self.name, timeout_s=_DOWN_TIMEOUT_S)
+            if device.exists():
+                self._fuseswap("down", self.name, timeout_s=_DOWN_TIMEOUT_S)
         except HostError as exc:
             tell(f"{exc}; ending it by force")
             self._end_by_force(device)
             raise
+        finally:
+            self._backing.unlink(missing_ok=True)
 
     def _end_by_force(self, device: Runtime) -> None:
         """Abort its FUSE connection, so that nothing waits for it any more, and kill its worker.
@@ -196,8 +258,6 @@ class Zram(Peer):
 class SwapFile(Peer):
     """A plain file on the disk, written once from end to end so that it has no holes."""
 
-    _DIRECTORY = "/var/tmp"
-
     def __init__(self, name: str, size_bytes: int) -> None:
         super().__init__(name, size_bytes)
         self._path: str | None = None
@@ -205,15 +265,15 @@ class SwapFile(Peer):
     @property
     def path(self) -> str:
         """The file."""
-        return self._path or self._DIRECTORY
+        return self._path or DISK
 
     def describe(self) -> str:
         """Where it lies."""
-        return f"plain swap file in {self._DIRECTORY}"
+        return f"plain swap file in {DISK}"
 
     def prepare(self) -> None:
         """Write it, with what does not compress: some disks store zeros for nothing."""
-        fd, self._path = tempfile.mkstemp(prefix="fuseswap-bench-", dir=self._DIRECTORY)
+        fd, self._path = tempfile.mkstemp(prefix="fuseswap-bench-", dir=DISK)
         block = os.urandom(MIB)
         try:
             with open(fd, "wb", buffering=0) as file:
@@ -231,3 +291,16 @@ class SwapFile(Peer):
             raise HostError(f"{self._path} is still active; swapoff it and delete it")
         Path(self._path).unlink(missing_ok=True)
         self._path = None
+
+    def traffic(self) -> Traffic:
+        """By the kernel's counters: it has to be the only swap area.
+
+        Zero-filled pages are in none of them: the kernel marks their slot and writes nothing.
+        """
+        now = counters.vmstat()
+        return Traffic(
+            evicted_pages=now["pswpout"],
+            written_back_pages=now.get("zswpwb", 0),
+            written_bytes=now["pswpout"] * PAGE_SIZE,
+            read_bytes=now["pswpin"] * PAGE_SIZE,
+        )

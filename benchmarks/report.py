@@ -15,7 +15,10 @@ def tables(result: SuiteResult) -> str:
     """Absolute numbers (medians), then ratios with the targets next to them."""
     parts = [f"== {result.name}: medians of {result.settings['rounds']} interleaved rounds"]
     parts += [f"{name} = {what}" for name, what in result.peers.items()]
-    parts += ["", absolute_table(result), "", ratio_table(ratios(result)), *result.notes]
+    parts += ["", absolute_table(result), ""]
+    if result.compared:
+        parts.append(ratio_table(ratios(result)))
+    parts += result.notes
     return "\n".join(parts)
 
 

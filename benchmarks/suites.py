@@ -24,7 +24,7 @@ class Settings:
     """How much is measured."""
 
     rounds: int  # of each job and peer
-    seconds: float  # of each fio job
+    seconds: float  # of each fio job, and so of churn
     touches: int  # random touches of each pressure run
 
 
@@ -42,11 +42,20 @@ class Suite:
 
 def all_suites() -> dict[str, Suite]:
     """Every suite by name, in the order they run."""
-    from benchmarks import io_run, swap_run  # they import this module
+    from benchmarks import (  # they import this module
+        busy_run,
+        churn_run,
+        io_run,
+        swap_run,
+        writeback_run,
+    )
 
     return {
         "io": Suite(io_run.PEERS, io_run.run),
         "swap": Suite(swap_run.PEERS, swap_run.run),
+        "writeback": Suite(writeback_run.PEERS, writeback_run.run),
+        "busy": Suite(busy_run.PEERS, busy_run.run),
+        "churn": Suite(churn_run.PEERS, churn_run.run),
     }
 
 

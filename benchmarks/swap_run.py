@@ -20,9 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from benchmarks import command
+from benchmarks import command, zswap
 from benchmarks.command import tell
 from benchmarks.peers import Fuseswap, Peer, SwapFile, Zram, prepared
 from benchmarks.results import Measurement, Sense, SuiteResult, Target
@@ -32,8 +33,6 @@ from fuseswap.host import swap
 from fuseswap.host.cgroup import MemoryCgroup
 from fuseswap.units import GIB, MIB
 
-SIZE_BYTES = 768 * MIB  # of the process
-LIMIT_BYTES = 256 * MIB  # of its cgroup
 JOB = "pressure-768m-in-256m"
 
 _DEVICE_BYTES = GIB
@@ -43,6 +42,31 @@ _FILL_AND_VERIFY_S = 300.0
 _SWAPOFF_TIMEOUT_S = 300.0
 _OTHERS_TIMEOUT_S = 120.0
 _POLL_S = 0.25
+_WATCH_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """A process of ``size_bytes`` in a memory cgroup of ``limit_bytes``."""
+
+    size_bytes: int
+    limit_bytes: int
+    touches: int
+
+    def command(self) -> list[str]:
+        """What runs in the cgroup; the same pages in the same order each time."""
+        seconds = str(self.touches * _SECONDS_A_TOUCH + 1)
+        return [
+            sys.executable, "-m", "fuseswap.pressure", "--size", str(self.size_bytes),
+            "--touches", str(self.touches), "--seconds", seconds,
+        ]  # fmt: skip
+
+    def __str__(self) -> str:
+        return (
+            f"a process of {self.size_bytes // MIB} MiB in a memory cgroup of "
+            f"{self.limit_bytes // MIB} MiB: fill, {self.touches} random touches, verify all"
+        )
+
 
 PEERS: Mapping[str, PeerFactory] = {
     BASELINE: lambda: Fuseswap(BASELINE, _DEVICE_BYTES, loop=True),
@@ -59,12 +83,12 @@ TARGETS = tuple(
 
 def run(settings: Settings, peers: Sequence[Peer]) -> SuiteResult:
     """Prepare all, measure them in turn, tear all down.  Raises `HostError`."""
-    line = _pressure_command(settings.touches)
+    pressure = Pressure(768 * MIB, 256 * MIB, settings.touches)
     measurements = []
     with prepared(peers):
         for number, peer in interleaved(settings.rounds, peers):
             with active_area(peer):
-                values = press(line, peer.path, settings.touches)
+                values = press(pressure, peer.path)
             measurements.append(Measurement(JOB, peer.name, number, values))
             tell(
                 f"swap round {number + 1} {peer.name}: {values['total_seconds']:.1f} s, "
@@ -85,16 +109,15 @@ def run(settings: Settings, peers: Sequence[Peer]) -> SuiteResult:
         settings={
             "rounds": settings.rounds,
             "touches": settings.touches,
-            "size_bytes": SIZE_BYTES,
-            "limit_bytes": LIMIT_BYTES,
+            "size_bytes": pressure.size_bytes,
+            "limit_bytes": pressure.limit_bytes,
             "device_bytes": _DEVICE_BYTES,
         },
         notes=(
-            f"a process of {SIZE_BYTES // MIB} MiB in a memory cgroup of {LIMIT_BYTES // MIB} MiB: "
-            f"fill, {settings.touches} random touches, verify all; one swap area at a time",
+            f"{pressure}; one swap area at a time",
             "a ratio is fuseswap / peer of the time: below 1, fuseswap is faster",
         ),
-        commands=[line],
+        commands=[pressure.command()],
         targets=TARGETS,
         measurements=measurements,
     )
@@ -106,29 +129,33 @@ def active_area(peer: Peer) -> Iterator[None]:
     _wait_for_no_swap()
     command.run(("mkswap", peer.path))
     discard = ("--discard",) if peer.discard else ()
-    try:
-        command.run(("swapon", "--priority", str(_PRIORITY), *discard, peer.path))
-        yield
-    finally:
-        if swap.area_of(peer.path):
-            command.run(("swapoff", peer.path), timeout_s=_SWAPOFF_TIMEOUT_S, kill=False)
+    with zswap.configured(peer.zswap):
+        try:
+            command.run(("swapon", "--priority", str(_PRIORITY), *discard, peer.path))
+            yield
+        finally:
+            if swap.area_of(peer.path):
+                command.run(("swapoff", peer.path), timeout_s=_SWAPOFF_TIMEOUT_S, kill=False)
 
 
-def press(line: list[str], device: str, touches: int) -> dict[str, float]:
-    """One run in the cgroup, swapping to ``device``.
+def press(
+    pressure: Pressure, device: str, watch: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """One run in the cgroup, swapping to ``device``; ``watch`` is called once a second.
 
     Returns `total_seconds` (fill, touch, verify), of which `touch_seconds`, `micros_per_touch`,
     `peak_swap_mib` and `bad_pages`.  Raises `HostError` where a page was bad, the run did
     not finish, or another swap area came up.
     """
-    deadline = time.monotonic() + _FILL_AND_VERIFY_S + touches * _SECONDS_A_TOUCH
+    deadline = time.monotonic() + _FILL_AND_VERIFY_S + pressure.touches * _SECONDS_A_TOUCH
+    watched = 0.0
     peak_bytes = 0
     with (
-        MemoryCgroup("fuseswap-bench", LIMIT_BYTES) as cgroup,
+        MemoryCgroup("fuseswap-bench", pressure.limit_bytes) as cgroup,
         tempfile.TemporaryFile() as output,
     ):
         process = subprocess.Popen(
-            line,
+            pressure.command(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             cwd="/",
@@ -141,14 +168,17 @@ def press(line: list[str], device: str, touches: int) -> dict[str, float]:
                 if time.monotonic() > deadline:
                     raise HostError(f"the pressure on {device} did not end in time")
                 peak_bytes = max(peak_bytes, _used_bytes(device))
+                if time.monotonic() - watched > _WATCH_S:
+                    watched = time.monotonic()
+                    watch()
                 time.sleep(_POLL_S)
         finally:
             if process.poll() is None:
-                _stop(process, cgroup)
+                _stop(process, cgroup, pressure)
         output.seek(0)
         lines = output.read().splitlines()
     end = json.loads(lines[-1]) if lines else {}
-    _check(end, process.returncode, device, touches)
+    _check(end, process.returncode, device, pressure.touches)
     return {
         "total_seconds": end["total_seconds"],
         "touch_seconds": end["seconds"],
@@ -167,7 +197,7 @@ def _used_bytes(device: str) -> int:
     return areas[0].used_bytes
 
 
-def _stop(process: subprocess.Popen[bytes], cgroup: MemoryCgroup) -> None:
+def _stop(process: subprocess.Popen[bytes], cgroup: MemoryCgroup, pressure: Pressure) -> None:
     """End it.  Where it hangs, lift its limit: a swapoff brings its pages back into the cgroup."""
     try:
         command.stop(process)
@@ -176,7 +206,7 @@ def _stop(process: subprocess.Popen[bytes], cgroup: MemoryCgroup) -> None:
             with contextlib.suppress(FileNotFoundError, PermissionError):
                 fd = os.open(cgroup.path / limit, os.O_WRONLY)  # never creates it
                 with open(fd, "w") as file:
-                    file.write(str(_DEVICE_BYTES + SIZE_BYTES))
+                    file.write(str(2 * pressure.size_bytes))
         raise
 
 
@@ -188,14 +218,6 @@ def _check(end: dict[str, object], returncode: int, device: str, touches: int) -
     done = end["touches"]
     if not isinstance(done, int) or done < touches:
         raise HostError(f"only {done} of {touches} touches in time on {device}")
-
-
-def _pressure_command(touches: int) -> list[str]:
-    seconds = str(touches * _SECONDS_A_TOUCH + 1)
-    return [
-        sys.executable, "-m", "fuseswap.pressure", "--size", str(SIZE_BYTES),
-        "--touches", str(touches), "--seconds", seconds,
-    ]  # fmt: skip
 
 
 def _wait_for_no_swap() -> None:

@@ -24,6 +24,12 @@ DEFAULT_COMPRESSOR = "lz4"
 DEFAULT_POOL_LIMIT = "25%"
 DEFAULT_TRANSPORT = "devfuse"
 DEFAULT_PRIORITY = 100
+LAYOUTS = ("packed", "in-place")
+DEFAULT_LAYOUT = LAYOUTS[0]
+DEFAULT_RESEND = "auto"
+RESEND = ("auto", "off")  # off: as if the kernel were older than 6.9
+DEFAULT_WATCHDOG_S = 5
+MIN_WATCHDOG_S = 3  # the heart beats once a second, and a busy machine delays it
 
 MIN_SIZE_BYTES = MIB
 MAX_SIZE_BYTES = 16 << 40  # page numbers are 32 bits in the log
@@ -42,6 +48,9 @@ class DeviceConfig:
     priority: int
     backing: str | None
     backing_bytes: int
+    backing_layout: str
+    resend: str
+    watchdog_s: int
 
     @classmethod
     def parse(
@@ -56,6 +65,9 @@ class DeviceConfig:
         priority: int,
         memory_bytes: int,
         backing: str = "none",
+        backing_layout: str = DEFAULT_LAYOUT,
+        resend: str = DEFAULT_RESEND,
+        watchdog_s: int = DEFAULT_WATCHDOG_S,
     ) -> DeviceConfig:
         """Validate what a person wrote; raises `InvalidArgument`."""
         size_bytes = parse_size(size)
@@ -76,7 +88,21 @@ class DeviceConfig:
             )
         if not -1 <= priority <= 32767:
             raise InvalidArgument(f"priority {priority} is not between -1 and 32767")
+        if backing_layout not in LAYOUTS:
+            raise InvalidArgument(f"'{backing_layout}' is not a layout; use {' or '.join(LAYOUTS)}")
+        if resend not in RESEND:
+            raise InvalidArgument(f"'{resend}' is not a way to resend; use {' or '.join(RESEND)}")
+        if watchdog_s and watchdog_s < MIN_WATCHDOG_S:
+            raise InvalidArgument(
+                f"watchdog {watchdog_s} is neither 0 nor at least {MIN_WATCHDOG_S}"
+            )
         path = None if backing == "none" else os.path.abspath(backing)
+        backing_bytes = planned_bytes(path, size_bytes) if path else 0
+        if backing_layout == "in-place" and backing_bytes < size_bytes:
+            found = f"{path} has {format_size(backing_bytes)}" if path else "there is no backing"
+            raise InvalidArgument(
+                f"the in-place layout needs a backing file of {format_size(size_bytes)}, {found}"
+            )
         return cls(
             name=name,
             size_bytes=size_bytes,
@@ -86,12 +112,15 @@ class DeviceConfig:
             mountpoint=mountpoint,
             priority=priority,
             backing=path,
-            backing_bytes=planned_bytes(path, size_bytes) if path else 0,
+            backing_bytes=backing_bytes,
+            backing_layout=backing_layout,
+            resend=resend,
+            watchdog_s=watchdog_s,
         )
 
     def to_json(self, memory_bytes: int) -> dict[str, Any]:
         """What supervisor and worker need, with the geometry settled."""
-        extents = self.backing_bytes // MIB
+        extents = self.backing_bytes // MIB if self.backing_layout == "packed" else 0
         geometry = Geometry.for_size(self.size_bytes, memory_bytes, extents)
         return {
             **asdict(self),

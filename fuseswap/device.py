@@ -15,10 +15,12 @@ from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SharedState
 from fuseswap.frontswap import Frontswap, FrontswapStatistics
+from fuseswap.inplace import InPlace, PlaceFile
 from fuseswap.slowpath import SlowPath
 from fuseswap.swapfile import Swapfile
 from fuseswap.tier_writer import WritebackStatistics
 from fuseswap.tiers import Tier
+from fuseswap.tiers.direct import Engine
 from fuseswap.units import PAGE_SIZE
 from fuseswap.writeback import Writeback
 
@@ -34,6 +36,7 @@ class TransportCounters:
     malformed_requests: int = 0
     failed_requests: int = 0
     discards: int = 0
+    replayed_requests: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class DeviceStatistics:
     writeback: WritebackStatistics
     cleaner: CleanerStatistics
     waits: tuple[int, ...]
+    journal_bytes: int
 
 
 class Device:
@@ -56,11 +60,17 @@ class Device:
         state: SharedState,
         tier: Tier | None = None,
         under_pressure: Callable[[], bool] = lambda: False,
+        engine: Engine | None = None,
+        place_file: PlaceFile | None = None,
     ) -> None:
         self.state = state
-        self.cache = CompressedCache(state)
-        self.writeback = Writeback(self.cache, tier, under_pressure)
-        self.frontswap = Frontswap([self.cache])
+        self.engine = engine  # of the tier's I/O, where it has one that can be polled
+        self.cache = CompressedCache(state, in_place=place_file is not None)
+        self.place = None if place_file is None else InPlace(self.cache, place_file)
+        self.writeback = Writeback(self.cache, tier, under_pressure, self.place)
+        self.frontswap = Frontswap([self.cache] if self.place is None else [self.cache, self.place])
+        if self.place is not None:
+            self.frontswap.write_through = self.place.write_through
         size_bytes = state.geometry.page_count * PAGE_SIZE
         self.swapfile = Swapfile(size_bytes, self.frontswap, self.cache.slots)
         self.slowpath = SlowPath(self.swapfile, self.cache, self.writeback)
@@ -87,4 +97,5 @@ class Device:
             writeback=self.writeback.statistics(),
             cleaner=self.writeback.cleaner.statistics(),
             waits=tuple(self.slowpath.waits),
+            journal_bytes=self.state.journal.allocated_bytes(),
         )

@@ -68,6 +68,16 @@ class OnTier(MustWait):
         self.length = length
 
 
+class MustGoOut(MustWait):
+    """The page has to be written to its own place; with ``copy`` it is in memory as well."""
+
+    def __init__(self, page: int, data: bytes, *, copy: bool = False) -> None:
+        super().__init__(f"page {page} has to be written to the backing file")
+        self.page = page
+        self.data = data
+        self.copy = copy
+
+
 class CorruptData(FuseswapError):
     """Stored data of one page does not match its checksum or its slot word."""
 

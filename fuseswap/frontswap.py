@@ -15,7 +15,7 @@ bytes nor offsets (``swapfile.py``) nor how a page is kept (``cache/``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,6 +61,8 @@ class Frontswap:
         self._load_first = self._first.load
         self._store_first = self._first.store
         self._rest = self.backends[1:]
+        # Called with each page the first backend has stored; may raise `MustWait`.
+        self.write_through: Callable[[int, bytes | memoryview], None] | None = None
         self._loads = 0
         self._succ_stores = 0
         self._failed_stores = 0
@@ -71,19 +73,27 @@ class Frontswap:
         try:
             self._store_first(page, data, replace)
         except StoreRefused:
-            self._store_further(page, data)
+            self._store_further(page, data, replace)
+            self._succ_stores += 1
+            return
         except MustWait:
             raise
         except Exception:
             for backend in self._rest:
                 backend.invalidate_page(page)
             raise
-        else:
-            for backend in self._rest:
-                backend.invalidate_page(page)
         self._succ_stores += 1
+        if self._rest:
+            self._stored_first(page, data)
 
-    def _store_further(self, page: int, data: bytes | memoryview) -> None:
+    def _stored_first(self, page: int, data: bytes | memoryview) -> None:
+        """The first backend has the page: the others forget it, or get a copy."""
+        for backend in self._rest:
+            backend.invalidate_page(page)
+        if self.write_through is not None:
+            self.write_through(page, data)
+
+    def _store_further(self, page: int, data: bytes | memoryview, replace: bool) -> None:
         """The first backend refused (and holds nothing): ask the others in order."""
         taken = False
         for backend in self._rest:
@@ -91,9 +101,12 @@ class Frontswap:
                 backend.invalidate_page(page)
                 continue
             try:
-                backend.store(page, data)
+                backend.store(page, data, replace)
             except StoreRefused:
                 continue
+            except MustWait:  # it takes the page, later
+                self._succ_stores += 1
+                raise
             taken = True
         if not taken:
             self._failed_stores += 1

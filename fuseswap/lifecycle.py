@@ -10,22 +10,27 @@ the commands, with the device's lock held; root except for `start_filesystem`.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuseswap import libc
 from fuseswap.config import DeviceConfig
 from fuseswap.errors import HostError
-from fuseswap.host import loop, mount, swap
+from fuseswap.host import control, loop, mount, swap
+from fuseswap.host.reading import read_file
 from fuseswap.host.runtime import Runtime
 from fuseswap.units import format_size
 
 _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 30.0
+_RESTART_TIMEOUT_S = 300.0
 
 
 class MountFailed(HostError):
@@ -88,7 +93,7 @@ def start_filesystem(runtime: Runtime, config: DeviceConfig) -> None:
     except OSError as exc:
         runtime.remove()
         raise MountFailed(f"cannot prepare {config.mountpoint}: {exc.strerror}") from exc
-    answer = _spawn_supervisor(runtime)
+    answer = _spawn_supervisor(runtime, {})
     if answer != "ready":
         said = [line for line in runtime.log_tail() if "supervisor: cannot start" not in line]
         runtime.remove()
@@ -96,10 +101,50 @@ def start_filesystem(runtime: Runtime, config: DeviceConfig) -> None:
         raise MountFailed(": ".join([reason, *said[-1:]]))
 
 
-def _spawn_supervisor(runtime: Runtime) -> str:
-    """Start it detached; returns ``ready``, its error, or "" where it said nothing."""
+def adopt(runtime: Runtime, files: dict[str, int]) -> None:
+    """Start a supervisor over the descriptors of one that died.  Raises `HostError`.
+
+    ``files``: every region, ``fuse``, and ``backing`` where there is one.
+    """
+    config = runtime.config()
+    if not files:
+        raise HostError(f"nobody serves {runtime.name} any more; first: fuseswap down")
+    wanted = [*config["region_bytes"], "fuse", *(["backing"] if config["backing"] else [])]
+    missing = [name for name in wanted if name not in files]
+    if missing:
+        raise HostError(f"{runtime.name} lost its supervisor, and its {missing[0]} was not kept")
+    if config["transport"] == "pyfuse3" or runtime.state().get("memory") == "sysv":
+        raise HostError(
+            f"{runtime.name} lost its supervisor and can't get another (pyfuse3, or System V "
+            "memory); when it is convenient: fuseswap down, then up"
+        )
+    _wake(runtime)
+    answer = _spawn_supervisor(runtime, {name: files[name] for name in wanted})
+    if answer != "ready":
+        raise HostError(answer or f"the supervisor did not start; see {runtime.log_path}")
+
+
+def _files_of_worker(pid: int) -> dict[str, int]:
+    """The descriptors of a worker that outlived its supervisor, by name; none without one."""
+    if not pid or not is_ours(pid):
+        return {}
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    theirs: dict[str, int] = json.loads(words[-2])["fds"]
+    pidfd = os.pidfd_open(pid)
+    try:
+        return {name: libc.pidfd_getfd(pidfd, fd) for name, fd in theirs.items()}
+    finally:
+        os.close(pidfd)
+
+
+def _spawn_supervisor(runtime: Runtime, files: dict[str, int]) -> str:
+    """Start it detached, to adopt ``files`` if there are any.
+
+    Returns ``ready``, its error, or "" where it said nothing.
+    """
     ours, theirs = os.pipe()
-    command = [sys.executable, "-m", "fuseswap.supervisor", runtime.name, str(theirs)]
+    command = [sys.executable, "-m", "fuseswap.supervisor"]
+    command += [runtime.name, str(theirs), json.dumps(files)]
     with open(runtime.log_path, "ab") as log:
         subprocess.Popen(
             command,
@@ -107,7 +152,7 @@ def _spawn_supervisor(runtime: Runtime) -> str:
             stdout=log,
             stderr=log,
             cwd="/",
-            pass_fds=(theirs,),
+            pass_fds=(theirs, *files.values()),
             start_new_session=True,
         )
     os.close(theirs)
@@ -129,15 +174,22 @@ def start_swap(runtime: Runtime, *, swapon: bool, priority: int) -> None:
         swap.switch_on(device, priority)
 
 
-def up(runtime: Runtime, config: DeviceConfig, *, swapon: bool) -> DeviceInfo:
+def up(
+    runtime: Runtime,
+    config: DeviceConfig,
+    *,
+    swapon: bool,
+    stored: dict[str, int] | None = None,
+) -> DeviceInfo:
     """Everything; what is up already stays as it is.  A failed one leaves nothing behind.
 
-    A file system that is mounted without loop device or swap gets what is missing.
+    A file system that is mounted without loop device or swap gets what is missing; one
+    without a supervisor gets one, with the descriptors of ``stored`` or of its worker.
     """
     if is_up(runtime):
         state = runtime.state()
-        if not any(_is_ours(state.get(pid, 0)) for pid in ("supervisor_pid", "worker_pid")):
-            raise HostError(f"nobody serves {runtime.name} any more; first: fuseswap down")
+        if not is_ours(state.get("supervisor_pid", 0)):
+            adopt(runtime, stored or _files_of_worker(state.get("worker_pid", 0)))
         start_swap(runtime, swapon=swapon, priority=config.priority)
         return describe(runtime)
     start_filesystem(runtime, config)
@@ -151,17 +203,13 @@ def up(runtime: Runtime, config: DeviceConfig, *, swapon: bool) -> DeviceInfo:
 
 
 def down(runtime: Runtime) -> None:
-    """Undo `up` in order.  Raises `HostError`, having changed nothing, where swapoff can't fit."""
+    """Undo `up` in order.  Raises `HostError`, having changed nothing, where swapoff can't end."""
     mountpoint = runtime.config()["mountpoint"]
     device = loop_of(runtime)
-    state = runtime.state()
-    if device and swap.area_of(device) and state.get("status") == "degraded":
-        raise HostError(
-            f"{runtime.name} is degraded, swapoff would hang; let it try again first: "
-            f"kill -HUP {state['supervisor_pid']}"
-        )
+    _wake(runtime)
     if device:
         if swap.area_of(device):
+            _refuse_endless_swapoff(runtime)
             missing = swap.shortage_bytes(device)
             if missing:
                 raise HostError(
@@ -175,19 +223,64 @@ def down(runtime: Runtime) -> None:
     runtime.remove()
 
 
+def _wake(runtime: Runtime) -> None:
+    """Let processes that somebody stopped go on: nobody else can serve what they hold."""
+    state = runtime.state()
+    for pid in (state.get("supervisor_pid", 0), state.get("worker_pid", 0)):
+        if pid and is_ours(pid):
+            os.kill(pid, signal.SIGCONT)
+
+
+def _refuse_endless_swapoff(runtime: Runtime) -> None:
+    """Raise `HostError` where nobody would answer swapoff's reads; without any process it ends."""
+    state = runtime.state()
+    supervised = is_ours(state.get("supervisor_pid", 0))
+    if supervised and state.get("status") == "degraded":
+        raise HostError(
+            f"{runtime.name} is degraded, swapoff would hang; first: "
+            f"fuseswap restart {runtime.name}"
+        )
+    if not supervised and is_ours(state.get("worker_pid", 0)):
+        try:
+            read_file(Path(runtime.config()["mountpoint"]) / "stats" / "stored_pages")
+        except (HostError, OSError):
+            raise HostError(
+                f"the worker of {runtime.name} does not answer and nobody would replace it; "
+                f"see {runtime.log_path}"
+            ) from None
+
+
+def restart(runtime: Runtime) -> str:
+    """Replace the worker by a new one; returns what was done, in one line.
+
+    Raises `HostError` where it was not: the old worker goes on then, if there was one.
+    """
+    state = runtime.state()
+    if not is_up(runtime) or not is_ours(state.get("supervisor_pid", 0)):
+        raise HostError(f"{runtime.name} has no supervisor (see: fuseswap status)")
+    _wake(runtime)
+    try:
+        return control.ask(runtime.control_path, "restart", _RESTART_TIMEOUT_S)
+    except HostError as exc:
+        said = [line for line in runtime.log_tail() if " supervisor: " not in line]
+        why = said[-1:] if "ended before" in str(exc) else []
+        text = ": ".join([f"{runtime.name} was not restarted", str(exc), *why])
+        raise HostError(text) from None
+
+
 def _wait_for_supervisor(runtime: Runtime) -> None:
     """Wait until supervisor and worker are gone.  Raises `HostError` where they stay."""
     state = runtime.state()
     deadline = time.monotonic() + _STOP_TIMEOUT_S
     for pid in (state.get("worker_pid", 0), state.get("supervisor_pid", 0)):
-        while pid and _is_ours(pid):
+        while pid and is_ours(pid):
             if time.monotonic() > deadline:
                 raise HostError(f"process {pid} does not end; see {runtime.log_path}")
             time.sleep(0.02)
 
 
-def _is_ours(pid: int) -> bool:
-    """Whether ``pid`` is alive and a process of fuseswap (numbers are reused)."""
+def is_ours(pid: int) -> bool:
+    """Whether ``pid`` is alive, no zombie, and a process of fuseswap (numbers are reused)."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

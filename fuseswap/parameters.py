@@ -14,6 +14,7 @@ from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.demand import Demand
 from fuseswap.device import Device
 from fuseswap.errors import InvalidArgument
+from fuseswap.inplace import InPlace
 from fuseswap.units import MIB, parse_size
 
 MIN_POOL_LIMIT_BYTES = 8 * MIB
@@ -96,6 +97,25 @@ def _set_shrinker(device: Device, text: str) -> None:
     device.writeback.shrinker_enabled = parse_switch(text)
 
 
+def _set_ratio(device: Device, text: str) -> None:
+    percent = parse_number(text, 1, 100)
+    if percent < 100:
+        _place(device)
+    device.cache.max_compression_ratio = percent
+
+
+def _set_writethrough(device: Device, text: str) -> None:
+    switch = parse_switch(text)
+    if switch or device.place is not None:
+        _place(device).writethrough = switch
+
+
+def _place(device: Device) -> InPlace:
+    if device.place is None:
+        raise InvalidArgument("this needs a backing file with the layout in-place")
+    return device.place
+
+
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "compressor",
@@ -124,6 +144,20 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Take pages that are not same-filled; N refuses them (ENOSPC).",
         lambda device: _show(device.cache.non_same_filled_pages_enabled),
         _set_non_same_filled,
+    ),
+    Parameter(
+        "max_compression_ratio",
+        "1 to 100 percent",
+        "In-place layout: a page that compresses to more than this goes to its place; 100: none.",
+        lambda device: str(device.cache.max_compression_ratio),
+        _set_ratio,
+    ),
+    Parameter(
+        "writethrough",
+        "Y | N",
+        "In-place layout: a page is stored in memory and written to its place at once.",
+        lambda device: _show(device.place is not None and device.place.writethrough),
+        _set_writethrough,
     ),
     Parameter(
         "accept_threshold_percent",

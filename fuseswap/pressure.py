@@ -9,8 +9,8 @@ About a sixth of the pages are same-filled, as on real machines; one in fifty is
 bytes; the rest compress to a half or a third, as anonymous memory does.
 
 Prints one JSON object a line: progress about twice a second (``phase``, ``done``),
-at the end ``touches``, ``seconds``, ``bad_pages``, ``micros_per_touch``, and
-``slowest_touch_ms``.  SIGTERM ends the touching, not the check of all pages behind it.
+at the end ``touches``, ``fill_seconds``, ``seconds``, ``bad_pages``, ``micros_per_touch``
+and ``slowest_touch_ms``.  SIGTERM ends the touching, not the check of all pages behind it.
 Used by `fuseswap demo`, the system tests and ``scripts/bench``.
 """
 
@@ -99,6 +99,7 @@ def run(size_bytes: int, seconds: float, touches: int, seed: int) -> int:
         if not page & 255 and time.monotonic() - reported > _REPORT_S:
             reported = time.monotonic()
             report(phase="fill", done=page / memory.pages)
+    filled = time.monotonic() - began
     source = random.Random(seed + 1)
     bad = count = 0
     slowest_s = 0.0
@@ -132,6 +133,7 @@ def run(size_bytes: int, seconds: float, touches: int, seed: int) -> int:
         done=1.0,
         pages=memory.pages,
         touches=count,
+        fill_seconds=round(filled, 3),
         seconds=round(spent, 3),
         total_seconds=round(time.monotonic() - began, 3),
         slowest_touch_ms=round(slowest_s * 1e3, 1),

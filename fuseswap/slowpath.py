@@ -1,34 +1,94 @@
 """What can't be answered at once: pages on a tier, and stores into a full pool.
 
 The rule: decide synchronously, do the I/O afterwards, look again, commit.  Each
-method tries the synchronous call first; it is the only one that decides anything.
+operation tries the synchronous call first; it is the only one that decides anything.
 Where that must wait, this waits, without holding anything, and tries again.
 
     read    the page is on a tier: its bytes are read, and are the answer only if the
-            page is still the one that was looked up; once more if they are wrong
-    write   the pool is full: wait for a segment to be freed, in order of arrival; a
-            partial write to a page on a tier brings that page back into memory first
+            page is still the one that was looked up.  Neighbours on the tier are read
+            at once; a swap-out put them there together.  What is wrong, or could not be
+            read with its neighbours, is read once more, each page alone
+    write   the pool is full: it stands in line until a segment is freed; all writes that
+            come meanwhile stand behind it.  One task serves the line, and ends with it.
+            A partial write to a page on a tier brings that page back into memory first
+    write   the cache refused the page, or a copy is wanted: it is written to its place
+            (``inplace.py``), and those behind it go on
 
-Called from the transports, each call in a task of its own.
+Called from the transports.  `begin_read` and `begin_write` make no task a request (a
+task costs 12 to 32 us, as much as the rest of a fault): they call ``done`` later.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 import trio
 
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.errors import CorruptData, MustWait, NoRoom, OnTier, StoreRefused
+from fuseswap.errors import CorruptData, MustGoOut, MustWait, NoRoom, OnTier, StoreRefused
 from fuseswap.swapfile import Swapfile
 from fuseswap.units import PAGE_SIZE
+from fuseswap.waiting import called
 from fuseswap.writeback import Writeback
 
-# More pages of one request than this are not read from a tier at once.
+# More reads than this of one request are not with the tier at once.
 _READS_AT_ONCE = 8
+# Objects this near to each other are read together, up to so many bytes.
+_NEAR_BYTES = PAGE_SIZE
+_TOGETHER_BYTES = 7 * PAGE_SIZE
+_WRITES_AT_ONCE = 32  # of the line, before others get a turn
 # How long stores waited: counted up to each bound, and beyond the last.
 WAIT_BOUNDS_S = (0.001, 0.01, 0.1, 1.0, 10.0)
+
+ReadDone = Callable[["bytes | Exception"], None]
+WriteDone = Callable[["Exception | None"], None]
+
+
+class _Read:
+    """One read on its way: the pages found so far, and the misses that wait for their turn."""
+
+    __slots__ = ("done", "error", "first", "flying", "left", "pieces", "size", "start", "waiting")
+
+    def __init__(self, offset: int, size: int, done: ReadDone) -> None:
+        self.first = offset // PAGE_SIZE
+        self.start = offset - self.first * PAGE_SIZE
+        self.size = size
+        self.done = done
+        self.left = -(-(self.start + size) // PAGE_SIZE)
+        self.pieces: list[bytes] = [b""] * self.left
+        self.error: Exception | None = None
+        self.waiting: deque[list[OnTier]] = deque()
+        self.flying = 0
+
+    def put(self, page: int, found: bytes | Exception) -> None:
+        """``page`` is settled; the last one ends the read."""
+        if isinstance(found, Exception):
+            self.error = found
+        else:
+            self.pieces[page - self.first] = found
+        self.left -= 1
+        if not self.left:
+            whole = b"".join(self.pieces)
+            self.done(self.error or whole[self.start : self.start + self.size])
+
+
+class _Write:
+    """One write in line; ``offset`` and ``data`` are what is left of it."""
+
+    __slots__ = ("began", "data", "done", "error", "flying", "offset", "served", "size")
+
+    def __init__(self, offset: int, data: memoryview, done: WriteDone) -> None:
+        self.offset = offset
+        self.data = data
+        self.size = len(data)
+        self.done = done
+        self.began = trio.current_time()
+        self.flying = 0  # pages of it on their way to their places
+        self.served = False
+        self.error: Exception | None = None
 
 
 class SlowPath:
@@ -38,85 +98,221 @@ class SlowPath:
         self._swapfile = swapfile
         self._cache = cache
         self._writeback = writeback
-        self._turn = trio.StrictFIFOLock()
-        self._write_done = trio.Event()
+        self._line: deque[_Write] = deque()
+        self._serving = False
         self.waiting_bytes = 0
         self.waits = [0] * (len(WAIT_BOUNDS_S) + 1)
 
     @property
     def has_queue(self) -> bool:
-        """Whether stores wait for room: a new one goes behind them."""
-        return self.waiting_bytes > 0
+        """Whether stores stand in line: a new one goes behind them."""
+        return bool(self._line)
+
+    # -- reads -----------------------------------------------------------------------
+
+    def begin_read(self, offset: int, size: int, done: ReadDone) -> None:
+        """As `Swapfile.read`; ``done`` gets the bytes, or the error."""
+        size = min(size, self._swapfile.size_bytes - offset)
+        if size <= 0:
+            done(b"")
+            return
+        read = _Read(offset, size, done)
+        self._look_up(read, range(read.first, read.first + read.left))
 
     async def read(self, offset: int, size: int) -> bytes:
         """As `Swapfile.read`."""
-        end = min(offset + size, self._swapfile.size_bytes)
-        if offset >= end:
-            return b""
-        first = offset // PAGE_SIZE
-        pages = range(first, -(-end // PAGE_SIZE))
-        pieces: list[bytes] = [b""] * len(pages)
-        errors: list[Exception] = []
-        limit = trio.Semaphore(_READS_AT_ONCE)
+        found: bytes | Exception = await called(partial(self.begin_read, offset, size))
+        if isinstance(found, Exception):
+            raise found
+        return found
 
-        async def read_page(index: int) -> None:
-            async with limit:
+    def _look_up(self, read: _Read, pages: Iterable[int]) -> None:
+        """Settle what is in memory, and ask the tier for the rest."""
+        misses = []
+        for page in pages:
+            try:
+                found: bytes | Exception = self._swapfile.read(page * PAGE_SIZE, PAGE_SIZE)
+            except OnTier as miss:
+                misses.append(miss)
+                continue
+            except Exception as exc:
+                found = exc
+            read.put(page, found)
+        read.waiting.extend(_neighbours(misses))
+        self._ask(read)
+
+    def _ask(self, read: _Read) -> None:
+        while read.waiting and read.flying < _READS_AT_ONCE:
+            together = read.waiting.popleft()
+            read.flying += 1
+            first, last = together[0], together[-1]
+
+            def ended(outcome: bytes | CorruptData, together: list[OnTier] = together) -> None:
+                self._settle(read, together, outcome, final=False)
+
+            length = last.offset + last.length - first.offset
+            self._writeback.begin_read(first, length, ended, patient=len(together) == 1)
+
+    def _ask_again(self, read: _Read, miss: OnTier) -> None:
+        """One page alone, for the last time."""
+        read.flying += 1
+
+        def ended(outcome: bytes | CorruptData) -> None:
+            self._settle(read, [miss], outcome, final=True)
+
+        self._writeback.begin_read(miss, miss.length, ended, again=True)
+
+    def _settle(
+        self, read: _Read, together: list[OnTier], outcome: bytes | CorruptData, *, final: bool
+    ) -> None:
+        """The tier has answered for some neighbours."""
+        read.flying -= 1
+        changed, doubtful = [], []
+        for miss in together:
+            found: bytes | Exception | None = None
+            if isinstance(outcome, CorruptData):
+                found = outcome
+                if len(together) > 1:
+                    doubtful.append(miss)
+                    continue
+            else:
+                at = miss.offset - together[0].offset
                 try:
-                    pieces[index] = await self._read_page(pages[index])
+                    stored = outcome[at : at + miss.length]
+                    found = self._cache.finish_load(miss, stored, final=final)
                 except CorruptData as exc:
-                    errors.append(exc)
+                    found = exc
+                    if not final:
+                        doubtful.append(miss)
+                        continue
+            if found is None:
+                changed.append(miss.page)
+            else:
+                read.put(miss.page, found)
+        for miss in doubtful:
+            self._ask_again(read, miss)
+        self._look_up(read, changed)
 
-        async with trio.open_nursery() as nursery:
-            for index in range(len(pages)):
-                nursery.start_soon(read_page, index)
-        if errors:
-            raise errors[0]
-        start = offset - first * PAGE_SIZE
-        return b"".join(pieces)[start : start + end - offset]
+    # -- writes ----------------------------------------------------------------------
+
+    def begin_write(
+        self, offset: int, data: memoryview, done: WriteDone, tried: MustWait | None = None
+    ) -> None:
+        """As `Swapfile.write`, in order of arrival; ``done`` gets None, or the error.
+
+        ``tried``: what `Swapfile.write` just raised for it.
+        """
+        self.waiting_bytes += len(data)
+        write = _Write(offset, data, done)
+        if isinstance(tried, MustGoOut) and not self._line:
+            self._go_out(write, tried)
+            if not write.data:
+                write.served = True
+                return
+        self._line.append(write)
+        if not self._serving:
+            self._serving = True
+            trio.lowlevel.spawn_system_task(self._serve_line)
 
     def write(self, offset: int, data: memoryview) -> Awaitable[None]:
         """As `Swapfile.write`, in order of arrival while the pool is full.
 
         It is in line from the call on, not only once it is awaited.
         """
-        self.waiting_bytes += len(data)
-        return self._write(offset, data)
+        result: list[Exception | None] = []
+        ended = trio.Event()
 
-    async def _write(self, offset: int, data: memoryview) -> None:
-        size = len(data)
-        began = trio.current_time()
+        def done(error: Exception | None) -> None:
+            result.append(error)
+            ended.set()
+
+        self.begin_write(offset, data, done)
+
+        async def wait() -> None:
+            await ended.wait()
+            if result[0] is not None:
+                raise result[0]
+
+        return wait()
+
+    def stop(self) -> None:
+        """Forget who stands in line, unanswered: this worker ends, and another one goes on."""
+        self._line.clear()
+
+    async def _serve_line(self) -> None:
+        """Carry out what stands in line, until nobody does."""
+        served = 0
         try:
-            async with self._turn:
-                while True:
-                    try:
-                        self._swapfile.write(offset, data)
-                    except MustWait as exc:
-                        offset += exc.done
-                        data = data[exc.done :]
-                        await self._wait_for(exc)
-                    else:
-                        return
-        except StoreRefused:
-            self._swapfile.forget(offset, offset + len(data))
-            raise
+            while self._line:
+                write = self._line[0]
+                error: Exception | None = None
+                try:
+                    self._swapfile.write(write.offset, write.data)
+                except MustGoOut as out:
+                    self._go_out(write, out)
+                    continue
+                except MustWait as exc:
+                    error = await self._retry_later(write, exc)
+                    if error is None:
+                        continue
+                except Exception as exc:
+                    error = exc
+                if not self._line:  # stopped meanwhile
+                    return
+                self._line.popleft()
+                write.served = True
+                write.error = write.error or error
+                if isinstance(error, StoreRefused):
+                    self._swapfile.forget(write.offset, write.offset + len(write.data))
+                if not write.flying:
+                    self._end(write)
+                served += 1
+                if not served % _WRITES_AT_ONCE:
+                    await trio.lowlevel.checkpoint()
         finally:
-            self.waiting_bytes -= size
-            self.waits[bisect_left(WAIT_BOUNDS_S, trio.current_time() - began)] += 1
-            self._write_done.set()
-            self._write_done = trio.Event()
+            self._serving = False
 
-    async def wait_for_a_write(self) -> None:
-        """Wait until one of the writes that wait has been answered."""
-        await self._write_done.wait()
+    async def _retry_later(self, write: _Write, exc: MustWait) -> Exception | None:
+        """Wait until ``write`` may be tried again; an error where it must not."""
+        write.offset += exc.done
+        write.data = write.data[exc.done :]
+        try:
+            await self._wait_for(exc)
+        except Exception as failure:
+            return failure
+        return None
+
+    def _go_out(self, write: _Write, out: MustGoOut) -> None:
+        """Send one page of ``write`` to its place; the rest of it goes on."""
+        end = min((out.page + 1) * PAGE_SIZE, write.offset + len(write.data))
+        write.data = write.data[end - write.offset :]
+        write.offset = end
+        write.flying += 1
+
+        def landed(error: Exception | None) -> None:
+            write.flying -= 1
+            write.error = write.error or error
+            if write.served and not write.flying:
+                self._end(write)
+
+        if out.copy:
+            self._writeback.begin_copy(out.page, out.data, lambda: landed(None))
+        else:
+            self._writeback.begin_place(out.page, out.data, landed)
+
+    def _end(self, write: _Write) -> None:
+        self.waiting_bytes -= write.size
+        waited_s = trio.current_time() - write.began
+        self.waits[bisect_left(WAIT_BOUNDS_S, waited_s)] += 1
+        write.done(write.error)
+
+    # -- discards --------------------------------------------------------------------
 
     async def punch(self, offset: int, size: int) -> None:
         """As `Swapfile.punch`; starting over is harmless."""
-        await self._retry(lambda: self._swapfile.punch(offset, size))
-
-    async def _retry(self, action: Callable[[], None]) -> None:
         while True:
             try:
-                action()
+                self._swapfile.punch(offset, size)
             except MustWait as exc:
                 await self._wait_for(exc)
             else:
@@ -135,18 +331,34 @@ class SlowPath:
         else:
             await self._writeback.wait_for_room()
 
-    async def _read_page(self, page: int) -> bytes:
-        while True:
-            try:
-                return self._swapfile.read(page * PAGE_SIZE, PAGE_SIZE)
-            except OnTier as miss:
-                data = await self._fetch(miss)
-                if data is not None:
-                    return data
-
     async def _fetch(self, miss: OnTier) -> bytes | None:
         """The page of ``miss``, None where it changed meanwhile; `CorruptData` where unreadable."""
-        stored = await self._writeback.read(miss)
-        if self._cache.is_worth_another_read(miss, stored):
-            stored = await self._writeback.read(miss, again=True)
+        stored = await self._ask_for(miss, again=False)
+        try:
+            return self._cache.finish_load(miss, stored, final=False)
+        except CorruptData:
+            stored = await self._ask_for(miss, again=True)
         return self._cache.finish_load(miss, stored)
+
+    async def _ask_for(self, miss: OnTier, *, again: bool) -> bytes:
+        """What the tier has for one page; raises `CorruptData` where it can't be read."""
+        begin = partial(self._writeback.begin_read, miss, miss.length, again=again)
+        stored: bytes | CorruptData = await called(begin)
+        if isinstance(stored, CorruptData):
+            raise stored
+        return stored
+
+
+def _neighbours(misses: list[OnTier]) -> list[list[OnTier]]:
+    """Misses in groups that one read brings: near each other on the same extent."""
+    groups: list[list[OnTier]] = []
+    for miss in sorted(misses, key=lambda miss: (miss.extent, miss.offset)):
+        if groups:
+            first, last = groups[-1][0], groups[-1][-1]
+            same = (miss.extent, miss.sequence) == (first.extent, first.sequence)
+            near = miss.offset - last.offset - last.length <= _NEAR_BYTES
+            if same and near and miss.offset + miss.length - first.offset <= _TOGETHER_BYTES:
+                groups[-1].append(miss)
+                continue
+        groups.append([miss])
+    return groups

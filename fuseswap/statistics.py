@@ -272,4 +272,14 @@ STATISTICS: tuple[Statistic, ...] = (
         "Ranges the kernel freed (fallocate); the pyfuse3 transport never sees one.",
         lambda s: s.transport.discards,
     ),
+    _gauge(
+        "journal_bytes", "bytes", "",
+        "Memory of the journal of requests in flight; 0 where the kernel sends them again.",
+        lambda s: s.journal_bytes,
+    ),
+    _counter(
+        "replayed_requests", "",
+        "Requests a former worker had taken and not answered that came from the journal.",
+        lambda s: s.transport.replayed_requests,
+    ),
 )  # fmt: skip

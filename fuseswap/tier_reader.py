@@ -8,11 +8,12 @@ whole segment), which knows the checksum; it is counted here.
 
 from __future__ import annotations
 
+import errno
 import logging
+from collections.abc import Callable
 
 import trio
 
-from fuseswap.tiers import Tier
 from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
@@ -20,39 +21,78 @@ log = logging.getLogger(__name__)
 _PAUSES_S = (0.01, 0.1)  # an answer of EIO took the kernel's driver its own tries already
 _LOGGED_IN_A_ROW = 20
 
+Done = Callable[["bytes | OSError"], None]
+Begin = Callable[[int, int, int, Done], None]  # extent, offset and length
+
 
 class TierReader:
-    """Reads ``tier``, and counts: ``units`` of 4096 bytes, ``retries``, ``errors``."""
+    """Reads by ``begin`` (None: there is no tier).
 
-    def __init__(self, tier: Tier) -> None:
-        self._tier = tier
+    Counts ``units`` of 4096 bytes, ``retries``, and ``errors``: reads that failed for good.
+    """
+
+    def __init__(self, begin: Begin | None) -> None:
+        self._begin = begin
         self.units = 0
         self.retries = 0
         self.errors = 0
         self._failed_in_a_row = 0
 
-    async def read(self, extent: int, offset: int, length: int, *, again: bool = False) -> bytes:
-        """As `Tier.read`, patiently; ``again`` counts it as a retry of its own."""
-        self.retries += again
-        for pause_s in _PAUSES_S:
-            try:
-                return await self._read(extent, offset, length)
-            except OSError:
-                await trio.sleep(pause_s)
-                self.retries += 1
-        try:
-            return await self._read(extent, offset, length)
-        except OSError as exc:
-            self.errors += 1
-            self._failed_in_a_row += 1
-            if self._failed_in_a_row <= _LOGGED_IN_A_ROW:
-                log.error(
-                    "extent %d cannot be read (%d bytes at %d): %s", extent, length, offset, exc
-                )
-            raise
+    def begin_read(
+        self,
+        extent: int,
+        offset: int,
+        length: int,
+        done: Done,
+        *,
+        again: bool = False,
+        patient: bool = True,
+    ) -> None:
+        """As `Tier.begin_read`.
 
-    async def _read(self, extent: int, offset: int, length: int) -> bytes:
+        ``again``: the caller has read this before, and it was wrong: a retry of its own.
+        Not ``patient``: it is tried once, and where that fails the caller asks in pieces.
+        """
+        if self._begin is None:
+            done(OSError(errno.ENXIO, "there is none"))
+            return
+        self.retries += again
+        if patient:
+            self._try(extent, offset, length, done, 0)
+        else:
+            self._count(offset, length)
+            self._begin(extent, offset, length, done)
+
+    def _count(self, offset: int, length: int) -> None:
         self.units += -(-(offset % PAGE_SIZE + length) // PAGE_SIZE)
-        data = await self._tier.read(extent, offset, length)
-        self._failed_in_a_row = 0
-        return data
+
+    def _try(self, extent: int, offset: int, length: int, done: Done, failures: int) -> None:
+        assert self._begin is not None
+        self._count(offset, length)
+
+        def ended(outcome: bytes | OSError) -> None:
+            if isinstance(outcome, bytes):
+                self._failed_in_a_row = 0
+                done(outcome)
+            elif failures < len(_PAUSES_S):
+                trio.lowlevel.spawn_system_task(
+                    self._try_later, extent, offset, length, done, failures
+                )
+            else:
+                self._note_error(f"extent {extent}, {length} bytes at {offset}: {outcome}")
+                done(outcome)
+
+        self._begin(extent, offset, length, ended)
+
+    async def _try_later(
+        self, extent: int, offset: int, length: int, done: Done, failures: int
+    ) -> None:
+        await trio.sleep(_PAUSES_S[failures])
+        self.retries += 1
+        self._try(extent, offset, length, done, failures + 1)
+
+    def _note_error(self, what: str) -> None:
+        self.errors += 1
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row <= _LOGGED_IN_A_ROW:
+            log.error("the tier cannot be read (%s)", what)

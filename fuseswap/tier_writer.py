@@ -10,8 +10,8 @@ discarded as always; should it die, its extent is given back when the write is o
 not before.
 
 A write that fails leaves the segment in memory, first in line; the tier rests, longer
-each time.  A read that fails, and fails again (``tier_reader.py``), is `CorruptData` for
-that page alone.
+each time.  A read that fails, and fails again (``tier_reader.py``), is
+`CorruptData` for that page alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -28,9 +29,11 @@ from fuseswap.cache.frames import CLEANER_RESERVE_WITH_TIER
 from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.errors import CorruptData, OnTier
-from fuseswap.tier_reader import TierReader
+from fuseswap.inplace import InPlace
+from fuseswap.tier_reader import Begin, TierReader
 from fuseswap.tiers import Tier
 from fuseswap.units import PAGE_SIZE
+from fuseswap.waiting import called
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +62,12 @@ class WritebackStatistics:
 class TierWriter:
     """Segments of ``log`` on their way to ``tier`` (None: nothing ever leaves)."""
 
-    def __init__(self, segment_log: SegmentLog, tier: Tier | None) -> None:
+    def __init__(
+        self, segment_log: SegmentLog, tier: Tier | None, place: InPlace | None = None
+    ) -> None:
         self._log = segment_log
         self._tier = tier
-        self._reader = TierReader(tier) if tier is not None else None
+        self._place = place
         if tier is not None:
             self._log.extents.extent_count = tier.extent_count
             self._log.frames.cleaner_reserve = CLEANER_RESERVE_WITH_TIER
@@ -78,33 +83,54 @@ class TierWriter:
         self._pages = 0
         self._saved = 0
         self._writes = 0
+        self._reader = TierReader(self._begin_of_reads())
         self._set_aside: deque[tuple[float, int, int]] = deque()  # until, segment, sequence
 
-    async def read(self, miss: OnTier, *, again: bool = False) -> bytes:
-        """The stored bytes of ``miss``.  Raises `CorruptData` where the tier can't read them.
+    def _begin_of_reads(self) -> Begin | None:
+        """What begins a read of one extent; the in-place layout has but one."""
+        place = self._place
+        if place is not None:
+            return lambda extent, offset, length, done: place.begin_read(offset, length, done)
+        return self._tier.begin_read if self._tier is not None else None
 
-        ``again``: what it returned before was not what was stored.
+    def begin_read(
+        self,
+        miss: OnTier,
+        length: int,
+        done: Callable[[bytes | CorruptData], None],
+        *,
+        again: bool = False,
+        patient: bool = True,
+    ) -> None:
+        """Read ``length`` stored bytes from where ``miss`` begins; ``done`` gets the outcome.
+
+        As `TierReader.begin_read`.
         """
-        if self._reader is None:
-            raise CorruptData(f"page {miss.page} is on a tier, and there is none")
-        try:
-            return await self._reader.read(miss.extent, miss.offset, miss.length, again=again)
-        except OSError as exc:
-            raise CorruptData(f"page {miss.page} cannot be read from the tier: {exc}") from exc
+
+        def ended(outcome: bytes | OSError) -> None:
+            if isinstance(outcome, bytes):
+                done(outcome)
+                return
+            done(CorruptData(f"page {miss.page} cannot be read from the tier: {outcome}"))
+
+        self._reader.begin_read(
+            miss.extent, miss.offset, length, ended, again=again, patient=patient
+        )
 
     async def _read_segment(self, segment: int, *, again: bool = False) -> bytes | None:
         """The 1 MiB of ``segment``; None where it can't be read: then it is set aside a while."""
-        assert self._reader is not None
         sequence = self._log.age_of(segment)[0]
-        try:
-            extent = self._log.location_of(segment)
-            return await self._reader.read(extent, 0, SEGMENT_BYTES, again=again)
-        except OSError:
-            if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
-                self._log.pin(segment)
-                until = trio.current_time() + _SET_ASIDE_S
-                self._set_aside.append((until, segment, sequence))
-            return None
+        extent = self._log.location_of(segment)
+        outcome: bytes | OSError = await called(
+            partial(self._reader.begin_read, extent, 0, SEGMENT_BYTES, again=again)
+        )
+        if isinstance(outcome, bytes):
+            return outcome
+        if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
+            self._log.pin(segment)
+            until = trio.current_time() + _SET_ASIDE_S
+            self._set_aside.append((until, segment, sequence))
+        return None
 
     def _take_back(self) -> None:
         """Segments that could not be read a while ago may be tried again."""
@@ -112,6 +138,38 @@ class TierWriter:
             _, segment, sequence = self._set_aside.popleft()
             if self._log.age_of(segment)[0] == sequence:
                 self._log.unpin(segment)
+
+    def begin_place(self, page: int, data: bytes, done: Callable[[Exception | None], None]) -> None:
+        """Write a page the cache refused to its own place; ``done`` gets None, or the error."""
+        assert self._place is not None
+        self._charge(PAGE_SIZE)
+
+        def ended(error: Exception | None) -> None:
+            self._note_page_written(error)
+            done(error)
+
+        self._place.begin_store(page, data, ended)
+
+    def begin_copy(self, page: int, data: bytes, done: Callable[[], None]) -> None:
+        """Write a copy of a page in memory; without it the page is as safe as any other."""
+        assert self._place is not None
+        if not self._can_write():
+            done()
+            return
+        self._charge(PAGE_SIZE)
+
+        def ended(error: Exception | None) -> None:
+            self._note_page_written(error)
+            done()
+
+        self._place.begin_copy(page, data, ended)
+
+    def _note_page_written(self, error: Exception | None) -> None:
+        if error is None:
+            self._writes += 1
+        else:
+            self._charge(-PAGE_SIZE)
+            self._rest(error)
 
     async def _wait_for_a_write(self) -> bool:
         """Wait until one of the writes in flight ends; False where there is none."""
@@ -122,7 +180,7 @@ class TierWriter:
 
     def _can_write(self) -> bool:
         """Whether another segment may go to the tier now."""
-        if self._tier is None or not self._log.extents.available:
+        if self._place is None and (self._tier is None or not self._log.extents.available):
             return False
         limit = self.writeback_limit_bytes
         if limit is not None and limit < SEGMENT_BYTES:
@@ -131,8 +189,38 @@ class TierWriter:
 
     def _rests_briefly(self) -> bool:
         """Whether the tier failed, but stores should wait for its next try."""
-        resting = self._tier is not None and trio.current_time() < self._rests_until
+        somewhere = self._tier is not None or self._place is not None
+        resting = somewhere and trio.current_time() < self._rests_until
         return resting and self._backoff_s <= _WORTH_WAITING_S
+
+    def _send_in_place(self, nursery: trio.Nursery, segment: int, *, second_chance: bool) -> None:
+        """Start to write the cold pages of ``segment`` to their places."""
+        assert self._place is not None
+        sequence = self._log.age_of(segment)[0]
+        self._writing.add((segment, sequence))
+        self._attempted += 1
+        nursery.start_soon(self._write_in_place, self._place, segment, sequence, second_chance)
+
+    async def _write_in_place(
+        self, place: InPlace, segment: int, sequence: int, second_chance: bool
+    ) -> None:
+        """Write page by page; what is left of the segment gets in line again."""
+        try:
+            result = await place.evict(segment, second_chance=second_chance)
+            self._pages += result.pages
+            self._charge(result.written_bytes)
+            if result.error is None:
+                self._backoff_s = _FIRST_BACKOFF_S
+                self._writes += result.written_bytes // PAGE_SIZE
+            else:
+                self._rest(result.error)
+            if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
+                if result.pages or result.spared or result.skipped or result.error:
+                    self._log.departures.add(segment, first=result.error is not None)
+                else:
+                    self._log.pin(segment)  # what is left in it is corrupt
+        finally:
+            self._note_write_ended(segment, sequence)
 
     def _send(self, nursery: trio.Nursery, segment: int) -> None:
         """Start to write ``segment``; what it is now is taken down here, before any wait."""
@@ -151,9 +239,9 @@ class TierWriter:
         """Write, look again, flip."""
         assert self._tier is not None
         try:
-            await self._tier.write(extent, view)
+            await self._tier.write(extent, view)  # crash point: writeback-write
         except OSError as exc:
-            self._log.extents.give_back(extent)
+            self._log.extents.give_back(extent)  # crash point: writeback-failed
             self._charge(-SEGMENT_BYTES)
             if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
                 self._log.departures.add(segment, first=True)
@@ -163,14 +251,17 @@ class TierWriter:
             self._writes += SEGMENT_BYTES // PAGE_SIZE
             if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
                 self._pages += self._log.live[segment]
-                self._log.move_to_tier(segment, extent)
+                self._log.move_to_tier(segment, extent)  # crash point: writeback-written
             else:  # it died on the way
-                self._log.extents.give_back(extent)
+                self._log.extents.give_back(extent)  # crash point: writeback-died
         finally:
             view.release()
-            self._writing.discard((segment, sequence))
-            self._write_ended.set()
-            self._write_ended = trio.Event()
+            self._note_write_ended(segment, sequence)
+
+    def _note_write_ended(self, segment: int, sequence: int) -> None:
+        self._writing.discard((segment, sequence))
+        self._write_ended.set()
+        self._write_ended = trio.Event()
 
     def _charge(self, count: int) -> None:
         """Take ``count`` bytes off the budget, if there is one."""
@@ -178,7 +269,7 @@ class TierWriter:
             self.writeback_limit_bytes -= count
             self.note_limit(self.writeback_limit_bytes)
 
-    def _rest(self, exc: OSError) -> None:
+    def _rest(self, exc: Exception) -> None:
         """A write failed: leave the tier alone for a while, longer each time."""
         self._failed += 1
         if trio.current_time() < self._rests_until:
@@ -186,6 +277,11 @@ class TierWriter:
         self._rests_until = trio.current_time() + self._backoff_s
         log.error("writeback failed, next try in %.1f s: %s", self._backoff_s, exc)
         self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_S)
+
+    def _units_taken(self) -> int:
+        if self._place is not None:
+            return self._place.page_count
+        return self._log.extents.in_use * (SEGMENT_BYTES // PAGE_SIZE)
 
     def statistics(self) -> WritebackStatistics:
         """A snapshot."""
@@ -195,9 +291,9 @@ class TierWriter:
             writeback_failed=self._failed,
             written_back_pages=self._pages,
             saved_by_writeback=self._saved,
-            bd_count=self._log.extents.in_use * (SEGMENT_BYTES // PAGE_SIZE),
-            bd_reads=self._reader.units if self._reader else 0,
+            bd_count=self._units_taken(),
+            bd_reads=self._reader.units,
             bd_writes=self._writes,
-            tier_read_retries=self._reader.retries if self._reader else 0,
-            tier_read_errors=self._reader.errors if self._reader else 0,
+            tier_read_retries=self._reader.retries,
+            tier_read_errors=self._reader.errors,
         )

@@ -1,23 +1,34 @@
 """The worker: attaches to the shared state and serves it until unmounted.
 
-Started by the supervisor with descriptors it inherits.  Everything that costs memory
-or may fail happens before it says ``ready``: imports, locking, rebuilding what is
-derived, a reserve of frames.  Two trio tasks: the transport, and housekeeping.
+Started by the supervisor with descriptors it inherits.  Everything that costs memory or
+may fail happens before it serves, in two steps: what needs no state (`Worker`: imports,
+locking, a look at the header) while another worker may still serve, then `attach`, under
+the lock of the state: rebuilding what is derived, a reserve of frames.
+
+The lock, a POSIX lock on the header, is what keeps two workers from serving one state,
+whoever started them: it goes with the last thread of a process, and not earlier.  What
+supervisor and worker say to each other is in ``worker_process.py``.
+
+Tasks: the transport, writeback, housekeeping, and one that waits for ``pause``.
 """
 
 from __future__ import annotations
 
+import fcntl
 import gc
+import importlib
 import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from typing import Any
 
 import trio
 
+from fuseswap import crashpoints
 from fuseswap.cache.region import Region
 from fuseswap.cache.state import REGION_NAMES, Geometry, SharedState
 from fuseswap.device import Device
@@ -26,12 +37,10 @@ from fuseswap.host.protect import Protection, protect
 from fuseswap.host.psi import under_memory_pressure
 from fuseswap.host.runtime import Runtime
 from fuseswap.parameters import find_parameter
-from fuseswap.tiers import Tier
-from fuseswap.tiers.faults import VARIABLE as FAULTS_VARIABLE
-from fuseswap.tiers.faults import Faults, FaultyTier
+from fuseswap.tiers.direct import DirectFile, Engine, open_engine
+from fuseswap.tiers.faults import with_faults
 from fuseswap.tiers.file import FileTier
-from fuseswap.tiers.threads import IoThreads
-from fuseswap.transport import open_transport
+from fuseswap.transport import Transport, open_transport
 from fuseswap.tree import Tree
 
 log = logging.getLogger("fuseswap.worker")
@@ -39,76 +48,143 @@ log = logging.getLogger("fuseswap.worker")
 _THREAD_STACK_BYTES = 512 * 1024
 _HOUSEKEEPING_S = 1.0
 _RESERVE_FRAMES = 2
-_IO_THREADS = 16  # more than writeback_batch_size allows: reads never queue behind writes
 _IDLE_STORES = 100  # fewer in a second: the device is idle, however often it is looked at
+
+
+class Channel:
+    """The worker's end of the channel to its supervisor."""
+
+    def __init__(self, fd: int) -> None:
+        self.socket = socket.socket(fileno=fd)
+
+    def say(self, word: str, **more: Any) -> None:
+        """One word; a supervisor that has died does not stop us."""
+        self._send({"word": word, **more})
+
+    def complain(self, reason: str) -> None:
+        """Why there will be no word."""
+        self._send({"error": reason})
+
+    def _send(self, packet: dict[str, Any]) -> None:
+        try:
+            self.socket.send(json.dumps(packet).encode())
+        except OSError as exc:
+            log.error("the supervisor does not listen: %s", exc)
+
+    def hear(self) -> str:
+        """The next word, "" where the supervisor has died; waits for it."""
+        try:
+            return self.socket.recv(64).decode()
+        except OSError:
+            return ""
 
 
 class Worker:
     """Builds the layers over inherited descriptors and runs them."""
 
-    def __init__(self, config: dict[str, Any], fds: dict[str, int], *, fresh: bool) -> None:
+    def __init__(
+        self, config: dict[str, Any], fds: dict[str, int], channel: Channel, *, fresh: bool
+    ) -> None:
+        """Get ready.  Raises `StateMismatch` for a header it does not know; writes nothing."""
         for fd in fds.values():
             os.set_inheritable(fd, False)
         threading.stack_size(_THREAD_STACK_BYTES)
-        self._ready_fd = fds["ready"]
+        self._config = config
+        self._fds = fds
+        self.channel = channel
+        importlib.import_module(f"fuseswap.transport.{config['transport']}")
         self.protection: Protection = protect(populate=True)
-        regions = {name: Region(fds[name]) for name in REGION_NAMES}
-        if fresh:
-            geometry = Geometry(**config["geometry"])
-            state = SharedState.create(regions, geometry)
-        else:
-            state = SharedState(regions)
-        tier = _open_tier(fds["backing"]) if "backing" in fds else None
-        self.device = Device(state, tier, under_memory_pressure)
-        for name, value in {**config["parameters"], **state.parameters}.items():
+        self._regions = {name: Region(fd) for name, fd in fds.items() if name in REGION_NAMES}
+        self._state = None if fresh else SharedState(self._regions)
+        self._engine: Engine | None = None
+        self._beats = 0
+        gc.collect()
+        gc.freeze()
+
+    def attach(self) -> None:
+        """Build the device from the state, once nobody else serves it, and say so."""
+        config = self._config
+        fcntl.lockf(self._fds["header"], fcntl.LOCK_EX)
+        if self._state is None:
+            self._state = SharedState.create(self._regions, Geometry(**config["geometry"]))
+        tier: FileTier | None = None
+        place_file: DirectFile | None = None
+        if "backing" in self._fds:
+            self._engine = with_faults(open_engine())
+            file = DirectFile(self._fds["backing"], self._engine)
+            if config["backing_layout"] == "in-place":
+                place_file = file
+            else:
+                tier = FileTier(file)
+        self.device = Device(self._state, tier, under_memory_pressure, self._engine, place_file)
+        for name, value in {**config["parameters"], **self._state.parameters}.items():
             find_parameter(name).set(self.device, value)
         self.device.cache.log.frames.reserve(_RESERVE_FRAMES)
-        tree = Tree(self.device)
-        self._transport = open_transport(
-            config["transport"], fds["fuse"], config["mountpoint"], tree
+        self._transport: Transport = open_transport(
+            config["transport"],
+            self._fds["fuse"],
+            config["mountpoint"],
+            Tree(self.device),
+            resend=config["resend"] != "off",
         )
+        gc.freeze()
+        gc.disable()
+        self.channel.say("ready", protection=self.protection._asdict())
 
-    async def run(self) -> None:
-        """Serve until unmounted."""
+    def run(self) -> None:
+        """Serve until unmounted, or until another has taken over."""
+        while trio.run(self._serve_until_paused):
+            self._pause()
+
+    async def _serve_until_paused(self) -> bool:
+        """True: told to pause; requests that were waiting are dropped, unanswered."""
+        paused = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._housekeeping)
             nursery.start_soon(self.device.writeback.run)
-            self._say_ready()
+            nursery.start_soon(self._wait_for_pause, nursery.cancel_scope)
+            if self._engine is not None:
+                nursery.start_soon(self._engine.run)
             await self._transport.serve()
+            paused = False
             nursery.cancel_scope.cancel()
+        return paused
 
-    def _say_ready(self) -> None:
-        protection = self.protection._asdict()
+    async def _wait_for_pause(self, scope: trio.CancelScope) -> None:
+        await trio.lowlevel.wait_readable(self.channel.socket)
+        if self.channel.hear() == "pause":
+            scope.cancel()
+
+    def _pause(self) -> None:
+        """Leave the state alone until told to continue, or until nobody is left to tell us.
+
+        If the supervisor dies now, the lock decides who goes on: the other one while it lives.
+        """
+        if self._engine is not None:
+            self._engine.close()  # what is in flight ends before another may write there
+        fcntl.lockf(self._fds["header"], fcntl.LOCK_UN)
+        self.channel.say("paused")
+        self.channel.hear()
+        del self.device, self._transport  # derived from what was; another may have changed it
+        gc.unfreeze()
         gc.collect()
         gc.freeze()
-        gc.disable()
-        os.write(self._ready_fd, (json.dumps({"protection": protection}) + "\n").encode())
-        os.close(self._ready_fd)
+        self.attach()
 
     async def _housekeeping(self) -> None:
-        """Once a second: while idle, return free frames but a reserve, and collect garbage."""
+        """Once a second: say that we live; while idle, return frames and collect garbage."""
         frames = self.device.cache.log.frames
         before = -1
         while True:
             await trio.sleep(_HOUSEKEEPING_S)
+            self._beats += 1
+            self.device.state.note_alive(self._beats)
             stores = self.device.frontswap.statistics().succ_stores
             if stores - before < _IDLE_STORES:
                 frames.trim(max(_RESERVE_FRAMES, frames.warm // 2))
                 gc.collect(1)
             frames.reserve(_RESERVE_FRAMES)
             before = stores
-
-
-def _open_tier(fd: int) -> Tier:
-    """The tier on the backing file ``fd``; one that can be made to fail where a test asks for it.
-
-    Raises `InvalidArgument` where the file that says how is wrong.
-    """
-    path = os.environ.get(FAULTS_VARIABLE)
-    if path is None:
-        return FileTier(fd, IoThreads(_IO_THREADS))
-    faults = Faults(path)
-    return FaultyTier(FileTier(fd, IoThreads(_IO_THREADS), faults.pwrite), faults)
 
 
 def main() -> int:
@@ -122,13 +198,20 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides when to stop
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    config = Runtime(arguments["name"]).config()
+    channel = Channel(arguments["fds"]["channel"])
     try:
-        worker = Worker(config, arguments["fds"], fresh=arguments["fresh"])
+        crashpoints.arm(os.environ.get(crashpoints.VARIABLE, ""))
+        config = Runtime(arguments["name"]).config()
+        worker = Worker(config, arguments["fds"], channel, fresh=arguments["fresh"])
+        channel.say("prepared")
+        if channel.hear() != "attach":
+            return 1
+        worker.attach()
     except (FuseswapError, OSError) as exc:
         log.error("cannot start: %s", exc)
+        channel.complain(str(exc))
         return 1
-    trio.run(worker.run)
+    worker.run()
     return 0
 
 

@@ -27,6 +27,7 @@ from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.demand import Demand
 from fuseswap.errors import InvalidArgument
+from fuseswap.inplace import InPlace
 from fuseswap.tier_writer import TierWriter
 from fuseswap.tiers import Tier
 
@@ -57,10 +58,11 @@ class Writeback(TierWriter):
         cache: CompressedCache,
         tier: Tier | None = None,
         under_pressure: Callable[[], bool] = lambda: False,
+        place: InPlace | None = None,
     ) -> None:
         self._cache = cache
         self._under_pressure = under_pressure
-        super().__init__(cache.log, tier)
+        super().__init__(cache.log, tier, place)
         self.cleaner = Cleaner(cache.slots, cache.log)
         self.accept_threshold_percent = 90
         self.writeback_age_seconds = 0
@@ -86,7 +88,8 @@ class Writeback(TierWriter):
         """Asked by a store that finds the pool full: is it worth waiting?"""
         if trio.current_time() < self._hopeless_until:
             return False
-        if not (self._can_clean() or self._can_write() or self._writing or self._rests_briefly()):
+        cleans = self.cleaner.busy or self._can_clean()  # busy, it may hold the last frame
+        if not (cleans or self._can_write() or self._writing or self._rests_briefly()):
             return False
         self._want_room()
         return True
@@ -113,7 +116,7 @@ class Writeback(TierWriter):
 
     def ask(self, demand: Demand) -> None:
         """Write back what ``demand`` describes, in the background; see its ``left``."""
-        if self._tier is None:
+        if self._tier is None and self._place is None:
             raise InvalidArgument("there is no backing file to write back to")
         for head in self._log.heads:
             if demand.takes_all or head.stream is Stream.INCOMPRESSIBLE:
@@ -128,9 +131,10 @@ class Writeback(TierWriter):
         pressed = self.shrinker_enabled and self._under_pressure()
         if pressed:
             self._log.frames.trim(0)
-        if self._tier is None:
+        if self._tier is None and self._place is None:
             return
-        await self._merge_on_tier(nursery)
+        if self._tier is not None:
+            await self._merge_on_tier(nursery)
         await self._write_demanded(nursery)
         departures = self._log.departures
         while self.writeback_age_seconds and await self._has_a_place():
@@ -297,6 +301,10 @@ class Writeback(TierWriter):
     def _evict(self, nursery: trio.Nursery, segment: int) -> None:
         """Send ``segment`` off as it is, or begin to gather its cold objects."""
         log_ = self._log
+        if segment and self._place is not None:
+            spare = self._cache.loaded_share(segment) < _MANY_LOADED
+            self._send_in_place(nursery, segment, second_chance=spare)
+            return
         if segment and not log_.departures.leaves_as_it_is(segment):
             share = log_.live_bytes[segment] / SEGMENT_BYTES
             loaded = self._cache.loaded_share(segment)

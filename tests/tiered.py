@@ -35,6 +35,7 @@ class Tiered:
 
     def __init__(self, memory: SharedMemory, tier: FakeTier | None) -> None:
         self.memory = memory
+        self.tier = tier
         self.device = Device(memory.attach(), tier)
         self.cache = self.device.cache
         self.log = self.cache.log

@@ -216,11 +216,12 @@ class Cleaner:
             moved = self._log.copy(head, self._victim, offset, length, page)
         keep = (1 << OFFSET_SHIFT) - 1 & ~(PARITY | REFERENCED)
         new = moved | word & keep
-        self._slots.words[page] = new | PARITY if new.bit_count() & 1 else new
-        self._objects_copied += 1
+        new |= PARITY if new.bit_count() & 1 else 0
+        self._slots.words[page] = new  # crash point: clean-commit
+        self._objects_copied += 1  # crash point: clean-done
         self._bytes_copied += length + OBJECT_OVERHEAD
         last = self._log.live[self._victim] == 1
-        self._log.release(self._victim, length)
+        self._log.release(self._victim, length)  # crash point: clean-release
         if last:
             self._segments_cleaned += 1
             self._victim = 0

@@ -26,7 +26,7 @@ import lz4.block
 import xxhash
 
 from fuseswap.cache import recovery
-from fuseswap.cache.checks import CHECK_BYTES, is_sound
+from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.codecs import (
     DECOMPRESS,
     DECOMPRESS_ERRORS,
@@ -42,6 +42,7 @@ from fuseswap.cache.slots import (
     CLUSTER_SHIFT,
     CODEC_SHIFT,
     FILL_REPEATS_32,
+    IN_PLACE,
     KIND_MASK,
     LENGTH_MASK,
     LENGTH_SHIFT,
@@ -53,8 +54,10 @@ from fuseswap.cache.slots import (
     SAME_FILLED,
     SEGMENT_ID_SHIFT,
     SlotTable,
+    check_of,
     fill_of,
     fill_word,
+    in_place_word,
 )
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SEGMENT_SHIFT, SharedState
@@ -91,8 +94,13 @@ class CompressedCache:
 
     name = "cache"
 
-    def __init__(self, state: SharedState, compressor: str = "lz4") -> None:
-        """Attach to ``state``, fresh or left by a former process, and rebuild what is derived."""
+    def __init__(
+        self, state: SharedState, compressor: str = "lz4", *, in_place: bool = False
+    ) -> None:
+        """Attach to ``state``, fresh or left by a former process, and rebuild what is derived.
+
+        ``in_place``: the next backend keeps pages in their places, with words in this table.
+        """
         self.page_count = state.geometry.page_count
         self._state = state
         self._arena = state.arena.map
@@ -105,9 +113,13 @@ class CompressedCache:
         self.set_compressor(compressor)
         self.same_filled_pages_enabled = True
         self.non_same_filled_pages_enabled = True
-        found = recovery.rebuild(self.slots, self.log)
+        found = recovery.rebuild(self.slots, self.log, in_place=in_place)
         self._same_filled = found.same_filled_pages
         self._incompressible = found.incompressible_pages
+        self.in_place_pages = found.in_place_pages
+        self._in_place = in_place
+        self._most_bytes = MAX_COMPRESSED_BYTES
+        self._refuses_more = False
         self._checksum_errors = 0
         self._pool_limit_hit = 0
         self._reject_compress_poor = 0
@@ -124,6 +136,17 @@ class CompressedCache:
         self.compressor = parse_compressor(name)
         self._compress = self.compressor.compress
         self._codec = self.compressor.codec
+
+    @property
+    def max_compression_ratio(self) -> int:
+        """Percent of a page: what compresses to more is refused.  100: nothing is."""
+        return self._most_bytes * 100 // PAGE_SIZE if self._refuses_more else 100
+
+    @max_compression_ratio.setter
+    def max_compression_ratio(self, percent: int) -> None:
+        self._refuses_more = percent < 100
+        wanted = -(-percent * PAGE_SIZE // 100)
+        self._most_bytes = wanted if self._refuses_more else MAX_COMPRESSED_BYTES
 
     @property
     def pool_limit_bytes(self) -> int:
@@ -159,25 +182,25 @@ class CompressedCache:
             if old.bit_count() & 1:
                 slots.recount(page >> CLUSTER_SHIFT)
             if not replace:
-                words[page] = 0
-                self._forget(old)
+                words[page] = 0  # crash point: store-clear
+                self._forget(old)  # crash point: store-forget
         elif not self._used[page >> CLUSTER_SHIFT]:
-            slots.allocate(page)
+            slots.allocate(page)  # crash point: store-allocate
         if not word:
             try:
                 check = _checksum(payload, codec) & 0xFFFFFFFF
-                location = log.append(head, page, payload, check)
+                location = log.append(head, page, payload, check)  # crash point: store-append
             except PoolFull:
                 self._refuse(page, old if replace else 0, was_stored=bool(old))
                 raise
             word = location | len(payload) - 1 << LENGTH_SHIFT | codec << CODEC_SHIFT | OBJECT
             if word.bit_count() & 1:
                 word |= PARITY
-        words[page] = word
+        words[page] = word  # crash point: store-commit
         if not old:
-            self._used[page >> CLUSTER_SHIFT] += 1
+            self._used[page >> CLUSTER_SHIFT] += 1  # crash point: store-count
         elif replace:
-            self._forget(old)
+            self._forget(old)  # crash point: replace-forget
         if codec != self._codec:
             self._count(codec)
 
@@ -209,30 +232,27 @@ class CompressedCache:
         else:
             data = self._decode(page, word, payload, check)
         if not word & REFERENCED:
-            self._words[page] = word ^ (REFERENCED | PARITY)
+            self._words[page] = word ^ (REFERENCED | PARITY)  # crash point: load-mark
         return data
 
-    def finish_load(self, miss: OnTier, stored: bytes) -> bytes | None:
+    def finish_load(self, miss: OnTier, stored: bytes, *, final: bool = True) -> bytes | None:
         """The page of ``miss`` from the ``stored`` bytes (check and payload) a tier returned.
 
-        None where the page changed meanwhile: load it again.  Raises `CorruptData`.
+        None where the page changed meanwhile: load it again.  Raises `CorruptData`, which
+        counts only where it is ``final``: the tier may be asked for the bytes once more.
         """
         word = self.slots.get(miss.page)
-        if not self._is_still(miss, word):
+        same = not (word ^ miss.word) & ~(REFERENCED | PARITY)
+        if word & KIND_MASK == IN_PLACE:
+            if same and _checksum(stored) & 0xFFFFFFFF != check_of(word):
+                raise self._corrupt(miss.page, word, "checksum mismatch", final)
+            return stored if same else None
+        if not same or self.log.age_of(word >> SEGMENT_ID_SHIFT)[0] != miss.sequence:
             return None
         if len(stored) != miss.length:
-            raise self._corrupt(miss.page, word, f"{len(stored)} of {miss.length} bytes read")
-        return self._decode(miss.page, word, stored[CHECK_BYTES:], _u32(stored)[0])
-
-    def is_worth_another_read(self, miss: OnTier, stored: bytes) -> bool:
-        """Whether ``stored`` is not what it should be, though the page is still the same."""
-        sound = len(stored) == miss.length and is_sound(stored, miss.word >> CODEC_SHIFT & 0xF)
-        return not sound and self._is_still(miss, self.slots.get(miss.page))
-
-    def _is_still(self, miss: OnTier, word: int) -> bool:
-        """Whether the object of ``miss`` is still that of its page, whose word is ``word``."""
-        same = not (word ^ miss.word) & ~(REFERENCED | PARITY)
-        return same and self.log.age_of(word >> SEGMENT_ID_SHIFT)[0] == miss.sequence
+            reason = f"{len(stored)} of {miss.length} bytes read"
+            raise self._corrupt(miss.page, word, reason, final)
+        return self._decode(miss.page, word, stored[CHECK_BYTES:], _u32(stored)[0], final)
 
     def invalidate_page(self, page: int) -> bool:
         """Forget ``page``; returns whether it was stored."""
@@ -240,7 +260,7 @@ class CompressedCache:
         if not word:
             return False
         self.slots.clear(page)
-        self._forget(word)
+        self._forget(word)  # crash point: discard-forget
         return True
 
     def invalidate_area(self, first: int, count: int) -> int:
@@ -251,9 +271,35 @@ class CompressedCache:
             for index in range(lower, min(len(words), first + count - start)):
                 if words[index]:
                     self.slots.clear(start + index)
-                    self._forget(words[index])
+                    self._forget(words[index])  # crash point: discard-area-forget
                     forgotten += 1
         return forgotten
+
+    def owners_of(self, segment: int) -> list[int]:
+        """Pages that may have an object in a segment in memory, in order."""
+        return sorted({page for page in self.log.owners(segment) if page < self.page_count})
+
+    def decode(self, page: int, word: int) -> bytes:
+        """The 4096 bytes of an object in memory, without a trace; raises `CorruptData`."""
+        if word & KIND_MASK != OBJECT or word.bit_count() & 1:
+            raise CorruptData(f"page {page}: not an object")
+        start = self.log.bases[word >> SEGMENT_ID_SHIFT] + (word >> OFFSET_SHIFT & OFFSET_MASK)
+        end = start + CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+        payload = self._arena[start + CHECK_BYTES : end]
+        return self._decode(page, word, payload, _u32(self._arena, start)[0])
+
+    def set_in_place(self, page: int, check: int) -> None:
+        """The bytes of ``page``, of which ``check`` is the checksum, are at their own place now.
+
+        The commit of an eviction or of a store; raises `PoolFull` where a cluster is missing.
+        """
+        old = self.slots.get(page)
+        if not old and not self._used[page >> CLUSTER_SHIFT]:
+            self.slots.allocate(page)
+        self.slots.commit(page, in_place_word(check))
+        self.in_place_pages += 1
+        if old:
+            self._forget(old)
 
     def loaded_share(self, segment: int) -> float:
         """Share of the live objects of a segment in memory that were loaded since stored."""
@@ -281,8 +327,11 @@ class CompressedCache:
             # It did not compress when it was last tried; a few stores later, try again.
             return 0, bytes(data), (old >> CODEC_SHIFT & 0xF) + 1
         payload = self._compress(data)
-        if len(payload) <= MAX_COMPRESSED_BYTES:
+        if len(payload) <= self._most_bytes:
             return 0, payload, self._codec
+        if self._refuses_more:
+            self._reject_compress_poor += 1
+            raise StoreRefused(f"a page compresses to {len(payload)} bytes")
         return 0, bytes(data), RAW
 
     def _note_full(self, page: int) -> None:
@@ -303,7 +352,7 @@ class CompressedCache:
     def _refuse(self, page: int, old: int, *, was_stored: bool) -> None:
         """Leave a hole, whatever was there; ``old`` is its word where not forgotten yet."""
         if was_stored:
-            self.slots.words[page] = 0
+            self.slots.words[page] = 0  # crash point: refuse-clear
             self.slots.retire(page)
         else:
             self.slots.release_unused(page)
@@ -312,15 +361,17 @@ class CompressedCache:
         if not self.log.frames.exhausted:
             self._reject_alloc_fail += 1
 
-    def _decode(self, page: int, word: int, payload: bytes, check: int) -> bytes:
+    def _decode(
+        self, page: int, word: int, payload: bytes, check: int, final: bool = True
+    ) -> bytes:
         """Verify and decompress; raises `CorruptData`."""
         codec = word >> CODEC_SHIFT & 0xF
         if _checksum(payload, codec) & 0xFFFFFFFF != check:
-            raise self._corrupt(page, word, "checksum mismatch")
+            raise self._corrupt(page, word, "checksum mismatch", final)
         try:
             return DECOMPRESS[codec](payload)
         except DECOMPRESS_ERRORS as exc:
-            raise self._corrupt(page, word, str(exc)) from exc
+            raise self._corrupt(page, word, str(exc), final) from exc
 
     def _miss(self, page: int, word: int) -> OnTier | CorruptData:
         """The error for an object that is in no frame."""
@@ -336,8 +387,10 @@ class CompressedCache:
             CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1,
         )
 
-    def _load_fill(self, page: int, word: int) -> bytes:
-        """A same-filled page, or `CorruptData` for a word that is nothing."""
+    def _load_fill(self, page: int, word: int) -> bytes | None:
+        """A same-filled page, None for one in its place, or `CorruptData`."""
+        if self._in_place and word & KIND_MASK == IN_PLACE and not word.bit_count() & 1:
+            return None  # the next backend has it
         if word & KIND_MASK != SAME_FILLED or word.bit_count() & 1 or word >> SEGMENT_ID_SHIFT:
             raise self._corrupt(page, word, "impossible slot word")
         if word & ~(PARITY | FILL_REPEATS_32) == SAME_FILLED:
@@ -360,11 +413,13 @@ class CompressedCache:
             self.log.release(segment, (word >> LENGTH_SHIFT & LENGTH_MASK) + 1)
         elif word & KIND_MASK == SAME_FILLED:
             self._same_filled -= 1
+        elif word & KIND_MASK == IN_PLACE:
+            self.in_place_pages -= 1
 
-    def _corrupt(self, page: int, word: int, reason: str) -> CorruptData:
+    def _corrupt(self, page: int, word: int, reason: str, final: bool = True) -> CorruptData:
         """Count, log and build the error of a page that cannot be trusted."""
-        self._checksum_errors += 1
-        if self._checksum_errors <= _LOGGED_ERRORS:
+        self._checksum_errors += final
+        if final and self._checksum_errors <= _LOGGED_ERRORS:
             log.error("page %d is corrupt (slot word %#x): %s", page, word, reason)
         return CorruptData(f"page {page}: {reason}")
 

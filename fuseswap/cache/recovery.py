@@ -31,14 +31,18 @@ class Recovered:
 
     same_filled_pages: int
     incompressible_pages: int
+    in_place_pages: int
     corrupt_words: int
 
 
-def rebuild(slots: SlotTable, log: SegmentLog) -> Recovered:
-    """Count live objects from ``slots`` and let ``log`` adopt its segments."""
+def rebuild(slots: SlotTable, log: SegmentLog, *, in_place: bool = False) -> Recovered:
+    """Count live objects from ``slots`` and let ``log`` adopt its segments.
+
+    ``in_place``: words of that kind are somebody's, and not corrupt.
+    """
     live: Counter[int] = Counter()
     live_bytes: Counter[int] = Counter()
-    same_filled = incompressible = corrupt = 0
+    same_filled = incompressible = placed = corrupt = 0
     for first, words in slots.clusters():
         for index, word in enumerate(words):
             if not word:
@@ -59,7 +63,9 @@ def rebuild(slots: SlotTable, log: SegmentLog) -> Recovered:
                 same_filled += codec == FILL
             elif kind == SAME_FILLED:
                 same_filled += 1
+            elif in_place:
+                placed += 1
             else:
                 corrupt += 1
     log.adopt(live, live_bytes)
-    return Recovered(same_filled, incompressible, corrupt)
+    return Recovered(same_filled, incompressible, placed, corrupt)

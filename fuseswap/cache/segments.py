@@ -120,12 +120,12 @@ class SegmentLog:
         head.tail = end = offset + CHECK_BYTES + length
         head.bound = bound
         arena = self._arena
-        self._arena_u32[head.base + bound >> 2] = owner
+        self._arena_u32[head.base + bound >> 2] = owner  # crash point: append-owner
         _put_u32(arena, start, check)
-        arena[start + CHECK_BYTES : head.base + end] = payload
+        arena[start + CHECK_BYTES : head.base + end] = payload  # crash point: append-payload
         segment = head.segment
-        self._table[segment * _WORDS + 1] = end << 32 | bound
-        self.live[segment] += 1
+        self._table[segment * _WORDS + 1] = end << 32 | bound  # crash point: append-tail
+        self.live[segment] += 1  # crash point: append-count
         self.live_bytes[segment] += length + OBJECT_OVERHEAD
         self.live_in_frames += length + OBJECT_OVERHEAD
         return segment << SEGMENT_ID_SHIFT | offset << OFFSET_SHIFT
@@ -164,9 +164,11 @@ class SegmentLog:
         """Close the open segment of ``head``; its bytes are immutable from here on."""
         if head.segment:
             at = head.segment * _WORDS
-            self._table[at + 3] = int(time.clock_gettime(time.CLOCK_BOOTTIME))
-            self._table[at] = self._table[at] & ~0xFF | SegmentState.SEALED
-            self.departures.add(head.segment)
+            now = int(time.clock_gettime(time.CLOCK_BOOTTIME))
+            self._table[at + 3] = now  # crash point: seal-time
+            word = self._table[at] & ~0xFF | SegmentState.SEALED
+            self._table[at] = word  # crash point: seal-commit
+            self.departures.add(head.segment)  # crash point: seal-done
             head.close()
 
     def _open_next(self, head: LogHead) -> None:
@@ -175,14 +177,15 @@ class SegmentLog:
         if frame == NO_FRAME:
             self._free_ids.append(segment)
             raise PoolFull("the pool is at its limit")
-        self.seal(head)
+        self.seal(head)  # crash point: open-frame-taken
         at = segment * _WORDS
         self.newest_sequence += 1
-        self._table[at + 1] = SEGMENT_BYTES
-        self._table[at + 2] = self.newest_sequence
-        self._table[at] = frame << 32 | head.stream << 8 | SegmentState.OPEN
+        self._table[at + 1] = SEGMENT_BYTES  # crash point: open-tail
+        self._table[at + 2] = self.newest_sequence  # crash point: open-sequence
+        word = frame << 32 | head.stream << 8 | SegmentState.OPEN
+        self._table[at] = word  # crash point: open-commit
         self.bases[segment] = head.base = frame << SEGMENT_SHIFT
-        head.segment = segment
+        head.segment = segment  # crash point: open-done
         head.tail = 0
         head.bound = SEGMENT_BYTES
         self.segments_in_use += 1
@@ -194,24 +197,25 @@ class SegmentLog:
         at = segment * _WORDS
         word = self._table[at]
         location = word >> 32
-        self._table[at] = SegmentState.FREE
-        self.bases[segment] = -1
+        self._table[at] = SegmentState.FREE  # crash point: free-commit
+        self.bases[segment] = -1  # crash point: free-done
         self._pinned.discard(segment)
         self._free_ids.append(segment)
         self.segments_in_use -= 1
         if word & 0xFF == SegmentState.ON_TIER:
-            self.extents.give_back(location)
+            self.extents.give_back(location)  # crash point: free-extent
         else:
-            self.frames.give_back(location)
+            self.frames.give_back(location)  # crash point: free-frame
 
     def move_to_tier(self, segment: int, extent: int) -> None:
         """The bytes of sealed ``segment`` are on ``extent``: flip its location, free its frame."""
         at = segment * _WORDS
         word = self._table[at]
-        self._table[at] = extent << 32 | word & 0xFF00 | SegmentState.ON_TIER
+        moved = extent << 32 | word & 0xFF00 | SegmentState.ON_TIER
+        self._table[at] = moved  # crash point: flip-commit
         self.bases[segment] = -1
         self.live_in_frames -= self.live_bytes[segment]
-        self.frames.give_back(word >> 32)
+        self.frames.give_back(word >> 32)  # crash point: flip-frame
 
     def dead_bytes(self) -> tuple[int, int]:
         """``(dead, all)``: bytes of the frames in use that nothing needs, and all of them."""

@@ -6,6 +6,8 @@
     +--------------+----------+-----------+-------+---+---+----+
     |      0       |        fill (36 bits)        | W | P | 01 |  same-filled
     +--------------+------------------------------+---+---+----+
+    |    0    |      checksum (bits 4-35)      |  0  | P | 11 |  in place
+    +----------------------------------------------------------+
     |                      0                                   |  hole
     +----------------------------------------------------------+
 
@@ -16,6 +18,7 @@
     R           loaded since it was stored (second chance for the cleaner)
     P           parity: every word has an even number of bits set, so that a
                 flipped bit anywhere, also in a hole, is found on load
+    checksum    of the raw page on the backing file (``inplace.py``)
     W           0: fill is the 64-bit word, zero-extended; 1: a 32-bit word, twice
 
 Writing a word is the commit of a store, and zeroing it that of an invalidate.
@@ -38,6 +41,7 @@ from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 KIND_MASK = 0b11
 SAME_FILLED = 0b01
 OBJECT = 0b10
+IN_PLACE = 0b11
 PARITY = 0b100
 REFERENCED = 0b1000
 FILL_REPEATS_32 = 0b1000
@@ -69,6 +73,17 @@ def fill_of(word: int) -> int:
     """The 64-bit fill of a same-filled ``word``."""
     fill = word >> _FILL_SHIFT
     return fill << 32 | fill if word & FILL_REPEATS_32 else fill
+
+
+def in_place_word(check: int) -> int:
+    """Word for a page at its own place on the backing file, with the 32-bit ``check`` of it."""
+    word = check << _FILL_SHIFT | IN_PLACE
+    return word | PARITY if word.bit_count() & 1 else word
+
+
+def check_of(word: int) -> int:
+    """The checksum in an in-place ``word``."""
+    return word >> _FILL_SHIFT & 0xFFFFFFFF
 
 
 class SlotTable:
@@ -117,8 +132,8 @@ class SlotTable:
             return
         if word.bit_count() & 1:
             self.recount(cluster)
-        self.words[page] = 0
-        self.retire(page)
+        self.words[page] = 0  # crash point: discard-clear
+        self.retire(page)  # crash point: discard-retire
 
     def recount(self, cluster: int) -> None:
         """Count a corrupt word too: it may have been a hole when it was counted."""
@@ -136,7 +151,7 @@ class SlotTable:
         cluster = page >> CLUSTER_SHIFT
         self.used[cluster] -= 1
         if not self.used[cluster]:
-            self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)
+            self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)  # crash point: cluster-release
 
     def clusters(self, first: int = 0, end: int | None = None) -> Iterator[tuple[int, list[int]]]:
         """Yield ``(first page, words)`` of each present cluster that meets pages first..end."""

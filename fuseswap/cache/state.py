@@ -1,12 +1,14 @@
 """The shared state: what outlives the process.
 
-Four regions, created once by whoever holds them (the supervisor) and attached
+Five regions, created once by whoever holds them (the supervisor) and attached
 to by each worker in turn:
 
-    header    4 KiB   magic, layout version, geometry, negotiated FUSE values, progress, parameters
+    header    4 KiB   magic, layout version, geometry, negotiated FUSE values, progress, heartbeat,
+                      parameters
     slots     8 bytes a swap page, one 4096-byte page a cluster (``slots.py``)
     segments  32 bytes a segment (``segments.py``)
     arena     1 MiB a frame, where segments in memory live
+    journal   requests in flight, where the kernel can't resend (``transport/journal.py``)
 
 All are sparse: a 1 TiB swapfile has a 2 GiB slot region and takes none of it.
 A header of another layout is refused and left as it is.
@@ -19,11 +21,11 @@ import struct
 from dataclasses import dataclass
 
 from fuseswap.cache.region import Region
-from fuseswap.errors import StateMismatch
+from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 
 MAGIC = 0x7061777365737566  # "fuseswap", little endian
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 
 CLUSTER_PAGES = 512
 SEGMENT_SHIFT = 20
@@ -34,12 +36,21 @@ MAX_SEGMENTS = 1 << 24
 _HEADER = struct.Struct("<QIIQQQ")
 _FUSE_AT = 256
 PROGRESS_AT = 512  # read by the supervisor, which maps nothing else
+HEARTBEAT_AT = 520  # the same
 _PROGRESS = struct.Struct("<Q")
+# A word (place << 32 | length, in bytes) and two places to write to in turn.
 _PARAMETERS_AT = 1024
-_LENGTH = struct.Struct("<I")
+_PARAMETERS_PLACES = (1032, 2564)
+_PARAMETERS_BYTES = 1532
+_PARAMETERS = struct.Struct("<Q")
 _FUSE = struct.Struct("<IIQII")
 
-REGION_NAMES = ("header", "slots", "segments", "arena")
+REGION_NAMES = ("header", "slots", "segments", "arena", "journal")
+
+# The read buffer, and more requests that wait than the kernel has in flight for a loop
+# device (256, max_background), so that discards are read meanwhile.  Address space only.
+_JOURNAL_SLOTS = 321
+_JOURNAL_BYTES = PAGE_SIZE + _JOURNAL_SLOTS * (SEGMENT_BYTES + PAGE_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,7 @@ class Geometry:
             "slots": clusters * PAGE_SIZE,
             "segments": -(-entries // PAGE_SIZE) * PAGE_SIZE,
             "arena": self.frame_count << SEGMENT_SHIFT,
+            "journal": _JOURNAL_BYTES,
         }
 
 
@@ -88,7 +100,7 @@ class FuseSession:
 
 
 class SharedState:
-    """The four regions with a checked header."""
+    """The five regions with a checked header."""
 
     def __init__(self, regions: dict[str, Region]) -> None:
         """Attach.  Raises `StateMismatch` for a header this version does not know."""
@@ -108,6 +120,7 @@ class SharedState:
         self.slots = regions["slots"]
         self.segments = regions["segments"]
         self.arena = regions["arena"]
+        self.journal = regions["journal"]
 
     @classmethod
     def create(cls, regions: dict[str, Region], geometry: Geometry) -> SharedState:
@@ -146,22 +159,30 @@ class SharedState:
         """Tell the supervisor that ``requests`` were answered by this worker so far."""
         _PROGRESS.pack_into(self.header.buffer, PROGRESS_AT, requests)
 
+    def note_alive(self, beats: int) -> None:
+        """Tell the supervisor that the worker's tasks get their turns; another number a beat."""
+        _PROGRESS.pack_into(self.header.buffer, HEARTBEAT_AT, beats)
+
     @property
     def parameters(self) -> dict[str, str]:
         """Parameters changed while running, by name: the next worker sets them again."""
-        (length,) = _LENGTH.unpack_from(self.header.buffer, _PARAMETERS_AT)
-        start = _PARAMETERS_AT + _LENGTH.size
+        (word,) = _PARAMETERS.unpack_from(self.header.buffer, _PARAMETERS_AT)
+        start, length = word >> 32, word & 0xFFFFFFFF
         text = bytes(self.header.buffer[start : start + length])
         changed: dict[str, str] = json.loads(text) if text else {}
         return changed
 
     @parameters.setter
     def parameters(self, changed: dict[str, str]) -> None:
+        """The old ones hold until the word is written: a worker may die here, too."""
         text = json.dumps(changed).encode()
-        start = _PARAMETERS_AT + _LENGTH.size
-        _LENGTH.pack_into(self.header.buffer, _PARAMETERS_AT, 0)
+        if len(text) > _PARAMETERS_BYTES:
+            raise InvalidArgument(f"{len(text)} bytes of parameters do not fit in the header")
+        (word,) = _PARAMETERS.unpack_from(self.header.buffer, _PARAMETERS_AT)
+        first, second = _PARAMETERS_PLACES
+        start = second if word >> 32 == first else first
         self.header.buffer[start : start + len(text)] = text
-        _LENGTH.pack_into(self.header.buffer, _PARAMETERS_AT, len(text))
+        _PARAMETERS.pack_into(self.header.buffer, _PARAMETERS_AT, start << 32 | len(text))
 
     def close(self) -> None:
         """Unmap all regions."""

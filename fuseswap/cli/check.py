@@ -99,8 +99,10 @@ def _kernel() -> Finding:
     release = platform.release()
     major, minor = (int(part) for part in release.split(".")[:2])
     if (major, minor) >= (6, 9):
-        return Finding(True, False, f"Linux {release}: a dead worker is replaced without loss")
-    return Finding(False, False, f"Linux {release}: a dead worker loses requests in flight (6.9+)")
+        return Finding(True, False, f"Linux {release}: sends again what a dead worker had taken")
+    return Finding(
+        True, False, f"Linux {release}: requests in flight are kept in a journal (6.9+: not needed)"
+    )
 
 
 def _capabilities() -> Finding:

@@ -14,7 +14,7 @@ from fuseswap.host import mount, swap
 from fuseswap.host.protect import read_status_kib
 from fuseswap.host.reading import read_file
 from fuseswap.host.runtime import Runtime, all_devices
-from fuseswap.lifecycle import loop_of
+from fuseswap.lifecycle import is_ours, loop_of
 from fuseswap.metrics import metric_name
 from fuseswap.parameters import PARAMETERS
 from fuseswap.statistics import STATISTICS
@@ -99,6 +99,8 @@ def run(options: argparse.Namespace) -> int:
     for status in statuses:
         if status["reason"]:
             print(f"{status['name']}: {status['reason']}")
+            for line in status["log"]:
+                print(f"  {line}")
     return 0
 
 
@@ -123,6 +125,7 @@ def device_status(runtime: Runtime) -> dict[str, Any]:
         "transport": config["transport"],
         "discards": config["transport"] == "devfuse",
         "resumes": config["transport"] == "devfuse",
+        "recovery": None if config["transport"] == "devfuse" else "none",
         "supervisor_pid": state.get("supervisor_pid", 0),
         "worker_pid": worker_pid,
         "restarts": state.get("restarts", 0),
@@ -133,6 +136,7 @@ def device_status(runtime: Runtime) -> dict[str, Any]:
         "supervisor_protection": state.get("supervisor_protection", {}),
         "worker_rss_bytes": _rss(worker_pid),
         "supervisor_rss_bytes": _rss(state.get("supervisor_pid", 0)),
+        "log": runtime.log_tail(),
         "stats": {},
         "params": {},
     }
@@ -140,12 +144,14 @@ def device_status(runtime: Runtime) -> dict[str, Any]:
         why = state.get("reason") or "not mounted"
         status.update(status="dead", reason=f"{why}; clean up with: fuseswap down")
         return status
-    if not _alive(status["supervisor_pid"]) and not _alive(worker_pid):
+    if not is_ours(status["supervisor_pid"]) and not is_ours(worker_pid):
         status.update(status="dead", reason="no process serves it; clean up with: fuseswap down")
         return status
     if status["status"] == "running":
         try:
             status["stats"] = _read_metrics(Path(mountpoint) / "metrics")
+            if status["resumes"]:
+                status["recovery"] = "journal" if status["stats"]["journal_bytes"] else "resend"
             status["params"] = _read_params(Path(mountpoint) / "params")
         except (HostError, OSError) as exc:
             status.update(status="silent", reason=str(exc))
@@ -190,10 +196,6 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def _int(text: str | None) -> int | None:
     return None if text is None else int(text)
-
-
-def _alive(pid: int) -> bool:
-    return bool(pid) and Path(f"/proc/{pid}").exists()
 
 
 def _rss(pid: int) -> int:

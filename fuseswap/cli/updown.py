@@ -11,11 +11,13 @@ from typing import Any
 
 from fuseswap import config, lifecycle
 from fuseswap.errors import HostError
-from fuseswap.host import swap
+from fuseswap.host import notify, swap
 from fuseswap.host.protect import Protection
 from fuseswap.host.runtime import Runtime, all_devices
 from fuseswap.transport import TRANSPORTS
 from fuseswap.units import format_size
+
+_NOTIFY_TIMEOUT_S = 30.0
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +38,19 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         help="file or block device for cold pages, or none (default)",
     )
     parser.add_argument(
+        "--backing-layout",
+        default=config.DEFAULT_LAYOUT,
+        choices=config.LAYOUTS,
+        help="packed: compressed, whole segments (default); in-place: each page at its own offset",
+    )
+    parser.add_argument(
         "--transport", default=config.DEFAULT_TRANSPORT, choices=TRANSPORTS, help="default devfuse"
+    )
+    parser.add_argument(
+        "--resend",
+        default=config.DEFAULT_RESEND,
+        choices=config.RESEND,
+        help="off: keep requests in flight in a journal, as before Linux 6.9 (default auto)",
     )
 
 
@@ -46,6 +60,18 @@ def add_to(commands: Any) -> None:
     up.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
     add_device_options(up)
     up.add_argument("--priority", type=int, default=config.DEFAULT_PRIORITY, help="default 100")
+    up.add_argument(
+        "--watchdog",
+        type=int,
+        default=config.DEFAULT_WATCHDOG_S,
+        metavar="SECONDS",
+        help="replace a worker that hangs for so long (default 5; 0: never)",
+    )
+    up.add_argument(
+        "--notify",
+        action="store_true",
+        help="tell systemd (Type=notify), and leave the memory in its descriptor store",
+    )
     up.add_argument("--no-swapon", action="store_true", help="stop after the loop device")
     up.add_argument("--json", action="store_true", help="print the device as JSON")
     up.set_defaults(run=run_up)
@@ -73,12 +99,20 @@ def run_up(options: argparse.Namespace) -> int:
         mountpoint=str(runtime.default_mountpoint),
         priority=options.priority,
         backing=options.backing,
+        backing_layout=options.backing_layout,
+        resend=options.resend,
+        watchdog_s=options.watchdog,
         memory_bytes=swap.memory_bytes(),
     )
     require_root("'up' (loop devices and swapon)")
+    stored = notify.stored()
+    if not options.notify:
+        os.environ.pop(notify.SOCKET, None)  # it is somebody else's
     with runtime.lock():
         was_up = lifecycle.is_up(runtime)
-        info = lifecycle.up(runtime, wanted, swapon=not options.no_swapon)
+        info = lifecycle.up(runtime, wanted, swapon=not options.no_swapon, stored=stored)
+        ready = ("READY=1", f"MAINPID={info.supervisor_pid}")
+        notify.notify(*ready, timeout_s=_NOTIFY_TIMEOUT_S)
     if options.json:
         print(json.dumps(asdict(info)))
     else:

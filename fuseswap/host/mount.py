@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import os
+import select
 import socket
 
 from fuseswap import libc
@@ -83,6 +84,13 @@ def unmount(mountpoint: str, *, lazy: bool = False) -> None:
         libc.umount(mountpoint, lazy=lazy)
     except OSError as exc:
         raise HostError(f"cannot unmount {mountpoint} ({exc}); is a file in it open?") from exc
+
+
+def is_connected(fd: int) -> bool:
+    """Whether the `/dev/fuse` descriptor still has its mount."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return not poll.poll(0)
 
 
 def is_mounted(mountpoint: str) -> bool:

@@ -2,6 +2,7 @@
 
     config.json  what `up` was asked for (written once)
     state.json   process ids, protection, restarts (written by the supervisor)
+    control      the supervisor's socket (``control.py``)
     log          what supervisor and worker say
     loop         the loop device, for the day its backing file can't be asked any more
     mnt/         the mountpoint, unless another was given
@@ -25,6 +26,7 @@ from typing import Any
 
 from fuseswap.errors import HostError, InvalidArgument
 
+_LOG_TAIL_BYTES = 16 << 10
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 
 
@@ -50,6 +52,7 @@ class Runtime:
         self.directory = runtime_root() / name
         self.config_path = self.directory / "config.json"
         self.state_path = self.directory / "state.json"
+        self.control_path = self.directory / "control"
         self.loop_path = self.directory / "loop"
         self.log_path = self.directory / "log"
         self.default_mountpoint = self.directory / "mnt"
@@ -82,9 +85,11 @@ class Runtime:
         return content
 
     def log_tail(self, lines: int = 5) -> list[str]:
-        """The last lines of the log."""
+        """The last lines of the log; it is never rotated, so only its end is read."""
         try:
-            return self.log_path.read_text(errors="replace").splitlines()[-lines:]
+            with open(self.log_path, "rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+                return log.read().decode(errors="replace").splitlines()[-lines:]
         except OSError:
             return []
 

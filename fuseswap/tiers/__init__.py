@@ -1,11 +1,12 @@
 """Tiers: where sealed segments go when they leave memory.
 
 A tier knows extents (1 MiB places, by number) and bytes; it knows neither pages nor
-words.  Its calls are trio's: they wait, and the caller looks again afterwards.
+words.  The caller looks again when an answer comes: anything may have happened.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -19,3 +20,8 @@ class Tier(Protocol):
 
     async def read(self, extent: int, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset`` within ``extent``."""
+
+    def begin_read(
+        self, extent: int, offset: int, length: int, done: Callable[[bytes | OSError], None]
+    ) -> None:
+        """As `read`, for a fault: no task is made, ``done`` is called with the outcome later."""

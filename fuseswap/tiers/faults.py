@@ -1,21 +1,21 @@
-"""Faults on purpose: a tier that fails as a file says.  For tests, and for nothing else.
+"""Faults on purpose: I/O that fails as a file says.  For tests, and for nothing else.
 
-``worker.py`` puts it around the tier where the environment variable `VARIABLE` names a
-JSON file.  The file is looked at again before each call, so that a device that is up can
-be made to fail and to heal; replace it in one step (rename):
+``worker.py`` puts it around the engine of ``direct.py`` where the environment variable
+`VARIABLE` names a JSON file.  The file is looked at again before each request, so that a
+device that is up can be made to fail and to heal; replace it in one step (rename):
 
     {"write": {"errno": "EIO", "probability": 0.5}, "read": {"latency_s": 2}}
 
 For reads and for writes, all of it optional:
 
-    latency_s     seconds a call takes before anything else happens
-    errno         name of the error a call fails with
-    short         a pwrite writes half of what it is given, and of one block nothing
-    flip          one bit: of what a read returns (not if it is made again), or of what is on
-                  the device after a write
-    probability   of each of the last three, 0 to 1 (1); for ``short`` of each pwrite
+    latency_s     seconds a request takes before anything else happens
+    errno         name of the error it fails with
+    short         a write writes half of what it is given, and of one block nothing
+    flip          one bit: of the blocks a read returns (not if they are read again), or of
+                  what is on the device after a write
+    probability   of each of the last three, 0 to 1 (1)
 
-A short write is made below `FileTier`, so that its own handling runs; all else around it.
+All that lies above, `DirectFile` with its short writes and both layouts, is what is tested.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ import logging
 import mmap
 import os
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import trio
 
 from fuseswap.errors import InvalidArgument
-from fuseswap.tiers import Tier
+from fuseswap.tiers.direct import Ended, Engine
 from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ VARIABLE = "FUSESWAP_FAULTS"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What goes wrong with the calls of one direction."""
+    """What goes wrong with the requests of one direction."""
 
     errno: int = 0
     probability: float = 1.0
@@ -73,7 +75,7 @@ class Rule:
         return cls(**values)
 
     def hits(self) -> bool:
-        """Whether it is this call that is hit."""
+        """Whether it is this request that is hit."""
         return random.random() < self.probability
 
 
@@ -85,25 +87,10 @@ class Faults:
         self._seen = self._stamp()
         self._write, self._read = self._load()
 
-    @property
-    def write(self) -> Rule:
-        """For writes."""
+    def rule(self, *, write: bool) -> Rule:
+        """For the next write, or read."""
         self._look()
-        return self._write
-
-    @property
-    def read(self) -> Rule:
-        """For reads."""
-        self._look()
-        return self._read
-
-    def pwrite(self, fd: int, data: memoryview, at: int) -> int:
-        """`os.pwrite`, sometimes short.  Called from the I/O threads."""
-        rule = self._write
-        if rule.short and rule.hits():
-            half = len(data) // 2 // PAGE_SIZE * PAGE_SIZE
-            return os.pwrite(fd, data[:half], at) if half else 0
-        return os.pwrite(fd, data, at)
+        return self._write if write else self._read
 
     def _look(self) -> None:
         """Take over what has changed; where that is wrong, keep what there was and say so."""
@@ -141,52 +128,98 @@ class Faults:
         return write, read
 
 
-class FaultyTier:
-    """``tier`` with ``faults``; see `fuseswap.tiers.Tier`."""
+class FaultyEngine:
+    """``engine`` with ``faults``; see `fuseswap.tiers.direct.Engine`."""
 
-    def __init__(self, tier: Tier, faults: Faults) -> None:
-        self._tier = tier
+    def __init__(self, engine: Engine, faults: Faults) -> None:
+        self._engine = engine
         self._faults = faults
-        self._flipped: set[tuple[int, int, int]] = set()  # reads
-        self.extent_count = tier.extent_count
+        self._held = 0
+        self._flipped: set[int] = set()  # blocks, by where they lie
 
-    async def write(self, extent: int, segment: memoryview) -> None:
-        """See `Tier.write`."""
-        rule = self._faults.write
-        await _delay(rule)
-        if rule.flip and rule.hits():
-            with mmap.mmap(-1, len(segment)) as copy:  # page-aligned, as O_DIRECT wants it
-                copy[:] = segment
-                _flip_a_bit(copy)
-                with memoryview(copy) as wrong:
-                    await self._tier.write(extent, wrong)
+    @property
+    def in_flight(self) -> int:
+        """See `Engine`."""
+        return self._engine.in_flight + self._held
+
+    def submit(self, *, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
+        """See `Engine`."""
+        rule = self._faults.rule(write=write)
+        if write:
+            begin = partial(self._write, rule, fd, memory, at, ended)
         else:
-            await self._tier.write(extent, segment)
+            begin = partial(self._read, rule, fd, memory, at, ended)
+        if rule.errno and rule.hits():
+            begin = partial(ended, -rule.errno)
+        if rule.latency_s:
+            self._held += 1
+            trio.lowlevel.spawn_system_task(self._begin_later, rule.latency_s, begin)
+        elif rule.errno:
+            self._held += 1
+            trio.lowlevel.current_trio_token().run_sync_soon(self._begin, begin)
+        else:
+            begin()
 
-    async def read(self, extent: int, offset: int, length: int) -> bytes:
-        """See `Tier.read`."""
-        rule = self._faults.read
-        await _delay(rule)
-        data = await self._tier.read(extent, offset, length)
-        place = extent, offset, length
-        if place in self._flipped:
-            self._flipped.remove(place)
-        elif rule.flip and rule.hits():
-            self._flipped.add(place)
-            wrong = bytearray(data)
-            _flip_a_bit(wrong)
-            return bytes(wrong)
-        return data
+    async def _begin_later(self, latency_s: float, begin: Callable[[], None]) -> None:
+        await trio.sleep(latency_s)
+        self._begin(begin)
+
+    def _begin(self, begin: Callable[[], None]) -> None:
+        self._held -= 1
+        begin()
+
+    def _write(self, rule: Rule, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
+        if rule.short and rule.hits():
+            half = len(memory) // 2 // PAGE_SIZE * PAGE_SIZE
+            if not half:
+                self._held += 1
+                nothing = partial(ended, 0)
+                trio.lowlevel.current_trio_token().run_sync_soon(self._begin, nothing)
+                return
+            memory = memory[:half]
+        if rule.flip and rule.hits():
+            copy = memoryview(mmap.mmap(-1, len(memory)))  # page-aligned, as O_DIRECT wants it
+            copy[:] = memory
+            _flip_a_bit(copy)
+            memory = copy
+        self._engine.submit(write=True, fd=fd, memory=memory, at=at, ended=ended)
+
+    def _read(self, rule: Rule, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
+        if not rule.flip:
+            self._engine.submit(write=False, fd=fd, memory=memory, at=at, ended=ended)
+            return
+
+        def end(count: int) -> None:
+            blocks = set(range(at // PAGE_SIZE, (at + max(count, 0)) // PAGE_SIZE))
+            if self._flipped & blocks:
+                self._flipped -= blocks
+            elif blocks and rule.hits():
+                self._flipped.add((at + _flip_a_bit(memory[:count])) // PAGE_SIZE)
+            ended(count)
+
+        self._engine.submit(write=False, fd=fd, memory=memory, at=at, ended=end)
+
+    def reap(self) -> bool:
+        """See `Engine`."""
+        return self._engine.reap()
+
+    async def run(self) -> None:
+        """See `Engine`."""
+        await self._engine.run()
+
+    def close(self) -> None:
+        """See `Engine`; what is held back is never begun."""
+        self._engine.close()
 
 
-async def _delay(rule: Rule) -> None:
-    """Wait and fail as ``rule`` says."""
-    if rule.latency_s:
-        await trio.sleep(rule.latency_s)
-    if rule.errno and rule.hits():
-        raise OSError(rule.errno, os.strerror(rule.errno))
+def with_faults(engine: Engine) -> Engine:
+    """``engine``, made to fail where a test asks for it.  Raises `InvalidArgument`."""
+    path = os.environ.get(VARIABLE)
+    return engine if path is None else FaultyEngine(engine, Faults(path))
 
 
-def _flip_a_bit(data: bytearray | mmap.mmap) -> None:
+def _flip_a_bit(data: memoryview) -> int:
+    """Returns the place of its byte."""
     at = random.randrange(len(data) * 8)
     data[at >> 3] ^= 1 << (at & 7)
+    return at >> 3

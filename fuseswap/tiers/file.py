@@ -9,54 +9,29 @@ would give back the very blocks that were preallocated.
 
 from __future__ import annotations
 
-import errno
-import mmap
-import os
 from collections.abc import Callable
 
-from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_SHIFT
-from fuseswap.tiers.threads import IoThreads
-from fuseswap.units import PAGE_SIZE
-
-_BLOCK = PAGE_SIZE
+from fuseswap.cache.state import SEGMENT_SHIFT
+from fuseswap.tiers.direct import DirectFile
 
 
 class FileTier:
-    """Segments on an opened backing file; ``pwrite`` is another only to be made to fail."""
+    """Segments on an opened backing file."""
 
-    def __init__(
-        self,
-        fd: int,
-        threads: IoThreads,
-        pwrite: Callable[[int, memoryview, int], int] = os.pwrite,
-    ) -> None:
-        self._fd = fd
-        self._pwrite = pwrite
-        self._threads = threads
-        self.extent_count = os.lseek(fd, 0, os.SEEK_END) >> SEGMENT_SHIFT
+    def __init__(self, file: DirectFile) -> None:
+        self._file = file
+        self.extent_count = file.size_bytes >> SEGMENT_SHIFT
 
     async def write(self, extent: int, segment: memoryview) -> None:
         """See `Tier.write`; a short write is an `OSError`."""
-        await self._threads.run(lambda: self._write(extent, segment))
-
-    def _write(self, extent: int, segment: memoryview) -> None:
-        at = extent << SEGMENT_SHIFT
-        done = 0
-        while done < SEGMENT_BYTES:
-            count = self._pwrite(self._fd, segment[done:], at + done)
-            if count <= 0 or count % _BLOCK:
-                raise OSError(errno.EIO, f"short write: {done + count} of {SEGMENT_BYTES} bytes")
-            done += count
+        await self._file.write(extent << SEGMENT_SHIFT, segment)
 
     async def read(self, extent: int, offset: int, length: int) -> bytes:
         """See `Tier.read`; reads whole blocks around the range and no more."""
-        return await self._threads.run(lambda: self._read(extent, offset, length))
+        return await self._file.read((extent << SEGMENT_SHIFT) + offset, length)
 
-    def _read(self, extent: int, offset: int, length: int) -> bytes:
-        first = offset // _BLOCK * _BLOCK
-        end = -(-(offset + length) // _BLOCK) * _BLOCK
-        with mmap.mmap(-1, end - first) as buffer:  # page-aligned, as O_DIRECT wants it
-            count = os.preadv(self._fd, [buffer], (extent << SEGMENT_SHIFT) + first)
-            if count < offset + length - first:
-                raise OSError(errno.EIO, f"short read: {count} of {end - first} bytes")
-            return buffer[offset - first : offset - first + length]
+    def begin_read(
+        self, extent: int, offset: int, length: int, done: Callable[[bytes | OSError], None]
+    ) -> None:
+        """See `Tier.begin_read`."""
+        self._file.begin_read((extent << SEGMENT_SHIFT) + offset, length, done)

@@ -1,4 +1,4 @@
-"""Threads for blocking I/O, started beforehand.
+"""Threads for blocking work, started beforehand.
 
 trio's own worker threads come and go; starting one maps a stack, and under memory
 pressure that is the last thing a swap server should need.  These start once, after
@@ -10,20 +10,18 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import outcome
 import trio
 
 T = TypeVar("T")
 
 
 class IoThreads:
-    """``count`` threads; `run` waits for one of them to do the work."""
+    """``count`` threads."""
 
     def __init__(self, count: int) -> None:
-        self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], trio.lowlevel.Task, Any] | None]
-        self._jobs = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._work, name=f"io-{number}", daemon=True)
             for number in range(count)
@@ -31,12 +29,18 @@ class IoThreads:
         for thread in self._threads:
             thread.start()
 
-    async def run(self, job: Callable[[], T]) -> T:
-        """Result of ``job`` run in a thread; not cancellable, since the I/O is not."""
-        task = trio.lowlevel.current_task()
-        self._jobs.put((job, task, trio.lowlevel.current_trio_token()))
-        result: T = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
-        return result
+    def submit(self, job: Callable[[], T], done: Callable[[T], None]) -> None:
+        """Run ``job`` (which raises nothing) in a thread, then ``done`` with its result here."""
+        token = trio.lowlevel.current_trio_token()
+
+        def work() -> None:
+            result = job()
+            try:
+                token.run_sync_soon(done, result)
+            except trio.RunFinishedError:
+                return  # the worker has stopped; nobody waits any more
+
+        self._jobs.put(work)
 
     def close(self) -> None:
         """End the threads; jobs that wait are done first."""
@@ -47,12 +51,7 @@ class IoThreads:
 
     def _work(self) -> None:
         while True:
-            item = self._jobs.get()
-            if item is None:
+            work = self._jobs.get()
+            if work is None:
                 return
-            job, task, token = item
-            result = outcome.capture(job)
-            try:
-                token.run_sync_soon(trio.lowlevel.reschedule, task, result)
-            except trio.RunFinishedError:
-                return  # the worker has stopped; nobody waits any more
+            work()

@@ -21,15 +21,17 @@ class Transport(Protocol):
         """Answer requests until the file system is unmounted."""
 
 
-def open_transport(name: str, fd: int, mountpoint: str, tree: Tree) -> Transport:
-    """The transport ``name`` on the mounted descriptor ``fd``.
+def open_transport(
+    name: str, fd: int, mountpoint: str, tree: Tree, *, resend: bool = True
+) -> Transport:
+    """The transport ``name`` on the mounted descriptor ``fd``; ``resend``: see `DevFuse`.
 
     Imports only the one asked for: pyfuse3 brings libfuse into locked memory.
     """
     if name == "devfuse":
         from fuseswap.transport.devfuse import DevFuse
 
-        return DevFuse(fd, tree)
+        return DevFuse(fd, tree, resend=resend)
     if name == "pyfuse3":
         from fuseswap.transport.pyfuse3 import Pyfuse3
 

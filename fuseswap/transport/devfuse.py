@@ -14,6 +14,11 @@ KVM's halt polling does (virt/kvm/kvm_main.c): it doubles while requests arrive
 shortly after the transport went to sleep, and halves to nothing while they do
 not, so an idle device never polls.
 
+What a dead worker had taken and not answered the next one gets from the kernel again
+(Linux 6.9+).  Where the kernel can't, every request is read into the journal, stays there
+until it is answered, and the next worker replays it before it reads anything new; replies
+are then not gathered.  INIT settles which of the two it is; until then it is the journal.
+
 READ and WRITE of the swapfile are decoded here, with one `struct` call each;
 everything else is in ``requests.py``.  Whatever a request holds, it gets an
 answer or an errno: no input ends the task.
@@ -26,7 +31,6 @@ import io
 import logging
 import os
 import struct
-from collections.abc import Awaitable
 from time import perf_counter_ns
 
 import trio
@@ -34,6 +38,7 @@ import trio
 from fuseswap.errors import FuseswapError, MustWait
 from fuseswap.transport import wire
 from fuseswap.transport.errnos import errno_of
+from fuseswap.transport.journal import Journal
 from fuseswap.transport.requests import Requests, Unsupported
 from fuseswap.tree import SWAPFILE, Tree
 
@@ -58,30 +63,49 @@ _write_reply = wire.WRITE_REPLY.pack
 
 
 class DevFuse:
-    """Serves ``tree`` on the mounted, non-blocking ``/dev/fuse`` descriptor ``fd``."""
+    """Serves ``tree`` on the mounted, non-blocking ``/dev/fuse`` descriptor ``fd``.
 
-    def __init__(self, fd: int, tree: Tree) -> None:
+    Without ``resend`` INIT settles a kernel that can't, whatever the kernel can.
+    """
+
+    def __init__(self, fd: int, tree: Tree, *, resend: bool = True) -> None:
         self._fd = fd
         self._tree = tree
         self._device = tree.device
         self._counters = tree.device.transport
         self._swapfile = tree.swapfile
-        self._requests = Requests(tree)
-        self.buffer = bytearray(wire.BUFFER_BYTES)
-        self._view = memoryview(self.buffer)
+        self._requests = Requests(tree, resend=resend)
+        self._own_buffer = bytearray(
+            wire.BUFFER_BYTES
+        )  # zeroed, so resident: see `Journal.prepare`
+        self._most_replies = _BATCH
+        self._journal: Journal | None = None
+        self._slot = 0  # of the journal, where the request that is being answered stands
+        self._settled = False
+        self._look_at(self._own_buffer)
         # Unbuffered: one read(2) a call, without an iovec, and None instead of an exception.
         self._file = io.FileIO(fd, "r+", closefd=False)
         self._slowpath = tree.device.slowpath
         self._nursery: trio.Nursery | None = None
+        self._crowd = trio.lowlevel.ParkingLot()  # `_serve`, while too much waits
         self._window_ns = 0
 
     async def serve(self) -> None:
         """Answer until the file system is unmounted."""
-        self._ask_for_resend()
+        try:
+            await self._serve_all()
+        finally:
+            self._look_at(self._own_buffer)
+            if self._journal is not None:
+                self._journal.close()
+                self._journal = None
+
+    async def _serve_all(self) -> None:
         failure: OSError | None = None
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
+                self._resume()
                 await self._serve()
             except OSError as exc:
                 failure = exc
@@ -89,37 +113,88 @@ class DevFuse:
         if failure is not None and failure.errno != errno.ENODEV:  # ENODEV: unmounted
             raise failure
 
-    def _ask_for_resend(self) -> None:
-        """Have the kernel send again what a former worker took and did not answer.
+    # -- what a former worker left ---------------------------------------------------
+
+    def _resume(self) -> None:
+        """Answer what a former worker took and did not answer, or have the kernel resend it.
 
         Every request is idempotent, so one that was carried out but not answered is safe.
         """
+        journal = self._journal = Journal(self._device.state.journal)
+        self._most_replies = 1
+        is_first = self._device.state.session is None
+        self._replay(journal)
+        if self._settle(journal) and not is_first:
+            os.write(self._fd, _out(16, wire.NOTIFY_RESEND, 0))
+
+    def _replay(self, journal: Journal) -> None:
+        """Answer what is in the journal, in the order it was taken, before anything newer."""
+        taken = journal.taken()
+        for slot in taken:
+            self._slot = slot
+            self._look_at(journal.view(slot))
+            reply = self.answer(journal.length_of(slot))
+            if reply is not None:  # else it waits, where it is, or is never answered
+                self._reply(slot, reply)
+        self._slot = 0
+        self._look_at(journal.buffer)
+        journal.clear()
+        self._counters.replayed_requests += len(taken)
+        self._note_served(len(taken))
+
+    def _settle(self, journal: Journal) -> bool:
+        """Once INIT came: with a kernel that can resend, leave the journal.  True: it was left."""
         session = self._device.state.session
-        if session is None:  # the first worker of this mount
-            return
+        if session is None:
+            return False
         if not session.flags & wire.HAS_RESEND:
-            log.error("this kernel can't resend; requests in flight hang (Linux 6.9+ can)")
-            return
-        os.write(self._fd, _out(16, wire.NOTIFY_RESEND, 0))
+            journal.prepare()
+            self._own_buffer = bytearray()
+            self._settled = True
+        elif journal.is_empty:
+            self._journal = None
+            self._most_replies = _BATCH
+            self._look_at(self._own_buffer)
+            journal.leave()
+            self._settled = True
+        return self._settled and self._journal is None
+
+    def _look_at(self, buffer: bytearray | memoryview) -> None:
+        """Answer from ``buffer`` from now on."""
+        self.buffer = buffer
+        self._view = memoryview(buffer)
+
+    # -- the loop --------------------------------------------------------------------
 
     async def _serve(self) -> None:
         while True:
-            if self.drain():
+            while self._is_crowded():
+                await self._crowd.park()
+            more = self.drain()
+            if not self._settled and self._journal is not None:
+                self._settle(self._journal)
+            if more:
                 await trio.lowlevel.checkpoint()
             else:
                 self._counters.wakeups += 1
                 slept_from = perf_counter_ns()
                 await trio.lowlevel.wait_readable(self._fd)
                 self._adapt(perf_counter_ns() - slept_from)
-            while self._slowpath.waiting_bytes > _MAX_WAITING_BYTES:
-                await self._slowpath.wait_for_a_write()
 
-    def drain(self) -> bool:
+    def _is_crowded(self) -> bool:
+        """Whether so much waits that requests stay with the kernel."""
+        if self._slowpath.waiting_bytes > _MAX_WAITING_BYTES:
+            return True
+        return self._journal is not None and not self._journal.has_room
+
+    def drain(self) -> bool:  # noqa: C901  the hot path stays in one piece
         """Answer what waits.  True: there may be more, come back; False: nothing, sleep.
 
         Raises `OSError` (ENODEV) once unmounted.
         """
         readinto, buffer, answer = self._file.readinto, self.buffer, self.answer
+        most_replies = self._most_replies
+        io, slowpath = self._device.engine, self._slowpath
         now = perf_counter_ns()
         stretch_end = now + _STRETCH_NS
         poll_end = 0
@@ -138,12 +213,17 @@ class DevFuse:
                 if replies:
                     self._send(replies)
                     continue
+                if io is not None and io.in_flight and io.reap():
+                    poll_end = 0
+                    continue
                 now = perf_counter_ns()
                 if not poll_end:
                     self._note_served(served)
+                    if served and now > stretch_end:  # requests trickle in: others want a turn
+                        return True
                     served = 0
                     poll_end = now + self._window_ns
-                if now >= poll_end:
+                if now >= poll_end or slowpath.waiting_bytes:
                     return False
                 os.sched_yield()  # to the kernel's threads that carry our replies on
                 continue
@@ -154,8 +234,9 @@ class DevFuse:
                 replies.append(reply)
                 if len(replies) >= batch or len(reply) > _LARGE_REPLY_BYTES:
                     self._send(replies)
-                    batch = min(2 * batch, _BATCH)
-            if not served & 63 and perf_counter_ns() > stretch_end:
+                    batch = min(2 * batch, most_replies)
+            over = not served & 63 and perf_counter_ns() > stretch_end
+            if over or (reply is None and self._is_crowded()):
                 self._send(replies)
                 self._note_served(served)
                 return True
@@ -169,6 +250,8 @@ class DevFuse:
             except OSError as exc:
                 self._complain(exc)
         replies.clear()
+        if self._journal is not None:
+            self._journal.clear()
 
     def _note_served(self, served: int) -> None:
         counters = self._counters
@@ -193,13 +276,13 @@ class DevFuse:
                     if end != length:
                         return self._malformed(length, unique)
                     if self._slowpath.has_queue:
-                        self._delay(opcode, unique, offset, count)
+                        self._delay(opcode, unique, offset, count, None)
                         return None
                     self._swapfile.write(offset, self._view[wire.WRITE_HEADER_BYTES : end])
                     return _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0)
             return self._other(length, opcode, unique, inode)
-        except MustWait:
-            self._delay(opcode, unique, offset, count)
+        except MustWait as exc:
+            self._delay(opcode, unique, offset, count, exc)
             return None
         except FuseswapError as exc:
             return self._failed(unique, errno_of(exc))
@@ -220,44 +303,62 @@ class DevFuse:
             return None
         return _out(16 + len(body), 0, unique) + body
 
-    def _delay(self, opcode: int, unique: int, offset: int, count: int) -> None:
-        """Answer in a task of its own, since this one must wait.  Copies what is written."""
-        slow = self._slowpath
-        waiting: Awaitable[bytes | None]
-        if opcode == _READ:
-            waiting = slow.read(offset, count)
-        elif opcode == _WRITE:
-            end = wire.WRITE_HEADER_BYTES + count
-            data = memoryview(bytes(self._view[wire.WRITE_HEADER_BYTES : end]))
-            waiting = slow.write(offset, data)
-        else:
-            body = self._view[wire.IN_HEADER_BYTES :]
-            _, offset, length, _, _ = wire.FALLOCATE_IN.unpack_from(body)
-            waiting = slow.punch(offset, length)
-        assert self._nursery is not None
-        self._nursery.start_soon(self._answer_later, opcode, unique, count, waiting)
-
-    async def _answer_later(
-        self,
-        opcode: int,
-        unique: int,
-        count: int,
-        waiting: Awaitable[bytes | None],
+    def _delay(
+        self, opcode: int, unique: int, offset: int, count: int, tried: MustWait | None
     ) -> None:
-        try:
-            data = await waiting
-        except Exception as exc:
-            reply = self._failed(unique, errno_of(exc))
+        """Answer later, since this one must wait: ``tried``.  Copies what is written."""
+        slow, journal = self._slowpath, self._journal
+        slot, view = self._slot, self._view
+        if journal is not None:
+            slot = slot or journal.take()
+            view = journal.view(slot)
+        if opcode == _READ:
+
+            def read_ended(found: bytes | Exception) -> None:
+                if isinstance(found, Exception):
+                    self._reply(slot, self._failed(unique, errno_of(found)))
+                else:
+                    self._reply(slot, _out(16 + len(found), 0, unique) + found)
+
+            slow.begin_read(offset, count, read_ended)
+        elif opcode == _WRITE:
+
+            def write_ended(error: Exception | None) -> None:
+                if error is not None:
+                    self._reply(slot, self._failed(unique, errno_of(error)))
+                else:
+                    self._reply(slot, _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0))
+
+            data = view[wire.WRITE_HEADER_BYTES : wire.WRITE_HEADER_BYTES + count]
+            kept = memoryview(bytes(data)) if journal is None else data
+            slow.begin_write(offset, kept, write_ended, tried)
         else:
-            if opcode == _WRITE:
-                reply = _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0)
-            else:
-                data = data or b""
-                reply = _out(16 + len(data), 0, unique) + data
+            body = view[wire.IN_HEADER_BYTES :]
+            _, offset, length, _, _ = wire.FALLOCATE_IN.unpack_from(body)
+            assert self._nursery is not None
+            self._nursery.start_soon(self._punch, unique, slot, offset, length)
+
+    async def _punch(self, unique: int, slot: int, offset: int, length: int) -> None:
+        try:
+            await self._slowpath.punch(offset, length)
+        except Exception as exc:
+            self._reply(slot, self._failed(unique, errno_of(exc)))
+        else:
+            self._reply(slot, _out(16, 0, unique))
+
+    def _reply(self, slot: int, reply: bytes) -> None:
+        """Write one answer that had to wait, and forget its request in ``slot`` of the journal.
+
+        One critical section: no newer request is taken in between.
+        """
         try:
             os.write(self._fd, reply)
         except OSError as exc:
-            self._complain(exc)
+            if exc.errno != errno.ENODEV:  # unmounted: the next read says so too
+                self._complain(exc)
+        if slot and self._journal is not None:
+            self._journal.free(slot)
+        self._crowd.unpark_all()
 
     def _failed(self, unique: int, code: int) -> bytes:
         if code != errno.ENOENT:

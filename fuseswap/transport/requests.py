@@ -46,10 +46,11 @@ class Unsupported(Exception):
 
 
 class Requests:
-    """Answers over one `Tree`."""
+    """Answers over one `Tree`; without ``resend`` INIT does not settle `HAS_RESEND`."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, *, resend: bool = True) -> None:
         self._tree = tree
+        self._wanted_flags = WANTED_FLAGS if resend else WANTED_FLAGS & ~wire.HAS_RESEND
         self._texts = OpenTexts(tree)
         self.table: dict[int, Callable[[int, memoryview], bytes | None]] = {
             Opcode.LOOKUP: self.lookup,
@@ -84,7 +85,7 @@ class Requests:
             raise Unsupported(errno.EPROTO)
         if flags & wire.INIT_EXT and len(body) >= 20:
             flags |= wire.INIT_IN_FLAGS2.unpack_from(body, 16)[0] << 32
-        flags &= WANTED_FLAGS
+        flags &= self._wanted_flags
         minor = min(minor, wire.OUR_MINOR)
         self._tree.device.state.session = FuseSession(
             major, minor, flags, wire.MAX_WRITE, wire.MAX_PAGES

@@ -25,6 +25,7 @@ def test_json_has_everything(device: TestDevice) -> None:
     assert status["transport"] == device.transport
     assert status["discards"] is (device.transport == "devfuse")
     assert status["resumes"] is (device.transport == "devfuse")
+    assert (status["recovery"] == "none") is (device.transport == "pyfuse3")
     assert (status["loop"], status["swap_priority"]) == (device.loop, 3)
     assert status["size_bytes"] == 256 << 20
     assert {status["supervisor_pid"], status["worker_pid"]} == {

@@ -78,7 +78,7 @@ async def test_so_many_pages_of_a_read_are_asked_for_at_once(
     results = []
 
     async def read() -> None:
-        results.append(await tiered.slowpath.read(0, 20 * PAGE_SIZE))
+        results.append(await tiered.slowpath.read(0, 80 * PAGE_SIZE))
 
     nursery.start_soon(read)
     await wait_all_tasks_blocked()
@@ -87,7 +87,15 @@ async def test_so_many_pages_of_a_read_are_asked_for_at_once(
     for operation in tier.reads[::-1]:
         operation.finish()
     await wait_all_tasks_blocked()
-    assert results == [b"".join(tiered.expected[page] for page in range(20))]
+    assert results == [b"".join(tiered.expected[page] for page in range(80))]
+
+
+async def test_neighbours_are_read_together(tiered: Tiered, tier: FakeTier) -> None:
+    await tiered.move_out()
+    before = tier.reads_begun
+    found = await tiered.slowpath.read(0, 7 * PAGE_SIZE)
+    assert found == b"".join(tiered.expected[page] for page in range(7))
+    assert tier.reads_begun == before + 1
 
 
 async def test_reads_at_and_beyond_the_end(tiered: Tiered) -> None:

@@ -12,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from fuseswap.errors import CorruptData
 from fuseswap.units import PAGE_SIZE
 from tests.fake_tier import FakeTier
+from tests.invariants import StoredObject
 from tests.tiered import Tiered
 
 
@@ -149,3 +150,32 @@ async def test_without_a_tier_a_page_on_it_is_an_error(tiered: Tiered) -> None:
     again = Tiered(tiered.memory, None)
     with pytest.raises(CorruptData, match="there is none"):
         await again.read(on_tier[0])
+
+
+async def test_one_page_that_cannot_be_read_among_its_neighbours(
+    tiered: Tiered, tier: FakeTier, autojump_clock: MockClock
+) -> None:
+    """They are read at once; the answer is an error; each is asked for alone."""
+    await tiered.move_out()
+    bad = StoredObject.of(3, tiered.cache.slots.get(3))
+    tier.is_bad = lambda offset, length: offset <= bad.offset < offset + length
+    found = [await tiered.read(page) for page in (2, 4)]
+    assert found == [tiered.expected[2], tiered.expected[4]]
+    assert tiered.writeback.statistics().tier_read_errors == 0
+    with pytest.raises(CorruptData):
+        await tiered.slowpath.read(2 * PAGE_SIZE, 3 * PAGE_SIZE)
+    now = tiered.writeback.statistics()
+    assert now.tier_read_errors == 1, "page 3, and no other"
+    tier.is_bad = None
+    await tiered.check()
+
+
+async def test_neighbours_that_could_not_be_read_at_once_are_good_alone(
+    tiered: Tiered, tier: FakeTier
+) -> None:
+    await tiered.move_out()
+    tier.is_bad = lambda offset, length: length > PAGE_SIZE + 100
+    found = await tiered.slowpath.read(2 * PAGE_SIZE, 3 * PAGE_SIZE)
+    assert found == b"".join(tiered.expected[page] for page in (2, 3, 4))
+    now = tiered.writeback.statistics()
+    assert (now.tier_read_retries, now.tier_read_errors) == (3, 0)

@@ -13,6 +13,7 @@ from fuseswap.units import MIB
 from tests import pages
 from tests.fake_tier import FakeTier
 from tests.invariants import check_invariants
+from tests.page_actions import Action, each_action
 from tests.tiered import EXTENTS, Tiered
 
 MOST_CALLS = 500
@@ -134,19 +135,41 @@ async def test_a_batch_that_fails_is_one_failure(
     assert tiered.writeback.statistics().writeback_failed == 4
 
 
-async def test_after_a_failure_the_page_can_be_overwritten_and_discarded(
-    tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, mock_clock: MockClock
+async def fail_once(
+    tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, clock: MockClock
 ) -> None:
+    """The write of the oldest segment, that of page 0, has failed."""
     tier.fail_writes = True
     tiered.writeback.writeback_batch_size = 1
     nursery.start_soon(tiered.writeback.run)
     nursery.start_soon(tiered.write, tiered.fill())
     await wait_all_tasks_blocked()
-    tiered.discard(0, 50)
-    tiered.store(60, bytes(4096))
-    assert tiered.cache.load(70) == tiered.expected[70]
-    check_invariants(tiered.cache)
+    assert tiered.writeback.statistics().writeback_failed == 1
+    tiered.cache.pool_limit_bytes += MIB  # so that nothing need wait
     tier.fail_writes = False
+
+
+@each_action
+async def test_after_a_failure(
+    tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, mock_clock: MockClock, action: Action
+) -> None:
+    await fail_once(tiered, tier, nursery, mock_clock)
+    for page in range(0, 100, 7):
+        action(tiered, page)
+    check_invariants(tiered.cache)
+    mock_clock.jump(1)
+    await wait_all_tasks_blocked()
+    await tiered.check()
+
+
+async def test_after_a_failure_the_cleaner_may_take_the_segment(
+    tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    await fail_once(tiered, tier, nursery, mock_clock)
+    segment = tiered.segment_of(0)
+    tiered.writeback.cleaner.begin(segment)
+    while tiered.log.live[segment]:
+        assert tiered.writeback.cleaner.step()
     mock_clock.jump(1)
     await wait_all_tasks_blocked()
     await tiered.check()

@@ -2,62 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.cache.segment_kinds import SegmentState
-from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.units import MIB
 from tests.fake_tier import FakeTier
 from tests.invariants import check_invariants
-from tests.tiered import EXTENTS, Tiered, dense
-
-
-def overwrite(tiered: Tiered, page: int) -> None:
-    tiered.store(page, b"x" * 100 + dense(page)[100:])
-
-
-def overwrite_with_a_fill(tiered: Tiered, page: int) -> None:
-    tiered.store(page, bytes(PAGE_SIZE))
-
-
-def overwrite_a_part(tiered: Tiered, page: int) -> None:
-    tiered.device.swapfile.write(page * PAGE_SIZE + 5, memoryview(b"part"))
-    old = tiered.expected[page]
-    tiered.expected[page] = old[:5] + b"part" + old[9:]
-
-
-def discard(tiered: Tiered, page: int) -> None:
-    tiered.discard(page)
-
-
-def load(tiered: Tiered, page: int) -> None:
-    assert tiered.cache.load(page) == tiered.expected[page]
-
-
-def store_twice(tiered: Tiered, page: int) -> None:
-    for seed in (5000, 6000):
-        tiered.store(page, dense(page + seed))
-
-
-def discard_and_store(tiered: Tiered, page: int) -> None:
-    tiered.discard(page)
-    tiered.store(page, dense(page + 7000))
-
-
-ACTIONS = [
-    overwrite,
-    overwrite_with_a_fill,
-    overwrite_a_part,
-    discard,
-    load,
-    store_twice,
-    discard_and_store,
-]
-Action = Callable[[Tiered, int], None]
-each_action = pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.__name__)
+from tests.page_actions import Action, each_action, load, overwrite_a_part
+from tests.tiered import EXTENTS, Tiered
 
 
 async def write_one(tiered: Tiered, tier: FakeTier, nursery: trio.Nursery) -> int:
@@ -178,6 +132,24 @@ async def test_another_segment_of_the_same_id_does_not_move(
     await wait_all_tasks_blocked()
     assert tiered.log.state_of(segment) is SegmentState.OPEN
     await tiered.check()
+
+
+async def test_another_segment_of_the_same_id_is_not_in_line_twice_after_a_failure(
+    tiered: Tiered, tier: FakeTier, nursery: trio.Nursery
+) -> None:
+    page = await write_one(tiered, tier, nursery)
+    segment = tiered.segment_of(0)
+    for number in tiered.pages_of(segment):
+        tiered.discard(number)
+    while segment not in tiered.log.segments():
+        tiered.store(page)
+        page += 1
+    for head in tiered.log.heads:
+        tiered.log.seal(head)
+    tier.writes[0].fail()
+    await wait_all_tasks_blocked()
+    assert tiered.log.departures.take(segment)
+    assert not tiered.log.departures.take(segment)
 
 
 async def test_the_batch_size_is_a_bound_though_ids_are_used_again(

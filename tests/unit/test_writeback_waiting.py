@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.segment_kinds import SegmentState
 from fuseswap.cache.state import SEGMENT_BYTES
-from fuseswap.errors import StoreRefused
+from fuseswap.errors import NoRoom, StoreRefused
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.fake_tier import FakeTier
-from tests.tiered import EXTENTS, STORE_FRAMES, Tiered
+from tests.tiered import EXTENTS, STORE_FRAMES, Tiered, dense
 
 UNITS = SEGMENT_BYTES // PAGE_SIZE
 
@@ -36,29 +39,22 @@ async def test_stores_wait_in_order_and_are_woken(
     tiered.writeback.writeback_batch_size = 1
     nursery.start_soon(tiered.writeback.run)
     page = tiered.fill()
-    order = []
-    answered = []
+    order: list[tuple[int, Exception | None]] = []
 
-    async def write(number: int) -> None:
-        await tiered.write(number)
-        order.append(number)
-
-    async def watch() -> None:
-        await tiered.slowpath.wait_for_a_write()
-        answered.append(list(order))
+    def note(number: int, error: Exception | None) -> None:
+        order.append((number, error))
 
     for number in range(page, page + 5):
-        nursery.start_soon(write, number)
-        await wait_all_tasks_blocked()
-    nursery.start_soon(watch)
+        data = memoryview(dense(number))
+        done = partial(note, number)
+        tiered.slowpath.begin_write(number * PAGE_SIZE, data, done)
     await wait_all_tasks_blocked()
-    assert (order, answered) == ([], [])
+    assert order == []
     queue = (tiered.slowpath.has_queue, tiered.slowpath.waiting_bytes)
     assert queue == (True, 5 * PAGE_SIZE)
     tier.writes[0].finish()
     await wait_all_tasks_blocked()
-    assert order == list(range(page, page + 5))
-    assert len(answered) == 1
+    assert order == [(number, None) for number in range(page, page + 5)]
     assert (tiered.slowpath.has_queue, tiered.slowpath.waiting_bytes) == (False, 0)
 
 
@@ -84,6 +80,21 @@ async def test_a_long_write_waits_half_way_and_goes_on(
     for number in range(40):
         tiered.expected[page + number] = pages.incompressible(number)
     await tiered.check()
+
+
+async def test_a_store_waits_while_the_cleaner_has_the_last_frame(
+    tierless: Tiered, nursery: trio.Nursery
+) -> None:
+    page = tierless.fill()
+    for number in range(0, page, 2):
+        tierless.discard(number)
+    assert tierless.writeback.cleaner.step()
+    assert not tierless.log.frames.has_spare
+    with pytest.raises(NoRoom):
+        tierless.store(page)
+    nursery.start_soon(tierless.writeback.run)
+    await tierless.write(page)
+    await tierless.check()
 
 
 # -- who is refused --------------------------------------------------------------------

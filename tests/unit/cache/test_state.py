@@ -15,7 +15,7 @@ from fuseswap.cache.state import (
     Geometry,
     SharedState,
 )
-from fuseswap.errors import StateMismatch
+from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.units import GIB, MIB, PAGE_SIZE
 from tests.stores import SMALL, SharedMemory
 
@@ -86,3 +86,20 @@ def test_close_unmaps_once_no_one_looks(memory: SharedMemory) -> None:
     with pytest.raises(BufferError):
         state.close()
     view.release()
+
+
+def test_parameters_are_kept_for_the_next_worker(memory: SharedMemory) -> None:
+    for value in ("1", "22", "333"):
+        memory.attach().parameters = {"pool_limit_bytes": value}
+        assert memory.attach().parameters == {"pool_limit_bytes": value}
+
+
+def test_parameters_that_do_not_fit_change_nothing(memory: SharedMemory) -> None:
+    state = memory.attach()
+    for most in ({"a": "b" * 1500}, {"c": "d" * 1500}):
+        state.parameters = most
+        before = contents(memory)
+        with pytest.raises(InvalidArgument, match="do not fit"):
+            state.parameters = {"a": "b" * 2000}
+        assert contents(memory) == before
+        assert memory.attach().parameters == most

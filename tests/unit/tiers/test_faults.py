@@ -7,22 +7,21 @@ import json
 import logging
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.errors import InvalidArgument
 from fuseswap.host.backing import open_backing
-from fuseswap.tiers.faults import Faults, FaultyTier
+from fuseswap.tiers.direct import DirectFile, open_engine
+from fuseswap.tiers.faults import Faults, FaultyEngine
 from fuseswap.tiers.file import FileTier
-from fuseswap.tiers.threads import IoThreads
 from fuseswap.units import MIB
-from tests.fake_tier import FakeTier
 
 
 class Rules:
@@ -44,20 +43,22 @@ def rules(tmp_path: Path) -> Rules:
 
 
 @pytest.fixture
-def below() -> FakeTier:
-    return FakeTier(4)
+async def faulty(rules: Rules, tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[FileTier]:
+    """A tier of nine extents on a real file."""
+    fd = open_backing(str(tmp_path / "backing"), 9 * MIB)
+    engine = FaultyEngine(open_engine(), Faults(str(rules.path)))
+    nursery.start_soon(engine.run)
+    yield FileTier(DirectFile(fd, engine))
+    assert engine.in_flight == 0
+    engine.close()
+    os.close(fd)
 
 
 @pytest.fixture
-def faulty(rules: Rules, below: FakeTier) -> FaultyTier:
-    return FaultyTier(below, Faults(str(rules.path)))
-
-
-@pytest.fixture
-def segment() -> Iterator[memoryview]:
-    with mmap.mmap(-1, SEGMENT_BYTES) as memory, memoryview(memory) as view:
-        view[:] = os.urandom(SEGMENT_BYTES)
-        yield view
+def segment() -> memoryview:
+    view = memoryview(mmap.mmap(-1, SEGMENT_BYTES))
+    view[:] = os.urandom(SEGMENT_BYTES)
+    return view
 
 
 def flipped_bits(one: bytes, other: bytes) -> int:
@@ -65,21 +66,20 @@ def flipped_bits(one: bytes, other: bytes) -> int:
     return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).bit_count()
 
 
-async def test_without_rules_it_is_the_tier_itself(faulty: FaultyTier, segment: memoryview) -> None:
-    assert faulty.extent_count == 4
+async def test_without_rules_it_is_the_engine_itself(faulty: FileTier, segment: memoryview) -> None:
     await faulty.write(2, segment)
     assert await faulty.read(2, 77, 5000) == bytes(segment[77:5077])
 
 
 @pytest.mark.parametrize("name", ["EIO", "ENOSPC"])
 async def test_a_call_fails_until_it_is_healed(
-    faulty: FaultyTier, rules: Rules, segment: memoryview, below: FakeTier, name: str
+    faulty: FileTier, rules: Rules, segment: memoryview, name: str
 ) -> None:
     rules.set(write={"errno": name})
     message = os.strerror(getattr(errno, name))
     with pytest.raises(OSError, match=message):
         await faulty.write(0, segment)
-    assert below.written == []
+    assert await faulty.read(0, 0, 10) == bytes(10), "nothing was written"
     rules.set(read={"errno": name})
     await faulty.write(0, segment)
     with pytest.raises(OSError, match=message):
@@ -88,7 +88,7 @@ async def test_a_call_fails_until_it_is_healed(
     assert await faulty.read(0, 0, 10) == bytes(segment[:10])
 
 
-async def test_some_calls_fail(faulty: FaultyTier, rules: Rules, segment: memoryview) -> None:
+async def test_some_calls_fail(faulty: FileTier, rules: Rules, segment: memoryview) -> None:
     await faulty.write(0, segment)
     rules.set(read={"errno": "EIO", "probability": 0.5})
     failed = 0
@@ -100,30 +100,32 @@ async def test_some_calls_fail(faulty: FaultyTier, rules: Rules, segment: memory
     assert 50 < failed < 150
 
 
-async def test_a_call_takes_time(
-    faulty: FaultyTier, rules: Rules, segment: memoryview, autojump_clock: MockClock
+async def test_a_request_waits_while_others_go_on(
+    faulty: FileTier, rules: Rules, segment: memoryview, nursery: trio.Nursery
 ) -> None:
-    rules.set(write={"latency_s": 2}, read={"latency_s": 0.5})
-    start = trio.current_time()
-    await faulty.write(0, segment)
-    assert trio.current_time() - start == 2
-    await faulty.read(0, 0, 1)
-    assert trio.current_time() - start == 2.5
+    rules.set(write={"latency_s": 0.05})
+    nursery.start_soon(faulty.write, 1, segment)
+    await wait_all_tasks_blocked()
+    rules.set()
+    assert await faulty.read(1, 0, 10) == bytes(10), "it is not written yet"
+    while await faulty.read(1, 0, 10) != bytes(segment[:10]):
+        await trio.sleep(0.001)
 
 
 async def test_a_bit_of_what_is_read_is_wrong_once(
-    faulty: FaultyTier, rules: Rules, segment: memoryview
+    faulty: FileTier, rules: Rules, segment: memoryview
 ) -> None:
     await faulty.write(1, segment)
     rules.set(read={"flip": True})
     for expected in (1, 0, 1):
-        assert flipped_bits(await faulty.read(1, 5, 3000), bytes(segment[5:3005])) == expected
+        found = await faulty.read(1, 4096, 8192)
+        assert flipped_bits(found, bytes(segment[4096:12288])) == expected
     rules.set()
     assert await faulty.read(1, 5, 3000) == bytes(segment[5:3005])
 
 
 async def test_a_bit_of_what_is_written_stays_wrong(
-    faulty: FaultyTier, rules: Rules, segment: memoryview
+    faulty: FileTier, rules: Rules, segment: memoryview
 ) -> None:
     before = bytes(segment)
     rules.set(write={"flip": True})
@@ -133,26 +135,14 @@ async def test_a_bit_of_what_is_written_stays_wrong(
     assert flipped_bits(await faulty.read(1, 0, SEGMENT_BYTES), before) == 1
 
 
-async def test_a_short_write_is_found_by_the_file_tier(
-    rules: Rules, tmp_path: Path, segment: memoryview
-) -> None:
-    fd = open_backing(str(tmp_path / "backing"), 9 * MIB)
-    threads = IoThreads(1)
-    faults = Faults(str(rules.path))
-    tier = FaultyTier(FileTier(fd, threads, faults.pwrite), faults)
-    try:
-        rules.set(write={"short": True})
-        with pytest.raises(OSError, match=f"short write: 1044480 of {SEGMENT_BYTES} bytes"):
-            await tier.write(3, segment)
-        rules.set(write={"short": True, "probability": 0.2})
-        done = 0
-        for _ in range(20):
-            await tier.write(3, segment)
-            done += await tier.read(3, 0, SEGMENT_BYTES) == bytes(segment)
-        assert done == 20, "what is written in pieces is whole"
-    finally:
-        threads.close()
-        os.close(fd)
+async def test_a_short_write_is_found(faulty: FileTier, rules: Rules, segment: memoryview) -> None:
+    rules.set(write={"short": True})
+    with pytest.raises(OSError, match=f"short write: 1044480 of {SEGMENT_BYTES} bytes"):
+        await faulty.write(3, segment)
+    rules.set(write={"short": True, "probability": 0.2})
+    for extent in range(9):
+        await faulty.write(extent, segment)
+        assert await faulty.read(extent, 0, SEGMENT_BYTES) == bytes(segment), "in pieces, but whole"
 
 
 WRONG = (
@@ -186,7 +176,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 async def test_rules_that_become_wrong_change_nothing(
-    faulty: FaultyTier, rules: Rules, segment: memoryview, caplog: pytest.LogCaptureFixture
+    faulty: FileTier, rules: Rules, segment: memoryview, caplog: pytest.LogCaptureFixture
 ) -> None:
     rules.set(write={"errno": "EIO"})
     with pytest.raises(OSError, match="Input/output"):

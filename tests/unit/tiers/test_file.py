@@ -5,15 +5,16 @@ from __future__ import annotations
 import mmap
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.host.backing import open_backing
+from fuseswap.tiers.direct import AioEngine, DirectFile, Ended, Engine, ThreadEngine
 from fuseswap.tiers.file import FileTier
-from fuseswap.tiers.threads import IoThreads
 from fuseswap.units import MIB, PAGE_SIZE
 
 EXTENTS = 9
@@ -22,10 +23,10 @@ EXTENTS = 9
 class Opened:
     """A tier on a file of nine extents and a bit."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, engine: Engine) -> None:
         self.fd = open_backing(str(path), EXTENTS * MIB + PAGE_SIZE)
-        self.threads = IoThreads(2)
-        self.tier = FileTier(self.fd, self.threads)
+        self.engine = engine
+        self.tier = FileTier(DirectFile(self.fd, engine))
         self.arena = mmap.mmap(-1, 2 * SEGMENT_BYTES)
 
     def segment(self, seed: int) -> memoryview:
@@ -34,13 +35,17 @@ class Opened:
         return memoryview(self.arena)[SEGMENT_BYTES:]
 
     def close(self) -> None:
-        self.threads.close()
+        self.engine.close()
         os.close(self.fd)
 
 
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Opened]:
-    opened = Opened(tmp_path / "backing")
+@pytest.fixture(params=["aio", "threads"])
+async def opened(
+    tmp_path: Path, request: pytest.FixtureRequest, nursery: trio.Nursery
+) -> AsyncIterator[Opened]:
+    engine: Engine = AioEngine() if request.param == "aio" else ThreadEngine(2)
+    nursery.start_soon(engine.run)
+    opened = Opened(tmp_path / "backing", engine)
     yield opened
     opened.close()
 
@@ -102,7 +107,7 @@ async def test_a_read_beyond_the_end_is_an_error_and_not_short_data(opened: Open
 
 async def test_a_write_that_fails_is_an_error(opened: Opened, tmp_path: Path) -> None:
     fd = os.open(tmp_path / "backing", os.O_RDONLY | os.O_DIRECT)
-    tier = FileTier(fd, opened.threads)
+    tier = FileTier(DirectFile(fd, opened.engine))
     segment = opened.segment(1)
     with pytest.raises(OSError, match="Bad file descriptor"):
         await tier.write(0, segment)
@@ -110,9 +115,39 @@ async def test_a_write_that_fails_is_an_error(opened: Opened, tmp_path: Path) ->
     os.close(fd)
 
 
+class ShortEngine:
+    """An engine whose writes end short: by ``counts``, then as `inner` ends them."""
+
+    def __init__(self, inner: Engine, counts: list[int]) -> None:
+        self.inner = inner
+        self.counts = counts
+
+    @property
+    def in_flight(self) -> int:
+        return self.inner.in_flight
+
+    def submit(self, *, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
+        if write and self.counts:
+            count = self.counts.pop(0)
+            if not count or count % PAGE_SIZE:
+                ended(count)
+                return
+            memory = memory[:count]
+        self.inner.submit(write=write, fd=fd, memory=memory, at=at, ended=ended)
+
+    def reap(self) -> bool:
+        return self.inner.reap()
+
+    async def run(self) -> None:
+        await self.inner.run()
+
+    def close(self) -> None:
+        self.inner.close()
+
+
 @pytest.mark.parametrize("count", [0, 100])
 async def test_a_short_write_is_an_error(opened: Opened, count: int) -> None:
-    tier = FileTier(opened.fd, opened.threads, lambda fd, data, at: count)
+    tier = FileTier(DirectFile(opened.fd, ShortEngine(opened.engine, [count])))
     segment = opened.segment(1)
     with pytest.raises(OSError, match=f"short write: {count} of {SEGMENT_BYTES} bytes"):
         await tier.write(0, segment)
@@ -120,10 +155,26 @@ async def test_a_short_write_is_an_error(opened: Opened, count: int) -> None:
 
 
 async def test_a_write_in_pieces_goes_on(opened: Opened) -> None:
-    tier = FileTier(
-        opened.fd, opened.threads, lambda fd, data, at: os.pwrite(fd, data[: 300 * 1024], at)
-    )
+    counts = [300 * 1024, PAGE_SIZE, 300 * 1024]
+    tier = FileTier(DirectFile(opened.fd, ShortEngine(opened.engine, counts)))
     segment = opened.segment(6)
     await tier.write(1, segment)
     assert await opened.tier.read(1, 0, SEGMENT_BYTES) == bytes(segment)
+    assert not counts
+    segment.release()
+
+
+async def test_more_reads_than_the_device_takes_at_once(opened: Opened) -> None:
+    segment = opened.segment(8)
+    await opened.tier.write(2, segment)
+    found: dict[int, bytes | OSError] = {}
+
+    async def read(block: int) -> None:
+        found[block] = await opened.tier.read(2, block * PAGE_SIZE, 10)
+
+    async with trio.open_nursery() as nursery:
+        for block in range(256):
+            nursery.start_soon(read, block)
+    assert found == {b: bytes(segment[b * PAGE_SIZE : b * PAGE_SIZE + 10]) for b in range(256)}
+    assert opened.engine.in_flight == 0
     segment.release()

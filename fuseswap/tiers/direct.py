@@ -1,0 +1,257 @@
+"""Direct I/O that nobody waits for: reads and writes of an O_DIRECT descriptor.
+
+    begin -> the device -> `reap` -> the caller's function gets the result
+
+By Linux AIO, from the one thread of the worker: no hand-over to another thread, which
+costs more than the I/O (the interpreter lock changes hands twice).  An eventfd wakes
+`run`; a transport that polls calls `reap` itself, which costs 0.2 us where nothing has ended.
+Where there is no AIO (a container, another processor), threads do it.
+
+At most `SLOTS` requests are with the device, the others wait in line.  Buffers are made
+beforehand, page-aligned, as O_DIRECT wants it; they take memory once they are used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import mmap
+import os
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import trio
+
+from fuseswap import libc
+from fuseswap.tiers.threads import IoThreads
+from fuseswap.units import PAGE_SIZE
+from fuseswap.waiting import called
+
+log = logging.getLogger(__name__)
+
+SLOTS = 64
+_THREADS = 16  # more than writeback_batch_size allows: reads never queue behind writes
+_BUFFER_BYTES = 16 * PAGE_SIZE
+_BUFFERS = 32
+
+Ended = Callable[[int], None]  # gets the count of bytes, or -errno
+
+
+class Engine(Protocol):
+    """How requests reach the device."""
+
+    def submit(self, *, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
+        """Begin; ``ended`` is called later, never from in here."""
+
+    def reap(self) -> bool:
+        """Call ``ended`` of what has ended; whether there was something."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests begun and not ended."""
+
+    async def run(self) -> None:
+        """Reap whenever something has ended, for ever."""
+
+    def close(self) -> None:
+        """Wait for what is in flight; nothing is begun afterwards."""
+
+
+class AioEngine:
+    """`Engine` by Linux AIO.  Raises `OSError` where there is none."""
+
+    def __init__(self) -> None:
+        self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            self._context = libc.AioContext(SLOTS, self._eventfd)
+        except OSError:
+            os.close(self._eventfd)
+            raise
+        self._free = list(range(SLOTS))
+        self._ended: list[tuple[Ended, memoryview] | None] = [None] * SLOTS
+        self._line: deque[tuple[bool, int, memoryview, int, Ended]] = deque()
+        self.in_flight = 0
+
+    def submit(self, *, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
+        """See `Engine`."""
+        self.in_flight += 1
+        if self._free:
+            self._start(write, fd, memory, at, ended)
+        else:
+            self._line.append((write, fd, memory, at, ended))
+
+    def _start(self, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
+        slot = self._free.pop()
+        self._ended[slot] = ended, memory
+        opcode = libc.AIO_WRITE if write else libc.AIO_READ
+        try:
+            self._context.submit(slot, opcode, fd, memory, at)
+        except OSError as exc:
+            self._ended[slot] = None
+            self._free.append(slot)
+            code = exc.errno or errno.EIO
+            trio.lowlevel.current_trio_token().run_sync_soon(self._end, ended, -code)
+
+    def _end(self, ended: Ended, result: int) -> None:
+        self.in_flight -= 1
+        ended(result)
+
+    def reap(self) -> bool:
+        """See `Engine`."""
+        results = self._context.ended()
+        for slot, result in results:
+            entry = self._ended[slot]
+            assert entry is not None
+            self._ended[slot] = None
+            self._free.append(slot)
+            self._end(entry[0], result)
+        while self._line and self._free:
+            self._start(*self._line.popleft())
+        return bool(results)
+
+    async def run(self) -> None:
+        """See `Engine`."""
+        while True:
+            await trio.lowlevel.wait_readable(self._eventfd)
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._eventfd)
+            self.reap()
+
+    def close(self) -> None:
+        """See `Engine`."""
+        self._context.close()
+        os.close(self._eventfd)
+
+
+class ThreadEngine:
+    """`Engine` by threads."""
+
+    def __init__(self, threads: int = _THREADS) -> None:
+        self._threads = IoThreads(threads)
+        self.in_flight = 0
+
+    def submit(self, *, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
+        """See `Engine`."""
+        self.in_flight += 1
+
+        def work() -> int:
+            try:
+                return os.pwrite(fd, memory, at) if write else os.preadv(fd, [memory], at)
+            except OSError as exc:
+                return -(exc.errno or errno.EIO)
+
+        def end(result: int) -> None:
+            self.in_flight -= 1
+            ended(result)
+
+        self._threads.submit(work, end)
+
+    def reap(self) -> bool:
+        """See `Engine`; the threads call back by themselves."""
+        return False
+
+    async def run(self) -> None:
+        """See `Engine`."""
+        await trio.sleep_forever()
+
+    def close(self) -> None:
+        """See `Engine`."""
+        self._threads.close()
+
+
+def open_engine() -> Engine:
+    """AIO, or threads where there is none."""
+    try:
+        return AioEngine()
+    except OSError as exc:
+        log.info("no AIO here (%s): threads do the I/O", exc)
+        return ThreadEngine()
+
+
+class DirectFile:
+    """Bytes of one descriptor.  Offsets of writes are multiples of 4096; reads take any range."""
+
+    def __init__(self, fd: int, engine: Engine) -> None:
+        self._fd = fd
+        self.engine = engine
+        self.size_bytes = os.lseek(fd, 0, os.SEEK_END)
+        self._memory = mmap.mmap(-1, _BUFFERS * _BUFFER_BYTES)
+        whole = memoryview(self._memory)
+        starts = range(0, len(whole), _BUFFER_BYTES)
+        self._buffers = [whole[start : start + _BUFFER_BYTES] for start in starts]
+
+    def begin_read(self, at: int, length: int, done: Callable[[bytes | OSError], None]) -> None:
+        """Read ``length`` bytes at ``at``: the blocks around them, and no more."""
+        first = at & -PAGE_SIZE
+        span = (at + length - first + PAGE_SIZE - 1) & -PAGE_SIZE
+        buffer = self._buffers.pop() if span <= _BUFFER_BYTES and self._buffers else None
+        memory = memoryview(mmap.mmap(-1, span)) if buffer is None else buffer[:span]
+
+        def ended(result: int) -> None:
+            wanted = memory[at - first : at - first + length]
+            if result < 0:
+                found: bytes | OSError = OSError(-result, os.strerror(-result))
+            elif result < at - first + length:
+                found = OSError(errno.EIO, f"short read: {result} of {span} bytes")
+            else:
+                found = bytes(wanted)
+            if buffer is not None:
+                self._buffers.append(buffer)
+            done(found)
+
+        self.engine.submit(write=False, fd=self._fd, memory=memory, at=first, ended=ended)
+
+    def begin_write(
+        self, at: int, memory: memoryview, done: Callable[[OSError | None], None]
+    ) -> None:
+        """Write all of ``memory`` (page-aligned, whole blocks, not changed until done)."""
+        size = len(memory)
+
+        def go_on(start: int) -> None:
+            def ended(result: int) -> None:
+                if result < 0:
+                    done(OSError(-result, os.strerror(-result)))
+                elif start + result == size:
+                    done(None)
+                elif not result or result % PAGE_SIZE:
+                    message = f"short write: {start + result} of {size} bytes"
+                    done(OSError(errno.EIO, message))
+                else:
+                    go_on(start + result)
+
+            rest = memory[start:]
+            self.engine.submit(write=True, fd=self._fd, memory=rest, at=at + start, ended=ended)
+
+        go_on(0)
+
+    def begin_put(self, at: int, data: bytes, done: Callable[[OSError | None], None]) -> None:
+        """As `begin_write`, of a copy of ``data`` (whole pages, anywhere)."""
+        size = len(data)
+        buffer = self._buffers.pop() if size <= _BUFFER_BYTES and self._buffers else None
+        memory = memoryview(mmap.mmap(-1, size)) if buffer is None else buffer[:size]
+        memory[:] = data
+
+        def ended(error: OSError | None) -> None:
+            if buffer is not None:
+                self._buffers.append(buffer)
+            done(error)
+
+        self.begin_write(at, memory, ended)
+
+    async def read(self, at: int, length: int) -> bytes:
+        """As `begin_read`; raises `OSError`.  Not cancellable, since the I/O is not."""
+        with trio.CancelScope(shield=True):
+            found: bytes | OSError = await called(partial(self.begin_read, at, length))
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    async def write(self, at: int, memory: memoryview) -> None:
+        """As `begin_write`; raises `OSError`.  Not cancellable, since the I/O is not."""
+        with trio.CancelScope(shield=True):
+            error = await called(partial(self.begin_write, at, memory))
+        if error is not None:
+            raise error

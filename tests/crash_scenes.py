@@ -1,0 +1,430 @@
+"""What a worker can be doing when it dies: one scene for each kind of request and of work.
+
+Each is a function that prepares a fresh worker and returns its `Scene`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from fuseswap.cache.segment_kinds import Stream
+from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.demand import Demand
+from fuseswap.errors import StoreRefused
+from fuseswap.units import PAGE_SIZE
+from tests import pages
+from tests.crashes import Act, Scene, SharedTier
+from tests.fake_tier import FakeTier
+from tests.tiered import Tiered, dense
+
+SCENES: dict[str, Callable[[Tiered], Scene]] = {}
+TIERLESS: set[str] = set()
+
+
+def scene(make: Callable[[Tiered], Scene]) -> Callable[[Tiered], Scene]:
+    SCENES[make.__name__] = make
+    return make
+
+
+def tierless(make: Callable[[Tiered], Scene]) -> Callable[[Tiered], Scene]:
+    TIERLESS.add(make.__name__)
+    return scene(make)
+
+
+def some_pages(worker: Tiered) -> None:
+    """Ten of each kind, in one cluster."""
+    for page in range(10):
+        worker.store(page, pages.compressible(page))
+        worker.store(10 + page, pages.filled(1 + page))
+        worker.store(20 + page, pages.incompressible(page))
+
+
+def fill(worker: Tiered) -> int:
+    """Until a store would wait or is refused; which."""
+
+    async def fill() -> int:
+        return worker.fill()
+
+    return trio.run(fill, clock=MockClock())
+
+
+def change(
+    worker: Tiered, offset: int, data: bytes, *, holes: bool = False, refused: bool = False
+) -> Scene:
+    """A write of ``data`` at ``offset``."""
+
+    async def write(worker: Tiered) -> None:
+        try:
+            await worker.slowpath.write(offset, memoryview(data))
+        except StoreRefused:
+            assert refused
+        else:
+            assert not refused
+
+    after = dict(worker.expected)
+    for page in range(offset // PAGE_SIZE, -(-(offset + len(data)) // PAGE_SIZE)):
+        old = bytearray(after.get(page, pages.ZERO))
+        start, end = max(offset, page * PAGE_SIZE), min(offset + len(data), (page + 1) * PAGE_SIZE)
+        piece = data[start - offset : end - offset]
+        old[start % PAGE_SIZE : start % PAGE_SIZE + len(piece)] = piece
+        after[page] = bytes(old)
+        if refused or (len(piece) < PAGE_SIZE and after[page] == pages.ZERO):
+            del after[page]
+    return Scene(worker, write, after, holes)
+
+
+def punch(worker: Tiered, offset: int, size: int) -> Scene:
+    async def discard(worker: Tiered) -> None:
+        await worker.slowpath.punch(offset, size)
+
+    after = dict(worker.expected)
+    for page in list(after):
+        start, end = page * PAGE_SIZE, (page + 1) * PAGE_SIZE
+        first, last = max(start, offset), min(end, offset + size)
+        if first < last:
+            old = after.pop(page)
+            left = old[: first - start] + bytes(last - first) + old[last - start :]
+            if any(left):
+                after[page] = left
+    return Scene(worker, discard, after)
+
+
+def work(worker: Tiered, act: Act) -> Scene:
+    """Something nobody asked for, and nobody may notice."""
+    return Scene(worker, act, dict(worker.expected))
+
+
+# -- stores ----------------------------------------------------------------------------
+
+
+@scene
+def first_store_of_all(worker: Tiered) -> Scene:
+    return change(worker, 0, pages.compressible(0))
+
+
+@scene
+def store_in_hole(worker: Tiered) -> Scene:
+    some_pages(worker)
+    return change(worker, 50 * PAGE_SIZE, pages.compressible(50))
+
+
+@scene
+def store_in_new_cluster(worker: Tiered) -> Scene:
+    some_pages(worker)
+    return change(worker, 600 * PAGE_SIZE, pages.compressible(600))
+
+
+@scene
+def store_of_many(worker: Tiered) -> Scene:
+    some_pages(worker)
+    data = [pages.compressible(100), pages.incompressible(101), pages.filled(102)]
+    data += [pages.ZERO, pages.filled(pages.FITS_NOT), pages.compressible(103)]
+    return change(worker, 7 * PAGE_SIZE, b"".join(data), holes=True)
+
+
+@scene
+def overwrite(worker: Tiered) -> Scene:
+    some_pages(worker)
+    return change(worker, 0, pages.compressible(90), holes=True)
+
+
+@scene
+def overwrite_with_fill(worker: Tiered) -> Scene:
+    some_pages(worker)
+    return change(worker, 0, pages.filled(90), holes=True)
+
+
+@scene
+def overwrite_of_fill(worker: Tiered) -> Scene:
+    some_pages(worker)
+    return change(worker, 10 * PAGE_SIZE, pages.compressible(90), holes=True)
+
+
+@scene
+def overwrite_of_incompressible(worker: Tiered) -> Scene:
+    some_pages(worker)
+    return change(worker, 20 * PAGE_SIZE, pages.incompressible(90), holes=True)
+
+
+@scene
+def overwrite_of_last_in_segment(worker: Tiered) -> Scene:
+    worker.store(0)
+    worker.log.seal(worker.log.heads[Stream.STORE])
+    worker.store(1)
+    return change(worker, 0, dense(90), holes=True)
+
+
+@scene
+def overwrite_in_next_segment(worker: Tiered) -> Scene:
+    page = 0
+    head = worker.log.heads[Stream.STORE]
+    while not head.segment or head.bound - head.tail > 3900:  # another does not fit
+        worker.store(page)
+        page += 1
+    return change(worker, 0, dense(90), holes=True)
+
+
+@tierless
+def refused_overwrite(worker: Tiered) -> Scene:
+    fill(worker)
+    return change(worker, 5 * PAGE_SIZE, dense(5000), refused=True)
+
+
+@tierless
+def refused_store_in_new_cluster(worker: Tiered) -> Scene:
+    fill(worker)
+    return change(worker, 3000 * PAGE_SIZE, dense(5000), refused=True)
+
+
+# -- partial writes --------------------------------------------------------------------
+
+
+@scene
+def partial(worker: Tiered) -> Scene:
+    some_pages(worker)
+    return change(worker, 100, b"part")
+
+
+@scene
+def partial_of_fill(worker: Tiered) -> Scene:
+    some_pages(worker)
+    return change(worker, 15 * PAGE_SIZE + 100, b"part")
+
+
+@scene
+def partial_of_hole(worker: Tiered) -> Scene:
+    some_pages(worker)
+    return change(worker, 50 * PAGE_SIZE + 100, b"part")
+
+
+@scene
+def partial_to_zeros(worker: Tiered) -> Scene:
+    """The page is the last of its segment."""
+    worker.store(0, pages.compressible(1)[:2000] + bytes(2096))
+    worker.log.seal(worker.log.heads[Stream.STORE])
+    worker.store(1)
+    return change(worker, 0, bytes(2000))
+
+
+@scene
+def partial_of_last_in_segment(worker: Tiered) -> Scene:
+    worker.store(0)
+    worker.log.seal(worker.log.heads[Stream.STORE])
+    worker.store(1)
+    return change(worker, 100, b"part")
+
+
+@scene
+def partial_around_a_page(worker: Tiered) -> Scene:
+    some_pages(worker)
+    return change(worker, 100, pages.compressible(90) * 2, holes=True)
+
+
+@tierless
+def refused_partial(worker: Tiered) -> Scene:
+    fill(worker)
+    return change(worker, 5 * PAGE_SIZE + 3900, bytes(range(196)), refused=True)
+
+
+@scene
+def partial_of_page_on_tier(worker: Tiered) -> Scene:
+    trio.run(worker.move_out)
+    return change(worker, 100, b"part")
+
+
+# -- loads and discards ----------------------------------------------------------------
+
+
+@scene
+def load(worker: Tiered) -> Scene:
+    some_pages(worker)
+
+    async def read(worker: Tiered) -> None:
+        await worker.slowpath.read(0, 30 * PAGE_SIZE)
+
+    return work(worker, read)
+
+
+@scene
+def discard(worker: Tiered) -> Scene:
+    some_pages(worker)
+    return punch(worker, 5 * PAGE_SIZE, 20 * PAGE_SIZE)
+
+
+@scene
+def discard_of_clusters(worker: Tiered) -> Scene:
+    """Of three, two are released."""
+    for page in (0, 510, 511, 512, 800, 1023, 1024, 1100, 1600):
+        worker.store(page, pages.compressible(page))
+    return punch(worker, 510 * PAGE_SIZE, 1000 * PAGE_SIZE)
+
+
+@scene
+def discard_with_edges(worker: Tiered) -> Scene:
+    some_pages(worker)
+    return punch(worker, 100, 3 * PAGE_SIZE)
+
+
+@scene
+def discard_of_last_in_segment(worker: Tiered) -> Scene:
+    worker.store(0)
+    worker.log.seal(worker.log.heads[Stream.STORE])
+    worker.store(1)
+    return punch(worker, 0, PAGE_SIZE)
+
+
+@scene
+def discard_of_all(worker: Tiered) -> Scene:
+    """The open segment goes too."""
+    some_pages(worker)
+    return punch(worker, 0, 4096 * PAGE_SIZE)
+
+
+@scene
+def discard_of_extent(worker: Tiered) -> Scene:
+    on_tier = trio.run(worker.move_out)
+    for page in on_tier[1:]:
+        worker.discard(page)
+    return punch(worker, on_tier[0] * PAGE_SIZE, PAGE_SIZE)
+
+
+# -- writeback -------------------------------------------------------------------------
+
+
+async def write_back(worker: Tiered) -> None:
+    """All of it, as far as it goes."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.writeback.run)
+        worker.writeback.ask(Demand.parse("all"))
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
+@scene
+def writeback(worker: Tiered) -> Scene:
+    for page in range(300):
+        worker.store(page)
+    return work(worker, write_back)
+
+
+@scene
+def writeback_of_loaded(worker: Tiered) -> Scene:
+    """What was loaded is copied forward, the rest gathered."""
+    for page in range(280):
+        worker.store(page)
+    for page in range(0, 280, 4):
+        worker.cache.load(page)
+    return work(worker, write_back)
+
+
+@scene
+def writeback_that_fails(worker: Tiered) -> Scene:
+    for page in range(300):
+        worker.store(page)
+
+    async def fail(worker: Tiered) -> None:
+        tier_of(worker).fail_writes = True
+        await write_back(worker)
+        tier_of(worker).fail_writes = False
+
+    return work(worker, fail)
+
+
+@scene
+def writeback_of_what_dies(worker: Tiered) -> Scene:
+    """Every page of a segment is discarded while it is written."""
+    for page in range(300):
+        worker.store(page)
+    doomed = worker.pages_of(worker.segment_of(0))
+
+    async def act(worker: Tiered) -> None:
+        tier = tier_of(worker)
+        tier.hold_writes = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.writeback.run)
+            worker.writeback.ask(Demand.parse("all"))
+            await wait_all_tasks_blocked()
+            worker.device.swapfile.punch(0, len(doomed) * PAGE_SIZE)
+            tier.hold_writes = False
+            for operation in list(tier.writes):
+                operation.finish()
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+
+    after = {page: data for page, data in worker.expected.items() if page not in doomed}
+    return Scene(worker, act, after)
+
+
+@scene
+def store_that_waits(worker: Tiered) -> Scene:
+    """The pool is full: a segment leaves, then the page is stored."""
+    page = fill(worker)
+
+    async def act(worker: Tiered) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.writeback.run)
+            await worker.slowpath.write(page * PAGE_SIZE, memoryview(dense(page)))
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+
+    return Scene(worker, act, {**worker.expected, page: dense(page)})
+
+
+# -- cleaner ---------------------------------------------------------------------------
+
+
+async def clean(worker: Tiered) -> None:
+    while worker.writeback.cleaner.step():
+        pass
+
+
+@tierless
+def cleaning(worker: Tiered) -> Scene:
+    for page in range(600):
+        worker.store(page)
+    for page in range(600):
+        if page % 5:
+            worker.discard(page)
+    return work(worker, clean)
+
+
+@scene
+def cleaning_of_extent(worker: Tiered) -> Scene:
+    on_tier = trio.run(worker.move_out)
+    for page in on_tier:
+        if page % 6:
+            worker.discard(page)
+
+    async def act(worker: Tiered) -> None:
+        cleaner = worker.writeback.cleaner
+        segment = cleaner.choose_on_tier()
+        if segment:
+            extent = worker.log.location_of(segment)
+            stored = await tier_of(worker).read(extent, 0, SEGMENT_BYTES)
+            cleaner.begin_on_tier(segment, stored)
+            await clean(worker)
+
+    return work(worker, act)
+
+
+# -- attaching and parameters ----------------------------------------------------------
+
+
+@scene
+def attaching(worker: Tiered) -> Scene:
+    trio.run(worker.move_out)
+    worker.discard(0, 512)
+    some_pages(worker)
+
+    async def attach(worker: Tiered) -> None:
+        Tiered(worker.memory, tier_of(worker))
+
+    return work(worker, attach)
+
+
+def tier_of(worker: Tiered) -> FakeTier:
+    assert isinstance(worker.tier, SharedTier)
+    return worker.tier

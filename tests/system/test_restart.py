@@ -1,0 +1,127 @@
+"""``fuseswap restart``: another worker takes over under load, or the old one goes on."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import re
+import signal
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fuseswap.host import swap
+from fuseswap.host.runtime import Runtime, write_json
+from tests.devices import TestDevice, call, device_up, succeed, wait_until
+from tests.system.hard_times import verified_load
+
+SIZE = ("--size", "64M", "--no-swapon")
+VERSION_AT = 8  # of the layout, in the header: see cache/state.py
+
+
+def break_import(device: TestDevice) -> Callable[[], None]:
+    """The new worker cannot import what it is told to."""
+    return break_config(device, transport="none")
+
+
+def break_attach(device: TestDevice) -> Callable[[], None]:
+    """The new worker fails half-way: it has sealed and freed segments by then."""
+    return break_config(device, parameters={"compressor": "none"})
+
+
+def break_config(device: TestDevice, **wrong: object) -> Callable[[], None]:
+    runtime = Runtime(device.name)
+    right = runtime.config()
+    write_json(runtime.config_path, {**right, **wrong})
+    return lambda: write_json(runtime.config_path, right)
+
+
+def break_layout(device: TestDevice) -> Callable[[], None]:
+    """The new worker knows another layout than the state has."""
+    pid = Runtime(device.name).state()["worker_pid"]
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    number = json.loads(words[-2])["fds"]["header"]
+    with open(f"/proc/{pid}/fd/{number}", "r+b", buffering=0) as file:
+        header = mmap.mmap(file.fileno(), 4096)
+    (right,) = struct.unpack_from("<I", header, VERSION_AT)
+    struct.pack_into("<I", header, VERSION_AT, right + 1)
+    return lambda: struct.pack_into("<I", header, VERSION_AT, right)
+
+
+def test_five_times_under_load(tmp_path: Path) -> None:
+    with device_up(*SIZE) as device:
+        succeed("set", device.name, "busy_poll_us=77")
+        workers = [device.info["worker_pid"]]
+        with verified_load(device, tmp_path):
+            for _ in range(5):
+                said = succeed("restart", device.name)
+                workers.append(Runtime(device.name).state()["worker_pid"])
+                handed_over = f"{device.name}: worker {workers[-2]} replaced by {workers[-1]}, "
+                assert re.fullmatch(handed_over + r"pause \d+ ms\n", said)
+        assert len(set(workers)) == 6
+        assert not any(Path(f"/proc/{pid}").exists() for pid in workers[:-1])
+        status = device.status()
+        assert (status["restarts"], status["params"]["busy_poll_us"]) == (5, "77")
+
+
+@pytest.mark.parametrize("break_it", [break_import, break_attach, break_layout])
+def test_the_old_worker_goes_on(
+    tmp_path: Path, break_it: Callable[[TestDevice], Callable[[], None]]
+) -> None:
+    with device_up(*SIZE) as device:
+        worker = device.info["worker_pid"]
+        with verified_load(device, tmp_path):
+            mend = break_it(device)
+            for _ in range(2):
+                done = call("restart", device.name)
+                assert (done.returncode, done.stdout) == (2, "")
+                assert len(done.stderr.splitlines()) == 1
+                assert f"worker {worker} goes on" in done.stderr
+            assert device.status()["worker_pid"] == worker
+            mend()
+            succeed("restart", device.name)
+        assert device.status()["restarts"] == 1
+
+
+def test_pyfuse3_cannot() -> None:
+    with device_up(*SIZE, transport="pyfuse3") as device:
+        done = call("restart", device.name)
+        assert done.returncode == 2
+        assert "pyfuse3" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert device.status()["worker_pid"] == device.info["worker_pid"]
+
+
+def test_degraded_keeps_everything_until_mended() -> None:
+    """Eight failures, then nothing is lost, refused or taken down until it works again."""
+    page = os.urandom(4096)
+    with device_up("--size", "64M") as device:
+        runtime = Runtime(device.name)
+        with open(device.swapfile, "r+b", buffering=0) as file:
+            os.pwrite(file.fileno(), page, 16 << 20)
+        mend = break_import(device)
+        os.kill(device.info["worker_pid"], signal.SIGKILL)
+        wait_until("it to give up", lambda: runtime.state()["status"] == "degraded", 60.0)
+        status = device.status()
+        assert "ended before it was prepared" in status["reason"]
+        table = succeed("status", device.name)
+        assert "degraded" in table
+        assert "No module named 'fuseswap.transport.none'" in table
+
+        down = call("down", device.name)
+        assert down.returncode == 2
+        assert f"fuseswap restart {device.name}" in down.stderr
+        os.kill(device.info["supervisor_pid"], signal.SIGTERM)
+        again = call("restart", device.name)
+        assert again.returncode == 2
+        assert "No module named" in again.stderr
+        assert "in use" in runtime.log_path.read_text()
+        assert swap.area_of(device.loop) is not None
+
+        mend()
+        assert "serves again" in succeed("restart", device.name)
+        with open(device.swapfile, "rb", buffering=0) as file:
+            assert os.pread(file.fileno(), 4096, 16 << 20) == page

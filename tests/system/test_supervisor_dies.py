@@ -1,0 +1,129 @@
+"""The supervisor dies: the device serves on, comes down, and can have another supervisor."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from fuseswap.host import swap
+from fuseswap.host.runtime import Runtime
+from tests.devices import (
+    TestDevice,
+    call,
+    device_up,
+    leftovers,
+    new_name,
+    processes_of,
+    succeed,
+    taken_down,
+    wait_until,
+)
+from tests.service_manager import ServiceManager
+from tests.system.hard_times import send_worker, verified_load
+
+SIZE = ("--size", "64M", "--priority", "0")
+DATA = os.urandom(1 << 20)
+
+
+def store(name: str) -> None:
+    """`DATA` into the middle of the file; its swap has the lowest priority, so nobody's else."""
+    with open(Runtime(name).default_mountpoint / "swapfile", "r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), DATA, 16 << 20)
+
+
+def is_stored(name: str) -> bool:
+    """Whether it is still there."""
+    with open(Runtime(name).default_mountpoint / "swapfile", "rb", buffering=0) as file:
+        return os.pread(file.fileno(), len(DATA), 16 << 20) == DATA
+
+
+def kill(name: str, *which: str) -> None:
+    """SIGKILL ``supervisor_pid``, ``worker_pid`` or both, and wait for their end."""
+    state = Runtime(name).state()
+    for key in which:
+        os.kill(state[key], signal.SIGKILL)
+    wait_until("them to end", lambda: not {state[key] for key in which} & set(processes_of(name)))
+
+
+def check_alive(device: TestDevice) -> None:
+    assert swap.area_of(device.loop) is not None
+    assert is_stored(device.name)
+
+
+def test_the_worker_serves_on_and_down_works(tmp_path: Path) -> None:
+    with device_up(*SIZE) as device:
+        store(device.name)
+        kill(device.name, "supervisor_pid")
+        check_alive(device)
+        assert device.status()["status"] == "running"
+        done = call("restart", device.name)
+        assert done.returncode == 2
+        assert "no supervisor" in done.stderr
+        os.kill(device.info["worker_pid"], signal.SIGSTOP)
+        assert call("down", device.name).returncode == 0
+        assert leftovers(device.name, str(device.mountpoint)) == []
+
+
+def test_up_gives_it_another(tmp_path: Path) -> None:
+    """With the worker's descriptors, under load; and the new one does all a supervisor does."""
+    with device_up("--size", "64M", "--no-swapon") as device:
+        with verified_load(device, tmp_path):
+            kill(device.name, "supervisor_pid")
+            succeed("up", device.name, "--no-swapon")
+            status = device.status()
+            assert status["supervisor_pid"] != device.info["supervisor_pid"]
+            assert (status["status"], status["restarts"]) == ("running", 1)
+            send_worker(device.name, signal.SIGKILL)
+            succeed("restart", device.name)
+        assert device.status()["restarts"] == 3
+
+
+@pytest.mark.parametrize("first", ["worker_pid", "supervisor_pid"])
+def test_both_die_and_down_clears_away(first: str) -> None:
+    with device_up(*SIZE) as device:
+        store(device.name)
+        second = {"worker_pid": "supervisor_pid", "supervisor_pid": "worker_pid"}[first]
+        os.kill(device.info["supervisor_pid"], signal.SIGSTOP)  # or it would replace the worker
+        kill(device.name, first, second)
+        assert device.status()["status"] == "dead"
+        up = call("up", device.name)
+        assert up.returncode == 2
+        assert "fuseswap down" in up.stderr
+        assert call("down", device.name).returncode == 0
+        assert leftovers(device.name, str(device.mountpoint)) == []
+
+
+def test_the_service_manager_keeps_it_all(tmp_path: Path) -> None:
+    name = new_name()
+    backing = ("--pool-limit", "16M", "--backing", str(tmp_path / "backing"))
+    arguments = ("up", name, *SIZE, "--notify", *backing)
+    with taken_down(name), ServiceManager() as manager:
+        done = manager.start(*arguments)
+        assert done.returncode == 0, done.stderr
+        runtime = Runtime(name)
+        before = runtime.state()
+        wait_until("READY=1", lambda: manager.fields.get("READY") == "1")
+        assert manager.fields["MAINPID"] == str(before["supervisor_pid"])
+        assert manager.fields["STATUS"] == "running"
+        kept = {*runtime.config()["region_bytes"], "fuse", "backing"}
+        assert set(manager.kept) == kept
+
+        loop = runtime.loop_path.read_text()
+        store(name)
+        kill(name, "supervisor_pid", "worker_pid")
+        done = manager.start(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert is_stored(name)
+        assert swap.area_of(loop) is not None
+        after = runtime.state()
+        assert len({before["supervisor_pid"], after["supervisor_pid"]}) == 2
+        wait_until("MAINPID", lambda: manager.fields["MAINPID"] == str(after["supervisor_pid"]))
+        assert set(manager.kept) == kept
+
+        succeed("down", name)
+        assert manager.kept == {}
+        assert leftovers(name, str(runtime.default_mountpoint)) == []
+        assert not (tmp_path / "backing").exists()

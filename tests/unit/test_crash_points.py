@@ -1,0 +1,198 @@
+"""A worker is killed at every step of everything it does; the next one loses nothing.
+
+What a step may leave is in docs/concurrency.md, and the marked lines are those steps.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import pytest
+
+from fuseswap import crashpoints
+from fuseswap.errors import InvalidArgument
+from tests.crash_scenes import SCENES, TIERLESS
+from tests.crashes import (
+    Aftermath,
+    Scene,
+    SharedTier,
+    Stage,
+    die_before,
+    in_child,
+    perform,
+    turning_points,
+)
+from tests.stores import SharedMemory
+from tests.tiered import EXTENTS, TIERED, Tiered
+
+
+class Left(Enum):
+    """What a page that is being changed is found as."""
+
+    OLD = "old"
+    HOLE = "hole"
+    NEW = "new"
+
+
+OLD, HOLE, NEW = Left
+
+# The scene in which a worker dies just before the marked line, and what it leaves.
+POINTS = {
+    "store-allocate": ("store_in_new_cluster", OLD),
+    "store-clear": ("overwrite", OLD),
+    "store-forget": ("overwrite", HOLE),
+    "store-append": ("overwrite", HOLE),
+    "append-owner": ("overwrite", HOLE),
+    "append-payload": ("overwrite", HOLE),
+    "append-tail": ("overwrite", HOLE),
+    "append-count": ("overwrite", HOLE),
+    "store-commit": ("overwrite", HOLE),
+    "store-count": ("store_in_hole", NEW),
+    "replace-forget": ("partial", NEW),
+    "refuse-clear": ("refused_partial", OLD),
+    "load-mark": ("load", NEW),
+    "open-frame-taken": ("overwrite_in_next_segment", HOLE),
+    "seal-time": ("overwrite_in_next_segment", HOLE),
+    "seal-commit": ("overwrite_in_next_segment", HOLE),
+    "seal-done": ("overwrite_in_next_segment", HOLE),
+    "open-tail": ("overwrite_in_next_segment", HOLE),
+    "open-sequence": ("overwrite_in_next_segment", HOLE),
+    "open-commit": ("overwrite_in_next_segment", HOLE),
+    "open-done": ("overwrite_in_next_segment", HOLE),
+    "free-commit": ("overwrite_of_last_in_segment", HOLE),
+    "free-done": ("overwrite_of_last_in_segment", HOLE),
+    "free-frame": ("overwrite_of_last_in_segment", HOLE),
+    "free-extent": ("discard_of_extent", NEW),
+    "discard-clear": ("discard_of_extent", OLD),
+    "discard-retire": ("discard_of_extent", NEW),
+    "discard-forget": ("partial_to_zeros", NEW),
+    "discard-area-forget": ("discard_of_extent", NEW),
+    "cluster-release": ("discard_of_extent", NEW),
+    "writeback-write": ("writeback", NEW),
+    "writeback-written": ("writeback", NEW),
+    "flip-commit": ("writeback", NEW),
+    "flip-frame": ("writeback", NEW),
+    "writeback-failed": ("writeback_that_fails", NEW),
+    "writeback-died": ("writeback_of_what_dies", NEW),
+    "clean-commit": ("cleaning", NEW),
+    "clean-done": ("cleaning", NEW),
+    "clean-release": ("cleaning", NEW),
+}
+
+# Python 3.12 warns of a fork beside other threads (xdist has one); the child does without them.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+MOST_DEATHS = 25  # in one scene; of more, so many are drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """A scene with what it is played on."""
+
+    scene: Scene
+    stage: Stage
+    aftermath: Aftermath
+
+    def die_at(self, point: str) -> int:
+        """Exit code of a child that is told to die at ``point``."""
+
+        def body() -> None:
+            crashpoints.arm(point)
+            perform(self.scene)
+
+        return in_child(body)[0]
+
+
+@pytest.fixture
+def tier() -> Iterator[SharedTier]:
+    tier = SharedTier(EXTENTS)
+    yield tier
+    tier.close()
+
+
+@pytest.fixture
+def memory() -> Iterator[SharedMemory]:
+    memory = SharedMemory(TIERED)
+    yield memory
+    memory.close()
+
+
+def prepare(name: str, memory: SharedMemory, tier: SharedTier) -> Set:
+    scene = SCENES[name](Tiered(memory, None if name in TIERLESS else tier))
+    return Set(scene, Stage(memory, tier), Aftermath(scene, tier))
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_whenever_it_dies(name: str, memory: SharedMemory, tier: SharedTier) -> None:
+    played = prepare(name, memory, tier)
+    points = turning_points(played.scene, played.stage)
+    if len(points) > MOST_DEATHS:
+        points = sorted(random.Random(name).sample(points, MOST_DEATHS))
+    for number in points:
+        played.stage.restore()
+        die_before(played.scene, number)
+        played.aftermath.look()
+
+
+def test_parameters_are_the_old_ones_until_they_are_the_new(
+    memory: SharedMemory, tier: SharedTier
+) -> None:
+    worker = Tiered(memory, tier)
+    for value in ("1", "2", "3"):
+        worker.device.state.parameters = {"pool_limit_bytes": value}
+
+    async def change(worker: Tiered) -> None:
+        worker.device.state.parameters = {"pool_limit_bytes": "4", "compressor": "zstd:1"}
+
+    scene, stage = Scene(worker, change, {}), Stage(memory, tier)
+    found = []
+    for number in turning_points(scene, stage):
+        stage.restore()
+        die_before(scene, number)
+        found.append(memory.attach().parameters)
+    assert found[0] == {"pool_limit_bytes": "3"}
+    assert all(parameters == found[0] for parameters in found)  # the word comes last
+    perform(scene)
+    assert memory.attach().parameters == {"pool_limit_bytes": "4", "compressor": "zstd:1"}
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_at_a_named_point(point: str, memory: SharedMemory, tier: SharedTier) -> None:
+    name, left = POINTS[point]
+    played = prepare(name, memory, tier)
+    assert played.die_at(point) == -signal.SIGKILL
+    before, after = played.scene.worker.expected, played.scene.after
+    kept = {OLD: before, HOLE: {}, NEW: after}[left]
+    assert played.aftermath.look() == [kept.get(page) for page in played.aftermath.changing]
+
+
+def test_every_point_has_a_scene_and_a_name_of_its_own() -> None:
+    package = Path(crashpoints.__file__).parent
+    sources = [path.read_text() for path in package.rglob("*.py") if path.stem != "crashpoints"]
+    assert crashpoints.find().keys() == POINTS.keys()
+    assert sum(source.count("# crash point: ") for source in sources) == len(POINTS)
+
+
+def test_a_count_says_at_which_time(memory: SharedMemory, tier: SharedTier) -> None:
+    played = prepare("discard", memory, tier)
+    assert played.die_at("discard-area-forget:3") == -signal.SIGKILL
+    assert played.aftermath.look().count(None) == 3
+
+
+@pytest.mark.parametrize("chosen", ["", "cluster-release", "discard-area-forget:21"])
+def test_a_point_that_is_not_reached_changes_nothing(
+    chosen: str, memory: SharedMemory, tier: SharedTier
+) -> None:
+    played = prepare("discard", memory, tier)
+    assert played.die_at(chosen) == 0
+
+
+@pytest.mark.parametrize("chosen", ["nowhere", "store-clear:0", "store-clear:x", ":2"])
+def test_a_point_that_does_not_exist(chosen: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"FUSESWAP_CRASH_POINT={chosen} "):
+        crashpoints.arm(chosen)
