@@ -253,11 +253,12 @@ def _refuse_endless_swapoff(runtime: Runtime) -> None:
 def restart(runtime: Runtime) -> str:
     """Replace the worker by a new one; returns what was done, in one line.
 
-    Raises `HostError` where it was not: the old worker goes on then, if there was one.
+    Raises `HostError` where it was not: the old worker goes on then, if there was one; or
+    where there is no device.
     """
-    state = runtime.state()
-    if not is_up(runtime) or not is_ours(state.get("supervisor_pid", 0)):
-        raise HostError(f"{runtime.name} has no supervisor (see: fuseswap status)")
+    runtime.config()
+    if not is_up(runtime) or not is_ours(runtime.state().get("supervisor_pid", 0)):
+        raise HostError(f"{runtime.name} has no supervisor; try: fuseswap up {runtime.name}")
     _wake(runtime)
     try:
         return control.ask(runtime.control_path, "restart", _RESTART_TIMEOUT_S)

@@ -41,7 +41,7 @@ def test_under_memory_pressure() -> None:
         with MemoryCgroup(f"fuseswap-{device.name}", memory) as cgroup:
             enter = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(cgroup.path / "cgroup.procs")]
             press = [sys.executable, "-m", "fuseswap.pressure"]
-            press += ["--size", str(size), "--seconds", "5"]
+            press += ["--size", str(size), "--seconds", "2"]
             with Popen([*enter, *press], stdout=PIPE, text=True) as process:
                 assert process.stdout is not None
                 lines = iter(process.stdout)
