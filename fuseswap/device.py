@@ -62,10 +62,12 @@ class Device:
         under_pressure: Callable[[], bool] = lambda: False,
         engine: Engine | None = None,
         place_file: PlaceFile | None = None,
+        *,
+        lazy: bool = False,
     ) -> None:
         self.state = state
         self.engine = engine  # of the tier's I/O, where it has one that can be polled
-        self.cache = CompressedCache(state, in_place=place_file is not None)
+        self.cache = CompressedCache(state, in_place=place_file is not None, lazy=lazy)
         self.place = None if place_file is None else InPlace(self.cache, place_file)
         self.writeback = Writeback(self.cache, tier, under_pressure, self.place)
         self.frontswap = Frontswap([self.cache] if self.place is None else [self.cache, self.place])

@@ -39,7 +39,7 @@ from fuseswap.errors import CorruptData, MustGoOut, OnTier, StoreRefused
 from fuseswap.units import PAGE_SIZE
 
 RUN_PAGES = 16
-_RUNS_AT_ONCE = 16
+_RUNS_AT_ONCE = 64  # of one segment: a slow device is asked for many at once
 _PAGES_A_TURN = 32  # decompressed before others get a turn, about 150 us
 PLACE = -1  # as the extent of an `OnTier`: the page's own place
 

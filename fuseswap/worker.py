@@ -116,7 +116,9 @@ class Worker:
                 place_file = file
             else:
                 tier = FileTier(file)
-        self.device = Device(self._state, tier, under_memory_pressure, self._engine, place_file)
+        self.device = Device(
+            self._state, tier, under_memory_pressure, self._engine, place_file, lazy=True
+        )
         for name, value in {**config["parameters"], **self._state.parameters}.items():
             find_parameter(name).set(self.device, value)
         self.device.cache.log.frames.reserve(_RESERVE_FRAMES)

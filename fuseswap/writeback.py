@@ -86,6 +86,9 @@ class Writeback(TierWriter):
 
     def _expect_room(self) -> bool:
         """Asked by a store that finds the pool full: is it worth waiting?"""
+        if self._cache.adopting:  # `run` comes to it
+            self._want_room()
+            return True
         if trio.current_time() < self._hopeless_until:
             return False
         cleans = self.cleaner.busy or self._can_clean()  # busy, it may hold the last frame
@@ -102,6 +105,8 @@ class Writeback(TierWriter):
 
     async def run(self) -> None:
         """Make room whenever it is wanted, and what is due once a second, for ever."""
+        while self._cache.adopt_some():
+            await trio.lowlevel.checkpoint()
         async with trio.open_nursery() as nursery:
             while True:
                 with trio.move_on_after(_LOOK_SOON_S if self._stores_go_on else _LOOK_EVERY_S):
@@ -118,6 +123,8 @@ class Writeback(TierWriter):
         """Write back what ``demand`` describes, in the background; see its ``left``."""
         if self._tier is None and self._place is None:
             raise InvalidArgument("there is no backing file to write back to")
+        while self._cache.adopt_some():
+            pass
         for head in self._log.heads:
             if demand.takes_all or head.stream is Stream.INCOMPRESSIBLE:
                 self._log.seal(head)

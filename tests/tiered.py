@@ -5,6 +5,8 @@ Four frames for stores, two for the cleaner, six extents.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 from trio.testing import wait_all_tasks_blocked
 
@@ -14,6 +16,7 @@ from fuseswap.cache.state import Geometry
 from fuseswap.device import Device
 from fuseswap.errors import MustWait, OnTier, StoreRefused
 from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.waiting import called
 from tests import pages
 from tests.fake_tier import FakeTier
 from tests.invariants import StoredObject, check_invariants
@@ -66,9 +69,27 @@ class Tiered:
 
     async def write(self, page: int, data: bytes | None = None) -> None:
         """Store, waiting as the transport would."""
-        data = dense(page) if data is None else data
-        await self.slowpath.write(page * PAGE_SIZE, memoryview(data))
-        self.expected[page] = data
+        stored = dense(page) if data is None else data
+        await self.write_at(page, 0, stored)
+
+    async def write_at(self, page: int, start: int, data: bytes) -> None:
+        """Change bytes of a page, waiting; what is expected changes as it is answered."""
+
+        def begin(done: Callable[[Exception | None], None]) -> None:
+            def answered(error: Exception | None) -> None:
+                if error is None:
+                    old = self.expected.get(page, ZERO_PAGE)
+                    self.expected[page] = old[:start] + data + old[start + len(data) :]
+                elif isinstance(error, StoreRefused):
+                    self.expected.pop(page, None)
+                done(error)
+
+            at = page * PAGE_SIZE + start
+            self.slowpath.begin_write(at, memoryview(data), answered)
+
+        error: Exception | None = await called(begin)
+        if error is not None:
+            raise error
 
     async def read(self, page: int) -> bytes:
         return await self.slowpath.read(page * PAGE_SIZE, PAGE_SIZE)

@@ -34,6 +34,13 @@ class Departures:
         entry = (segment, self._log.age_of(segment)[0])
         (line.appendleft if first else line.append)(entry)
 
+    def start_over(self) -> None:
+        """Line up what is sealed and in memory, and nothing else."""
+        for line in self._lines:
+            line.clear()
+        for segment in self.all_sealed():
+            self.add(segment)
+
     def next(self) -> int:
         """Take the next one out of line; 0 where nobody stands in it."""
         for line in self._lines:

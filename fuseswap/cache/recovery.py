@@ -1,19 +1,28 @@
 """Rebuild everything derived from the slot table: the first act of a new worker.
 
-Reads each present cluster once.  A word that cannot be right (odd parity, a
-segment that does not exist) stays, with odd parity, so that a load of that page says
-EIO instead of zeros, and is counted.
+Counting the live objects of every segment means reading every word, 0.3 us each.  A worker
+need not wait for that: loads need no counts.  So it adopts the tables as they are and
+serves at once; the clusters of the slot table are counted in the background, and one that
+is about to be changed is counted first:
+
+    attach -> serve, `Adoption.step` between requests -> all counted: segments without a live
+              object are freed, cleaner and writeback begin
+
+Until then no segment is freed, cleaned or written back: its count is not complete.
+
+A word that cannot be right (odd parity, a segment that does not exist) stays, with odd
+parity, so that a load of that page says EIO instead of zeros, and is counted.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 from fuseswap.cache.codecs import FILL, LAST_RAW
 from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
 from fuseswap.cache.slots import (
     CODEC_SHIFT,
+    IN_PLACE,
     KIND_MASK,
     LENGTH_MASK,
     LENGTH_SHIFT,
@@ -21,51 +30,95 @@ from fuseswap.cache.slots import (
     PARITY,
     SAME_FILLED,
     SEGMENT_ID_SHIFT,
+    UNCOUNTED,
     SlotTable,
 )
 
+_CODEC_BITS = 0xF << CODEC_SHIFT
+_LAST_RAW_BITS = LAST_RAW << CODEC_SHIFT
+_FILL_BITS = FILL << CODEC_SHIFT
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Recovered:
     """What was found: pages by kind, and words that cannot be right."""
 
-    same_filled_pages: int
-    incompressible_pages: int
-    in_place_pages: int
-    corrupt_words: int
+    same_filled_pages: int = 0
+    incompressible_pages: int = 0
+    in_place_pages: int = 0
+    corrupt_words: int = 0
 
 
-def rebuild(slots: SlotTable, log: SegmentLog, *, in_place: bool = False) -> Recovered:
-    """Count live objects from ``slots`` and let ``log`` adopt its segments.
+class Adoption:
+    """Counts what a former worker left, cluster by cluster."""
 
-    ``in_place``: words of that kind are somebody's, and not corrupt.
-    """
-    live: Counter[int] = Counter()
-    live_bytes: Counter[int] = Counter()
-    same_filled = incompressible = placed = corrupt = 0
-    for first, words in slots.clusters():
-        for index, word in enumerate(words):
-            if not word:
+    def __init__(self, slots: SlotTable, log: SegmentLog, *, in_place: bool = False) -> None:
+        """Adopt the tables.  ``in_place``: words of that kind are somebody's, and not corrupt."""
+        self._slots = slots
+        self._log = log
+        self._in_place = in_place
+        self._next = 0
+        self.found = Recovered()
+        log.adopt()
+
+    def step(self, clusters: int) -> bool:
+        """Count some more; False where all are counted (then the log is complete)."""
+        used = self._slots.used
+        while self._next < len(used):
+            if used[self._next] == UNCOUNTED:
+                if not clusters:
+                    return True
+                clusters -= 1
+                self.count(self._next)
+            self._next += 1
+        if self._log.adopting:
+            self._log.finish_adoption()
+        return False
+
+    def count(self, cluster: int) -> None:
+        """Count one cluster, if that was not done."""
+        if self._slots.used[cluster] != UNCOUNTED:
+            return
+        log, found = self._log, self.found
+        live, live_bytes, bases = log.live, log.live_bytes, log.bases
+        words = self._slots.count(cluster)
+        objects = [word for word in words if word & KIND_MASK == OBJECT]
+        for word in objects:
+            segment = word >> SEGMENT_ID_SHIFT
+            if word.bit_count() & 1 or not log.exists(segment):
                 continue
+            size = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 + OBJECT_OVERHEAD
+            live[segment] += 1
+            live_bytes[segment] += size
+            if bases[segment] >= 0:
+                log.live_in_frames += size
+            codec = word & _CODEC_BITS
+            if codec <= _LAST_RAW_BITS:
+                found.incompressible_pages += 1
+            elif codec == _FILL_BITS:
+                found.same_filled_pages += 1
+        if len(objects) != len(words) - words.count(0):
+            self._count_others(words)
+        self._mark_corrupt(cluster << 9, words)
+
+    def _count_others(self, words: list[int]) -> None:
+        found = self.found
+        for word in words:
             kind = word & KIND_MASK
-            if word.bit_count() & 1:
-                corrupt += 1
-            elif kind == OBJECT:
-                segment = word >> SEGMENT_ID_SHIFT
-                if not log.exists(segment):
-                    corrupt += 1
-                    slots.words[first + index] = word ^ PARITY  # EIO now, and whoever gets the id
-                    continue
-                live[segment] += 1
-                live_bytes[segment] += (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 + OBJECT_OVERHEAD
-                codec = word >> CODEC_SHIFT & 0xF
-                incompressible += codec <= LAST_RAW
-                same_filled += codec == FILL
-            elif kind == SAME_FILLED:
-                same_filled += 1
-            elif in_place:
-                placed += 1
+            if kind == OBJECT or not word or word.bit_count() & 1:
+                continue
+            if kind == SAME_FILLED:
+                found.same_filled_pages += 1
+            elif kind == IN_PLACE and self._in_place:
+                found.in_place_pages += 1
             else:
-                corrupt += 1
-    log.adopt(live, live_bytes)
-    return Recovered(same_filled, incompressible, placed, corrupt)
+                found.corrupt_words += 1
+
+    def _mark_corrupt(self, first: int, words: list[int]) -> None:
+        """Count words of odd parity, and give odd parity to those of no segment."""
+        for index, word in enumerate(words):
+            if word.bit_count() & 1:
+                self.found.corrupt_words += 1
+            elif word & KIND_MASK == OBJECT and not self._log.exists(word >> SEGMENT_ID_SHIFT):
+                self.found.corrupt_words += 1
+                self._slots.words[first + index] = word ^ PARITY  # EIO now, and whoever gets the id

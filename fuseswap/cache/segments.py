@@ -102,6 +102,7 @@ class SegmentLog:
         self.live_in_frames = 0  # live bytes of all segments in memory
         self.newest_sequence = 0
         self.segments_in_use = 0
+        self.adopting = False  # counts are not complete: nothing is freed
 
     # -- appending -----------------------------------------------------------------
 
@@ -157,7 +158,7 @@ class SegmentLog:
             self.live_in_frames -= length + OBJECT_OVERHEAD
         live = self.live[segment] - 1
         self.live[segment] = live
-        if not live:
+        if not live and not self.adopting:
             self._free(segment)
 
     def seal(self, head: LogHead) -> None:
@@ -305,23 +306,25 @@ class SegmentLog:
 
     # -- attaching -----------------------------------------------------------------
 
-    def adopt(self, live: dict[int, int], live_bytes: dict[int, int]) -> None:
-        """Take over the table as a former process left it, with counts from the slot table.
+    def adopt(self) -> None:
+        """Take over the table as a former process left it, without counts (``recovery.py``).
 
-        Segments no word points to are freed; one that was open is sealed where it stood.
+        A segment that was open is sealed where it stood.
         """
         known = self._highest_id() + 1
+        self.adopting = True
         self.live_in_frames = 0
         self.bases = array("q", [-1]) * known
         self.live = array("I", [0]) * known
         self.live_bytes = array("Q", [0]) * known
+        self._free_ids = []
         used: dict[bool, set[int]] = {False: set(), True: set()}  # frames, extents
-        for segment in range(1, known):
+        for segment in range(known - 1, 0, -1):
             at = segment * _WORDS
             word = self._table[at]
             self.newest_sequence = max(self.newest_sequence, self._table[at + 2])
-            if segment not in live:
-                self._table[at] = SegmentState.FREE
+            if word & 0xFF == SegmentState.FREE:
+                self._free_ids.append(segment)
                 continue
             if word & 0xFF == SegmentState.OPEN:
                 self._table[at + 3] = int(time.clock_gettime(time.CLOCK_BOOTTIME))
@@ -330,16 +333,18 @@ class SegmentLog:
             used[on_tier].add(word >> 32)
             if not on_tier:
                 self.bases[segment] = word >> 32 << SEGMENT_SHIFT
-            self.live[segment] = live[segment]
-            self.live_bytes[segment] = live_bytes[segment]
-            if not on_tier:
-                self.live_in_frames += live_bytes[segment]
         self.segments_in_use = len(used[False]) + len(used[True])
-        self._free_ids = [s for s in range(known - 1, 0, -1) if not self.live[s]]
         self.frames.adopt(used[False])
         self.extents.adopt(used[True])
-        for segment in self.departures.all_sealed():
-            self.departures.add(segment)
+
+    def finish_adoption(self) -> None:
+        """The counts are complete: free the segments no word points to, line up the others."""
+        self.adopting = False
+        for segment in range(1, len(self.live)):
+            state = self._table[segment * _WORDS] & 0xFF
+            if not self.live[segment] and state != SegmentState.FREE:
+                self._free(segment)
+        self.departures.start_over()
 
     def _highest_id(self) -> int:
         """Highest segment id that was ever opened (its sequence is not 0)."""

@@ -25,7 +25,7 @@ Writing a word is the commit of a store, and zeroing it that of an invalidate.
 
 Words stand in clusters of 512, one page of the region each.  A cluster takes
 memory from its first store to the moment its last page goes.  `used` counts the
-words set in each cluster (2 bytes a cluster, derived); a cluster with none is
+words set in each cluster (2 bytes a cluster, derived, by `count`); a cluster with none is
 not to be read, since reading would allocate it.
 """
 
@@ -54,6 +54,7 @@ LENGTH_MASK = 0xFFF
 OFFSET_MASK = 0xFFFFF
 
 CLUSTER_SHIFT = 9
+UNCOUNTED = 0xFFFF  # in ``used``: present, and not looked at yet (see ``recovery.py``)
 _FILL_SHIFT = 4
 _FILL_BITS = 36
 
@@ -97,12 +98,19 @@ class SlotTable:
         self._adopt()
 
     def _adopt(self) -> None:
-        """Derive ``used`` from the words that are present; give empty clusters back."""
+        """Note which clusters are present; `count` them before they are changed."""
         for start, end in self._region.extents():
-            for cluster in range(start // PAGE_SIZE, min(end // PAGE_SIZE, len(self.used))):
-                self.recount(cluster)
-                if not self.used[cluster]:
-                    self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)
+            first, last = start // PAGE_SIZE, min(end // PAGE_SIZE, len(self.used))
+            self.used[first:last] = array("H", [UNCOUNTED]) * (last - first)
+
+    def count(self, cluster: int) -> list[int]:
+        """Set ``used`` of a present cluster, and return its words; an empty one is given back."""
+        first = cluster << CLUSTER_SHIFT
+        words: list[int] = self.words[first : first + 512].tolist()
+        self.used[cluster] = len(words) - words.count(0)
+        if not self.used[cluster]:
+            self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)
+        return words
 
     def get(self, page: int) -> int:
         """The word of ``page``; 0 is a hole."""
@@ -174,7 +182,7 @@ class SlotTable:
         while page < self.page_count:
             cluster = page >> CLUSTER_SHIFT
             end = min((cluster + 1) << CLUSTER_SHIFT, self.page_count)
-            if self.used[cluster] < 512:
+            if self.used[cluster] != 512:
                 for candidate in range(page, end):
                     if not self.get(candidate):
                         return candidate
@@ -183,8 +191,8 @@ class SlotTable:
 
     @property
     def stored_pages(self) -> int:
-        """Pages that are not holes."""
-        return sum(self.used)
+        """Pages that are not holes, in the clusters that were counted."""
+        return sum(self.used) - self.used.count(UNCOUNTED) * UNCOUNTED
 
     @property
     def allocated_bytes(self) -> int:

@@ -32,10 +32,10 @@ from fuseswap.waiting import called
 
 log = logging.getLogger(__name__)
 
-SLOTS = 64
+SLOTS = 320
+_WRITE_SLOTS = 256  # at most: a read never waits for a slot behind writes
 _THREADS = 16  # more than writeback_batch_size allows: reads never queue behind writes
-_BUFFER_BYTES = 16 * PAGE_SIZE
-_BUFFERS = 32
+_BUFFERS = ((PAGE_SIZE, 256), (16 * PAGE_SIZE, 32))  # size and count
 
 Ended = Callable[[int], None]  # gets the count of bytes, or -errno
 
@@ -71,27 +71,35 @@ class AioEngine:
             os.close(self._eventfd)
             raise
         self._free = list(range(SLOTS))
-        self._ended: list[tuple[Ended, memoryview] | None] = [None] * SLOTS
-        self._line: deque[tuple[bool, int, memoryview, int, Ended]] = deque()
+        self._ended: list[tuple[Ended, memoryview, bool] | None] = [None] * SLOTS
+        self._reads: deque[tuple[int, memoryview, int, Ended]] = deque()
+        self._writes: deque[tuple[int, memoryview, int, Ended]] = deque()
+        self._writing = 0
         self.in_flight = 0
 
     def submit(self, *, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
         """See `Engine`."""
         self.in_flight += 1
-        if self._free:
-            self._start(write, fd, memory, at, ended)
-        else:
-            self._line.append((write, fd, memory, at, ended))
+        (self._writes if write else self._reads).append((fd, memory, at, ended))
+        self._start_some()
+
+    def _start_some(self) -> None:
+        while self._reads and self._free:
+            self._start(False, *self._reads.popleft())
+        while self._writes and self._free and self._writing < _WRITE_SLOTS:
+            self._writing += 1
+            self._start(True, *self._writes.popleft())
 
     def _start(self, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
         slot = self._free.pop()
-        self._ended[slot] = ended, memory
+        self._ended[slot] = ended, memory, write
         opcode = libc.AIO_WRITE if write else libc.AIO_READ
         try:
             self._context.submit(slot, opcode, fd, memory, at)
         except OSError as exc:
             self._ended[slot] = None
             self._free.append(slot)
+            self._writing -= write
             code = exc.errno or errno.EIO
             trio.lowlevel.current_trio_token().run_sync_soon(self._end, ended, -code)
 
@@ -107,9 +115,9 @@ class AioEngine:
             assert entry is not None
             self._ended[slot] = None
             self._free.append(slot)
+            self._writing -= entry[2]
             self._end(entry[0], result)
-        while self._line and self._free:
-            self._start(*self._line.popleft())
+        self._start_some()
         return bool(results)
 
     async def run(self) -> None:
@@ -178,17 +186,17 @@ class DirectFile:
         self._fd = fd
         self.engine = engine
         self.size_bytes = os.lseek(fd, 0, os.SEEK_END)
-        self._memory = mmap.mmap(-1, _BUFFERS * _BUFFER_BYTES)
-        whole = memoryview(self._memory)
-        starts = range(0, len(whole), _BUFFER_BYTES)
-        self._buffers = [whole[start : start + _BUFFER_BYTES] for start in starts]
+        self._buffers: dict[int, list[memoryview]] = {}  # free ones, by their size, smallest first
+        for size, count in _BUFFERS:
+            whole = memoryview(mmap.mmap(-1, size * count))
+            self._buffers[size] = [whole[at : at + size] for at in range(0, len(whole), size)]
 
     def begin_read(self, at: int, length: int, done: Callable[[bytes | OSError], None]) -> None:
         """Read ``length`` bytes at ``at``: the blocks around them, and no more."""
         first = at & -PAGE_SIZE
         span = (at + length - first + PAGE_SIZE - 1) & -PAGE_SIZE
-        buffer = self._buffers.pop() if span <= _BUFFER_BYTES and self._buffers else None
-        memory = memoryview(mmap.mmap(-1, span)) if buffer is None else buffer[:span]
+        buffer = self._take_buffer(span)
+        memory = buffer[:span]
 
         def ended(result: int) -> None:
             wanted = memory[at - first : at - first + length]
@@ -198,8 +206,7 @@ class DirectFile:
                 found = OSError(errno.EIO, f"short read: {result} of {span} bytes")
             else:
                 found = bytes(wanted)
-            if buffer is not None:
-                self._buffers.append(buffer)
+            self._give_back(buffer)
             done(found)
 
         self.engine.submit(write=False, fd=self._fd, memory=memory, at=first, ended=ended)
@@ -230,16 +237,27 @@ class DirectFile:
     def begin_put(self, at: int, data: bytes, done: Callable[[OSError | None], None]) -> None:
         """As `begin_write`, of a copy of ``data`` (whole pages, anywhere)."""
         size = len(data)
-        buffer = self._buffers.pop() if size <= _BUFFER_BYTES and self._buffers else None
-        memory = memoryview(mmap.mmap(-1, size)) if buffer is None else buffer[:size]
+        buffer = self._take_buffer(size)
+        memory = buffer[:size]
         memory[:] = data
 
         def ended(error: OSError | None) -> None:
-            if buffer is not None:
-                self._buffers.append(buffer)
+            self._give_back(buffer)
             done(error)
 
         self.begin_write(at, memory, ended)
+
+    def _take_buffer(self, size: int) -> memoryview:
+        """A page-aligned buffer of at least ``size`` bytes; a new one where none is free."""
+        for held, free in self._buffers.items():
+            if size <= held and free:
+                return free.pop()
+        return memoryview(mmap.mmap(-1, size))
+
+    def _give_back(self, buffer: memoryview) -> None:
+        size, most = len(buffer), dict(_BUFFERS).get(len(buffer), 0)
+        if size in self._buffers and len(self._buffers[size]) < most:
+            self._buffers[size].append(buffer)
 
     async def read(self, at: int, length: int) -> bytes:
         """As `begin_read`; raises `OSError`.  Not cancellable, since the I/O is not."""

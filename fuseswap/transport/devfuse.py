@@ -82,6 +82,7 @@ class DevFuse:
         self._journal: Journal | None = None
         self._slot = 0  # of the journal, where the request that is being answered stands
         self._settled = False
+        self._replaying = False
         self._look_at(self._own_buffer)
         # Unbuffered: one read(2) a call, without an iovec, and None instead of an exception.
         self._file = io.FileIO(fd, "r+", closefd=False)
@@ -130,12 +131,14 @@ class DevFuse:
     def _replay(self, journal: Journal) -> None:
         """Answer what is in the journal, in the order it was taken, before anything newer."""
         taken = journal.taken()
+        self._replaying = True
         for slot in taken:
             self._slot = slot
             self._look_at(journal.view(slot))
             reply = self.answer(journal.length_of(slot))
             if reply is not None:  # else it waits, where it is, or is never answered
                 self._reply(slot, reply)
+        self._replaying = False
         self._slot = 0
         self._look_at(journal.buffer)
         journal.clear()
@@ -260,7 +263,7 @@ class DevFuse:
 
     def answer(self, length: int) -> bytes | None:
         """The reply to the request in the first ``length`` bytes of `buffer`, None for none."""
-        opcode = unique = offset = count = 0
+        opcode = unique = inode = offset = count = 0
         try:
             size, opcode, unique, inode, offset, count = _hot(self.buffer)
             if size != length or length < wire.IN_HEADER_BYTES:
@@ -285,11 +288,12 @@ class DevFuse:
             self._delay(opcode, unique, offset, count, exc)
             return None
         except FuseswapError as exc:
-            return self._failed(unique, errno_of(exc))
+            return self._failed(unique, exc)
         except struct.error:
             return self._malformed(length, unique)
-        except Exception as exc:  # whatever it was, this request alone pays for it
-            return self._failed(unique, errno_of(exc))
+        except Exception as exc:
+            self._die_of(exc, unique, inode)
+            return self._failed(unique, exc)
 
     def _other(self, length: int, opcode: int, unique: int, inode: int) -> bytes | None:
         method = self._requests.table.get(opcode)
@@ -316,7 +320,7 @@ class DevFuse:
 
             def read_ended(found: bytes | Exception) -> None:
                 if isinstance(found, Exception):
-                    self._reply(slot, self._failed(unique, errno_of(found)))
+                    self._reply(slot, self._failed_later(unique, found))
                 else:
                     self._reply(slot, _out(16 + len(found), 0, unique) + found)
 
@@ -325,7 +329,7 @@ class DevFuse:
 
             def write_ended(error: Exception | None) -> None:
                 if error is not None:
-                    self._reply(slot, self._failed(unique, errno_of(error)))
+                    self._reply(slot, self._failed_later(unique, error))
                 else:
                     self._reply(slot, _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0))
 
@@ -342,7 +346,7 @@ class DevFuse:
         try:
             await self._slowpath.punch(offset, length)
         except Exception as exc:
-            self._reply(slot, self._failed(unique, errno_of(exc)))
+            self._reply(slot, self._failed_later(unique, exc))
         else:
             self._reply(slot, _out(16, 0, unique))
 
@@ -360,7 +364,25 @@ class DevFuse:
             self._journal.free(slot)
         self._crowd.unpark_all()
 
-    def _failed(self, unique: int, code: int) -> bytes:
+    def _die_of(self, exc: Exception, unique: int, inode: int = SWAPFILE) -> None:
+        """Raise what nobody raised on purpose, so that this worker ends and the next one tries.
+
+        What is derived may be wrong after it, and the next worker builds it anew.  But not
+        where this is that next try (then the request alone pays, with EIO), nor for a text file,
+        nor where there is no next worker yet.
+        """
+        if isinstance(exc, FuseswapError | OSError) or not self._settled or inode != SWAPFILE:
+            return
+        if not unique & wire.UNIQUE_RESEND and not self._replaying:
+            log.error("unexpected error in request %#x: another worker shall try", unique)
+            raise exc
+
+    def _failed_later(self, unique: int, exc: Exception) -> bytes:
+        self._die_of(exc, unique)
+        return self._failed(unique, exc)
+
+    def _failed(self, unique: int, exc: Exception) -> bytes:
+        code = errno_of(exc)
         if code != errno.ENOENT:
             self._counters.failed_requests += 1
         return _out(16, -code, unique)

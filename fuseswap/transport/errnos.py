@@ -25,5 +25,7 @@ def errno_of(exc: Exception) -> int:
     for kind, code in _ERRNOS:
         if isinstance(exc, kind):
             return code
+    if isinstance(exc, OSError):  # of a backing file
+        return errno.EIO
     log.error("unexpected error while answering a request", exc_info=exc)
     return errno.EIO

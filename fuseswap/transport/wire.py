@@ -58,6 +58,7 @@ HAS_RESEND = 1 << 39
 
 # Notifications (the error field of a reply whose unique is 0).
 NOTIFY_RESEND = 7
+UNIQUE_RESEND = 1 << 63  # in the ``unique`` of a request that was sent before
 
 # Open flags.
 FOPEN_DIRECT_IO = 1 << 0

@@ -74,8 +74,8 @@ class StoreModel(RuleBasedStateMachine):
     def first_worker(self) -> None:
         self.start_worker()
 
-    def start_worker(self) -> None:
-        self.device = Device(self.memory.attach())
+    def start_worker(self, *, lazy: bool = False) -> None:
+        self.device = Device(self.memory.attach(), lazy=lazy)
         self.device.cache.set_compressor(self.compressor)
         self.device.cache.pool_limit_bytes = self.limit * MIB
         self.device.cache.on_full = None  # refuse at once; for waiting see test_writeback_model.py
@@ -220,6 +220,8 @@ class StoreModel(RuleBasedStateMachine):
     @rule(orderly=st.booleans())
     def next_worker(self, orderly: bool) -> None:
         """The old worker goes, in order or not; the next one finds all that was stored."""
+        while self.device.cache.adopt_some():
+            pass
         if orderly:
             self.device.cache.close()
         before = self.device.cache.log
@@ -231,10 +233,23 @@ class StoreModel(RuleBasedStateMachine):
         assert (after.segments(), after.segments_in_use) == old[2:]
         self.touched.update(list(self.model)[:50])
 
+    @rule()
+    def next_lazy_worker(self) -> None:
+        """It serves at once, and has not counted what its predecessor left."""
+        self.start_worker(lazy=True)
+        self.touched.update(list(self.model)[:50])
+
+    @rule(clusters=st.integers(1, 3))
+    def count_some(self, clusters: int) -> None:
+        self.device.cache.adopt_some(clusters)
+
     # -- after every step ------------------------------------------------------------
 
     @invariant()
     def the_log_is_sound(self) -> None:
+        if self.device.cache.adopting:
+            assert self.device.cache.log.segments_in_use <= SMALL.segment_count
+            return
         check_invariants(self.device.cache)
 
     @invariant()
@@ -262,6 +277,9 @@ class StoreModel(RuleBasedStateMachine):
             if hasattr(self, "device"):
                 for page in range(PAGES):
                     assert self.device.cache.load(page) == self.model.get(page)
+                while self.device.cache.adopt_some():
+                    pass
+                check_invariants(self.device.cache)
                 assert self.device.cache.statistics().checksum_errors == 0
         finally:
             self.memory.close()

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from fuseswap.cache.codecs import FILL, LZ4, RAW
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.cache.slots import KIND_MASK, REFERENCED, SAME_FILLED, SlotTable, fill_of, fill_word
+from fuseswap.cache.slots import (
+    KIND_MASK,
+    REFERENCED,
+    SAME_FILLED,
+    UNCOUNTED,
+    SlotTable,
+    fill_of,
+    fill_word,
+)
 from fuseswap.cache.state import Geometry
 from fuseswap.errors import CorruptData
 from fuseswap.units import GIB, PAGE_SIZE
@@ -158,6 +166,9 @@ def test_a_new_table_over_old_words_counts_them_and_returns_empty_clusters(
     slots.words[0] = 0  # a crash between clearing the last word and returning the cluster
     assert memory.allocated_bytes("slots") == 2 * PAGE_SIZE
     again = SlotTable(memory.attach().slots, 1280)
+    assert list(again.used) == [UNCOUNTED, UNCOUNTED, 0]
+    assert not any(again.count(0))
+    assert again.count(1)[1] == fill_word(1)
     assert list(again.used) == [0, 1, 0]
     assert memory.allocated_bytes("slots") == PAGE_SIZE
 
