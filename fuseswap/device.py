@@ -49,6 +49,7 @@ class DeviceStatistics:
     writeback: WritebackStatistics
     cleaner: CleanerStatistics
     waits: tuple[int, ...]
+    tier_loads: int
     journal_bytes: int
 
 
@@ -99,5 +100,6 @@ class Device:
             writeback=self.writeback.statistics(),
             cleaner=self.writeback.cleaner.statistics(),
             waits=tuple(self.slowpath.waits),
+            tier_loads=self.slowpath.tier_loads,
             journal_bytes=self.state.journal.allocated_bytes(),
         )

@@ -101,6 +101,7 @@ class SlowPath:
         self._line: deque[_Write] = deque()
         self._serving = False
         self.waiting_bytes = 0
+        self.tier_loads = 0
         self.waits = [0] * (len(WAIT_BOUNDS_S) + 1)
 
     @property
@@ -188,6 +189,7 @@ class SlowPath:
             if found is None:
                 changed.append(miss.page)
             else:
+                self.tier_loads += isinstance(found, bytes)
                 read.put(miss.page, found)
         for miss in doubtful:
             self._ask_again(read, miss)

@@ -99,8 +99,13 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
     _counter(
         "loads", "frontswap",
-        "Pages asked for, holes among them.",
+        "Pages asked for and found in memory, holes among them.",
         lambda s: s.frontswap.loads,
+    ),
+    _counter(
+        "tier_loads", "",
+        "Pages asked for and read from the backing file.",
+        lambda s: s.tier_loads,
     ),
     _counter(
         "succ_stores", "frontswap",

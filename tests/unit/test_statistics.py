@@ -45,6 +45,7 @@ def test_every_row_reads_a_number_of_its_own() -> None:
         cleaner=CleanerStatistics(**{f.name: next(numbers) for f in fields(CleanerStatistics)}),
         waits=tuple(next(numbers) for _ in range(6)),
         journal_bytes=next(numbers),
+        tier_loads=next(numbers),
     )
     values = [statistic.read(snapshot) for statistic in STATISTICS]
     assert len(set(values)) == len(values)
