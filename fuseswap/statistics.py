@@ -103,6 +103,16 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.frontswap.loads,
     ),
     _counter(
+        "tier_ra", "",
+        "Windows of 128 KiB read ahead from the backing file (as swap_ra of /proc/vmstat).",
+        lambda s: s.writeback.tier_ra,
+    ),
+    _counter(
+        "tier_ra_hit", "",
+        "Reads of the backing file that such a window answered.",
+        lambda s: s.writeback.tier_ra_hit,
+    ),
+    _counter(
         "tier_loads", "",
         "Pages asked for and read from the backing file.",
         lambda s: s.tier_loads,

@@ -30,6 +30,7 @@ from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.errors import CorruptData, OnTier
 from fuseswap.inplace import InPlace
+from fuseswap.readahead import ReadAhead
 from fuseswap.tier_reader import Begin, TierReader
 from fuseswap.tiers import Tier
 from fuseswap.units import PAGE_SIZE
@@ -55,6 +56,8 @@ class WritebackStatistics:
     bd_count: int
     bd_reads: int
     bd_writes: int
+    tier_ra: int
+    tier_ra_hit: int
     tier_read_retries: int
     tier_read_errors: int
 
@@ -84,6 +87,8 @@ class TierWriter:
         self._saved = 0
         self._writes = 0
         self._reader = TierReader(self._begin_of_reads())
+        # Not in place: there, what lies at an offset changes.
+        self._ahead = ReadAhead(self._begin_ahead) if tier is not None else None
         self._set_aside: deque[tuple[float, int, int]] = deque()  # until, segment, sequence
 
     def _begin_of_reads(self) -> Begin | None:
@@ -113,9 +118,21 @@ class TierWriter:
                 return
             done(CorruptData(f"page {miss.page} cannot be read from the tier: {outcome}"))
 
-        self._reader.begin_read(
-            miss.extent, miss.offset, length, ended, again=again, patient=patient
-        )
+        def alone() -> None:
+            self._reader.begin_read(
+                miss.extent, miss.offset, length, ended, again=again, patient=patient
+            )
+
+        if self._ahead is None or again:
+            alone()
+        else:
+            where = (miss.extent, miss.sequence)
+            self._ahead.begin_read(where, miss.offset, length, ended, alone)
+
+    def _begin_ahead(
+        self, extent: int, offset: int, length: int, done: Callable[[bytes | OSError], None]
+    ) -> None:
+        self._reader.begin_read(extent, offset, length, done, patient=False)
 
     async def _read_segment(self, segment: int, *, again: bool = False) -> bytes | None:
         """The 1 MiB of ``segment``; None where it can't be read: then it is set aside a while."""
@@ -294,6 +311,8 @@ class TierWriter:
             bd_count=self._units_taken(),
             bd_reads=self._reader.units,
             bd_writes=self._writes,
+            tier_ra=self._ahead.reads if self._ahead else 0,
+            tier_ra_hit=self._ahead.hits if self._ahead else 0,
             tier_read_retries=self._reader.retries,
             tier_read_errors=self._reader.errors,
         )

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 SLOTS = 320
 _WRITE_SLOTS = 256  # at most: a read never waits for a slot behind writes
 _THREADS = 16  # more than writeback_batch_size allows: reads never queue behind writes
-_BUFFERS = ((PAGE_SIZE, 256), (16 * PAGE_SIZE, 32))  # size and count
+_BUFFERS = ((PAGE_SIZE, 256), (16 * PAGE_SIZE, 32), (32 * PAGE_SIZE, 8))  # size and count
 
 Ended = Callable[[int], None]  # gets the count of bytes, or -errno
 

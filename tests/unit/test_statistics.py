@@ -75,6 +75,7 @@ def test_rows_are_named_for_what_they_read() -> None:
         "stored_incompressible_pages",
         "cleaner_copied_bytes",
         "journal_bytes",
+        "tier_loads",
         "write_amplification_percent",
         *(f"store_waits_{bound}" for bound in ("1ms", "10ms", "100ms", "1s", "10s", "longer")),
     }
