@@ -258,6 +258,11 @@ STATISTICS: tuple[Statistic, ...] = (
         _write_amplification_percent,
     ),
     _counter(
+        "recompressed_pages", "",
+        "Pages that were compressed harder on their way to the backing file.",
+        lambda s: s.cleaner.recompressed_pages,
+    ),
+    _counter(
         "checksum_errors", "",
         "Loads that found corrupt data and gave EIO.",
         lambda s: s.cache.checksum_errors,

@@ -22,6 +22,7 @@ from collections.abc import Callable
 import trio
 
 from fuseswap.cache.cleaner import Cleaner
+from fuseswap.cache.codecs import parse_recompressor
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.state import SEGMENT_BYTES
@@ -33,6 +34,7 @@ from fuseswap.tiers import Tier
 
 log = logging.getLogger(__name__)
 
+DEFAULT_RECOMPRESSOR = "zstd:1"
 _LOOK_EVERY_S = 1.0
 _LOOK_SOON_S = 0.2  # while segments are being filled
 _HOPELESS_S = 0.1  # after nothing could be done, stores are refused for so long
@@ -68,6 +70,7 @@ class Writeback(TierWriter):
         self.writeback_age_seconds = 0
         self.shrinker_enabled = False
         self.demand = Demand()
+        self.set_recompressor(DEFAULT_RECOMPRESSOR)
         self._wanted = trio.Event()
         self._full = False
         self._opened = 0
@@ -75,6 +78,14 @@ class Writeback(TierWriter):
         self._waiters = trio.lowlevel.ParkingLot()
         self._hopeless_until = 0.0
         cache.on_full = self._expect_room
+
+    def set_recompressor(self, name: str) -> None:
+        """Compress again what leaves for the tier: ``none`` or ``zstd[:LEVEL]``.
+
+        Raises `InvalidArgument`.
+        """
+        self.cleaner.recompress = parse_recompressor(name)
+        self.recompressor = name.strip()
 
     # -- for the slow path -----------------------------------------------------------
 
@@ -316,6 +327,7 @@ class Writeback(TierWriter):
             share = log_.live_bytes[segment] / SEGMENT_BYTES
             loaded = self._cache.loaded_share(segment)
             worth_it = share < _DENSE_SHARE or loaded > _FEW_LOADED
+            worth_it = worth_it or self.cleaner.recompress is not None
             if worth_it and log_.frames.has_spare and not self.cleaner.busy:
                 self.cleaner.begin(segment, evict=True, second_chance=loaded < _MANY_LOADED)
                 return

@@ -66,6 +66,27 @@ def parse_compressor(name: str) -> Compressor:
     raise InvalidArgument(f"'{name}' is not a compressor; use lz4 or zstd:LEVEL with LEVEL 1 to 19")
 
 
+def parse_recompressor(name: str) -> Callable[[bytes], bytes | None] | None:
+    """``none`` or ``zstd[:LEVEL]``: makes an lz4 payload smaller, or returns None where it can't.
+
+    Raises `InvalidArgument`.
+    """
+    if name.strip() == "none":
+        return None
+    compressor = parse_compressor(name)
+    if compressor.codec != ZSTD:
+        raise InvalidArgument(f"'{name}' is not a recompressor; use none or zstd:LEVEL")
+
+    def recompress(payload: bytes) -> bytes | None:
+        try:
+            harder = compressor.compress(_lz4_decompress(payload))
+        except DECOMPRESS_ERRORS:
+            return None
+        return harder if len(harder) <= len(payload) - len(payload) // 16 else None
+
+    return recompress
+
+
 def _lz4_compress(page: bytes | memoryview) -> bytes:
     compressed: bytes = lz4.block.compress(page, store_size=False)
     return compressed

@@ -140,6 +140,11 @@ class SegmentLog:
         payload = self._arena[start + CHECK_BYTES : start + CHECK_BYTES + length]
         return self.append(head, owner, payload, _get_u32(self._arena, start)[0])
 
+    def stored(self, segment: int, offset: int, length: int) -> bytes:
+        """Check and payload of an object of a segment in memory; ``length`` counts the payload."""
+        start = self.bases[segment] + offset
+        return self._arena[start : start + CHECK_BYTES + length]
+
     def append_stored(
         self, head: LogHead, owner: int, stored: bytes, offset: int, length: int
     ) -> int:
