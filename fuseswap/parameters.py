@@ -125,18 +125,18 @@ PARAMETERS: tuple[Parameter, ...] = (
         lambda device, text: device.cache.set_compressor(text),
     ),
     Parameter(
-        "recomp_algorithm",
-        "none | zstd:LEVEL",
-        "What lz4 pages are compressed with again on their way to the backing file (packed).",
-        lambda device: device.writeback.recompressor,
-        lambda device, text: device.writeback.set_recompressor(text),
-    ),
-    Parameter(
         "pool_limit_bytes",
         "bytes, or 512M, 2G",
         "The most memory compressed pages may take, in whole segments of 1 MiB.",
         lambda device: str(device.cache.pool_limit_bytes),
         _set_pool_limit,
+    ),
+    Parameter(
+        "recomp_algorithm",
+        "none | zstd:LEVEL",
+        "What lz4 pages are compressed with again on their way to the backing file (packed).",
+        lambda device: device.writeback.recompressor,
+        lambda device, text: device.writeback.set_recompressor(text),
     ),
     Parameter(
         "same_filled_pages_enabled",

@@ -38,6 +38,11 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], list[str]]] = {
         [("1", "1"), ("99", "99"), ("050", "50")],
         ["", "0", "100", "90%", "-1"],
     ),
+    "recomp_algorithm": (
+        "zstd:1",
+        [("none", "none"), ("zstd:6", "zstd:6"), ("zstd", "zstd")],
+        ["", "lz4", "zstd:20", "all"],
+    ),
     "writeback_batch_size": (
         "4",
         [("1", "1"), ("12", "12")],

@@ -1,0 +1,78 @@
+"""Pages are compressed again on their way to the tier, and are the same pages."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from fuseswap.cache.codecs import LZ4, ZSTD, parse_recompressor
+from fuseswap.errors import CorruptData, InvalidArgument
+from fuseswap.parameters import find_parameter
+from fuseswap.units import PAGE_SIZE
+from tests.invariants import StoredObject
+from tests.tiered import Tiered
+
+PAGES = 3000
+
+
+def hexadecimal(seed: int) -> bytes:
+    """Half a page of hexadecimal digits: lz4 finds little in it, zstd half."""
+    digits = bytes(random.Random(seed).choices(b"0123456789abcdef", k=2048))
+    return digits + bytes(PAGE_SIZE - len(digits))
+
+
+async def move_out(tiered: Tiered, nursery: trio.Nursery) -> set[int]:
+    """Store more than fits; return the codecs of what is on the tier."""
+    nursery.start_soon(tiered.writeback.run)
+    for page in range(PAGES):
+        await tiered.write(page, hexadecimal(page))
+    await wait_all_tasks_blocked()
+    on_tier = tiered.on_tier()
+    assert len(on_tier) > PAGES // 10
+    return {StoredObject.of(page, tiered.cache.slots.get(page)).codec for page in on_tier}
+
+
+async def test_what_leaves_is_compressed_harder(tiered: Tiered, nursery: trio.Nursery) -> None:
+    assert await move_out(tiered, nursery) == {ZSTD}
+    assert tiered.writeback.cleaner.statistics().recompressed_pages >= len(tiered.on_tier())
+    await tiered.check()
+
+
+async def test_it_can_be_switched_off(tiered: Tiered, nursery: trio.Nursery) -> None:
+    find_parameter("recomp_algorithm").set(tiered.device, "none")
+    assert await move_out(tiered, nursery) == {LZ4}
+    assert tiered.writeback.cleaner.statistics().recompressed_pages == 0
+    await tiered.check()
+
+
+async def test_pages_that_gain_nothing_stay_as_they_are(
+    tiered: Tiered, nursery: trio.Nursery
+) -> None:
+    await tiered.move_out()
+    codecs = {StoredObject.of(p, tiered.cache.slots.get(p)).codec for p in tiered.on_tier()}
+    assert codecs == {LZ4}
+    await tiered.check()
+
+
+async def test_a_corrupt_page_leaves_as_it_is_and_stays_corrupt(
+    tiered: Tiered, nursery: trio.Nursery
+) -> None:
+    tiered.store(0, hexadecimal(0))
+    found = StoredObject.of(0, tiered.cache.slots.get(0))
+    at = tiered.log.bases[found.segment] + found.offset + 100
+    tiered.device.state.arena.buffer[at] ^= 4
+    await move_out(tiered, nursery)
+    tiered.expected.pop(0)
+    if 0 in tiered.on_tier():
+        assert StoredObject.of(0, tiered.cache.slots.get(0)).codec == LZ4
+    with pytest.raises(CorruptData):
+        await tiered.read(0)
+
+
+@pytest.mark.parametrize("name", ["lz4", "", "zstd:0", "zstd:20", "hard", "None"])
+def test_what_is_no_recompressor(name: str) -> None:
+    with pytest.raises(InvalidArgument):
+        parse_recompressor(name)
