@@ -60,7 +60,14 @@ from fuseswap.cache.slots import (
 )
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SEGMENT_SHIFT, SharedState
-from fuseswap.errors import CorruptData, NoRoom, OnTier, PoolFull, StoreRefused
+from fuseswap.errors import (
+    CompressesPoorly,
+    CorruptData,
+    NoRoom,
+    OnTier,
+    PoolFull,
+    StoreRefused,
+)
 from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
@@ -117,8 +124,8 @@ class CompressedCache:
         self._incompressible = found.incompressible_pages
         self.in_place_pages = found.in_place_pages
         self._in_place = in_place
+        self._max_ratio = 100
         self._most_bytes = MAX_COMPRESSED_BYTES
-        self._refuses_more = False
         self._checksum_errors = 0
         self._pool_limit_hit = 0
         self._reject_compress_poor = 0
@@ -139,13 +146,12 @@ class CompressedCache:
     @property
     def max_compression_ratio(self) -> int:
         """Percent of a page: what compresses to more is refused.  100: nothing is."""
-        return self._most_bytes * 100 // PAGE_SIZE if self._refuses_more else 100
+        return self._max_ratio
 
     @max_compression_ratio.setter
     def max_compression_ratio(self, percent: int) -> None:
-        self._refuses_more = percent < 100
-        wanted = -(-percent * PAGE_SIZE // 100)
-        self._most_bytes = wanted if self._refuses_more else MAX_COMPRESSED_BYTES
+        self._max_ratio = percent
+        self._most_bytes = min(percent * PAGE_SIZE // 100, MAX_COMPRESSED_BYTES)
 
     @property
     def pool_limit_bytes(self) -> int:
@@ -170,9 +176,11 @@ class CompressedCache:
         old = words[page] if self._used[page >> CLUSTER_SHIFT] else 0
         try:
             word, payload, codec = self._encode(data, old)
-        except Exception:  # refused, or no memory to compress in: a hole, never stale
-            self.invalidate_page(page)
-            raise
+        except Exception as exc:  # refused, or no memory to compress in: a hole, never stale
+            if not (replace and isinstance(exc, CompressesPoorly)):
+                self.invalidate_page(page)
+                raise
+            word, payload, codec = 0, bytes(data), RAW  # nobody else takes a part of a page
         head = self._head if codec > LAST_RAW else self._raw_head
         if log.frames.exhausted and not word and not log.fits(head, len(payload)):
             self._note_full(page)
@@ -326,9 +334,9 @@ class CompressedCache:
         payload = self._compress(data)
         if len(payload) <= self._most_bytes:
             return 0, payload, self._codec
-        if self._refuses_more:
+        if self._max_ratio < 100:
             self._reject_compress_poor += 1
-            raise StoreRefused(f"a page compresses to {len(payload)} bytes")
+            raise CompressesPoorly(f"a page compresses to {len(payload)} bytes")
         return 0, bytes(data), RAW
 
     def _note_full(self, page: int) -> None:

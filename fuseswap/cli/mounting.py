@@ -20,7 +20,7 @@ _IGNORED = frozenset(
         *("relatime", "noatime", "norelatime"),
     )
 )
-_KNOWN = frozenset({"size", "pool_limit", "compressor", "transport", "name"})
+_KNOWN = frozenset({"size", "pool_limit", "compressor", "transport", "name", "backing_layout"})
 
 
 def add_to(commands: Any) -> None:
@@ -58,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
         mountpoint=mountpoint,
         priority=config.DEFAULT_PRIORITY,
         backing="none" if options.backing == "fuseswap" else options.backing,
+        backing_layout=chosen.get("backing_layout", config.DEFAULT_LAYOUT),
         memory_bytes=swap.memory_bytes(),
     )
     if options.f:  # fake: all but the mounting
