@@ -102,7 +102,10 @@ class Frontswap:
         self._failed_stores += not stored
 
     def _store_further(self, page: int, data: bytes | memoryview, replace: bool) -> None:
-        """The first backend refused (and holds nothing): ask the others in order."""
+        """The first backend refused (and holds nothing): ask the others in order.
+
+        One that raises `MustWait` takes the page later, and says so to `note_late`.
+        """
         taken = False
         for backend in self._rest:
             if taken:
@@ -112,8 +115,6 @@ class Frontswap:
                 backend.store(page, data, replace)
             except StoreRefused:
                 continue
-            except MustWait:  # it takes the page later: `note_late`
-                raise
             taken = True
         if not taken:
             self._failed_stores += 1

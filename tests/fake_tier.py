@@ -149,6 +149,7 @@ class FakePlaceFile:
         self.hold_reads = False
         self.fail_writes = False
         self.written: list[range] = []  # pages, in the order their writes ended
+        self._due: list[tuple[Transfer, bool]] = []
 
     def begin_put(self, at: int, data: bytes, done: Callable[[OSError | None], None]) -> None:
         assert not at % PAGE_SIZE
@@ -181,11 +182,17 @@ class FakePlaceFile:
             self._later(read)
 
     def _later(self, transfer: Transfer, *, fails: bool = False) -> None:
-        async def end() -> None:
+        """End it soon, and in order: trio runs tasks in any."""
+        self._due.append((transfer, fails))
+        if len(self._due) == 1:
+            trio.lowlevel.spawn_system_task(self._end_due)
+
+    async def _end_due(self) -> None:
+        while self._due:
+            transfer, fails = self._due[0]
             if not transfer.ended:
                 (partial(transfer.fail, errno.ENOSPC) if fails else transfer.finish)()
-
-        trio.lowlevel.spawn_system_task(end)
+            del self._due[0]
 
     def let_go(self) -> None:
         """End all writes, and hold none from now on."""
@@ -199,6 +206,7 @@ class FakePlaceFile:
             transfer.ended = True
         self.writes.clear()
         self.reads.clear()
+        self._due.clear()
 
     def page(self, page: int) -> bytes:
         """What is at the place of ``page``."""

@@ -300,11 +300,11 @@ class CompressedCache:
         """
         old = self.slots.get(page)
         if not old and not self._used[page >> CLUSTER_SHIFT]:
-            self.slots.allocate(page)
-        self.slots.commit(page, in_place_word(check))
-        self.in_place_pages += 1
+            self.slots.allocate(page)  # crash point: place-allocate
+        self.slots.commit(page, in_place_word(check))  # crash point: place-commit
+        self.in_place_pages += 1  # crash point: place-count
         if old:
-            self._forget(old)
+            self._forget(old)  # crash point: place-forget
 
     def loaded_share(self, segment: int) -> float:
         """Share of the live objects of a segment in memory that were loaded since stored."""

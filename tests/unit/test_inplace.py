@@ -99,7 +99,7 @@ async def test_neighbours_are_written_together(
         placed.store(page)
     segment = evict(placed, nursery)
     await wait_all_tasks_blocked()
-    lengths = [len(run) for run in sorted(places.written, key=lambda run: run.start)]
+    lengths = [len(run) for run in places.written]
     assert lengths == [RUN_PAGES, RUN_PAGES, 3, 1, 1]
     assert placed.in_place() == sorted(placed.expected)
     assert all(places.page(page) == data for page, data in placed.expected.items())
@@ -603,6 +603,23 @@ async def test_a_budget_is_never_exceeded(
     await wait_all_tasks_blocked()
     assert len(placed.in_place()) == 201
     await placed.check()
+
+
+async def test_stores_that_wait_for_each_other_are_paid_for_when_they_are_taken(
+    placed: Tiered, places: FakePlaceFile, nursery: trio.Nursery
+) -> None:
+    placed.store(7)
+    places.hold_writes = True
+    placed.writeback.writeback_limit_bytes = MIB
+    evict(placed, nursery)
+    await wait_all_tasks_blocked()
+    placed.writeback.writeback_limit_bytes = PAGE_SIZE
+    refuse_dense(placed)
+    assert ask_page(placed, nursery, 7, dense(70)).error is None
+    assert ask_page(placed, nursery, 7, dense(71)).error is not None
+    places.let_go()
+    await wait_all_tasks_blocked()
+    assert placed.writeback.writeback_limit_bytes == 0
 
 
 async def test_what_fails_costs_no_budget(
