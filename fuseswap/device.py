@@ -74,6 +74,7 @@ class Device:
         self.frontswap = Frontswap([self.cache] if self.place is None else [self.cache, self.place])
         if self.place is not None:
             self.frontswap.write_through = self.place.write_through
+            self.place.note_late = self.frontswap.note_late
         size_bytes = state.geometry.page_count * PAGE_SIZE
         self.swapfile = Swapfile(size_bytes, self.frontswap, self.cache.slots)
         self.slowpath = SlowPath(self.swapfile, self.cache, self.writeback)

@@ -36,6 +36,10 @@ class StoreRefused(FuseswapError):
     """No backend took the page; it is invalid everywhere and the kernel keeps it."""
 
 
+class CompressesPoorly(StoreRefused):
+    """The page compresses to more than ``max_compression_ratio`` allows."""
+
+
 class PoolFull(StoreRefused):
     """The pool is at ``pool_limit_bytes`` and nothing could be freed."""
 

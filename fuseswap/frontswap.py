@@ -84,17 +84,28 @@ class Frontswap:
             raise
         self._succ_stores += 1
         if self._rest:
-            self._stored_first(page, data)
+            self._stored_first(page, data, replace)
 
-    def _stored_first(self, page: int, data: bytes | memoryview) -> None:
-        """The first backend has the page: the others forget it, or get a copy."""
+    def _stored_first(self, page: int, data: bytes | memoryview, replace: bool) -> None:
+        """The first backend has the page: the others forget it, or get a copy.
+
+        No copy of a part that was changed: a discard starts over after each wait, for ever then.
+        """
         for backend in self._rest:
             backend.invalidate_page(page)
-        if self.write_through is not None:
+        if self.write_through is not None and not replace:
             self.write_through(page, data)
 
+    def note_late(self, stored: bool) -> None:
+        """A store that raised `MustWait` because a backend takes it later has ended."""
+        self._succ_stores += stored
+        self._failed_stores += not stored
+
     def _store_further(self, page: int, data: bytes | memoryview, replace: bool) -> None:
-        """The first backend refused (and holds nothing): ask the others in order."""
+        """The first backend refused (and holds nothing): ask the others in order.
+
+        One that raises `MustWait` takes the page later, and says so to `note_late`.
+        """
         taken = False
         for backend in self._rest:
             if taken:
@@ -104,9 +115,6 @@ class Frontswap:
                 backend.store(page, data, replace)
             except StoreRefused:
                 continue
-            except MustWait:  # it takes the page, later
-                self._succ_stores += 1
-                raise
             taken = True
         if not taken:
             self._failed_stores += 1

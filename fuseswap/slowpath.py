@@ -210,16 +210,21 @@ class SlowPath:
             self._go_out(write, tried)
             if not write.data:
                 write.served = True
+                if not write.flying:  # no copy was made
+                    self._end(write)
                 return
         self._line.append(write)
         if not self._serving:
             self._serving = True
             trio.lowlevel.spawn_system_task(self._serve_line)
 
-    def write(self, offset: int, data: memoryview) -> Awaitable[None]:
+    def write(
+        self, offset: int, data: memoryview, tried: MustWait | None = None
+    ) -> Awaitable[None]:
         """As `Swapfile.write`, in order of arrival while the pool is full.
 
-        It is in line from the call on, not only once it is awaited.
+        It is in line from the call on, not only once it is awaited.  ``tried`` as for
+        `begin_write`.
         """
         result: list[Exception | None] = []
         ended = trio.Event()
@@ -228,7 +233,7 @@ class SlowPath:
             result.append(error)
             ended.set()
 
-        self.begin_write(offset, data, done)
+        self.begin_write(offset, data, done, tried)
 
         async def wait() -> None:
             await ended.wait()

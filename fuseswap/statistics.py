@@ -139,7 +139,7 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
     _counter(
         "reject_compress_poor", "zswap",
-        "Stores that did not compress and were kept raw.",
+        "Stores that did not compress; they were kept raw, or written to their places.",
         lambda s: s.cache.reject_compress_poor,
     ),
     _counter(
@@ -164,7 +164,7 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
     _gauge(
         "bd_count", "4096-byte units", "zram",
-        "Space taken on the backing file, in whole segments.",
+        "Space taken on the backing file: in whole segments, or pages in their places.",
         lambda s: s.writeback.bd_count,
     ),
     _counter(
@@ -183,13 +183,18 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.writeback.written_back_pages,
     ),
     _counter(
+        "in_place_stores", "",
+        "Pages the pool refused and that were written to their places (layout in-place).",
+        lambda s: s.writeback.in_place_stores,
+    ),
+    _counter(
         "writeback_attempted", "zswap",
         "Segments whose write to the backing file was started.",
         lambda s: s.writeback.writeback_attempted,
     ),
     _counter(
         "writeback_failed", "",
-        "Segment writes that failed; the segment stayed in memory and is tried again.",
+        "Writes that failed; what was to leave memory stayed and is tried again.",
         lambda s: s.writeback.writeback_failed,
     ),
     _counter(

@@ -29,7 +29,7 @@ from fuseswap.cache.frames import CLEANER_RESERVE_WITH_TIER
 from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.errors import CorruptData, OnTier
-from fuseswap.inplace import InPlace
+from fuseswap.inplace import RUN_PAGES, InPlace
 from fuseswap.readahead import ReadAhead
 from fuseswap.tier_reader import Begin, TierReader
 from fuseswap.tiers import Tier
@@ -60,6 +60,7 @@ class WritebackStatistics:
     tier_ra_hit: int
     tier_read_retries: int
     tier_read_errors: int
+    in_place_stores: int
 
 
 class TierWriter:
@@ -71,6 +72,8 @@ class TierWriter:
         self._log = segment_log
         self._tier = tier
         self._place = place
+        if place is not None:
+            place.account = self
         if tier is not None:
             self._log.extents.extent_count = tier.extent_count
             self._log.frames.cleaner_reserve = CLEANER_RESERVE_WITH_TIER
@@ -156,36 +159,41 @@ class TierWriter:
             if self._log.age_of(segment)[0] == sequence:
                 self._log.unpin(segment)
 
+    # -- pages and their places (see ``inplace.py``) ------------------------------------
+
     def begin_place(self, page: int, data: bytes, done: Callable[[Exception | None], None]) -> None:
         """Write a page the cache refused to its own place; ``done`` gets None, or the error."""
         assert self._place is not None
-        self._charge(PAGE_SIZE)
-
-        def ended(error: Exception | None) -> None:
-            self._note_page_written(error)
-            done(error)
-
-        self._place.begin_store(page, data, ended)
+        self._place.begin_store(page, data, done)
 
     def begin_copy(self, page: int, data: bytes, done: Callable[[], None]) -> None:
-        """Write a copy of a page in memory; without it the page is as safe as any other."""
+        """Write a copy of a page in memory; at once ``done`` without one where none may be."""
         assert self._place is not None
-        if not self._can_write():
-            done()
-            return
-        self._charge(PAGE_SIZE)
-
-        def ended(error: Exception | None) -> None:
-            self._note_page_written(error)
-            done()
-
-        self._place.begin_copy(page, data, ended)
-
-    def _note_page_written(self, error: Exception | None) -> None:
-        if error is None:
-            self._writes += 1
+        if self._can_write():
+            self._place.begin_copy(page, data, done)
         else:
-            self._charge(-PAGE_SIZE)
+            done()
+
+    def affords(self, count: int) -> bool:
+        """Whether ``count`` bytes are left of the budget."""
+        return self.writeback_limit_bytes is None or self.writeback_limit_bytes >= count
+
+    def takes_stores(self) -> bool:
+        """Whether a page may go to its place that has no other: not while the file fails."""
+        resting = trio.current_time() < self._rests_until
+        return self.affords(PAGE_SIZE) and (not resting or self._rests_briefly())
+
+    def put_begins(self, count: int) -> None:
+        """``count`` bytes are on their way to their places."""
+        self._charge(count)
+
+    def put_ended(self, count: int, error: OSError | None) -> None:
+        """They are there, or not: then they cost nothing, and the file rests."""
+        if error is None:
+            self._writes += count // PAGE_SIZE
+            self._backoff_s = _FIRST_BACKOFF_S
+        else:
+            self._charge(-count)
             self._rest(error)
 
     async def _wait_for_a_write(self) -> bool:
@@ -199,8 +207,8 @@ class TierWriter:
         """Whether another segment may go to the tier now."""
         if self._place is None and (self._tier is None or not self._log.extents.available):
             return False
-        limit = self.writeback_limit_bytes
-        if limit is not None and limit < SEGMENT_BYTES:
+        least = SEGMENT_BYTES if self._place is None else RUN_PAGES * PAGE_SIZE
+        if not self.affords(least):
             return False
         return trio.current_time() >= self._rests_until
 
@@ -223,17 +231,11 @@ class TierWriter:
     ) -> None:
         """Write page by page; what is left of the segment gets in line again."""
         try:
-            result = await place.evict(segment, second_chance=second_chance)
+            result = await place.evict(segment, sequence, second_chance=second_chance)
             self._pages += result.pages
-            self._charge(result.written_bytes)
-            if result.error is None:
-                self._backoff_s = _FIRST_BACKOFF_S
-                self._writes += result.written_bytes // PAGE_SIZE
-            else:
-                self._rest(result.error)
             if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
-                if result.pages or result.spared or result.skipped or result.error:
-                    self._log.departures.add(segment, first=result.error is not None)
+                if result.pages or result.spared or result.stopped:
+                    self._log.departures.add(segment, first=result.failed)
                 else:
                     self._log.pin(segment)  # what is left in it is corrupt
         finally:
@@ -315,4 +317,5 @@ class TierWriter:
             tier_ra_hit=self._ahead.hits if self._ahead else 0,
             tier_read_retries=self._reader.retries,
             tier_read_errors=self._reader.errors,
+            in_place_stores=0 if self._place is None else self._place.direct_stores,
         )

@@ -327,8 +327,8 @@ class Writeback(TierWriter):
             share = log_.live_bytes[segment] / SEGMENT_BYTES
             loaded = self._cache.loaded_share(segment)
             worth_it = share < _DENSE_SHARE or loaded > _FEW_LOADED
-            worth_it = worth_it or self.cleaner.recompress is not None
-            if worth_it and log_.frames.has_spare and not self.cleaner.busy:
+            free = log_.frames.has_spare and not self.cleaner.busy
+            if free and (worth_it or self.cleaner.gains(segment)):
                 self.cleaner.begin(segment, evict=True, second_chance=loaded < _MANY_LOADED)
                 return
         if segment:

@@ -16,12 +16,13 @@ from fuseswap.demand import Demand
 from fuseswap.errors import StoreRefused
 from fuseswap.units import PAGE_SIZE
 from tests import pages
-from tests.crashes import Act, Scene, SharedTier
+from tests.crashes import Act, Scene, SharedPlaces, SharedTier
 from tests.fake_tier import FakeTier
 from tests.tiered import Tiered, dense
 
 SCENES: dict[str, Callable[[Tiered], Scene]] = {}
 TIERLESS: set[str] = set()
+IN_PLACE: set[str] = set()
 
 
 def scene(make: Callable[[Tiered], Scene]) -> Callable[[Tiered], Scene]:
@@ -31,6 +32,11 @@ def scene(make: Callable[[Tiered], Scene]) -> Callable[[Tiered], Scene]:
 
 def tierless(make: Callable[[Tiered], Scene]) -> Callable[[Tiered], Scene]:
     TIERLESS.add(make.__name__)
+    return scene(make)
+
+
+def in_place(make: Callable[[Tiered], Scene]) -> Callable[[Tiered], Scene]:
+    IN_PLACE.add(make.__name__)
     return scene(make)
 
 
@@ -371,6 +377,100 @@ def store_that_waits(worker: Tiered) -> Scene:
             nursery.cancel_scope.cancel()
 
     return Scene(worker, act, {**worker.expected, page: dense(page)})
+
+
+# -- in place --------------------------------------------------------------------------
+
+
+def refusing(made: Scene) -> Scene:
+    """The same, and a dense page goes to its place."""
+
+    async def act(worker: Tiered) -> None:
+        worker.cache.max_compression_ratio = 50
+        await made.act(worker)
+
+    return Scene(made.worker, act, made.after, made.holes)
+
+
+def evicted(worker: Tiered) -> None:
+    """Two runs of pages, of which nothing is left in memory."""
+    for page in (*range(20), 500, 501):
+        worker.store(page)
+    trio.run(write_back, worker, clock=MockClock())
+    assert worker.in_place() == sorted(worker.expected)
+
+
+@in_place
+def eviction_in_place(worker: Tiered) -> Scene:
+    for page in (*range(20), 500, 501):
+        worker.store(page)
+    worker.cache.load(3)
+    return work(worker, write_back)
+
+
+@in_place
+def eviction_in_place_that_fails(worker: Tiered) -> Scene:
+    for page in range(30):  # few enough to be looked at in one turn: tasks take turns in any order
+        worker.store(page)
+
+    async def fail(worker: Tiered) -> None:
+        assert isinstance(worker.tier, SharedPlaces)
+        worker.tier.fail_writes = True
+        await write_back(worker)
+        worker.tier.fail_writes = False
+
+    return work(worker, fail)
+
+
+@in_place
+def eviction_of_what_has_a_copy(worker: Tiered) -> Scene:
+    worker.store(50)
+
+    async def act(worker: Tiered) -> None:
+        assert worker.device.place is not None
+        worker.device.place.writethrough = True
+        for page in range(5):
+            await worker.slowpath.write(page * PAGE_SIZE, memoryview(dense(page)))
+        await write_back(worker)
+
+    after = {**worker.expected, **{page: dense(page) for page in range(5)}}
+    return Scene(worker, act, after)
+
+
+@in_place
+def store_to_a_place_in_new_cluster(worker: Tiered) -> Scene:
+    some_pages(worker)
+    return refusing(change(worker, 600 * PAGE_SIZE, dense(600)))
+
+
+@in_place
+def overwrite_that_goes_to_its_place(worker: Tiered) -> Scene:
+    some_pages(worker)
+    return refusing(change(worker, 0, dense(90), holes=True))
+
+
+@in_place
+def overwrite_of_page_in_its_place(worker: Tiered) -> Scene:
+    evicted(worker)
+    return refusing(change(worker, 0, dense(90) + dense(91), holes=True))
+
+
+@in_place
+def store_of_page_in_its_place(worker: Tiered) -> Scene:
+    evicted(worker)
+    return change(worker, 0, dense(90), holes=True)
+
+
+@in_place
+def partial_of_page_in_its_place(worker: Tiered) -> Scene:
+    evicted(worker)
+    return refusing(change(worker, 100, b"part"))
+
+
+@in_place
+def discard_of_pages_in_their_places(worker: Tiered) -> Scene:
+    evicted(worker)
+    return punch(worker, 18 * PAGE_SIZE, 600 * PAGE_SIZE)
 
 
 # -- cleaner ---------------------------------------------------------------------------

@@ -26,7 +26,8 @@ import fuseswap
 from fuseswap.cache.region import Region
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.errors import OnTier
-from tests.fake_tier import FakeTier
+from fuseswap.units import PAGE_SIZE
+from tests.fake_tier import FakePlaceFile, FakeTier
 from tests.invariants import check_invariants
 from tests.stores import SharedMemory
 from tests.tiered import Tiered
@@ -68,10 +69,25 @@ class SharedTier(FakeTier):
         os.close(self._fd)
 
 
+class SharedPlaces(FakePlaceFile):
+    """A file of places that a child and its parent share."""
+
+    def __init__(self, page_count: int) -> None:
+        super().__init__(page_count)
+        self._fd = os.memfd_create("places", os.MFD_CLOEXEC)
+        os.ftruncate(self._fd, page_count * PAGE_SIZE)
+        self.region = Region(self._fd)
+        self.bytes = self.region.buffer
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+
 class Stage:
     """All that outlives a worker: the bytes to go back to, and whether they have changed."""
 
-    def __init__(self, memory: SharedMemory, tier: SharedTier) -> None:
+    def __init__(self, memory: SharedMemory, tier: SharedTier | SharedPlaces) -> None:
         self._regions = {**memory.regions(), "tier": tier.region}
         self._saved = {
             name: [(start, region.map[start:end]) for start, end in region.extents()]
@@ -191,7 +207,7 @@ def die_before(scene: Scene, number: int) -> None:
 class Aftermath:
     """Looks at what each of a series of deaths left, each later in the scene than the last."""
 
-    def __init__(self, scene: Scene, tier: SharedTier) -> None:
+    def __init__(self, scene: Scene, tier: SharedTier | SharedPlaces) -> None:
         self._scene = scene
         self._tier = tier
         before, after = scene.worker.expected, scene.after
@@ -230,7 +246,6 @@ class Aftermath:
 
     def _load(self, worker: Tiered, page: int) -> bytes | None:
         try:
-            return worker.cache.load(page)
+            return worker.device.frontswap.load(page)
         except OnTier as miss:
-            stored = self._tier.extents[miss.extent][miss.offset :][: miss.length]
-            return worker.cache.finish_load(miss, bytes(stored))
+            return worker.cache.finish_load(miss, self._tier.stored(miss))

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
 from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.errors import OnTier
+from fuseswap.units import PAGE_SIZE
 
 _HALF = SEGMENT_BYTES // 2
 
@@ -97,6 +100,10 @@ class FakeTier:
         finally:
             self.reads.remove(operation)
 
+    def stored(self, miss: OnTier) -> bytes:
+        """What a read for ``miss`` would find."""
+        return bytes(self.extents[miss.extent][miss.offset :][: miss.length])
+
     def begin_read(
         self, extent: int, offset: int, length: int, done: Callable[[bytes | OSError], None]
     ) -> None:
@@ -108,3 +115,104 @@ class FakeTier:
             done(found)
 
         trio.lowlevel.spawn_system_task(read)
+
+
+class Transfer:
+    """One read or write of a `FakePlaceFile` in flight; ends once, when told."""
+
+    def __init__(self, at: int, length: int, end: Callable[[OSError | None], None]) -> None:
+        self.pages = range(at // PAGE_SIZE, -(-(at + length) // PAGE_SIZE))
+        self.ended = False
+        self._end = end
+
+    def finish(self) -> None:
+        """It succeeds."""
+        self._finish(None)
+
+    def fail(self, code: int = errno.EIO) -> None:
+        """It fails; of a write, half is there."""
+        self._finish(OSError(code, "the device failed"))
+
+    def _finish(self, error: OSError | None) -> None:
+        assert not self.ended
+        self.ended = True
+        self._end(error)
+
+
+class FakePlaceFile:
+    """See `fuseswap.inplace.PlaceFile`.  Two writes of one page at once are an error."""
+
+    def __init__(self, page_count: int) -> None:
+        self.bytes: bytearray | memoryview = bytearray(page_count * PAGE_SIZE)
+        self.writes: list[Transfer] = []
+        self.reads: list[Transfer] = []
+        self.hold_writes = False
+        self.hold_reads = False
+        self.fail_writes = False
+        self.written: list[range] = []  # pages, in the order their writes ended
+        self._due: list[tuple[Transfer, bool]] = []
+
+    def begin_put(self, at: int, data: bytes, done: Callable[[OSError | None], None]) -> None:
+        assert not at % PAGE_SIZE
+        assert not len(data) % PAGE_SIZE
+        half = len(data) // 2
+
+        def end(error: OSError | None) -> None:
+            self.writes.remove(write)
+            if error is None:
+                self.bytes[at + half : at + len(data)] = data[half:]
+                self.written.append(write.pages)
+            done(error)
+
+        write = Transfer(at, len(data), end)
+        flying = {page for other in self.writes for page in other.pages}
+        assert not flying.intersection(write.pages), "two writes of one page"
+        self.writes.append(write)
+        self.bytes[at : at + half] = data[:half]
+        if not self.hold_writes:
+            self._later(write, fails=self.fail_writes)
+
+    def begin_read(self, at: int, length: int, done: Callable[[bytes | OSError], None]) -> None:
+        def end(error: OSError | None) -> None:
+            self.reads.remove(read)
+            done(bytes(self.bytes[at : at + length]) if error is None else error)
+
+        read = Transfer(at, length, end)
+        self.reads.append(read)
+        if not self.hold_reads:
+            self._later(read)
+
+    def _later(self, transfer: Transfer, *, fails: bool = False) -> None:
+        """End it soon, and in order: trio runs tasks in any."""
+        self._due.append((transfer, fails))
+        if len(self._due) == 1:
+            trio.lowlevel.spawn_system_task(self._end_due)
+
+    async def _end_due(self) -> None:
+        while self._due:
+            transfer, fails = self._due[0]
+            if not transfer.ended:
+                (partial(transfer.fail, errno.ENOSPC) if fails else transfer.finish)()
+            del self._due[0]
+
+    def let_go(self) -> None:
+        """End all writes, and hold none from now on."""
+        self.hold_writes = False
+        for write in list(self.writes):
+            write.finish()
+
+    def forget(self) -> None:
+        """The worker has died: what it had in flight ends, and nobody is told."""
+        for transfer in [*self.writes, *self.reads]:
+            transfer.ended = True
+        self.writes.clear()
+        self.reads.clear()
+        self._due.clear()
+
+    def page(self, page: int) -> bytes:
+        """What is at the place of ``page``."""
+        return bytes(self.bytes[page * PAGE_SIZE : (page + 1) * PAGE_SIZE])
+
+    def stored(self, miss: OnTier) -> bytes:
+        """What a read for ``miss`` would find."""
+        return bytes(self.bytes[miss.offset : miss.offset + miss.length])

@@ -17,6 +17,7 @@ from fuseswap.cache.segment_kinds import SegmentState
 from fuseswap.cache.segments import OBJECT_OVERHEAD, OWNER_BYTES
 from fuseswap.cache.slots import (
     CODEC_SHIFT,
+    IN_PLACE,
     KIND_MASK,
     LENGTH_MASK,
     LENGTH_SHIFT,
@@ -61,6 +62,7 @@ class Census:
 
     stored: int = 0
     same_filled: int = 0
+    in_place: int = 0
     incompressible: int = 0
     object_bytes: int = 0
     by_segment: defaultdict[int, list[StoredObject]] = field(
@@ -95,8 +97,12 @@ def _take_census(cache: CompressedCache) -> Census:
 def _count(census: Census, page: int, word: int) -> None:
     assert word.bit_count() % 2 == 0, f"page {page}: odd parity"
     kind = word & KIND_MASK
-    assert kind in (OBJECT, SAME_FILLED), f"page {page}: kind {kind}"
+    assert kind in (OBJECT, SAME_FILLED, IN_PLACE), f"page {page}: kind {kind}"
     census.stored += 1
+    if kind == IN_PLACE:
+        assert word >> 36 == word & 0b1000 == 0, f"page {page}: bits beside the checksum"
+        census.in_place += 1
+        return
     if kind == SAME_FILLED:
         assert word >> SEGMENT_ID_SHIFT == 0, f"page {page}: a fill with a segment"
         census.same_filled += 1
@@ -191,6 +197,7 @@ def _check_extents(cache: CompressedCache) -> None:
 
 def _check_gauges(cache: CompressedCache, census: Census) -> None:
     now = cache.statistics()
+    assert cache.in_place_pages == census.in_place
     assert now.stored_pages == census.stored
     assert now.same_filled_pages == census.same_filled
     assert now.incompressible_pages == census.incompressible

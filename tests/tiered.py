@@ -1,4 +1,4 @@
-"""A device with a fake tier, and a dict of what it should hold.
+"""A device with a fake tier, or a fake file of places, and a dict of what it should hold.
 
 Four frames for stores, two for the cleaner, six extents.
 """
@@ -12,13 +12,14 @@ from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.cache.pool import ZERO_PAGE
 from fuseswap.cache.segment_kinds import SegmentState
+from fuseswap.cache.slots import IN_PLACE, KIND_MASK
 from fuseswap.cache.state import Geometry
 from fuseswap.device import Device
 from fuseswap.errors import MustWait, OnTier, StoreRefused
 from fuseswap.units import MIB, PAGE_SIZE
 from fuseswap.waiting import called
 from tests import pages
-from tests.fake_tier import FakeTier
+from tests.fake_tier import FakePlaceFile, FakeTier
 from tests.invariants import StoredObject, check_invariants
 from tests.stores import SharedMemory
 
@@ -36,10 +37,13 @@ def dense(seed: int) -> bytes:
 class Tiered:
     """One worker on ``memory`` and ``tier``; make another one for the next."""
 
-    def __init__(self, memory: SharedMemory, tier: FakeTier | None) -> None:
+    def __init__(self, memory: SharedMemory, tier: FakeTier | FakePlaceFile | None) -> None:
         self.memory = memory
         self.tier = tier
-        self.device = Device(memory.attach(), tier)
+        if isinstance(tier, FakePlaceFile):
+            self.device = Device(memory.attach(), place_file=tier)
+        else:
+            self.device = Device(memory.attach(), tier)
         self.cache = self.device.cache
         self.log = self.cache.log
         self.writeback = self.device.writeback
@@ -119,12 +123,17 @@ class Tiered:
             if state_of(self.segment_of(page)) is SegmentState.ON_TIER
         ]
 
+    def in_place(self) -> list[int]:
+        """Stored pages that are in their places, in order."""
+        get = self.cache.slots.get
+        return [page for page in sorted(self.expected) if get(page) & KIND_MASK == IN_PLACE]
+
     async def check(self) -> None:
         """All that was stored is there, and nothing else; the log is sound."""
         check_invariants(self.cache)
         for page, data in self.expected.items():
             try:
-                found = self.cache.load(page)
+                found = self.device.frontswap.load(page)
             except OnTier:
                 found = await self.read(page)
             assert found == data, f"page {page}"

@@ -45,6 +45,7 @@ from fuseswap.errors import PoolFull
 
 MAX_LIVE_SHARE = 0.98
 STEP_OBJECTS = 64  # about 120 us
+_TRIED = 4  # objects, to see whether recompressing a segment gains anything
 STEP_RECOMPRESSED = 12  # of them, about 200 us
 SPARSE_BYTES = SEGMENT_BYTES * 3 // 4  # on a tier, a fuller segment is not worth its I/O
 WINDOW = 256  # segments looked at for one choice, about 200 us: the best of these, not of all
@@ -204,6 +205,21 @@ class Cleaner:
             self._owners = self._log.owners(segment)
         return segment != 0
 
+    def gains(self, segment: int) -> bool:
+        """Whether some objects of a segment in memory can be recompressed: a few are tried."""
+        if self.recompress is None:
+            return False
+        log, tried = self._log, 0
+        for page in log.owners(segment):
+            word = self._slots.get(page) if page < self._slots.page_count else 0
+            if word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == segment:
+                if self._recompress(segment, word) is not None:
+                    return True
+                tried += 1
+                if tried == _TRIED:
+                    break
+        return False
+
     def _is_still_there(self) -> bool:
         """Whether the segment is the one that was begun, and where it was then."""
         log, segment = self._log, self._victim
@@ -224,7 +240,7 @@ class Cleaner:
         head = self._warm_head if word & self._spared else self._cold_head
         harder = None
         if self._recompresses and head is self._cold_head:
-            harder = self._recompress(word, offset, length)
+            harder = self._recompress(self._victim, word)
         if harder is not None:
             check = checksum_of(harder, ZSTD)
             moved = self._log.append(head, page, harder, check)
@@ -247,11 +263,12 @@ class Cleaner:
             self._segments_cleaned += 1
             self._victim = 0
 
-    def _recompress(self, word: int, offset: int, length: int) -> bytes | None:
-        """The payload of an object of the victim, made smaller; None where it stays as it is."""
+    def _recompress(self, segment: int, word: int) -> bytes | None:
+        """The payload of an object, made smaller; None where it stays as it is."""
         if word >> CODEC_SHIFT & 0xF != LZ4 or self.recompress is None:
             return None
-        stored = self._log.stored(self._victim, offset, length)
+        length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+        stored = self._log.stored(segment, word >> OFFSET_SHIFT & OFFSET_MASK, length)
         if not is_sound(stored, LZ4):
             return None  # corrupt it is, and stays
         return self.recompress(stored[CHECK_BYTES:])

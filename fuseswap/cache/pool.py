@@ -61,7 +61,14 @@ from fuseswap.cache.slots import (
 )
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SEGMENT_SHIFT, SharedState
-from fuseswap.errors import CorruptData, NoRoom, OnTier, PoolFull, StoreRefused
+from fuseswap.errors import (
+    CompressesPoorly,
+    CorruptData,
+    NoRoom,
+    OnTier,
+    PoolFull,
+    StoreRefused,
+)
 from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
@@ -124,8 +131,8 @@ class CompressedCache:
         self._incompressible = 0
         self.in_place_pages = 0
         self._in_place = in_place
+        self._max_ratio = 100
         self._most_bytes = MAX_COMPRESSED_BYTES
-        self._refuses_more = False
         self._checksum_errors = 0
         self._pool_limit_hit = 0
         self._reject_compress_poor = 0
@@ -169,13 +176,12 @@ class CompressedCache:
     @property
     def max_compression_ratio(self) -> int:
         """Percent of a page: what compresses to more is refused.  100: nothing is."""
-        return self._most_bytes * 100 // PAGE_SIZE if self._refuses_more else 100
+        return self._max_ratio
 
     @max_compression_ratio.setter
     def max_compression_ratio(self, percent: int) -> None:
-        self._refuses_more = percent < 100
-        wanted = -(-percent * PAGE_SIZE // 100)
-        self._most_bytes = wanted if self._refuses_more else MAX_COMPRESSED_BYTES
+        self._max_ratio = percent
+        self._most_bytes = min(percent * PAGE_SIZE // 100, MAX_COMPRESSED_BYTES)
 
     @property
     def pool_limit_bytes(self) -> int:
@@ -202,9 +208,11 @@ class CompressedCache:
         old = words[page] if self._used[page >> CLUSTER_SHIFT] else 0
         try:
             word, payload, codec = self._encode(data, old)
-        except Exception:  # refused, or no memory to compress in: a hole, never stale
-            self.invalidate_page(page)
-            raise
+        except Exception as exc:  # refused, or no memory to compress in: a hole, never stale
+            if not (replace and isinstance(exc, CompressesPoorly)):
+                self.invalidate_page(page)
+                raise
+            word, payload, codec = 0, bytes(data), RAW  # nobody else takes a part of a page
         head = self._head if codec > LAST_RAW else self._raw_head
         if log.frames.exhausted and not word and not log.fits(head, len(payload)):
             self._note_full(page)
@@ -332,11 +340,11 @@ class CompressedCache:
             self._count_first(page)
         old = self.slots.get(page)
         if not old and not self._used[page >> CLUSTER_SHIFT]:
-            self.slots.allocate(page)
-        self.slots.commit(page, in_place_word(check))
-        self.in_place_pages += 1
+            self.slots.allocate(page)  # crash point: place-allocate
+        self.slots.commit(page, in_place_word(check))  # crash point: place-commit
+        self.in_place_pages += 1  # crash point: place-count
         if old:
-            self._forget(old)
+            self._forget(old)  # crash point: place-forget
 
     def loaded_share(self, segment: int) -> float:
         """Share of the live objects of a segment in memory that were loaded since stored."""
@@ -366,9 +374,9 @@ class CompressedCache:
         payload = self._compress(data)
         if len(payload) <= self._most_bytes:
             return 0, payload, self._codec
-        if self._refuses_more:
+        if self._max_ratio < 100:
             self._reject_compress_poor += 1
-            raise StoreRefused(f"a page compresses to {len(payload)} bytes")
+            raise CompressesPoorly(f"a page compresses to {len(payload)} bytes")
         return 0, bytes(data), RAW
 
     def _note_full(self, page: int) -> None:

@@ -20,7 +20,9 @@ _IGNORED = frozenset(
         *("relatime", "noatime", "norelatime"),
     )
 )
-_KNOWN = frozenset({"size", "pool_limit", "compressor", "transport", "resend", "name"})
+_KNOWN = frozenset(
+    {"size", "pool_limit", "compressor", "transport", "resend", "name", "backing_layout"}
+)
 
 
 def add_to(commands: Any) -> None:
@@ -59,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
         priority=config.DEFAULT_PRIORITY,
         backing="none" if options.backing == "fuseswap" else options.backing,
         resend=chosen.get("resend", config.DEFAULT_RESEND),
+        backing_layout=chosen.get("backing_layout", config.DEFAULT_LAYOUT),
         memory_bytes=swap.memory_bytes(),
     )
     if options.f:  # fake: all but the mounting

@@ -128,13 +128,14 @@ class TreeOperations(pyfuse3.Operations):
             return len(buf)
 
     async def _write_swapfile(self, offset: int, data: memoryview) -> None:
+        tried: MustWait | None = None
         try:
             if not self._slowpath.has_queue:
                 self._tree.swapfile.write(offset, data)
                 return
-        except MustWait:
-            pass
-        await self._slowpath.write(offset, data)
+        except MustWait as exc:
+            tried = exc
+        await self._slowpath.write(offset, data, tried)
 
     async def release(self, fh: int) -> None:
         with self._answering():

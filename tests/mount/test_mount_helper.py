@@ -10,6 +10,7 @@ import pytest
 
 from fuseswap.host import mount
 from fuseswap.host.runtime import Runtime
+from tests import pages
 from tests.devices import SOURCE, must, new_name, processes_of, run, tear_down, wait_until
 
 _COMMANDS = (Path("/usr/local/bin/fuseswap"), Path("/usr/bin/fuseswap"))
@@ -53,6 +54,26 @@ def test_mount_and_umount(tmp_path: Path, name: str) -> None:
     assert not mount.is_mounted(str(tmp_path))
     wait_until("the processes to end", lambda: not processes_of(name))
     wait_until("the directory to go", lambda: not Runtime(name).directory.exists())
+
+
+@pytest.mark.usefixtures("_helper")
+def test_the_layout_in_place(tmp_path: Path, name: str) -> None:
+    backing, directory = tmp_path / "backing", tmp_path / "d"
+    directory.mkdir()
+    options = f"size=16M,backing_layout=in-place,name={name}"
+    must("mount", "-t", "fuseswap", str(backing), str(directory), "-o", options)
+    try:
+        ratio = directory / "params" / "max_compression_ratio"
+        ratio.write_text("50")
+        data = pages.incompressible(1)
+        with open(directory / "swapfile", "r+b", buffering=0) as file:
+            file.write(data)
+        assert (directory / "stats" / "in_place_stores").read_text() == "1\n"
+        assert backing.read_bytes()[:4096] == data
+        assert (directory / "swapfile").read_bytes()[:8192] == data + bytes(4096)
+    finally:
+        must("umount", str(directory))
+        wait_until("the directory to go", lambda: not Runtime(name).directory.exists())
 
 
 @pytest.mark.usefixtures("_helper")

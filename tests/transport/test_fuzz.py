@@ -227,6 +227,8 @@ def test_a_million_requests(caplog: pytest.LogCaptureFixture) -> None:
 
 
 _STARTING_VALUES = {
+    "max_compression_ratio": "100",
+    "writethrough": "N",
     "compressor": "lz4",
     "pool_limit_bytes": "24M",
     "same_filled_pages_enabled": "Y",

@@ -10,7 +10,7 @@ from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.state import Geometry
 from fuseswap.device import Device
 from fuseswap.tree import Tree
-from tests.fake_tier import FakeTier
+from tests.fake_tier import FakePlaceFile, FakeTier
 from tests.invariants import check_invariants
 from tests.stores import SMALL, SharedMemory
 from tests.tiered import EXTENTS, TIERED, Tiered
@@ -50,8 +50,9 @@ def device(memory: SharedMemory) -> Device:
 
 @pytest.fixture
 def roomy_device(make_memory: Callable[[Geometry], SharedMemory]) -> Device:
-    """One with room for the least pool limit a person may set, and more."""
-    return Device(make_memory(Geometry(1280, 17, 16)).attach())
+    """One with room for the least pool limit a person may set, and all that can be set."""
+    memory = make_memory(Geometry(1280, 17, 16))
+    return Device(memory.attach(), place_file=FakePlaceFile(1280))
 
 
 @pytest.fixture
@@ -67,6 +68,17 @@ def tier() -> FakeTier:
 @pytest.fixture
 def tiered(make_memory: Callable[[Geometry], SharedMemory], tier: FakeTier) -> Tiered:
     return Tiered(make_memory(TIERED), tier)
+
+
+@pytest.fixture
+def places() -> FakePlaceFile:
+    return FakePlaceFile(TIERED.page_count)
+
+
+@pytest.fixture
+def placed(make_memory: Callable[[Geometry], SharedMemory], places: FakePlaceFile) -> Tiered:
+    """The same with the in-place layout."""
+    return Tiered(make_memory(TIERED), places)
 
 
 @pytest.fixture

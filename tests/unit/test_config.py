@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +63,38 @@ def test_a_bad_value_is_one_line_that_says_what_is_wrong(
     with pytest.raises(InvalidArgument, match=says) as caught:
         parse(**{option: value})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("layout", "backing_bytes", "says"),
+    [
+        ("sideways", 0, "not a layout; use packed or in-place"),
+        ("in-place", None, "there is no backing"),
+        ("in-place", 1023 * MIB, "needs a backing file of 1G, .* has 1023M"),
+    ],
+)
+def test_a_layout_that_cannot_be(
+    tmp_path: Path, layout: str, backing_bytes: int | None, says: str
+) -> None:
+    backing = tmp_path / "backing"
+    if backing_bytes:
+        backing.touch()
+        os.truncate(backing, backing_bytes)
+    path = "none" if backing_bytes is None else str(backing)
+    with pytest.raises(InvalidArgument, match=says) as caught:
+        parse(backing=path, backing_layout=layout)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("backing_bytes", [0, GIB, 2 * GIB])
+def test_the_in_place_layout_has_no_extents(tmp_path: Path, backing_bytes: int) -> None:
+    backing = tmp_path / "backing"
+    backing.touch()
+    os.truncate(backing, backing_bytes)
+    config = parse(backing=str(backing), backing_layout="in-place")
+    assert config.backing_bytes == max(GIB, backing_bytes)
+    geometry = Geometry(**config.to_json(4 * GIB)["geometry"])
+    assert geometry == Geometry.for_size(GIB, 4 * GIB)
 
 
 @pytest.mark.parametrize(

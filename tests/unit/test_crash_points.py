@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -16,10 +16,11 @@ import pytest
 
 from fuseswap import crashpoints
 from fuseswap.errors import InvalidArgument
-from tests.crash_scenes import SCENES, TIERLESS
+from tests.crash_scenes import IN_PLACE, SCENES, TIERLESS
 from tests.crashes import (
     Aftermath,
     Scene,
+    SharedPlaces,
     SharedTier,
     Stage,
     die_before,
@@ -79,6 +80,12 @@ POINTS = {
     "flip-frame": ("writeback", NEW),
     "writeback-failed": ("writeback_that_fails", NEW),
     "writeback-died": ("writeback_of_what_dies", NEW),
+    "place-write": ("overwrite_that_goes_to_its_place", HOLE),
+    "place-written": ("overwrite_that_goes_to_its_place", HOLE),
+    "place-allocate": ("store_to_a_place_in_new_cluster", OLD),
+    "place-commit": ("overwrite_that_goes_to_its_place", HOLE),
+    "place-count": ("overwrite_that_goes_to_its_place", NEW),
+    "place-forget": ("eviction_in_place", NEW),
     "clean-commit": ("cleaning", NEW),
     "clean-done": ("cleaning", NEW),
     "clean-release": ("cleaning", NEW),
@@ -122,14 +129,26 @@ def memory() -> Iterator[SharedMemory]:
     memory.close()
 
 
-def prepare(name: str, memory: SharedMemory, tier: SharedTier) -> Set:
-    scene = SCENES[name](Tiered(memory, None if name in TIERLESS else tier))
-    return Set(scene, Stage(memory, tier), Aftermath(scene, tier))
+@pytest.fixture
+def places() -> Iterator[SharedPlaces]:
+    places = SharedPlaces(TIERED.page_count)
+    yield places
+    places.close()
+
+
+@pytest.fixture
+def prepare(memory: SharedMemory, tier: SharedTier, places: SharedPlaces) -> Callable[[str], Set]:
+    def prepare(name: str) -> Set:
+        backing = places if name in IN_PLACE else tier
+        scene = SCENES[name](Tiered(memory, None if name in TIERLESS else backing))
+        return Set(scene, Stage(memory, backing), Aftermath(scene, backing))
+
+    return prepare
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_whenever_it_dies(name: str, memory: SharedMemory, tier: SharedTier) -> None:
-    played = prepare(name, memory, tier)
+def test_whenever_it_dies(name: str, prepare: Callable[[str], Set]) -> None:
+    played = prepare(name)
     points = turning_points(played.scene, played.stage)
     if len(points) > MOST_DEATHS:
         points = sorted(random.Random(name).sample(points, MOST_DEATHS))
@@ -162,9 +181,9 @@ def test_parameters_are_the_old_ones_until_they_are_the_new(
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_at_a_named_point(point: str, memory: SharedMemory, tier: SharedTier) -> None:
+def test_at_a_named_point(point: str, prepare: Callable[[str], Set]) -> None:
     name, left = POINTS[point]
-    played = prepare(name, memory, tier)
+    played = prepare(name)
     assert played.die_at(point) == -signal.SIGKILL
     before, after = played.scene.worker.expected, played.scene.after
     kept = {OLD: before, HOLE: {}, NEW: after}[left]
@@ -178,17 +197,17 @@ def test_every_point_has_a_scene_and_a_name_of_its_own() -> None:
     assert sum(source.count("# crash point: ") for source in sources) == len(POINTS)
 
 
-def test_a_count_says_at_which_time(memory: SharedMemory, tier: SharedTier) -> None:
-    played = prepare("discard", memory, tier)
+def test_a_count_says_at_which_time(prepare: Callable[[str], Set]) -> None:
+    played = prepare("discard")
     assert played.die_at("discard-area-forget:3") == -signal.SIGKILL
     assert played.aftermath.look().count(None) == 3
 
 
 @pytest.mark.parametrize("chosen", ["", "cluster-release", "discard-area-forget:21"])
 def test_a_point_that_is_not_reached_changes_nothing(
-    chosen: str, memory: SharedMemory, tier: SharedTier
+    chosen: str, prepare: Callable[[str], Set]
 ) -> None:
-    played = prepare("discard", memory, tier)
+    played = prepare("discard")
     assert played.die_at(chosen) == 0
 
 

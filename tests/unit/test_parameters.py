@@ -33,6 +33,12 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], list[str]]] = {
         [("N", "N"), ("1", "Y"), ("off", "N"), ("yes", "Y")],
         ["", "2", "maybe"],
     ),
+    "max_compression_ratio": (
+        "100",
+        [(str(n), str(n)) for n in range(1, 101)],
+        ["", "0", "101", "-1", "50%", "half"],
+    ),
+    "writethrough": ("N", [("Y", "Y"), ("off", "N"), ("1", "Y")], ["", "2", "maybe"]),
     "accept_threshold_percent": (
         "90",
         [("1", "1"), ("99", "99"), ("050", "50")],
@@ -96,6 +102,18 @@ def test_setting_one_changes_no_other(roomy_device: Device) -> None:
         find_parameter(name).set(roomy_device, good[0][0])
         after = {parameter.name: parameter.get(roomy_device) for parameter in PARAMETERS}
         assert {n for n in after if after[n] != before[n]} == {name}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("max_compression_ratio", "99"), ("writethrough", "Y")]
+)
+def test_what_needs_the_in_place_layout_says_so(device: Device, name: str, value: str) -> None:
+    parameter = find_parameter(name)
+    with pytest.raises(InvalidArgument, match="layout in-place") as caught:
+        parameter.set(device, value)
+    assert "\n" not in str(caught.value)
+    parameter.set(device, CASES[name][0])  # a device is brought up with all it can get
+    assert parameter.get(device) == CASES[name][0]
 
 
 def test_an_unknown_name_is_told_those_there_are() -> None:
