@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import trio
 
-from fuseswap.cache.cleaner import Cleaner
+from fuseswap.cache.cleaner import LAST_RESORT_BYTES, SPARSE_BYTES, Cleaner
 from fuseswap.cache.codecs import parse_recompressor
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import Stream
@@ -103,7 +103,8 @@ class Writeback(TierWriter):
         if trio.current_time() < self._hopeless_until:
             return False
         cleans = self.cleaner.busy or self._can_clean()  # busy, it may hold the last frame
-        if not (cleans or self._can_write() or self._writing or self._rests_briefly()):
+        writes = self._can_write() or self._writing or self._rests_briefly()
+        if not (cleans or writes or self._can_merge()):
             return False
         self._want_room()
         return True
@@ -184,26 +185,39 @@ class Writeback(TierWriter):
             self._log.seal(self._log.heads[Stream.EVICTED])
             await self._finish_cleaning(nursery)
 
-    async def _merge_on_tier(self, nursery: trio.Nursery) -> None:
-        """While extents are short: read the sparsest segments and write what lives again."""
+    def _can_merge(self) -> bool:
+        """Whether the tier is full, but not of what lives."""
+        if self._tier is None or self._log.extents.available or not self._log.frames.has_spare:
+            return False
+        return not self.cleaner.busy and self.cleaner.choose_on_tier(LAST_RESORT_BYTES) != 0
+
+    async def _merge_on_tier(self, nursery: trio.Nursery) -> bool:
+        """While extents are short: read the sparsest segments and write what lives again.
+
+        Whether there was one.
+        """
         extents = self._log.extents
         self._take_back()
+        merged = False
         short = max(2, extents.extent_count * _SHORT_PERCENT // 100)
         for _ in range(_MERGES_AT_ONCE):
             if extents.available >= short or not self._log.frames.has_spare:
-                return
-            segment = self.cleaner.choose_on_tier()
+                break
+            full = not extents.available
+            segment = self.cleaner.choose_on_tier(LAST_RESORT_BYTES if full else SPARSE_BYTES)
             if not segment or self.cleaner.busy:
-                return
+                break
             sequence = self._log.age_of(segment)[0]
             stored = await self._read_segment(segment)
             if stored and self.cleaner.is_worth_another_read(segment, sequence, stored):
                 stored = await self._read_segment(segment, again=True)
             if stored is None:
-                return
+                break
+            merged = True
             if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
                 self.cleaner.begin_on_tier(segment, stored)
                 await self._finish_cleaning(nursery)
+        return merged
 
     async def _has_a_place(self) -> bool:
         """Wait until another segment may be in flight; False where none may leave."""
@@ -281,6 +295,8 @@ class Writeback(TierWriter):
         elif self._rests_briefly():
             await trio.sleep_until(self._rests_until)
             return True
+        elif self._can_merge():
+            return await self._merge_on_tier(nursery)
         return await self._wait_for_a_write()
 
     def _can_clean(self) -> bool:

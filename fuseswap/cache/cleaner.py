@@ -48,6 +48,7 @@ STEP_OBJECTS = 64  # about 120 us
 _TRIED = 4  # objects, to see whether recompressing a segment gains anything
 STEP_RECOMPRESSED = 12  # of them, about 200 us
 SPARSE_BYTES = SEGMENT_BYTES * 3 // 4  # on a tier, a fuller segment is not worth its I/O
+LAST_RESORT_BYTES = SEGMENT_BYTES * 19 // 20  # on a tier that is full
 WINDOW = 256  # segments looked at for one choice, about 200 us: the best of these, not of all
 
 
@@ -117,10 +118,10 @@ class Cleaner:
                 if seen == WINDOW:
                     return
 
-    def choose_on_tier(self) -> int:
-        """The sparsest segment on the tier of those looked at; 0 where none is worth reading."""
+    def choose_on_tier(self, most_bytes: int = SPARSE_BYTES) -> int:
+        """The sparsest segment on the tier of those looked at; 0: all hold more than that alive."""
         log = self._log
-        on_tier = [s for s in self._window(self._is_on_tier) if log.live_bytes[s] <= SPARSE_BYTES]
+        on_tier = [s for s in self._window(self._is_on_tier) if log.live_bytes[s] <= most_bytes]
         return min(on_tier, key=lambda segment: log.live_bytes[segment], default=0)
 
     def _is_on_tier(self, segment: int) -> bool:

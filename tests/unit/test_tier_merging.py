@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.segment_kinds import SegmentState
 from fuseswap.errors import StoreRefused
 from tests.fake_tier import FakeTier
-from tests.tiered import EXTENTS, Tiered
+from tests.tiered import EXTENTS, Tiered, dense
 
 UNREADABLE_S = 40
 ONE_BIT_WRONG = bytes(value ^ 1 for value in range(256))
@@ -88,4 +90,16 @@ async def test_segments_that_cannot_be_read_are_tried_again_later(
     await trio.sleep(UNREADABLE_S)
     assert tiered.log.extents.available >= 2
     assert tiered.writeback.statistics().tier_read_errors == errors
+    await tiered.check()
+
+
+async def test_a_full_tier_that_is_partly_dead_makes_room(
+    tiered: Tiered, nursery: trio.Nursery
+) -> None:
+    nursery.start_soon(tiered.writeback.run)
+    chance = random.Random(4)
+    pages = 2000  # of some 2600 that pool and tier have room for
+    for number in range(3 * pages):
+        await tiered.write(number if number < pages else chance.randrange(pages), dense(number))
+    assert tiered.log.extents.in_use >= EXTENTS - 1
     await tiered.check()
