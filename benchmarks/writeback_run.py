@@ -50,6 +50,7 @@ def fuseswap(name: str, layout: str) -> Fuseswap:
 
 PEERS: Mapping[str, PeerFactory] = {
     BASELINE: lambda: fuseswap(BASELINE, "packed"),
+    "fuseswap-in-place": lambda: fuseswap("fuseswap-in-place", "in-place"),
     "zswap": lambda: zswap.Zswap("zswap", _DEVICE_BYTES),
     "swapfile": lambda: SwapFile("swapfile", _DEVICE_BYTES),
 }
