@@ -317,6 +317,13 @@ def writeback(worker: Tiered) -> Scene:
 
 
 @scene
+def recompression(worker: Tiered) -> Scene:
+    for page in range(300):
+        worker.store(page, pages.hexadecimal(page))
+    return work(worker, write_back)
+
+
+@scene
 def writeback_of_loaded(worker: Tiered) -> Scene:
     """What was loaded is copied forward, the rest gathered."""
     for page in range(280):
@@ -523,6 +530,34 @@ def attaching(worker: Tiered) -> Scene:
         Tiered(worker.memory, tier_of(worker))
 
     return work(worker, attach)
+
+
+def uncounted(worker: Tiered) -> Tiered:
+    """The next worker, which has not counted what ``worker`` stored."""
+    trio.run(worker.move_out)
+    some_pages(worker)
+    following = Tiered(worker.memory, tier_of(worker), lazy=True)
+    following.expected = dict(worker.expected)
+    return following
+
+
+@scene
+def counting(worker: Tiered) -> Scene:
+    async def count(worker: Tiered) -> None:
+        while worker.cache.adopt_some(1):
+            pass
+
+    return work(uncounted(worker), count)
+
+
+@scene
+def overwrite_before_it_is_counted(worker: Tiered) -> Scene:
+    return change(uncounted(worker), 3 * PAGE_SIZE, dense(9003))
+
+
+@scene
+def discard_before_it_is_counted(worker: Tiered) -> Scene:
+    return punch(uncounted(worker), 500 * PAGE_SIZE, 600 * PAGE_SIZE)
 
 
 def tier_of(worker: Tiered) -> FakeTier:

@@ -30,6 +30,12 @@ def compressible(seed: int) -> bytes:
     return b"".join(chance.choices(words, k=PAGE_SIZE // 8))
 
 
+def hexadecimal(seed: int) -> bytes:
+    """Half a page of hexadecimal digits: lz4 finds little in it, zstd half."""
+    digits = bytes(random.Random(seed).choices(b"0123456789abcdef", k=PAGE_SIZE // 2))
+    return digits + bytes(PAGE_SIZE - len(digits))
+
+
 def incompressible(seed: int) -> bytes:
     """Random bytes."""
     return random.Random(seed).randbytes(PAGE_SIZE)

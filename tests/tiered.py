@@ -37,13 +37,15 @@ def dense(seed: int) -> bytes:
 class Tiered:
     """One worker on ``memory`` and ``tier``; make another one for the next."""
 
-    def __init__(self, memory: SharedMemory, tier: FakeTier | FakePlaceFile | None) -> None:
+    def __init__(
+        self, memory: SharedMemory, tier: FakeTier | FakePlaceFile | None, *, lazy: bool = False
+    ) -> None:
         self.memory = memory
         self.tier = tier
         if isinstance(tier, FakePlaceFile):
-            self.device = Device(memory.attach(), place_file=tier)
+            self.device = Device(memory.attach(), place_file=tier, lazy=lazy)
         else:
-            self.device = Device(memory.attach(), tier)
+            self.device = Device(memory.attach(), tier, lazy=lazy)
         self.cache = self.device.cache
         self.log = self.cache.log
         self.writeback = self.device.writeback

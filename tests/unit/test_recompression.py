@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -11,17 +9,11 @@ from trio.testing import wait_all_tasks_blocked
 from fuseswap.cache.codecs import LZ4, ZSTD, parse_recompressor
 from fuseswap.errors import CorruptData, InvalidArgument
 from fuseswap.parameters import find_parameter
-from fuseswap.units import PAGE_SIZE
+from tests import pages
 from tests.invariants import StoredObject
 from tests.tiered import Tiered
 
 PAGES = 3000
-
-
-def hexadecimal(seed: int) -> bytes:
-    """Half a page of hexadecimal digits: lz4 finds little in it, zstd half."""
-    digits = bytes(random.Random(seed).choices(b"0123456789abcdef", k=2048))
-    return digits + bytes(PAGE_SIZE - len(digits))
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +25,7 @@ async def move_out(tiered: Tiered, nursery: trio.Nursery, first: int = 0) -> set
     """Store more than fits; return the codecs of what is on the tier."""
     nursery.start_soon(tiered.writeback.run)
     for page in range(first, PAGES):
-        await tiered.write(page, hexadecimal(page))
+        await tiered.write(page, pages.hexadecimal(page))
     await wait_all_tasks_blocked()
     on_tier = tiered.on_tier()
     assert len(on_tier) > PAGES // 10
@@ -65,7 +57,7 @@ async def test_pages_that_gain_nothing_stay_as_they_are(
 async def test_a_corrupt_page_leaves_as_it_is_and_stays_corrupt(
     tiered: Tiered, nursery: trio.Nursery
 ) -> None:
-    tiered.store(0, hexadecimal(0))
+    tiered.store(0, pages.hexadecimal(0))
     found = StoredObject.of(0, tiered.cache.slots.get(0))
     at = tiered.log.bases[found.segment] + found.offset + 100
     tiered.device.state.arena.buffer[at] ^= 4
