@@ -552,7 +552,7 @@ def counting(worker: Tiered) -> Scene:
 
 @scene
 def overwrite_before_it_is_counted(worker: Tiered) -> Scene:
-    return change(uncounted(worker), 3 * PAGE_SIZE, dense(9003))
+    return change(uncounted(worker), 3 * PAGE_SIZE, dense(9003), holes=True)
 
 
 @scene
