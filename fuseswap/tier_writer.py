@@ -5,9 +5,9 @@ The mechanism under ``writeback.py``, which decides what leaves and when:
     take down what the segment is -> write -> is it still the same? -> flip its location
 
 One task a segment, at most ``writeback_batch_size`` at once.  No lock is held over a
-write and no slot word changes.  While it is written, a segment is read, overwritten and
-discarded as always; should it die, its extent is given back when the write is over, and
-not before.
+write and no slot word changes (but in place, see ``inplace.py``).  While it is written, a
+segment is read, overwritten and discarded as always; should it die, its extent is given
+back when the write is over, and not before.
 
 A write that fails leaves the segment in memory, first in line; the tier rests, longer
 each time.  A read that fails, and fails again (``tier_reader.py``), is

@@ -3,13 +3,14 @@
 Started by the supervisor with descriptors it inherits.  Everything that costs memory or
 may fail happens before it serves, in two steps: what needs no state (`Worker`: imports,
 locking, a look at the header) while another worker may still serve, then `attach`, under
-the lock of the state: rebuilding what is derived, a reserve of frames.
+the lock of the state: adopting the tables, a reserve of frames.  What has to be counted in
+them is counted while it serves (``cache/recovery.py``).
 
 The lock, a POSIX lock on the header, is what keeps two workers from serving one state,
 whoever started them: it goes with the last thread of a process, and not earlier.  What
 supervisor and worker say to each other is in ``worker_process.py``.
 
-Tasks: the transport, writeback, housekeeping, and one that waits for ``pause``.
+Tasks: the transport, writeback, AIO, housekeeping, and one that waits for ``pause``.
 """
 
 from __future__ import annotations

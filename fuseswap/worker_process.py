@@ -3,7 +3,7 @@
     supervisor      worker
     (spawn)         imports, protects itself, checks the header; touches nothing
                <-   prepared
-    attach     ->   takes the lock of the state, rebuilds what is derived
+    attach     ->   takes the lock of the state, adopts what is in it
                <-   ready, with its protection; it serves from here on
     pause      ->   lets what is in flight to a tier end, drops the rest, lets go of the lock
                <-   paused

@@ -1,16 +1,18 @@
 """Writeback: makes room in the pool, by cleaning and by moving segments to a tier.
 
-One trio task (`run`) that sleeps until a store finds the pool full, and looks once a
-second (sooner while stores go on) for what is due: by demand, by age, by the machine's
-memory pressure, and dead objects that hold too much memory.  Plus one task for each
-segment on its way out, at most ``writeback_batch_size`` of them:
+One trio task (`run`) that first counts what a former worker left (``cache/recovery.py``),
+then sleeps until a store finds the pool full, and looks once a second (sooner while stores
+go on) for what is due: by demand, by age, by the machine's memory pressure, and dead objects
+that hold too much memory.  Plus one task for each segment on its way out, at most
+``writeback_batch_size`` of them:
 
     pool full -> store waits (``slowpath.py``) -> run: until accept_threshold_percent
         much dead space:  the cleaner merges sparse segments
         else, with a tier: the oldest segment leaves
-            dense, not loaded lately: as it is
+            dense, not loaded lately, not to be recompressed: as it is
             else: loaded objects are copied forward (second chance), cold ones are
-            gathered in a segment of their own, dead ones stay behind
+            gathered, recompressed, in a segment of their own, dead ones stay behind
+            in place (``inplace.py``): page by page, none of this
     and ``tier_writer.py`` does the writing
 """
 

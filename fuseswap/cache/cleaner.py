@@ -9,7 +9,8 @@ between two steps.  An object that dies, or is overwritten, meanwhile is simply 
 copied: its word does not point here any more.  Loads go on all the time: an object is
 found at its old place until its word is changed, and at the new one from then on.
 
-Copied are the stored bytes, check and all, so an object that is corrupt stays so.
+Copied are the stored bytes, check and all, so an object that is corrupt stays so.  On its
+way to a tier an lz4 object that is sound may be compressed again, harder (`recompress`).
 Synchronous; ``writeback.py`` decides when.
 """
 

@@ -355,10 +355,6 @@ class CompressedCache:
             loaded += mine and word & REFERENCED != 0
         return loaded / self.log.live[segment]
 
-    def trim(self, keep_frames: int = 1) -> None:
-        """Return the memory of free segments, all but ``keep_frames`` of them."""
-        self.log.frames.trim(keep_frames)
-
     # -- inside ----------------------------------------------------------------------
 
     def _encode(self, data: bytes | memoryview, old: int) -> tuple[int, bytes, int]:

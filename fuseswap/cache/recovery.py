@@ -1,4 +1,4 @@
-"""Rebuild everything derived from the slot table: the first act of a new worker.
+"""Count what a former worker left: all that is derived from the slot table.
 
 Counting the live objects of every segment means reading every word, 0.3 us each.  A worker
 need not wait for that: loads need no counts.  So it adopts the tables as they are and

@@ -1,8 +1,9 @@
 """The backing file: opened once, by the supervisor, so that it outlives a worker.
 
 Exclusively locked, mode 0600, preallocated (no block is allocated under memory
-pressure) and O_DIRECT (nothing is kept a second time in the page cache).  What is
-written to it, ``tiers/file.py`` knows.
+pressure) and O_DIRECT (nothing is kept a second time in the page cache).  One that does not
+begin with zeros is refused: it may be somebody's.  What is written to it, ``tiers/file.py``
+and ``inplace.py`` know.
 """
 
 from __future__ import annotations

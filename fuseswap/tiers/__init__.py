@@ -11,17 +11,17 @@ from typing import Protocol
 
 
 class Tier(Protocol):
-    """What writeback needs of a tier.  Every call raises `OSError` where the device fails."""
+    """What writeback needs of a tier.  Where the device fails it is an `OSError`."""
 
     extent_count: int
 
     async def write(self, extent: int, segment: memoryview) -> None:
         """Write a whole segment (1 MiB, page-aligned); durable as far as the device says."""
 
-    async def read(self, extent: int, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset`` within ``extent``."""
-
     def begin_read(
         self, extent: int, offset: int, length: int, done: Callable[[bytes | OSError], None]
     ) -> None:
-        """As `read`, for a fault: no task is made, ``done`` is called with the outcome later."""
+        """Read ``length`` bytes from ``offset`` within ``extent``; ``done`` is called later.
+
+        It gets the bytes or the error.  No task is made: a fault waits for this.
+        """

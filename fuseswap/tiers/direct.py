@@ -259,14 +259,6 @@ class DirectFile:
         if size in self._buffers and len(self._buffers[size]) < most:
             self._buffers[size].append(buffer)
 
-    async def read(self, at: int, length: int) -> bytes:
-        """As `begin_read`; raises `OSError`.  Not cancellable, since the I/O is not."""
-        with trio.CancelScope(shield=True):
-            found: bytes | OSError = await called(partial(self.begin_read, at, length))
-        if isinstance(found, OSError):
-            raise found
-        return found
-
     async def write(self, at: int, memory: memoryview) -> None:
         """As `begin_write`; raises `OSError`.  Not cancellable, since the I/O is not."""
         with trio.CancelScope(shield=True):

@@ -26,12 +26,8 @@ class FileTier:
         """See `Tier.write`; a short write is an `OSError`."""
         await self._file.write(extent << SEGMENT_SHIFT, segment)
 
-    async def read(self, extent: int, offset: int, length: int) -> bytes:
-        """See `Tier.read`; reads whole blocks around the range and no more."""
-        return await self._file.read((extent << SEGMENT_SHIFT) + offset, length)
-
     def begin_read(
         self, extent: int, offset: int, length: int, done: Callable[[bytes | OSError], None]
     ) -> None:
-        """See `Tier.begin_read`."""
+        """See `Tier.begin_read`; reads whole blocks around the range and no more."""
         self._file.begin_read((extent << SEGMENT_SHIFT) + offset, length, done)

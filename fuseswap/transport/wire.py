@@ -77,7 +77,6 @@ FALLOC_FL_ZERO_RANGE = 0x10
 
 # One unpack covers what READ and WRITE need: the header, then fh, offset, size.
 HOT = struct.Struct("<IIQQ16x8xQI")  # len, opcode, unique, nodeid | offset, size
-IN_HEADER = struct.Struct("<IIQQIIIHH")
 OUT_HEADER = struct.Struct("<IiQ")
 WRITE_REPLY = struct.Struct("<IiQII")
 

@@ -26,7 +26,7 @@ def test_it_holds_a_device_that_another_worker_attaches_to(kind: str) -> None:
         second = Device(SharedState({n: Region(fd) for n, fd in files.items()}))
         assert second.swapfile.read(5 * PAGE_SIZE, PAGE_SIZE) == page
         second.swapfile.punch(0, 64 * MIB)
-        second.cache.trim(0)
+        second.cache.log.frames.trim(0)
         assert os.fstat(files["arena"]).st_blocks == 0
     finally:
         for fd in files.values():

@@ -214,7 +214,7 @@ class StoreModel(RuleBasedStateMachine):
 
     @rule(keep=st.integers(0, 2), reserve=st.integers(0, 2))
     def idle(self, keep: int, reserve: int) -> None:
-        self.device.cache.trim(keep)
+        self.device.cache.log.frames.trim(keep)
         self.device.cache.log.frames.reserve(reserve)
 
     @rule(orderly=st.booleans())

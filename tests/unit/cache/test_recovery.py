@@ -75,7 +75,7 @@ def known_segments(cache: CompressedCache) -> dict[int, tuple[int, int, int, tup
 
 def test_everything_derived_is_the_same_afterwards(memory: SharedMemory) -> None:
     old, expected = busy(memory)
-    old.trim(0)
+    old.log.frames.trim(0)
     new = memory.attach_cache()
     check_invariants(new)
     assert known_segments(new) == known_segments(old)
@@ -119,7 +119,7 @@ def test_it_works_on_and_holds_the_invariants(
         check_invariants(cache)
     assert {page: cache.load(page) for page in expected} == expected
     cache.invalidate_area(0, 1280)
-    cache.trim(0)
+    cache.log.frames.trim(0)
     assert memory.allocated_bytes("arena") == memory.allocated_bytes("slots") == 0
 
 
@@ -210,7 +210,7 @@ def test_a_segment_opened_for_nothing_is_free_again(memory: SharedMemory) -> Non
     new = memory.attach_cache()
     check_invariants(new)
     assert new.log.segments() == []
-    new.trim(0)
+    new.log.frames.trim(0)
     assert memory.allocated_bytes("arena") == 0
 
 

@@ -169,6 +169,6 @@ def test_freed_segments_return_their_memory(memory: SharedMemory, cache: Compres
         cache.store(page, pages.incompressible(page % 7))
     assert memory.allocated_bytes("arena") == 5 * MIB
     cache.invalidate_area(0, 1280)
-    cache.trim(0)
+    cache.log.frames.trim(0)
     assert memory.allocated_bytes("arena") == 0
     assert cache.log.segments() == []

@@ -22,6 +22,7 @@ from fuseswap.tiers.direct import DirectFile, open_engine
 from fuseswap.tiers.faults import Faults, FaultyEngine
 from fuseswap.tiers.file import FileTier
 from fuseswap.units import MIB
+from tests.unit.tiers.reading import read_extent
 
 
 class Rules:
@@ -68,7 +69,7 @@ def flipped_bits(one: bytes, other: bytes) -> int:
 
 async def test_without_rules_it_is_the_engine_itself(faulty: FileTier, segment: memoryview) -> None:
     await faulty.write(2, segment)
-    assert await faulty.read(2, 77, 5000) == bytes(segment[77:5077])
+    assert await read_extent(faulty, 2, 77, 5000) == bytes(segment[77:5077])
 
 
 @pytest.mark.parametrize("name", ["EIO", "ENOSPC"])
@@ -79,13 +80,13 @@ async def test_a_call_fails_until_it_is_healed(
     message = os.strerror(getattr(errno, name))
     with pytest.raises(OSError, match=message):
         await faulty.write(0, segment)
-    assert await faulty.read(0, 0, 10) == bytes(10), "nothing was written"
+    assert await read_extent(faulty, 0, 0, 10) == bytes(10), "nothing was written"
     rules.set(read={"errno": name})
     await faulty.write(0, segment)
     with pytest.raises(OSError, match=message):
-        await faulty.read(0, 0, 10)
+        await read_extent(faulty, 0, 0, 10)
     rules.set()
-    assert await faulty.read(0, 0, 10) == bytes(segment[:10])
+    assert await read_extent(faulty, 0, 0, 10) == bytes(segment[:10])
 
 
 async def test_some_calls_fail(faulty: FileTier, rules: Rules, segment: memoryview) -> None:
@@ -94,7 +95,7 @@ async def test_some_calls_fail(faulty: FileTier, rules: Rules, segment: memoryvi
     failed = 0
     for _ in range(200):
         try:
-            await faulty.read(0, 0, 1)
+            await read_extent(faulty, 0, 0, 1)
         except OSError:
             failed += 1
     assert 50 < failed < 150
@@ -107,8 +108,8 @@ async def test_a_request_waits_while_others_go_on(
     nursery.start_soon(faulty.write, 1, segment)
     await wait_all_tasks_blocked()
     rules.set()
-    assert await faulty.read(1, 0, 10) == bytes(10), "it is not written yet"
-    while await faulty.read(1, 0, 10) != bytes(segment[:10]):
+    assert await read_extent(faulty, 1, 0, 10) == bytes(10), "it is not written yet"
+    while await read_extent(faulty, 1, 0, 10) != bytes(segment[:10]):
         await trio.sleep(0.001)
 
 
@@ -118,10 +119,10 @@ async def test_a_bit_of_what_is_read_is_wrong_once(
     await faulty.write(1, segment)
     rules.set(read={"flip": True})
     for expected in (1, 0, 1):
-        found = await faulty.read(1, 4096, 8192)
+        found = await read_extent(faulty, 1, 4096, 8192)
         assert flipped_bits(found, bytes(segment[4096:12288])) == expected
     rules.set()
-    assert await faulty.read(1, 5, 3000) == bytes(segment[5:3005])
+    assert await read_extent(faulty, 1, 5, 3000) == bytes(segment[5:3005])
 
 
 async def test_a_bit_of_what_is_written_stays_wrong(
@@ -132,7 +133,7 @@ async def test_a_bit_of_what_is_written_stays_wrong(
     await faulty.write(1, segment)
     rules.set()
     assert bytes(segment) == before, "memory is left alone"
-    assert flipped_bits(await faulty.read(1, 0, SEGMENT_BYTES), before) == 1
+    assert flipped_bits(await read_extent(faulty, 1, 0, SEGMENT_BYTES), before) == 1
 
 
 async def test_a_short_write_is_found(faulty: FileTier, rules: Rules, segment: memoryview) -> None:
@@ -142,7 +143,9 @@ async def test_a_short_write_is_found(faulty: FileTier, rules: Rules, segment: m
     rules.set(write={"short": True, "probability": 0.2})
     for extent in range(9):
         await faulty.write(extent, segment)
-        assert await faulty.read(extent, 0, SEGMENT_BYTES) == bytes(segment), "in pieces, but whole"
+        assert await read_extent(faulty, extent, 0, SEGMENT_BYTES) == bytes(segment), (
+            "in pieces, but whole"
+        )
 
 
 WRONG = (
