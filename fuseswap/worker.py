@@ -142,15 +142,17 @@ class Worker:
     async def _serve_until_paused(self) -> bool:
         """True: told to pause; requests that were waiting are dropped, unanswered."""
         paused = True
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._housekeeping)
-            nursery.start_soon(self.device.writeback.run)
-            nursery.start_soon(self._wait_for_pause, nursery.cancel_scope)
-            if self._engine is not None:
-                nursery.start_soon(self._engine.run)
-            await self._transport.serve()
-            paused = False
-            nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as outer:
+            if self._engine is not None:  # to the end: a write in flight can't be cancelled
+                outer.start_soon(self._engine.run)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._housekeeping)
+                nursery.start_soon(self.device.writeback.run)
+                nursery.start_soon(self._wait_for_pause, nursery.cancel_scope)
+                await self._transport.serve()
+                paused = False
+                nursery.cancel_scope.cancel()
+            outer.cancel_scope.cancel()
         return paused
 
     async def _wait_for_pause(self, scope: trio.CancelScope) -> None:

@@ -1,0 +1,71 @@
+"""A worker that is told to pause lets its writes to the backing file end."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import trio
+
+from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.host.backing import open_backing
+from fuseswap.tiers.direct import AioEngine, DirectFile, Engine, ThreadEngine
+from fuseswap.units import MIB
+from fuseswap.worker import Worker
+
+LONGEST_S = 20
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """A write that cannot be cancelled hangs for ever where nobody reaps it."""
+
+    def ring(number: int, frame: object) -> None:
+        raise TimeoutError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(LONGEST_S)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("alarm")
+@pytest.mark.parametrize("kind", [AioEngine, ThreadEngine])
+def test_a_write_in_flight_ends_before_the_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[AioEngine | ThreadEngine]
+) -> None:
+    fd = open_backing(str(tmp_path / "backing"), 16 * MIB)
+    engine: Engine = kind()
+    file = DirectFile(fd, engine)
+    segment = memoryview(mmap.mmap(-1, SEGMENT_BYTES))
+    written: list[int] = []
+
+    async def write_back() -> None:
+        await file.write(0, segment)
+        written.append(0)
+
+    async def pause(scope: trio.CancelScope) -> None:
+        while not engine.in_flight:
+            await trio.lowlevel.checkpoint()
+        scope.cancel()
+
+    worker = Worker.__new__(Worker)
+    worker._engine = engine
+    monkeypatch.setattr(
+        worker, "device", SimpleNamespace(writeback=SimpleNamespace(run=write_back)), raising=False
+    )
+    monkeypatch.setattr(
+        worker, "_transport", SimpleNamespace(serve=trio.sleep_forever), raising=False
+    )
+    monkeypatch.setattr(worker, "_housekeeping", trio.sleep_forever)
+    monkeypatch.setattr(worker, "_wait_for_pause", pause)
+    assert trio.run(worker._serve_until_paused), "it was told to pause"
+    assert (written, engine.in_flight) == ([0], 0)
+    engine.close()
+    os.close(fd)
