@@ -79,16 +79,17 @@ class ReadAhead:
             stream.data = None
             stream.waiting.append((offset, end, done, alone))
             size = stream.end - offset
-            self._begin(where[0], offset, size, lambda found: self._arrived(stream, found))
+            self._begin(where[0], offset, size, lambda found: self._arrived(stream, offset, found))
         else:
             alone()
 
-    def _arrived(self, stream: _Stream, found: bytes | OSError) -> None:
+    def _arrived(self, stream: _Stream, start: int, found: bytes | OSError) -> None:
+        """Answer who waits for the window at ``start``; an answer may open the next one."""
         waiting, stream.waiting = stream.waiting, []
         if isinstance(found, bytes):
             stream.data = found
             for offset, end, done, _ in waiting:
-                done(found[offset - stream.start : end - stream.start])
+                done(found[offset - start : end - start])
         else:
             stream.end = stream.start
             for _, _, _, alone in waiting:

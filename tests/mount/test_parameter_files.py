@@ -13,6 +13,9 @@ from tests.devices import TestDevice
 
 GOOD = {
     "compressor": ("zstd:5", "lz4"),
+    "recomp_algorithm": ("none", "zstd:3"),
+    "max_compression_ratio": ("100",),
+    "writethrough": ("N",),
     "pool_limit_bytes": ("33554432", "16777216"),
     "same_filled_pages_enabled": ("N", "Y"),
     "non_same_filled_pages_enabled": ("N", "Y"),
@@ -25,6 +28,9 @@ GOOD = {
 }
 BAD = {
     "compressor": ("gzip", "zstd:0", "zstd:", "lz4:1", ""),
+    "recomp_algorithm": ("lz4", "zstd:0", ""),
+    "max_compression_ratio": ("0", "101", "50"),  # 50 needs the in-place layout
+    "writethrough": ("2", "Y"),  # so does this
     "pool_limit_bytes": ("0", "-1", "5M", "much", "25%"),
     "same_filled_pages_enabled": ("2", "maybe"),
     "non_same_filled_pages_enabled": ("", "YN"),

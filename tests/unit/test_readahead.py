@@ -108,6 +108,25 @@ def test_a_window_ends_with_the_segment(reader: Reader) -> None:
     assert reader.windows[0][1:3] == (SEGMENT_BYTES - 29_000, 29_000)
 
 
+def test_an_answer_may_open_the_next_window(reader: Reader) -> None:
+    """The others that waited get what they asked for all the same."""
+    found: list[bytes | OSError] = []
+
+    def go_on(_: bytes | OSError) -> None:
+        reader.read(1100 + WINDOW_BYTES, 500)
+
+    def begin(offset: int, done: Done) -> None:
+        reader.ahead.begin_read(HERE, offset, 400, done, lambda: None)
+
+    reader.read(600, 400)
+    begin(1000, go_on)
+    begin(1400, found.append)
+    reader.read(1000 + WINDOW_BYTES - 500, 500)
+    reader.arrive()
+    assert [window[:2] for window in reader.windows] == [(3, 1100 + WINDOW_BYTES)]
+    assert found == [SEGMENT[1400:1800]]
+
+
 def test_few_streams_are_known(reader: Reader) -> None:
     for extent in range(20):
         reader.read(0, 100, (extent, extent))
