@@ -250,6 +250,7 @@ class Writeback(TierWriter):
     async def _finish_cleaning(self, nursery: trio.Nursery) -> None:
         """Complete the segment that is being gathered, and send off what was gathered."""
         while self.cleaner.busy:
+            self.cleaner.hurries = bool(self._waiters)
             if self.cleaner.step():
                 await trio.lowlevel.checkpoint()
             elif not await self._wait_for_a_write():
@@ -281,6 +282,7 @@ class Writeback(TierWriter):
     async def _make_some(self, nursery: trio.Nursery) -> bool:
         """One bounded piece of work; False where nothing can be done."""
         if self.cleaner.busy or self._can_clean():
+            self.cleaner.hurries = bool(self._waiters)
             if self.cleaner.step() or self._seal_dead_heads():
                 await trio.lowlevel.checkpoint()
                 return True
@@ -346,7 +348,7 @@ class Writeback(TierWriter):
             loaded = self._cache.loaded_share(segment)
             worth_it = share < _DENSE_SHARE or loaded > _FEW_LOADED
             free = log_.frames.has_spare and not self.cleaner.busy
-            if free and (worth_it or self.cleaner.gains(segment)):
+            if free and (worth_it or (not self._waiters and self.cleaner.gains(segment))):
                 self.cleaner.begin(segment, evict=True, second_chance=loaded < _MANY_LOADED)
                 return
         if segment:

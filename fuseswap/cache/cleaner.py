@@ -84,6 +84,7 @@ class Cleaner:
         self._given_up = 0
         self._recompressed = 0
         self._recompresses = False
+        self.hurries = False  # somebody waits: there is no time to recompress
         # Makes an lz4 payload smaller, or returns None; for what is on its way to a tier.
         self.recompress: Callable[[bytes], bytes | None] | None = None
 
@@ -241,7 +242,7 @@ class Cleaner:
         offset = word >> OFFSET_SHIFT & OFFSET_MASK
         head = self._warm_head if word & self._spared else self._cold_head
         harder = None
-        if self._recompresses and head is self._cold_head:
+        if self._recompresses and head is self._cold_head and not self.hurries:
             harder = self._recompress(self._victim, word)
         if harder is not None:
             check = checksum_of(harder, ZSTD)

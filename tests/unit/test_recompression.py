@@ -7,13 +7,15 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.cache.codecs import LZ4, ZSTD, parse_recompressor
+from fuseswap.demand import Demand
 from fuseswap.errors import CorruptData, InvalidArgument
 from fuseswap.parameters import find_parameter
 from tests import pages
+from tests.fake_tier import FakeTier
 from tests.invariants import StoredObject
 from tests.tiered import Tiered
 
-PAGES = 3000
+PAGES = 1200
 
 
 @pytest.fixture(autouse=True)
@@ -22,19 +24,41 @@ def harder(tiered: Tiered) -> None:
 
 
 async def move_out(tiered: Tiered, nursery: trio.Nursery, first: int = 0) -> set[int]:
-    """Store more than fits; return the codecs of what is on the tier."""
+    """Store, and have all of it written back; return the codecs of what is on the tier."""
     nursery.start_soon(tiered.writeback.run)
     for page in range(first, PAGES):
-        await tiered.write(page, pages.hexadecimal(page))
+        tiered.store(page, pages.hexadecimal(page))
+    tiered.writeback.ask(Demand.parse("all"))
     await wait_all_tasks_blocked()
-    on_tier = tiered.on_tier()
-    assert len(on_tier) > PAGES // 10
-    return {StoredObject.of(page, tiered.cache.slots.get(page)).codec for page in on_tier}
+    assert tiered.on_tier() == sorted(tiered.expected)
+    return codecs_on_tier(tiered)
+
+
+def codecs_on_tier(tiered: Tiered) -> set[int]:
+    return {StoredObject.of(p, tiered.cache.slots.get(p)).codec for p in tiered.on_tier()}
 
 
 async def test_what_leaves_is_compressed_harder(tiered: Tiered, nursery: trio.Nursery) -> None:
     assert await move_out(tiered, nursery) == {ZSTD}
     assert tiered.writeback.cleaner.statistics().recompressed_pages >= len(tiered.on_tier())
+    await tiered.check()
+
+
+async def test_there_is_no_time_for_it_while_a_store_waits(
+    tiered: Tiered, tier: FakeTier, nursery: trio.Nursery
+) -> None:
+    nursery.start_soon(tiered.writeback.run)
+    tier.hold_writes = True
+    page = 0
+    while not tier.writes:  # until the pool is full, and a store waits for the first write
+        nursery.start_soon(tiered.write, page, pages.hexadecimal(page))
+        await wait_all_tasks_blocked()
+        page += 1
+    assert tiered.writeback.cleaner.statistics().recompressed_pages == 0
+    tier.hold_writes = False
+    tier.writes[0].finish()
+    await wait_all_tasks_blocked()
+    assert LZ4 in codecs_on_tier(tiered)
     await tiered.check()
 
 
@@ -49,8 +73,7 @@ async def test_pages_that_gain_nothing_stay_as_they_are(
     tiered: Tiered, nursery: trio.Nursery
 ) -> None:
     await tiered.move_out()
-    codecs = {StoredObject.of(p, tiered.cache.slots.get(p)).codec for p in tiered.on_tier()}
-    assert codecs == {LZ4}
+    assert codecs_on_tier(tiered) == {LZ4}
     await tiered.check()
 
 
