@@ -114,32 +114,30 @@ def test_polling_catches_the_next_request(served: Served, device: Device) -> Non
     assert device.transport.requests == 2
 
 
-def test_a_worker_ends_of_what_nobody_raised_on_purpose(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    transport, ours = served
+@pytest.fixture
+def broken(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads raise what nobody raises on purpose; there is a next worker."""
+    transport, _ = served
 
-    def broken(offset: int, size: int) -> bytes:
+    def read(offset: int, size: int) -> bytes:
         raise ValueError("a mistake")
 
-    monkeypatch.setattr(transport._swapfile, "read", broken)
+    monkeypatch.setattr(transport._swapfile, "read", read)
     monkeypatch.setattr(transport, "_settled", True)
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_worker_ends_of_what_nobody_raised_on_purpose(served: Served) -> None:
+    transport, ours = served
     play(transport, iter([read_request(0, 4096), None]))
     with pytest.raises(ValueError, match="a mistake"):
         transport.drain()
     assert replies(ours) == []
 
 
-def test_the_second_try_of_a_request_that_ended_a_worker_is_an_error(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("broken")
+def test_the_second_try_of_a_request_that_ended_a_worker_is_an_error(served: Served) -> None:
     transport, ours = served
-
-    def broken(offset: int, size: int) -> bytes:
-        raise ValueError("a mistake")
-
-    monkeypatch.setattr(transport._swapfile, "read", broken)
-    monkeypatch.setattr(transport, "_settled", True)
     again = bytearray(read_request(0, 4096))
     again[15] |= 0x80  # FUSE_UNIQUE_RESEND
     play(transport, iter([bytes(again), None]))
