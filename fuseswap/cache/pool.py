@@ -199,8 +199,9 @@ class CompressedCache:
     ) -> None:
         """Keep ``data`` (4096 bytes) for ``page``.
 
-        Raises `PoolFull` or another `StoreRefused` and leaves a hole; or `NoRoom`, having
-        changed nothing, where `on_full` says that waiting will help.
+        Raises `PoolFull` or another `StoreRefused` and leaves a hole; or `NoRoom`, where
+        `on_full` says that waiting will help, having changed nothing (or dropped the old
+        version, whose going closed the open segment).
         """
         slots, log, words = self.slots, self.log, self._words
         if self.adopting:
@@ -216,6 +217,9 @@ class CompressedCache:
         head = self._head if codec > LAST_RAW else self._raw_head
         if log.frames.exhausted and not word and not log.fits(head, len(payload)):
             self._note_full(page)
+            hopeless = True
+        else:
+            hopeless = False
         if old:
             self._duplicate_entry += 1
             if old.bit_count() & 1:
@@ -231,6 +235,8 @@ class CompressedCache:
                 location = log.append(head, page, payload, check)  # crash point: store-append
             except PoolFull:
                 self._refuse(page, old if replace else 0, was_stored=bool(old))
+                if not hopeless:  # the old version was the last in the open segment
+                    self._note_full(page)
                 raise
             word = location | len(payload) - 1 << LENGTH_SHIFT | codec << CODEC_SHIFT | OBJECT
             if word.bit_count() & 1:

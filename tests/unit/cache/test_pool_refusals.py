@@ -6,9 +6,10 @@ import pytest
 
 from fuseswap.cache.frames import CLEANER_RESERVE
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.errors import PoolFull, StoreRefused
+from fuseswap.errors import NoRoom, PoolFull, StoreRefused
 from fuseswap.units import MIB
 from tests import pages
+from tests.invariants import check_invariants
 from tests.stores import SharedMemory
 
 PER_FRAME = 255  # raw pages in a segment
@@ -144,3 +145,20 @@ def test_a_limit_below_what_is_used_keeps_it_and_refuses_more(cache: CompressedC
 def test_the_limit_never_exceeds_the_arena(cache: CompressedCache) -> None:
     cache.pool_limit_bytes = 1 << 50
     assert cache.pool_limit_bytes == 8 * MIB
+
+
+def test_a_store_waits_whose_old_version_was_the_last_in_the_open_segment(
+    cache: CompressedCache,
+) -> None:
+    """There was room for it behind the old version; when that goes, the segment goes."""
+    cache.store(1, pages.compressible(1))
+    cache.pool_limit_bytes = 0
+    cache.on_full = lambda: True
+    with pytest.raises(NoRoom):
+        cache.store(1, pages.compressible(2))
+    assert cache.load(1) is None, "never stale"
+    assert cache.statistics().pool_limit_hit == 1
+    check_invariants(cache)
+    cache.pool_limit_bytes = 4 * MIB
+    cache.store(1, pages.compressible(2))
+    assert cache.load(1) == pages.compressible(2)
