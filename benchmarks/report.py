@@ -27,7 +27,7 @@ def absolute_table(result: SuiteResult) -> str:
     rows = [["job", "peer", *result.shown]]
     for (job, peer), values in medians(result.measurements).items():
         rows.append([job, peer, *(_number(values[metric]) for metric in result.shown)])
-    return _align(rows)
+    return align(rows)
 
 
 def ratio_table(found: Sequence[Ratio]) -> str:
@@ -40,7 +40,7 @@ def ratio_table(found: Sequence[Ratio]) -> str:
         met = {None: "-", True: "yes", False: "NO"}[one.is_met]
         spread = f"{one.lowest:.2f}..{one.highest:.2f}"
         rows.append([one.job, one.metric, one.peer, f"{one.ratio:.2f}", spread, target, met])
-    return _align(rows)
+    return align(rows)
 
 
 def summary(results: Sequence[SuiteResult]) -> str:
@@ -90,7 +90,7 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _align(rows: Sequence[Sequence[str]]) -> str:
+def align(rows: Sequence[Sequence[str]]) -> str:
     """Columns two spaces apart; texts to the left, numbers to the right."""
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     lines = []
