@@ -4,7 +4,8 @@ use warnings;
 use File::Find;
 
 my ($limit) = @ARGV;    # bytes of source
-my (%lines, %where, %packages, $read);
+my (%lines, %where, %packages);
+my $read = 0;
 my %seen;
 find({
     no_chdir => 1,
@@ -24,7 +25,7 @@ find({
         }
         $lines{$File::Find::name} = \@text;
     },
-}, grep { $_ ne '.' && -d } @INC) if ($read = 0) || 1;
+}, grep { $_ ne q(.) && -d } @INC);
 $| = 1;
 print "ready\n";
 <STDIN>;
