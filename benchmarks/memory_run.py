@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import command, corpus, page_io, page_sets
+from benchmarks import command, corpus, forked_run, page_io, page_sets
 from benchmarks.command import tell
 from benchmarks.corpus_programs import PROGRAMS
 from benchmarks.peers import DISK, Fuseswap, Peer, Zram, prepared
@@ -32,6 +32,9 @@ ZRAM = "zram"
 ZSTD = "fuseswap-zstd"
 RECOMPRESSED = "fuseswap-recompressed"
 DEDUP = "fuseswap-dedup"
+LOOP = "fuseswap-loop"
+DEDUP_LOOP = "fuseswap-dedup-loop"
+SWAPPED = "fork-swap"
 
 _IO_TIMEOUT_S = 300.0
 _RECOMPRESS_TIMEOUT_S = 900.0
@@ -43,6 +46,7 @@ JOBS: Mapping[str, Sequence[str]] = {
     "unique": (BASELINE, ZSTD, RECOMPRESSED, ZRAM),
     "all": (BASELINE, ZSTD, RECOMPRESSED, ZRAM),
     "fork": (BASELINE, DEDUP, ZRAM),
+    SWAPPED: (LOOP, DEDUP_LOOP, ZRAM),
 }
 _TIMED = ("unique",)
 
@@ -59,11 +63,13 @@ class Recompressed(Fuseswap):
         return f"{super().describe()}, then fuseswap recompress"
 
 
-def _device(name: str, compressor: str = "lz4", **parameters: str) -> Fuseswap:
+def _device(
+    name: str, compressor: str = "lz4", *, loop: bool = False, **parameters: str
+) -> Fuseswap:
     kind = Recompressed if name == RECOMPRESSED else Fuseswap
     if any(known.name == _AGE for known in PARAMETERS):
         parameters = {_AGE: "0", **parameters}  # nothing is recompressed but what is asked to be
-    return kind(name, GIB, compressor=compressor, parameters=parameters)
+    return kind(name, GIB, loop=loop, compressor=compressor, parameters=parameters)
 
 
 PEERS: Mapping[str, PeerFactory] = {
@@ -71,6 +77,8 @@ PEERS: Mapping[str, PeerFactory] = {
     ZSTD: lambda: _device(ZSTD, "zstd:1"),
     RECOMPRESSED: lambda: _device(RECOMPRESSED),
     DEDUP: lambda: _device(DEDUP, dedup="on"),
+    LOOP: lambda: _device(LOOP, loop=True),
+    DEDUP_LOOP: lambda: _device(DEDUP_LOOP, loop=True, dedup="on"),
     ZRAM: lambda: Zram(ZRAM, GIB),
 }
 
@@ -102,6 +110,9 @@ def run(settings: Settings, peers: Sequence[Peer]) -> SuiteResult:
             chosen = [peer for peer in peers if peer.name in names]
             if not chosen:
                 continue
+            if name == SWAPPED:
+                measurements += _swap(page_sets.one_program(files), chosen)
+                continue
             data = Path(directory) / name
             job = _Job(name, data, page_sets.write(name, files, data))
             counts[name] = job.pages
@@ -112,6 +123,7 @@ def run(settings: Settings, peers: Sequence[Peer]) -> SuiteResult:
         baseline=BASELINE,
         compared=(),
         shown=(
+            "swapped_mib",
             "mem_used_mib",
             "bytes_per_page",
             "of_zram",
@@ -131,7 +143,8 @@ def run(settings: Settings, peers: Sequence[Peer]) -> SuiteResult:
         },
         notes=(
             "unique: pages that are not same-filled, each once; all: all of them; fork: "
-            f"{page_sets.COPIES} copies of a program, {page_sets.CHANGED:.0%} of each changed",
+            f"{page_sets.COPIES} copies of a program, {page_sets.CHANGED:.0%} of each changed; "
+            f"{SWAPPED}: the same as processes, swapped out, by page in the swap area",
             "mem_used: mem_used_total of each; zram's leaves its slot table out, 16 bytes a page "
             f"of its size ({GIB // PAGE_SIZE * 16 // MIB} MiB here), ours has it in",
             f"reads: 4 KiB, direct, depth 1, at random; {settings.reads} a round, "
@@ -168,6 +181,15 @@ def _measure(job: _Job, peers: Sequence[Peer], settings: Settings) -> list[Measu
         return measurements
 
 
+def _swap(data: Path, peers: Sequence[Peer]) -> list[Measurement]:
+    found = {}
+    with prepared(peers):
+        for peer in peers:
+            tell(f"memory {SWAPPED}: three processes of {data.stem} on {peer.name}")
+            found[peer.name] = forked_run.measure(peer, data)
+    return [Measurement(SWAPPED, name, 0, values) for name, values in with_ratios(found).items()]
+
+
 def _store(job: _Job, peer: Peer) -> dict[str, float]:
     _page_io("write", peer.path, str(job.data))
     peer.settle()
@@ -186,7 +208,7 @@ def with_ratios(stored: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str
     found = {name: dict(values) for name, values in stored.items()}
     for values in found.values():
         if ZRAM in stored:
-            values["of_zram"] = values["mem_used_mib"] / stored[ZRAM]["mem_used_mib"]
+            values["of_zram"] = values["bytes_per_page"] / stored[ZRAM]["bytes_per_page"]
         if "read_p50_us" in values and BASELINE in stored:
             values["p50_over_lz4_us"] = values["read_p50_us"] - stored[BASELINE]["read_p50_us"]
     return found

@@ -22,7 +22,6 @@ COPIES = 3
 CHANGED = 0.1  # of the pages of each copy
 _FORKED = "python"  # or else the first program there is
 _WORDS_CHANGED = 8  # of the 512 of a page
-_SEED = 20261121
 
 
 def unique(corpus: Sequence[Path]) -> Iterator[bytes]:
@@ -38,11 +37,20 @@ def everything(corpus: Sequence[Path]) -> Iterator[bytes]:
 
 def forked(corpus: Sequence[Path]) -> Iterator[bytes]:
     """Three copies of one program, each with some words changed in its own tenth of the pages."""
-    path = next((path for path in corpus if path.stem == _FORKED), corpus[0])
-    source = random.Random(_SEED)
-    for _ in range(COPIES):
-        for page in corpus_table.pages_of(path):
-            yield changed(page, source) if source.random() < CHANGED else page
+    path = one_program(corpus)
+    for copy in range(COPIES):
+        yield from diverged(corpus_table.pages_of(path), random.Random(copy))
+
+
+def one_program(corpus: Sequence[Path]) -> Path:
+    """The one whose memory is copied."""
+    return next((path for path in corpus if path.stem == _FORKED), corpus[0])
+
+
+def diverged(pages: Iterable[bytes], source: random.Random) -> Iterator[bytes]:
+    """``pages``, a tenth of them changed."""
+    for page in pages:
+        yield changed(page, source) if source.random() < CHANGED else page
 
 
 def changed(page: bytes, source: random.Random) -> bytes:

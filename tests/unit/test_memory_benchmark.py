@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import memory_run, page_io, page_sets, plot, report
+from benchmarks import forked, memory_run, page_io, page_sets, plot, report
+from benchmarks.command import ROOT
 from benchmarks.counters import MemoryUse, parse_mm_stat
 from benchmarks.results import Limit, Measurement, Sense, SuiteResult, judgements
 from fuseswap.errors import HostError
@@ -62,6 +66,21 @@ def test_fork_has_copies_of_one_program_that_differ_in_a_tenth(
     different = [{at for at in range(202) if copy[at] != origin[at]} for copy in copies]
     assert all(5 < len(found) < 40 for found in different)
     assert different[0] != different[1] != different[2]
+
+
+def test_a_copy_diverges_the_same_way_each_time_and_a_bad_page_is_found(files: list[Path]) -> None:
+    with mmap.mmap(-1, files[1].stat().st_size) as memory:
+        forked.write_again(memory, files[1], 1)
+        assert forked.bad_pages(memory, files[1], 1) == 0
+        assert forked.bad_pages(memory, files[1], 2) > 0
+        memory[5 * PAGE_SIZE + 9] ^= 1
+        assert forked.bad_pages(memory, files[1], 1) == 1
+
+
+def test_forked_processes_check_their_pages(files: list[Path]) -> None:
+    line = [sys.executable, "-m", "benchmarks.forked", str(files[1]), "3"]
+    done = subprocess.run(line, input=b"\n", capture_output=True, cwd=ROOT, check=True)
+    assert done.stdout == b'ready\n{"bad_pages": 0}\n'
 
 
 def test_a_corpus_of_nothing_is_an_error(tmp_path: Path) -> None:
@@ -127,7 +146,7 @@ def test_percentiles_are_microseconds() -> None:
 
 
 def stored(used: float, p50: float | None = None) -> dict[str, float]:
-    return {"mem_used_mib": used} | ({} if p50 is None else {"read_p50_us": p50})
+    return {"bytes_per_page": used} | ({} if p50 is None else {"read_p50_us": p50})
 
 
 def test_peers_are_seen_against_zram_and_lz4() -> None:
@@ -142,7 +161,7 @@ def test_peers_are_seen_against_zram_and_lz4() -> None:
 
 def test_without_zram_or_times_nothing_is_made_up() -> None:
     found = memory_run.with_ratios({"fuseswap": stored(90), "fuseswap-zstd": stored(60)})
-    assert set(found["fuseswap"]) == {"mem_used_mib"}
+    assert set(found["fuseswap"]) == {"bytes_per_page"}
 
 
 def test_every_limit_names_a_job_and_a_peer_of_it() -> None:
