@@ -36,7 +36,6 @@ from fuseswap.cache.slots import (
     OBJECT,
     OFFSET_MASK,
     OFFSET_SHIFT,
-    PARITY,
     REFERENCED,
     SEGMENT_ID_SHIFT,
     SlotTable,
@@ -216,7 +215,7 @@ class Cleaner:
         for page in log.owners(segment):
             word = self._slots.get(page) if page < self._slots.page_count else 0
             if word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == segment:
-                if self._recompress(segment, word) is not None:
+                if self._recompress(word) is not None:
                     return True
                 tried += 1
                 if tried == _TRIED:
@@ -243,35 +242,30 @@ class Cleaner:
         head = self._warm_head if word & self._spared else self._cold_head
         harder = None
         if self._recompresses and head is self._cold_head and not self.hurries:
-            harder = self._recompress(self._victim, word)
+            harder = self._recompress(word)
         if harder is not None:
-            check = checksum_of(harder, ZSTD)
-            moved = self._log.append(head, page, harder, check)
-            moved |= len(harder) - 1 << LENGTH_SHIFT
-            word = word & KIND_MASK | ZSTD << CODEC_SHIFT
+            new = self._log.append(head, page, harder, checksum_of(harder, ZSTD), ZSTD)
             self._recompressed += 1
-        elif self._stored:
-            moved = self._log.append_stored(head, page, self._stored, offset, length)
         else:
-            moved = self._log.copy(head, self._victim, offset, length, page)
-        keep = (1 << OFFSET_SHIFT) - 1 & ~(PARITY | REFERENCED)
-        new = moved | word & keep
-        new |= PARITY if new.bit_count() & 1 else 0
+            if self._stored:
+                stored = self._stored[offset : offset + CHECK_BYTES + length]
+            else:
+                stored = self._log.stored(word)
+            new = self._log.append_stored(head, page, stored, word >> CODEC_SHIFT & 0xF)
         self._slots.words[page] = new  # crash point: clean-commit
         self._objects_copied += 1  # crash point: clean-done
         self._bytes_copied += length + OBJECT_OVERHEAD
         last = self._log.live[self._victim] == 1
-        self._log.release(self._victim, length)  # crash point: clean-release
+        self._log.release(word)  # crash point: clean-release
         if last:
             self._segments_cleaned += 1
             self._victim = 0
 
-    def _recompress(self, segment: int, word: int) -> bytes | None:
+    def _recompress(self, word: int) -> bytes | None:
         """The payload of an object, made smaller; None where it stays as it is."""
         if word >> CODEC_SHIFT & 0xF != LZ4 or self.recompress is None:
             return None
-        length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
-        stored = self._log.stored(segment, word >> OFFSET_SHIFT & OFFSET_MASK, length)
+        stored = self._log.stored(word)
         if not is_sound(stored, LZ4):
             return None  # corrupt it is, and stays
         return self.recompress(stored[CHECK_BYTES:])

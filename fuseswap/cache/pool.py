@@ -127,8 +127,7 @@ class CompressedCache:
         self.set_compressor(compressor)
         self.same_filled_pages_enabled = True
         self.non_same_filled_pages_enabled = True
-        self._same_filled = 0
-        self._incompressible = 0
+        self._fill_words = 0
         self.in_place_pages = 0
         self._in_place = in_place
         self._max_ratio = 100
@@ -159,8 +158,7 @@ class CompressedCache:
 
     def _take_counts(self) -> None:
         found, self._adoption.found = self._adoption.found, Recovered()
-        self._same_filled += found.same_filled_pages
-        self._incompressible += found.incompressible_pages
+        self._fill_words += found.fill_words
         self.in_place_pages += found.in_place_pages
         if found.corrupt_words:
             log.error("%d slot words are corrupt; their pages give EIO", found.corrupt_words)
@@ -232,22 +230,21 @@ class CompressedCache:
         if not word:
             try:
                 check = _checksum(payload, codec) & 0xFFFFFFFF
-                location = log.append(head, page, payload, check)  # crash point: store-append
+                word = log.append(head, page, payload, check, codec)  # crash point: store-append
             except PoolFull:
                 self._refuse(page, old if replace else 0, was_stored=bool(old))
                 if not hopeless:  # the old version was the last in the open segment
                     self._note_full(page)
                 raise
-            word = location | len(payload) - 1 << LENGTH_SHIFT | codec << CODEC_SHIFT | OBJECT
-            if word.bit_count() & 1:
-                word |= PARITY
+            if codec < LZ4:
+                self._count_raw(codec)
+        else:
+            self._fill_words += 1
         words[page] = word  # crash point: store-commit
         if not old:
             self._used[page >> CLUSTER_SHIFT] += 1  # crash point: store-count
         elif replace:
             self._forget(old)  # crash point: replace-forget
-        if codec != self._codec:
-            self._count(codec)
 
     def load(self, page: int) -> bytes | None:
         """The 4096 bytes of ``page``, None where it is not stored.
@@ -387,14 +384,10 @@ class CompressedCache:
         if self.on_full is not None and self.on_full():
             raise NoRoom(f"no room for page {page} yet")
 
-    def _count(self, codec: int) -> None:
-        """A page was stored that is not simply compressed."""
-        if codec == FILL:
-            self._same_filled += 1
-        else:
-            self._incompressible += 1
-            self._reject_compress_poor += codec == RAW
-            self._compress_skipped += codec != RAW
+    def _count_raw(self, codec: int) -> None:
+        """A page was stored as it is."""
+        self._reject_compress_poor += codec == RAW
+        self._compress_skipped += codec != RAW
 
     def _refuse(self, page: int, old: int, *, was_stored: bool) -> None:
         """Leave a hole, whatever was there; ``old`` is its word where not forgotten yet."""
@@ -449,17 +442,10 @@ class CompressedCache:
         if word.bit_count() & 1:
             return
         if word & KIND_MASK == OBJECT:
-            segment = word >> SEGMENT_ID_SHIFT
-            if not self.log.is_live(segment):
-                return
-            codec = word >> CODEC_SHIFT & 0xF
-            if codec <= LAST_RAW:
-                self._incompressible -= 1
-            elif codec == FILL:
-                self._same_filled -= 1
-            self.log.release(segment, (word >> LENGTH_SHIFT & LENGTH_MASK) + 1)
+            if self.log.is_live(word >> SEGMENT_ID_SHIFT):
+                self.log.release(word)
         elif word & KIND_MASK == SAME_FILLED:
-            self._same_filled -= 1
+            self._fill_words -= 1
         elif word & KIND_MASK == IN_PLACE:
             self.in_place_pages -= 1
 
@@ -482,8 +468,8 @@ class CompressedCache:
         pool_total_size = frames.held << SEGMENT_SHIFT
         return CacheStatistics(
             stored_pages=stored,
-            same_filled_pages=self._same_filled,
-            incompressible_pages=self._incompressible,
+            same_filled_pages=self._fill_words + self.log.codec_pages[FILL],
+            incompressible_pages=sum(self.log.codec_pages[: LAST_RAW + 1]),
             orig_data_size=stored * PAGE_SIZE,
             compr_data_size=sum(self.log.live_bytes) - overhead,
             pool_total_size=pool_total_size,
