@@ -25,16 +25,16 @@ from collections.abc import Callable
 import lz4.block
 import xxhash
 
-from fuseswap.cache.checks import CHECK_BYTES
+from fuseswap.cache.checks import CHECK_BYTES, Decoder
 from fuseswap.cache.codecs import (
-    DECOMPRESS,
-    DECOMPRESS_ERRORS,
     FILL,
     LAST_RAW,
     LZ4,
+    MAX_COMPRESSED_BYTES,
     RAW,
     parse_compressor,
 )
+from fuseswap.cache.dictionaries import Dictionaries
 from fuseswap.cache.recovery import Adoption, Recovered
 from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
@@ -74,8 +74,6 @@ from fuseswap.units import PAGE_SIZE
 log = logging.getLogger(__name__)
 
 ZERO_PAGE = bytes(PAGE_SIZE)
-# Saving less than 3 % is not worth a decompression at every load.
-MAX_COMPRESSED_BYTES = 3968
 _LOGGED_ERRORS = 20
 _ALL = 1 << 32
 
@@ -121,6 +119,8 @@ class CompressedCache:
         self.slots = SlotTable(state.slots, self.page_count)
         self._words, self._used = self.slots.words, self.slots.used  # hot: one look-up less
         self.log = SegmentLog(state)
+        self.decoder = Decoder()
+        self.dictionaries = Dictionaries(state.dictionaries, self.decoder.learn)
         self._head = self.log.heads[Stream.STORE]
         self._raw_head = self.log.heads[Stream.INCOMPRESSIBLE]
         self.on_full: Callable[[], bool] | None = None
@@ -405,12 +405,9 @@ class CompressedCache:
         self, page: int, word: int, payload: bytes, check: int, final: bool = True
     ) -> bytes:
         """Verify and decompress; raises `CorruptData`."""
-        codec = word >> CODEC_SHIFT & 0xF
-        if _checksum(payload, codec) & 0xFFFFFFFF != check:
-            raise self._corrupt(page, word, "checksum mismatch", final)
         try:
-            return DECOMPRESS[codec](payload)
-        except DECOMPRESS_ERRORS as exc:
+            return self.decoder.decode(payload, check, word >> CODEC_SHIFT & 0xF)
+        except CorruptData as exc:
             raise self._corrupt(page, word, str(exc), final) from exc
 
     def _miss(self, page: int, word: int) -> OnTier | CorruptData:
