@@ -32,6 +32,7 @@ from fuseswap.cache.codecs import (
     LZ4,
     MAX_COMPRESSED_BYTES,
     RAW,
+    ZSTD,
     parse_compressor,
 )
 from fuseswap.cache.dictionaries import Dictionaries
@@ -74,6 +75,9 @@ from fuseswap.units import PAGE_SIZE
 log = logging.getLogger(__name__)
 
 ZERO_PAGE = bytes(PAGE_SIZE)
+# What lz4 makes no smaller than this is worth a try of zstd at once: 3 % of real pages, which
+# take 5 % of the memory, and a third less with it.
+POOR_BYTES = 2816
 _LOGGED_ERRORS = 20
 _ALL = 1 << 32
 
@@ -170,6 +174,8 @@ class CompressedCache:
         self.compressor = parse_compressor(name)
         self._compress = self.compressor.compress
         self._codec = self.compressor.codec
+        poor = parse_compressor("zstd:1") if self._codec == LZ4 else None
+        self._compress_poor = poor.compress if poor else None
 
     @property
     def max_compression_ratio(self) -> int:
@@ -371,7 +377,12 @@ class CompressedCache:
             # It did not compress when it was last tried; a few stores later, try again.
             return 0, bytes(data), (old >> CODEC_SHIFT & 0xF) + 1
         payload = self._compress(data)
-        if len(payload) <= self._most_bytes:
+        length = len(payload)
+        if length <= self._most_bytes:
+            if length >= POOR_BYTES and self._compress_poor is not None:
+                harder = self._compress_poor(data)
+                if len(harder) < length - length // 16:
+                    return 0, harder, ZSTD
             return 0, payload, self._codec
         if self._max_ratio < 100:
             self._reject_compress_poor += 1

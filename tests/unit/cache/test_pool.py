@@ -164,3 +164,19 @@ def test_metadata_is_at_most_twenty_bytes_a_page(cache: CompressedCache) -> None
     for page in range(1024):
         cache.store(page, pages.compressible(page % 9))
     assert cache.statistics().metadata_bytes <= 20 * 1024
+
+
+@pytest.mark.parametrize(
+    ("page", "codec"),
+    [
+        (pages.hexadecimal(1, 3500), ZSTD),  # lz4 leaves 3500 bytes of it, zstd 1800
+        (pages.nearly_incompressible(1, 3500), LZ4),  # zstd neither
+        (pages.hexadecimal(1, 2500), LZ4),  # not poor enough for a second try
+    ],
+)
+def test_what_lz4_does_poorly_zstd_may_do_at_once(
+    cache: CompressedCache, page: bytes, codec: int
+) -> None:
+    cache.store(0, page)
+    assert cache.log.codec_pages[codec] == 1
+    assert cache.load(0) == page
