@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, MAX_COMPRESSED_BYTES, RAW
+from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, MAX_COMPRESSED_BYTES, RAW, ZSTD
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.slots import KIND_MASK, SAME_FILLED
 from fuseswap.cache.snapshot import CacheStatistics
