@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fuseswap.cache.codecs import FILL, LAST_RAW
 from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
 from fuseswap.cache.slots import (
     CODEC_SHIFT,
@@ -34,17 +33,12 @@ from fuseswap.cache.slots import (
     SlotTable,
 )
 
-_CODEC_BITS = 0xF << CODEC_SHIFT
-_LAST_RAW_BITS = LAST_RAW << CODEC_SHIFT
-_FILL_BITS = FILL << CODEC_SHIFT
-
 
 @dataclass(slots=True)
 class Recovered:
-    """What was found: pages by kind, and words that cannot be right."""
+    """What was found that is no object: pages by kind, and words that cannot be right."""
 
-    same_filled_pages: int = 0
-    incompressible_pages: int = 0
+    fill_words: int = 0
     in_place_pages: int = 0
     corrupt_words: int = 0
 
@@ -79,7 +73,7 @@ class Adoption:
         """Count one cluster, if that was not done."""
         if self._slots.used[cluster] != UNCOUNTED:
             return
-        log, found = self._log, self.found
+        log = self._log
         live, live_bytes, bases = log.live, log.live_bytes, log.bases
         words = self._slots.count(cluster)
         objects = [word for word in words if word & KIND_MASK == OBJECT]
@@ -87,16 +81,14 @@ class Adoption:
             segment = word >> SEGMENT_ID_SHIFT
             if word.bit_count() & 1 or not log.exists(segment):
                 continue
-            size = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 + OBJECT_OVERHEAD
+            length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+            codec = word >> CODEC_SHIFT & 0xF
             live[segment] += 1
-            live_bytes[segment] += size
+            live_bytes[segment] += length + OBJECT_OVERHEAD
             if bases[segment] >= 0:
-                log.live_in_frames += size
-            codec = word & _CODEC_BITS
-            if codec <= _LAST_RAW_BITS:
-                found.incompressible_pages += 1
-            elif codec == _FILL_BITS:
-                found.same_filled_pages += 1
+                log.live_in_frames += length + OBJECT_OVERHEAD
+            log.codec_pages[codec] += 1
+            log.codec_bytes[codec] += length
         if len(objects) != len(words) - words.count(0):
             self._count_others(words)
         self._mark_corrupt(cluster << 9, words)
@@ -108,7 +100,7 @@ class Adoption:
             if kind == OBJECT or not word or word.bit_count() & 1:
                 continue
             if kind == SAME_FILLED:
-                found.same_filled_pages += 1
+                found.fill_words += 1
             elif kind == IN_PLACE and self._in_place:
                 found.in_place_pages += 1
             else:

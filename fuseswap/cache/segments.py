@@ -10,7 +10,8 @@ owners grows down from its end:
 
 and one 32-byte entry of the segment table, four 64-bit words:
 
-    0  state (bits 0-7), stream (bits 8-15), location (bits 32-63: frame or extent)
+    0  state (bits 0-7), stream (bits 8-15), marks (bits 16-31), location (bits 32-63:
+       frame or extent)
     1  tail (bits 32-63: end of the objects) and bound (bits 0-31: start of the directory)
     2  sequence: counts segments in the order they were opened, so it is their age
     3  time it was sealed, CLOCK_BOOTTIME in seconds
@@ -26,9 +27,10 @@ is written back while it is read, overwritten and discarded: when the write is
 acknowledged, table word 0 changes its state and location in one store, and the frame is
 free.  Should the segment die meanwhile, the extent is simply free again.
 
-`live` and `live_bytes` (objects, and their bytes with both 4-byte records) are
-derived from the slot table by ``recovery.py``.  A segment with no live object is
-free at once, wherever it lives.
+`live` and `live_bytes` (objects, and their bytes with both 4-byte records), and
+`codec_pages` and `codec_bytes` (objects and payload bytes by codec) are derived from the
+slot table by ``recovery.py``.  A segment with no live object is free at once, wherever
+it lives.
 """
 
 from __future__ import annotations
@@ -41,8 +43,17 @@ from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.departures import Departures
 from fuseswap.cache.extents import ExtentPool
 from fuseswap.cache.frames import NO_FRAME, FramePool
-from fuseswap.cache.segment_kinds import SegmentState, Stream
-from fuseswap.cache.slots import OFFSET_SHIFT, SEGMENT_ID_SHIFT
+from fuseswap.cache.segment_kinds import Mark, SegmentState, Stream
+from fuseswap.cache.slots import (
+    CODEC_SHIFT,
+    LENGTH_MASK,
+    LENGTH_SHIFT,
+    OBJECT,
+    OFFSET_MASK,
+    OFFSET_SHIFT,
+    PARITY,
+    SEGMENT_ID_SHIFT,
+)
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_ENTRY_BYTES, SEGMENT_SHIFT, SharedState
 from fuseswap.errors import PoolFull
 from fuseswap.units import SegmentId
@@ -52,6 +63,10 @@ OBJECT_OVERHEAD = CHECK_BYTES + OWNER_BYTES
 
 _WORDS = 4
 _GROW = 256
+_KEPT_BITS = 0xFFFFFF00  # of word 0, whatever becomes of the segment: stream and marks
+# May take the frames kept for the cleaner.
+_COPYING = (Stream.SURVIVORS, Stream.EVICTED, Stream.RECOMPRESSED)
+_DONE = (Stream.EVICTED, Stream.RECOMPRESSED)
 
 _put_u32 = struct.Struct("<I").pack_into
 _get_u32 = struct.Struct("<I").unpack_from
@@ -96,6 +111,8 @@ class SegmentLog:
         self.bases = array("q", [-1])
         self.live = array("I", [0])
         self.live_bytes = array("Q", [0])
+        self.codec_pages = array("q", bytes(8 * 16))
+        self.codec_bytes = array("q", bytes(8 * 16))
         self._free_ids: list[int] = []
         self._pinned: set[int] = set()
         self.departures = Departures(self)
@@ -106,8 +123,8 @@ class SegmentLog:
 
     # -- appending -----------------------------------------------------------------
 
-    def append(self, head: LogHead, owner: int, payload: bytes, check: int) -> int:
-        """Append one object; return its segment id and offset, shifted into place for a word.
+    def append(self, head: LogHead, owner: int, payload: bytes, check: int, codec: int) -> int:
+        """Append one object; return the slot word for it.
 
         Raises `PoolFull` where a new segment is needed and no frame is free.
         """
@@ -129,35 +146,33 @@ class SegmentLog:
         self.live[segment] += 1  # crash point: append-count
         self.live_bytes[segment] += length + OBJECT_OVERHEAD
         self.live_in_frames += length + OBJECT_OVERHEAD
-        return segment << SEGMENT_ID_SHIFT | offset << OFFSET_SHIFT
+        self.codec_pages[codec] += 1
+        self.codec_bytes[codec] += length
+        word = segment << SEGMENT_ID_SHIFT | offset << OFFSET_SHIFT
+        word |= length - 1 << LENGTH_SHIFT | codec << CODEC_SHIFT | OBJECT
+        return word | PARITY if word.bit_count() & 1 else word
 
-    def copy(self, head: LogHead, segment: int, offset: int, length: int, owner: int) -> int:
-        """Append an object of ``segment`` to ``head`` as it is; location as from `append`.
+    def stored(self, word: int) -> bytes:
+        """Check and payload of the object of ``word``, which is in memory."""
+        start = self.bases[word >> SEGMENT_ID_SHIFT] + (word >> OFFSET_SHIFT & OFFSET_MASK)
+        return self._arena[start : start + CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1]
 
-        ``length`` counts the payload.  Raises `PoolFull`.
-        """
-        start = self.bases[segment] + offset
-        payload = self._arena[start + CHECK_BYTES : start + CHECK_BYTES + length]
-        return self.append(head, owner, payload, _get_u32(self._arena, start)[0])
-
-    def stored(self, segment: int, offset: int, length: int) -> bytes:
-        """Check and payload of an object of a segment in memory; ``length`` counts the payload."""
-        start = self.bases[segment] + offset
-        return self._arena[start : start + CHECK_BYTES + length]
-
-    def append_stored(
-        self, head: LogHead, owner: int, stored: bytes, offset: int, length: int
-    ) -> int:
-        """As `copy`, from the bytes of a whole segment that a tier had."""
-        payload = stored[offset + CHECK_BYTES : offset + CHECK_BYTES + length]
-        return self.append(head, owner, payload, _get_u32(stored, offset)[0])
+    def append_stored(self, head: LogHead, owner: int, stored: bytes, codec: int) -> int:
+        """Append an object as it is: ``stored`` is its check and payload.  As `append`."""
+        check = _get_u32(stored)[0]
+        return self.append(head, owner, stored[CHECK_BYTES:], check, codec)
 
     def fits(self, head: LogHead, length: int) -> bool:
         """Whether an object of ``length`` bytes can be appended by a store now."""
         return head.tail + length + OBJECT_OVERHEAD <= head.bound or not self.frames.exhausted
 
-    def release(self, segment: int, length: int) -> None:
-        """One object of ``length`` payload bytes is dead; the last one frees the segment."""
+    def release(self, word: int) -> None:
+        """The object of ``word`` is dead; the last one frees the segment."""
+        segment = word >> SEGMENT_ID_SHIFT
+        codec = word >> CODEC_SHIFT & 0xF
+        length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+        self.codec_pages[codec] -= 1
+        self.codec_bytes[codec] -= length
         self.live_bytes[segment] -= length + OBJECT_OVERHEAD
         if self.bases[segment] >= 0:
             self.live_in_frames -= length + OBJECT_OVERHEAD
@@ -179,7 +194,7 @@ class SegmentLog:
 
     def _open_next(self, head: LogHead) -> None:
         segment = self._new_id()
-        frame = self.frames.take(cleaning=head.stream >= Stream.SURVIVORS)
+        frame = self.frames.take(cleaning=head.stream in _COPYING)
         if frame == NO_FRAME:
             self._free_ids.append(segment)
             raise PoolFull("the pool is at its limit")
@@ -217,7 +232,7 @@ class SegmentLog:
         """The bytes of sealed ``segment`` are on ``extent``: flip its location, free its frame."""
         at = segment * _WORDS
         word = self._table[at]
-        moved = extent << 32 | word & 0xFF00 | SegmentState.ON_TIER
+        moved = extent << 32 | word & _KEPT_BITS | SegmentState.ON_TIER
         self._table[at] = moved  # crash point: flip-commit
         self.bases[segment] = -1
         self.live_in_frames -= self.live_bytes[segment]
@@ -269,6 +284,19 @@ class SegmentLog:
     def state_of(self, segment: int) -> SegmentState:
         """State of ``segment`` in the table."""
         return SegmentState(self._table[segment * _WORDS] & 0xFF)
+
+    def mark(self, segment: int, mark: Mark) -> None:
+        """Set ``mark`` of ``segment``."""
+        at = segment * _WORDS
+        self._table[at] |= mark
+
+    def is_marked(self, segment: int, mark: Mark) -> bool:
+        """Whether ``mark`` of ``segment`` is set."""
+        return self._table[segment * _WORDS] & mark != 0
+
+    def is_recompressed(self, segment: int) -> bool:
+        """Whether its objects are as small as they get, or too soon gone to be made so."""
+        return self.stream_of(segment) in _DONE or self.is_marked(segment, Mark.TRIED)
 
     def extent_of(self, segment: int) -> tuple[int, int]:
         """``(tail, bound)``: end of the objects and start of the directory, in bytes."""
@@ -322,6 +350,7 @@ class SegmentLog:
         self.bases = array("q", [-1]) * known
         self.live = array("I", [0]) * known
         self.live_bytes = array("Q", [0]) * known
+        self.codec_pages[:] = self.codec_bytes[:] = array("q", bytes(8 * 16))
         self._free_ids = []
         used: dict[bool, set[int]] = {False: set(), True: set()}  # frames, extents
         for segment in range(known - 1, 0, -1):

@@ -1,6 +1,6 @@
 """The shared state: what outlives the process.
 
-Five regions, created once by whoever holds them (the supervisor) and attached
+Seven regions, created once by whoever holds them (the supervisor) and attached
 to by each worker in turn:
 
     header    4 KiB   magic, layout version, geometry, negotiated FUSE values, progress, heartbeat,
@@ -9,6 +9,8 @@ to by each worker in turn:
     segments  32 bytes a segment (``segments.py``)
     arena     1 MiB a frame, where segments in memory live
     journal   requests in flight, where the kernel can't resend (``transport/journal.py``)
+    dictionaries  what pages were compressed with (``dictionaries.py``)
+    index     where contents may be found a second time: hints, never trusted (``dedup.py``)
 
 All are sparse: a 1 TiB swapfile has a 2 GiB slot region and takes none of it.
 A header of another layout is refused and left as it is.
@@ -25,18 +27,23 @@ from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 
 MAGIC = 0x7061777365737566  # "fuseswap", little endian
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 
 CLUSTER_PAGES = 512
 SEGMENT_SHIFT = 20
 SEGMENT_BYTES = 1 << SEGMENT_SHIFT
 SEGMENT_ENTRY_BYTES = 32
 MAX_SEGMENTS = 1 << 24
+DICTIONARY_PLACES = 8
+DICTIONARY_PLACE_BYTES = 128 << 10
+_INDEX_ENTRY_BYTES = 8
+_MAX_INDEX_ENTRIES = 1 << 22
 
 _HEADER = struct.Struct("<QIIQQQ")
 _FUSE_AT = 256
 PROGRESS_AT = 512  # read by the supervisor, which maps nothing else
 HEARTBEAT_AT = 520  # the same
+_PEAK_AT = 528
 _PROGRESS = struct.Struct("<Q")
 # A word (place << 32 | length, in bytes) and two places to write to in turn.
 _PARAMETERS_AT = 1024
@@ -45,7 +52,7 @@ _PARAMETERS_BYTES = 1532
 _PARAMETERS = struct.Struct("<Q")
 _FUSE = struct.Struct("<IIQII")
 
-REGION_NAMES = ("header", "slots", "segments", "arena", "journal")
+REGION_NAMES = ("header", "slots", "segments", "arena", "journal", "dictionaries", "index")
 
 # The read buffer, and more requests that wait than the kernel has in flight for a loop
 # device (256, max_background), so that discards are read meanwhile.  Address space only.
@@ -75,6 +82,12 @@ class Geometry:
         segment_count = min(frame_count + extent_count + 1, MAX_SEGMENTS)
         return cls(page_count, segment_count, frame_count)
 
+    @property
+    def index_entries(self) -> int:
+        """The most entries the index of contents may have: a power of two."""
+        wanted = 1 << (self.page_count - 1).bit_length()
+        return max(CLUSTER_PAGES, min(wanted, _MAX_INDEX_ENTRIES))
+
     def region_bytes(self) -> dict[str, int]:
         """Size of each region in bytes, by name."""
         clusters = -(-self.page_count // CLUSTER_PAGES)
@@ -85,6 +98,8 @@ class Geometry:
             "segments": -(-entries // PAGE_SIZE) * PAGE_SIZE,
             "arena": self.frame_count << SEGMENT_SHIFT,
             "journal": _JOURNAL_BYTES,
+            "dictionaries": DICTIONARY_PLACES * DICTIONARY_PLACE_BYTES,
+            "index": self.index_entries * _INDEX_ENTRY_BYTES,
         }
 
 
@@ -100,7 +115,7 @@ class FuseSession:
 
 
 class SharedState:
-    """The five regions with a checked header."""
+    """The seven regions with a checked header."""
 
     def __init__(self, regions: dict[str, Region]) -> None:
         """Attach.  Raises `StateMismatch` for a header this version does not know."""
@@ -121,6 +136,8 @@ class SharedState:
         self.segments = regions["segments"]
         self.arena = regions["arena"]
         self.journal = regions["journal"]
+        self.dictionaries = regions["dictionaries"]
+        self.index = regions["index"]
 
     @classmethod
     def create(cls, regions: dict[str, Region], geometry: Geometry) -> SharedState:
@@ -162,6 +179,16 @@ class SharedState:
     def note_alive(self, beats: int) -> None:
         """Tell the supervisor that the worker's tasks get their turns; another number a beat."""
         _PROGRESS.pack_into(self.header.buffer, HEARTBEAT_AT, beats)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that was in use at once, for as long as the device lives."""
+        (peak,) = _PROGRESS.unpack_from(self.header.buffer, _PEAK_AT)
+        return int(peak)
+
+    @peak_bytes.setter
+    def peak_bytes(self, peak: int) -> None:
+        _PROGRESS.pack_into(self.header.buffer, _PEAK_AT, peak)
 
     @property
     def parameters(self) -> dict[str, str]:

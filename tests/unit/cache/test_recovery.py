@@ -197,7 +197,7 @@ def test_a_partial_write_can_be_sent_again_after_its_worker_died(
 def test_an_append_without_its_commit_is_dead_space(memory: SharedMemory) -> None:
     old = memory.attach_cache()
     old.store(0, pages.compressible(0))
-    old.log.append(old.log.heads[Stream.STORE], 1, b"never committed", 0)
+    old.log.append(old.log.heads[Stream.STORE], 1, b"never committed", 0, 4)
     new = memory.attach_cache()
     check_invariants(new)
     assert new.load(1) is None
@@ -206,7 +206,7 @@ def test_an_append_without_its_commit_is_dead_space(memory: SharedMemory) -> Non
 
 def test_a_segment_opened_for_nothing_is_free_again(memory: SharedMemory) -> None:
     old = memory.attach_cache()
-    old.log.append(old.log.heads[Stream.STORE], 1, b"never committed", 0)
+    old.log.append(old.log.heads[Stream.STORE], 1, b"never committed", 0, 4)
     new = memory.attach_cache()
     check_invariants(new)
     assert new.log.segments() == []

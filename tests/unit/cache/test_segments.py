@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from fuseswap.cache.checks import CHECK_BYTES
+from fuseswap.cache.codecs import LZ4
 from fuseswap.cache.frames import CLEANER_RESERVE
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import SegmentState, Stream
@@ -14,11 +15,12 @@ from fuseswap.cache.segments import OBJECT_OVERHEAD, OWNER_BYTES, SegmentLog
 from fuseswap.cache.slots import OFFSET_MASK, OFFSET_SHIFT, SEGMENT_ID_SHIFT
 from fuseswap.cache.state import SEGMENT_BYTES, Geometry
 from fuseswap.errors import PoolFull
-from fuseswap.units import MIB
+from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.stores import SharedMemory
 
-FULL = SEGMENT_BYTES - OBJECT_OVERHEAD  # the one object that fills a segment
+LAST = SEGMENT_BYTES % (PAGE_SIZE + OBJECT_OVERHEAD) - OBJECT_OVERHEAD
+FULL = [PAGE_SIZE] * (SEGMENT_BYTES // (PAGE_SIZE + OBJECT_OVERHEAD)) + [LAST]
 
 
 @pytest.fixture
@@ -27,8 +29,19 @@ def log(memory: SharedMemory) -> SegmentLog:
 
 
 def append(log: SegmentLog, owner: int, length: int, stream: Stream = Stream.STORE) -> int:
-    """Append ``length`` bytes; return the segment."""
-    return log.append(log.heads[stream], owner, bytes(length), 0) >> SEGMENT_ID_SHIFT
+    """Append ``length`` bytes; return the slot word."""
+    return log.append(log.heads[stream], owner, bytes(length), 0, LZ4)
+
+
+def segment_of(word: int) -> int:
+    return word >> SEGMENT_ID_SHIFT
+
+
+def fill(log: SegmentLog, owner: int) -> list[int]:
+    """Append objects that fill one segment to the last byte; return their slot words."""
+    words = [append(log, owner, length) for length in FULL]
+    assert len({segment_of(word) for word in words}) == 1
+    return words
 
 
 def test_objects_stand_one_after_the_other(memory: SharedMemory) -> None:
@@ -36,7 +49,7 @@ def test_objects_stand_one_after_the_other(memory: SharedMemory) -> None:
     log = SegmentLog(state)
     head = log.heads[Stream.STORE]
     locations = [
-        log.append(head, 40 + n, bytes([n]) * length, n) for n, length in enumerate((5, 9))
+        log.append(head, 40 + n, bytes([n]) * length, n, LZ4) for n, length in enumerate((5, 9))
     ]
     first, second = (location >> OFFSET_SHIFT & OFFSET_MASK for location in locations)
     assert (first, second) == (0, CHECK_BYTES + 5)
@@ -54,7 +67,7 @@ def test_the_directory_lists_owners_newest_first(log: SegmentLog) -> None:
 
 
 def test_segment_0_is_never_used(log: SegmentLog) -> None:
-    assert append(log, 0, 10) == 1
+    assert segment_of(append(log, 0, 10)) == 1
     assert not log.exists(0)
     assert log.exists(1)
     assert not log.exists(2)
@@ -62,23 +75,26 @@ def test_segment_0_is_never_used(log: SegmentLog) -> None:
 
 
 def test_a_full_segment_is_sealed_and_the_next_one_opened(log: SegmentLog) -> None:
-    assert append(log, 1, FULL) == 1
-    assert log.extent_of(1) == (SEGMENT_BYTES - OWNER_BYTES, SEGMENT_BYTES - OWNER_BYTES)
+    assert segment_of(fill(log, 1)[0]) == 1
+    tail = SEGMENT_BYTES - len(FULL) * OWNER_BYTES
+    assert log.extent_of(1) == (tail, tail)
     assert log.state_of(1) is SegmentState.OPEN
-    assert append(log, 2, 1) == 2
+    assert segment_of(append(log, 2, 1)) == 2
     assert (log.state_of(1), log.state_of(2)) == (SegmentState.SEALED, SegmentState.OPEN)
 
 
 def test_an_object_one_byte_too_long_goes_to_the_next_segment(log: SegmentLog) -> None:
-    append(log, 1, FULL - OBJECT_OVERHEAD - 100)
-    assert append(log, 2, 101) == 2
-    append(log, 3, FULL - OBJECT_OVERHEAD - 101 - OBJECT_OVERHEAD - 100)
-    assert append(log, 4, 100) == 2
+    for length in FULL[:-1]:
+        append(log, 1, length)
+    assert segment_of(append(log, 2, LAST + 1)) == 2
+    for length in FULL[:-2]:
+        append(log, 3, length)
+    assert segment_of(append(log, 4, PAGE_SIZE - OBJECT_OVERHEAD - 1)) == 2
 
 
 def test_ages_follow_the_order_of_opening(log: SegmentLog) -> None:
     for owner in range(3):
-        append(log, owner, FULL)
+        fill(log, owner)
     sequences, sealed = zip(*(log.age_of(segment) for segment in (1, 2, 3)), strict=True)
     assert sequences == (1, 2, 3)
     assert 0 < sealed[0] <= sealed[1]
@@ -86,32 +102,33 @@ def test_ages_follow_the_order_of_opening(log: SegmentLog) -> None:
 
 
 def test_each_stream_has_its_own_segment(log: SegmentLog) -> None:
-    assert append(log, 1, 10, Stream.STORE) == 1
-    assert append(log, 2, 10, Stream.INCOMPRESSIBLE) == 2
-    assert append(log, 3, 10, Stream.STORE) == 1
+    streams = (Stream.STORE, Stream.INCOMPRESSIBLE, Stream.STORE)
+    assert [segment_of(append(log, 1, 10, stream)) for stream in streams] == [1, 2, 1]
 
 
 def test_live_counts_follow_append_and_release(log: SegmentLog) -> None:
-    append(log, 1, 100)
+    first = append(log, 1, 100)
     append(log, 2, 50)
     assert (log.live[1], log.live_bytes[1]) == (2, 150 + 2 * OBJECT_OVERHEAD)
-    log.release(1, 100)
+    assert (log.codec_pages[LZ4], log.codec_bytes[LZ4]) == (2, 150)
+    log.release(first)
+    assert (log.codec_pages[LZ4], log.codec_bytes[LZ4]) == (1, 50)
     assert (log.live[1], log.live_bytes[1]) == (1, 50 + OBJECT_OVERHEAD)
     assert log.segments() == [1]
 
 
 def test_the_last_release_frees_a_sealed_segment(log: SegmentLog) -> None:
-    append(log, 1, FULL)
-    append(log, 2, FULL)
-    log.release(1, FULL)
+    first = fill(log, 1)
+    fill(log, 2)
+    for word in first:
+        log.release(word)
     assert log.state_of(1) is SegmentState.FREE
     assert (log.bases[1], log.live[1], log.live_bytes[1]) == (-1, 0, 0)
     assert (log.segments(), log.segments_in_use, log.frames.in_use) == ([2], 1, 1)
 
 
 def test_the_last_release_frees_the_open_segment_too(log: SegmentLog) -> None:
-    append(log, 1, 10)
-    log.release(1, 10)
+    log.release(append(log, 1, 10))
     assert log.state_of(1) is SegmentState.FREE
     assert log.heads[Stream.STORE].segment == 0
     assert log.segments_in_use == 0
@@ -120,30 +137,32 @@ def test_the_last_release_frees_the_open_segment_too(log: SegmentLog) -> None:
 
 
 def test_ids_are_used_again(log: SegmentLog) -> None:
-    for owner in range(200):
-        segment = append(log, owner, FULL)
-        assert segment < 9
-        log.release(segment, FULL)
-    assert log.age_of(segment)[0] == 200
+    for owner in range(50):
+        words = fill(log, owner)
+        assert segment_of(words[0]) < 9
+        for word in words:
+            log.release(word)
+    assert log.newest_sequence == 50
 
 
 def test_full_refuses_changes_nothing_and_still_takes_what_fits(log: SegmentLog) -> None:
     log.frames.set_limit(1 + CLEANER_RESERVE)
-    append(log, 1, FULL - 1000)
+    for length in FULL[:-1]:
+        append(log, 1, length)
     before = (log.extent_of(1), list(log.live), list(log.live_bytes), log.frames.in_use)
     with pytest.raises(PoolFull):
-        append(log, 2, 1001)
+        append(log, 2, LAST + 1)
     assert (log.extent_of(1), list(log.live), list(log.live_bytes), log.frames.in_use) == before
-    assert append(log, 3, 500) == 1
+    assert segment_of(append(log, 3, LAST - 500)) == 1
 
 
 def test_no_free_segment_id_costs_no_frame(
     make_memory: Callable[[Geometry], SharedMemory],
 ) -> None:
     log = SegmentLog(make_memory(Geometry(512, segment_count=3, frame_count=8)).attach())
-    assert [append(log, owner, FULL) for owner in range(2)] == [1, 2]
+    assert [segment_of(fill(log, owner)[0]) for owner in range(2)] == [1, 2]
     with pytest.raises(PoolFull):
-        append(log, 3, FULL)
+        append(log, 3, PAGE_SIZE)
     assert log.frames.in_use == log.segments_in_use == 2
 
 
