@@ -61,6 +61,8 @@ class CleanerStatistics:
     bytes_copied: int
     given_up: int
     recompressed_pages: int
+    recompressed_bytes_before: int
+    recompressed_bytes_after: int
 
 
 class Cleaner:
@@ -82,6 +84,8 @@ class Cleaner:
         self._bytes_copied = 0
         self._given_up = 0
         self._recompressed = 0
+        self._recompressed_before = 0
+        self._recompressed_after = 0
         self._recompresses = False
         self.hurries = False  # somebody waits: there is no time to recompress
         # Makes an lz4 payload smaller, or returns None; for what is on its way to a tier.
@@ -246,6 +250,8 @@ class Cleaner:
         if harder is not None:
             new = self._log.append(head, page, harder, checksum_of(harder, ZSTD), ZSTD)
             self._recompressed += 1
+            self._recompressed_before += length
+            self._recompressed_after += len(harder)
         else:
             if self._stored:
                 stored = self._stored[offset : offset + CHECK_BYTES + length]
@@ -297,4 +303,6 @@ class Cleaner:
             bytes_copied=self._bytes_copied,
             given_up=self._given_up,
             recompressed_pages=self._recompressed,
+            recompressed_bytes_before=self._recompressed_before,
+            recompressed_bytes_after=self._recompressed_after,
         )

@@ -5,6 +5,7 @@
     4     lz4 block without its size
     5     zstd frame without magic, sizes and checksum (we keep our own)
     6     fill: 8 bytes, a same-filled word that fits in no slot word
+    8-15  zstd frame of the same kind, with the dictionary in that place (``dictionaries.py``)
 
 Which codec compresses is a run-time choice; every decompressor is always there,
 so pages keep the codec they were stored with.  One decompressor serves every
@@ -27,6 +28,7 @@ LAST_RAW = 3
 LZ4 = 4
 ZSTD = 5
 FILL = 6
+FIRST_DICTIONARY = 8
 
 _ZSTD_DEFAULT_LEVEL = 1
 _ZSTD_MAX_LEVEL = 19
