@@ -52,6 +52,8 @@ class DeviceStatistics:
     waits: tuple[int, ...]
     tier_loads: int
     journal_bytes: int
+    dictionaries: int
+    dictionaries_trained: int
 
 
 class Device:
@@ -108,4 +110,6 @@ class Device:
             waits=tuple(self.slowpath.waits),
             tier_loads=self.slowpath.tier_loads,
             journal_bytes=self.state.journal.allocated_bytes(),
+            dictionaries=len(self.cache.dictionaries.all),
+            dictionaries_trained=self.recompression.trained,
         )

@@ -46,6 +46,8 @@ def test_every_row_reads_a_number_of_its_own() -> None:
         waits=tuple(next(numbers) for _ in range(6)),
         journal_bytes=next(numbers),
         tier_loads=next(numbers),
+        dictionaries=next(numbers),
+        dictionaries_trained=next(numbers),
     )
     values = [statistic.read(snapshot) for statistic in STATISTICS]
     assert len(set(values)) == len(values)
@@ -56,7 +58,13 @@ def test_every_row_reads_a_number_of_its_own() -> None:
         if getattr(part, f.name) not in values
     }
     # a parameter, and what only tests ask for
-    assert unread == {"pool_limit_bytes", "objects_copied", "given_up"}
+    assert unread == {
+        "pool_limit_bytes",
+        "objects_copied",
+        "given_up",
+        "recompressed_before",
+        "recompressed_after",
+    }
 
 
 def test_rows_are_named_for_what_they_read() -> None:
@@ -75,6 +83,8 @@ def test_rows_are_named_for_what_they_read() -> None:
         "stored_incompressible_pages",
         "cleaner_copied_bytes",
         "journal_bytes",
+        "dictionaries",
+        "dictionaries_trained",
         "tier_loads",
         "write_amplification_percent",
         *(f"store_waits_{bound}" for bound in ("1ms", "10ms", "100ms", "1s", "10s", "longer")),
