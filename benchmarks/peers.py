@@ -95,8 +95,13 @@ class Fuseswap(Peer):
         pool_limit_bytes: int = 0,
         backing_bytes: int = 0,
         layout: str = "packed",
+        up_options: Sequence[str] = (),
+        python_path: Sequence[Path] = (command.ROOT,),
     ) -> None:
-        """No pool limit: its size; no backing bytes: no backing file."""
+        """No pool limit: its size; no backing bytes: no backing file.
+
+        ``up_options`` come last in its `up`; ``python_path`` has the tree that is measured.
+        """
         super().__init__(name, size_bytes)
         self._transport = transport
         self._loop = loop
@@ -104,6 +109,8 @@ class Fuseswap(Peer):
         self._backing_bytes = backing_bytes
         self._backing = Path(DISK) / f"fuseswap-bench-{name}.backing"
         self._layout = layout
+        self._up_options = up_options
+        self._python_path = python_path
         self._path = ""
         self._mountpoint = ""
 
@@ -143,7 +150,7 @@ class Fuseswap(Peer):
             line += ["--backing", str(self._backing)]
         if self._layout != "packed":
             line += ["--backing-layout", self._layout]
-        return line
+        return [*line, *self._up_options]
 
     def metrics(self) -> dict[str, int]:
         """Every statistic of one moment, by its name.  Raises `HostError`."""
@@ -191,7 +198,8 @@ class Fuseswap(Peer):
         self._fuseswap("down", self.name)
 
     def _fuseswap(self, *arguments: str, timeout_s: float = 120.0) -> str:
-        return command.run((sys.executable, "-m", "fuseswap", *arguments), timeout_s=timeout_s)
+        line = (sys.executable, "-m", "fuseswap", *arguments)
+        return command.run(line, timeout_s=timeout_s, python_path=self._python_path)
 
 
 class Zram(Peer):
