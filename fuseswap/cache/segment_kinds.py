@@ -1,10 +1,23 @@
 """What a segment can be: its state, and the stream it was filled from.
 
-Both are stored in word 0 of its table entry (see ``segments.py``); numbers never change.
+Both are stored in word 0 of its table entry; numbers never change.  Nobody knows where a
+segment is but this word, so it has a check of 16 bits (CRC-16, polynomial 0x1021; any two of
+its words differ in four bits or more):
+
+    63        32 31    16 15    8 7     0
+    +-----------+--------+-------+-------+
+    | location  | check  | stream| state |
+    +-----------+--------+-------+-------+
+
+One bit that turned over is put right (`mended`); a word with more of them is found, and all
+pages of the segment are corrupt.  Every word has an even number of bits set, so that a look at
+that is enough where words are read often.
 """
 
 from __future__ import annotations
 
+import struct
+from binascii import crc_hqx
 from enum import IntEnum
 
 
@@ -15,6 +28,7 @@ class SegmentState(IntEnum):
     OPEN = 1
     SEALED = 2
     ON_TIER = 3
+    LOST = 4  # its entry was corrupt: nobody knows where it is
 
 
 class Stream(IntEnum):
@@ -24,3 +38,29 @@ class Stream(IntEnum):
     INCOMPRESSIBLE = 1
     SURVIVORS = 2  # what was copied forward: live, or loaded since it was stored
     EVICTED = 3  # gathered densely on the way to a tier
+
+
+_checked = struct.Struct("<BBI").pack  # state, stream, location
+
+
+def entry_word(state: SegmentState, stream: Stream, location: int) -> int:
+    """Word 0 of an entry; 0 for a free segment."""
+    check = crc_hqx(_checked(state, stream, location), 0)
+    return location << 32 | check << 16 | stream << 8 | state
+
+
+def is_sound(word: int) -> bool:
+    """Whether ``word`` is one that `entry_word` returns."""
+    state, stream = word & 0xFF, word >> 8 & 0xFF
+    check = crc_hqx(_checked(state, stream, word >> 32), 0)
+    return word >> 16 & 0xFFFF == check and state <= SegmentState.LOST and stream < len(Stream)
+
+
+def mended(word: int) -> int:
+    """``word`` as it was before one of its bits turned over; that of a lost one for more bits."""
+    if is_sound(word):
+        return word
+    for bit in range(64):
+        if is_sound(word ^ 1 << bit):
+            return word ^ 1 << bit
+    return entry_word(SegmentState.LOST, Stream.STORE, 0)

@@ -25,7 +25,7 @@ from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 
 MAGIC = 0x7061777365737566  # "fuseswap", little endian
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 
 CLUSTER_PAGES = 512
 SEGMENT_SHIFT = 20
