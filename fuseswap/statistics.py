@@ -79,7 +79,7 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
     _gauge(
         "mem_used_total", "bytes", "zram",
-        "All memory that grows with what is stored: segments, slot table, segment table.",
+        "All memory that grows with what is stored: segments, tables, index of contents.",
         lambda s: s.cache.mem_used_total,
     ),
     _gauge(
@@ -88,8 +88,28 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.cache.pool_total_size,
     ),
     _gauge(
+        "duplicate_pages", "pages", "",
+        "Pages that share the object of another page with the same contents.",
+        lambda s: s.cache.duplicate_pages,
+    ),
+    _gauge(
+        "duplicate_bytes_saved", "bytes", "",
+        "What these would take if each had an object of its own.",
+        lambda s: s.cache.duplicate_bytes_saved,
+    ),
+    _gauge(
+        "dedup_active", "1 or 0", "",
+        "Whether every page is looked up (1), or a sample, or none (0).",
+        lambda s: s.cache.dedup_active,
+    ),
+    _gauge(
+        "dedup_index_bytes", "bytes", "",
+        "Memory of the index of contents and of the counts of shared objects.",
+        lambda s: s.cache.dedup_index_bytes,
+    ),
+    _gauge(
         "metadata_bytes", "bytes", "",
-        "Slot table, segment table, and the owner and checksum of each object.",
+        "Slot table, segment table, index of contents, and owner and checksum of each object.",
         lambda s: s.cache.metadata_bytes,
     ),
     _gauge(

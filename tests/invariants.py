@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, ZSTD
 from fuseswap.cache.pool import MAX_COMPRESSED_BYTES, CompressedCache
-from fuseswap.cache.segment_kinds import SegmentState
+from fuseswap.cache.segment_kinds import Mark, SegmentState
 from fuseswap.cache.segments import OBJECT_OVERHEAD, OWNER_BYTES
 from fuseswap.cache.slots import (
     CODEC_SHIFT,
@@ -55,6 +55,11 @@ class StoredObject:
     def end(self) -> int:
         return self.offset + CHECK_BYTES + self.length
 
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Offset, length, codec: the same for all pages of one object."""
+        return self.offset, self.length, self.codec
+
 
 @dataclass(slots=True)
 class Census:
@@ -64,10 +69,21 @@ class Census:
     same_filled: int = 0
     in_place: int = 0
     incompressible: int = 0
-    object_bytes: int = 0
     by_segment: defaultdict[int, list[StoredObject]] = field(
         default_factory=lambda: defaultdict(list)
     )
+
+    def distinct(self, segment: int) -> dict[tuple[int, int, int], list[StoredObject]]:
+        """Pages of each object of a segment."""
+        found = defaultdict(list)
+        for page in self.by_segment.get(segment, []):
+            found[page.place].append(page)
+        return found
+
+    @property
+    def object_bytes(self) -> int:
+        """Payload bytes, each object once."""
+        return sum(length for s in self.by_segment for _, length, _ in self.distinct(s))
 
 
 def check_invariants(cache: CompressedCache) -> None:
@@ -76,6 +92,7 @@ def check_invariants(cache: CompressedCache) -> None:
     _check_segments(cache, census)
     for segment, objects in census.by_segment.items():
         _check_objects(cache, segment, objects)
+    _check_sharing(cache, census)
     _check_frames(cache)
     _check_extents(cache)
     _check_gauges(cache, census)
@@ -114,7 +131,6 @@ def _count(census: Census, page: int, word: int) -> None:
     assert found.length <= longest, f"page {page}: {found}"
     census.same_filled += found.codec == FILL
     census.incompressible += raw
-    census.object_bytes += found.length
     census.by_segment[found.segment].append(found)
 
 
@@ -125,9 +141,9 @@ def _check_segments(cache: CompressedCache, census: Census) -> None:
     for segment in range(1, len(log.live)):
         objects = census.by_segment.get(segment, [])
         assert log.live[segment] == len(objects), f"live of segment {segment}"
-        assert log.live_bytes[segment] == sum(o.length + OBJECT_OVERHEAD for o in objects), (
-            f"live bytes of segment {segment}"
-        )
+        distinct = census.distinct(segment)
+        live_bytes = sum(length + OBJECT_OVERHEAD for _, length, _ in distinct)
+        assert log.live_bytes[segment] == live_bytes, f"live bytes of segment {segment}"
         is_free = log.state_of(segment) is SegmentState.FREE
         assert is_free == (not objects), f"segment {segment} is {log.state_of(segment)!r}"
         in_frame = log.state_of(segment) in (SegmentState.OPEN, SegmentState.SEALED)
@@ -151,7 +167,7 @@ def _check_objects(cache: CompressedCache, segment: int, objects: list[StoredObj
     tail, bound = cache.log.extent_of(segment)
     assert 0 < tail <= bound < SEGMENT_BYTES, f"segment {segment}: tail {tail}, bound {bound}"
     end = 0
-    for found in sorted(objects, key=lambda o: o.offset):
+    for found in sorted({o.place: o for o in objects}.values(), key=lambda o: o.offset):
         assert found.offset >= end, f"{found} overlaps the object before it"
         end = found.end
     assert end <= tail, f"segment {segment}: an object ends at {end}, the tail is {tail}"
@@ -159,7 +175,33 @@ def _check_objects(cache: CompressedCache, segment: int, objects: list[StoredObj
         return
     owners = cache.log.owners(segment).tolist()
     assert len(owners) * OWNER_BYTES == SEGMENT_BYTES - bound
-    assert {o.page for o in objects} <= set(owners), f"segment {segment}: owner missing"
+    known = {o.page for o in objects} <= set(owners)
+    assert known or cache.log.is_marked(segment, Mark.SHARED), f"segment {segment}: owner missing"
+
+
+def _check_sharing(cache: CompressedCache, census: Census) -> None:
+    """References are the table's, in the segments that say so, and the sums are theirs."""
+    log = cache.log
+    pages = saved = 0
+    for segment in range(1, len(log.live)):
+        extra = 0
+        for (offset, length, _), found in census.distinct(segment).items():
+            word = segment << SEGMENT_ID_SHIFT | offset << OFFSET_SHIFT
+            assert log.references.count(word) == len(found) - 1, f"references of {found}"
+            extra += len(found) - 1
+            saved += (len(found) - 1) * (length + OBJECT_OVERHEAD)
+        assert log.extra[segment] == extra, f"extra references of segment {segment}"
+        assert not extra or log.is_marked(segment, Mark.SHARED)
+        pages += extra
+    assert (log.duplicate_pages, log.duplicate_bytes) == (pages, saved)
+    objects = [o for found in census.by_segment.values() for o in found]
+    for number in range(16):
+        assert log.codec_pages[number] == sum(o.codec == number for o in objects)
+    by_codec = [
+        sum(length for s in census.by_segment for _, length, c in census.distinct(s) if c == number)
+        for number in range(16)
+    ]
+    assert log.codec_bytes.tolist() == by_codec
 
 
 def _check_frames(cache: CompressedCache) -> None:

@@ -229,6 +229,7 @@ def test_a_million_requests(caplog: pytest.LogCaptureFixture) -> None:
 _STARTING_VALUES = {
     "max_compression_ratio": "100",
     "recomp_algorithm": "zstd:1",
+    "dedup": "auto",
     "writethrough": "N",
     "compressor": "lz4",
     "pool_limit_bytes": "24M",
