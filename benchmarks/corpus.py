@@ -80,8 +80,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def make_dir(directory: Path) -> None:
     """Nobody else may look in: it holds memory.  Raises `HostError` where somebody may."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = directory.lstat()
+    try:
+        if not directory.is_symlink():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = directory.lstat()
+    except OSError as exc:
+        raise HostError(f"cannot make the directory {directory}: {exc.strerror}") from exc
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise HostError(f"{directory} is not a directory of yours; name another")
     if found.st_mode & 0o077:
@@ -151,11 +155,14 @@ def make_of_running(directory: Path, pid: int, max_mib: int | None = None) -> Pa
 
 def _refuse_dangerous(pid: int) -> None:
     """Reading one's own memory changes it, and who serves swap must not be stopped."""
-    with contextlib.suppress(OSError):
-        if b"fuseswap." in Path(f"/proc/{pid}/cmdline").read_bytes():
-            raise HostError(f"process {pid} serves fuseswap; stopping it may hang the machine")
     if pid in (1, os.getpid()):
         raise HostError(f"process {pid} can't be stopped for this; name another")
+    with contextlib.suppress(OSError):
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if not command:
+            raise HostError(f"process {pid} is the kernel's own, or is ending; name another")
+        if b"fuseswap." in command:
+            raise HostError(f"process {pid} serves fuseswap; stopping it may hang the machine")
 
 
 def _name_of(pid: int) -> str:
