@@ -14,10 +14,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from benchmarks import corpus_pages, corpus_table
 from benchmarks.command import tell
+from benchmarks.command_line import Parser, positive
 from benchmarks.corpus_programs import PROGRAMS, Program, is_stopped, stop, stopped
 from fuseswap.errors import HostError
 from fuseswap.units import MIB, PAGE_SIZE
@@ -26,23 +26,9 @@ DEFAULT_DIR = Path("/var/tmp/fuseswap-corpus")
 SUFFIX = ".pages"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, exit code 1."""
-        print(f"corpus: {message} (see: scripts/corpus --help)", file=sys.stderr)
-        sys.exit(1)
-
-
-def _positive(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
-    return value
-
-
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; ``programs`` is a list of `Program`."""
-    parser = _Parser(
+    parser = Parser(
         prog="scripts/corpus",
         description="Dump the anonymous pages of real programs, started for it or running.",
     )
@@ -59,11 +45,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="list the programs, and do nothing")
     parser.add_argument(
-        "--max-mib", type=_positive, metavar="N", help="at most so much of each, spread evenly"
+        "--max-mib", type=positive, metavar="N", help="at most so much of each, spread evenly"
     )
     parser.add_argument(
         "--pid",
-        type=_positive,
+        type=positive,
         action="append",
         metavar="PID",
         help="a running process of yours instead, stopped meanwhile; may be repeated",
