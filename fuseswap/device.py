@@ -16,6 +16,7 @@ from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SharedState
 from fuseswap.frontswap import Frontswap, FrontswapStatistics
 from fuseswap.inplace import InPlace, PlaceFile
+from fuseswap.recompression import Recompression, Submit, run_here
 from fuseswap.slowpath import SlowPath
 from fuseswap.swapfile import Swapfile
 from fuseswap.tier_writer import WritebackStatistics
@@ -66,12 +67,16 @@ class Device:
         place_file: PlaceFile | None = None,
         *,
         lazy: bool = False,
+        submit: Submit = run_here,
     ) -> None:
+        """``submit`` runs what may take long, and what needs no GIL, in a thread."""
         self.state = state
         self.engine = engine  # of the tier's I/O, where it has one that can be polled
         self.cache = CompressedCache(state, in_place=place_file is not None, lazy=lazy)
         self.place = None if place_file is None else InPlace(self.cache, place_file)
         self.writeback = Writeback(self.cache, tier, under_pressure, self.place)
+        self.recompression = Recompression(self.cache, submit, lambda: self.frontswap.operations)
+        self.writeback.cleaner.leave = self.recompression.is_due
         self.frontswap = Frontswap([self.cache] if self.place is None else [self.cache, self.place])
         if self.place is not None:
             self.frontswap.write_through = self.place.write_through
@@ -102,7 +107,7 @@ class Device:
             frontswap=self.frontswap.statistics(),
             transport=self.transport,
             writeback=self.writeback.statistics(),
-            cleaner=self.writeback.cleaner.statistics(),
+            cleaner=self.writeback.cleaner.statistics() + self.recompression.cleaner.statistics(),
             waits=tuple(self.slowpath.waits),
             tier_loads=self.slowpath.tier_loads,
             journal_bytes=self.state.journal.allocated_bytes(),

@@ -13,7 +13,6 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 
-from fuseswap.cache.checks import is_sound
 from fuseswap.cache.codecs import FILL, FIRST_DICTIONARY, LAST_RAW, LZ4, RAW, ZSTD
 from fuseswap.cache.segment_kinds import Mark, SegmentState, Stream
 from fuseswap.cache.slots import (
@@ -56,9 +55,10 @@ _HOW_STORED = {
 class Explanation:
     """What is known of one page; None where it does not apply.
 
-    ``file_offset``: bytes from the start of the backing file.  ``stored_bytes``: of the
-    object without its 8 bytes of owner and checksum.  ``age_seconds``: since its segment was
-    sealed, None while that is open.  ``pages``: that share the object, this one among them.
+    ``dictionary``: its version; one that is corrupt has 0 bytes.  ``stored_bytes``: of the
+    object, without its 8 bytes of owner and checksum.  ``age_seconds``: since its segment was
+    sealed, None while that is open.  ``file_offset``: bytes from the start of the backing
+    file.  ``pages``: that share the object, this one among them.
     """
 
     page: int
@@ -67,6 +67,7 @@ class Explanation:
     fill: str | None = None
     codec: str | None = None
     dictionary: int | None = None
+    dictionary_bytes: int | None = None
     stored_bytes: int | None = None
     segment: int | None = None
     segment_is_open: bool | None = None
@@ -125,6 +126,7 @@ def _explain_object(device: Device, page: int, word: int) -> Explanation:
     state = _state_of(device, segment)
     if state is None:
         return _corrupt(page, "its segment does not exist: it gives an I/O error")
+    dictionary = device.cache.dictionaries.get(codec)
     loaded = word & REFERENCED != 0
     is_open = state is SegmentState.OPEN
     now = int(time.clock_gettime(time.CLOCK_BOOTTIME))
@@ -133,7 +135,8 @@ def _explain_object(device: Device, page: int, word: int) -> Explanation:
         MEMORY,
         _why(device, segment, codec, loaded=loaded, is_open=is_open),
         codec=_codec_name(codec),
-        dictionary=codec - FIRST_DICTIONARY if codec >= FIRST_DICTIONARY else None,
+        dictionary=None if dictionary is None else dictionary.version,
+        dictionary_bytes=None if dictionary is None else len(dictionary.data),
         stored_bytes=(word >> LENGTH_SHIFT & LENGTH_MASK) + 1,
         segment=segment,
         segment_is_open=is_open,
@@ -144,7 +147,7 @@ def _explain_object(device: Device, page: int, word: int) -> Explanation:
     if state is SegmentState.ON_TIER:
         at = (log.location_of(segment) << SEGMENT_SHIFT) + (word >> OFFSET_SHIFT & OFFSET_MASK)
         return replace(found, where=BACKING_FILE, file_offset=at, checksum=NOT_READ)
-    sound = found.codec is not None and is_sound(log.stored(word), codec)
+    sound = found.codec is not None and device.cache.decoder.is_sound(log.stored(word), codec)
     return replace(found, checksum=OK if sound else CORRUPT)
 
 

@@ -141,6 +141,11 @@ class Frontswap:
         for backend in self.backends:
             self._invalidates += backend.invalidate_area(first, count)
 
+    @property
+    def operations(self) -> int:
+        """All that was asked so far: it changes with each page that is loaded or stored."""
+        return self._loads + self._succ_stores + self._failed_stores + self._invalidates
+
     def statistics(self) -> FrontswapStatistics:
         """A snapshot of the counters."""
         return FrontswapStatistics(

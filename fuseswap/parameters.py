@@ -15,6 +15,7 @@ from fuseswap.demand import Demand
 from fuseswap.device import Device
 from fuseswap.errors import InvalidArgument
 from fuseswap.inplace import InPlace
+from fuseswap.recompression import NO_DICTIONARIES
 from fuseswap.units import MIB, parse_size
 
 MIN_POOL_LIMIT_BYTES = 8 * MIB
@@ -97,6 +98,19 @@ def _set_shrinker(device: Device, text: str) -> None:
     device.writeback.shrinker_enabled = parse_switch(text)
 
 
+def _set_recompressor(device: Device, text: str) -> None:
+    device.recompression.set_algorithm(text)
+    device.writeback.recompresses = device.recompression.algorithm != "none"
+
+
+def _set_recompress_age(device: Device, text: str) -> None:
+    device.recompression.age_seconds = parse_number(text, 0, 7 * 24 * 3600)
+
+
+def _set_gain(device: Device, text: str) -> None:
+    device.recompression.gain_percent = parse_number(text, 0, NO_DICTIONARIES)
+
+
 def _set_ratio(device: Device, text: str) -> None:
     percent = parse_number(text, 1, 100)
     if percent < 100:
@@ -134,9 +148,31 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "recomp_algorithm",
         "none | zstd:LEVEL",
-        "What lz4 pages are compressed with again on their way to the backing file (packed).",
-        lambda device: device.writeback.recompressor,
-        lambda device, text: device.writeback.set_recompressor(text),
+        "What cold pages are compressed with again; on their way to the file it is zstd:1.",
+        lambda device: device.recompression.algorithm,
+        _set_recompressor,
+    ),
+    Parameter(
+        "recompress_age_seconds",
+        "0 to 604800 seconds",
+        "Segments sealed longer ago than this are recompressed; 0: age alone recompresses nothing.",
+        lambda device: str(device.recompression.age_seconds),
+        _set_recompress_age,
+    ),
+    Parameter(
+        "recompress",
+        "all | idle=SECONDS",
+        "Recompress now; reading it tells how far that is.",
+        lambda device: str(device.recompression.demand),
+        lambda device, text: device.recompression.ask(Demand.parse(text)),
+        lasting=False,
+    ),
+    Parameter(
+        "dictionary_gain_percent",
+        f"0 to {NO_DICTIONARIES} percent",
+        "A dictionary is kept where it saves this much of pages it was not trained on; 100: none.",
+        lambda device: str(device.recompression.gain_percent),
+        _set_gain,
     ),
     Parameter(
         "same_filled_pages_enabled",

@@ -10,7 +10,7 @@ The lock, a POSIX lock on the header, is what keeps two workers from serving one
 whoever started them: it goes with the last thread of a process, and not earlier.  What
 supervisor and worker say to each other is in ``worker_process.py``.
 
-Tasks: the transport, writeback, AIO, housekeeping, and one that waits for ``pause``.
+Tasks: the transport, writeback, recompression, AIO, housekeeping, and one that waits for ``pause``.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from fuseswap.parameters import find_parameter
 from fuseswap.tiers.direct import DirectFile, Engine, open_engine
 from fuseswap.tiers.faults import with_faults
 from fuseswap.tiers.file import FileTier
+from fuseswap.tiers.threads import IoThreads
 from fuseswap.transport import Transport, open_transport
 from fuseswap.tree import Tree
 
@@ -99,6 +100,7 @@ class Worker:
         self._regions = {name: Region(fd) for name, fd in fds.items() if name in REGION_NAMES}
         self._state = None if fresh else SharedState(self._regions)
         self._engine: Engine | None = None
+        self._thread = IoThreads(1)  # for recompression
         self._beats = 0
         self._supervisor_pid = os.getppid()
         gc.collect()
@@ -120,7 +122,13 @@ class Worker:
             else:
                 tier = FileTier(file)
         self.device = Device(
-            self._state, tier, under_memory_pressure, self._engine, place_file, lazy=True
+            self._state,
+            tier,
+            under_memory_pressure,
+            self._engine,
+            place_file,
+            lazy=True,
+            submit=self._thread.submit,
         )
         self.device.mem_fixed = self._mem_fixed
         for name, value in {**config["parameters"], **self._state.parameters}.items():
@@ -151,6 +159,7 @@ class Worker:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._housekeeping)
                 nursery.start_soon(self.device.writeback.run)
+                nursery.start_soon(self.device.recompression.run)
                 nursery.start_soon(self._wait_for_pause, nursery.cancel_scope)
                 await self._transport.serve()
                 paused = False

@@ -24,7 +24,7 @@ from collections.abc import Callable
 import trio
 
 from fuseswap.cache.cleaner import LAST_RESORT_BYTES, SPARSE_BYTES, Cleaner
-from fuseswap.cache.codecs import parse_recompressor
+from fuseswap.cache.codecs import quick_recompressor
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.state import SEGMENT_BYTES
@@ -36,7 +36,6 @@ from fuseswap.tiers import Tier
 
 log = logging.getLogger(__name__)
 
-DEFAULT_RECOMPRESSOR = "zstd:1"
 _LOOK_EVERY_S = 1.0
 _LOOK_SOON_S = 0.2  # while segments are being filled
 _HOPELESS_S = 0.1  # after nothing could be done, stores are refused for so long
@@ -67,12 +66,12 @@ class Writeback(TierWriter):
         self._cache = cache
         self._under_pressure = under_pressure
         super().__init__(cache.log, tier, place)
-        self.cleaner = Cleaner(cache.slots, cache.log)
+        self.cleaner = Cleaner(cache.slots, cache.log, cache.decoder)
         self.accept_threshold_percent = 90
         self.writeback_age_seconds = 0
         self.shrinker_enabled = False
         self.demand = Demand()
-        self.set_recompressor(DEFAULT_RECOMPRESSOR)
+        self.cleaner.recompress = quick_recompressor()
         self._wanted = trio.Event()
         self._full = False
         self._opened = 0
@@ -81,13 +80,14 @@ class Writeback(TierWriter):
         self._hopeless_until = 0.0
         cache.on_full = self._expect_room
 
-    def set_recompressor(self, name: str) -> None:
-        """Compress again what leaves for the tier: ``none`` or ``zstd[:LEVEL]``.
+    @property
+    def recompresses(self) -> bool:
+        """Whether what leaves for the tier is compressed again, quickly, while no store waits."""
+        return self.cleaner.recompress is not None
 
-        Raises `InvalidArgument`.
-        """
-        self.cleaner.recompress = parse_recompressor(name)
-        self.recompressor = name.strip()
+    @recompresses.setter
+    def recompresses(self, switch: bool) -> None:
+        self.cleaner.recompress = quick_recompressor() if switch else None
 
     # -- for the slow path -----------------------------------------------------------
 

@@ -19,7 +19,7 @@ class Cleaned:
         self.memory = memory
         self.cache = memory.attach_cache()
         self.log = self.cache.log
-        self.cleaner = Cleaner(self.cache.slots, self.log)
+        self.cleaner = Cleaner(self.cache.slots, self.log, self.cache.decoder)
         self.expected: dict[int, bytes] = {}
 
     def store(self, page: int, seed: int | None = None) -> None:

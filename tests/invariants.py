@@ -11,8 +11,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from fuseswap.cache.checks import CHECK_BYTES
-from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, ZSTD
-from fuseswap.cache.pool import MAX_COMPRESSED_BYTES, CompressedCache
+from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, MAX_COMPRESSED_BYTES, ZSTD
+from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import Mark, SegmentState
 from fuseswap.cache.segments import OBJECT_OVERHEAD, OWNER_BYTES
 from fuseswap.cache.slots import (

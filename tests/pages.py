@@ -30,9 +30,9 @@ def compressible(seed: int) -> bytes:
     return b"".join(chance.choices(words, k=PAGE_SIZE // 8))
 
 
-def hexadecimal(seed: int) -> bytes:
+def hexadecimal(seed: int, count: int = PAGE_SIZE // 2) -> bytes:
     """Half a page of hexadecimal digits: lz4 finds little in it, zstd half."""
-    digits = bytes(random.Random(seed).choices(b"0123456789abcdef", k=PAGE_SIZE // 2))
+    digits = bytes(random.Random(seed).choices(b"0123456789abcdef", k=count))
     return digits + bytes(PAGE_SIZE - len(digits))
 
 

@@ -10,18 +10,21 @@ copied: its word does not point here any more.  Loads go on all the time: an obj
 found at its old place until its word is changed, and at the new one from then on.
 
 Copied are the stored bytes, check and all, so an object that is corrupt stays so.  On its
-way to a tier an lz4 object that is sound may be compressed again, harder (`recompress`).
-Synchronous; ``writeback.py`` decides when.
+way to a tier an lz4 object that is sound may be compressed again, quickly (`recompress`);
+and a segment can be rewritten with payloads that were made smaller elsewhere (`rewrite`).
+Synchronous; ``writeback.py`` and ``recompression.py`` decide when, each with a cleaner of
+its own.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple, dataclass
 
-from fuseswap.cache.checks import CHECK_BYTES, checksum_of, is_sound
+from fuseswap.cache.checks import CHECK_BYTES, Decoder, checksum_of
 from fuseswap.cache.codecs import LZ4, ZSTD
+from fuseswap.cache.recompressor import Packed
 from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.segments import (
     OBJECT_OVERHEAD,
@@ -36,6 +39,7 @@ from fuseswap.cache.slots import (
     OBJECT,
     OFFSET_MASK,
     OFFSET_SHIFT,
+    PARITY,
     REFERENCED,
     SEGMENT_ID_SHIFT,
     SlotTable,
@@ -61,16 +65,27 @@ class CleanerStatistics:
     bytes_copied: int
     given_up: int
     recompressed_pages: int
-    recompressed_bytes_before: int
-    recompressed_bytes_after: int
+    recompressed_before: int
+    recompressed_after: int
+
+    def __add__(self, other: CleanerStatistics) -> CleanerStatistics:
+        """Of two cleaners of one log."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return CleanerStatistics(*(mine + its for mine, its in pairs))
+
+
+def key_of(word: int) -> int:
+    """What two words of the same object have in common."""
+    return word & ~(REFERENCED | PARITY)
 
 
 class Cleaner:
     """Cleans one segment at a time, in steps."""
 
-    def __init__(self, slots: SlotTable, log: SegmentLog) -> None:
+    def __init__(self, slots: SlotTable, log: SegmentLog, decoder: Decoder) -> None:
         self._slots = slots
         self._log = log
+        self._decoder = decoder
         self._warm_head: LogHead = log.heads[Stream.SURVIVORS]
         self._cold_head = self._warm_head
         self._spared = 0
@@ -84,9 +99,11 @@ class Cleaner:
         self._bytes_copied = 0
         self._given_up = 0
         self._recompressed = 0
-        self._recompressed_before = 0
-        self._recompressed_after = 0
+        self._before = 0
+        self._after = 0
         self._recompresses = False
+        self._packed: Mapping[int, Packed] | None = None
+        self.leave: Callable[[int], bool] = lambda segment: False  # somebody else's to rewrite
         self.hurries = False  # somebody waits: there is no time to recompress
         # Makes an lz4 payload smaller, or returns None; for what is on its way to a tier.
         self.recompress: Callable[[bytes], bytes | None] | None = None
@@ -103,7 +120,7 @@ class Cleaner:
         newest = log.newest_sequence
         for segment in self._window(lambda s: log.bases[s] >= 0 and log.is_movable(s)):
             share = log.live_bytes[segment] / SEGMENT_BYTES
-            if share > max_live_share:
+            if share > max_live_share or self.leave(segment):
                 continue
             age = newest - log.age_of(segment)[0] + 1
             score = (1 - share) * age / share
@@ -140,9 +157,12 @@ class Cleaner:
         Also False, and still `busy`, where there is no frame to copy to: free one first.
         """
         stale = not self._victim or not self._is_still_there()
+        if stale and self._packed is not None:
+            self._victim = 0
+            return False
         if stale and not self.begin(self.choose(max_live_share)):
             return False
-        enough = self._recompressed + STEP_RECOMPRESSED
+        enough = self._recompressed + (STEP_RECOMPRESSED if self._recompresses else STEP_OBJECTS)
         for _ in range(min(STEP_OBJECTS, len(self._owners))):
             if self._recompressed == enough:
                 break
@@ -179,7 +199,7 @@ class Cleaner:
                 continue
             at = word >> OFFSET_SHIFT & OFFSET_MASK
             end = at + CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
-            sound += is_sound(stored[at:end], word >> CODEC_SHIFT & 0xF)
+            sound += self._decoder.is_sound(stored[at:end], word >> CODEC_SHIFT & 0xF)
         return sound < log.live[segment]
 
     def begin_on_tier(self, segment: int, stored: bytes) -> None:
@@ -203,7 +223,13 @@ class Cleaner:
             self.give_up()
         self._victim = segment
         self._stored = b""
-        self._cold_head = self._log.heads[Stream.EVICTED if evict else Stream.SURVIVORS]
+        self._packed = None
+        stream = Stream.SURVIVORS
+        if evict:
+            stream = Stream.EVICTED
+        elif segment and self._log.is_recompressed(segment):
+            stream = Stream.RECOMPRESSED
+        self._cold_head = self._log.heads[stream]
         self._spared = REFERENCED if second_chance else 0
         self._recompresses = evict and self.recompress is not None
         if segment:
@@ -211,9 +237,18 @@ class Cleaner:
             self._owners = self._log.owners(segment)
         return segment != 0
 
+    def rewrite(self, segment: int, packed: Mapping[int, Packed], *, spare: bool = True) -> None:
+        """Take ``segment`` as the next to `step` through, with smaller payloads by `key_of`.
+
+        With ``spare``, what was loaded since it was stored and has none goes to the survivors.
+        """
+        self.begin(segment, second_chance=spare)
+        self._cold_head = self._log.heads[Stream.RECOMPRESSED]
+        self._packed = packed
+
     def gains(self, segment: int) -> bool:
         """Whether some objects of a segment in memory can be recompressed: a few are tried."""
-        if self.recompress is None:
+        if self.recompress is None or self._log.is_recompressed(segment):
             return False
         log, tried = self._log, 0
         for page in log.owners(segment):
@@ -244,14 +279,17 @@ class Cleaner:
         length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
         offset = word >> OFFSET_SHIFT & OFFSET_MASK
         head = self._warm_head if word & self._spared else self._cold_head
-        harder = None
-        if self._recompresses and head is self._cold_head and not self.hurries:
-            harder = self._recompress(word)
-        if harder is not None:
-            new = self._log.append(head, page, harder, checksum_of(harder, ZSTD), ZSTD)
+        packed = None
+        if self._packed is not None:
+            packed = self._packed.get(key_of(word))
+            head = head if packed is None else self._cold_head
+        elif self._recompresses and head is self._cold_head and not self.hurries:
+            packed = self._recompress(word)
+        if packed is not None:
+            new = self._log.append(head, page, packed.payload, packed.check, packed.codec)
             self._recompressed += 1
-            self._recompressed_before += length
-            self._recompressed_after += len(harder)
+            self._before += length
+            self._after += len(packed.payload)
         else:
             if self._stored:
                 stored = self._stored[offset : offset + CHECK_BYTES + length]
@@ -267,14 +305,15 @@ class Cleaner:
             self._segments_cleaned += 1
             self._victim = 0
 
-    def _recompress(self, word: int) -> bytes | None:
-        """The payload of an object, made smaller; None where it stays as it is."""
+    def _recompress(self, word: int) -> Packed | None:
+        """An object, made smaller; None where it stays as it is."""
         if word >> CODEC_SHIFT & 0xF != LZ4 or self.recompress is None:
             return None
         stored = self._log.stored(word)
-        if not is_sound(stored, LZ4):
+        if not self._decoder.is_sound(stored, LZ4):
             return None  # corrupt it is, and stays
-        return self.recompress(stored[CHECK_BYTES:])
+        harder = self.recompress(stored[CHECK_BYTES:])
+        return Packed(harder, ZSTD, checksum_of(harder, ZSTD)) if harder else None
 
     def _finish(self) -> None:
         """The directory is done and something is still live: an owner record is corrupt.
@@ -303,6 +342,6 @@ class Cleaner:
             bytes_copied=self._bytes_copied,
             given_up=self._given_up,
             recompressed_pages=self._recompressed,
-            recompressed_bytes_before=self._recompressed_before,
-            recompressed_bytes_after=self._recompressed_after,
+            recompressed_before=self._before,
+            recompressed_after=self._after,
         )

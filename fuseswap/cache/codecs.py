@@ -30,6 +30,9 @@ ZSTD = 5
 FILL = 6
 FIRST_DICTIONARY = 8
 
+# Saving less than 3 % is not worth a decompression at every load.
+MAX_COMPRESSED_BYTES = 3968
+
 _ZSTD_DEFAULT_LEVEL = 1
 _ZSTD_MAX_LEVEL = 19
 
@@ -68,16 +71,19 @@ def parse_compressor(name: str) -> Compressor:
     raise InvalidArgument(f"'{name}' is not a compressor; use lz4 or zstd:LEVEL with LEVEL 1 to 19")
 
 
-def parse_recompressor(name: str) -> Callable[[bytes], bytes | None] | None:
-    """``none`` or ``zstd[:LEVEL]``: makes an lz4 payload smaller, or returns None where it can't.
-
-    Raises `InvalidArgument`.
-    """
+def parse_recompressor(name: str) -> int:
+    """Level of ``zstd[:LEVEL]``, 0 for ``none``; raises `InvalidArgument`."""
     if name.strip() == "none":
-        return None
+        return 0
     compressor = parse_compressor(name)
     if compressor.codec != ZSTD:
         raise InvalidArgument(f"'{name}' is not a recompressor; use none or zstd:LEVEL")
+    return int(compressor.name.partition(":")[2])
+
+
+def quick_recompressor() -> Callable[[bytes], bytes | None]:
+    """Makes an lz4 payload smaller where somebody may wait, or returns None where it can't."""
+    compressor = parse_compressor("zstd:1")
 
     def recompress(payload: bytes) -> bytes | None:
         try:
@@ -94,8 +100,9 @@ def _lz4_compress(page: bytes | memoryview) -> bytes:
     return compressed
 
 
-def _zstd_compressor(level: int) -> Callable[[bytes | memoryview], bytes]:
-    parameters = zstandard.ZstdCompressionParameters.from_level(
+def zstd_parameters(level: int) -> zstandard.ZstdCompressionParameters:
+    """Frames of one page with nothing in them that is the same for all."""
+    return zstandard.ZstdCompressionParameters.from_level(
         level,
         source_size=PAGE_SIZE,
         format=zstandard.FORMAT_ZSTD1_MAGICLESS,
@@ -103,7 +110,10 @@ def _zstd_compressor(level: int) -> Callable[[bytes | memoryview], bytes]:
         write_checksum=False,
         write_dict_id=False,
     )
-    return zstandard.ZstdCompressor(compression_params=parameters).compress
+
+
+def _zstd_compressor(level: int) -> Callable[[bytes | memoryview], bytes]:
+    return zstandard.ZstdCompressor(compression_params=zstd_parameters(level)).compress
 
 
 def _raw(payload: bytes) -> bytes:

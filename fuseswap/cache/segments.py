@@ -64,7 +64,9 @@ OBJECT_OVERHEAD = CHECK_BYTES + OWNER_BYTES
 _WORDS = 4
 _GROW = 256
 _KEPT_BITS = 0xFFFFFF00  # of word 0, whatever becomes of the segment: stream and marks
-_COPYING = (Stream.SURVIVORS, Stream.EVICTED)  # may take the frames kept for the cleaner
+# May take the frames kept for the cleaner.
+_COPYING = (Stream.SURVIVORS, Stream.EVICTED, Stream.RECOMPRESSED)
+_DONE = (Stream.EVICTED, Stream.RECOMPRESSED)
 
 _put_u32 = struct.Struct("<I").pack_into
 _get_u32 = struct.Struct("<I").unpack_from
@@ -294,6 +296,10 @@ class SegmentLog:
     def is_marked(self, segment: int, mark: Mark) -> bool:
         """Whether ``mark`` of ``segment`` is set."""
         return self._table[segment * _WORDS] & mark != 0
+
+    def is_recompressed(self, segment: int) -> bool:
+        """Whether its objects are as small as they get, or too soon gone to be made so."""
+        return self.stream_of(segment) in _DONE or self.is_marked(segment, Mark.TRIED)
 
     def extent_of(self, segment: int) -> tuple[int, int]:
         """``(tail, bound)``: end of the objects and start of the directory, in bytes."""

@@ -85,7 +85,9 @@ def _kept_as(found: dict[str, Any]) -> str:
         return ""
     codec, size = found["codec"] or "nothing known", found["stored_bytes"]
     if found["dictionary"] is not None:
-        codec += f" with dictionary {found['dictionary']}"
+        codec += (
+            f" with dictionary {found['dictionary']} ({format_size(found['dictionary_bytes'])})"
+        )
     return f"{codec}, {size} bytes ({size * 100 // PAGE_SIZE} %)"
 
 

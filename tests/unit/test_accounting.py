@@ -118,7 +118,6 @@ async def test_pages_in_their_places_are_saved_by_writeback(placed: Tiered) -> N
 
 
 async def test_recompression_is_told_from_compression(tiered: Tiered) -> None:
-    tiered.writeback.set_recompressor("zstd:1")
     for page in range(900):
         tiered.store(page, pages.hexadecimal(page))
     before = check_ledger(tiered.device)

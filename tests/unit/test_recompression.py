@@ -18,11 +18,6 @@ from tests.tiered import Tiered
 PAGES = 1200
 
 
-@pytest.fixture(autouse=True)
-def harder(tiered: Tiered) -> None:
-    tiered.writeback.set_recompressor("zstd:1")
-
-
 async def move_out(tiered: Tiered, nursery: trio.Nursery, first: int = 0) -> set[int]:
     """Store, and have all of it written back; return the codecs of what is on the tier."""
     nursery.start_soon(tiered.writeback.run)

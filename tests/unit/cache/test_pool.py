@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, RAW
-from fuseswap.cache.pool import MAX_COMPRESSED_BYTES, CompressedCache
+from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, MAX_COMPRESSED_BYTES, RAW, ZSTD
+from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.slots import KIND_MASK, SAME_FILLED
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.units import MIB, PAGE_SIZE
@@ -164,3 +164,19 @@ def test_metadata_is_at_most_twenty_bytes_a_page(cache: CompressedCache) -> None
     for page in range(1024):
         cache.store(page, pages.compressible(page % 9))
     assert cache.statistics().metadata_bytes <= 20 * 1024
+
+
+@pytest.mark.parametrize(
+    ("page", "codec"),
+    [
+        (pages.hexadecimal(1, 3500), ZSTD),  # lz4 leaves 3500 bytes of it, zstd 1800
+        (pages.nearly_incompressible(1, 3500), LZ4),  # zstd neither
+        (pages.hexadecimal(1, 2500), LZ4),  # not poor enough for a second try
+    ],
+)
+def test_what_lz4_does_poorly_zstd_may_do_at_once(
+    cache: CompressedCache, page: bytes, codec: int
+) -> None:
+    cache.store(0, page)
+    assert cache.log.codec_pages[codec] == 1
+    assert cache.load(0) == page

@@ -1,0 +1,144 @@
+"""Dictionaries: what zstd may know of a page before it has seen it.
+
+Eight places of 128 KiB in the shared state, codec ``8 + place`` of a slot word:
+
+    0   version (4 bytes; 0: the place is free), length (4 bytes), check (8 bytes, xxh3 of
+        the dictionary with the version as its seed)
+    64  the dictionary
+
+The version is written last when one is added and first when one is dropped: the commit.
+Versions only grow; the highest is the current one, all others are kept as long as an
+object needs them.  One that does not match its check is kept as well, so that its pages
+say EIO and its place is not taken by another.
+
+A slot word of such an object has a check of the page, and not of the payload: a bit that
+flips in the memory of a decompressor is found as well.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import xxhash
+import zstandard
+
+from fuseswap.cache.codecs import FIRST_DICTIONARY
+from fuseswap.cache.region import Region
+from fuseswap.cache.state import DICTIONARY_PLACE_BYTES, DICTIONARY_PLACES
+from fuseswap.errors import CorruptData
+from fuseswap.units import PAGE_SIZE
+
+log = logging.getLogger(__name__)
+
+_HEAD = struct.Struct("<IIQ")
+_VERSION = struct.Struct("<I")
+_REST = struct.Struct("<IQ")
+_DATA_AT = 64
+MAX_DICTIONARY_BYTES = DICTIONARY_PLACE_BYTES - _DATA_AT
+
+
+@dataclass(frozen=True, slots=True)
+class Dictionary:
+    """One dictionary; ``data`` is empty where it is corrupt."""
+
+    place: int
+    version: int
+    data: bytes
+
+    @property
+    def codec(self) -> int:
+        """The codec of pages compressed with it."""
+        return FIRST_DICTIONARY + self.place
+
+
+class Dictionaries:
+    """All of them, in the region of the shared state."""
+
+    def __init__(
+        self, region: Region, learn: Callable[[int, Callable[[bytes], bytes]], None]
+    ) -> None:
+        """Adopt what a former process left; ``learn`` gets each codec and what opens its pages."""
+        self._region = region
+        self._learn = learn
+        self._places: list[Dictionary | None] = [None] * DICTIONARY_PLACES
+        for start, end in region.extents():
+            for place in range(start // DICTIONARY_PLACE_BYTES, -(-end // DICTIONARY_PLACE_BYTES)):
+                self._adopt(place)
+
+    def _adopt(self, place: int) -> None:
+        at = place * DICTIONARY_PLACE_BYTES
+        version, length, check = _HEAD.unpack_from(self._region.buffer, at)
+        if not version or self._places[place]:
+            return
+        data = self._region.map[at + _DATA_AT : at + _DATA_AT + min(length, MAX_DICTIONARY_BYTES)]
+        if len(data) != length or _check(data, version) != check:
+            log.error("dictionary %d is corrupt: pages compressed with it give EIO", version)
+            data = b""
+        self._keep(Dictionary(place, version, data))
+
+    def _keep(self, dictionary: Dictionary) -> None:
+        self._places[dictionary.place] = dictionary
+        self._learn(dictionary.codec, opener(dictionary.data))
+
+    @property
+    def all(self) -> list[Dictionary]:
+        """Those there are."""
+        return [one for one in self._places if one]
+
+    @property
+    def current(self) -> Dictionary | None:
+        """The newest one that is sound."""
+        sound = [one for one in self.all if one.data]
+        return max(sound, key=lambda one: one.version, default=None)
+
+    def get(self, codec: int) -> Dictionary | None:
+        """The one that ``codec`` stands for."""
+        return self._places[codec - FIRST_DICTIONARY] if codec >= FIRST_DICTIONARY else None
+
+    def add(self, data: bytes) -> Dictionary | None:
+        """Keep another, current from here on; None where there is no place or no memory."""
+        if None not in self._places or not 0 < len(data) <= MAX_DICTIONARY_BYTES:
+            return None
+        place = self._places.index(None)
+        at = place * DICTIONARY_PLACE_BYTES
+        version = max((one.version for one in self.all), default=0) + 1
+        buffer = self._region.buffer
+        try:
+            self._region.populate(at, -(-(_DATA_AT + len(data)) // PAGE_SIZE) * PAGE_SIZE)
+        except OSError:
+            return None
+        buffer[at + _DATA_AT : at + _DATA_AT + len(data)] = data
+        _REST.pack_into(buffer, at + 4, len(data), _check(data, version))
+        _VERSION.pack_into(buffer, at, version)  # crash point: dictionary-commit
+        added = Dictionary(place, version, data)
+        self._keep(added)
+        return added
+
+    def drop(self, dictionary: Dictionary) -> None:
+        """No object needs it any more."""
+        at = dictionary.place * DICTIONARY_PLACE_BYTES
+        _VERSION.pack_into(self._region.buffer, at, 0)  # crash point: dictionary-drop
+        self._places[dictionary.place] = None  # crash point: dictionary-punch
+        self._region.punch(at, DICTIONARY_PLACE_BYTES)
+        self._learn(dictionary.codec, opener(b""))
+
+
+def opener(data: bytes) -> Callable[[bytes], bytes]:
+    """What turns payloads into pages with the dictionary ``data``; b"": it raises `CorruptData`."""
+    if not data:
+        return _without
+    decompressor = zstandard.ZstdDecompressor(
+        dict_data=zstandard.ZstdCompressionDict(data), format=zstandard.FORMAT_ZSTD1_MAGICLESS
+    )
+    return lambda payload: decompressor.decompress(payload, max_output_size=PAGE_SIZE)
+
+
+def _without(payload: bytes) -> bytes:
+    raise CorruptData("its dictionary is gone")
+
+
+def _check(data: bytes, version: int) -> int:
+    return int(xxhash.xxh3_64_intdigest(data, version))

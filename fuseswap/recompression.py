@@ -1,0 +1,378 @@
+"""Recompression: a trio task that makes cold pages smaller while nobody needs the processor.
+
+    a sealed segment, in memory, not looked at before, `recompress_age_seconds` old
+        -> copies of its cold objects -> a thread compresses them (``cache/recompressor.py``)
+        -> is it still the same? -> rewritten with what became smaller (``cache/cleaner.py``)
+           nothing became smaller: the segment is marked, and left alone
+
+Of all tasks it comes last.  The thread stops after the page it is at when a request comes;
+the next batch waits until it is quiet, and where it never is, goes on with a few pages at a
+time.  Where a batch takes longer than the processor needs for it, others want that too, and
+the pauses grow.
+
+The dictionary is trained from pages that are about to be recompressed, tried on some of
+them that it has not seen, and kept where it wins by `dictionary_gain_percent`; later ones
+have to win against it.  One that stops winning is not used any more, and one that no object
+needs any more is dropped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import trio
+
+from fuseswap.cache.cleaner import Cleaner, key_of
+from fuseswap.cache.codecs import parse_recompressor
+from fuseswap.cache.dictionaries import Dictionary
+from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.recompressor import Packed, Recompressor, Trained, train
+from fuseswap.cache.segment_kinds import Mark, Stream
+from fuseswap.cache.slots import (
+    CODEC_SHIFT,
+    KIND_MASK,
+    LENGTH_MASK,
+    LENGTH_SHIFT,
+    OBJECT,
+    PARITY,
+    REFERENCED,
+    SEGMENT_ID_SHIFT,
+)
+from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.demand import Demand
+from fuseswap.errors import InvalidArgument
+from fuseswap.waiting import called
+
+DEFAULT_AGE_S = 60
+DEFAULT_ALGORITHM = "zstd:6"
+DEFAULT_GAIN_PERCENT = 3
+NO_DICTIONARIES = 100  # percent
+
+_LOOK_EVERY_S = 1.0
+_WINDOW = 256  # segments looked at for one choice
+_BATCH = 32  # pages a thread is given while it is quiet: 2 ms
+_SMALL_BATCH = 4  # where it never is
+_QUIET_S = 0.005
+_PATIENCE_S = 0.02  # then a small batch, quiet or not
+_LONGEST_PAUSE_S = 0.2
+_CONTENDED = 1.5  # times the processor time that a batch took
+_SAMPLED = 8  # objects of a segment, to see whether any gains
+_WORTH_BYTES = SEGMENT_BYTES // 50
+_MANY_LOADED = 0.5
+# Training: from so many pages of at most so many segments; again after so many pages.
+_TRAINING_PAGES = 640
+_TRAINING_SEGMENTS = 64
+_LEAST_PAGES = 2048
+_AGAIN_AFTER_PAGES = 65536
+_SOON_AGAIN_AFTER_PAGES = 16384
+_JUDGED_BYTES = 256 << 10  # compressed both ways, before a dictionary is judged
+
+Submit = Callable[[Callable[[], Any], Callable[[Any], None]], None]
+
+
+def run_here(job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+    """A `Submit` without a thread."""
+    done(job())
+
+
+class Recompression:
+    """Recompresses the segments of ``cache`` in the thread of ``submit``.
+
+    ``requests`` counts all that was asked of the device so far.
+    """
+
+    def __init__(
+        self,
+        cache: CompressedCache,
+        submit: Submit = run_here,
+        requests: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._cache = cache
+        self._log = cache.log
+        self._submit = submit
+        self._requests = requests
+        self.cleaner = Cleaner(cache.slots, cache.log, cache.decoder)
+        self.age_seconds = DEFAULT_AGE_S
+        self.gain_percent = DEFAULT_GAIN_PERCENT
+        self.demand = Demand()
+        self.algorithm = ""
+        self.set_algorithm(DEFAULT_ALGORITHM)
+        self._wanted = trio.Event()
+        self._hand = 0
+        self._pause_s = 0.0
+        self._spared: dict[int, tuple[int, float]] = {}  # hot ones: sequence, and until when
+        self._refused: Dictionary | None = None  # does not win any more
+        self._last_requests = 0
+        self._pages = 0
+        self._train_at = 0
+        self.trained = 0
+
+    def set_algorithm(self, name: str) -> None:
+        """``none`` or ``zstd[:LEVEL]``; raises `InvalidArgument`."""
+        self._level = parse_recompressor(name)
+        self.algorithm = f"zstd:{self._level}" if self._level else "none"
+        self._recompressor: Recompressor | None = None
+
+    def ask(self, demand: Demand) -> None:
+        """Recompress what ``demand`` describes, in the background; see its ``left``."""
+        if not self._level:
+            raise InvalidArgument("recomp_algorithm is none")
+        while self._cache.adopt_some():
+            pass
+        if demand.takes_all:
+            for head in self._log.heads:
+                if head.stream not in (Stream.RECOMPRESSED, Stream.EVICTED):
+                    self._log.seal(head)
+        segments = self._log.departures.matching(demand.takes)
+        demand.left = [s for s in segments if not self._log.is_recompressed(s)]
+        demand.total = len(demand.left)
+        self.demand = demand
+        self._spared.clear()
+        self._wanted.set()
+
+    def is_due(self, segment: int) -> bool:
+        """Whether ``segment`` is old enough to be recompressed, and nobody has tried."""
+        log = self._log
+        if not self.age_seconds or not self._level or not self._is_there(segment):
+            return False
+        sequence, sealed = log.age_of(segment)
+        if time.clock_gettime(time.CLOCK_BOOTTIME) - sealed < self.age_seconds:
+            return False
+        spared, until = self._spared.get(segment, (0, 0.0))
+        return spared != sequence or trio.current_time() >= until
+
+    def _is_there(self, segment: int) -> bool:
+        log = self._log
+        movable = log.live[segment] > 0 and log.bases[segment] >= 0 and log.is_movable(segment)
+        return movable and not log.is_recompressed(segment)
+
+    # -- the task --------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Recompress what is due or asked for, for ever."""
+        while True:
+            with trio.move_on_after(_LOOK_EVERY_S):
+                await self._wanted.wait()
+            self._wanted = trio.Event()
+            if self._cache.adopting:
+                continue
+            self._drop_dictionaries()
+            while segment := self._next():
+                await self._train()
+                if not await self._recompress(segment):
+                    break
+                self._note_done(segment)
+
+    def _next(self) -> int:
+        """A segment that was asked for or is due; 0: none of those looked at."""
+        left = self.demand.left
+        while left:
+            if self._is_there(left[0]):
+                return left[0]
+            del left[0]
+        return next(self._due(_WINDOW), 0)
+
+    def _note_done(self, segment: int) -> None:
+        if self.demand.left and self.demand.left[0] == segment:
+            del self.demand.left[0]
+
+    def _due(self, window: int) -> Iterator[int]:
+        """Those of the next ``window`` segments that are due."""
+        known = len(self._log.live)
+        for _ in range(min(window, known - 1)):
+            self._hand = self._hand + 1 if self._hand + 1 < known else 1
+            if self.is_due(self._hand):
+                yield self._hand
+
+    # -- one segment -----------------------------------------------------------------
+
+    async def _recompress(self, segment: int) -> bool:
+        """Rewrite or mark ``segment``; False where there is no room to do so now."""
+        log = self._log
+        sequence = log.age_of(segment)[0]
+        asked = segment in self.demand.left
+        words = self._words(segment, hot=asked)
+        if not asked and len(words) < log.live[segment] * (1 - _MANY_LOADED):
+            self._spare(segment, sequence)
+            return True
+        packed: dict[int, Packed] = {}
+        # A few from all over the segment first, then the others.
+        step = max(1, len(words) // _SAMPLED)
+        gained = 0
+        for number, part in enumerate(
+            (words[::step], [w for i, w in enumerate(words) if i % step])
+        ):
+            gained += await self._compress(segment, sequence, part, packed)
+            if not self._is_there(segment) or log.age_of(segment)[0] != sequence:
+                return True
+            if number == 0 and not gained:
+                break
+        if gained < _WORTH_BYTES and gained * 4 < log.live_bytes[segment]:
+            log.mark(segment, Mark.TRIED)  # crash point: recompress-mark
+            return True
+        return await self._rewrite(segment, packed, gained)
+
+    def _words(self, segment: int, *, hot: bool = False) -> list[int]:
+        """Keys of the objects of ``segment``; unless ``hot``, not of those loaded since stored."""
+        slots = self._cache.slots
+        words: dict[int, bool] = {}
+        for page in self._log.owners(segment):
+            word = slots.get(page) if page < slots.page_count else 0
+            mine = word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == segment
+            if mine and (hot or not word & REFERENCED) and not word.bit_count() & 1:
+                words[key_of(word)] = True
+        return list(words)
+
+    def _spare(self, segment: int, sequence: int) -> None:
+        """Most of it is hot: look again later, at what will have been loaded until then."""
+        slots = self._cache.slots
+        for page in self._log.owners(segment):
+            word = slots.get(page) if page < slots.page_count else 0
+            mine = word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == segment
+            if mine and word & REFERENCED:
+                slots.words[page] = word ^ (REFERENCED | PARITY)
+        self._spared[segment] = (sequence, trio.current_time() + max(1, self.age_seconds))
+
+    async def _compress(
+        self, segment: int, sequence: int, words: list[int], packed: dict[int, Packed]
+    ) -> int:
+        """Add to ``packed`` what of ``words`` becomes smaller; bytes gained.  Stops where the
+        segment goes.
+        """
+        log, gained, done = self._log, 0, 0
+        while done < len(words):
+            size = await self._turn()
+            if not self._is_there(segment) or log.age_of(segment)[0] != sequence:
+                break
+            part = words[done : done + size]
+            found = await self._in_thread(part, patient=size == _SMALL_BATCH)
+            for word, one in zip(part, found, strict=False):
+                if one is not None:
+                    packed[word] = one
+                    gained += (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 - len(one.payload)
+            done += len(found)
+            self._pages += len(found)
+        return gained
+
+    async def _turn(self) -> int:
+        """Wait until it is this task's turn; how many pages it may take."""
+        if self._pause_s:
+            await trio.sleep(self._pause_s)
+        give_up = trio.current_time() + _PATIENCE_S
+        while True:
+            before = self._requests()
+            await trio.sleep(_QUIET_S if before != self._last_requests else 0)
+            self._last_requests = self._requests()
+            if self._last_requests == before:
+                return _BATCH
+            if trio.current_time() >= give_up:
+                return _SMALL_BATCH
+
+    async def _in_thread(self, words: list[int], *, patient: bool) -> list[Packed | None]:
+        """What the thread makes of the objects; it may be stopped early by a request."""
+        objects = [(word >> CODEC_SHIFT & 0xF, self._log.stored(word)) for word in words]
+        recompressor = self._current()
+        before = self._requests()
+        stop = (lambda: False) if patient else (lambda: self._requests() != before)
+
+        found: list[Packed | None] = []
+
+        def job() -> tuple[float, float]:
+            began, used = time.perf_counter(), time.thread_time()
+            try:
+                found.extend(recompressor.shrink(objects, stop))
+            except MemoryError:
+                found.append(None)
+            return time.perf_counter() - began, time.thread_time() - used
+
+        took_s, used_s = await called(partial(self._submit, job))
+        if took_s > _CONTENDED * used_s + 0.0005:
+            self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s + 0.002)
+        else:
+            self._pause_s = self._pause_s / 2 if self._pause_s > 0.001 else 0.0
+        return found
+
+    async def _rewrite(self, segment: int, packed: dict[int, Packed], gained: int) -> bool:
+        """Copy what lives, smaller where it can be; False where there is no frame for it."""
+        log, frames = self._log, self._log.frames
+        spare = frames.available >= 2
+        if not spare:
+            # All of it has to fit in one segment: the last frame comes back with it.
+            head = log.heads[Stream.RECOMPRESSED]
+            if head.bound - head.tail < log.live_bytes[segment] - gained:
+                if not frames.has_spare:
+                    return False
+                log.seal(head)
+        self.cleaner.rewrite(segment, packed, spare=spare)
+        while self.cleaner.busy:
+            if not self.cleaner.step():
+                self.cleaner.give_up()
+                return False
+            await trio.lowlevel.checkpoint()
+        return True
+
+    # -- dictionaries ----------------------------------------------------------------
+
+    def _current(self) -> Recompressor:
+        """For the current level and dictionary."""
+        dictionary = self._cache.dictionaries.current
+        if self.gain_percent >= NO_DICTIONARIES or dictionary is self._refused:
+            dictionary = None
+        made = self._recompressor
+        if made is None or made.level != self._level or made.dictionary is not dictionary:
+            made = self._recompressor = Recompressor(self._level, dictionary)
+        elif dictionary and made.plain_bytes >= _JUDGED_BYTES:
+            if made.known_bytes * 100 > made.plain_bytes * (100 - self.gain_percent):
+                self._refused = dictionary
+                self._train_at = min(self._train_at, self._pages + _SOON_AGAIN_AFTER_PAGES)
+            made.plain_bytes = made.known_bytes = 0
+        return made
+
+    async def _train(self) -> None:
+        """Train a dictionary where it is time to, and keep it where it wins."""
+        if self._pages < self._train_at or self.gain_percent >= NO_DICTIONARIES:
+            return
+        segments = self.demand.left or list(self._due(len(self._log.live)))
+        pages = sum(self._log.live[segment] for segment in segments if self._is_there(segment))
+        if pages < _LEAST_PAGES:
+            return
+        self._train_at = self._pages + _SOON_AGAIN_AFTER_PAGES
+        objects = await self._sample(segments)
+        await self._turn()
+        found: Trained | None = await called(
+            partial(self._submit, partial(train, self._current(), objects))
+        )
+        if found is None or not found.held_out:
+            return
+        won = found.before_bytes - found.after_bytes
+        expected = won * pages // found.held_out
+        if won * 100 < found.before_bytes * self.gain_percent or expected < 2 * len(found.data):
+            return
+        if self._cache.dictionaries.add(found.data):
+            self.trained += 1
+            self._train_at = self._pages + _AGAIN_AFTER_PAGES
+
+    async def _sample(self, segments: list[int]) -> list[tuple[int, bytes]]:
+        """Objects from all over ``segments``: the codec, and check and payload of each."""
+        chosen = segments[:: -(-len(segments) // _TRAINING_SEGMENTS)]
+        each = -(-_TRAINING_PAGES // len(chosen))
+        found: list[tuple[int, bytes]] = []
+        for segment in chosen:
+            await trio.lowlevel.checkpoint()
+            if self._is_there(segment):
+                words = self._words(segment)
+                words = words[:: -(-len(words) // each) or 1]
+                found += [(word >> CODEC_SHIFT & 0xF, self._log.stored(word)) for word in words]
+        return found
+
+    def _drop_dictionaries(self) -> None:
+        """Those that no object needs, but for the current one."""
+        dictionaries = self._cache.dictionaries
+        current = dictionaries.current
+        for one in dictionaries.all:
+            unused = one is not current or one is self._refused
+            if unused and not self._log.codec_pages[one.codec]:
+                dictionaries.drop(one)
