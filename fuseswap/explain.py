@@ -170,7 +170,9 @@ def _why(device: Device, segment: int, codec: int, *, loaded: bool, is_open: boo
     stream = log.stream_of(segment)
     if codec <= LAST_RAW:
         why = "incompressible: compressing it saved less than 3 %"
-        return why if codec == RAW else f"{why} when last tried, {codec} stores ago"
+        return (
+            why if codec == RAW else f"{why} when last tried, {codec} store{'s' * (codec > 1)} ago"
+        )
     if codec == FILL:
         return "one word repeated, which does not fit in the slot word"
     if log.is_marked(segment, Mark.TRIED):
