@@ -191,10 +191,10 @@ def _swap(data: Path, peers: Sequence[Peer]) -> list[Measurement]:
 
 
 def _store(job: _Job, peer: Peer) -> dict[str, float]:
-    _page_io("write", peer.path, str(job.data))
+    run_page_io("write", peer.path, str(job.data))
     peer.settle()
     memory = peer.memory()
-    _page_io("verify", peer.path, str(job.data))
+    run_page_io("verify", peer.path, str(job.data))
     return {
         "mem_used_mib": memory.used_bytes / MIB,
         "bytes_per_page": memory.used_bytes / job.pages,
@@ -217,7 +217,7 @@ def with_ratios(stored: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str
 def _time_reads(
     peers: Sequence[Peer], job: _Job, reads: int, seed: int
 ) -> dict[str, dict[str, float]]:
-    output = _page_io(
+    output = run_page_io(
         "time", str(reads), str(seed), str(job.pages * PAGE_SIZE), *(peer.path for peer in peers),
         timeout_s=_IO_TIMEOUT_S + reads * len(peers) * _SECONDS_A_READ,
     )  # fmt: skip
@@ -235,6 +235,7 @@ def percentiles(nanoseconds: Sequence[int]) -> dict[str, float]:
     return {"read_p50_us": cuts[49] / 1e3, "read_p99_us": cuts[98] / 1e3}
 
 
-def _page_io(*arguments: str, timeout_s: float = _IO_TIMEOUT_S) -> str:
+def run_page_io(*arguments: str, timeout_s: float = _IO_TIMEOUT_S) -> str:
+    """What ``page_io`` prints.  Raises `HostError`."""
     line = (sys.executable, "-m", "benchmarks.page_io", *arguments)
     return command.run(line, timeout_s=timeout_s)

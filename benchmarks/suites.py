@@ -47,6 +47,7 @@ class Suite:
 def all_suites() -> dict[str, Suite]:
     """Every suite by name, in the order they run."""
     from benchmarks import (  # they import this module
+        background_run,
         busy_run,
         churn_run,
         io_run,
@@ -62,6 +63,7 @@ def all_suites() -> dict[str, Suite]:
         "busy": Suite(busy_run.PEERS, busy_run.run),
         "churn": Suite(churn_run.PEERS, churn_run.run),
         "memory": Suite(memory_run.PEERS, memory_run.run),
+        "background": Suite(background_run.PEERS, background_run.run),
     }
 
 

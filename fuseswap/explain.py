@@ -55,10 +55,10 @@ _HOW_STORED = {
 class Explanation:
     """What is known of one page; None where it does not apply.
 
-    ``dictionary``: its version; one that is corrupt has 0 bytes.  ``stored_bytes``: of the
-    object, without its 8 bytes of owner and checksum.  ``age_seconds``: since its segment was
-    sealed, None while that is open.  ``file_offset``: bytes from the start of the backing
-    file.  ``pages``: that share the object, this one among them.
+    ``file_offset``: bytes from the start of the backing file.  ``stored_bytes``: of the
+    object without its 8 bytes of owner and checksum.  ``age_seconds``: since its segment was
+    sealed, None while that is open.  ``dictionary``: its version.  ``pages``: that share the
+    object, this one among them.
     """
 
     page: int
@@ -126,17 +126,17 @@ def _explain_object(device: Device, page: int, word: int) -> Explanation:
     state = _state_of(device, segment)
     if state is None:
         return _corrupt(page, "its segment does not exist: it gives an I/O error")
-    dictionary = device.cache.dictionaries.get(codec)
     loaded = word & REFERENCED != 0
     is_open = state is SegmentState.OPEN
     now = int(time.clock_gettime(time.CLOCK_BOOTTIME))
+    dictionary = device.cache.dictionaries.get(codec)
     found = Explanation(
         page,
         MEMORY,
         _why(device, segment, codec, loaded=loaded, is_open=is_open),
         codec=_codec_name(codec),
-        dictionary=None if dictionary is None else dictionary.version,
-        dictionary_bytes=None if dictionary is None else len(dictionary.data),
+        dictionary=dictionary.version if dictionary else None,
+        dictionary_bytes=len(dictionary.data) if dictionary else None,
         stored_bytes=(word >> LENGTH_SHIFT & LENGTH_MASK) + 1,
         segment=segment,
         segment_is_open=is_open,
@@ -147,7 +147,7 @@ def _explain_object(device: Device, page: int, word: int) -> Explanation:
     if state is SegmentState.ON_TIER:
         at = (log.location_of(segment) << SEGMENT_SHIFT) + (word >> OFFSET_SHIFT & OFFSET_MASK)
         return replace(found, where=BACKING_FILE, file_offset=at, checksum=NOT_READ)
-    sound = found.codec is not None and device.cache.decoder.is_sound(log.stored(word), codec)
+    sound = device.cache.decoder.is_sound(log.stored(word), codec)
     return replace(found, checksum=OK if sound else CORRUPT)
 
 
@@ -170,12 +170,12 @@ def _why(device: Device, segment: int, codec: int, *, loaded: bool, is_open: boo
     stream = log.stream_of(segment)
     if codec <= LAST_RAW:
         why = "incompressible: compressing it saved less than 3 %"
-        return (
-            why if codec == RAW else f"{why} when last tried, {codec} store{'s' * (codec > 1)} ago"
-        )
+        ago = "one store ago" if codec == RAW + 1 else f"{codec} stores ago"
+        return why if codec == RAW else f"{why} when last tried, {ago}"
     if codec == FILL:
         return "one word repeated, which does not fit in the slot word"
-    if log.is_marked(segment, Mark.TRIED):
+    tried = stream is Stream.RECOMPRESSED and codec == LZ4
+    if tried or log.is_marked(segment, Mark.TRIED):
         return "cold; compressing it harder was tried and gains nothing"
     if loaded:
         return "hot: loaded since it was stored"

@@ -53,7 +53,7 @@ def _write_amplification_percent(now: DeviceStatistics) -> int:
 
 def _recompression_bytes_saved(now: DeviceStatistics) -> int:
     """Estimated: what this worker recompressed and may still live, at its ratio so far."""
-    before, after = now.cleaner.recompressed_before, now.cleaner.recompressed_after
+    before, after = now.cleaner.recompressed_bytes_before, now.cleaner.recompressed_bytes_after
     living = min(now.cache.zstd_bytes + now.cache.zstd_dictionary_bytes, after)
     return living * (before - after) // after if after else 0
 
@@ -362,12 +362,12 @@ STATISTICS: tuple[Statistic, ...] = (
     _counter(
         "recompressed_bytes_before", "",
         "Bytes those pages took before.",
-        lambda s: s.cleaner.recompressed_before,
+        lambda s: s.cleaner.recompressed_bytes_before,
     ),
     _counter(
         "recompressed_bytes_after", "",
         "Bytes they took after.",
-        lambda s: s.cleaner.recompressed_after,
+        lambda s: s.cleaner.recompressed_bytes_after,
     ),
     _counter(
         "checksum_errors", "",

@@ -10,7 +10,7 @@ from typing import Any
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.host.reading import read_file
 from fuseswap.host.runtime import Runtime
-from fuseswap.units import PAGE_SIZE, format_size, parse_size
+from fuseswap.units import KIB, PAGE_SIZE, format_size, parse_size
 
 
 def add_to(commands: Any) -> None:
@@ -85,9 +85,8 @@ def _kept_as(found: dict[str, Any]) -> str:
         return ""
     codec, size = found["codec"] or "nothing known", found["stored_bytes"]
     if found["dictionary"] is not None:
-        codec += (
-            f" with dictionary {found['dictionary']} ({format_size(found['dictionary_bytes'])})"
-        )
+        size_kib = found["dictionary_bytes"] // KIB
+        codec += f" with dictionary {found['dictionary']} of {size_kib} KiB"
     return f"{codec}, {size} bytes ({size * 100 // PAGE_SIZE} %)"
 
 

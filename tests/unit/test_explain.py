@@ -115,7 +115,7 @@ def test_an_incompressible_page_and_its_denials(device: Device) -> None:
     assert (found.codec, found.stored_bytes) == ("raw", PAGE_SIZE)
     assert found.why == "incompressible: compressing it saved less than 3 %"
     store(device, 5, pages.incompressible(2))
-    assert explain(device, 5).why.endswith("when last tried, 1 store ago")
+    assert explain(device, 5).why.endswith("when last tried, one store ago")
 
 
 def test_zstd_and_a_segment_that_was_tried(device: Device) -> None:

@@ -78,8 +78,6 @@ def test_rows_are_named_for_what_they_read() -> None:
         "cleaner_copied_bytes",
         "journal_bytes",
         "mem_fixed",
-        "recompressed_bytes_before",
-        "recompressed_bytes_after",
         "compression_bytes_saved",
         "recompression_bytes_saved",
         "tier_loads",

@@ -54,7 +54,7 @@ def test_what_is_far_away_and_shared() -> None:
             "cold",
             codec="zstd",
             dictionary=3,
-            dictionary_bytes=65536,
+            dictionary_bytes=64 << 10,
             stored_bytes=1024,
             segment=9,
             segment_is_open=False,
@@ -68,7 +68,7 @@ def test_what_is_far_away_and_shared() -> None:
     assert lines[1:] == [
         "  where     on the backing file, at byte 2097152",
         "  why       cold",
-        "  kept as   zstd with dictionary 3 (64K), 1024 bytes (25 %)",
+        "  kept as   zstd with dictionary 3 of 64 KiB, 1024 bytes (25 %)",
         "  segment   9, sealed 70 s ago",
         "  loaded    since it was stored",
         "  shared    with 2 other pages",
