@@ -53,6 +53,8 @@ class DeviceStatistics:
     tier_loads: int
     journal_bytes: int
     mem_fixed: Callable[[], int]
+    dictionaries: int
+    dictionaries_trained: int
 
 
 class Device:
@@ -112,4 +114,6 @@ class Device:
             tier_loads=self.slowpath.tier_loads,
             journal_bytes=self.state.journal.allocated_bytes(),
             mem_fixed=self.mem_fixed,
+            dictionaries=len(self.cache.dictionaries.all),
+            dictionaries_trained=self.recompression.trained,
         )

@@ -31,6 +31,7 @@ from fuseswap.cache.dictionaries import Dictionary
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.recompressor import Packed, Recompressor, Trained, train
 from fuseswap.cache.segment_kinds import Mark, Stream
+from fuseswap.cache.segments import OBJECT_OVERHEAD
 from fuseswap.cache.slots import (
     CODEC_SHIFT,
     KIND_MASK,
@@ -122,6 +123,8 @@ class Recompression:
         """Recompress what ``demand`` describes, in the background; see its ``left``."""
         if not self._level:
             raise InvalidArgument("recomp_algorithm is none")
+        if demand.incompressible:
+            raise InvalidArgument(f"'{demand.text}' is neither all nor idle=SECONDS")
         while self._cache.adopt_some():
             pass
         if demand.takes_all:
@@ -162,6 +165,10 @@ class Recompression:
         movable = log.live[segment] > 0 and log.bases[segment] >= 0 and log.is_movable(segment)
         return movable and not log.is_recompressed(segment)
 
+    def _is_same(self, segment: int, sequence: int) -> bool:
+        """Whether ``segment`` is there, and the one it was."""
+        return self._is_there(segment) and self._log.age_of(segment)[0] == sequence
+
     # -- the task --------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -175,7 +182,7 @@ class Recompression:
             self._drop_dictionaries()
             while segment := self._next():
                 await self._train()
-                if not await self._recompress(segment):
+                if self._is_there(segment) and not await self._recompress(segment):
                     break
                 self._note_done(segment)
 
@@ -219,14 +226,14 @@ class Recompression:
             (words[::step], [w for i, w in enumerate(words) if i % step])
         ):
             gained += await self._compress(segment, sequence, part, packed)
-            if not self._is_there(segment) or log.age_of(segment)[0] != sequence:
+            if not self._is_same(segment, sequence):
                 return True
             if number == 0 and not gained:
                 break
         if gained < _WORTH_BYTES and gained * 4 < log.live_bytes[segment]:
             log.mark(segment, Mark.TRIED)  # crash point: recompress-mark
             return True
-        return await self._rewrite(segment, packed, gained)
+        return await self._rewrite(segment, sequence, packed)
 
     def _words(self, segment: int, *, hot: bool = False) -> list[int]:
         """Keys of the objects of ``segment``; unless ``hot``, not of those loaded since stored."""
@@ -255,10 +262,10 @@ class Recompression:
         """Add to ``packed`` what of ``words`` becomes smaller; bytes gained.  Stops where the
         segment goes.
         """
-        log, gained, done = self._log, 0, 0
+        gained = done = 0
         while done < len(words):
             size = await self._turn()
-            if not self._is_there(segment) or log.age_of(segment)[0] != sequence:
+            if not self._is_same(segment, sequence):
                 break
             part = words[done : done + size]
             found = await self._in_thread(part, patient=size == _SMALL_BATCH)
@@ -307,24 +314,51 @@ class Recompression:
             self._pause_s = self._pause_s / 2 if self._pause_s > 0.001 else 0.0
         return found
 
-    async def _rewrite(self, segment: int, packed: dict[int, Packed], gained: int) -> bool:
-        """Copy what lives, smaller where it can be; False where there is no frame for it."""
-        log, frames = self._log, self._log.frames
-        spare = frames.available >= 2
-        if not spare:
-            # All of it has to fit in one segment: the last frame comes back with it.
-            head = log.heads[Stream.RECOMPRESSED]
-            if head.bound - head.tail < log.live_bytes[segment] - gained:
-                if not frames.has_spare:
-                    return False
-                log.seal(head)
-        self.cleaner.rewrite(segment, packed, spare=spare)
-        while self.cleaner.busy:
-            if not self.cleaner.step():
-                self.cleaner.give_up()
-                return False
+    async def _rewrite(self, segment: int, sequence: int, packed: dict[int, Packed]) -> bool:
+        """Copy what lives, smaller where it can be; False where there is no room for it.
+
+        What is kept back from stores is not for this: a step opens two segments at most.
+        """
+        cleaner = self.cleaner
+        cleaner.rewrite(segment, packed)
+        while cleaner.busy:
+            if self._log.frames.available < 2:
+                return self._rewrite_at_once(segment, packed)
+            if not cleaner.step():
+                cleaner.give_up()
+                break
             await trio.lowlevel.checkpoint()
-        return True
+            if not self._is_same(segment, sequence):
+                cleaner.give_up()
+        return not self._is_same(segment, sequence)
+
+    def _rewrite_at_once(self, segment: int, packed: dict[int, Packed]) -> bool:
+        """The pool is tight: all in one segment, without a turn for others, up to 5 ms.
+
+        So the frame that is taken for it, which may be the last, is one that comes back.
+        """
+        log, cleaner = self._log, self.cleaner
+        head = log.heads[Stream.RECOMPRESSED]
+        if head.bound - head.tail < self._bytes_needed(segment, packed):
+            if not log.frames.has_spare:
+                cleaner.give_up()
+                return False
+            log.seal(head)
+        cleaner.rewrite(segment, packed, spare=False)
+        while cleaner.busy and cleaner.step():
+            pass
+        done = not cleaner.busy
+        cleaner.give_up()
+        return done
+
+    def _bytes_needed(self, segment: int, packed: dict[int, Packed]) -> int:
+        """What the objects of ``segment`` will take."""
+        needed = 0
+        for word in self._words(segment, hot=True):
+            one = packed.get(word)
+            length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 if one is None else len(one.payload)
+            needed += length + OBJECT_OVERHEAD
+        return needed
 
     # -- dictionaries ----------------------------------------------------------------
 

@@ -356,8 +356,18 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
     _counter(
         "recompressed_pages", "",
-        "Pages that were compressed harder on their way to the backing file.",
+        "Pages that were compressed again, harder: cold ones, and on their way to the file.",
         lambda s: s.cleaner.recompressed_pages,
+    ),
+    _gauge(
+        "dictionaries", "dictionaries", "",
+        "Dictionaries kept: the current one, and older ones that pages still need.",
+        lambda s: s.dictionaries,
+    ),
+    _counter(
+        "dictionaries_trained", "",
+        "Dictionaries that won on pages they were not trained on, and were kept.",
+        lambda s: s.dictionaries_trained,
     ),
     _counter(
         "recompressed_bytes_before", "",

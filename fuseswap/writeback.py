@@ -275,6 +275,7 @@ class Writeback(TierWriter):
                 break
             if not frames.exhausted:
                 self._waiters.unpark_all()
+        self.cleaner.hurries = False
         if frames.exhausted:
             self._hopeless_until = trio.current_time() + _HOPELESS_S
         self._waiters.unpark_all()

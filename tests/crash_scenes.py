@@ -14,8 +14,8 @@ from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.demand import Demand
 from fuseswap.errors import StoreRefused
-from fuseswap.units import PAGE_SIZE
-from tests import pages
+from fuseswap.units import MIB, PAGE_SIZE
+from tests import pages, recompressed
 from tests.crashes import Act, Scene, SharedPlaces, SharedTier
 from tests.fake_tier import FakeTier
 from tests.tiered import Tiered, dense
@@ -384,6 +384,72 @@ def store_that_waits(worker: Tiered) -> Scene:
             nursery.cancel_scope.cancel()
 
     return Scene(worker, act, {**worker.expected, page: dense(page)})
+
+
+# -- recompression ---------------------------------------------------------------------
+
+
+async def recompress(worker: Tiered) -> None:
+    await recompressed.recompress(worker.device.recompression)
+
+
+def some_cold(worker: Tiered, count: int = 40) -> None:
+    """Pages that a dictionary makes smaller, others that zstd does, and what nothing does."""
+    for page in range(0, count, 2):
+        worker.store(page, pages.related(page))
+        worker.store(page + 1, pages.hexadecimal(page + 1))
+    worker.store(count, pages.incompressible(count))
+    worker.store(count + 1, pages.filled(pages.FITS_NOT))
+
+
+@scene
+def recompression_of_cold(worker: Tiered) -> Scene:
+    some_cold(worker)
+    return work(worker, recompress)
+
+
+@scene
+def recompression_with_a_dictionary(worker: Tiered) -> Scene:
+    some_cold(worker)
+
+    async def act(worker: Tiered) -> None:
+        worker.cache.dictionaries.add(recompressed.DICTIONARY)
+        await recompress(worker)
+
+    return work(worker, act)
+
+
+@scene
+def recompression_that_gains_nothing(worker: Tiered) -> Scene:
+    for page in range(20):
+        worker.store(page)
+    return work(worker, recompress)
+
+
+@tierless
+def recompression_in_a_full_pool(worker: Tiered) -> Scene:
+    """The last frame is taken, and comes back."""
+    worker.cache.pool_limit_bytes = 3 * MIB
+    worker.cache.on_full = None
+    for page in range(1200):
+        try:
+            worker.store(page, pages.hexadecimal(page))
+        except StoreRefused:
+            break
+    for page in range(20, 1200):
+        if page % 50:
+            worker.discard(page)
+    return work(worker, recompress)
+
+
+@scene
+def dictionary_that_goes(worker: Tiered) -> Scene:
+    """Of two, the old one is not needed."""
+    dictionaries = worker.cache.dictionaries
+    dictionaries.add(b"no page is like this" * 100)
+    dictionaries.add(recompressed.DICTIONARY)
+    some_cold(worker)
+    return work(worker, recompress)
 
 
 # -- in place --------------------------------------------------------------------------

@@ -66,6 +66,8 @@ class Census:
     in_place: int = 0
     incompressible: int = 0
     object_bytes: int = 0
+    codec_pages: list[int] = field(default_factory=lambda: [0] * 16)
+    codec_bytes: list[int] = field(default_factory=lambda: [0] * 16)
     by_segment: defaultdict[int, list[StoredObject]] = field(
         default_factory=lambda: defaultdict(list)
     )
@@ -86,16 +88,17 @@ def _take_census(cache: CompressedCache) -> Census:
     """Read the table, checking words and the ``used`` counts on the way."""
     census = Census()
     slots = cache.slots
+    dictionaries = {one.codec for one in cache.dictionaries.all}
     for first, words in slots.clusters():
         assert slots.used[first // 512] == len(words) - words.count(0), f"used at page {first}"
         for page, word in enumerate(words, first):
             if word:
-                _count(census, page, word)
+                _count(census, page, word, dictionaries)
     assert census.stored == slots.stored_pages
     return census
 
 
-def _count(census: Census, page: int, word: int) -> None:
+def _count(census: Census, page: int, word: int, dictionaries: set[int]) -> None:
     assert word.bit_count() % 2 == 0, f"page {page}: odd parity"
     kind = word & KIND_MASK
     assert kind in (OBJECT, SAME_FILLED, IN_PLACE), f"page {page}: kind {kind}"
@@ -110,12 +113,15 @@ def _count(census: Census, page: int, word: int) -> None:
         return
     found = StoredObject.of(page, word)
     raw = found.codec <= LAST_RAW
-    assert raw or found.codec in (LZ4, ZSTD, FILL), f"page {page}: codec {found.codec}"
+    known = found.codec in dictionaries
+    assert raw or known or found.codec in (LZ4, ZSTD, FILL), f"page {page}: codec {found.codec}"
     longest = 8 if found.codec == FILL else PAGE_SIZE if raw else MAX_COMPRESSED_BYTES
     assert found.length <= longest, f"page {page}: {found}"
     census.same_filled += found.codec == FILL
     census.incompressible += raw
     census.object_bytes += found.length
+    census.codec_pages[found.codec] += 1
+    census.codec_bytes[found.codec] += found.length
     census.by_segment[found.segment].append(found)
 
 
@@ -204,6 +210,8 @@ def _check_gauges(cache: CompressedCache, census: Census) -> None:
     assert now.incompressible_pages == census.incompressible
     assert now.orig_data_size == census.stored * PAGE_SIZE
     assert now.compr_data_size == census.object_bytes
+    assert cache.log.codec_pages.tolist() == census.codec_pages
+    assert cache.log.codec_bytes.tolist() == census.codec_bytes
     assert now.segments == len(census.by_segment)
     assert now.pool_total_size == cache.log.frames.held * SEGMENT_BYTES
     _check_account(cache, now, census)

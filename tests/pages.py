@@ -36,6 +36,15 @@ def hexadecimal(seed: int, count: int = PAGE_SIZE // 2) -> bytes:
     return digits + bytes(PAGE_SIZE - len(digits))
 
 
+# What pages of one program have in common, and a dictionary knows.
+PHRASES = [random.Random(number).randbytes(32) for number in range(400)]
+
+
+def related(seed: int) -> bytes:
+    """Half a page of phrases that other such pages have as well, in another order."""
+    return b"".join(random.Random(seed).choices(PHRASES, k=64)) + bytes(PAGE_SIZE // 2)
+
+
 def incompressible(seed: int) -> bytes:
     """Random bytes."""
     return random.Random(seed).randbytes(PAGE_SIZE)

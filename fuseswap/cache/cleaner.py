@@ -101,10 +101,11 @@ class Cleaner:
         self._recompressed = 0
         self._recompressed_before = 0
         self._recompressed_after = 0
+        self._evicts = False  # the victim was taken out of line: others stand in it still
         self._recompresses = False
         self._packed: Mapping[int, Packed] | None = None
         self.leave: Callable[[int], bool] = lambda segment: False  # somebody else's to rewrite
-        self.hurries = False  # somebody waits: there is no time to recompress
+        self.hurries = False  # somebody waits: there is no time to recompress, or to leave it
         # Makes an lz4 payload smaller, or returns None; for what is on its way to a tier.
         self.recompress: Callable[[bytes], bytes | None] | None = None
 
@@ -120,7 +121,7 @@ class Cleaner:
         newest = log.newest_sequence
         for segment in self._window(lambda s: log.bases[s] >= 0 and log.is_movable(s)):
             share = log.live_bytes[segment] / SEGMENT_BYTES
-            if share > max_live_share or self.leave(segment):
+            if share > max_live_share or (not self.hurries and self.leave(segment)):
                 continue
             age = newest - log.age_of(segment)[0] + 1
             score = (1 - share) * age / share
@@ -178,8 +179,8 @@ class Cleaner:
         return True
 
     def give_up(self) -> None:
-        """Leave the segment that is half cleaned; it gets in line to leave again."""
-        if self._victim and self._is_still_there() and not self._stored:
+        """Leave the segment that is half cleaned; one on its way out gets in line again."""
+        if self._victim and self._is_still_there() and self._evicts:
             self._log.departures.add(self._victim, first=True)
         self._given_up += self._victim != 0
         self._victim = 0
@@ -209,7 +210,7 @@ class Cleaner:
         self._stored = stored
         self._cold_head = self._log.heads[Stream.EVICTED]
         self._spared = 0
-        self._recompresses = False
+        self._evicts = self._recompresses = False
         self._sequence = self._log.age_of(segment)[0]
         self._owners = array("I", stored[self._log.extent_of(segment)[1] :])
 
@@ -231,6 +232,7 @@ class Cleaner:
             stream = Stream.RECOMPRESSED
         self._cold_head = self._log.heads[stream]
         self._spared = REFERENCED if second_chance else 0
+        self._evicts = evict
         self._recompresses = evict and self.recompress is not None
         if segment:
             self._sequence = self._log.age_of(segment)[0]

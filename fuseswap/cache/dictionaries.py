@@ -71,7 +71,10 @@ class Dictionaries:
     def _adopt(self, place: int) -> None:
         at = place * DICTIONARY_PLACE_BYTES
         version, length, check = _HEAD.unpack_from(self._region.buffer, at)
-        if not version or self._places[place]:
+        if self._places[place]:
+            return
+        if not version:  # a former process died before it was added, or after it was dropped
+            self._region.punch(at, DICTIONARY_PLACE_BYTES)
             return
         data = self._region.map[at + _DATA_AT : at + _DATA_AT + min(length, MAX_DICTIONARY_BYTES)]
         if len(data) != length or _check(data, version) != check:
@@ -104,7 +107,8 @@ class Dictionaries:
             return None
         place = self._places.index(None)
         at = place * DICTIONARY_PLACE_BYTES
-        version = max((one.version for one in self.all), default=0) + 1
+        current = self.current
+        version = current.version + 1 if current else 1
         buffer = self._region.buffer
         try:
             self._region.populate(at, -(-(_DATA_AT + len(data)) // PAGE_SIZE) * PAGE_SIZE)

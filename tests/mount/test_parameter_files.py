@@ -14,6 +14,8 @@ from tests.devices import TestDevice
 GOOD = {
     "compressor": ("zstd:5", "lz4"),
     "recomp_algorithm": ("none", "zstd:3"),
+    "recompress_age_seconds": ("3600", "0"),
+    "dictionary_gain_percent": ("0", "100"),
     "max_compression_ratio": ("100",),
     "writethrough": ("N",),
     "pool_limit_bytes": ("33554432", "16777216"),
@@ -29,6 +31,8 @@ GOOD = {
 BAD = {
     "compressor": ("gzip", "zstd:0", "zstd:", "lz4:1", ""),
     "recomp_algorithm": ("lz4", "zstd:0", ""),
+    "recompress_age_seconds": ("-1", "1h"),
+    "dictionary_gain_percent": ("-1", "101", "3%"),
     "max_compression_ratio": ("0", "101", "50"),  # 50 needs the in-place layout
     "writethrough": ("2", "Y"),  # so does this
     "pool_limit_bytes": ("0", "-1", "5M", "much", "25%"),

@@ -228,7 +228,9 @@ def test_a_million_requests(caplog: pytest.LogCaptureFixture) -> None:
 
 _STARTING_VALUES = {
     "max_compression_ratio": "100",
-    "recomp_algorithm": "zstd:1",
+    "recomp_algorithm": "zstd:6",
+    "recompress_age_seconds": "60",
+    "dictionary_gain_percent": "3",
     "writethrough": "N",
     "compressor": "lz4",
     "pool_limit_bytes": "24M",

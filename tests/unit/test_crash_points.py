@@ -89,6 +89,10 @@ POINTS = {
     "clean-commit": ("cleaning", NEW),
     "clean-done": ("cleaning", NEW),
     "clean-release": ("cleaning", NEW),
+    "recompress-mark": ("recompression_that_gains_nothing", NEW),
+    "dictionary-commit": ("recompression_with_a_dictionary", NEW),
+    "dictionary-drop": ("dictionary_that_goes", NEW),
+    "dictionary-punch": ("dictionary_that_goes", NEW),
 }
 
 # Python 3.12 warns of a fork beside other threads (xdist has one); the child does without them.

@@ -45,10 +45,16 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], list[str]]] = {
         ["", "0", "100", "90%", "-1"],
     ),
     "recomp_algorithm": (
-        "zstd:1",
-        [("none", "none"), ("zstd:6", "zstd:6"), ("zstd", "zstd")],
-        ["", "lz4", "zstd:20", "all"],
+        "zstd:6",
+        [("none", "none"), ("zstd:3", "zstd:3"), ("zstd", "zstd:1"), (" zstd:19", "zstd:19")],
+        ["", "lz4", "zstd:0", "zstd:20", "zstd:", "all"],
     ),
+    "recompress_age_seconds": (
+        "60",
+        [("0", "0"), ("5", "5"), ("604800", "604800")],
+        ["", "-1", "1m", "604801"],
+    ),
+    "dictionary_gain_percent": ("3", [("0", "0"), ("100", "100")], ["", "-1", "101", "3%"]),
     "writeback_batch_size": (
         "4",
         [("1", "1"), ("12", "12")],

@@ -48,6 +48,8 @@ def test_every_row_reads_a_number_of_its_own() -> None:
         journal_bytes=next(numbers),
         tier_loads=next(numbers),
         mem_fixed=lambda: 999,
+        dictionaries=next(numbers),
+        dictionaries_trained=next(numbers),
     )
     values = [statistic.read(snapshot) for statistic in STATISTICS]
     assert len(set(values)) == len(values)
@@ -80,6 +82,8 @@ def test_rows_are_named_for_what_they_read() -> None:
         "mem_fixed",
         "compression_bytes_saved",
         "recompression_bytes_saved",
+        "dictionaries",
+        "dictionaries_trained",
         "tier_loads",
         "write_amplification_percent",
         *(f"store_waits_{bound}" for bound in ("1ms", "10ms", "100ms", "1s", "10s", "longer")),

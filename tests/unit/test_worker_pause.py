@@ -58,7 +58,13 @@ def test_a_write_in_flight_ends_before_the_pause(
     worker = Worker.__new__(Worker)
     worker._engine = engine
     monkeypatch.setattr(
-        worker, "device", SimpleNamespace(writeback=SimpleNamespace(run=write_back)), raising=False
+        worker,
+        "device",
+        SimpleNamespace(
+            writeback=SimpleNamespace(run=write_back),
+            recompression=SimpleNamespace(run=trio.sleep_forever),
+        ),
+        raising=False,
     )
     monkeypatch.setattr(
         worker, "_transport", SimpleNamespace(serve=trio.sleep_forever), raising=False
