@@ -146,7 +146,8 @@ def _explain_object(device: Device, page: int, word: int) -> Explanation:
     )
     if state is SegmentState.ON_TIER:
         at = (log.location_of(segment) << SEGMENT_SHIFT) + (word >> OFFSET_SHIFT & OFFSET_MASK)
-        return replace(found, where=BACKING_FILE, file_offset=at, checksum=NOT_READ)
+        why = found.why if found.why.startswith("cold") else f"written back; {found.why}"
+        return replace(found, where=BACKING_FILE, why=why, file_offset=at, checksum=NOT_READ)
     sound = device.cache.decoder.is_sound(log.stored(word), codec)
     return replace(found, checksum=OK if sound else CORRUPT)
 

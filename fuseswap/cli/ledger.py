@@ -38,7 +38,9 @@ def ledger(stats: dict[str, int], *, in_bytes: bool) -> list[str]:
     def size(number: int) -> str:
         return str(number) if in_bytes else format_size(number)
 
-    rows = [("stored", size(stats["orig_data_size"]), f"{stats['stored_pages']} pages")]
+    rows = [("stored", size(stats["orig_data_size"]), _pages(stats["stored_pages"]))]
+    if stats.get("uncounted_pages"):
+        rows.append(("not counted yet", "", f"up to {_pages(stats['uncounted_pages'])}"))
     rows += [
         (title, f"-{size(stats[name])}", _note(name, stats, size))
         for name, title in _SAVED
@@ -61,11 +63,15 @@ def _line(row: tuple[str, str, str], width: int) -> str:
     return f"  {title:<17}{number:>{width}}  {note}".rstrip()
 
 
+def _pages(count: int) -> str:
+    return f"{count} page{'s' * (count != 1)}"
+
+
 def _note(name: str, stats: dict[str, int], size: Callable[[int], str]) -> str:
     if name == "same_filled_bytes_saved":
-        return f"{stats['same_filled_pages']} pages"
+        return _pages(stats["same_filled_pages"])
     if name == "duplicate_bytes_saved":
-        return f"{stats['duplicate_pages']} pages"
+        return _pages(stats["duplicate_pages"])
     if name == "recompression_bytes_saved":
         return "estimated"
     if name == "writeback_bytes_saved":
@@ -78,4 +84,4 @@ def _by_codec(stats: dict[str, int], size: Callable[[int], str]) -> Iterator[tup
         pages, taken = stats[f"{name}_pages"], stats[f"{name}_bytes"]
         if pages:
             each = f", {taken // pages} bytes each" if name != "raw" else ""
-            yield title, size(taken), f"{pages} pages{each}"
+            yield title, size(taken), _pages(pages) + each

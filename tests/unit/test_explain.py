@@ -217,6 +217,7 @@ async def test_a_page_on_the_backing_file_is_not_read(tiered: Tiered, tier: Fake
     page = (await tiered.move_out())[0]
     found = explain(tiered.device, page)
     assert (found.where, found.checksum) == ("backing file", "not read")
+    assert found.why == "written back; compressed when it was stored"
     assert found.segment is not None
     assert found.file_offset is not None
     extent, at = divmod(found.file_offset, MIB)
