@@ -446,7 +446,10 @@ class CompressedCache:
             raise self._corrupt(page, word, "impossible slot word")
         if word & ~(PARITY | FILL_REPEATS_32) == SAME_FILLED:
             return ZERO_PAGE
-        return fill_of(word).to_bytes(8, "little") * (PAGE_SIZE // 8)
+        fill = fill_of(word)
+        if fill >> 64:  # 36 bits of it, twice
+            raise self._corrupt(page, word, "impossible slot word")
+        return fill.to_bytes(8, "little") * (PAGE_SIZE // 8)
 
     def _forget(self, word: int) -> None:
         """The object or fill of ``word`` has lost its page; a corrupt word has none."""

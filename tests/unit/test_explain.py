@@ -195,11 +195,9 @@ def test_a_segment_table_nobody_can_read(device: Device) -> None:
     store(device, 5, pages.compressible(1))
     table = device.state.segments.buffer.cast("Q")
     segment = device.cache.slots.get(5) >> 40
-    for damage in (0x80, 0x1000):
-        table[segment * 4] ^= damage
-        found = explaining.explain(device, 5)
-        assert (found.where, found.checksum) == ("nowhere", "corrupt")
-        table[segment * 4] ^= damage
+    table[segment * 4] ^= 0xC0  # one bit would be put right
+    found = explaining.explain(device, 5)
+    assert (found.where, found.checksum) == ("nowhere", "corrupt")
 
 
 def test_pages_a_former_worker_left_are_explained_before_they_are_counted(
