@@ -146,7 +146,8 @@ def _explain_object(device: Device, page: int, word: int) -> Explanation:
     )
     if state is SegmentState.ON_TIER:
         at = (log.location_of(segment) << SEGMENT_SHIFT) + (word >> OFFSET_SHIFT & OFFSET_MASK)
-        return replace(found, where=BACKING_FILE, file_offset=at, checksum=NOT_READ)
+        why = found.why if found.why.startswith("cold") else f"written back; {found.why}"
+        return replace(found, where=BACKING_FILE, why=why, file_offset=at, checksum=NOT_READ)
     sound = device.cache.decoder.is_sound(log.stored(word), codec)
     return replace(found, checksum=OK if sound else CORRUPT)
 
@@ -170,7 +171,8 @@ def _why(device: Device, segment: int, codec: int, *, loaded: bool, is_open: boo
     stream = log.stream_of(segment)
     if codec <= LAST_RAW:
         why = "incompressible: compressing it saved less than 3 %"
-        return why if codec == RAW else f"{why} when last tried, {codec} stores ago"
+        ago = "one store ago" if codec == RAW + 1 else f"{codec} stores ago"
+        return why if codec == RAW else f"{why} when last tried, {ago}"
     if codec == FILL:
         return "one word repeated, which does not fit in the slot word"
     tried = stream is Stream.RECOMPRESSED and codec == LZ4

@@ -70,6 +70,11 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.cache.stored_pages,
     ),
     _gauge(
+        "uncounted_pages", "pages", "",
+        "At most so many pages a new worker has yet to count; other gauges leave them out.",
+        lambda s: s.cache.uncounted_pages,
+    ),
+    _gauge(
         "same_filled_pages", "pages", "zswap",
         "Pages of one repeated 8-byte word; they take a slot word and nothing else.",
         lambda s: s.cache.same_filled_pages,

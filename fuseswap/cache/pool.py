@@ -60,6 +60,7 @@ from fuseswap.cache.slots import (
     REFERENCED,
     SAME_FILLED,
     SEGMENT_ID_SHIFT,
+    UNCOUNTED,
     SlotTable,
     check_of,
     fill_of,
@@ -574,6 +575,7 @@ class CompressedCache:
             - log.duplicate_bytes,
             writeback_bytes_saved=live_bytes - log.live_in_frames + self.in_place_pages * PAGE_SIZE,
             tried_segments=log.tried_segments,
+            uncounted_pages=self._used.count(UNCOUNTED) << CLUSTER_SHIFT if self.adopting else 0,
             segments=log.segments_in_use,
             appended_bytes=sum(
                 self.log.heads[stream].appended_bytes

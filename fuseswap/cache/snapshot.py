@@ -32,6 +32,7 @@ class CacheStatistics:
     payload_bytes_saved: int
     writeback_bytes_saved: int
     tried_segments: int
+    uncounted_pages: int
     segments: int
     appended_bytes: int
     pool_limit_hit: int

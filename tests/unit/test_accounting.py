@@ -91,6 +91,7 @@ def test_it_adds_up_while_a_worker_still_counts(memory: SharedMemory) -> None:
         first.swapfile.write(page * PAGE_SIZE, memoryview(pages.compressible(page)))
     next_one = Device(memory.attach(), lazy=True)
     seen = []
+    assert read(next_one)["uncounted_pages"] == 3 * 512
     while next_one.cache.adopt_some(1):
         now = read(next_one)
         saved = sum(now[name] for name in SAVED)
@@ -98,6 +99,7 @@ def test_it_adds_up_while_a_worker_still_counts(memory: SharedMemory) -> None:
         assert now["orig_data_size"] - saved + overhead == now["mem_used_total"]
         seen.append(now["stored_pages"])
     assert len(set(seen)) > 1
+    assert read(next_one)["uncounted_pages"] == 0
     check_ledger(next_one)
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from fuseswap import explain as explaining
 from fuseswap.cache.checks import CHECK_BYTES
+from fuseswap.cache.codecs import LZ4
+from fuseswap.cache.recompressor import Recompressor
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.device import Device
 from fuseswap.errors import OnTier
@@ -113,7 +115,7 @@ def test_an_incompressible_page_and_its_denials(device: Device) -> None:
     assert (found.codec, found.stored_bytes) == ("raw", PAGE_SIZE)
     assert found.why == "incompressible: compressing it saved less than 3 %"
     store(device, 5, pages.incompressible(2))
-    assert explain(device, 5).why.endswith("when last tried, 1 stores ago")
+    assert explain(device, 5).why.endswith("when last tried, one store ago")
 
 
 def test_zstd_and_a_segment_that_was_tried(device: Device) -> None:
@@ -124,6 +126,27 @@ def test_zstd_and_a_segment_that_was_tried(device: Device) -> None:
     assert found.segment is not None
     device.cache.log.mark(found.segment, Mark.TRIED)
     assert "gains nothing" in explain(device, 5).why
+
+
+def test_a_page_with_a_dictionary(device: Device) -> None:
+    cache, data = device.cache, pages.compressible(1)
+    store(device, 5, data)
+    dictionary = cache.dictionaries.add(pages.incompressible(2) + data)
+    assert dictionary is not None
+    old = cache.slots.get(5)
+    objects = [(LZ4, cache.log.stored(old))]
+    (packed,) = Recompressor(6, dictionary).shrink(objects, lambda: False)
+    assert packed is not None
+    head = cache.log.heads[Stream.RECOMPRESSED]
+    new = cache.log.append(head, 5, packed.payload, packed.check, packed.codec)
+    cache.slots.words[5] = new
+    cache.log.release(old)
+    found = explain(device, 5)
+    assert (found.codec, found.dictionary, found.dictionary_bytes) == ("zstd", 1, 2 * PAGE_SIZE)
+    assert (found.why, found.checksum) == ("cold: compressed again, harder", "ok")
+    cache.dictionaries.drop(dictionary)
+    found = explain(device, 5)
+    assert (found.codec, found.dictionary, found.checksum) == ("zstd", None, "corrupt")
 
 
 @pytest.mark.parametrize(
@@ -192,6 +215,7 @@ async def test_a_page_on_the_backing_file_is_not_read(tiered: Tiered, tier: Fake
     page = (await tiered.move_out())[0]
     found = explain(tiered.device, page)
     assert (found.where, found.checksum) == ("backing file", "not read")
+    assert found.why == "written back; compressed when it was stored"
     assert found.segment is not None
     assert found.file_offset is not None
     extent, at = divmod(found.file_offset, MIB)
