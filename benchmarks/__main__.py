@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import machine, report
+from benchmarks import machine, plot, report
 from benchmarks.command import tell
 from benchmarks.suites import Settings, Suite, all_suites
 from fuseswap.errors import FuseswapError, HostError
@@ -28,7 +28,7 @@ _LOCK = "/run/fuseswap-bench.lock"
 _QUIET_LOAD = 0.5
 
 _FULL = Settings(rounds=3, seconds=5.0, touches=200_000)
-_QUICK = Settings(rounds=1, seconds=1.0, touches=20_000)
+_QUICK = Settings(rounds=1, seconds=1.0, touches=20_000, reads=2_000)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,6 +62,13 @@ def _parse(suites: dict[str, Suite]) -> argparse.Namespace:
         "--seconds", type=_seconds, help=f"a fio job, or churn (default {_FULL.seconds:g})"
     )
     parser.add_argument("--touches", type=_positive, help=f"a swap run (default {_FULL.touches})")
+    parser.add_argument(
+        "--reads", type=_positive, help=f"of each peer of memory, a round (default {_FULL.reads})"
+    )
+    parser.add_argument(
+        "--corpus", type=Path, metavar="DIR", help=f"pages for memory (default {_FULL.corpus})"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="of memory: a drawing of it")
     parser.add_argument("--peers", help=f"only these, of {','.join(names)}")
     parser.add_argument("--json", type=Path, help="default bench-DATE.json")
     parser.add_argument("--quick", action="store_true", help="one short round: does it work?")
@@ -70,11 +77,15 @@ def _parse(suites: dict[str, Suite]) -> argparse.Namespace:
         options.peers = options.peers.split(",")
         if unknown := sorted(set(options.peers) - set(names)):
             parser.error(f"no peer '{unknown[0]}'; there are {', '.join(names)}")
+    if options.plot is not None and options.suite not in ("memory", "all"):
+        parser.error(f"--plot draws the suite memory, not {options.suite}")
     base = _QUICK if options.quick else _FULL
     options.settings = Settings(
         rounds=options.rounds or base.rounds,
         seconds=options.seconds or base.seconds,
         touches=options.touches or base.touches,
+        reads=options.reads or base.reads,
+        corpus=options.corpus or base.corpus,
     )
     return options
 
@@ -112,6 +123,8 @@ def _run(options: argparse.Namespace, suites: dict[str, Suite]) -> None:
         # After each one: a later suite that fails does not cost the numbers of this one.
         content = report.as_json(results, about, sys.argv[1:])
         where.write_text(json.dumps(content, indent=1) + "\n")
+        if options.plot is not None and name == "memory":
+            options.plot.write_text(plot.draw(results[-1]))
     print(report.summary(results))
     print(f"everything else is in {where}")
 

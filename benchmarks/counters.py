@@ -44,6 +44,15 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """What stored pages take."""
+
+    used_bytes: int  # with all that grows with them
+    compressed_bytes: int  # of the pages alone
+    duplicate_pages: int
+
+
+@dataclass(frozen=True, slots=True)
 class DiskIo:
     """What a disk did for everybody since it is there."""
 
@@ -73,6 +82,12 @@ def parse_disk_stat(text: str) -> DiskIo:
     return DiskIo(
         read_bytes=int(fields[2]) * _SECTOR_BYTES, written_bytes=int(fields[6]) * _SECTOR_BYTES
     )
+
+
+def parse_mm_stat(text: str) -> MemoryUse:
+    """/sys/block/zramN/mm_stat: original, compressed, used bytes, and others."""
+    fields = text.split()
+    return MemoryUse(used_bytes=int(fields[2]), compressed_bytes=int(fields[1]), duplicate_pages=0)
 
 
 def vmstat() -> dict[str, int]:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks import command, counters
 from benchmarks.command import tell
-from benchmarks.counters import Traffic
+from benchmarks.counters import MemoryUse, Traffic
 from fuseswap.errors import HostError
 from fuseswap.host import mount, swap
 from fuseswap.host.runtime import Runtime
@@ -68,6 +68,14 @@ class Peer(ABC):
         """Memory its compressed pages take now; 0 where it has no pool."""
         return 0
 
+    def settle(self) -> None:
+        """Do with the stored pages what is to be done before its memory is looked at."""
+        return
+
+    def memory(self) -> MemoryUse:
+        """What stored pages take in it, by its own count.  Raises `HostError`."""
+        raise HostError(f"{self.name} does not count its memory; leave it out with --peers")
+
 
 @contextlib.contextmanager
 def prepared(peers: Sequence[Peer]) -> Iterator[None]:
@@ -95,8 +103,10 @@ class Fuseswap(Peer):
         pool_limit_bytes: int = 0,
         backing_bytes: int = 0,
         layout: str = "packed",
+        compressor: str = "lz4",
+        parameters: Mapping[str, str] | None = None,
     ) -> None:
-        """No pool limit: its size; no backing bytes: no backing file."""
+        """No pool limit: its size; no backing bytes: no backing file; ``parameters`` to set."""
         super().__init__(name, size_bytes)
         self._transport = transport
         self._loop = loop
@@ -104,6 +114,8 @@ class Fuseswap(Peer):
         self._backing_bytes = backing_bytes
         self._backing = Path(DISK) / f"fuseswap-bench-{name}.backing"
         self._layout = layout
+        self._compressor = compressor
+        self._parameters = parameters or {}
         self._path = ""
         self._mountpoint = ""
 
@@ -115,7 +127,7 @@ class Fuseswap(Peer):
     def describe(self) -> str:
         """Transport, compressor, and the way in."""
         way = "loop device" if self._loop else "file"
-        text = f"fuseswap, transport {self._transport}, lz4, {way}"
+        text = f"fuseswap, transport {self._transport}, {self._compressor}, {way}"
         if self._pool_limit_bytes != self.size_bytes:
             text += f", pool of {self._pool_limit_bytes // MIB} MiB"
         if self._backing_bytes:
@@ -131,12 +143,14 @@ class Fuseswap(Peer):
         info = json.loads(self._fuseswap(*self.up_command()))
         self._path = info["loop"] if self._loop else info["swapfile"]
         self._mountpoint = info["mountpoint"]
+        for name, value in self._parameters.items():
+            self._fuseswap("set", self.name, f"{name}={value}")
 
     def up_command(self) -> list[str]:
         """`up` with all its options."""
         line = [
             "up", self.name, "--size", str(self.size_bytes),
-            "--pool-limit", str(self._pool_limit_bytes), "--compressor", "lz4",
+            "--pool-limit", str(self._pool_limit_bytes), "--compressor", self._compressor,
             "--transport", self._transport, "--no-swapon", "--json",
         ]  # fmt: skip
         if self._backing_bytes:
@@ -162,6 +176,15 @@ class Fuseswap(Peer):
     def pool_bytes(self) -> int:
         """Segments in use, and free ones kept for the next."""
         return self.metrics()["pool_total_size"]
+
+    def memory(self) -> MemoryUse:
+        """By its own statistics."""
+        now = self.metrics()
+        return MemoryUse(
+            used_bytes=now["mem_used_total"],
+            compressed_bytes=now["compr_data_size"],
+            duplicate_pages=now.get("duplicate_pages", 0),
+        )
 
     def teardown(self) -> None:
         """Take it down; where it hangs, by force, which is still an error."""
@@ -213,6 +236,10 @@ class Zram(Peer):
     def describe(self) -> str:
         """Device and algorithm."""
         return f"zram, lz4, {self.path}"
+
+    def memory(self) -> MemoryUse:
+        """By mm_stat, which leaves its slot table out."""
+        return counters.parse_mm_stat(self._read("mm_stat"))
 
     def prepare(self) -> None:
         """Set the algorithm, then the size (the other way round is refused)."""

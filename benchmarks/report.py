@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.results import Ratio, SuiteResult, medians, ratios
+from benchmarks.results import Judgement, Ratio, SuiteResult, judgements, medians, ratios
 
 FORMAT = 1  # of the JSON; raised when a name in it changes its meaning
 
@@ -18,6 +18,8 @@ def tables(result: SuiteResult) -> str:
     parts += ["", absolute_table(result), ""]
     if result.compared:
         parts.append(ratio_table(ratios(result)))
+    if found := judgements(result):
+        parts += [judgement_table(found), ""]
     parts += result.notes
     return "\n".join(parts)
 
@@ -26,8 +28,8 @@ def absolute_table(result: SuiteResult) -> str:
     """One line for each job and peer."""
     rows = [["job", "peer", *result.shown]]
     for (job, peer), values in medians(result.measurements).items():
-        rows.append([job, peer, *(_number(values[metric]) for metric in result.shown)])
-    return _align(rows)
+        rows.append([job, peer, *(_shown(values.get(metric)) for metric in result.shown)])
+    return align(rows)
 
 
 def ratio_table(found: Sequence[Ratio]) -> str:
@@ -40,13 +42,28 @@ def ratio_table(found: Sequence[Ratio]) -> str:
         met = {None: "-", True: "yes", False: "NO"}[one.is_met]
         spread = f"{one.lowest:.2f}..{one.highest:.2f}"
         rows.append([one.job, one.metric, one.peer, f"{one.ratio:.2f}", spread, target, met])
-    return _align(rows)
+    return align(rows)
+
+
+def judgement_table(found: Sequence[Judgement]) -> str:
+    """One line for each limit that could be judged."""
+    rows = [["job", "metric", "peer", "median", "by round", "target", "met"]]
+    for one in found:
+        limit = one.limit
+        spread = f"{one.lowest:.3f}..{one.highest:.3f}"
+        target = f"{limit.sense.value} {limit.bound:g}"
+        met = "yes" if one.is_met else "NO"
+        rows.append([limit.job, limit.metric, limit.peer, f"{one.value:.3f}", spread, target, met])
+    return align(rows)
 
 
 def summary(results: Sequence[SuiteResult]) -> str:
     """How many of the targets that could be judged were met."""
-    judged = [one for result in results for one in ratios(result) if one.target]
-    asked = sum(len(result.targets) for result in results)
+    judged: list[Ratio | Judgement] = []
+    for result in results:
+        judged += [one for one in ratios(result) if one.target]
+        judged += judgements(result)
+    asked = sum(len(result.targets) + len(result.limits) for result in results)
     met = sum(1 for one in judged if one.is_met)
     return f"targets: {met} met, {len(judged) - met} not met, {asked - len(judged)} not measured"
 
@@ -76,6 +93,21 @@ def _suite_json(result: SuiteResult) -> dict[str, Any]:
             for (job, peer), values in medians(result.measurements).items()
         ],
         "ratios": [_ratio_json(one) for one in ratios(result)],
+        "limits": [_judgement_json(one) for one in judgements(result)],
+    }
+
+
+def _judgement_json(one: Judgement) -> dict[str, Any]:
+    limit = one.limit
+    return {
+        "job": limit.job,
+        "metric": limit.metric,
+        "peer": limit.peer,
+        "value": one.value,
+        "lowest": one.lowest,
+        "highest": one.highest,
+        "target": f"{limit.sense.value} {limit.bound:g}",
+        "met": one.is_met,
     }
 
 
@@ -84,13 +116,19 @@ def _ratio_json(one: Ratio) -> dict[str, Any]:
     return {**asdict(one), "target": target, "met": one.is_met}
 
 
+def _shown(value: float | None) -> str:
+    return "-" if value is None else _number(value)
+
+
 def _number(value: float) -> str:
     if value >= 100 or value == int(value):
         return f"{value:.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    if abs(value) < 1:
+        return f"{value:.3f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _align(rows: Sequence[Sequence[str]]) -> str:
+def align(rows: Sequence[Sequence[str]]) -> str:
     """Columns two spaces apart; texts to the left, numbers to the right."""
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     lines = []

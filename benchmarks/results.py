@@ -48,6 +48,33 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """What a peer's own number has to reach, where no ratio to the baseline says it."""
+
+    job: str
+    metric: str
+    peer: str
+    sense: Sense
+    bound: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A limit, and what was measured: the median, the lowest and the highest round."""
+
+    limit: Limit
+    value: float
+    lowest: float
+    highest: float
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the median is on the right side, the bound included."""
+        bound = self.limit.bound
+        return self.value >= bound if self.limit.sense is Sense.AT_LEAST else self.value <= bound
+
+
+@dataclass(frozen=True, slots=True)
 class Ratio:
     """Baseline / peer: of the medians, and of the single rounds the lowest and the highest."""
 
@@ -79,6 +106,7 @@ class SuiteResult:
     commands: Sequence[Sequence[str]]
     targets: Sequence[Target]
     measurements: Sequence[Measurement]
+    limits: Sequence[Limit] = ()
 
 
 def medians(measurements: Sequence[Measurement]) -> dict[tuple[str, str], dict[str, float]]:
@@ -116,6 +144,21 @@ def ratios(result: SuiteResult) -> list[Ratio]:
                     target=targets.get((job, metric, peer)),
                 )
             )
+    return found
+
+
+def judgements(result: SuiteResult) -> list[Judgement]:
+    """One for each limit whose number was measured."""
+    found = []
+    for limit in result.limits:
+        values = [
+            one.values[limit.metric]
+            for one in result.measurements
+            if (one.job, one.peer) == (limit.job, limit.peer) and limit.metric in one.values
+        ]
+        if values:
+            middle = statistics.median(values)
+            found.append(Judgement(limit, middle, min(values), max(values)))
     return found
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
+from benchmarks.corpus import DEFAULT_DIR
 from benchmarks.peers import Peer
 from benchmarks.results import SuiteResult
 
@@ -26,6 +28,8 @@ class Settings:
     rounds: int  # of each job and peer
     seconds: float  # of each fio job, and so of churn
     touches: int  # random touches of each pressure run
+    reads: int = 20_000  # timed reads of each peer of `memory`
+    corpus: Path = DEFAULT_DIR  # of `memory`; made where there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +47,11 @@ class Suite:
 def all_suites() -> dict[str, Suite]:
     """Every suite by name, in the order they run."""
     from benchmarks import (  # they import this module
+        background_run,
         busy_run,
         churn_run,
         io_run,
+        memory_run,
         swap_run,
         writeback_run,
     )
@@ -56,6 +62,8 @@ def all_suites() -> dict[str, Suite]:
         "writeback": Suite(writeback_run.PEERS, writeback_run.run),
         "busy": Suite(busy_run.PEERS, busy_run.run),
         "churn": Suite(churn_run.PEERS, churn_run.run),
+        "memory": Suite(memory_run.PEERS, memory_run.run),
+        "background": Suite(background_run.PEERS, background_run.run),
     }
 
 

@@ -167,7 +167,7 @@ def press(
             while process.poll() is None:
                 if time.monotonic() > deadline:
                     raise HostError(f"the pressure on {device} did not end in time")
-                peak_bytes = max(peak_bytes, _used_bytes(device))
+                peak_bytes = max(peak_bytes, used_bytes(device))
                 if time.monotonic() - watched > _WATCH_S:
                     watched = time.monotonic()
                     watch()
@@ -188,7 +188,7 @@ def press(
     }
 
 
-def _used_bytes(device: str) -> int:
+def used_bytes(device: str) -> int:
     """What ``device`` holds.  Raises `HostError` where it is not the only area."""
     areas = swap.areas()
     if [area.device for area in areas] != [device]:
@@ -202,12 +202,17 @@ def _stop(process: subprocess.Popen[bytes], cgroup: MemoryCgroup, pressure: Pres
     try:
         command.stop(process)
     except HostError:
-        for limit in ("memory.max", "memory.limit_in_bytes"):
-            with contextlib.suppress(FileNotFoundError, PermissionError):
-                fd = os.open(cgroup.path / limit, os.O_WRONLY)  # never creates it
-                with open(fd, "w") as file:
-                    file.write(str(2 * pressure.size_bytes))
+        lift_limit(cgroup, 2 * pressure.size_bytes)
         raise
+
+
+def lift_limit(cgroup: MemoryCgroup, size_bytes: int) -> None:
+    """Give a cgroup room for what comes back from swap."""
+    for limit in ("memory.max", "memory.limit_in_bytes"):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            fd = os.open(cgroup.path / limit, os.O_WRONLY)  # never creates it
+            with open(fd, "w") as file:
+                file.write(str(size_bytes))
 
 
 def _check(end: dict[str, object], returncode: int, device: str, touches: int) -> None:

@@ -52,6 +52,7 @@ class DeviceStatistics:
     waits: tuple[int, ...]
     tier_loads: int
     journal_bytes: int
+    mem_fixed: Callable[[], int]
     dictionaries: int
     dictionaries_trained: int
 
@@ -89,6 +90,8 @@ class Device:
         self.transport = TransportCounters()
         self.busy_poll_us = DEFAULT_BUSY_POLL_US
         self.created_ns = time.time_ns()
+        # Memory of the processes that serve; only the worker knows them.
+        self.mem_fixed: Callable[[], int] = lambda: 0
 
     def _keep_limit(self, left_bytes: int) -> None:
         """A spent budget stays spent when the worker is replaced."""
@@ -96,8 +99,8 @@ class Device:
         self.state.parameters = {**self.state.parameters, **kept}
 
     def held_bytes(self) -> int:
-        """Memory that what is stored takes: segments, slot table, segment table, in bytes."""
-        return self.cache.statistics().mem_used_total
+        """Memory that what is stored takes, in bytes."""
+        return self.cache.footprint.used_bytes()
 
     def statistics(self) -> DeviceStatistics:
         """A snapshot."""
@@ -110,6 +113,7 @@ class Device:
             waits=tuple(self.slowpath.waits),
             tier_loads=self.slowpath.tier_loads,
             journal_bytes=self.state.journal.allocated_bytes(),
+            mem_fixed=self.mem_fixed,
             dictionaries=len(self.cache.dictionaries.all),
             dictionaries_trained=self.recompression.trained,
         )

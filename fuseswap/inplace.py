@@ -142,6 +142,10 @@ class InPlace:
             return None
         raise OnTier(page, word, 0, PLACE, page * PAGE_SIZE, PAGE_SIZE)
 
+    def is_landing(self, page: int) -> bool:
+        """Whether ``page`` is on its way to its place, and nowhere else."""
+        return page in self._stores
+
     def invalidate_page(self, page: int) -> bool:
         """A write in flight does not count any more.  The word is the cache's to clear."""
         self._stores.pop(page, None)

@@ -63,6 +63,8 @@ _CONTENDED = 1.5  # times the processor time that a batch took
 _SAMPLED = 8  # objects of a segment, to see whether any gains
 _WORTH_BYTES = SEGMENT_BYTES // 50
 _MANY_LOADED = 0.5
+_SCARCE_PERCENT = 10
+_SCARCE_AGE_S = 1
 # Training: from so many pages of at most so many segments; again after so many pages.
 _TRAINING_PAGES = 640
 _TRAINING_SEGMENTS = 64
@@ -137,15 +139,26 @@ class Recompression:
         self._wanted.set()
 
     def is_due(self, segment: int) -> bool:
-        """Whether ``segment`` is old enough to be recompressed, and nobody has tried."""
+        """Whether ``segment`` is old enough to be recompressed, and nobody has tried.
+
+        Where the pool is nearly full, a second is enough.
+        """
         log = self._log
         if not self.age_seconds or not self._level or not self._is_there(segment):
             return False
         sequence, sealed = log.age_of(segment)
-        if time.clock_gettime(time.CLOCK_BOOTTIME) - sealed < self.age_seconds:
+        age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - sealed
+        if age_s < (
+            min(_SCARCE_AGE_S, self.age_seconds) if self._is_scarce() else self.age_seconds
+        ):
             return False
         spared, until = self._spared.get(segment, (0, 0.0))
         return spared != sequence or trio.current_time() >= until
+
+    def _is_scarce(self) -> bool:
+        """Whether the pool is nearly full: what is in it had better be small."""
+        frames = self._log.frames
+        return frames.available * 100 < frames.limit * _SCARCE_PERCENT
 
     def _is_there(self, segment: int) -> bool:
         log = self._log
@@ -266,23 +279,22 @@ class Recompression:
 
     async def _turn(self) -> int:
         """Wait until it is this task's turn; how many pages it may take."""
-        if self._pause_s:
-            await trio.sleep(self._pause_s)
+        await trio.sleep(self._pause_s)
+        if self._requests() == self._last_requests:  # since the last batch began
+            return _BATCH
         give_up = trio.current_time() + _PATIENCE_S
-        while True:
+        while trio.current_time() < give_up:
             before = self._requests()
-            await trio.sleep(_QUIET_S if before != self._last_requests else 0)
-            self._last_requests = self._requests()
-            if self._last_requests == before:
+            await trio.sleep(_QUIET_S)
+            if self._requests() == before:
                 return _BATCH
-            if trio.current_time() >= give_up:
-                return _SMALL_BATCH
+        return _SMALL_BATCH
 
     async def _in_thread(self, words: list[int], *, patient: bool) -> list[Packed | None]:
         """What the thread makes of the objects; it may be stopped early by a request."""
         objects = [(word >> CODEC_SHIFT & 0xF, self._log.stored(word)) for word in words]
         recompressor = self._current()
-        before = self._requests()
+        self._last_requests = before = self._requests()
         stop = (lambda: False) if patient else (lambda: self._requests() != before)
 
         found: list[Packed | None] = []

@@ -51,6 +51,18 @@ def _write_amplification_percent(now: DeviceStatistics) -> int:
     return (stored + now.cleaner.bytes_copied) * 100 // stored if stored else 0
 
 
+def _recompression_bytes_saved(now: DeviceStatistics) -> int:
+    """Estimated: what this worker recompressed and may still live, at its ratio so far."""
+    before, after = now.cleaner.recompressed_bytes_before, now.cleaner.recompressed_bytes_after
+    living = min(now.cache.zstd_bytes + now.cache.zstd_dictionary_bytes, after)
+    return living * (before - after) // after if after else 0
+
+
+def _compression_bytes_saved(now: DeviceStatistics) -> int:
+    """The two together are exact."""
+    return now.cache.payload_bytes_saved - _recompression_bytes_saved(now)
+
+
 STATISTICS: tuple[Statistic, ...] = (
     _gauge(
         "stored_pages", "pages", "zswap",
@@ -79,8 +91,18 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
     _gauge(
         "mem_used_total", "bytes", "zram",
-        "All memory that grows with what is stored: segments, slot table, segment table.",
+        "All memory that grows with what is stored: segments, tables, dictionaries, index.",
         lambda s: s.cache.mem_used_total,
+    ),
+    _gauge(
+        "mem_used_max", "bytes", "zram",
+        "The most mem_used_total ever was while the device is up.",
+        lambda s: s.cache.mem_used_max,
+    ),
+    _gauge(
+        "mem_fixed", "bytes", "",
+        "Memory of worker and supervisor themselves; it does not grow with what is stored.",
+        lambda s: s.mem_fixed(),
     ),
     _gauge(
         "pool_total_size", "bytes", "zswap",
@@ -89,8 +111,78 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
     _gauge(
         "metadata_bytes", "bytes", "",
-        "Slot table, segment table, and the owner and checksum of each object.",
+        "Slot and segment table, dictionaries, index; owner and checksum of each object.",
         lambda s: s.cache.metadata_bytes,
+    ),
+    _gauge(
+        "pool_unused_bytes", "bytes", "",
+        "Memory of the arena without living data: dead, not filled yet, or free.",
+        lambda s: s.cache.pool_unused_bytes,
+    ),
+    _gauge(
+        "same_filled_bytes_saved", "bytes", "",
+        "What same-filled pages would take uncompressed, less what they take.",
+        lambda s: s.cache.same_filled_bytes_saved,
+    ),
+    _gauge(
+        "compression_bytes_saved", "bytes", "",
+        "What all other pages save by being compressed.",
+        _compression_bytes_saved,
+    ),
+    _gauge(
+        "recompression_bytes_saved", "bytes", "",
+        "What compressing again, harder, saved on top of that; estimated.",
+        _recompression_bytes_saved,
+    ),
+    _gauge(
+        "writeback_bytes_saved", "bytes", "",
+        "What living data on the backing file would take in memory.",
+        lambda s: s.cache.writeback_bytes_saved,
+    ),
+    _gauge(
+        "raw_pages", "pages", "",
+        "Pages kept as they are: stored_incompressible_pages, huge_pages in zram.",
+        lambda s: s.cache.raw_pages,
+    ),
+    _gauge(
+        "raw_bytes", "bytes", "",
+        "What they take.",
+        lambda s: s.cache.raw_bytes,
+    ),
+    _gauge(
+        "lz4_pages", "pages", "",
+        "Pages compressed with lz4.",
+        lambda s: s.cache.lz4_pages,
+    ),
+    _gauge(
+        "lz4_bytes", "bytes", "",
+        "What they take compressed.",
+        lambda s: s.cache.lz4_bytes,
+    ),
+    _gauge(
+        "zstd_pages", "pages", "",
+        "Pages compressed with zstd without a dictionary.",
+        lambda s: s.cache.zstd_pages,
+    ),
+    _gauge(
+        "zstd_bytes", "bytes", "",
+        "What they take compressed.",
+        lambda s: s.cache.zstd_bytes,
+    ),
+    _gauge(
+        "zstd_dictionary_pages", "pages", "",
+        "Pages compressed with zstd and a dictionary.",
+        lambda s: s.cache.zstd_dictionary_pages,
+    ),
+    _gauge(
+        "zstd_dictionary_bytes", "bytes", "",
+        "What they take compressed.",
+        lambda s: s.cache.zstd_dictionary_bytes,
+    ),
+    _gauge(
+        "tried_segments", "segments", "",
+        "Segments in which recompressing was tried and gained nothing; they are left alone.",
+        lambda s: s.cache.tried_segments,
     ),
     _gauge(
         "segments", "segments", "",
@@ -276,6 +368,16 @@ STATISTICS: tuple[Statistic, ...] = (
         "dictionaries_trained", "",
         "Dictionaries that won on pages they were not trained on, and were kept.",
         lambda s: s.dictionaries_trained,
+    ),
+    _counter(
+        "recompressed_bytes_before", "",
+        "Bytes those pages took before.",
+        lambda s: s.cleaner.recompressed_bytes_before,
+    ),
+    _counter(
+        "recompressed_bytes_after", "",
+        "Bytes they took after.",
+        lambda s: s.cleaner.recompressed_bytes_after,
     ),
     _counter(
         "checksum_errors", "",

@@ -4,20 +4,23 @@
     /stats/NAME    one number each
     /params/NAME   readable and writable
     /metrics       everything, as OpenMetrics text
+    /pages/NUMBER  where one page is and why, as JSON (mode 0400; not listed)
 
-Inode numbers are fixed by position in the declarative tables, so they hold
-across a restart of the worker.  Text files are rendered when opened: a reader
+Inode numbers are fixed by position in the declarative tables, or by the page's number,
+so they hold across a restart of the worker.  Text files are rendered when opened: a reader
 sees one moment, however many reads it takes.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 
 from fuseswap.device import Device
 from fuseswap.errors import InvalidArgument, NoSuchFile, NotPermitted
+from fuseswap.explain import explain
 from fuseswap.metrics import render_metrics
 from fuseswap.parameters import PARAMETERS, set_parameter
 from fuseswap.statistics import STATISTICS
@@ -28,8 +31,11 @@ SWAPFILE = 2
 STATS = 3
 PARAMS = 4
 METRICS = 5
+PAGES = 6
 _STAT_BASE = 0x1000
 _PARAM_BASE = 0x2000
+PAGE_BASE = 1 << 40
+_PAGE_NAME = re.compile("0|[1-9][0-9]{0,9}")  # 2**32 at most
 
 _MAX_PARAMETER_BYTES = 4096
 
@@ -76,8 +82,14 @@ class Tree:
             Entry("stats", STATS, True),
             Entry("params", PARAMS, True),
             Entry("metrics", METRICS, False),
+            Entry("pages", PAGES, True),
         ]
-        self._directories = {ROOT: root, STATS: stats, PARAMS: params}
+        self._directories: dict[int, list[Entry]] = {
+            ROOT: root,
+            STATS: stats,
+            PARAMS: params,
+            PAGES: [],
+        }
         self._names = {
             directory: {entry.name: entry.inode for entry in entries}
             for directory, entries in self._directories.items()
@@ -93,10 +105,17 @@ class Tree:
 
     def lookup(self, directory: int, name: str) -> int:
         """Inode of ``name``; raises `NoSuchFile`."""
+        if directory == PAGES:
+            return self._lookup_page(name)
         try:
             return self._names[directory][name]
         except KeyError:
             raise NoSuchFile(f"no '{name}' in inode {directory}") from None
+
+    def _lookup_page(self, name: str) -> int:
+        if _PAGE_NAME.fullmatch(name) and int(name) < self.device.cache.page_count:
+            return PAGE_BASE + int(name)
+        raise NoSuchFile(f"there is no page '{name}'")
 
     def entries(self, directory: int) -> list[Entry]:
         """The names in ``directory``, in a fixed order; raises `NoSuchFile`."""
@@ -113,8 +132,11 @@ class Tree:
             return Attributes(inode, stat.S_IFREG | 0o600, size, -(-held // 512), 1)
         if inode in self._directories:
             links = 2 + sum(entry.is_directory for entry in self._directories[inode])
-            return Attributes(inode, stat.S_IFDIR | 0o555, 0, 0, links)
-        mode = 0o644 if inode >= _PARAM_BASE else 0o444
+            mode = 0o500 if inode == PAGES else 0o555
+            return Attributes(inode, stat.S_IFDIR | mode, 0, 0, links)
+        mode = 0o644 if _is_parameter(inode) else 0o444
+        if inode >= PAGE_BASE:
+            mode = 0o400  # the word of a same-filled page is somebody's memory
         return Attributes(inode, stat.S_IFREG | mode, len(self.text(inode)), 0, 1)
 
     def text(self, inode: int) -> bytes:
@@ -126,11 +148,13 @@ class Tree:
             return f"{value}\n".encode()
         if _PARAM_BASE <= inode < _PARAM_BASE + len(PARAMETERS):
             return f"{PARAMETERS[inode - _PARAM_BASE].get(self.device)}\n".encode()
+        if PAGE_BASE <= inode < PAGE_BASE + self.device.cache.page_count:
+            return f"{explain(self.device, inode - PAGE_BASE).as_json()}\n".encode()
         raise NoSuchFile(f"no file has inode {inode}")
 
     def write_text(self, inode: int, offset: int, data: bytes) -> None:
         """Set a parameter.  Raises `InvalidArgument` (nothing changed) or `NotPermitted`."""
-        if not _PARAM_BASE <= inode < _PARAM_BASE + len(PARAMETERS):
+        if not _is_parameter(inode):
             raise NotPermitted("only parameters can be written")
         if offset or len(data) > _MAX_PARAMETER_BYTES:
             raise InvalidArgument("a parameter is written in one piece")
@@ -144,7 +168,7 @@ class Tree:
         """Truncate: nothing to do for a parameter (``echo 1 >``); the swapfile keeps its size."""
         if inode == SWAPFILE and size_bytes != self.swapfile.size_bytes:
             raise NotPermitted("the swapfile has a fixed size")
-        if inode != SWAPFILE and inode < _PARAM_BASE:
+        if inode != SWAPFILE and not _is_parameter(inode):
             raise NotPermitted("only parameters can be written")
 
     def usage(self) -> FilesystemUsage:
@@ -153,3 +177,7 @@ class Tree:
         stored = self.device.cache.slots.stored_pages
         files = sum(len(entries) for entries in self._directories.values())
         return FilesystemUsage(blocks=pages, blocks_free=pages - stored, files=files)
+
+
+def _is_parameter(inode: int) -> bool:
+    return _PARAM_BASE <= inode < _PARAM_BASE + len(PARAMETERS)

@@ -36,6 +36,7 @@ from fuseswap.device import Device
 from fuseswap.errors import FuseswapError
 from fuseswap.host.protect import Protection, protect
 from fuseswap.host.psi import under_memory_pressure
+from fuseswap.host.resident import own_bytes
 from fuseswap.host.runtime import Runtime
 from fuseswap.parameters import find_parameter
 from fuseswap.tiers.direct import DirectFile, Engine, open_engine
@@ -101,6 +102,7 @@ class Worker:
         self._engine: Engine | None = None
         self._thread = IoThreads(1)  # for recompression
         self._beats = 0
+        self._supervisor_pid = os.getppid()
         gc.collect()
         gc.freeze()
 
@@ -128,6 +130,7 @@ class Worker:
             lazy=True,
             submit=self._thread.submit,
         )
+        self.device.mem_fixed = self._mem_fixed
         for name, value in {**config["parameters"], **self._state.parameters}.items():
             find_parameter(name).set(self.device, value)
         self.device.cache.log.frames.reserve(_RESERVE_FRAMES)
@@ -185,14 +188,23 @@ class Worker:
         gc.freeze()
         self.attach()
 
+    def _mem_fixed(self) -> int:
+        """Memory of worker and supervisor, in bytes; an orphan has no supervisor."""
+        alive = os.getppid() == self._supervisor_pid
+        return own_bytes(os.getpid()) + (own_bytes(self._supervisor_pid) if alive else 0)
+
     async def _housekeeping(self) -> None:
-        """Once a second: say that we live; while idle, return frames and collect garbage."""
+        """Once a second: say that we live, and note how much memory is used.
+
+        While idle, return frames and collect garbage.
+        """
         frames = self.device.cache.log.frames
         before = -1
         while True:
             await trio.sleep(_HOUSEKEEPING_S)
             self._beats += 1
             self.device.state.note_alive(self._beats)
+            self.device.cache.footprint.note_peak()
             stores = self.device.frontswap.statistics().succ_stores
             if stores - before < _IDLE_STORES:
                 frames.trim(max(_RESERVE_FRAMES, frames.warm // 2))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, MAX_COMPRESSED_BYTES, ZSTD
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.cache.segment_kinds import SegmentState
+from fuseswap.cache.segment_kinds import Mark, SegmentState
 from fuseswap.cache.segments import OBJECT_OVERHEAD, OWNER_BYTES
 from fuseswap.cache.slots import (
     CODEC_SHIFT,
@@ -27,6 +27,7 @@ from fuseswap.cache.slots import (
     SAME_FILLED,
     SEGMENT_ID_SHIFT,
 )
+from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_SHIFT
 from fuseswap.units import PAGE_SIZE
 
@@ -213,3 +214,30 @@ def _check_gauges(cache: CompressedCache, census: Census) -> None:
     assert cache.log.codec_bytes.tolist() == census.codec_bytes
     assert now.segments == len(census.by_segment)
     assert now.pool_total_size == cache.log.frames.held * SEGMENT_BYTES
+    _check_account(cache, now, census)
+
+
+def _check_account(cache: CompressedCache, now: CacheStatistics, census: Census) -> None:
+    """By codec, what was saved, and the ledger: all of it to the byte."""
+    objects = [found for objects in census.by_segment.values() for found in objects]
+    pages, sizes = [0] * 16, [0] * 16
+    for found in objects:
+        pages[found.codec] += 1
+        sizes[found.codec] += found.length
+    assert cache.log.codec_pages.tolist() == pages
+    assert cache.log.codec_bytes.tolist() == sizes
+    by_codec = (now.raw_pages, now.lz4_pages, now.zstd_pages, now.zstd_dictionary_pages)
+    assert sum(by_codec) + now.same_filled_pages + census.in_place == now.stored_pages
+    assert (
+        now.raw_bytes + now.lz4_bytes + now.zstd_bytes + now.zstd_dictionary_bytes + sizes[FILL]
+        == now.compr_data_size
+    )
+    assert now.raw_bytes == now.raw_pages * PAGE_SIZE
+    saved = now.same_filled_bytes_saved + now.payload_bytes_saved + now.writeback_bytes_saved
+    taken = now.orig_data_size - saved + now.metadata_bytes + now.pool_unused_bytes
+    assert taken == now.mem_used_total
+    assert min(saved, now.pool_unused_bytes, now.writeback_bytes_saved) >= 0
+    assert now.mem_used_max >= now.mem_used_total
+    log = cache.log
+    marked = [s for s in log.segments() if log.is_marked(s, Mark.TRIED)]
+    assert now.tried_segments == len(marked)

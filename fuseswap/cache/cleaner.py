@@ -65,8 +65,8 @@ class CleanerStatistics:
     bytes_copied: int
     given_up: int
     recompressed_pages: int
-    recompressed_before: int
-    recompressed_after: int
+    recompressed_bytes_before: int
+    recompressed_bytes_after: int
 
     def __add__(self, other: CleanerStatistics) -> CleanerStatistics:
         """Of two cleaners of one log."""
@@ -99,8 +99,8 @@ class Cleaner:
         self._bytes_copied = 0
         self._given_up = 0
         self._recompressed = 0
-        self._before = 0
-        self._after = 0
+        self._recompressed_before = 0
+        self._recompressed_after = 0
         self._evicts = False  # the victim was taken out of line: others stand in it still
         self._recompresses = False
         self._packed: Mapping[int, Packed] | None = None
@@ -290,8 +290,8 @@ class Cleaner:
         if packed is not None:
             new = self._log.append(head, page, packed.payload, packed.check, packed.codec)
             self._recompressed += 1
-            self._before += length
-            self._after += len(packed.payload)
+            self._recompressed_before += length
+            self._recompressed_after += len(packed.payload)
         else:
             if self._stored:
                 stored = self._stored[offset : offset + CHECK_BYTES + length]
@@ -344,6 +344,6 @@ class Cleaner:
             bytes_copied=self._bytes_copied,
             given_up=self._given_up,
             recompressed_pages=self._recompressed,
-            recompressed_before=self._before,
-            recompressed_after=self._after,
+            recompressed_bytes_before=self._recompressed_before,
+            recompressed_bytes_after=self._recompressed_after,
         )

@@ -31,6 +31,7 @@ class FramePool:
         self.frame_count = frame_count
         self.limit = frame_count
         self.in_use = 0
+        self.most_held = 0  # since somebody noted it (``footprint.py``)
         self.exhausted = False
         self.cleaner_reserve = CLEANER_RESERVE
         self._warm = array("I")
@@ -48,6 +49,7 @@ class FramePool:
         for frame in range(self._next - 1, -1, -1):
             if frame not in used_frames:
                 self._cold.append(frame)
+        self.most_held = self.held
 
     def take(self, *, cleaning: bool = False) -> int:
         """A free frame, warm before cold; `NO_FRAME` where the limit is reached.
@@ -59,6 +61,7 @@ class FramePool:
             return NO_FRAME
         frame = self._warm.pop() if self._warm else self._populate()
         self.in_use += frame != NO_FRAME
+        self.most_held = max(self.most_held, self.held)
         self.exhausted = not self.available
         return frame
 
@@ -69,6 +72,7 @@ class FramePool:
             if frame == NO_FRAME:
                 return
             self._warm.append(frame)
+            self.most_held = max(self.most_held, self.held)
 
     def give_back(self, frame: int) -> None:
         """``frame`` holds no segment any more."""

@@ -28,6 +28,7 @@ import xxhash
 from fuseswap.cache.checks import CHECK_BYTES, Decoder
 from fuseswap.cache.codecs import (
     FILL,
+    FIRST_DICTIONARY,
     LAST_RAW,
     LZ4,
     MAX_COMPRESSED_BYTES,
@@ -36,6 +37,7 @@ from fuseswap.cache.codecs import (
     parse_compressor,
 )
 from fuseswap.cache.dictionaries import Dictionaries
+from fuseswap.cache.footprint import Footprint
 from fuseswap.cache.recovery import Adoption, Recovered
 from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
@@ -118,13 +120,13 @@ class CompressedCache:
         ``in_place``: the next backend keeps pages in their places, with words in this table.
         """
         self.page_count = state.geometry.page_count
-        self._state = state
         self._arena = state.arena.map
         self.slots = SlotTable(state.slots, self.page_count)
         self._words, self._used = self.slots.words, self.slots.used  # hot: one look-up less
         self.log = SegmentLog(state)
         self.decoder = Decoder()
         self.dictionaries = Dictionaries(state.dictionaries, self.decoder.learn)
+        self.footprint = Footprint(state, self.log.frames)
         self._head = self.log.heads[Stream.STORE]
         self._raw_head = self.log.heads[Stream.INCOMPRESSIBLE]
         self.on_full: Callable[[], bool] | None = None
@@ -468,23 +470,39 @@ class CompressedCache:
 
     def statistics(self) -> CacheStatistics:
         """A snapshot; sums over clusters and segments, not for the hot path."""
-        frames = self.log.frames
+        log, footprint = self.log, self.footprint
+        pages, sizes = log.codec_pages, log.codec_bytes
         stored = self.slots.stored_pages
-        objects = sum(self.log.live)
-        overhead = objects * OBJECT_OVERHEAD
-        tables = self.slots.allocated_bytes + self._state.segments.allocated_bytes()
-        pool_total_size = frames.held << SEGMENT_SHIFT
+        raw_pages, raw_bytes = sum(pages[:LZ4]), sum(sizes[:LZ4])
+        same_filled = self._fill_words + pages[FILL]
+        objects = sum(log.live)
+        live_bytes = sum(log.live_bytes)
+        pool, tables = footprint.pool_bytes, footprint.table_bytes
         return CacheStatistics(
             stored_pages=stored,
-            same_filled_pages=self._fill_words + self.log.codec_pages[FILL],
-            incompressible_pages=sum(self.log.codec_pages[: LAST_RAW + 1]),
+            same_filled_pages=same_filled,
+            incompressible_pages=raw_pages,
             orig_data_size=stored * PAGE_SIZE,
-            compr_data_size=sum(self.log.live_bytes) - overhead,
-            pool_total_size=pool_total_size,
+            compr_data_size=live_bytes - objects * OBJECT_OVERHEAD,
+            pool_total_size=pool,
             pool_limit_bytes=self.pool_limit_bytes,
-            metadata_bytes=tables + overhead,
-            mem_used_total=pool_total_size + tables,
-            segments=self.log.segments_in_use,
+            metadata_bytes=tables + objects * OBJECT_OVERHEAD,
+            mem_used_total=pool + tables,
+            mem_used_max=footprint.note_peak(),
+            pool_unused_bytes=pool - log.live_in_frames,
+            raw_pages=raw_pages,
+            raw_bytes=raw_bytes,
+            lz4_pages=pages[LZ4],
+            lz4_bytes=sizes[LZ4],
+            zstd_pages=pages[ZSTD],
+            zstd_bytes=sizes[ZSTD],
+            zstd_dictionary_pages=sum(pages[FIRST_DICTIONARY:]),
+            zstd_dictionary_bytes=sum(sizes[FIRST_DICTIONARY:]),
+            same_filled_bytes_saved=same_filled * PAGE_SIZE - sizes[FILL],
+            payload_bytes_saved=(objects - pages[FILL]) * PAGE_SIZE - sum(sizes) + sizes[FILL],
+            writeback_bytes_saved=live_bytes - log.live_in_frames + self.in_place_pages * PAGE_SIZE,
+            tried_segments=log.tried_segments,
+            segments=log.segments_in_use,
             appended_bytes=sum(
                 self.log.heads[stream].appended_bytes
                 for stream in (Stream.STORE, Stream.INCOMPRESSIBLE)

@@ -119,6 +119,7 @@ class SegmentLog:
         self.live_in_frames = 0  # live bytes of all segments in memory
         self.newest_sequence = 0
         self.segments_in_use = 0
+        self.tried_segments = 0  # marked so
         self.adopting = False  # counts are not complete: nothing is freed
 
     # -- appending -----------------------------------------------------------------
@@ -223,6 +224,7 @@ class SegmentLog:
         self._pinned.discard(segment)
         self._free_ids.append(segment)
         self.segments_in_use -= 1
+        self.tried_segments -= word & Mark.TRIED != 0
         if word & 0xFF == SegmentState.ON_TIER:
             self.extents.give_back(location)  # crash point: free-extent
         else:
@@ -288,6 +290,7 @@ class SegmentLog:
     def mark(self, segment: int, mark: Mark) -> None:
         """Set ``mark`` of ``segment``."""
         at = segment * _WORDS
+        self.tried_segments += mark & ~self._table[at] & Mark.TRIED != 0
         self._table[at] |= mark
 
     def is_marked(self, segment: int, mark: Mark) -> bool:
@@ -352,6 +355,7 @@ class SegmentLog:
         self.live_bytes = array("Q", [0]) * known
         self.codec_pages[:] = self.codec_bytes[:] = array("q", bytes(8 * 16))
         self._free_ids = []
+        self.tried_segments = 0
         used: dict[bool, set[int]] = {False: set(), True: set()}  # frames, extents
         for segment in range(known - 1, 0, -1):
             at = segment * _WORDS
@@ -363,6 +367,7 @@ class SegmentLog:
             if word & 0xFF == SegmentState.OPEN:
                 self._table[at + 3] = int(time.clock_gettime(time.CLOCK_BOOTTIME))
                 self._table[at] = word & ~0xFF | SegmentState.SEALED
+            self.tried_segments += word & Mark.TRIED != 0
             on_tier = word & 0xFF == SegmentState.ON_TIER
             used[on_tier].add(word >> 32)
             if not on_tier:

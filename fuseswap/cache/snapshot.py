@@ -18,6 +18,20 @@ class CacheStatistics:
     pool_limit_bytes: int
     metadata_bytes: int
     mem_used_total: int
+    mem_used_max: int
+    pool_unused_bytes: int
+    raw_pages: int
+    raw_bytes: int
+    lz4_pages: int
+    lz4_bytes: int
+    zstd_pages: int
+    zstd_bytes: int
+    zstd_dictionary_pages: int
+    zstd_dictionary_bytes: int
+    same_filled_bytes_saved: int
+    payload_bytes_saved: int
+    writeback_bytes_saved: int
+    tried_segments: int
     segments: int
     appended_bytes: int
     pool_limit_hit: int

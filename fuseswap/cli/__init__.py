@@ -11,7 +11,17 @@ import sys
 from collections.abc import Sequence
 
 from fuseswap import __version__
-from fuseswap.cli import check, demo, mounting, parameters, restart, status, updown, writeback
+from fuseswap.cli import (
+    check,
+    demo,
+    explain,
+    mounting,
+    parameters,
+    restart,
+    status,
+    updown,
+    writeback,
+)
 from fuseswap.errors import FuseswapError, InvalidArgument
 from fuseswap.lifecycle import MountFailed
 
@@ -19,7 +29,7 @@ EXIT_USAGE = 1
 EXIT_SYSTEM = 2
 EXIT_MOUNT = 32
 
-_COMMANDS = (updown, restart, status, parameters, writeback, check, demo, mounting)
+_COMMANDS = (updown, restart, status, explain, parameters, writeback, check, demo, mounting)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fuseswap.cli.ledger import ledger
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.host import mount, swap
 from fuseswap.host.protect import read_status_kib
@@ -56,6 +57,13 @@ COLUMNS: tuple[Column, ...] = (
     Column("LIMIT", "pool limit", lambda s: _int(s["params"].get("pool_limit_bytes")), True),
     Column("SAME", "same-filled pages", _stat("same_filled_pages")),
     Column("INCOMPR", "incompressible pages", _stat("stored_incompressible_pages")),
+    Column("SAVED-SAME", "saved by same-filled pages", _stat("same_filled_bytes_saved"), True),
+    Column("SAVED-DUP", "saved by duplicates", _stat("duplicate_bytes_saved"), True),
+    Column("SAVED-COMPR", "saved by compression", _stat("compression_bytes_saved"), True),
+    Column("SAVED-RECOMP", "saved by recompression", _stat("recompression_bytes_saved"), True),
+    Column("SAVED-WB", "saved by writeback", _stat("writeback_bytes_saved"), True),
+    Column("MAX", "the most TOTAL ever was", _stat("mem_used_max"), True),
+    Column("FIXED", "memory of the two processes", _stat("mem_fixed"), True),
     Column("TRANSPORT", "devfuse or pyfuse3", lambda s: s["transport"]),
     Column("RESTARTS", "times the worker was replaced", lambda s: s["restarts"]),
     Column("MOUNTPOINT", "where it is mounted", lambda s: s["mountpoint"]),
@@ -67,7 +75,7 @@ DEFAULT_COLUMNS = (
 
 def add_to(commands: Any) -> None:
     """Add the subcommand."""
-    columns = "\n".join(f"  {column.name:<11}{column.help}" for column in COLUMNS)
+    columns = "\n".join(f"  {column.name:<13}{column.help}" for column in COLUMNS)
     parser = commands.add_parser(
         "status",
         help="show devices",
@@ -101,6 +109,9 @@ def run(options: argparse.Namespace) -> int:
             print(f"{status['name']}: {status['reason']}")
             for line in status["log"]:
                 print(f"  {line}")
+    if options.name and not options.output and not options.noheadings:
+        for line in ledger(statuses[0]["stats"], in_bytes=options.bytes):
+            print(line)
     return 0
 
 

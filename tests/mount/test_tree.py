@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 
@@ -10,17 +11,25 @@ import pytest
 from fuseswap.parameters import PARAMETERS
 from fuseswap.statistics import STATISTICS
 from fuseswap.units import MIB
-from tests.devices import TestDevice, wait_until
+from tests.devices import TestDevice, run, wait_until
 
 SIZE = 64 * MIB
+NAMES = ["metrics", "pages", "params", "stats", "swapfile"]
 
 
 def test_names(device: TestDevice) -> None:
-    assert sorted(os.listdir(device.mountpoint)) == ["metrics", "params", "stats", "swapfile"]
+    assert sorted(os.listdir(device.mountpoint)) == NAMES
     assert sorted(os.listdir(device.mountpoint / "stats")) == sorted(s.name for s in STATISTICS)
     assert sorted(os.listdir(device.mountpoint / "params")) == sorted(p.name for p in PARAMETERS)
     kinds = {entry.name: entry.is_dir() for entry in os.scandir(device.mountpoint)}
-    assert kinds == {"metrics": False, "params": True, "stats": True, "swapfile": False}
+    assert kinds == {
+        "metrics": False,
+        "pages": True,
+        "params": True,
+        "stats": True,
+        "swapfile": False,
+    }
+    assert os.listdir(device.mountpoint / "pages") == []
 
 
 def test_modes(device: TestDevice) -> None:
@@ -31,6 +40,8 @@ def test_modes(device: TestDevice) -> None:
     assert stat.S_IMODE(device.mountpoint.stat().st_mode) == 0o555
     assert stat.S_IMODE((device.mountpoint / "stats" / "loads").stat().st_mode) == 0o444
     assert stat.S_IMODE((device.mountpoint / "params" / "compressor").stat().st_mode) == 0o644
+    assert stat.S_IMODE((device.mountpoint / "pages").stat().st_mode) == 0o500
+    assert stat.S_IMODE((device.mountpoint / "pages" / "0").stat().st_mode) == 0o400
 
 
 def test_nothing_can_be_made_or_removed(device: TestDevice) -> None:
@@ -47,7 +58,7 @@ def test_nothing_can_be_made_or_removed(device: TestDevice) -> None:
         device.swapfile.chmod(0o666)
     with pytest.raises(FileNotFoundError):
         (device.mountpoint / "nothing").stat()
-    assert sorted(os.listdir(device.mountpoint)) == ["metrics", "params", "stats", "swapfile"]
+    assert sorted(os.listdir(device.mountpoint)) == NAMES
 
 
 def test_statistics_are_one_number_each(device: TestDevice) -> None:
@@ -67,6 +78,31 @@ def test_metrics_are_open_metrics(device: TestDevice) -> None:
     assert text.endswith("# EOF\n")
     for statistic in STATISTICS:
         assert f"fuseswap_{statistic.name}" in text
+
+
+def test_every_page_explains_itself(device: TestDevice) -> None:
+    pages = device.mountpoint / "pages"
+    with open(device.swapfile, "r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), b"1234" * 1024, 4096)
+        os.pwrite(file.fileno(), os.urandom(4096), 8192)
+    found = [json.loads((pages / str(page)).read_text()) for page in (0, 1, 2, SIZE // 4096 - 1)]
+    assert [one["where"] for one in found] == ["hole", "same-filled", "memory", "hole"]
+    assert (found[1]["fill"], found[2]["codec"]) == ("0x3433323134333231", "raw")
+    assert found[2]["checksum"] == "ok"
+    for name in (str(SIZE // 4096), "00", "x", "-1"):
+        with pytest.raises(FileNotFoundError):
+            (pages / name).stat()
+    with pytest.raises(OSError, match=r"\[Errno"):
+        (pages / "0").write_text("1")
+
+
+def test_a_page_is_nobody_elses_business(device: TestDevice) -> None:
+    for path in ("pages", "pages/0"):
+        done = run(
+            ("setpriv", "--reuid=65534", "--clear-groups", "cat", str(device.mountpoint / path))
+        )
+        assert done.returncode != 0
+        assert "Permission denied" in done.stderr
 
 
 def test_stat_and_df_tell_the_truth(device: TestDevice) -> None:

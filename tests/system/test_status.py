@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from fuseswap.cli.status import COLUMNS, DEFAULT_COLUMNS
 from fuseswap.parameters import PARAMETERS
 from fuseswap.statistics import STATISTICS
+from fuseswap.units import MIB
 from tests.devices import TRANSPORTS, TestDevice, call, device_up, succeed
 
 
@@ -42,7 +44,11 @@ def test_json_of_all_is_a_list(device: TestDevice) -> None:
 
 
 def test_the_table(device: TestDevice) -> None:
-    headings, row = succeed("status", device.name).splitlines()
+    headings, row, *ledger = succeed("status", device.name).splitlines()
+    assert ledger[0].split()[0] == "stored"
+    assert max(map(len, ledger)) <= 80
+    (alone,) = succeed("status", device.name, "--noheadings").splitlines()
+    assert alone.split() == row.split()
     assert headings.split() == list(DEFAULT_COLUMNS)
     fields = row.split()
     assert len(fields) == len(DEFAULT_COLUMNS)
@@ -65,6 +71,35 @@ def test_every_column_can_be_asked_for(device: TestDevice) -> None:
             "status", device.name, "--noheadings", "--output", column.name
         ).splitlines()
         assert row.strip()
+
+
+def test_the_ledger_adds_up(device: TestDevice) -> None:
+    with open(device.swapfile, "r+b", buffering=0) as file:
+        for page in range(512, 1024):
+            os.pwrite(file.fileno(), os.urandom(2048) + bytes(2048), page * 4096)
+    parts = []
+    for line in succeed("status", device.name, "--bytes").splitlines()[2:]:
+        title, number, *_ = line.split()
+        if title == "memory":
+            break
+        parts.append(int(number))
+    assert sum(parts) == int(number) > MIB
+    stats = device.status()["stats"]
+    assert stats["mem_used_max"] >= stats["mem_used_total"] > MIB
+    assert 8 * MIB < stats["mem_fixed"] < 200 * MIB
+
+
+def test_explain_in_words_and_as_json(device: TestDevice) -> None:
+    with open(device.swapfile, "r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), os.urandom(4096), 2048 * 4096)
+    first, *lines = succeed("explain", device.name, "2048").splitlines()
+    assert first == "page 2048, at 8M"
+    assert "  where     in memory" in lines
+    found = json.loads(succeed("explain", device.name, "--offset", "8M", "--json"))
+    assert (found["page"], found["codec"], found["checksum"]) == (2048, "raw", "ok")
+    for page in ("65536", "-1", "x"):
+        done = call("explain", device.name, page)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
 
 
 def test_get_one_and_all(device: TestDevice) -> None:

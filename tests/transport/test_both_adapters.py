@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from collections.abc import Awaitable
@@ -146,6 +147,32 @@ async def test_a_reader_sees_one_moment(client: Client) -> None:
     assert await client.read(inode, handle, 0, 4096) == b"0\n"
     later = await client.open(inode, os.O_RDONLY)
     assert await client.read(inode, later, 0, 4096) == b"1\n"
+
+
+async def test_a_page_explains_itself(client: Client) -> None:
+    pages = await client.lookup(ROOT, "pages")
+    assert pages.mode == stat.S_IFDIR | 0o500
+    await client.opendir(pages.inode)
+    await client.write(SWAPFILE, 0, 4096, PAGE)
+    hole, stored = [await client.lookup(pages.inode, str(page)) for page in (0, 1)]
+    assert (hole.mode, stored.inode) == (stat.S_IFREG | 0o400, hole.inode + 1)
+    handle = await client.open(stored.inode, os.O_RDONLY)
+    text = await client.read(stored.inode, handle, 0, 4096)
+    assert json.loads(text)["where"] == "memory"
+    assert (await client.getattr(stored.inode)).size == len(text)
+    assert await client.read(stored.inode, handle, 2, 4) == text[2:6]
+    await client.write(SWAPFILE, 0, 4096, bytes(4096))
+    assert await client.read(stored.inode, handle, 0, 4096) == text, "one moment"
+    await expect(errno.EPERM, client.write(stored.inode, handle, 0, b"1"))
+    await expect(errno.EPERM, client.truncate(stored.inode, 0))
+
+
+@pytest.mark.parametrize("name", [str(SIZE // 4096), "-1", "01", "x", "9" * 200])
+async def test_what_is_no_page_has_no_file(client: Client, name: str) -> None:
+    pages = await client.lookup(ROOT, "pages")
+    await expect(errno.ENOENT, client.lookup(pages.inode, name))
+    await expect(errno.ENOENT, client.getattr((1 << 40) + SIZE // 4096))
+    await expect(errno.ENOENT, client.open((1 << 40) - 1, os.O_RDONLY))
 
 
 async def test_too_many_open_files(client: Client) -> None:

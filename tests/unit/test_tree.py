@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 
 import pytest
@@ -24,9 +25,15 @@ def inode_of(tree: Tree, path: str) -> int:
     return inode
 
 
-def test_the_root_has_four_names(tree: Tree) -> None:
+def test_the_root_has_five_names(tree: Tree) -> None:
     names = [(entry.name, entry.is_directory) for entry in tree.entries(fs.ROOT)]
-    assert names == [("swapfile", False), ("stats", True), ("params", True), ("metrics", False)]
+    assert names == [
+        ("swapfile", False),
+        ("stats", True),
+        ("params", True),
+        ("metrics", False),
+        ("pages", True),
+    ]
 
 
 def test_directories_list_the_tables(tree: Tree) -> None:
@@ -36,7 +43,7 @@ def test_directories_list_the_tables(tree: Tree) -> None:
 
 def test_lookup_finds_every_entry_and_inodes_are_unique(tree: Tree) -> None:
     inodes = [fs.ROOT]
-    for directory in (fs.ROOT, fs.STATS, fs.PARAMS):
+    for directory in (fs.ROOT, fs.STATS, fs.PARAMS, fs.PAGES):
         for entry in tree.entries(directory):
             assert tree.lookup(directory, entry.name) == entry.inode
             assert stat.S_ISDIR(tree.attributes(entry.inode).mode) == entry.is_directory
@@ -59,7 +66,18 @@ def test_lookup_of_anything_else_is_no_such_file(tree: Tree, name: str) -> None:
         tree.lookup(fs.SWAPFILE, name)
 
 
-@pytest.mark.parametrize("inode", [0, 6, 0x1000 + len(STATISTICS), 0x2000 + len(PARAMETERS), 2**63])
+@pytest.mark.parametrize(
+    "inode",
+    [
+        0,
+        7,
+        0x1000 + len(STATISTICS),
+        0x2000 + len(PARAMETERS),
+        fs.PAGE_BASE - 1,
+        fs.PAGE_BASE + SMALL.page_count,
+        2**63,
+    ],
+)
 def test_an_inode_that_is_not_there(tree: Tree, inode: int) -> None:
     for ask in (tree.attributes, tree.text, tree.entries):
         with pytest.raises(NoSuchFile):
@@ -69,7 +87,15 @@ def test_an_inode_that_is_not_there(tree: Tree, inode: int) -> None:
 def test_modes(tree: Tree) -> None:
     modes = {
         path: stat.filemode(tree.attributes(inode_of(tree, path)).mode)
-        for path in ("swapfile", "stats", "stats/loads", "params/compressor", "metrics")
+        for path in (
+            "swapfile",
+            "stats",
+            "stats/loads",
+            "params/compressor",
+            "metrics",
+            "pages",
+            "pages/7",
+        )
     }
     assert modes == {
         "swapfile": "-rw-------",
@@ -77,15 +103,40 @@ def test_modes(tree: Tree) -> None:
         "stats/loads": "-r--r--r--",
         "params/compressor": "-rw-r--r--",
         "metrics": "-r--r--r--",
+        "pages": "dr-x------",
+        "pages/7": "-r--------",
     }
-    assert tree.attributes(fs.ROOT).links == 4
+    assert tree.attributes(fs.ROOT).links == 5
     assert tree.attributes(fs.STATS).links == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["", "-1", "+1", "01", "1.0", " 1", "1_0", "\u0661", "x", "9" * 5000, "1280"]
+)
+def test_what_is_no_page(tree: Tree, name: str) -> None:
+    with pytest.raises(NoSuchFile):
+        tree.lookup(fs.PAGES, name)
+
+
+def test_every_page_has_a_file_and_none_is_listed(tree: Tree) -> None:
+    last = SMALL.page_count - 1
+    inodes = [tree.lookup(fs.PAGES, str(page)) for page in (0, last)]
+    assert inodes == [fs.PAGE_BASE, fs.PAGE_BASE + last]
+    assert tree.entries(fs.PAGES) == []
+    assert json.loads(tree.text(inodes[1]))["page"] == last
+    with pytest.raises(NotPermitted):
+        tree.write_text(inodes[0], 0, b"1")
+    with pytest.raises(NotPermitted):
+        tree.resize(inodes[0], 0)
 
 
 def test_blocks_are_what_is_really_held(memory: SharedMemory, tree: Tree) -> None:
     assert tree.attributes(fs.SWAPFILE).blocks == 0
     tree.swapfile.write(0, memoryview(pages.incompressible(1)))
-    held = sum(memory.allocated_bytes(name) for name in ("slots", "segments", "arena"))
+    tree.device.state.dictionaries.populate(0, PAGE_SIZE)
+    tree.device.state.index.populate(0, 2 * PAGE_SIZE)
+    growing = ("slots", "segments", "arena", "dictionaries", "index")
+    held = sum(memory.allocated_bytes(name) for name in growing)
     attributes = tree.attributes(fs.SWAPFILE)
     assert attributes.blocks * 512 == held > PAGE_SIZE
     assert attributes.size_bytes == SMALL.page_count * PAGE_SIZE

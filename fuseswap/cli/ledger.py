@@ -1,0 +1,75 @@
+"""What is stored, what each trick saved, and what is left: a ledger that adds up.
+
+    DATA - all that was saved + metadata + room not in use = TOTAL
+
+to the byte (``docs/statistics.md``).  Shown by ``fuseswap status NAME``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fuseswap.units import format_size
+
+# Statistic and title; one that is 0, or unknown to the worker, is left out.
+_SAVED = (
+    ("same_filled_bytes_saved", "same-filled"),
+    ("duplicate_bytes_saved", "duplicates"),
+    ("compression_bytes_saved", "compression"),
+    ("recompression_bytes_saved", "recompression"),
+    ("writeback_bytes_saved", "writeback"),
+)
+_CODECS = (
+    ("raw", "incompressible"),
+    ("lz4", "lz4"),
+    ("zstd", "zstd"),
+    ("zstd_dictionary", "zstd, dictionary"),
+)
+
+
+def ledger(stats: dict[str, int], *, in_bytes: bool) -> list[str]:
+    """Lines of at most 80 columns; none for a worker that does not have the numbers."""
+    if "pool_unused_bytes" not in stats:
+        return []
+
+    def size(number: int) -> str:
+        return str(number) if in_bytes else format_size(number)
+
+    rows = [("stored", size(stats["orig_data_size"]), f"{stats['stored_pages']} pages")]
+    rows += [
+        (title, f"-{size(stats[name])}", _note(name, stats, size))
+        for name, title in _SAVED
+        if stats.get(name)
+    ]
+    rows += [
+        ("metadata", f"+{size(stats['metadata_bytes'])}", "tables, owners and checksums"),
+        ("unused", f"+{size(stats['pool_unused_bytes'])}", "dead, not filled yet, or free"),
+        ("memory", size(stats["mem_used_total"]), f"at most {size(stats['mem_used_max'])}"),
+        ("processes", size(stats["mem_fixed"]), "worker and supervisor, besides that"),
+    ]
+    width = max(len(row[1]) for row in rows)
+    return [f"  {title:<17}{number:>{width}}  {note}".rstrip() for title, number, note in rows] + [
+        f"  {line}" for line in _by_codec(stats, size, width)
+    ]
+
+
+def _note(name: str, stats: dict[str, int], size: Callable[[int], str]) -> str:
+    if name == "same_filled_bytes_saved":
+        return f"{stats['same_filled_pages']} pages"
+    if name == "duplicate_bytes_saved":
+        return f"{stats['duplicate_pages']} pages"
+    if name == "recompression_bytes_saved":
+        return "estimated"
+    if name == "writeback_bytes_saved":
+        return f"of {size(stats['bd_count'] * 4096)} taken on the backing file"
+    return ""
+
+
+def _by_codec(stats: dict[str, int], size: Callable[[int], str], width: int) -> list[str]:
+    lines = []
+    for name, title in _CODECS:
+        pages, taken = stats[f"{name}_pages"], stats[f"{name}_bytes"]
+        if pages:
+            each = f", {taken // pages} bytes each" if name != "raw" else ""
+            lines.append(f"{title:<17}{size(taken):>{width}}  {pages} pages{each}")
+    return lines

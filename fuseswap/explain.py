@@ -1,0 +1,200 @@
+"""One page explained: where it is, why there, and how it was kept.
+
+For a person who asks, through ``pages/NUMBER`` of the tree.  It leaves no trace: no R bit
+is set, no counter moves, no cluster of the slot table is made.  It never waits: what is on
+the backing file is described by what memory knows of it, and not read.
+
+Shows nothing of a page's contents but the word of a same-filled one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+
+from fuseswap.cache.codecs import FILL, FIRST_DICTIONARY, LAST_RAW, LZ4, RAW, ZSTD
+from fuseswap.cache.segment_kinds import Mark, SegmentState, Stream
+from fuseswap.cache.slots import (
+    CODEC_SHIFT,
+    IN_PLACE,
+    KIND_MASK,
+    LENGTH_MASK,
+    LENGTH_SHIFT,
+    OBJECT,
+    OFFSET_MASK,
+    OFFSET_SHIFT,
+    REFERENCED,
+    SEGMENT_ID_SHIFT,
+    fill_of,
+)
+from fuseswap.cache.state import SEGMENT_SHIFT
+from fuseswap.device import Device
+from fuseswap.units import PAGE_SIZE
+
+HOLE = "hole"
+SAME_FILLED = "same-filled"
+MEMORY = "memory"
+BACKING_FILE = "backing file"
+OWN_PLACE = "own place"
+NOWHERE = "nowhere"
+
+OK, CORRUPT, NOT_READ = "ok", "corrupt", "not read"
+
+_CODECS = {LZ4: "lz4", ZSTD: "zstd", FILL: "fill"}
+_HOW_STORED = {
+    Stream.STORE: "compressed when it was stored",
+    Stream.INCOMPRESSIBLE: "compressed when it was stored",
+    Stream.SURVIVORS: "copied forward when its segment was cleaned",
+    Stream.EVICTED: "cold: gathered to leave for the backing file",
+    Stream.RECOMPRESSED: "cold: compressed again, harder",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What is known of one page; None where it does not apply.
+
+    ``file_offset``: bytes from the start of the backing file.  ``stored_bytes``: of the
+    object without its 8 bytes of owner and checksum.  ``age_seconds``: since its segment was
+    sealed, None while that is open.  ``dictionary``: its version.  ``pages``: that share the
+    object, this one among them.
+    """
+
+    page: int
+    where: str
+    why: str
+    fill: str | None = None
+    codec: str | None = None
+    dictionary: int | None = None
+    dictionary_bytes: int | None = None
+    stored_bytes: int | None = None
+    segment: int | None = None
+    segment_is_open: bool | None = None
+    age_seconds: int | None = None
+    file_offset: int | None = None
+    loaded_since_stored: bool | None = None
+    pages: int | None = None
+    checksum: str | None = None
+
+    def as_json(self) -> str:
+        """One object on one line."""
+        return json.dumps(asdict(self))
+
+
+def explain(device: Device, page: int) -> Explanation:
+    """Explain ``page``, which is one of the swapfile."""
+    word = device.cache.slots.get(page)
+    kind = word & KIND_MASK
+    if device.place is not None and device.place.is_landing(page):
+        return Explanation(page, MEMORY, "on its way to its place on the backing file", pages=1)
+    if not word:
+        return Explanation(page, HOLE, "never stored, or freed since: it reads as zeros")
+    if word.bit_count() & 1:
+        return _corrupt(page, "a bit of its slot word has flipped: it gives an I/O error")
+    if kind == OBJECT:
+        return _explain_object(device, page, word)
+    if kind == IN_PLACE:
+        if device.place is None:
+            return _corrupt(page, "its slot word means nothing here: it gives an I/O error")
+        return Explanation(
+            page,
+            OWN_PLACE,
+            "written to its place on the backing file",
+            codec="raw",
+            stored_bytes=PAGE_SIZE,
+            file_offset=page * PAGE_SIZE,
+            pages=1,
+            checksum=NOT_READ,
+        )
+    if word >> SEGMENT_ID_SHIFT:
+        return _corrupt(page, "its slot word is impossible: it gives an I/O error")
+    return Explanation(
+        page,
+        SAME_FILLED,
+        "one word repeated: it stands in the slot word and takes nothing else",
+        fill=f"{fill_of(word):#018x}",
+        stored_bytes=0,
+        pages=1,
+    )
+
+
+def _explain_object(device: Device, page: int, word: int) -> Explanation:
+    log = device.cache.log
+    segment = word >> SEGMENT_ID_SHIFT
+    codec = word >> CODEC_SHIFT & 0xF
+    state = _state_of(device, segment)
+    if state is None:
+        return _corrupt(page, "its segment does not exist: it gives an I/O error")
+    loaded = word & REFERENCED != 0
+    is_open = state is SegmentState.OPEN
+    now = int(time.clock_gettime(time.CLOCK_BOOTTIME))
+    dictionary = device.cache.dictionaries.get(codec)
+    found = Explanation(
+        page,
+        MEMORY,
+        _why(device, segment, codec, loaded=loaded, is_open=is_open),
+        codec=_codec_name(codec),
+        dictionary=dictionary.version if dictionary else None,
+        dictionary_bytes=len(dictionary.data) if dictionary else None,
+        stored_bytes=(word >> LENGTH_SHIFT & LENGTH_MASK) + 1,
+        segment=segment,
+        segment_is_open=is_open,
+        age_seconds=None if is_open else max(0, now - log.age_of(segment)[1]),
+        loaded_since_stored=loaded,
+        pages=pages_of(device, word),
+    )
+    if state is SegmentState.ON_TIER:
+        at = (log.location_of(segment) << SEGMENT_SHIFT) + (word >> OFFSET_SHIFT & OFFSET_MASK)
+        return replace(found, where=BACKING_FILE, file_offset=at, checksum=NOT_READ)
+    sound = device.cache.decoder.is_sound(log.stored(word), codec)
+    return replace(found, checksum=OK if sound else CORRUPT)
+
+
+def _state_of(device: Device, segment: int) -> SegmentState | None:
+    """None for a segment that is not there, as a word with two flipped bits may name."""
+    log = device.cache.log
+    if segment >= len(log.bases):  # not read: that would allocate a page of the table
+        return None
+    try:
+        state = log.state_of(segment)
+        log.stream_of(segment)
+    except ValueError:
+        return None
+    in_memory = state in (SegmentState.OPEN, SegmentState.SEALED) and log.bases[segment] >= 0
+    return state if in_memory or state is SegmentState.ON_TIER else None
+
+
+def _why(device: Device, segment: int, codec: int, *, loaded: bool, is_open: bool) -> str:
+    log = device.cache.log
+    stream = log.stream_of(segment)
+    if codec <= LAST_RAW:
+        why = "incompressible: compressing it saved less than 3 %"
+        return why if codec == RAW else f"{why} when last tried, {codec} stores ago"
+    if codec == FILL:
+        return "one word repeated, which does not fit in the slot word"
+    tried = stream is Stream.RECOMPRESSED and codec == LZ4
+    if tried or log.is_marked(segment, Mark.TRIED):
+        return "cold; compressing it harder was tried and gains nothing"
+    if loaded:
+        return "hot: loaded since it was stored"
+    if is_open and stream is Stream.STORE:
+        return "hot: stored a moment ago"
+    return _HOW_STORED[stream]
+
+
+def pages_of(device: Device, word: int) -> int:
+    """How many pages share the object of ``word``."""
+    return 1
+
+
+def _codec_name(codec: int) -> str | None:
+    if codec <= LAST_RAW:
+        return "raw"
+    if codec >= FIRST_DICTIONARY:
+        return "zstd"
+    return _CODECS.get(codec)
+
+
+def _corrupt(page: int, why: str) -> Explanation:
+    return Explanation(page, NOWHERE, why, checksum=CORRUPT)

@@ -1,0 +1,54 @@
+"""The ledger of ``status NAME``: every line there is, none that says nothing, and 80 columns."""
+
+from __future__ import annotations
+
+from fuseswap.cli.ledger import ledger
+from fuseswap.device import Device
+from fuseswap.statistics import STATISTICS
+from fuseswap.units import PAGE_SIZE
+from tests import pages
+
+
+def statistics_of(device: Device) -> dict[str, int]:
+    now = device.statistics()
+    return {statistic.name: statistic.read(now) for statistic in STATISTICS}
+
+
+def titles(lines: list[str]) -> list[str]:
+    return [line[2:19].strip() for line in lines]
+
+
+def test_a_worker_without_the_numbers_has_no_ledger() -> None:
+    assert ledger({}, in_bytes=False) == []
+    assert ledger({"orig_data_size": 4096, "stored_pages": 1}, in_bytes=False) == []
+
+
+def test_an_empty_device(device: Device) -> None:
+    lines = ledger(statistics_of(device), in_bytes=False)
+    assert titles(lines) == ["stored", "metadata", "unused", "memory", "processes"]
+
+
+def test_it_adds_up(device: Device) -> None:
+    for page, data in enumerate(pages.CORPUS.values()):
+        device.swapfile.write(page * PAGE_SIZE, memoryview(data))
+    lines = ledger(statistics_of(device), in_bytes=True)
+    assert titles(lines) == [
+        "stored", "same-filled", "compression", "metadata", "unused", "memory", "processes",
+        "incompressible", "lz4",
+    ]  # fmt: skip
+    *parts, memory = [int(line[19:].split()[0]) for line in lines[:6]]
+    assert sum(parts) == memory
+
+
+def test_every_line_there_can_be_fits_80_columns() -> None:
+    largest = 16 << 40  # bytes of a swapfile
+    most = {statistic.name: largest for statistic in STATISTICS}
+    most |= {"duplicate_bytes_saved": largest, "duplicate_pages": 1 << 32}
+    for statistic in STATISTICS:
+        if statistic.unit == "pages":
+            most[statistic.name] = 1 << 32
+    most["bd_count"] = 1 << 32
+    for in_bytes in (False, True):
+        lines = ledger(most, in_bytes=in_bytes)
+        assert len(lines) == 14
+        assert max(map(len, lines)) <= 80
