@@ -66,7 +66,7 @@ _MANY_LOADED = 0.5
 _SCARCE_PERCENT = 10
 _SCARCE_AGE_S = 1
 # Training: from so many pages of at most so many segments; again after so many pages.
-_TRAINING_PAGES = 640
+_TRAINING_PAGES = 1280
 _TRAINING_SEGMENTS = 64
 _LEAST_PAGES = 2048
 _AGAIN_AFTER_PAGES = 65536

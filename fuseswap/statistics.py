@@ -106,7 +106,7 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
     _gauge(
         "mem_fixed", "bytes", "",
-        "Memory of worker and supervisor themselves; it does not grow with what is stored.",
+        "Memory of worker and supervisor themselves, and free frames they always keep ready.",
         lambda s: s.mem_fixed(),
     ),
     _gauge(

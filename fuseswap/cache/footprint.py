@@ -1,6 +1,6 @@
 """What is stored takes so much memory: now, and at most since the device came up.
 
-The bulk is frames, counted where they are taken (`FramePool.most_held`), so that no peak
+The bulk is frames, counted where they are taken (`FramePool.most_used`), so that no peak
 between two looks is missed.  The tables (slot words, segment entries, dictionaries, index,
 references) grow slowly and are measured at each look, which housekeeping takes once a
 second.  The peak stands in the header and so outlives the worker.
@@ -23,8 +23,13 @@ class Footprint:
 
     @property
     def pool_bytes(self) -> int:
-        """Frames whose memory is held."""
-        return self._frames.held << SEGMENT_SHIFT
+        """Frames whose memory is held because of what is stored."""
+        return self._frames.used << SEGMENT_SHIFT
+
+    @property
+    def ready_bytes(self) -> int:
+        """Frames kept ready whatever is stored."""
+        return self._frames.held - self._frames.used << SEGMENT_SHIFT
 
     @property
     def table_bytes(self) -> int:
@@ -39,8 +44,8 @@ class Footprint:
     def note_peak(self) -> int:
         """Look, and keep the most there ever was; returns it."""
         frames, state = self._frames, self._state
-        peak = (frames.most_held << SEGMENT_SHIFT) + self.table_bytes
-        frames.most_held = frames.held
+        peak = (frames.most_used << SEGMENT_SHIFT) + self.table_bytes
+        frames.most_used = frames.used
         if peak > state.peak_bytes:
             state.peak_bytes = peak
         return state.peak_bytes

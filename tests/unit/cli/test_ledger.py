@@ -25,7 +25,7 @@ def test_a_worker_without_the_numbers_has_no_ledger() -> None:
 
 def test_an_empty_device(device: Device) -> None:
     lines = ledger(statistics_of(device), in_bytes=False)
-    assert titles(lines) == ["", "stored", "metadata", "unused", "memory", "processes"]
+    assert titles(lines) == ["", "stored", "metadata", "unused", "memory", "fixed"]
 
 
 def test_it_adds_up(device: Device) -> None:
@@ -33,7 +33,7 @@ def test_it_adds_up(device: Device) -> None:
         device.swapfile.write(page * PAGE_SIZE, memoryview(data))
     lines = ledger(statistics_of(device), in_bytes=True)
     assert titles(lines) == [
-        "", "stored", "same-filled", "compression", "metadata", "unused", "memory", "processes",
+        "", "stored", "same-filled", "compression", "metadata", "unused", "memory", "fixed",
         "", "incompressible", "lz4",
     ]  # fmt: skip
     *parts, memory = [int(line[19:].split()[0]) for line in lines[1:7]]
