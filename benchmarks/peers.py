@@ -139,7 +139,7 @@ class Fuseswap(Peer):
             text += f", pool of {self._pool_limit_bytes // MIB} MiB"
         if self._backing_bytes:
             text += f", {self._layout} backing file of {self._backing_bytes // MIB} MiB in {DISK}"
-        return text
+        return ", ".join((text, *(f"{name}={value}" for name, value in self._parameters.items())))
 
     def prepare(self) -> None:
         """Bring it up without swapon; what a killed benchmark left behind goes first."""

@@ -186,8 +186,10 @@ def _why(device: Device, segment: int, codec: int, *, loaded: bool, is_open: boo
 
 
 def pages_of(device: Device, word: int) -> int:
-    """How many pages share the object of ``word``."""
-    return 1
+    """How many pages share the object of ``word``, itself among them."""
+    references = device.cache.log.references.count(word)
+    uncounted = word >> SEGMENT_ID_SHIFT in device.cache.log.unsettled
+    return max(1, references if uncounted else references + 1)
 
 
 def _codec_name(codec: int) -> str | None:

@@ -215,7 +215,8 @@ class Recompression:
         sequence = log.age_of(segment)[0]
         asked = segment in self.demand.left
         words = self._words(segment, hot=asked)
-        if not asked and len(words) < log.live[segment] * (1 - _MANY_LOADED):
+        objects = log.live[segment] - log.extra[segment]
+        if not asked and len(words) < objects * (1 - _MANY_LOADED):
             self._spare(segment, sequence)
             return True
         packed: dict[int, Packed] = {}

@@ -115,6 +115,26 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.cache.pool_total_size,
     ),
     _gauge(
+        "duplicate_pages", "pages", "",
+        "Pages that share the object of another page with the same contents.",
+        lambda s: s.cache.duplicate_pages,
+    ),
+    _gauge(
+        "duplicate_bytes_saved", "bytes", "",
+        "What these would take, compressed, if each had an object of its own.",
+        lambda s: s.cache.duplicate_bytes_saved,
+    ),
+    _gauge(
+        "dedup_active", "1 or 0", "",
+        "Whether every page is looked up (1), or a sample, or none (0).",
+        lambda s: s.cache.dedup_active,
+    ),
+    _gauge(
+        "dedup_index_bytes", "bytes", "",
+        "Memory of the index of contents and of the counts of shared objects.",
+        lambda s: s.cache.dedup_index_bytes,
+    ),
+    _gauge(
         "metadata_bytes", "bytes", "",
         "Slot and segment table, dictionaries, index; owner and checksum of each object.",
         lambda s: s.cache.metadata_bytes,

@@ -26,10 +26,14 @@ is written back while it is read, overwritten and discarded: when the write is
 acknowledged, table word 0 changes its state and location in one store, and the frame is
 free.  Should the segment die meanwhile, the extent is simply free again.
 
-`live` and `live_bytes` (objects, and their bytes with both 4-byte records), and
-`codec_pages` and `codec_bytes` (objects and payload bytes by codec) are derived from the
-slot table by ``recovery.py``.  A segment with no live object is free at once, wherever
-it lives.
+An object may have several pages (``dedup.py``): their words are the same.  The directory
+knows one of them; a segment with `Mark.SHARED` has owners that only a sweep of the slot table
+finds.
+
+`live` (pages) and `live_bytes` (of their objects, with both 4-byte records), `codec_pages`
+and `codec_bytes` (pages, and payload bytes of objects, by codec) and the references of shared
+objects are derived from the slot table by ``recovery.py``.  A segment with no live page is
+free at once, wherever it lives.
 
 A bit that turns over in the table costs no page: word 0 is mended, what is in memory is found
 through `bases` and the heads, and no decision about a page is made by words 1 to 3.
@@ -46,6 +50,7 @@ from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.departures import Departures
 from fuseswap.cache.extents import ExtentPool
 from fuseswap.cache.frames import NO_FRAME, FramePool
+from fuseswap.cache.references import References
 from fuseswap.cache.segment_kinds import (
     Mark,
     SegmentState,
@@ -123,6 +128,12 @@ class SegmentLog:
         self.bases = array("q", [-1])
         self.live = array("I", [0])
         self.live_bytes = array("q", [0])
+        self.extra = array("I", [0])  # pages of a segment that share the object of another
+        self.references = References()
+        self.unsettled: set[int] = set()  # all references are counted, not only the extra ones
+        self._closed: dict[int, int] = {}  # how many are at work to empty a segment
+        self.duplicate_pages = 0
+        self.duplicate_bytes = 0
         self.codec_pages = array("q", bytes(8 * 16))
         self.codec_bytes = array("q", bytes(8 * 16))
         self._free_ids: list[int] = []
@@ -179,16 +190,59 @@ class SegmentLog:
         """Whether an object of ``length`` bytes can be appended by a store now."""
         return head.tail + length + OBJECT_OVERHEAD <= head.bound or not self.frames.exhausted
 
+    def share(self, word: int) -> bool:
+        """Another page gets the object of ``word``; False where it may not.
+
+        The mark comes before the second word, so that whoever comes after a crash knows.
+        """
+        segment = word >> SEGMENT_ID_SHIFT
+        if segment in self._closed or not self.references.add(word):
+            return False
+        self.mark(segment, Mark.SHARED)  # crash point: share-mark
+        self.extra[segment] += 1  # crash point: share-done
+        self.live[segment] += 1
+        self.codec_pages[word >> CODEC_SHIFT & 0xF] += 1
+        self.duplicate_pages += 1
+        self.duplicate_bytes += (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+        return True
+
+    def close_to_shares(self, segment: int) -> None:
+        """``segment`` is being emptied: who looks for its pages must not miss one that comes."""
+        self._closed[segment] = self._closed.get(segment, 0) + 1
+
+    def open_to_shares(self, segment: int) -> None:
+        """Undo one `close_to_shares`."""
+        self._closed[segment] -= 1
+        if not self._closed[segment]:
+            del self._closed[segment]
+
+    def is_shared(self, word: int) -> bool:
+        """Whether the object of ``word`` has more than one page."""
+        return self.extra[word >> SEGMENT_ID_SHIFT] > 0 and self.references.count(word) > 0
+
+    def _drop_reference(self, word: int, segment: int) -> bool:
+        """A page of an object in a segment with shared ones is gone; False: it was the last."""
+        left = self.references.drop(word)
+        if left < 0:
+            return False
+        self.extra[segment] -= 1
+        if not left and segment in self.unsettled:
+            return False
+        self.duplicate_pages -= 1
+        self.duplicate_bytes -= (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+        return True
+
     def release(self, word: int) -> None:
-        """The object of ``word`` is dead; the last one frees the segment."""
+        """A page of the object of ``word`` is gone; the last one frees the segment."""
         segment = word >> SEGMENT_ID_SHIFT
         codec = word >> CODEC_SHIFT & 0xF
-        length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
         self.codec_pages[codec] -= 1
-        self.codec_bytes[codec] -= length
-        self.live_bytes[segment] -= length + OBJECT_OVERHEAD
-        if self.bases[segment] >= 0:
-            self.live_in_frames -= length + OBJECT_OVERHEAD
+        if not self.extra[segment] or not self._drop_reference(word, segment):
+            length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+            self.codec_bytes[codec] -= length
+            self.live_bytes[segment] -= length + OBJECT_OVERHEAD
+            if self.bases[segment] >= 0:
+                self.live_in_frames -= length + OBJECT_OVERHEAD
         live = self.live[segment] - 1
         self.live[segment] = live
         if not live and not self.adopting:
@@ -233,6 +287,7 @@ class SegmentLog:
         self._table[segment * _WORDS] = SegmentState.FREE  # crash point: free-commit
         self.bases[segment] = -1  # crash point: free-done
         self._pinned.discard(segment)
+        self.references.forget(segment)
         self._free_ids.append(segment)
         self.segments_in_use -= 1
         self.tried_segments -= stream_and_marks(entry) & Mark.TRIED != 0
@@ -289,6 +344,7 @@ class SegmentLog:
             self.bases.extend([-1] * more)
             self.live.extend([0] * more)
             self.live_bytes.extend([0] * more)
+            self.extra.extend([0] * more)
             self._free_ids.extend(range(known + more - 1, known - 1, -1))
         return self._free_ids.pop()
 
@@ -382,6 +438,7 @@ class SegmentLog:
         self.bases = array("q", [-1]) * known
         self.live = array("I", [0]) * known
         self.live_bytes = array("q", [0]) * known
+        self.extra = array("I", [0]) * known
         self.codec_pages[:] = self.codec_bytes[:] = array("q", bytes(8 * 16))
         self._free_ids = []
         self.segments_in_use = self.tried_segments = 0
@@ -404,10 +461,38 @@ class SegmentLog:
                 continue
             on_tier = state == SegmentState.ON_TIER
             used[on_tier].add(location)
+            if stream_and_marks(word) & Mark.SHARED:
+                self.unsettled.add(segment)
             if not on_tier:
                 self.bases[segment] = location << SEGMENT_SHIFT
         self.frames.adopt(used[False])
         self.extents.adopt(used[True])
+
+    def adopt_word(self, word: int) -> None:
+        """Count a page of an object, as a former process left it."""
+        segment = word >> SEGMENT_ID_SHIFT
+        codec = word >> CODEC_SHIFT & 0xF
+        length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+        self.live[segment] += 1
+        self.codec_pages[codec] += 1
+        if segment in self.unsettled:
+            self.extra[segment] += 1
+            if self.references.add(word, bounded=False) > 1:
+                self.duplicate_pages += 1
+                self.duplicate_bytes += length
+                return
+        self.codec_bytes[codec] += length
+        self.live_bytes[segment] += length + OBJECT_OVERHEAD
+        if self.bases[segment] >= 0:
+            self.live_in_frames += length + OBJECT_OVERHEAD
+
+    def settle_one(self) -> bool:
+        """All words are counted: of one more segment keep the extra references only."""
+        if not self.unsettled:
+            return False
+        segment = self.unsettled.pop()
+        self.extra[segment] = self.references.settle(segment)
+        return True
 
     def finish_adoption(self) -> None:
         """The counts are complete: free the segments no word points to, line up the others."""

@@ -40,4 +40,8 @@ class CacheStatistics:
     compress_skipped: int
     reject_alloc_fail: int
     duplicate_entry: int
+    duplicate_pages: int
+    duplicate_bytes_saved: int
+    dedup_index_bytes: int
+    dedup_active: int
     checksum_errors: int

@@ -17,6 +17,7 @@ from fuseswap.cli import (
     explain,
     mounting,
     parameters,
+    recompress,
     restart,
     status,
     updown,
@@ -29,7 +30,18 @@ EXIT_USAGE = 1
 EXIT_SYSTEM = 2
 EXIT_MOUNT = 32
 
-_COMMANDS = (updown, restart, status, explain, parameters, writeback, check, demo, mounting)
+_COMMANDS = (
+    updown,
+    restart,
+    status,
+    explain,
+    parameters,
+    writeback,
+    recompress,
+    check,
+    demo,
+    mounting,
+)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -33,7 +33,7 @@ def add_to(commands: Any) -> None:
 
 def run_get(options: argparse.Namespace) -> int:
     """Print one value alone, or all as PARAM=VALUE."""
-    directory = _directory(options.name)
+    directory = directory_of(options.name)
     if options.parameter:
         find_parameter(options.parameter)
         print(read_file(directory / options.parameter).strip())
@@ -45,7 +45,7 @@ def run_get(options: argparse.Namespace) -> int:
 
 def run_set(options: argparse.Namespace) -> int:
     """Set each PARAM=VALUE in order; all names are checked before the first is set."""
-    directory = _directory(options.name)
+    directory = directory_of(options.name)
     pairs = []
     for assignment in options.assignment:
         name, equals, value = assignment.partition("=")
@@ -68,5 +68,6 @@ def set_value(path: Path, value: str) -> None:
         raise HostError(f"cannot set {path.name}: {exc.strerror}") from exc
 
 
-def _directory(name: str) -> Path:
+def directory_of(name: str) -> Path:
+    """Where the parameters of the device ``name`` are."""
     return Path(Runtime(name).config()["mountpoint"]) / "params"

@@ -15,6 +15,7 @@ from tests.tiered import Tiered
 
 SAVED = (
     "same_filled_bytes_saved",
+    "duplicate_bytes_saved",
     "compression_bytes_saved",
     "recompression_bytes_saved",
     "writeback_bytes_saved",

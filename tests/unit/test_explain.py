@@ -268,3 +268,11 @@ def test_every_page_of_a_used_device_can_be_explained(
         store(device, page, data)
     kinds = {explaining.explain(device, page).where for page in range(device.cache.page_count)}
     assert kinds == {"hole", "same-filled", "memory"}
+
+
+def test_pages_that_share_an_object(device: Device) -> None:
+    for page in (3, 5, 9):
+        store(device, page, pages.compressible(1))
+    assert [explain(device, page).pages for page in (3, 5, 9)] == [3, 3, 3]
+    device.swapfile.punch(5 * PAGE_SIZE, PAGE_SIZE)
+    assert explain(device, 3).pages == 2

@@ -12,6 +12,7 @@ from tests.stores import SharedMemory
 
 
 def fill(cache: CompressedCache, count: int) -> None:
+    cache.dedup.set_switch("off")  # no index
     for page in range(count):
         cache.store(page, pages.incompressible(page))
 

@@ -186,7 +186,7 @@ def test_sealed_bytes_never_change(memory: SharedMemory) -> None:
 
 def test_freed_segments_return_their_memory(memory: SharedMemory, cache: CompressedCache) -> None:
     for page in range(1024):
-        cache.store(page, pages.incompressible(page % 7))
+        cache.store(page, pages.incompressible(page))
     assert memory.allocated_bytes("arena") == 5 * MIB
     cache.invalidate_area(0, 1280)
     cache.log.frames.trim(0)

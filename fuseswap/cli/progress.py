@@ -1,0 +1,47 @@
+"""Orders that take a while: give one to a device and show how far it is, until it is done."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+
+from fuseswap.cli.parameters import directory_of, set_value
+from fuseswap.errors import HostError
+from fuseswap.host.reading import read_file
+
+LOOK_EVERY_S = 0.2
+STUCK_AFTER_S = 10.0
+_PROGRESS = re.compile(r"(\d+) of (\d+)")
+
+
+def order(name: str, parameter: str, wanted: str, stuck: str) -> None:
+    """Set ``parameter`` of the device ``name`` to ``wanted``, and return when that is done.
+
+    Raises `InvalidArgument`, or `HostError`: saying ``stuck`` where nothing has moved for
+    `STUCK_AFTER_S`, or that device or worker have gone.
+    """
+    path = directory_of(name) / parameter
+    set_value(path, wanted)
+    left, changed = -1, time.monotonic()
+    while left:
+        try:
+            state = read_file(path).strip()
+        except OSError as exc:
+            print(file=sys.stderr)
+            raise HostError(f"{name} has gone away meanwhile: {exc.strerror}") from exc
+        progress = _PROGRESS.search(state)
+        if progress is None and left > 0:
+            print(file=sys.stderr)
+            raise HostError(
+                f"the worker of {name} was replaced, and orders are forgotten then: give it again"
+            )
+        print(f"\r{state}   ", end="", flush=True, file=sys.stderr)
+        now = int(progress[2]) - int(progress[1]) if progress else 0
+        if now != left:
+            left, changed = now, time.monotonic()
+        elif time.monotonic() - changed > STUCK_AFTER_S:
+            print(file=sys.stderr)
+            raise HostError(stuck)
+        time.sleep(LOOK_EVERY_S if left else 0)
+    print(file=sys.stderr)
