@@ -107,7 +107,7 @@ def explain(device: Device, page: int) -> Explanation:
             pages=1,
             checksum=NOT_READ,
         )
-    if word >> SEGMENT_ID_SHIFT:
+    if word >> SEGMENT_ID_SHIFT or fill_of(word) >> 64:
         return _corrupt(page, "its slot word is impossible: it gives an I/O error")
     return Explanation(
         page,

@@ -191,6 +191,12 @@ def test_two_flipped_bits_are_corrupt_whatever_they_name(device: Device, flipped
     assert explain(device, 5).checksum == "corrupt"
 
 
+def test_a_fill_that_does_not_fit_is_corrupt(device: Device) -> None:
+    store(device, 5, pages.filled(pages.REPEATS_32))
+    device.cache.slots.words[5] ^= 1 << 36 | PARITY  # a 32-bit word twice has 32 bits
+    assert explain(device, 5).checksum == "corrupt"
+
+
 def test_a_segment_table_nobody_can_read(device: Device) -> None:
     store(device, 5, pages.compressible(1))
     table = device.state.segments.buffer.cast("Q")
