@@ -20,7 +20,7 @@ from fuseswap.units import MIB
 from tests import pages
 from tests.invariants import StoredObject
 from tests.recompressed import HeldJobs, finish, make_old, pass_time, recompress
-from tests.tiered import TIERED, Tiered
+from tests.tiered import TIERED, Tiered, dense
 
 PAGES = 300
 
@@ -273,13 +273,15 @@ def test_without_an_algorithm_nothing_can_be_asked_for(tierless: Tiered) -> None
 
 
 def fill(worker: Tiered) -> None:
-    """To the last page a store finds room for; nobody waits."""
+    """To the last page a store finds room for; nobody waits.  Some are hot, and gain nothing."""
     worker.cache.on_full = None
     for page in range(TIERED.page_count):
         try:
-            worker.store(page, pages.hexadecimal(page))
+            worker.store(page, pages.hexadecimal(page) if page % 4 else dense(page))
         except StoreRefused:
             return
+        if not page % 4:
+            worker.cache.load(page)
 
 
 async def test_a_full_pool_becomes_smaller_in_the_room_there_is(
@@ -292,7 +294,7 @@ async def test_a_full_pool_becomes_smaller_in_the_room_there_is(
     before = tierless.cache.statistics().compr_data_size
     await recompress(tierless.device.recompression)
     assert tierless.device.recompression.demand.left == []
-    assert tierless.cache.statistics().compr_data_size < before * 2 / 3
+    assert tierless.cache.statistics().compr_data_size < before * 9 / 10
     assert frames.in_use <= 2
     await tierless.check()
 
@@ -330,7 +332,7 @@ async def test_without_any_room_it_waits(tierless: Tiered, mock_clock: MockClock
     tierless.cache.pool_limit_bytes = (frames.in_use + 1) * MIB
     await recompress(recompression)
     assert recompression.demand.left == []
-    assert set(codecs(tierless)) == {ZSTD}
+    assert codecs(tierless)[ZSTD] == len([page for page in tierless.expected if page % 4])
     await tierless.check()
 
 
