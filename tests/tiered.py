@@ -21,6 +21,7 @@ from fuseswap.waiting import called
 from tests import pages
 from tests.fake_tier import FakePlaceFile, FakeTier
 from tests.invariants import StoredObject, check_invariants
+from tests.recompressed import at_once
 from tests.stores import SharedMemory
 
 STORE_FRAMES = 4
@@ -43,9 +44,9 @@ class Tiered:
         self.memory = memory
         self.tier = tier
         if isinstance(tier, FakePlaceFile):
-            self.device = Device(memory.attach(), place_file=tier, lazy=lazy)
+            self.device = Device(memory.attach(), place_file=tier, lazy=lazy, submit=at_once)
         else:
-            self.device = Device(memory.attach(), tier, lazy=lazy)
+            self.device = Device(memory.attach(), tier, lazy=lazy, submit=at_once)
         self.cache = self.device.cache
         self.log = self.cache.log
         self.writeback = self.device.writeback
