@@ -12,6 +12,7 @@ import pytest
 from fuseswap.cache.codecs import LAST_RAW
 from fuseswap.cache.slots import CODEC_SHIFT, KIND_MASK, OBJECT, SAME_FILLED
 from tests.bit_flips import Damage, Outcome
+from tests.effort import EFFORT, scaled
 
 # Layout and region: how many single flips, and what may come of them.
 SINGLE = {
@@ -53,7 +54,7 @@ def tried(
 ) -> list[tuple[list[int], Outcome]]:
     """Bits that turned over, and what came of it, ``count`` times."""
     chance = random.Random(f"{region} {count}")
-    flips = [draw(region, chance) for _ in range(count)]
+    flips = [draw(region, chance) for _ in range(scaled(count))]
     return [(bits, damage.try_flip(region, bits, chance)) for bits in flips]
 
 
@@ -76,7 +77,8 @@ def test_one_bit(make_damage: MakeDamage, layout: str, region: str) -> None:
     damage = make_damage(layout)
     found = tried(damage, region, count, damage.draw)
     assert serious(found) == []
-    assert Counter(outcome.verdict for _, outcome in found).keys() == verdicts
+    verdict = Counter(outcome.verdict for _, outcome in found).keys()
+    assert verdict == verdicts if EFFORT >= 1 else verdict <= verdicts
 
 
 @pytest.mark.parametrize(("layout", "region"), DOUBLE)

@@ -28,6 +28,7 @@ from tests.crashes import (
     perform,
     turning_points,
 )
+from tests.effort import scaled
 from tests.stores import SharedMemory
 from tests.tiered import EXTENTS, TIERED, Tiered
 
@@ -100,7 +101,7 @@ POINTS = {
 # Python 3.12 warns of a fork beside other threads (xdist has one); the child does without them.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
-MOST_DEATHS = 25  # in one scene; of more, so many are drawn
+MOST_DEATHS = scaled(25)  # in one scene; of more, so many are drawn
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from fuseswap.cache.pool import ZERO_PAGE
 from fuseswap.errors import MustWait, StoreRefused
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
+from tests.effort import scaled
 from tests.fake_tier import FakePlaceFile
 from tests.invariants import check_invariants
 from tests.stores import SharedMemory
@@ -240,7 +241,7 @@ RULES = {"ratio": "ratio_", "budget": "budget_"}  # where the name is that of a 
 
 
 @settings(
-    max_examples=200,
+    max_examples=scaled(200),
     deadline=None,
     derandomize="CI" in os.environ,
     phases=set(Phase) - {Phase.explain},

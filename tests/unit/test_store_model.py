@@ -20,6 +20,7 @@ from fuseswap.device import Device
 from fuseswap.errors import BeyondEnd, StoreRefused
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
+from tests.effort import scaled
 from tests.invariants import check_invariants
 from tests.stores import SMALL, SharedMemory
 
@@ -291,7 +292,7 @@ class StoreModel(RuleBasedStateMachine):
 
 TestStoreModel = StoreModel.TestCase
 TestStoreModel.settings = settings(
-    max_examples=100,
+    max_examples=scaled(100),
     stateful_step_count=40,
     deadline=None,
     derandomize="CI" in os.environ,

@@ -13,6 +13,7 @@ from fuseswap.frontswap import Frontswap
 from fuseswap.swapfile import Swapfile
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
+from tests.effort import scaled
 from tests.stores import SMALL, SharedMemory
 
 SIZE = SMALL.page_count * PAGE_SIZE
@@ -195,7 +196,7 @@ steps = st.lists(
 
 
 @given(steps, st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=scaled(100), deadline=None)
 def test_it_is_a_file_of_bytes(steps: list[tuple[str, int, int]], at_the_end: bool) -> None:
     memory = SharedMemory()
     swapfile = Device(memory.attach()).swapfile

@@ -20,6 +20,7 @@ from fuseswap.cache.pool import ZERO_PAGE
 from fuseswap.errors import StoreRefused
 from fuseswap.units import MIB
 from tests import pages
+from tests.effort import scaled
 from tests.fake_tier import FakeTier
 from tests.invariants import check_invariants
 from tests.stores import SharedMemory
@@ -163,7 +164,7 @@ class Model:
 
 
 @settings(
-    max_examples=200,
+    max_examples=scaled(200),
     deadline=None,
     derandomize="CI" in os.environ,
     phases=set(Phase) - {Phase.explain},
