@@ -110,7 +110,8 @@ class Recompression:
         self._refused: Dictionary | None = None  # does not win any more
         self._last_requests = 0
         self._pages = 0
-        self._train_at = 0
+        # With one that a former worker trained there is no hurry; there are not many places.
+        self._train_at = _SOON_AGAIN_AFTER_PAGES if cache.dictionaries.current else 0
         self.trained = 0
 
     def set_algorithm(self, name: str) -> None:
