@@ -7,6 +7,12 @@
     writeback_run  suite `writeback`: the same with pools that overflow to a disk
     busy_run   suite `busy`: reads at depth 1 beside a writer
     churn_run  suite `churn`: overwrites at 90 % occupancy
+    memory_run  suite `memory`: the same pages in each peer; forked_run: as processes
+    page_sets  which pages those are; page_io: writes, verifies, times; forked: the processes
+    plot       a drawing of `memory`
+    corpus     ``scripts/corpus``: the memory of programs as files
+    corpus_programs, corpus_material, programs/  what is started, and what it works on
+    corpus_pages, corpus_table  pages of a process; what is in them
     peers      what is measured: prepare, path, teardown
     zswap      its parameters, and zswap as a peer
     nbd        the peer that needs two servers

@@ -7,63 +7,36 @@ missing, a bad page, something that could not be torn down).
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
-import fcntl
 import json
 import os
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from benchmarks import machine, plot, report
 from benchmarks.command import tell
+from benchmarks.command_line import Parser, positive, run_as_root, seconds
 from benchmarks.suites import Settings, Suite, all_suites
-from fuseswap.errors import FuseswapError, HostError
+from fuseswap.errors import HostError
 
 _RUNTIME_DIR = "/run/fuseswap-bench"
-_LOCK = "/run/fuseswap-bench.lock"
 _QUIET_LOAD = 0.5
 
 _FULL = Settings(rounds=3, seconds=5.0, touches=200_000)
 _QUICK = Settings(rounds=1, seconds=1.0, touches=20_000, reads=2_000)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, exit code 1."""
-        print(f"bench: {message} (see: scripts/bench --help)", file=sys.stderr)
-        sys.exit(1)
-
-
-def _positive(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
-    return value
-
-
-def _seconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        value = float(text)
-        if 0 < value < float("inf"):
-            return value
-    raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds")
-
-
 def _parse(suites: dict[str, Suite]) -> argparse.Namespace:
     names = sorted({name for suite in suites.values() for name in suite.peers})
-    parser = _Parser(prog="scripts/bench", description="Measure fuseswap against its peers.")
+    parser = Parser(prog="scripts/bench", description="Measure fuseswap against its peers.")
     parser.add_argument("suite", nargs="?", default="all", choices=(*suites, "all"))
-    parser.add_argument("--rounds", type=_positive, help=f"default {_FULL.rounds}")
+    parser.add_argument("--rounds", type=positive, help=f"default {_FULL.rounds}")
     parser.add_argument(
-        "--seconds", type=_seconds, help=f"a fio job, or churn (default {_FULL.seconds:g})"
+        "--seconds", type=seconds, help=f"a fio job, or churn (default {_FULL.seconds:g})"
     )
-    parser.add_argument("--touches", type=_positive, help=f"a swap run (default {_FULL.touches})")
+    parser.add_argument("--touches", type=positive, help=f"a swap run (default {_FULL.touches})")
     parser.add_argument(
-        "--reads", type=_positive, help=f"of each peer of memory, a round (default {_FULL.reads})"
+        "--reads", type=positive, help=f"of each peer of memory, a round (default {_FULL.reads})"
     )
     parser.add_argument(
         "--corpus", type=Path, metavar="DIR", help=f"pages for memory (default {_FULL.corpus})"
@@ -90,21 +63,6 @@ def _parse(suites: dict[str, Suite]) -> argparse.Namespace:
     return options
 
 
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Two benchmarks at once would measure each other.  Raises `HostError`."""
-    with open(_LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HostError("another benchmark is running; wait for it") from None
-        yield
-
-
-def _on_signal(number: int, _frame: object) -> None:
-    sys.exit(128 + number)  # an exception: everything is torn down
-
-
 def _run(options: argparse.Namespace, suites: dict[str, Suite]) -> None:
     chosen = suites if options.suite == "all" else {options.suite: suites[options.suite]}
     peers = {name: suite.make_peers(options.peers) for name, suite in chosen.items()}
@@ -129,30 +87,16 @@ def _run(options: argparse.Namespace, suites: dict[str, Suite]) -> None:
     print(f"everything else is in {where}")
 
 
-def _chain(exc: BaseException) -> list[BaseException]:
-    """What went wrong first, and then what could not be torn down after it."""
-    before = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
-    return [*(_chain(before) if isinstance(before, FuseswapError) else ()), exc]
-
-
 def main() -> int:
     """Entry point."""
     suites = all_suites()
     options = _parse(suites)
-    if os.geteuid() != 0:
-        print("bench: mounts, zram and swap need root; try: sudo scripts/bench", file=sys.stderr)
-        return 2
-    os.environ.setdefault("FUSESWAP_RUNTIME_DIR", _RUNTIME_DIR)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, _on_signal)
-    try:
-        with _alone():
-            _run(options, suites)
-    except (FuseswapError, OSError) as exc:
-        for cause in _chain(exc):
-            print(f"bench: {cause}", file=sys.stderr)
-        return 2
-    return 0
+
+    def body() -> int:
+        _run(options, suites)
+        return 0
+
+    return run_as_root("bench", _RUNTIME_DIR, body)
 
 
 if __name__ == "__main__":

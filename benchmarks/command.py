@@ -30,9 +30,9 @@ def tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def environment() -> dict[str, str]:
-    """What children run with: they measure the tree this package lies in."""
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+def environment(python_path: Sequence[Path] = (ROOT,)) -> dict[str, str]:
+    """What children run with: they measure the tree this package lies in, if not told otherwise."""
+    return {**os.environ, "PYTHONPATH": ":".join(map(str, python_path))}
 
 
 def start(arguments: Sequence[str], log: Path | None = None) -> subprocess.Popen[bytes]:
@@ -69,11 +69,17 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     raise HostError(f"process {process.pid} can't be killed: it hangs in the kernel (see dmesg)")
 
 
-def run(arguments: Sequence[str], *, timeout_s: float = TIMEOUT_S, kill: bool = True) -> str:
+def run(
+    arguments: Sequence[str],
+    *,
+    timeout_s: float = TIMEOUT_S,
+    kill: bool = True,
+    python_path: Sequence[Path] = (ROOT,),
+) -> str:
     """Standard output of a command.  Raises `HostError` where it fails or takes too long.
 
     ``kill`` False leaves it running after ``timeout_s``: a swapoff that is stopped half-way
-    leaves pages nobody owns.
+    leaves pages nobody owns.  ``python_path``: where a Python finds its packages.
     """
     try:
         process = subprocess.Popen(
@@ -82,7 +88,7 @@ def run(arguments: Sequence[str], *, timeout_s: float = TIMEOUT_S, kill: bool = 
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd="/",
-            env=environment(),
+            env=environment(python_path),
             start_new_session=True,
         )
     except FileNotFoundError:

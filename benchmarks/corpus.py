@@ -14,10 +14,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from benchmarks import corpus_pages, corpus_table
 from benchmarks.command import tell
+from benchmarks.command_line import Parser, positive
 from benchmarks.corpus_programs import PROGRAMS, Program, is_stopped, stop, stopped
 from fuseswap.errors import HostError
 from fuseswap.units import MIB, PAGE_SIZE
@@ -26,23 +26,9 @@ DEFAULT_DIR = Path("/var/tmp/fuseswap-corpus")
 SUFFIX = ".pages"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, exit code 1."""
-        print(f"corpus: {message} (see: scripts/corpus --help)", file=sys.stderr)
-        sys.exit(1)
-
-
-def _positive(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
-    return value
-
-
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; ``programs`` is a list of `Program`."""
-    parser = _Parser(
+    parser = Parser(
         prog="scripts/corpus",
         description="Dump the anonymous pages of real programs, started for it or running.",
     )
@@ -59,11 +45,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="list the programs, and do nothing")
     parser.add_argument(
-        "--max-mib", type=_positive, metavar="N", help="at most so much of each, spread evenly"
+        "--max-mib", type=positive, metavar="N", help="at most so much of each, spread evenly"
     )
     parser.add_argument(
         "--pid",
-        type=_positive,
+        type=positive,
         action="append",
         metavar="PID",
         help="a running process of yours instead, stopped meanwhile; may be repeated",
@@ -80,8 +66,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def make_dir(directory: Path) -> None:
     """Nobody else may look in: it holds memory.  Raises `HostError` where somebody may."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = directory.lstat()
+    try:
+        if not directory.is_symlink():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = directory.lstat()
+    except OSError as exc:
+        raise HostError(f"cannot make the directory {directory}: {exc.strerror}") from exc
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise HostError(f"{directory} is not a directory of yours; name another")
     if found.st_mode & 0o077:
@@ -151,11 +141,14 @@ def make_of_running(directory: Path, pid: int, max_mib: int | None = None) -> Pa
 
 def _refuse_dangerous(pid: int) -> None:
     """Reading one's own memory changes it, and who serves swap must not be stopped."""
-    with contextlib.suppress(OSError):
-        if b"fuseswap." in Path(f"/proc/{pid}/cmdline").read_bytes():
-            raise HostError(f"process {pid} serves fuseswap; stopping it may hang the machine")
     if pid in (1, os.getpid()):
         raise HostError(f"process {pid} can't be stopped for this; name another")
+    with contextlib.suppress(OSError):
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if not command:
+            raise HostError(f"process {pid} is the kernel's own, or is ending; name another")
+        if b"fuseswap." in command:
+            raise HostError(f"process {pid} serves fuseswap; stopping it may hang the machine")
 
 
 def _name_of(pid: int) -> str:

@@ -280,16 +280,26 @@ def _redis(scratch: Path, executable: str) -> Iterator[int]:
     path = scratch / "socket"
     line = ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", ""]
     with _running(line, scratch, executable=executable) as process:
-        deadline = time.monotonic() + _READY_TIMEOUT_S
-        while not path.exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise _ended(scratch, "redis-server")
-            time.sleep(_POLL_S)
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(_READY_TIMEOUT_S)
-            client.connect(str(path))
+            _connect(client, path, process, scratch)
             _fill(client, corpus_material.redis_commands(40000))
         yield process.pid
+
+
+def _connect(
+    client: socket.socket, path: Path, process: subprocess.Popen[bytes], scratch: Path
+) -> None:
+    """Once the server listens: its socket is there a moment before.  Raises `HostError`."""
+    deadline = time.monotonic() + _READY_TIMEOUT_S
+    while True:
+        try:
+            client.connect(str(path))
+            return
+        except (FileNotFoundError, ConnectionRefusedError):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise _ended(scratch, "redis-server") from None
+            time.sleep(_POLL_S)
 
 
 def _fill(client: socket.socket, commands: Iterable[Sequence[str]]) -> None:

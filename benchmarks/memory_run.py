@@ -14,6 +14,7 @@ import json
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,6 @@ from benchmarks.peers import DISK, Fuseswap, Peer, Zram, prepared
 from benchmarks.results import Limit, Measurement, Sense, SuiteResult
 from benchmarks.suites import BASELINE, PeerFactory, Settings
 from fuseswap.errors import HostError
-from fuseswap.parameters import PARAMETERS
 from fuseswap.units import GIB, MIB, PAGE_SIZE
 
 ZRAM = "zram"
@@ -38,7 +38,8 @@ SWAPPED = "fork-swap"
 
 _IO_TIMEOUT_S = 300.0
 _RECOMPRESS_TIMEOUT_S = 900.0
-_AGE = "recompress_age_seconds"
+_STEADY_S = 2.0  # emptied segments go back a few a second
+_STEADY_TIMEOUT_S = 60.0
 _SECONDS_A_READ = 1e-3  # a bound
 
 # Which peers a job is for; those of them that are wanted are measured.
@@ -55,8 +56,15 @@ class Recompressed(Fuseswap):
     """lz4 pages, all compressed again once they are stored."""
 
     def settle(self) -> None:
-        """`fuseswap recompress`, which returns when it is done."""
+        """`fuseswap recompress`, and wait until the segments it emptied are given back."""
         self._fuseswap("recompress", self.name, timeout_s=_RECOMPRESS_TIMEOUT_S)
+        deadline = time.monotonic() + _STEADY_TIMEOUT_S
+        before = None
+        while (now := self.memory().used_bytes) != before:
+            if time.monotonic() > deadline:
+                raise HostError(f"the memory of {self.name} did not come to rest")
+            before = now
+            time.sleep(_STEADY_S)
 
     def describe(self) -> str:
         """That it is recompressed."""
@@ -67,8 +75,8 @@ def _device(
     name: str, compressor: str = "lz4", *, loop: bool = False, **parameters: str
 ) -> Fuseswap:
     kind = Recompressed if name == RECOMPRESSED else Fuseswap
-    if any(known.name == _AGE for known in PARAMETERS):
-        parameters = {_AGE: "0", **parameters}  # nothing is recompressed but what is asked to be
+    # Nothing is recompressed but what is asked to be.
+    parameters = {"recompress_age_seconds": "0", **parameters}
     return kind(name, GIB, loop=loop, compressor=compressor, parameters=parameters)
 
 

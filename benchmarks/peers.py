@@ -105,8 +105,13 @@ class Fuseswap(Peer):
         layout: str = "packed",
         compressor: str = "lz4",
         parameters: Mapping[str, str] | None = None,
+        up_options: Sequence[str] = (),
+        python_path: Sequence[Path] = (command.ROOT,),
     ) -> None:
-        """No pool limit: its size; no backing bytes: no backing file; ``parameters`` to set."""
+        """No pool limit: its size; no backing bytes: no backing file; ``parameters`` to set.
+
+        ``up_options`` come last in its `up`; ``python_path`` has the tree that is measured.
+        """
         super().__init__(name, size_bytes)
         self._transport = transport
         self._loop = loop
@@ -116,6 +121,8 @@ class Fuseswap(Peer):
         self._layout = layout
         self._compressor = compressor
         self._parameters = parameters or {}
+        self._up_options = up_options
+        self._python_path = python_path
         self._path = ""
         self._mountpoint = ""
 
@@ -132,7 +139,7 @@ class Fuseswap(Peer):
             text += f", pool of {self._pool_limit_bytes // MIB} MiB"
         if self._backing_bytes:
             text += f", {self._layout} backing file of {self._backing_bytes // MIB} MiB in {DISK}"
-        return text
+        return ", ".join((text, *(f"{name}={value}" for name, value in self._parameters.items())))
 
     def prepare(self) -> None:
         """Bring it up without swapon; what a killed benchmark left behind goes first."""
@@ -157,7 +164,7 @@ class Fuseswap(Peer):
             line += ["--backing", str(self._backing)]
         if self._layout != "packed":
             line += ["--backing-layout", self._layout]
-        return line
+        return [*line, *self._up_options]
 
     def metrics(self) -> dict[str, int]:
         """Every statistic of one moment, by its name.  Raises `HostError`."""
@@ -214,7 +221,8 @@ class Fuseswap(Peer):
         self._fuseswap("down", self.name)
 
     def _fuseswap(self, *arguments: str, timeout_s: float = 120.0) -> str:
-        return command.run((sys.executable, "-m", "fuseswap", *arguments), timeout_s=timeout_s)
+        line = (sys.executable, "-m", "fuseswap", *arguments)
+        return command.run(line, timeout_s=timeout_s, python_path=self._python_path)
 
 
 class Zram(Peer):

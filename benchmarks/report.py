@@ -17,7 +17,7 @@ def tables(result: SuiteResult) -> str:
     parts += [f"{name} = {what}" for name, what in result.peers.items()]
     parts += ["", absolute_table(result), ""]
     if result.compared:
-        parts.append(ratio_table(ratios(result)))
+        parts.append(ratio_table(ratios(result), result.baseline))
     if found := judgements(result):
         parts += [judgement_table(found), ""]
     parts += result.notes
@@ -32,11 +32,11 @@ def absolute_table(result: SuiteResult) -> str:
     return align(rows)
 
 
-def ratio_table(found: Sequence[Ratio]) -> str:
+def ratio_table(found: Sequence[Ratio], baseline: str) -> str:
     """One line for each job, metric and peer; ``-`` where no target is set."""
     if not found:
-        return "no ratios: they need fuseswap and one other peer"
-    rows = [["job", "metric", "fuseswap /", "ratio", "by round", "target", "met"]]
+        return f"no ratios: they need {baseline} and one other peer"
+    rows = [["job", "metric", f"{baseline} /", "ratio", "by round", "target", "met"]]
     for one in found:
         target = f"{one.target.sense.value} {one.target.bound:g}" if one.target else "-"
         met = {None: "-", True: "yes", False: "NO"}[one.is_met]

@@ -107,7 +107,7 @@ def explain(device: Device, page: int) -> Explanation:
             pages=1,
             checksum=NOT_READ,
         )
-    if word >> SEGMENT_ID_SHIFT:
+    if word >> SEGMENT_ID_SHIFT or fill_of(word) >> 64:
         return _corrupt(page, "its slot word is impossible: it gives an I/O error")
     return Explanation(
         page,
@@ -146,7 +146,8 @@ def _explain_object(device: Device, page: int, word: int) -> Explanation:
     )
     if state is SegmentState.ON_TIER:
         at = (log.location_of(segment) << SEGMENT_SHIFT) + (word >> OFFSET_SHIFT & OFFSET_MASK)
-        return replace(found, where=BACKING_FILE, file_offset=at, checksum=NOT_READ)
+        why = found.why if found.why.startswith("cold") else f"written back; {found.why}"
+        return replace(found, where=BACKING_FILE, why=why, file_offset=at, checksum=NOT_READ)
     sound = device.cache.decoder.is_sound(log.stored(word), codec)
     return replace(found, checksum=OK if sound else CORRUPT)
 
@@ -170,7 +171,8 @@ def _why(device: Device, segment: int, codec: int, *, loaded: bool, is_open: boo
     stream = log.stream_of(segment)
     if codec <= LAST_RAW:
         why = "incompressible: compressing it saved less than 3 %"
-        return why if codec == RAW else f"{why} when last tried, {codec} stores ago"
+        ago = "one store ago" if codec == RAW + 1 else f"{codec} stores ago"
+        return why if codec == RAW else f"{why} when last tried, {ago}"
     if codec == FILL:
         return "one word repeated, which does not fit in the slot word"
     tried = stream is Stream.RECOMPRESSED and codec == LZ4
@@ -184,8 +186,10 @@ def _why(device: Device, segment: int, codec: int, *, loaded: bool, is_open: boo
 
 
 def pages_of(device: Device, word: int) -> int:
-    """How many pages share the object of ``word``."""
-    return 1
+    """How many pages share the object of ``word``, itself among them."""
+    references = device.cache.log.references.count(word)
+    uncounted = word >> SEGMENT_ID_SHIFT in device.cache.log.unsettled
+    return max(1, references if uncounted else references + 1)
 
 
 def _codec_name(codec: int) -> str | None:

@@ -260,12 +260,20 @@ class InPlace:
         An error ends it early, and so does the end of the budget.
         """
         eviction = _Eviction(self, self._cache, segment, sequence, spares=second_chance)
-        pages = self._cache.owners_of(segment) if eviction.goes_on else []
-        while pages:
-            await self._write_out(eviction, pages)
-            pages, eviction.busy = eviction.busy, []
-            while any(page in self._busy for page in pages):
-                await self._landed.wait()
+        self._cache.log.close_to_shares(segment)
+        first = 0
+        try:
+            while eviction.goes_on and first < self._cache.page_count:
+                pages, first = self._cache.owners_of(segment, first)
+                while pages:
+                    await self._write_out(eviction, pages)
+                    pages, eviction.busy = eviction.busy, []
+                    while any(page in self._busy for page in pages):
+                        await self._landed.wait()
+                if first < self._cache.page_count:
+                    await trio.lowlevel.checkpoint()
+        finally:
+            self._cache.log.open_to_shares(segment)
         return eviction.result
 
     async def _write_out(self, eviction: _Eviction, pages: list[int]) -> None:

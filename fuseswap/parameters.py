@@ -189,6 +189,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         _set_non_same_filled,
     ),
     Parameter(
+        "dedup",
+        "auto | on | off",
+        "Keep the same contents once, whatever the number of pages; auto: where that is worth it.",
+        lambda device: device.cache.dedup.switch,
+        lambda device, text: device.cache.dedup.set_switch(text),
+    ),
+    Parameter(
         "max_compression_ratio",
         "1 to 100 percent",
         "In-place layout: a page that compresses to more than this goes to its place; 100: none.",

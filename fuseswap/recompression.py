@@ -31,7 +31,6 @@ from fuseswap.cache.dictionaries import Dictionary
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.recompressor import Packed, Recompressor, Trained, train
 from fuseswap.cache.segment_kinds import Mark, Stream
-from fuseswap.cache.segments import OBJECT_OVERHEAD
 from fuseswap.cache.slots import (
     CODEC_SHIFT,
     KIND_MASK,
@@ -66,7 +65,7 @@ _MANY_LOADED = 0.5
 _SCARCE_PERCENT = 10
 _SCARCE_AGE_S = 1
 # Training: from so many pages of at most so many segments; again after so many pages.
-_TRAINING_PAGES = 640
+_TRAINING_PAGES = 1280
 _TRAINING_SEGMENTS = 64
 _LEAST_PAGES = 2048
 _AGAIN_AFTER_PAGES = 65536
@@ -216,7 +215,8 @@ class Recompression:
         sequence = log.age_of(segment)[0]
         asked = segment in self.demand.left
         words = self._words(segment, hot=asked)
-        if not asked and len(words) < log.live[segment] * (1 - _MANY_LOADED):
+        known = len(self._words(segment, hot=True))  # not a shared one whose first page has gone
+        if not asked and len(words) < known * (1 - _MANY_LOADED):
             self._spare(segment, sequence)
             return True
         packed: dict[int, Packed] = {}
@@ -353,12 +353,11 @@ class Recompression:
         return done
 
     def _bytes_needed(self, segment: int, packed: dict[int, Packed]) -> int:
-        """What the objects of ``segment`` will take."""
-        needed = 0
+        """What the objects of ``segment`` will take; what has died meanwhile gains nothing."""
+        needed = self._log.live_bytes[segment]
         for word in self._words(segment, hot=True):
-            one = packed.get(word)
-            length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 if one is None else len(one.payload)
-            needed += length + OBJECT_OVERHEAD
+            if word in packed:
+                needed -= (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 - len(packed[word].payload)
         return needed
 
     # -- dictionaries ----------------------------------------------------------------

@@ -70,6 +70,11 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.cache.stored_pages,
     ),
     _gauge(
+        "uncounted_pages", "pages", "",
+        "At most so many pages a new worker has yet to count; other gauges leave them out.",
+        lambda s: s.cache.uncounted_pages,
+    ),
+    _gauge(
         "same_filled_pages", "pages", "zswap",
         "Pages of one repeated 8-byte word; they take a slot word and nothing else.",
         lambda s: s.cache.same_filled_pages,
@@ -101,13 +106,33 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
     _gauge(
         "mem_fixed", "bytes", "",
-        "Memory of worker and supervisor themselves; it does not grow with what is stored.",
+        "Memory of worker and supervisor themselves, and free frames they always keep ready.",
         lambda s: s.mem_fixed(),
     ),
     _gauge(
         "pool_total_size", "bytes", "zswap",
         "Memory of the arena: segments in use, and free ones kept for the next.",
         lambda s: s.cache.pool_total_size,
+    ),
+    _gauge(
+        "duplicate_pages", "pages", "",
+        "Pages that share the object of another page with the same contents.",
+        lambda s: s.cache.duplicate_pages,
+    ),
+    _gauge(
+        "duplicate_bytes_saved", "bytes", "",
+        "What these would take, compressed, if each had an object of its own.",
+        lambda s: s.cache.duplicate_bytes_saved,
+    ),
+    _gauge(
+        "dedup_active", "1 or 0", "",
+        "Whether every page is looked up (1), or a sample, or none (0).",
+        lambda s: s.cache.dedup_active,
+    ),
+    _gauge(
+        "dedup_index_bytes", "bytes", "",
+        "Memory of the index of contents and of the counts of shared objects.",
+        lambda s: s.cache.dedup_index_bytes,
     ),
     _gauge(
         "metadata_bytes", "bytes", "",

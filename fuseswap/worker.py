@@ -133,7 +133,9 @@ class Worker:
         self.device.mem_fixed = self._mem_fixed
         for name, value in {**config["parameters"], **self._state.parameters}.items():
             find_parameter(name).set(self.device, value)
-        self.device.cache.log.frames.reserve(_RESERVE_FRAMES)
+        frames = self.device.cache.log.frames
+        frames.ready = _RESERVE_FRAMES
+        frames.reserve(_RESERVE_FRAMES)
         self._transport: Transport = open_transport(
             config["transport"],
             self._fds["fuse"],
@@ -189,9 +191,10 @@ class Worker:
         self.attach()
 
     def _mem_fixed(self) -> int:
-        """Memory of worker and supervisor, in bytes; an orphan has no supervisor."""
+        """Memory of worker and supervisor, and frames kept ready; an orphan has no supervisor."""
         alive = os.getppid() == self._supervisor_pid
-        return own_bytes(os.getpid()) + (own_bytes(self._supervisor_pid) if alive else 0)
+        processes = own_bytes(os.getpid()) + (own_bytes(self._supervisor_pid) if alive else 0)
+        return processes + self.device.cache.footprint.ready_bytes
 
     async def _housekeeping(self) -> None:
         """Once a second: say that we live, and note how much memory is used.

@@ -170,7 +170,7 @@ def overwrite_in_next_segment(worker: Tiered) -> Scene:
     while not head.segment or head.bound - head.tail > 3900:  # another does not fit
         worker.store(page)
         page += 1
-    return change(worker, 0, dense(90), holes=True)
+    return change(worker, 0, dense(9090), holes=True)
 
 
 @tierless
@@ -183,6 +183,60 @@ def refused_overwrite(worker: Tiered) -> Scene:
 def refused_store_in_new_cluster(worker: Tiered) -> Scene:
     fill(worker)
     return change(worker, 3000 * PAGE_SIZE, dense(5000), refused=True)
+
+
+# -- duplicates ------------------------------------------------------------------------
+
+
+@scene
+def store_of_duplicates(worker: Tiered) -> Scene:
+    """One of them of a page stored in the same request."""
+    some_pages(worker)
+    data = [pages.compressible(3), pages.incompressible(4), pages.compressible(90)]
+    return change(worker, 600 * PAGE_SIZE, b"".join([*data, data[2]]))
+
+
+@scene
+def overwrite_with_a_duplicate(worker: Tiered) -> Scene:
+    some_pages(worker)
+    return change(worker, 0, pages.compressible(3), holes=True)
+
+
+@scene
+def partial_with_the_same(worker: Tiered) -> Scene:
+    some_pages(worker)
+    worker.store(50, pages.compressible(3))
+    return change(worker, 50 * PAGE_SIZE, pages.compressible(3)[:100])
+
+
+@scene
+def overwrite_of_a_duplicate(worker: Tiered) -> Scene:
+    """Of the page that had the object first."""
+    some_pages(worker)
+    worker.store(50, pages.compressible(3))
+    return change(worker, 3 * PAGE_SIZE, pages.compressible(90), holes=True)
+
+
+@scene
+def partial_to_a_duplicate(worker: Tiered) -> Scene:
+    some_pages(worker)
+    worker.store(50, b"x" * 100 + pages.compressible(3)[100:])
+    return change(worker, 50 * PAGE_SIZE, pages.compressible(3)[:100])
+
+
+@scene
+def partial_of_a_duplicate(worker: Tiered) -> Scene:
+    some_pages(worker)
+    worker.store(50, pages.compressible(3))
+    return change(worker, 3 * PAGE_SIZE + 100, b"part")
+
+
+@scene
+def discard_of_duplicates(worker: Tiered) -> Scene:
+    some_pages(worker)
+    for page in range(40, 50):
+        worker.store(page, pages.compressible(3))
+    return punch(worker, 0, 45 * PAGE_SIZE)
 
 
 # -- partial writes --------------------------------------------------------------------
@@ -564,6 +618,32 @@ def cleaning(worker: Tiered) -> Scene:
     return work(worker, clean)
 
 
+@tierless
+def cleaning_of_duplicates(worker: Tiered) -> Scene:
+    for page in range(600):
+        worker.store(page, dense(page // 2))
+    for page in range(600):
+        if page % 10 not in (0, 3, 6, 7):  # first, second, both of a pair
+            worker.discard(page)
+    return work(worker, clean)
+
+
+@scene
+def writeback_of_duplicates(worker: Tiered) -> Scene:
+    for page in range(600):
+        worker.store(page, dense(page // 2))
+    for page in range(0, 600, 8):
+        worker.cache.load(page)
+    return work(worker, write_back)
+
+
+@in_place
+def eviction_of_duplicates_in_place(worker: Tiered) -> Scene:
+    for page in range(40):
+        worker.store(page, dense(page // 4))
+    return work(worker, write_back)
+
+
 @scene
 def cleaning_of_extent(worker: Tiered) -> Scene:
     on_tier = trio.run(worker.move_out)
@@ -619,6 +699,26 @@ def counting(worker: Tiered) -> Scene:
 @scene
 def overwrite_before_it_is_counted(worker: Tiered) -> Scene:
     return change(uncounted(worker), 3 * PAGE_SIZE, dense(9003), holes=True)
+
+
+def uncounted_duplicates(worker: Tiered) -> Tiered:
+    for page in range(0, 4096, 100):
+        worker.store(page, pages.compressible(page // 200))
+    return uncounted(worker)
+
+
+@scene
+def counting_of_duplicates(worker: Tiered) -> Scene:
+    async def count(worker: Tiered) -> None:
+        while worker.cache.adopt_some(1):
+            pass
+
+    return work(uncounted_duplicates(worker), count)
+
+
+@scene
+def overwrite_of_a_duplicate_before_it_is_counted(worker: Tiered) -> Scene:
+    return change(uncounted_duplicates(worker), 3600 * PAGE_SIZE, dense(9003), holes=True)
 
 
 @scene

@@ -99,7 +99,7 @@ class Stage:
         found: list[object] = []
         for name, region in self._regions.items():
             for start, end in region.extents():
-                table = name not in ("arena", "tier")
+                table = name not in ("arena", "tier", "index")
                 found.append((start, end, region.map[start:end] if table else None))
         return found
 

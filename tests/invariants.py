@@ -56,6 +56,11 @@ class StoredObject:
     def end(self) -> int:
         return self.offset + CHECK_BYTES + self.length
 
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Offset, length, codec: the same for all pages of one object."""
+        return self.offset, self.length, self.codec
+
 
 @dataclass(slots=True)
 class Census:
@@ -65,12 +70,21 @@ class Census:
     same_filled: int = 0
     in_place: int = 0
     incompressible: int = 0
-    object_bytes: int = 0
-    codec_pages: list[int] = field(default_factory=lambda: [0] * 16)
-    codec_bytes: list[int] = field(default_factory=lambda: [0] * 16)
     by_segment: defaultdict[int, list[StoredObject]] = field(
         default_factory=lambda: defaultdict(list)
     )
+
+    def distinct(self, segment: int) -> dict[tuple[int, int, int], list[StoredObject]]:
+        """Pages of each object of a segment."""
+        found = defaultdict(list)
+        for page in self.by_segment.get(segment, []):
+            found[page.place].append(page)
+        return found
+
+    @property
+    def object_bytes(self) -> int:
+        """Payload bytes, each object once."""
+        return sum(length for s in self.by_segment for _, length, _ in self.distinct(s))
 
 
 def check_invariants(cache: CompressedCache) -> None:
@@ -79,6 +93,7 @@ def check_invariants(cache: CompressedCache) -> None:
     _check_segments(cache, census)
     for segment, objects in census.by_segment.items():
         _check_objects(cache, segment, objects)
+    _check_sharing(cache, census)
     _check_frames(cache)
     _check_extents(cache)
     _check_gauges(cache, census)
@@ -119,9 +134,6 @@ def _count(census: Census, page: int, word: int, dictionaries: set[int]) -> None
     assert found.length <= longest, f"page {page}: {found}"
     census.same_filled += found.codec == FILL
     census.incompressible += raw
-    census.object_bytes += found.length
-    census.codec_pages[found.codec] += 1
-    census.codec_bytes[found.codec] += found.length
     census.by_segment[found.segment].append(found)
 
 
@@ -132,9 +144,9 @@ def _check_segments(cache: CompressedCache, census: Census) -> None:
     for segment in range(1, len(log.live)):
         objects = census.by_segment.get(segment, [])
         assert log.live[segment] == len(objects), f"live of segment {segment}"
-        assert log.live_bytes[segment] == sum(o.length + OBJECT_OVERHEAD for o in objects), (
-            f"live bytes of segment {segment}"
-        )
+        distinct = census.distinct(segment)
+        live_bytes = sum(length + OBJECT_OVERHEAD for _, length, _ in distinct)
+        assert log.live_bytes[segment] == live_bytes, f"live bytes of segment {segment}"
         is_free = log.state_of(segment) is SegmentState.FREE
         assert is_free == (not objects), f"segment {segment} is {log.state_of(segment)!r}"
         in_frame = log.state_of(segment) in (SegmentState.OPEN, SegmentState.SEALED)
@@ -158,7 +170,7 @@ def _check_objects(cache: CompressedCache, segment: int, objects: list[StoredObj
     tail, bound = cache.log.extent_of(segment)
     assert 0 < tail <= bound < SEGMENT_BYTES, f"segment {segment}: tail {tail}, bound {bound}"
     end = 0
-    for found in sorted(objects, key=lambda o: o.offset):
+    for found in sorted({o.place: o for o in objects}.values(), key=lambda o: o.offset):
         assert found.offset >= end, f"{found} overlaps the object before it"
         end = found.end
     assert end <= tail, f"segment {segment}: an object ends at {end}, the tail is {tail}"
@@ -166,7 +178,33 @@ def _check_objects(cache: CompressedCache, segment: int, objects: list[StoredObj
         return
     owners = cache.log.owners(segment).tolist()
     assert len(owners) * OWNER_BYTES == SEGMENT_BYTES - bound
-    assert {o.page for o in objects} <= set(owners), f"segment {segment}: owner missing"
+    known = {o.page for o in objects} <= set(owners)
+    assert known or cache.log.is_marked(segment, Mark.SHARED), f"segment {segment}: owner missing"
+
+
+def _check_sharing(cache: CompressedCache, census: Census) -> None:
+    """References are the table's, in the segments that say so, and the sums are theirs."""
+    log = cache.log
+    pages = saved = 0
+    for segment in range(1, len(log.live)):
+        extra = 0
+        for (offset, length, _), found in census.distinct(segment).items():
+            word = segment << SEGMENT_ID_SHIFT | offset << OFFSET_SHIFT
+            assert log.references.count(word) == len(found) - 1, f"references of {found}"
+            extra += len(found) - 1
+            saved += (len(found) - 1) * length
+        assert log.extra[segment] == extra, f"extra references of segment {segment}"
+        assert not extra or log.is_marked(segment, Mark.SHARED)
+        pages += extra
+    assert (log.duplicate_pages, log.duplicate_bytes) == (pages, saved)
+    objects = [o for found in census.by_segment.values() for o in found]
+    for number in range(16):
+        assert log.codec_pages[number] == sum(o.codec == number for o in objects)
+    by_codec = [
+        sum(length for s in census.by_segment for _, length, c in census.distinct(s) if c == number)
+        for number in range(16)
+    ]
+    assert log.codec_bytes.tolist() == by_codec
 
 
 def _check_frames(cache: CompressedCache) -> None:
@@ -210,8 +248,6 @@ def _check_gauges(cache: CompressedCache, census: Census) -> None:
     assert now.incompressible_pages == census.incompressible
     assert now.orig_data_size == census.stored * PAGE_SIZE
     assert now.compr_data_size == census.object_bytes
-    assert cache.log.codec_pages.tolist() == census.codec_pages
-    assert cache.log.codec_bytes.tolist() == census.codec_bytes
     assert now.segments == len(census.by_segment)
     assert now.pool_total_size == cache.log.frames.held * SEGMENT_BYTES
     _check_account(cache, now, census)
@@ -219,21 +255,18 @@ def _check_gauges(cache: CompressedCache, census: Census) -> None:
 
 def _check_account(cache: CompressedCache, now: CacheStatistics, census: Census) -> None:
     """By codec, what was saved, and the ledger: all of it to the byte."""
-    objects = [found for objects in census.by_segment.values() for found in objects]
-    pages, sizes = [0] * 16, [0] * 16
-    for found in objects:
-        pages[found.codec] += 1
-        sizes[found.codec] += found.length
-    assert cache.log.codec_pages.tolist() == pages
-    assert cache.log.codec_bytes.tolist() == sizes
+    fills = sum(
+        length for s in census.by_segment for _, length, c in census.distinct(s) if c == FILL
+    )
     by_codec = (now.raw_pages, now.lz4_pages, now.zstd_pages, now.zstd_dictionary_pages)
     assert sum(by_codec) + now.same_filled_pages + census.in_place == now.stored_pages
     assert (
-        now.raw_bytes + now.lz4_bytes + now.zstd_bytes + now.zstd_dictionary_bytes + sizes[FILL]
+        now.raw_bytes + now.lz4_bytes + now.zstd_bytes + now.zstd_dictionary_bytes + fills
         == now.compr_data_size
     )
-    assert now.raw_bytes == now.raw_pages * PAGE_SIZE
-    saved = now.same_filled_bytes_saved + now.payload_bytes_saved + now.writeback_bytes_saved
+    assert now.raw_bytes <= now.raw_pages * PAGE_SIZE
+    saved = now.duplicate_bytes_saved
+    saved += now.same_filled_bytes_saved + now.payload_bytes_saved + now.writeback_bytes_saved
     taken = now.orig_data_size - saved + now.metadata_bytes + now.pool_unused_bytes
     assert taken == now.mem_used_total
     assert min(saved, now.pool_unused_bytes, now.writeback_bytes_saved) >= 0

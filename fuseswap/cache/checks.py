@@ -17,12 +17,13 @@ from fuseswap.errors import CorruptData
 
 CHECK_BYTES = 4
 
+_checksum = xxhash.xxh3_64_intdigest
 _check = struct.Struct("<I").unpack_from
 
 
 def checksum_of(checked: bytes, codec: int) -> int:
     """The 32-bit check of a payload, or of a page; the codec is part of it."""
-    return int(xxhash.xxh3_64_intdigest(checked, codec)) & 0xFFFFFFFF
+    return int(_checksum(checked, codec)) & 0xFFFFFFFF
 
 
 class Decoder:
@@ -37,13 +38,14 @@ class Decoder:
 
     def decode(self, payload: bytes, check: int, codec: int) -> bytes:
         """The 4096 bytes of an object; raises `CorruptData`."""
-        if codec < FIRST_DICTIONARY and checksum_of(payload, codec) != check:
+        by_page = codec >= FIRST_DICTIONARY
+        if not by_page and _checksum(payload, codec) & 0xFFFFFFFF != check:
             raise CorruptData("checksum mismatch")
         try:
             page = self._open[codec](payload)
         except DECOMPRESS_ERRORS as exc:
             raise CorruptData(str(exc)) from exc
-        if codec >= FIRST_DICTIONARY and checksum_of(page, codec) != check:
+        if by_page and _checksum(page, codec) & 0xFFFFFFFF != check:
             raise CorruptData("checksum mismatch")
         return page
 

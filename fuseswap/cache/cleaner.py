@@ -9,6 +9,10 @@ between two steps.  An object that dies, or is overwritten, meanwhile is simply 
 copied: its word does not point here any more.  Loads go on all the time: an object is
 found at its old place until its word is changed, and at the new one from then on.
 
+An object with several pages is copied once; the others get the word of the copy as they are
+found.  The directory of its segment does not know them all, so the slot table is looked through
+instead, 0.4 ms for each GiB of pages, a piece at a step.
+
 Copied are the stored bytes, check and all, so an object that is corrupt stays so.  On its
 way to a tier an lz4 object that is sound may be compressed again, quickly (`recompress`);
 and a segment can be rewritten with payloads that were made smaller elsewhere (`rewrite`).
@@ -25,7 +29,7 @@ from dataclasses import astuple, dataclass
 from fuseswap.cache.checks import CHECK_BYTES, Decoder, checksum_of
 from fuseswap.cache.codecs import LZ4, ZSTD
 from fuseswap.cache.recompressor import Packed
-from fuseswap.cache.segment_kinds import SegmentState, Stream
+from fuseswap.cache.segment_kinds import Mark, SegmentState, Stream
 from fuseswap.cache.segments import (
     OBJECT_OVERHEAD,
     LogHead,
@@ -90,10 +94,13 @@ class Cleaner:
         self._cold_head = self._warm_head
         self._spared = 0
         self._stored = b""  # the bytes of a victim on the tier
+        self._emptied = 0
         self._hand = 0
-        self._victim = 0
         self._sequence = 0
         self._owners: array[int] = array("I")
+        self._swept = 0  # how far the slot table was looked through for the owners
+        # Shared objects that were moved: offset -> (a page, its new word, sequence of its segment)
+        self._moved: dict[int, tuple[int, int, int]] = {}
         self._segments_cleaned = 0
         self._objects_copied = 0
         self._bytes_copied = 0
@@ -113,6 +120,19 @@ class Cleaner:
     def busy(self) -> bool:
         """Whether a segment is half cleaned."""
         return self._victim != 0
+
+    @property
+    def _victim(self) -> int:
+        """The segment that is being cleaned, 0: none.  Nothing is shared in it meanwhile."""
+        return self._emptied
+
+    @_victim.setter
+    def _victim(self, segment: int) -> None:
+        if self._emptied:
+            self._log.open_to_shares(self._emptied)
+        self._emptied = segment
+        if segment:
+            self._log.close_to_shares(segment)
 
     def choose(self, max_live_share: float = MAX_LIVE_SHARE) -> int:
         """The segment in memory that is best cleaned next; 0 where none is worth it."""
@@ -175,7 +195,7 @@ class Cleaner:
             if not self._victim:
                 return True
         if not self._owners and self._victim:
-            self._finish()
+            self._look_for_owners()
         return True
 
     def give_up(self) -> None:
@@ -189,19 +209,21 @@ class Cleaner:
         """Whether a live object of ``segment`` is corrupt, or not to be found, in ``stored``.
 
         False where the segment is not what it was when it was read.  Up to a millisecond.
+        Of shared objects whose first page has gone nobody looks: their pages are not known here.
         """
         log = self._log
         if not log.live[segment] or log.age_of(segment)[0] != sequence:
             return False
-        sound = 0
+        sound = seen = 0
         for page in set(array("I", stored[log.extent_of(segment)[1] :])):
             word = self._slots.get(page) if page < self._slots.page_count else 0
             if word & KIND_MASK != OBJECT or word >> SEGMENT_ID_SHIFT != segment:
                 continue
             at = word >> OFFSET_SHIFT & OFFSET_MASK
             end = at + CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+            seen += 1
             sound += self._decoder.is_sound(stored[at:end], word >> CODEC_SHIFT & 0xF)
-        return sound < log.live[segment]
+        return sound < (seen if log.is_marked(segment, Mark.SHARED) else log.live[segment])
 
     def begin_on_tier(self, segment: int, stored: bytes) -> None:
         """Clean ``segment`` from the 1 MiB the tier had ``stored``; what lives leaves again."""
@@ -211,8 +233,10 @@ class Cleaner:
         self._cold_head = self._log.heads[Stream.EVICTED]
         self._spared = 0
         self._evicts = self._recompresses = False
-        self._sequence = self._log.age_of(segment)[0]
-        self._owners = array("I", stored[self._log.extent_of(segment)[1] :])
+        self._packed = None
+        self._begin(segment)
+        if not self._log.is_marked(segment, Mark.SHARED):
+            self._owners = array("I", stored[self._log.extent_of(segment)[1] :])
 
     def begin(self, segment: int, *, evict: bool = False, second_chance: bool = True) -> bool:
         """Take ``segment`` in memory as the next to clean (0: none).
@@ -235,8 +259,9 @@ class Cleaner:
         self._evicts = evict
         self._recompresses = evict and self.recompress is not None
         if segment:
-            self._sequence = self._log.age_of(segment)[0]
-            self._owners = self._log.owners(segment)
+            self._begin(segment)
+            if not self._log.is_marked(segment, Mark.SHARED):
+                self._owners = self._log.owners(segment)
         return segment != 0
 
     def rewrite(self, segment: int, packed: Mapping[int, Packed], *, spare: bool = True) -> None:
@@ -247,6 +272,12 @@ class Cleaner:
         self.begin(segment, second_chance=spare)
         self._cold_head = self._log.heads[Stream.RECOMPRESSED]
         self._packed = packed
+
+    def _begin(self, segment: int) -> None:
+        self._sequence = self._log.age_of(segment)[0]
+        self._owners = array("I")
+        self._swept = 0
+        self._moved.clear()
 
     def gains(self, segment: int) -> bool:
         """Whether some objects of a segment in memory can be recompressed: a few are tried."""
@@ -278,6 +309,33 @@ class Cleaner:
             return
         if word.bit_count() & 1:
             return
+        new = self._moved_to(word) if self._moved else 0
+        if not new:
+            new = self._copy(page, word)
+            if self._log.is_shared(word):
+                sequence = self._log.age_of(new >> SEGMENT_ID_SHIFT)[0]
+                self._moved[word >> OFFSET_SHIFT & OFFSET_MASK] = (page, new, sequence)
+        self._slots.words[page] = new  # crash point: clean-commit
+        last = self._log.live[self._victim] == 1  # crash point: clean-done
+        self._log.release(word)  # crash point: clean-release
+        if last:
+            self._segments_cleaned += 1
+            self._victim = 0
+
+    def _moved_to(self, word: int) -> int:
+        """The word of the copy, counted once more, where another page of the object has it; or 0.
+
+        Looked at again, since that page may have gone since, and all of the copy with it.
+        """
+        page, new, sequence = self._moved.get(word >> OFFSET_SHIFT & OFFSET_MASK, (0, 0, 0))
+        if not new or (self._slots.get(page) ^ new) & ~(REFERENCED | PARITY):
+            return 0
+        if self._log.age_of(new >> SEGMENT_ID_SHIFT)[0] != sequence or not self._log.share(new):
+            return 0
+        return new
+
+    def _copy(self, page: int, word: int) -> int:
+        """Append the object of ``word`` for ``page``; its new word."""
         length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
         offset = word >> OFFSET_SHIFT & OFFSET_MASK
         head = self._warm_head if word & self._spared else self._cold_head
@@ -298,14 +356,9 @@ class Cleaner:
             else:
                 stored = self._log.stored(word)
             new = self._log.append_stored(head, page, stored, word >> CODEC_SHIFT & 0xF)
-        self._slots.words[page] = new  # crash point: clean-commit
-        self._objects_copied += 1  # crash point: clean-done
+        self._objects_copied += 1
         self._bytes_copied += length + OBJECT_OVERHEAD
-        last = self._log.live[self._victim] == 1
-        self._log.release(word)  # crash point: clean-release
-        if last:
-            self._segments_cleaned += 1
-            self._victim = 0
+        return new
 
     def _recompress(self, word: int) -> Packed | None:
         """An object, made smaller; None where it stays as it is."""
@@ -317,24 +370,19 @@ class Cleaner:
         harder = self.recompress(stored[CHECK_BYTES:])
         return Packed(harder, ZSTD, checksum_of(harder, ZSTD)) if harder else None
 
-    def _finish(self) -> None:
-        """The directory is done and something is still live: an owner record is corrupt.
+    def _look_for_owners(self) -> None:
+        """Find more owners in the slot table: a bounded piece of it.
 
-        Look for the owners in the slot table instead; slow, and very rare.
+        The directory is done and something is still live: it has shared objects, or an owner
+        record is corrupt.
         """
-        victim = self._victim
-        found = array("I")
-        for first, words in self._slots.clusters():
-            for index, word in enumerate(words):
-                mine = word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == victim
-                if mine and not word.bit_count() & 1:
-                    found.append(first + index)
-        if len(found) < self._log.live[victim] or not found:
-            self._given_up += 1  # words of it are corrupt: it can never be emptied
-            self._log.pin(victim)
-            self._victim = 0
+        if self._swept < self._slots.page_count:
+            found, self._swept = self._slots.sweep(self._victim, self._swept)
+            self._owners = array("I", reversed(found))
         else:
-            self._owners = found
+            self._given_up += 1  # words of it are corrupt: it can never be emptied
+            self._log.pin(self._victim)
+            self._victim = 0
 
     def statistics(self) -> CleanerStatistics:
         """A snapshot of the counters."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import lz4.block
 import zstandard
@@ -125,11 +126,10 @@ def _lz4_decompress(payload: bytes) -> bytes:
     return page
 
 
-_zstd_decompressor = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS)
-
-
-def _zstd_decompress(payload: bytes) -> bytes:
-    return _zstd_decompressor.decompress(payload, max_output_size=PAGE_SIZE)
+def zstd_decompressor() -> Callable[[bytes], bytes]:
+    """Frames without a dictionary; not to be shared by threads."""
+    decompressor = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS)
+    return partial(decompressor.decompress, max_output_size=PAGE_SIZE)
 
 
 def _fill(payload: bytes) -> bytes:
@@ -140,7 +140,7 @@ def _unknown(payload: bytes) -> bytes:
     raise CorruptData("no such codec")
 
 
-_OTHERS = {LZ4: _lz4_decompress, ZSTD: _zstd_decompress, FILL: _fill}
+_OTHERS = {LZ4: _lz4_decompress, ZSTD: zstd_decompressor(), FILL: _fill}
 
 # payload -> page; raises one of DECOMPRESS_ERRORS.
 DECOMPRESS: tuple[Callable[[bytes], bytes], ...] = tuple(

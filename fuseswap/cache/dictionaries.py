@@ -21,6 +21,7 @@ import logging
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import xxhash
 import zstandard
@@ -137,7 +138,7 @@ def opener(data: bytes) -> Callable[[bytes], bytes]:
     decompressor = zstandard.ZstdDecompressor(
         dict_data=zstandard.ZstdCompressionDict(data), format=zstandard.FORMAT_ZSTD1_MAGICLESS
     )
-    return lambda payload: decompressor.decompress(payload, max_output_size=PAGE_SIZE)
+    return partial(decompressor.decompress, max_output_size=PAGE_SIZE)
 
 
 def _without(payload: bytes) -> bytes:

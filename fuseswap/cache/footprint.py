@@ -1,34 +1,41 @@
 """What is stored takes so much memory: now, and at most since the device came up.
 
-The bulk is frames, counted where they are taken (`FramePool.most_held`), so that no peak
-between two looks is missed.  The tables (slot words, segment entries, dictionaries, index)
-grow slowly and are measured at each look, which housekeeping takes once a second.  The peak
-stands in the header and so outlives the worker.
+The bulk is frames, counted where they are taken (`FramePool.most_used`), so that no peak
+between two looks is missed.  The tables (slot words, segment entries, dictionaries, index,
+references) grow slowly and are measured at each look, which housekeeping takes once a
+second.  The peak stands in the header and so outlives the worker.
 """
 
 from __future__ import annotations
 
-from fuseswap.cache.frames import FramePool
+from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.state import SEGMENT_SHIFT, SharedState
 
 
 class Footprint:
     """Memory of one store, in bytes."""
 
-    def __init__(self, state: SharedState, frames: FramePool) -> None:
+    def __init__(self, state: SharedState, log: SegmentLog) -> None:
         self._state = state
-        self._frames = frames
+        self._frames = log.frames
+        self._references = log.references
         self._tables = (state.slots, state.segments, state.dictionaries, state.index)
 
     @property
     def pool_bytes(self) -> int:
-        """Frames whose memory is held."""
-        return self._frames.held << SEGMENT_SHIFT
+        """Frames whose memory is held because of what is stored."""
+        return self._frames.used << SEGMENT_SHIFT
+
+    @property
+    def ready_bytes(self) -> int:
+        """Frames kept ready whatever is stored."""
+        return self._frames.held - self._frames.used << SEGMENT_SHIFT
 
     @property
     def table_bytes(self) -> int:
         """All that grows with what is stored and is no frame, as allocated."""
-        return sum(region.allocated_bytes() for region in self._tables)
+        tables = sum(region.allocated_bytes() for region in self._tables)
+        return tables + self._references.allocated_bytes
 
     def used_bytes(self) -> int:
         """Both."""
@@ -37,8 +44,8 @@ class Footprint:
     def note_peak(self) -> int:
         """Look, and keep the most there ever was; returns it."""
         frames, state = self._frames, self._state
-        peak = (frames.most_held << SEGMENT_SHIFT) + self.table_bytes
-        frames.most_held = frames.held
+        peak = (frames.most_used << SEGMENT_SHIFT) + self.table_bytes
+        frames.most_used = frames.used
         if peak > state.peak_bytes:
             state.peak_bytes = peak
         return state.peak_bytes

@@ -31,7 +31,8 @@ class FramePool:
         self.frame_count = frame_count
         self.limit = frame_count
         self.in_use = 0
-        self.most_held = 0  # since somebody noted it (``footprint.py``)
+        self.ready = 0  # so many free frames are kept whatever is stored: fixed memory
+        self.most_used = 0  # since somebody noted it (``footprint.py``)
         self.exhausted = False
         self.cleaner_reserve = CLEANER_RESERVE
         self._warm = array("I")
@@ -49,7 +50,7 @@ class FramePool:
         for frame in range(self._next - 1, -1, -1):
             if frame not in used_frames:
                 self._cold.append(frame)
-        self.most_held = self.held
+        self.most_used = self.used
 
     def take(self, *, cleaning: bool = False) -> int:
         """A free frame, warm before cold; `NO_FRAME` where the limit is reached.
@@ -61,7 +62,7 @@ class FramePool:
             return NO_FRAME
         frame = self._warm.pop() if self._warm else self._populate()
         self.in_use += frame != NO_FRAME
-        self.most_held = max(self.most_held, self.held)
+        self.most_used = max(self.most_used, self.used)
         self.exhausted = not self.available
         return frame
 
@@ -72,7 +73,7 @@ class FramePool:
             if frame == NO_FRAME:
                 return
             self._warm.append(frame)
-            self.most_held = max(self.most_held, self.held)
+            self.most_used = max(self.most_used, self.used)
 
     def give_back(self, frame: int) -> None:
         """``frame`` holds no segment any more."""
@@ -101,6 +102,11 @@ class FramePool:
     def held(self) -> int:
         """Frames whose memory is held: in use or warm."""
         return self.in_use + len(self._warm)
+
+    @property
+    def used(self) -> int:
+        """Frames whose memory is held because of what is stored: all but those `ready`."""
+        return self.held - min(self.ready, len(self._warm))
 
     @property
     def has_spare(self) -> bool:

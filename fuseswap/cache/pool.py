@@ -11,6 +11,9 @@ in the order that makes a crash at any line harmless:
     2. the object is appended       dead space until ...
     3. the new word is written      ... here: the commit
 
+A page whose contents are stored already (``dedup.py``) has no step 2: it is counted as one more
+page of that object before step 1, since its own old object may be the one that has them.
+
 With ``replace`` (a partial write, whose resend after a crash needs the old bytes)
 step 1 is left out and step 3 swaps one version for the other in a single write.
 A refused store ends in a hole in both cases: never stale.
@@ -36,10 +39,11 @@ from fuseswap.cache.codecs import (
     ZSTD,
     parse_compressor,
 )
+from fuseswap.cache.dedup import SAMPLE_DIVISOR, SAMPLE_REST, Dedup, Mode
 from fuseswap.cache.dictionaries import Dictionaries
 from fuseswap.cache.footprint import Footprint
 from fuseswap.cache.recovery import Adoption, Recovered
-from fuseswap.cache.segment_kinds import SegmentState, Stream
+from fuseswap.cache.segment_kinds import Mark, SegmentState, Stream
 from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
 from fuseswap.cache.slots import (
     CLUSTER_SHIFT,
@@ -56,6 +60,7 @@ from fuseswap.cache.slots import (
     REFERENCED,
     SAME_FILLED,
     SEGMENT_ID_SHIFT,
+    UNCOUNTED,
     SlotTable,
     check_of,
     fill_of,
@@ -82,6 +87,7 @@ ZERO_PAGE = bytes(PAGE_SIZE)
 POOR_BYTES = 2816
 _LOGGED_ERRORS = 20
 _ALL = 1 << 32
+_ON = Mode.ON
 
 # Of a slot word: is it a raw object, and when was compressing it last tried?
 _DENIED_MASK = KIND_MASK | (0xF & ~LAST_RAW) << CODEC_SHIFT
@@ -91,9 +97,11 @@ _CODEC_MASK = 0xF << CODEC_SHIFT
 _LZ4_BITS = LZ4 << CODEC_SHIFT
 
 _ends = struct.Struct("<Q4080xQ").unpack_from
+_middle = struct.Struct("<Q").unpack_from
 _u32 = struct.Struct("<I").unpack_from
 _lz4 = lz4.block.decompress
 _checksum = xxhash.xxh3_64_intdigest
+_digest = xxhash.xxh3_64_digest
 
 
 def _repeats(data: bytes | memoryview, fill: int) -> bool:
@@ -126,7 +134,8 @@ class CompressedCache:
         self.log = SegmentLog(state)
         self.decoder = Decoder()
         self.dictionaries = Dictionaries(state.dictionaries, self.decoder.learn)
-        self.footprint = Footprint(state, self.log.frames)
+        self.footprint = Footprint(state, self.log)
+        self.dedup = Dedup(state.index)
         self._head = self.log.heads[Stream.STORE]
         self._raw_head = self.log.heads[Stream.INCOMPRESSIBLE]
         self.on_full: Callable[[], bool] | None = None
@@ -154,6 +163,8 @@ class CompressedCache:
         if self.adopting:
             self.adopting = self._adoption.step(clusters)
             self._take_counts()
+            if not self.adopting:
+                self.dedup.start(ready=True)
         return self.adopting
 
     def _count_first(self, first: int, count: int = 1) -> None:
@@ -214,7 +225,7 @@ class CompressedCache:
             self._count_first(page)
         old = words[page] if self._used[page >> CLUSTER_SHIFT] else 0
         try:
-            word, payload, codec = self._encode(data, old)
+            word, payload, codec = self._encode(page, data, old)
         except Exception as exc:  # refused, or no memory to compress in: a hole, never stale
             if not (replace and isinstance(exc, CompressesPoorly)):
                 self.invalidate_page(page)
@@ -234,7 +245,11 @@ class CompressedCache:
                 words[page] = 0  # crash point: store-clear
                 self._forget(old)  # crash point: store-forget
         elif not self._used[page >> CLUSTER_SHIFT]:
-            slots.allocate(page)  # crash point: store-allocate
+            try:
+                slots.allocate(page)  # crash point: store-allocate
+            except PoolFull:
+                self._forget_share(word, payload)
+                raise
         if not word:
             try:
                 check = _checksum(payload, codec) & 0xFFFFFFFF
@@ -246,7 +261,7 @@ class CompressedCache:
                 raise
             if codec < LZ4:
                 self._count_raw(codec)
-        else:
+        elif payload:
             self._fill_words += 1
         words[page] = word  # crash point: store-commit
         if not old:
@@ -329,9 +344,15 @@ class CompressedCache:
                     forgotten += 1
         return forgotten
 
-    def owners_of(self, segment: int) -> list[int]:
-        """Pages that may have an object in a segment in memory, in order."""
-        return sorted({page for page in self.log.owners(segment) if page < self.page_count})
+    def owners_of(self, segment: int, first: int = 0) -> tuple[list[int], int]:
+        """Pages that may have an object in a segment in memory, in order, and where to go on.
+
+        A bounded piece; all have been given where the second is `page_count`.
+        """
+        if self.log.is_marked(segment, Mark.SHARED):
+            return self.slots.sweep(segment, first)
+        pages = {page for page in self.log.owners(segment) if page < self.page_count}
+        return sorted(pages), self.page_count
 
     def decode(self, page: int, word: int) -> bytes:
         """The 4096 bytes of an object in memory, without a trace; raises `CorruptData`."""
@@ -358,23 +379,37 @@ class CompressedCache:
             self._forget(old)  # crash point: place-forget
 
     def loaded_share(self, segment: int) -> float:
-        """Share of the live objects of a segment in memory that were loaded since stored."""
-        loaded = 0
+        """Share of the live objects of a segment in memory that were loaded since stored.
+
+        Pages that share an object are not all looked at, only those in the directory.
+        """
+        loaded = found = 0
         for page in set(self.log.owners(segment)):
             word = self.slots.get(page) if page < self.page_count else 0
             mine = word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == segment
+            found += mine
             loaded += mine and word & REFERENCED != 0
-        return loaded / self.log.live[segment]
+        return loaded / max(1, found)
 
     # -- inside ----------------------------------------------------------------------
 
-    def _encode(self, data: bytes | memoryview, old: int) -> tuple[int, bytes, int]:
-        """What ``data`` becomes: ``(word, payload, codec)``; the word is 0 for an object."""
+    def _encode(self, page: int, data: bytes | memoryview, old: int) -> tuple[int, bytes, int]:
+        """What ``data`` becomes: ``(word, payload, codec)``.
+
+        The word is 0 for a new object; the payload is empty for one that is shared, and counted.
+        """
         first, last = _ends(data)
         if first == last and self.same_filled_pages_enabled and _repeats(data, first):
             return fill_word(first), first.to_bytes(8, "little"), FILL
         if not self.non_same_filled_pages_enabled:
             raise StoreRefused("non_same_filled_pages_enabled is off")
+        mode = self.dedup.mode
+        if mode and (
+            mode is _ON or (first ^ last ^ _middle(data, 2040)[0]) % SAMPLE_DIVISOR == SAMPLE_REST
+        ):
+            word = self._share(page, data)
+            if word:
+                return word, b"", FILL
         if old & _DENIED_MASK == OBJECT and old & _TRIES_MASK != _TRIES_MASK:
             # It did not compress when it was last tried; a few stores later, try again.
             return 0, bytes(data), (old >> CODEC_SHIFT & 0xF) + 1
@@ -390,6 +425,37 @@ class CompressedCache:
             self._reject_compress_poor += 1
             raise CompressesPoorly(f"a page compresses to {len(payload)} bytes")
         return 0, bytes(data), RAW
+
+    def _share(self, page: int, data: bytes | memoryview) -> int:
+        """The word of an object in memory that holds ``data``, counted once more; or 0."""
+        log = self.log
+        other = self.dedup.candidate(page, _digest(data), sum(log.codec_pages))
+        if not 0 <= other < self.page_count:
+            return 0
+        word = self.slots.get(other)
+        if word & KIND_MASK != OBJECT or word.bit_count() & 1:
+            return 0
+        segment = word >> SEGMENT_ID_SHIFT
+        if segment >= len(log.bases) or log.bases[segment] < 0:
+            return 0
+        if word >> CODEC_SHIFT & 0xF == FILL:
+            return 0
+        if other == page and RAW < word >> CODEC_SHIFT & 0xF <= LAST_RAW:
+            return 0  # kept raw untried: some day it is tried
+        stored = log.stored(word)
+        try:
+            found = self._decode(other, word, stored[CHECK_BYTES:], _u32(stored)[0], final=False)
+        except CorruptData:
+            return 0
+        if found != bytes(data) or not log.share(word):
+            return 0
+        self.dedup.hits += 1
+        return word ^ (REFERENCED | PARITY) if word & REFERENCED else word
+
+    def _forget_share(self, word: int, payload: bytes) -> None:
+        """The page that was to share the object of ``word``, if it was, is not stored."""
+        if word and not payload:
+            self.log.release(word)
 
     def _note_full(self, page: int) -> None:
         """The pool is full.  Raises `NoRoom` where waiting helps; else the store may try."""
@@ -445,7 +511,10 @@ class CompressedCache:
             raise self._corrupt(page, word, "impossible slot word")
         if word & ~(PARITY | FILL_REPEATS_32) == SAME_FILLED:
             return ZERO_PAGE
-        return fill_of(word).to_bytes(8, "little") * (PAGE_SIZE // 8)
+        fill = fill_of(word)
+        if fill >> 64:
+            raise self._corrupt(page, word, "impossible fill")
+        return fill.to_bytes(8, "little") * (PAGE_SIZE // 8)
 
     def _forget(self, word: int) -> None:
         """The object or fill of ``word`` has lost its page; a corrupt word has none."""
@@ -475,7 +544,9 @@ class CompressedCache:
         stored = self.slots.stored_pages
         raw_pages, raw_bytes = sum(pages[:LZ4]), sum(sizes[:LZ4])
         same_filled = self._fill_words + pages[FILL]
-        objects = sum(log.live)
+        words = sum(log.live)
+        objects = words - log.duplicate_pages
+        index = self.dedup.index.allocated_bytes + log.references.allocated_bytes
         live_bytes = sum(log.live_bytes)
         pool, tables = footprint.pool_bytes, footprint.table_bytes
         return CacheStatistics(
@@ -483,8 +554,8 @@ class CompressedCache:
             same_filled_pages=same_filled,
             incompressible_pages=raw_pages,
             orig_data_size=stored * PAGE_SIZE,
-            compr_data_size=live_bytes - objects * OBJECT_OVERHEAD,
-            pool_total_size=pool,
+            compr_data_size=sum(sizes),
+            pool_total_size=log.frames.held << SEGMENT_SHIFT,
             pool_limit_bytes=self.pool_limit_bytes,
             metadata_bytes=tables + objects * OBJECT_OVERHEAD,
             mem_used_total=pool + tables,
@@ -499,9 +570,12 @@ class CompressedCache:
             zstd_dictionary_pages=sum(pages[FIRST_DICTIONARY:]),
             zstd_dictionary_bytes=sum(sizes[FIRST_DICTIONARY:]),
             same_filled_bytes_saved=same_filled * PAGE_SIZE - sizes[FILL],
-            payload_bytes_saved=(objects - pages[FILL]) * PAGE_SIZE - sum(sizes) + sizes[FILL],
+            payload_bytes_saved=(words - pages[FILL]) * PAGE_SIZE
+            - (sum(sizes) - sizes[FILL])
+            - log.duplicate_bytes,
             writeback_bytes_saved=live_bytes - log.live_in_frames + self.in_place_pages * PAGE_SIZE,
             tried_segments=log.tried_segments,
+            uncounted_pages=self._used.count(UNCOUNTED) << CLUSTER_SHIFT if self.adopting else 0,
             segments=log.segments_in_use,
             appended_bytes=sum(
                 self.log.heads[stream].appended_bytes
@@ -512,6 +586,10 @@ class CompressedCache:
             compress_skipped=self._compress_skipped,
             reject_alloc_fail=self._reject_alloc_fail,
             duplicate_entry=self._duplicate_entry,
+            duplicate_pages=self.log.duplicate_pages,
+            duplicate_bytes_saved=self.log.duplicate_bytes,
+            dedup_index_bytes=index,
+            dedup_active=int(self.dedup.mode == Mode.ON),
             checksum_errors=self._checksum_errors,
         )
 

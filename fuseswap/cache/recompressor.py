@@ -14,7 +14,14 @@ from dataclasses import dataclass
 import zstandard
 
 from fuseswap.cache.checks import CHECK_BYTES, Decoder, checksum_of
-from fuseswap.cache.codecs import LAST_RAW, LZ4, MAX_COMPRESSED_BYTES, ZSTD, zstd_parameters
+from fuseswap.cache.codecs import (
+    LAST_RAW,
+    LZ4,
+    MAX_COMPRESSED_BYTES,
+    ZSTD,
+    zstd_decompressor,
+    zstd_parameters,
+)
 from fuseswap.cache.dictionaries import Dictionary
 from fuseswap.errors import CorruptData
 from fuseswap.units import PAGE_SIZE
@@ -23,6 +30,9 @@ DICTIONARY_BYTES = 64 << 10
 # Segments of the content that go into a dictionary, and the length of what must match.
 _COVER = {"k": 1024, "d": 8}
 _COMPARE_EVERY = 32
+# What part of a payload has to be won: less where loading it does not become slower.
+_OF_OTHERS = 16
+_OF_ZSTD = 64
 _HELD_OUT_EVERY = 5
 
 
@@ -52,7 +62,7 @@ class Recompressor:
     def shrink(
         self, objects: Sequence[tuple[int, bytes]], stop: Callable[[], bool]
     ) -> list[Packed | None]:
-        """Each ``(codec, check and payload)`` made smaller by a sixteenth at least, or None.
+        """Each ``(codec, check and payload)`` made smaller enough, or None.
 
         A shorter list where ``stop`` said so; at least one.
         """
@@ -68,7 +78,8 @@ class Recompressor:
         if page is None:
             return None
         length = len(stored) - CHECK_BYTES
-        most = min(length - length // 16, MAX_COMPRESSED_BYTES)
+        least = length // (_OF_ZSTD if codec == ZSTD else _OF_OTHERS)
+        most = min(length - least, MAX_COMPRESSED_BYTES)
         known = self._known(page) if self._known else None
         if known is None or self._compare() == 0:
             plain = self._plain(page)
@@ -143,6 +154,5 @@ def _compressor(level: int, dictionary: bytes | None = None) -> Callable[[bytes]
 def _own_decoder() -> Decoder:
     """One with contexts of its own: those of ``codecs.py`` are the main thread's."""
     decoder = Decoder()
-    decompressor = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS)
-    decoder.learn(ZSTD, lambda payload: decompressor.decompress(payload, max_output_size=PAGE_SIZE))
+    decoder.learn(ZSTD, zstd_decompressor())
     return decoder

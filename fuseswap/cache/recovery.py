@@ -10,6 +10,9 @@ is about to be changed is counted first:
 
 Until then no segment is freed, cleaned or written back: its count is not complete.
 
+Of a segment with shared objects all references to each object are counted, since a page may
+go before the next one is found; in the end the first of each is taken off again (`settle`).
+
 A word that cannot be right (odd parity, a segment that does not exist) stays, with odd
 parity, so that a load of that page says EIO instead of zeros, and is counted.
 """
@@ -18,13 +21,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
+from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.slots import (
-    CODEC_SHIFT,
     IN_PLACE,
     KIND_MASK,
-    LENGTH_MASK,
-    LENGTH_SHIFT,
     OBJECT,
     PARITY,
     SAME_FILLED,
@@ -65,6 +65,10 @@ class Adoption:
                 clusters -= 1
                 self.count(self._next)
             self._next += 1
+        while self._log.settle_one():
+            clusters -= 1
+            if clusters < 0:
+                return True
         if self._log.adopting:
             self._log.finish_adoption()
         return False
@@ -74,21 +78,11 @@ class Adoption:
         if self._slots.used[cluster] != UNCOUNTED:
             return
         log = self._log
-        live, live_bytes, bases = log.live, log.live_bytes, log.bases
         words = self._slots.count(cluster)
         objects = [word for word in words if word & KIND_MASK == OBJECT]
         for word in objects:
-            segment = word >> SEGMENT_ID_SHIFT
-            if word.bit_count() & 1 or not log.exists(segment):
-                continue
-            length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
-            codec = word >> CODEC_SHIFT & 0xF
-            live[segment] += 1
-            live_bytes[segment] += length + OBJECT_OVERHEAD
-            if bases[segment] >= 0:
-                log.live_in_frames += length + OBJECT_OVERHEAD
-            log.codec_pages[codec] += 1
-            log.codec_bytes[codec] += length
+            if not word.bit_count() & 1 and log.exists(word >> SEGMENT_ID_SHIFT):
+                log.adopt_word(word)
         if len(objects) != len(words) - words.count(0):
             self._count_others(words)
         self._mark_corrupt(cluster << 9, words)

@@ -1,10 +1,25 @@
 """What a segment can be: its state, the stream it was filled from, and marks.
 
-All are stored in word 0 of its table entry (see ``segments.py``); numbers never change.
+All are stored in word 0 of its table entry; numbers never change.  Nobody knows where a
+segment is but this word, so it has a check of 16 bits (CRC-16, polynomial 0x1021; any two of
+its words differ in four bits or more):
+
+    63        32 31    16 15    8 7     0
+    +-----------+--------+-------+-------+
+    | location  | check  |stream*| state |
+    +-----------+--------+-------+-------+
+
+    *  bits 8-10; marks from bit 11 on
+
+One bit that turned over is put right (`mended`); a word with more of them is found, and all
+pages of the segment are corrupt.  Every word has an even number of bits set, so that a look at
+that is enough where words are read often.
 """
 
 from __future__ import annotations
 
+import struct
+from binascii import crc_hqx
 from enum import IntEnum
 
 
@@ -15,6 +30,7 @@ class SegmentState(IntEnum):
     OPEN = 1
     SEALED = 2
     ON_TIER = 3
+    LOST = 4  # its entry was corrupt: nobody knows where it is
 
 
 class Stream(IntEnum):
@@ -28,7 +44,48 @@ class Stream(IntEnum):
 
 
 class Mark(IntEnum):
-    """Single bits, 16 and up.  Once set, a mark stays until the segment is freed."""
+    """Single bits, set beside the stream.  A mark stays until the segment is freed."""
 
-    TRIED = 1 << 16  # nothing in it can be recompressed
-    SHARED = 1 << 17  # an object in it may have more than one page
+    TRIED = 0x08  # nothing in it can be recompressed
+    SHARED = 0x10  # an object in it may have more than one page
+
+
+_STREAM_BITS = 0x07
+_KNOWN_MARKS = Mark.TRIED | Mark.SHARED
+
+_checked = struct.Struct("<BBI").pack  # state, stream and marks, location
+
+
+def entry_word(state: SegmentState, stream: int, location: int) -> int:
+    """Word 0 of an entry; 0 for a free segment.  ``stream`` has the marks with it."""
+    check = crc_hqx(_checked(state, stream, location), 0)
+    return location << 32 | check << 16 | stream << 8 | state
+
+
+def stream_and_marks(word: int) -> int:
+    """Of word 0: as `entry_word` takes them."""
+    return word >> 8 & 0xFF
+
+
+def stream_in(word: int) -> Stream:
+    """The stream of word 0."""
+    stream = word >> 8 & _STREAM_BITS
+    return Stream(stream) if stream < len(Stream) else Stream.STORE
+
+
+def is_sound(word: int) -> bool:
+    """Whether ``word`` is one that `entry_word` returns."""
+    state, stream = word & 0xFF, stream_and_marks(word)
+    check = crc_hqx(_checked(state, stream, word >> 32), 0)
+    known = (stream & ~_KNOWN_MARKS) < len(Stream) and state <= SegmentState.LOST
+    return word >> 16 & 0xFFFF == check and known
+
+
+def mended(word: int) -> int:
+    """``word`` as it was before one of its bits turned over; that of a lost one for more bits."""
+    if is_sound(word):
+        return word
+    for bit in range(64):
+        if is_sound(word ^ 1 << bit):
+            return word ^ 1 << bit
+    return entry_word(SegmentState.LOST, Stream.STORE, 0)

@@ -10,8 +10,7 @@ owners grows down from its end:
 
 and one 32-byte entry of the segment table, four 64-bit words:
 
-    0  state (bits 0-7), stream (bits 8-15), marks (bits 16-31), location (bits 32-63:
-       frame or extent)
+    0  state, stream, location (frame or extent), and a check of them (``segment_kinds.py``)
     1  tail (bits 32-63: end of the objects) and bound (bits 0-31: start of the directory)
     2  sequence: counts segments in the order they were opened, so it is their age
     3  time it was sealed, CLOCK_BOOTTIME in seconds
@@ -27,14 +26,22 @@ is written back while it is read, overwritten and discarded: when the write is
 acknowledged, table word 0 changes its state and location in one store, and the frame is
 free.  Should the segment die meanwhile, the extent is simply free again.
 
-`live` and `live_bytes` (objects, and their bytes with both 4-byte records), and
-`codec_pages` and `codec_bytes` (objects and payload bytes by codec) are derived from the
-slot table by ``recovery.py``.  A segment with no live object is free at once, wherever
-it lives.
+An object may have several pages (``dedup.py``): their words are the same.  The directory
+knows one of them; a segment with `Mark.SHARED` has owners that only a sweep of the slot table
+finds.
+
+`live` (pages) and `live_bytes` (of their objects, with both 4-byte records), `codec_pages`
+and `codec_bytes` (pages, and payload bytes of objects, by codec) and the references of shared
+objects are derived from the slot table by ``recovery.py``.  A segment with no live page is
+free at once, wherever it lives.
+
+A bit that turns over in the table costs no page: word 0 is mended, what is in memory is found
+through `bases` and the heads, and no decision about a page is made by words 1 to 3.
 """
 
 from __future__ import annotations
 
+import logging
 import struct
 import time
 from array import array
@@ -43,7 +50,16 @@ from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.departures import Departures
 from fuseswap.cache.extents import ExtentPool
 from fuseswap.cache.frames import NO_FRAME, FramePool
-from fuseswap.cache.segment_kinds import Mark, SegmentState, Stream
+from fuseswap.cache.references import References
+from fuseswap.cache.segment_kinds import (
+    Mark,
+    SegmentState,
+    Stream,
+    entry_word,
+    mended,
+    stream_and_marks,
+    stream_in,
+)
 from fuseswap.cache.slots import (
     CODEC_SHIFT,
     LENGTH_MASK,
@@ -58,12 +74,13 @@ from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_ENTRY_BYTES, SEGMENT_SHI
 from fuseswap.errors import PoolFull
 from fuseswap.units import SegmentId
 
+log = logging.getLogger(__name__)
+
 OWNER_BYTES = 4
 OBJECT_OVERHEAD = CHECK_BYTES + OWNER_BYTES
 
 _WORDS = 4
 _GROW = 256
-_KEPT_BITS = 0xFFFFFF00  # of word 0, whatever becomes of the segment: stream and marks
 # May take the frames kept for the cleaner.
 _COPYING = (Stream.SURVIVORS, Stream.EVICTED, Stream.RECOMPRESSED)
 _DONE = (Stream.EVICTED, Stream.RECOMPRESSED)
@@ -110,7 +127,13 @@ class SegmentLog:
         self.heads = tuple(LogHead(stream) for stream in Stream)
         self.bases = array("q", [-1])
         self.live = array("I", [0])
-        self.live_bytes = array("Q", [0])
+        self.live_bytes = array("q", [0])
+        self.extra = array("I", [0])  # pages of a segment that share the object of another
+        self.references = References()
+        self.unsettled: set[int] = set()  # all references are counted, not only the extra ones
+        self._closed: dict[int, int] = {}  # how many are at work to empty a segment
+        self.duplicate_pages = 0
+        self.duplicate_bytes = 0
         self.codec_pages = array("q", bytes(8 * 16))
         self.codec_bytes = array("q", bytes(8 * 16))
         self._free_ids: list[int] = []
@@ -167,16 +190,59 @@ class SegmentLog:
         """Whether an object of ``length`` bytes can be appended by a store now."""
         return head.tail + length + OBJECT_OVERHEAD <= head.bound or not self.frames.exhausted
 
+    def share(self, word: int) -> bool:
+        """Another page gets the object of ``word``; False where it may not.
+
+        The mark comes before the second word, so that whoever comes after a crash knows.
+        """
+        segment = word >> SEGMENT_ID_SHIFT
+        if segment in self._closed or not self.references.add(word):
+            return False
+        self.mark(segment, Mark.SHARED)  # crash point: share-mark
+        self.extra[segment] += 1  # crash point: share-done
+        self.live[segment] += 1
+        self.codec_pages[word >> CODEC_SHIFT & 0xF] += 1
+        self.duplicate_pages += 1
+        self.duplicate_bytes += (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+        return True
+
+    def close_to_shares(self, segment: int) -> None:
+        """``segment`` is being emptied: who looks for its pages must not miss one that comes."""
+        self._closed[segment] = self._closed.get(segment, 0) + 1
+
+    def open_to_shares(self, segment: int) -> None:
+        """Undo one `close_to_shares`."""
+        self._closed[segment] -= 1
+        if not self._closed[segment]:
+            del self._closed[segment]
+
+    def is_shared(self, word: int) -> bool:
+        """Whether the object of ``word`` has more than one page."""
+        return self.extra[word >> SEGMENT_ID_SHIFT] > 0 and self.references.count(word) > 0
+
+    def _drop_reference(self, word: int, segment: int) -> bool:
+        """A page of an object in a segment with shared ones is gone; False: it was the last."""
+        left = self.references.drop(word)
+        if left < 0:
+            return False
+        self.extra[segment] -= 1
+        if not left and segment in self.unsettled:
+            return False
+        self.duplicate_pages -= 1
+        self.duplicate_bytes -= (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+        return True
+
     def release(self, word: int) -> None:
-        """The object of ``word`` is dead; the last one frees the segment."""
+        """A page of the object of ``word`` is gone; the last one frees the segment."""
         segment = word >> SEGMENT_ID_SHIFT
         codec = word >> CODEC_SHIFT & 0xF
-        length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
         self.codec_pages[codec] -= 1
-        self.codec_bytes[codec] -= length
-        self.live_bytes[segment] -= length + OBJECT_OVERHEAD
-        if self.bases[segment] >= 0:
-            self.live_in_frames -= length + OBJECT_OVERHEAD
+        if not self.extra[segment] or not self._drop_reference(word, segment):
+            length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+            self.codec_bytes[codec] -= length
+            self.live_bytes[segment] -= length + OBJECT_OVERHEAD
+            if self.bases[segment] >= 0:
+                self.live_in_frames -= length + OBJECT_OVERHEAD
         live = self.live[segment] - 1
         self.live[segment] = live
         if not live and not self.adopting:
@@ -188,7 +254,8 @@ class SegmentLog:
             at = head.segment * _WORDS
             now = int(time.clock_gettime(time.CLOCK_BOOTTIME))
             self._table[at + 3] = now  # crash point: seal-time
-            word = self._table[at] & ~0xFF | SegmentState.SEALED
+            stream = stream_and_marks(self._entry(head.segment))
+            word = entry_word(SegmentState.SEALED, stream, head.base >> SEGMENT_SHIFT)
             self._table[at] = word  # crash point: seal-commit
             self.departures.add(head.segment)  # crash point: seal-done
             head.close()
@@ -204,7 +271,7 @@ class SegmentLog:
         self.newest_sequence += 1
         self._table[at + 1] = SEGMENT_BYTES  # crash point: open-tail
         self._table[at + 2] = self.newest_sequence  # crash point: open-sequence
-        word = frame << 32 | head.stream << 8 | SegmentState.OPEN
+        word = entry_word(SegmentState.OPEN, head.stream, frame)
         self._table[at] = word  # crash point: open-commit
         self.bases[segment] = head.base = frame << SEGMENT_SHIFT
         head.segment = segment  # crash point: open-done
@@ -216,29 +283,28 @@ class SegmentLog:
         for head in self.heads:
             if head.segment == segment:
                 head.close()
-        at = segment * _WORDS
-        word = self._table[at]
-        location = word >> 32
-        self._table[at] = SegmentState.FREE  # crash point: free-commit
+        base, entry = self.bases[segment], self._entry(segment)
+        self._table[segment * _WORDS] = SegmentState.FREE  # crash point: free-commit
         self.bases[segment] = -1  # crash point: free-done
         self._pinned.discard(segment)
+        self.references.forget(segment)
         self._free_ids.append(segment)
         self.segments_in_use -= 1
-        self.tried_segments -= word & Mark.TRIED != 0
-        if word & 0xFF == SegmentState.ON_TIER:
-            self.extents.give_back(location)  # crash point: free-extent
-        else:
-            self.frames.give_back(location)  # crash point: free-frame
+        self.tried_segments -= stream_and_marks(entry) & Mark.TRIED != 0
+        if base >= 0:
+            self.frames.give_back(base >> SEGMENT_SHIFT)  # crash point: free-frame
+        elif entry & 0xFF == SegmentState.ON_TIER:
+            self.extents.give_back(entry >> 32)  # crash point: free-extent
 
     def move_to_tier(self, segment: int, extent: int) -> None:
         """The bytes of sealed ``segment`` are on ``extent``: flip its location, free its frame."""
-        at = segment * _WORDS
-        word = self._table[at]
-        moved = extent << 32 | word & _KEPT_BITS | SegmentState.ON_TIER
-        self._table[at] = moved  # crash point: flip-commit
+        frame = self.bases[segment] >> SEGMENT_SHIFT
+        stream = stream_and_marks(self._entry(segment))
+        moved = entry_word(SegmentState.ON_TIER, stream, extent)
+        self._table[segment * _WORDS] = moved  # crash point: flip-commit
         self.bases[segment] = -1
         self.live_in_frames -= self.live_bytes[segment]
-        self.frames.give_back(word >> 32)  # crash point: flip-frame
+        self.frames.give_back(frame)  # crash point: flip-frame
 
     def dead_bytes(self) -> tuple[int, int]:
         """``(dead, all)``: bytes of the frames in use that nothing needs, and all of them."""
@@ -253,7 +319,21 @@ class SegmentLog:
 
     def location_of(self, segment: int) -> int:
         """Frame or extent of ``segment``, as its state says."""
-        return self._table[segment * _WORDS] >> 32
+        return self._entry(segment) >> 32
+
+    def _entry(self, segment: int) -> int:
+        """Word 0 of ``segment``, mended where a bit of it turned over."""
+        word = self._table[segment * _WORDS]
+        return self._mend(segment, word) if word.bit_count() & 1 else word
+
+    def _mend(self, segment: int, word: int) -> int:
+        """Put word 0 of ``segment`` right if it is not, and say so."""
+        right = mended(word)
+        if right != word:
+            self._table[segment * _WORDS] = right
+            state = SegmentState(right & 0xFF)
+            log.error("segment %d: corrupt entry %#x, now %s", segment, word, state.name)
+        return right
 
     def _new_id(self) -> int:
         if not self._free_ids:
@@ -264,6 +344,7 @@ class SegmentLog:
             self.bases.extend([-1] * more)
             self.live.extend([0] * more)
             self.live_bytes.extend([0] * more)
+            self.extra.extend([0] * more)
             self._free_ids.extend(range(known + more - 1, known - 1, -1))
         return self._free_ids.pop()
 
@@ -275,36 +356,40 @@ class SegmentLog:
 
     def exists(self, segment: int) -> bool:
         """Whether the table knows ``segment`` as holding data."""
-        if not 0 < segment < self._segment_count:
-            return False
-        return self.state_of(segment) is not SegmentState.FREE
+        return 0 < segment < len(self.live) and self._entry(segment) & 0xFF != SegmentState.FREE
 
     def stream_of(self, segment: int) -> Stream:
         """What ``segment`` was filled with."""
-        return Stream(self._table[segment * _WORDS] >> 8 & 0xFF)
+        return stream_in(self._entry(segment))
 
     def state_of(self, segment: int) -> SegmentState:
         """State of ``segment`` in the table."""
-        return SegmentState(self._table[segment * _WORDS] & 0xFF)
+        state = self._entry(segment) & 0xFF
+        return SegmentState(state) if state <= SegmentState.LOST else SegmentState.LOST
 
     def mark(self, segment: int, mark: Mark) -> None:
         """Set ``mark`` of ``segment``."""
-        at = segment * _WORDS
-        self.tried_segments += mark & ~self._table[at] & Mark.TRIED != 0
-        self._table[at] |= mark
+        word = self._entry(segment)
+        stream = stream_and_marks(word)
+        self.tried_segments += mark & ~stream & Mark.TRIED != 0
+        marked = entry_word(self.state_of(segment), stream | mark, word >> 32)
+        self._table[segment * _WORDS] = marked
 
     def is_marked(self, segment: int, mark: Mark) -> bool:
         """Whether ``mark`` of ``segment`` is set."""
-        return self._table[segment * _WORDS] & mark != 0
+        return stream_and_marks(self._entry(segment)) & mark != 0
 
     def is_recompressed(self, segment: int) -> bool:
         """Whether its objects are as small as they get, or too soon gone to be made so."""
         return self.stream_of(segment) in _DONE or self.is_marked(segment, Mark.TRIED)
 
     def extent_of(self, segment: int) -> tuple[int, int]:
-        """``(tail, bound)``: end of the objects and start of the directory, in bytes."""
+        """``(tail, bound)``: end of the objects and start of the directory, in bytes.
+
+        With a bit that turned over the directory is another, but one of whole entries.
+        """
         word = self._table[segment * _WORDS + 1]
-        return word >> 32, word & 0xFFFFFFFF
+        return word >> 32, min(word & 0xFFFFFFFF & -OWNER_BYTES, SEGMENT_BYTES)
 
     def age_of(self, segment: int) -> tuple[int, int]:
         """``(sequence, seconds)``: opening order, and CLOCK_BOOTTIME of the seal."""
@@ -329,7 +414,7 @@ class SegmentLog:
 
     def is_movable(self, segment: int) -> bool:
         """Whether ``segment`` is sealed, and not pinned."""
-        sealed = self._table[segment * _WORDS] & 0xFF == SegmentState.SEALED
+        sealed = self._entry(segment) & 0xFF == SegmentState.SEALED
         return sealed and segment not in self._pinned
 
     def pin(self, segment: int) -> None:
@@ -345,52 +430,85 @@ class SegmentLog:
     def adopt(self) -> None:
         """Take over the table as a former process left it, without counts (``recovery.py``).
 
-        A segment that was open is sealed where it stood.
+        A segment that was open is sealed where it stood; what can't be mended is lost.
         """
         known = self._highest_id() + 1
         self.adopting = True
         self.live_in_frames = 0
         self.bases = array("q", [-1]) * known
         self.live = array("I", [0]) * known
-        self.live_bytes = array("Q", [0]) * known
+        self.live_bytes = array("q", [0]) * known
+        self.extra = array("I", [0]) * known
         self.codec_pages[:] = self.codec_bytes[:] = array("q", bytes(8 * 16))
         self._free_ids = []
-        self.tried_segments = 0
+        self.segments_in_use = self.tried_segments = 0
         used: dict[bool, set[int]] = {False: set(), True: set()}  # frames, extents
         for segment in range(known - 1, 0, -1):
             at = segment * _WORDS
-            word = self._table[at]
+            word = self._mend(segment, self._table[at]) if self._table[at] else 0
+            state, location = word & 0xFF, word >> 32
             self.newest_sequence = max(self.newest_sequence, self._table[at + 2])
-            if word & 0xFF == SegmentState.FREE:
+            if state == SegmentState.OPEN:
+                self._table[at + 3] = int(time.clock_gettime(time.CLOCK_BOOTTIME))
+                stream = stream_and_marks(word)
+                self._table[at] = entry_word(SegmentState.SEALED, stream, location)
+            if state == SegmentState.FREE:
                 self._free_ids.append(segment)
                 continue
-            if word & 0xFF == SegmentState.OPEN:
-                self._table[at + 3] = int(time.clock_gettime(time.CLOCK_BOOTTIME))
-                self._table[at] = word & ~0xFF | SegmentState.SEALED
-            self.tried_segments += word & Mark.TRIED != 0
-            on_tier = word & 0xFF == SegmentState.ON_TIER
-            used[on_tier].add(word >> 32)
+            self.segments_in_use += 1
+            self.tried_segments += stream_and_marks(word) & Mark.TRIED != 0
+            if state == SegmentState.LOST:
+                continue
+            on_tier = state == SegmentState.ON_TIER
+            used[on_tier].add(location)
+            if stream_and_marks(word) & Mark.SHARED:
+                self.unsettled.add(segment)
             if not on_tier:
-                self.bases[segment] = word >> 32 << SEGMENT_SHIFT
-        self.segments_in_use = len(used[False]) + len(used[True])
+                self.bases[segment] = location << SEGMENT_SHIFT
         self.frames.adopt(used[False])
         self.extents.adopt(used[True])
+
+    def adopt_word(self, word: int) -> None:
+        """Count a page of an object, as a former process left it."""
+        segment = word >> SEGMENT_ID_SHIFT
+        codec = word >> CODEC_SHIFT & 0xF
+        length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+        self.live[segment] += 1
+        self.codec_pages[codec] += 1
+        if segment in self.unsettled:
+            self.extra[segment] += 1
+            if self.references.add(word, bounded=False) > 1:
+                self.duplicate_pages += 1
+                self.duplicate_bytes += length
+                return
+        self.codec_bytes[codec] += length
+        self.live_bytes[segment] += length + OBJECT_OVERHEAD
+        if self.bases[segment] >= 0:
+            self.live_in_frames += length + OBJECT_OVERHEAD
+
+    def settle_one(self) -> bool:
+        """All words are counted: of one more segment keep the extra references only."""
+        if not self.unsettled:
+            return False
+        segment = self.unsettled.pop()
+        self.extra[segment] = self.references.settle(segment)
+        return True
 
     def finish_adoption(self) -> None:
         """The counts are complete: free the segments no word points to, line up the others."""
         self.adopting = False
         for segment in range(1, len(self.live)):
-            state = self._table[segment * _WORDS] & 0xFF
-            if not self.live[segment] and state != SegmentState.FREE:
+            if not self.live[segment] and self.exists(segment):
                 self._free(segment)
         self.departures.start_over()
 
     def _highest_id(self) -> int:
-        """Highest segment id that was ever opened (its sequence is not 0)."""
+        """Highest segment id that was ever opened (its sequence is not 0) or is in use."""
         extents = list(self._region.extents())
         end = extents[-1][1] // SEGMENT_ENTRY_BYTES if extents else 1
         for segment in range(min(end, self._segment_count) - 1, 0, -1):
-            if self._table[segment * _WORDS + 2]:
+            at = segment * _WORDS
+            if self._table[at] or self._table[at + 2]:
                 return segment
         return 0
 

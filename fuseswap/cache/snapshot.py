@@ -32,6 +32,7 @@ class CacheStatistics:
     payload_bytes_saved: int
     writeback_bytes_saved: int
     tried_segments: int
+    uncounted_pages: int
     segments: int
     appended_bytes: int
     pool_limit_hit: int
@@ -39,4 +40,8 @@ class CacheStatistics:
     compress_skipped: int
     reject_alloc_fail: int
     duplicate_entry: int
+    duplicate_pages: int
+    duplicate_bytes_saved: int
+    dedup_index_bytes: int
+    dedup_active: int
     checksum_errors: int

@@ -7,7 +7,7 @@ to the byte (``docs/statistics.md``).  Shown by ``fuseswap status NAME``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from fuseswap.units import format_size
 
@@ -28,14 +28,19 @@ _CODECS = (
 
 
 def ledger(stats: dict[str, int], *, in_bytes: bool) -> list[str]:
-    """Lines of at most 80 columns; none for a worker that does not have the numbers."""
+    """Two blocks of at most 80 columns, an empty line before each.
+
+    None for a worker that does not have the numbers.
+    """
     if "pool_unused_bytes" not in stats:
         return []
 
     def size(number: int) -> str:
         return str(number) if in_bytes else format_size(number)
 
-    rows = [("stored", size(stats["orig_data_size"]), f"{stats['stored_pages']} pages")]
+    rows = [("stored", size(stats["orig_data_size"]), _pages(stats["stored_pages"]))]
+    if stats.get("uncounted_pages"):
+        rows.append(("not counted yet", "", f"up to {_pages(stats['uncounted_pages'])}"))
     rows += [
         (title, f"-{size(stats[name])}", _note(name, stats, size))
         for name, title in _SAVED
@@ -45,19 +50,28 @@ def ledger(stats: dict[str, int], *, in_bytes: bool) -> list[str]:
         ("metadata", f"+{size(stats['metadata_bytes'])}", "tables, owners and checksums"),
         ("unused", f"+{size(stats['pool_unused_bytes'])}", "dead, not filled yet, or free"),
         ("memory", size(stats["mem_used_total"]), f"at most {size(stats['mem_used_max'])}"),
-        ("processes", size(stats["mem_fixed"]), "worker and supervisor, besides that"),
+        ("fixed", size(stats["mem_fixed"]), "worker and supervisor, besides that"),
     ]
     width = max(len(row[1]) for row in rows)
-    return [f"  {title:<17}{number:>{width}}  {note}".rstrip() for title, number, note in rows] + [
-        f"  {line}" for line in _by_codec(stats, size, width)
-    ]
+    lines = ["", *(_line(row, width) for row in rows)]
+    by_codec = [_line(row, width) for row in _by_codec(stats, size)]
+    return [*lines, "", *by_codec] if by_codec else lines
+
+
+def _line(row: tuple[str, str, str], width: int) -> str:
+    title, number, note = row
+    return f"  {title:<17}{number:>{width}}  {note}".rstrip()
+
+
+def _pages(count: int) -> str:
+    return f"{count} page{'s' * (count != 1)}"
 
 
 def _note(name: str, stats: dict[str, int], size: Callable[[int], str]) -> str:
     if name == "same_filled_bytes_saved":
-        return f"{stats['same_filled_pages']} pages"
+        return _pages(stats["same_filled_pages"])
     if name == "duplicate_bytes_saved":
-        return f"{stats['duplicate_pages']} pages"
+        return _pages(stats["duplicate_pages"])
     if name == "recompression_bytes_saved":
         return "estimated"
     if name == "writeback_bytes_saved":
@@ -65,11 +79,9 @@ def _note(name: str, stats: dict[str, int], size: Callable[[int], str]) -> str:
     return ""
 
 
-def _by_codec(stats: dict[str, int], size: Callable[[int], str], width: int) -> list[str]:
-    lines = []
+def _by_codec(stats: dict[str, int], size: Callable[[int], str]) -> Iterator[tuple[str, str, str]]:
     for name, title in _CODECS:
         pages, taken = stats[f"{name}_pages"], stats[f"{name}_bytes"]
         if pages:
             each = f", {taken // pages} bytes each" if name != "raw" else ""
-            lines.append(f"{title:<17}{size(taken):>{width}}  {pages} pages{each}")
-    return lines
+            yield title, size(taken), _pages(pages) + each

@@ -16,6 +16,7 @@ GOOD = {
     "recomp_algorithm": ("none", "zstd:3"),
     "recompress_age_seconds": ("3600", "0"),
     "dictionary_gain_percent": ("0", "100"),
+    "dedup": ("off", "on", "auto"),
     "max_compression_ratio": ("100",),
     "writethrough": ("N",),
     "pool_limit_bytes": ("33554432", "16777216"),
@@ -33,6 +34,7 @@ BAD = {
     "recomp_algorithm": ("lz4", "zstd:0", ""),
     "recompress_age_seconds": ("-1", "1h"),
     "dictionary_gain_percent": ("-1", "101", "3%"),
+    "dedup": ("", "Y", "always"),
     "max_compression_ratio": ("0", "101", "50"),  # 50 needs the in-place layout
     "writethrough": ("2", "Y"),  # so does this
     "pool_limit_bytes": ("0", "-1", "5M", "much", "25%"),

@@ -44,11 +44,11 @@ def test_json_of_all_is_a_list(device: TestDevice) -> None:
 
 
 def test_the_table(device: TestDevice) -> None:
-    headings, row, *ledger = succeed("status", device.name).splitlines()
+    headings, row, _, *ledger = succeed("status", device.name).splitlines()
     assert ledger[0].split()[0] == "stored"
     assert max(map(len, ledger)) <= 80
     (alone,) = succeed("status", device.name, "--noheadings").splitlines()
-    assert alone.split() == row.split()
+    assert alone.split()[0] == device.name
     assert headings.split() == list(DEFAULT_COLUMNS)
     fields = row.split()
     assert len(fields) == len(DEFAULT_COLUMNS)
@@ -78,7 +78,7 @@ def test_the_ledger_adds_up(device: TestDevice) -> None:
         for page in range(512, 1024):
             os.pwrite(file.fileno(), os.urandom(2048) + bytes(2048), page * 4096)
     parts = []
-    for line in succeed("status", device.name, "--bytes").splitlines()[2:]:
+    for line in succeed("status", device.name, "--bytes").splitlines()[3:]:
         title, number, *_ = line.split()
         if title == "memory":
             break

@@ -202,6 +202,7 @@ async def test_full_pool_is_enospc_and_the_rest_stays(client: Client, device: De
 
 
 async def test_corrupt_page_is_eio_alone(client: Client, device: Device) -> None:
+    device.cache.dedup.set_switch("off")
     for page in range(3):
         await client.write(SWAPFILE, 0, page * 4096, PAGE)
     flip_bit_of_page(device, 1)

@@ -231,6 +231,7 @@ _STARTING_VALUES = {
     "recomp_algorithm": "zstd:6",
     "recompress_age_seconds": "60",
     "dictionary_gain_percent": "3",
+    "dedup": "auto",
     "writethrough": "N",
     "compressor": "lz4",
     "pool_limit_bytes": "24M",

@@ -15,6 +15,7 @@ from tests.tiered import Tiered
 
 SAVED = (
     "same_filled_bytes_saved",
+    "duplicate_bytes_saved",
     "compression_bytes_saved",
     "recompression_bytes_saved",
     "writeback_bytes_saved",
@@ -65,6 +66,18 @@ def test_each_codec_has_its_own(device: Device) -> None:
     assert (now["lz4_pages"], now["lz4_bytes"], now["zstd_pages"]) == (0, 0, 1)
 
 
+def test_duplicates_save_what_they_would_take_compressed(device: Device) -> None:
+    for page in (3, 5, 9):
+        device.swapfile.write(page * PAGE_SIZE, memoryview(pages.compressible(1)))
+    now = check_ledger(device)
+    assert (now["lz4_pages"], now["duplicate_pages"]) == (3, 2)
+    assert now["duplicate_bytes_saved"] == 2 * now["lz4_bytes"] > 0
+    assert now["compression_bytes_saved"] == 3 * (PAGE_SIZE - now["lz4_bytes"])
+    device.swapfile.punch(3 * PAGE_SIZE, PAGE_SIZE)
+    now = check_ledger(device)
+    assert now["duplicate_bytes_saved"] == now["lz4_bytes"]
+
+
 def test_overwritten_discarded_and_read_pages_add_up(device: Device) -> None:
     for page in range(500):
         device.swapfile.write(page % 90 * PAGE_SIZE, memoryview(pages.compressible(page)))
@@ -87,9 +100,11 @@ def test_a_next_worker_says_the_same(memory: SharedMemory) -> None:
 def test_it_adds_up_while_a_worker_still_counts(memory: SharedMemory) -> None:
     first = Device(memory.attach())
     for page in range(0, 1280, 3):
-        first.swapfile.write(page * PAGE_SIZE, memoryview(pages.compressible(page)))
+        first.swapfile.write(page * PAGE_SIZE, memoryview(pages.compressible(page % 100)))
+    assert read(first)["duplicate_pages"] > 100
     next_one = Device(memory.attach(), lazy=True)
     seen = []
+    assert read(next_one)["uncounted_pages"] == 3 * 512
     while next_one.cache.adopt_some(1):
         now = read(next_one)
         saved = sum(now[name] for name in SAVED)
@@ -97,6 +112,7 @@ def test_it_adds_up_while_a_worker_still_counts(memory: SharedMemory) -> None:
         assert now["orig_data_size"] - saved + overhead == now["mem_used_total"]
         seen.append(now["stored_pages"])
     assert len(set(seen)) > 1
+    assert read(next_one)["uncounted_pages"] == 0
     check_ledger(next_one)
 
 

@@ -96,7 +96,7 @@ def test_a_target_is_met_on_its_side_of_the_bound(sense: Sense, bound: float, me
     result = make_result(rounds_of("fuseswap", 20) + rounds_of("zram", 40), [target])
     [ratio] = ratios(result)
     assert ratio.is_met is met
-    line = report.ratio_table([ratio]).splitlines()[1].split()
+    line = report.ratio_table([ratio], "fuseswap").splitlines()[1].split()
     assert line[-3:] == [sense.value, f"{bound:g}", "yes" if met else "NO"]
 
 

@@ -114,6 +114,14 @@ def test_who_serves_swap_is_not_stopped(tmp_path: Path) -> None:
         assert not corpus_programs.is_stopped(process.pid)
 
 
+@pytest.mark.parametrize("which", ["init", "self"])
+def test_what_must_not_be_stopped_is_not(tmp_path: Path, which: str) -> None:
+    pid = 1 if which == "init" else os.getpid()
+    with pytest.raises(HostError, match="name another"):
+        corpus.make_of_running(tmp_path / "new", pid)
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_process_that_ended_is_an_error(tmp_path: Path) -> None:
     with holder(1, 1) as process:
         pass
@@ -125,6 +133,12 @@ def test_a_directory_others_may_look_into_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o750)
     with pytest.raises(HostError, match="chmod 700"):
         corpus.make_dir(tmp_path)
+
+
+def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(HostError, match="cannot make the directory"):
+        corpus.make_dir(tmp_path / "file" / "below")
 
 
 def test_a_link_to_a_directory_is_refused(tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ POINTS = {
     "store-allocate": ("store_in_new_cluster", OLD),
     "store-clear": ("overwrite", OLD),
     "store-forget": ("overwrite", HOLE),
+    "share-mark": ("overwrite_with_a_duplicate", OLD),
+    "share-done": ("overwrite_with_a_duplicate", OLD),
     "store-append": ("overwrite", HOLE),
     "append-owner": ("overwrite", HOLE),
     "append-payload": ("overwrite", HOLE),

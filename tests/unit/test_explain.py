@@ -9,6 +9,8 @@ import pytest
 
 from fuseswap import explain as explaining
 from fuseswap.cache.checks import CHECK_BYTES
+from fuseswap.cache.codecs import LZ4
+from fuseswap.cache.recompressor import Recompressor
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.device import Device
 from fuseswap.errors import OnTier
@@ -113,7 +115,7 @@ def test_an_incompressible_page_and_its_denials(device: Device) -> None:
     assert (found.codec, found.stored_bytes) == ("raw", PAGE_SIZE)
     assert found.why == "incompressible: compressing it saved less than 3 %"
     store(device, 5, pages.incompressible(2))
-    assert explain(device, 5).why.endswith("when last tried, 1 stores ago")
+    assert explain(device, 5).why.endswith("when last tried, one store ago")
 
 
 def test_zstd_and_a_segment_that_was_tried(device: Device) -> None:
@@ -124,6 +126,27 @@ def test_zstd_and_a_segment_that_was_tried(device: Device) -> None:
     assert found.segment is not None
     device.cache.log.mark(found.segment, Mark.TRIED)
     assert "gains nothing" in explain(device, 5).why
+
+
+def test_a_page_with_a_dictionary(device: Device) -> None:
+    cache, data = device.cache, pages.compressible(1)
+    store(device, 5, data)
+    dictionary = cache.dictionaries.add(pages.incompressible(2) + data)
+    assert dictionary is not None
+    old = cache.slots.get(5)
+    objects = [(LZ4, cache.log.stored(old))]
+    (packed,) = Recompressor(6, dictionary).shrink(objects, lambda: False)
+    assert packed is not None
+    head = cache.log.heads[Stream.RECOMPRESSED]
+    new = cache.log.append(head, 5, packed.payload, packed.check, packed.codec)
+    cache.slots.words[5] = new
+    cache.log.release(old)
+    found = explain(device, 5)
+    assert (found.codec, found.dictionary, found.dictionary_bytes) == ("zstd", 1, 2 * PAGE_SIZE)
+    assert (found.why, found.checksum) == ("cold: compressed again, harder", "ok")
+    cache.dictionaries.drop(dictionary)
+    found = explain(device, 5)
+    assert (found.codec, found.dictionary, found.checksum) == ("zstd", None, "corrupt")
 
 
 @pytest.mark.parametrize(
@@ -168,15 +191,19 @@ def test_two_flipped_bits_are_corrupt_whatever_they_name(device: Device, flipped
     assert explain(device, 5).checksum == "corrupt"
 
 
+def test_a_fill_that_does_not_fit_is_corrupt(device: Device) -> None:
+    store(device, 5, pages.filled(pages.REPEATS_32))
+    device.cache.slots.words[5] ^= 1 << 36 | PARITY  # a 32-bit word twice has 32 bits
+    assert explain(device, 5).checksum == "corrupt"
+
+
 def test_a_segment_table_nobody_can_read(device: Device) -> None:
     store(device, 5, pages.compressible(1))
     table = device.state.segments.buffer.cast("Q")
     segment = device.cache.slots.get(5) >> 40
-    for damage in (0x80, 0x1000):
-        table[segment * 4] ^= damage
-        found = explaining.explain(device, 5)
-        assert (found.where, found.checksum) == ("nowhere", "corrupt")
-        table[segment * 4] ^= damage
+    table[segment * 4] ^= 0xC0  # one bit would be put right
+    found = explaining.explain(device, 5)
+    assert (found.where, found.checksum) == ("nowhere", "corrupt")
 
 
 def test_pages_a_former_worker_left_are_explained_before_they_are_counted(
@@ -194,6 +221,7 @@ async def test_a_page_on_the_backing_file_is_not_read(tiered: Tiered, tier: Fake
     page = (await tiered.move_out())[0]
     found = explain(tiered.device, page)
     assert (found.where, found.checksum) == ("backing file", "not read")
+    assert found.why == "written back; compressed when it was stored"
     assert found.segment is not None
     assert found.file_offset is not None
     extent, at = divmod(found.file_offset, MIB)
@@ -240,3 +268,11 @@ def test_every_page_of_a_used_device_can_be_explained(
         store(device, page, data)
     kinds = {explaining.explain(device, page).where for page in range(device.cache.page_count)}
     assert kinds == {"hole", "same-filled", "memory"}
+
+
+def test_pages_that_share_an_object(device: Device) -> None:
+    for page in (3, 5, 9):
+        store(device, page, pages.compressible(1))
+    assert [explain(device, page).pages for page in (3, 5, 9)] == [3, 3, 3]
+    device.swapfile.punch(5 * PAGE_SIZE, PAGE_SIZE)
+    assert explain(device, 3).pages == 2

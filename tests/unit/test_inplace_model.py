@@ -32,11 +32,13 @@ KINDS: dict[str, Callable[[int], bytes]] = {
     "half": lambda seed: pages.nearly_incompressible(seed, 1000 + seed * 37 % 2900),
     "incompressible": pages.incompressible,
     "fill": pages.filled,
+    "twin": lambda seed: dense(seed // 2),  # neighbours are the same
+    "one of few": lambda seed: dense(seed % 9),
 }
 firsts = st.integers(0, 10).map(lambda n: n * 200)
 counts = st.sampled_from([1, 3, 50, 300, 700])
 strides = st.sampled_from([1, 1, 2, 5])
-kinds = st.sampled_from(["dense", "dense", "half", "incompressible", "fill"])
+kinds = st.sampled_from(["dense", "dense", "half", "incompressible", "fill", "twin", "one of few"])
 stores = st.tuples(st.just("store"), firsts, counts, strides, kinds, st.integers(0, 3))
 
 steps = st.one_of(
@@ -55,6 +57,7 @@ steps = st.one_of(
     st.tuples(st.just("clean"), st.integers(1, 5)),
     st.tuples(st.just("rest"), st.sampled_from([0.05, 0.5, LONGEST_REST_S])),
     st.tuples(st.just("limit"), st.sampled_from([4, 6, 8])),
+    st.tuples(st.just("dedup"), st.sampled_from(["auto", "on", "off"])),
     st.tuples(st.just("next_worker")),
 )
 
@@ -188,6 +191,9 @@ class Model:
 
     async def rest(self, seconds: float) -> None:
         self.clock.jump(seconds)
+
+    async def dedup(self, switch: str) -> None:
+        self.tiered.cache.dedup.set_switch(switch)
 
     async def limit(self, frames: int) -> None:
         if frames >= self.tiered.log.frames.in_use:

@@ -44,6 +44,11 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], list[str]]] = {
         [("1", "1"), ("99", "99"), ("050", "50")],
         ["", "0", "100", "90%", "-1"],
     ),
+    "dedup": (
+        "auto",
+        [("on", "on"), ("off", "off"), ("auto", "auto")],
+        ["", "Y", "On", "always"],
+    ),
     "recomp_algorithm": (
         "zstd:6",
         [("none", "none"), ("zstd:3", "zstd:3"), ("zstd", "zstd:1"), (" zstd:19", "zstd:19")],

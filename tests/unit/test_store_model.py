@@ -218,6 +218,10 @@ class StoreModel(RuleBasedStateMachine):
         self.device.cache.same_filled_pages_enabled = same_filled
         self.device.cache.non_same_filled_pages_enabled = others
 
+    @rule(switch=st.sampled_from(["auto", "auto", "on", "off"]))
+    def switch_dedup(self, switch: str) -> None:
+        self.device.cache.dedup.set_switch(switch)
+
     @rule(keep=st.integers(0, 2), reserve=st.integers(0, 2))
     def idle(self, keep: int, reserve: int) -> None:
         self.device.cache.log.frames.trim(keep)

@@ -35,12 +35,17 @@ KINDS: dict[str, Callable[[int], bytes]] = {
     "incompressible": pages.incompressible,
     "fill": pages.filled,
     "related": pages.related,
+    "related few": lambda seed: pages.related(seed % 9),
+    "twin": lambda seed: dense(seed // 2),  # neighbours are the same
+    "one of few": lambda seed: dense(seed % 9),
 }
 # Runs of pages, some longer than a segment; all within a file twice as large as the pool.
 firsts = st.integers(0, 10).map(lambda n: n * 200)
 counts = st.sampled_from([1, 3, 50, 300, 700])
 strides = st.sampled_from([1, 1, 2, 5])
-kinds = st.sampled_from(["dense", "dense", "incompressible", "fill", "related", "related"])
+kinds = st.sampled_from(
+    ["dense", "dense", "incompressible", "fill", "twin", "one of few", "related", "related few"]
+)
 
 steps = st.one_of(
     st.tuples(st.just("store"), firsts, counts, strides, kinds, st.integers(0, 3)),
@@ -58,6 +63,7 @@ steps = st.one_of(
     st.tuples(st.just("recompress"), st.integers(1, 100), st.integers(0, 2)),
     st.tuples(st.just("hold_jobs"), st.booleans()),
     st.tuples(st.just("end_jobs"), st.integers(1, 100)),
+    st.tuples(st.just("dedup"), st.sampled_from(["auto", "on", "off"])),
     st.tuples(st.just("next_worker")),
 )
 
@@ -162,6 +168,9 @@ class Model:
 
     async def rest(self, seconds: float) -> None:
         self.clock.jump(seconds)
+
+    async def dedup(self, switch: str) -> None:
+        self.tiered.cache.dedup.set_switch(switch)
 
     async def limit(self, frames: int) -> None:
         if frames >= self.tiered.log.frames.in_use:

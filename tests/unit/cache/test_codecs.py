@@ -74,6 +74,7 @@ def test_foreign_bytes_raise_one_of_the_listed_errors(codec: int) -> None:
 
 def test_stored_pages_keep_their_codec(cache: CompressedCache) -> None:
     page = pages.CORPUS["compressible"]
+    cache.dedup.set_switch("off")
     cache.store(0, page)
     for number, name in enumerate(("zstd:3", "zstd:12", "lz4"), 1):
         cache.set_compressor(name)

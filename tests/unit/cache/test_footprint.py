@@ -12,6 +12,7 @@ from tests.stores import SharedMemory
 
 
 def fill(cache: CompressedCache, count: int) -> None:
+    cache.dedup.set_switch("off")  # no index
     for page in range(count):
         cache.store(page, pages.incompressible(page))
 
@@ -56,7 +57,7 @@ def test_a_frame_that_was_warm_is_not_counted_twice(cache: CompressedCache) -> N
     frames = cache.log.frames
     frames.reserve(2)
     assert frames.take() != NO_FRAME
-    assert frames.most_held == frames.held == 2
+    assert frames.most_used == frames.held == 2
     frames.give_back(0)
 
 
@@ -78,3 +79,15 @@ def test_the_next_worker_knows_the_peak(memory: SharedMemory) -> None:
     second = memory.attach_cache()
     assert second.log.frames.held == 0
     assert second.statistics().mem_used_max == peak > 2 * MIB
+
+
+def test_frames_kept_ready_whatever_is_stored_do_not_count(cache: CompressedCache) -> None:
+    frames = cache.log.frames
+    frames.ready = 2
+    frames.reserve(2)
+    assert (cache.footprint.used_bytes(), cache.footprint.ready_bytes) == (0, 2 * MIB)
+    fill(cache, 1)
+    now = cache.statistics()
+    assert (now.pool_total_size, cache.footprint.pool_bytes) == (2 * MIB, MIB)
+    assert now.mem_used_total == MIB + 2 * PAGE_SIZE
+    assert cache.footprint.ready_bytes == MIB

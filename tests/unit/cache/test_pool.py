@@ -152,15 +152,16 @@ def test_invalidate_area_forgets_just_that_area(
 
 def test_memory_in_use_is_what_the_files_take(memory: SharedMemory, cache: CompressedCache) -> None:
     for page in range(0, 1280, 2):
-        cache.store(page, pages.incompressible(page % 5))
+        cache.store(page, pages.incompressible(page))
     now = cache.statistics()
-    taken = sum(memory.allocated_bytes(name) for name in ("slots", "segments", "arena"))
-    assert now.mem_used_total == taken
+    names = ("slots", "segments", "arena", "index")
+    assert now.mem_used_total == sum(memory.allocated_bytes(name) for name in names)
     assert now.pool_total_size == memory.allocated_bytes("arena") == 3 * MIB
     assert now.orig_data_size == 640 * PAGE_SIZE
 
 
 def test_metadata_is_at_most_twenty_bytes_a_page(cache: CompressedCache) -> None:
+    cache.dedup.set_switch("off")
     for page in range(1024):
         cache.store(page, pages.compressible(page % 9))
     assert cache.statistics().metadata_bytes <= 20 * 1024
@@ -180,3 +181,9 @@ def test_what_lz4_does_poorly_zstd_may_do_at_once(
     cache.store(0, page)
     assert cache.log.codec_pages[codec] == 1
     assert cache.load(0) == page
+
+
+def test_the_index_of_contents_is_at_most_sixteen_bytes_a_page_more(cache: CompressedCache) -> None:
+    for page in range(1280):
+        cache.store(page, pages.compressible(page))
+    assert 0 < cache.statistics().dedup_index_bytes <= 16 * 1280

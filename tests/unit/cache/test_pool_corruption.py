@@ -109,6 +109,13 @@ def test_a_word_of_no_segment_can_be_overwritten(
     assert cache.load(page) == pages.compressible(9)
 
 
+def test_a_fill_that_does_not_fit_is_corrupt(cache: CompressedCache) -> None:
+    page = list(pages.CORPUS).index("fill_repeats_32_bits")
+    cache.slots.words[page] ^= 1 << 36 | PARITY  # a 32-bit word twice has 32 bits
+    with pytest.raises(CorruptData, match="impossible fill"):
+        cache.load(page)
+
+
 def test_corruption_is_logged_but_not_without_end(
     cache: CompressedCache, caplog: pytest.LogCaptureFixture
 ) -> None:

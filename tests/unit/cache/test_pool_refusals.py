@@ -65,7 +65,7 @@ def test_a_full_pool_loses_the_old_version_only_of_the_refused_page(
     cache.store(1278, pages.ZERO)
     cache.store(1279, pages.ZERO)
     with pytest.raises(PoolFull):
-        cache.store(1279, pages.incompressible(1), replace=replace)
+        cache.store(1279, pages.incompressible(1279), replace=replace)
     assert cache.load(1279) is None
     assert all(cache.load(page) == pages.incompressible(page) for page in range(taken))
     assert cache.statistics().pool_limit_hit == 2

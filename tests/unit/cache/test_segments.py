@@ -14,9 +14,10 @@ from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.segments import OBJECT_OVERHEAD, OWNER_BYTES, SegmentLog
 from fuseswap.cache.slots import OFFSET_MASK, OFFSET_SHIFT, SEGMENT_ID_SHIFT
 from fuseswap.cache.state import SEGMENT_BYTES, Geometry
-from fuseswap.errors import PoolFull
+from fuseswap.errors import CorruptData, PoolFull
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
+from tests.invariants import check_invariants
 from tests.stores import SharedMemory
 
 LAST = SEGMENT_BYTES % (PAGE_SIZE + OBJECT_OVERHEAD) - OBJECT_OVERHEAD
@@ -185,9 +186,49 @@ def test_sealed_bytes_never_change(memory: SharedMemory) -> None:
 
 def test_freed_segments_return_their_memory(memory: SharedMemory, cache: CompressedCache) -> None:
     for page in range(1024):
-        cache.store(page, pages.incompressible(page % 7))
+        cache.store(page, pages.incompressible(page))
     assert memory.allocated_bytes("arena") == 5 * MIB
     cache.invalidate_area(0, 1280)
     cache.log.frames.trim(0)
     assert memory.allocated_bytes("arena") == 0
     assert cache.log.segments() == []
+
+
+def test_a_lost_segment_holds_its_id_until_no_page_needs_it(memory: SharedMemory) -> None:
+    """Whoever got the id would be read as those pages."""
+    old = memory.attach_cache()
+    for page in range(2):
+        old.store(page, pages.compressible(page))
+    old.log._table[4] ^= 0b11 << 32  # two bits of the location
+    cache = memory.attach_cache()
+    assert cache.log.state_of(1) is SegmentState.LOST
+    for page in range(2):
+        with pytest.raises(CorruptData, match="no such segment"):
+            cache.load(page)
+    cache.store(0, pages.compressible(9))
+    assert cache.log.state_of(2) is SegmentState.OPEN
+    cache.invalidate_page(1)
+    assert cache.log.state_of(1) is SegmentState.FREE
+    assert cache.load(0) == pages.compressible(9)
+    check_invariants(memory.attach_cache())
+
+
+def test_the_only_segment_is_found_though_its_sequence_lost_its_bit(memory: SharedMemory) -> None:
+    old = memory.attach_cache()
+    old.store(0, pages.compressible(0))
+    old.log._table[6] ^= 1  # it was 1
+    assert memory.attach_cache().load(0) == pages.compressible(0)
+
+
+@pytest.mark.parametrize("bit", range(64))
+def test_a_running_worker_frees_what_it_holds_and_nothing_else(
+    memory: SharedMemory, bit: int
+) -> None:
+    """Given back by a location with a wrong bit, a frame would have two segments."""
+    cache = memory.attach_cache()
+    for page in range(600):
+        cache.store(page, pages.incompressible(page))
+    cache.log._table[4] ^= 1 << bit
+    cache.invalidate_area(0, 300)
+    check_invariants(cache)
+    assert cache.load(599) == pages.incompressible(599)

@@ -1,0 +1,91 @@
+"""Ways to end a worker, one after the other, at random times.
+
+A worker is shot only while it serves: one that is just starting has nothing in flight, and
+eight of them in a row would make the device ``degraded``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks import command
+from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.host.runtime import Runtime
+from fuseswap.lifecycle import is_ours
+
+RESTART = "restart"
+SIGNALS = {
+    "KILL": signal.SIGKILL,
+    "SEGV": signal.SIGSEGV,
+    "ABRT": signal.SIGABRT,
+    "STOP": signal.SIGSTOP,  # the watchdog finds it
+    "exception": signal.SIGUSR2,  # see inject/sitecustomize.py
+}
+INJECT = Path(__file__).parent / "inject"
+
+_PAUSE_S = (0.1, 2.0)
+_RARE = {"STOP": 0.1}  # each costs the seconds of the watchdog
+_REPLACED_TIMEOUT_S = 60.0
+
+
+def parse_kinds(text: str) -> tuple[str, ...]:
+    """``KILL,STOP`` as kinds; raises `InvalidArgument`."""
+    kinds = tuple(text.split(","))
+    for kind in kinds:
+        if kind not in SIGNALS:
+            raise InvalidArgument(f"'{kind}' is no way to end a worker; use {','.join(SIGNALS)}")
+    return kinds
+
+
+class Shooter:
+    """Ends the worker of one device, each time in one of ``kinds``; ``sent`` counts them."""
+
+    def __init__(self, runtime: Runtime, kinds: Sequence[str], seed: int) -> None:
+        self._runtime = runtime
+        self._kinds = kinds
+        self._chance = random.Random(seed)
+        self._due = 0.0
+        self.sent: Counter[str] = Counter()
+        self.wait()
+
+    def wait(self) -> None:
+        """The next one is due at a random time from now."""
+        self._due = time.monotonic() + self._chance.uniform(*_PAUSE_S)
+
+    def shoot_if_due(self) -> None:
+        """End the worker if it is time and one serves.  Raises `HostError` where none follows."""
+        if time.monotonic() < self._due or not self._kinds:
+            return
+        weights = [_RARE.get(kind, 1.0) for kind in self._kinds]
+        [kind] = self._chance.choices(self._kinds, weights)
+        if kind == RESTART:
+            line = (sys.executable, "-m", "fuseswap", "restart", self._runtime.name)
+            command.run(line)
+            self.sent[kind] += 1
+        elif pid := self._serving():
+            os.kill(pid, SIGNALS[kind])
+            self.sent[kind] += 1
+            self._wait_until(lambda: self._serving() not in (0, pid), f"another worker ({kind})")
+        self.wait()
+
+    def _serving(self) -> int:
+        """The worker's process id, 0 while none serves."""
+        state = self._runtime.state()
+        pid: int = state.get("worker_pid", 0)
+        if state.get("status") == "degraded":
+            raise HostError(f"{self._runtime.name} is degraded: {state.get('reason')}")
+        return pid if state.get("status") == "running" and is_ours(pid) else 0
+
+    def _wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + _REPLACED_TIMEOUT_S
+        while not condition():
+            if time.monotonic() > deadline:
+                raise HostError(f"waited {_REPLACED_TIMEOUT_S:.0f} s for {what}")
+            time.sleep(0.02)

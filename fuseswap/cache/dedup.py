@@ -1,0 +1,230 @@
+"""Where contents may be found a second time: an index of hints, and whether it is worth it.
+
+A page whose contents are stored already gets the slot word of the page that has them: one
+object, several pages (``references.py`` counts them).  Here is only what finds the other page.
+Everything found is compared, all 4096 bytes, by ``pool.py``, so the index is never wrong
+whatever it holds: it is not changed when a page is overwritten or freed, it outlives the
+worker as it is, and a flipped bit in it costs a miss.
+
+A bucket is 64 bytes, eight entries, the newest first; an entry that comes in pushes the
+oldest out:
+
+    | tag | page | tag | page | ...      4 bytes each; tag: 32 bits of xxh3 of the page
+
+    bucket = tag & mask, and if that is less than the split pointer: tag & (2 * mask + 1)
+
+The table grows with the pages stored, half as many entries again, a few buckets at a time
+(linear hashing, Litwin 1980): no store waits for a rehash.  It is bounded by its region,
+and takes memory only as it grows.  A direct-mapped table of the same size lost 27 % of the
+pages to each other, eight to a bucket 3 %.
+
+    ON         every page is looked up: 0.8 us
+    SAMPLING   one page of 61, chosen by three of its words, in an index as much smaller
+    OFF        none
+
+`auto` begins with ON.  A window of lookups with fewer hits than `ON_PERCENT` ends it, and one
+with more than `SAMPLED_PERCENT` while sampling begins it again.  The first window is long,
+since a process is swapped out once before its copies can be found.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from fuseswap.cache.region import Region
+from fuseswap.errors import InvalidArgument
+from fuseswap.units import PAGE_SIZE
+
+ON_PERCENT = 2
+SAMPLED_PERCENT = 3
+FIRST_WINDOW = 1 << 17  # lookups, 512 MiB
+WINDOW = 1 << 14
+SAMPLED_WINDOW = 256
+SAMPLE_DIVISOR = 61
+SAMPLE_REST = 7
+
+_BUCKET_BYTES = 64
+_ENTRY_BYTES = 8
+_ENTRIES = _BUCKET_BYTES // _ENTRY_BYTES
+_PAGE_BUCKETS = PAGE_SIZE // _BUCKET_BYTES
+_TICK = 128  # lookups between two looks at the size
+_SPLITS = 28  # buckets at one such look: 224 entries for 128 pages, 40 us
+
+
+class Mode(IntEnum):
+    """Which pages are looked up."""
+
+    OFF = 0
+    ON = 1
+    SAMPLING = 2
+
+
+class ContentIndex:
+    """The table in ``region``."""
+
+    def __init__(self, region: Region) -> None:
+        """Take over what a former worker left: whole pages from the start of the region."""
+        self._region = region
+        self._map = region.map
+        self._most = region.size_bytes // _BUCKET_BYTES
+        first = next(region.extents(), (0, 0))
+        self.buckets = 0
+        self._mask = 0
+        present = first[1] // PAGE_SIZE * _PAGE_BUCKETS if first[0] == 0 else 0
+        self._set_size(min(present, self._most))
+        self._punch_from(self.buckets)
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Memory of the region, in bytes."""
+        return -(-self.buckets // _PAGE_BUCKETS) * PAGE_SIZE
+
+    def exchange(self, page: int, digest: bytes) -> int:
+        """Enter ``page``; returns the page that had this digest (8 bytes) last, or -1."""
+        number = int.from_bytes(digest[:4], "little")
+        bucket = number & self._mask
+        if bucket < self.buckets - self._mask - 1:
+            bucket = number & (2 * self._mask + 1)
+        at = bucket * _BUCKET_BYTES
+        entries = self._map[at : at + _BUCKET_BYTES]
+        new = digest[:4] + page.to_bytes(4, "little")
+        found = entries.find(digest[:4])
+        while found & 7 and found > 0:
+            found = entries.find(digest[:4], found + 1)
+        if found < 0:
+            self._map[at : at + _BUCKET_BYTES] = new + entries[:-_ENTRY_BYTES]
+            return -1
+        others = entries[:found] + entries[found + _ENTRY_BYTES :]
+        self._map[at : at + _BUCKET_BYTES] = new + others
+        return int.from_bytes(entries[found + 4 : found + 8], "little")
+
+    def grow(self, entries: int, most: int) -> bool:
+        """Split up to ``most`` buckets towards room for ``entries``; False: no memory at all."""
+        wanted = min(-(-entries // _ENTRIES), self._most)
+        for _ in range(most):
+            if self.buckets >= wanted and self.buckets:
+                break
+            if self.buckets % _PAGE_BUCKETS == 0 and not self._populate():
+                break
+            if not self.buckets:
+                self._set_size(_PAGE_BUCKETS)  # empty, so nothing has to be split
+            else:
+                self._split()
+        return self.buckets > 0
+
+    def shrink(self, entries: int) -> None:
+        """Give back most of what is more than room for ``entries``; that half is forgotten."""
+        wanted = -(-entries // _ENTRIES)
+        size = self._mask + 1 if self.buckets else 0
+        if not entries:
+            size = 0
+        while size > _PAGE_BUCKETS and size > 2 * wanted:
+            size //= 2
+        if size < self.buckets and self.buckets > 4 * wanted:
+            self._set_size(size)
+            self._punch_from(size)
+
+    def _split(self) -> None:
+        """One more bucket: what belongs there of the one it is split from."""
+        half = self._mask + 1
+        new = self.buckets
+        at = (new - half) * _BUCKET_BYTES
+        entries = memoryview(self._map[at : at + _BUCKET_BYTES]).cast("Q").tolist()
+        stay = [entry for entry in entries if entry and not entry & half]
+        go = [entry for entry in entries if entry & half]
+        self._fill(new, go)
+        self._fill(new - half, stay)
+        self._set_size(new + 1)
+
+    def _fill(self, bucket: int, entries: list[int]) -> None:
+        at = bucket * _BUCKET_BYTES
+        data = b"".join(entry.to_bytes(8, "little") for entry in entries)
+        self._map[at : at + _BUCKET_BYTES] = data.ljust(_BUCKET_BYTES, b"\0")
+
+    def _set_size(self, buckets: int) -> None:
+        self.buckets = buckets
+        self._mask = (1 << max(0, buckets.bit_length() - 1)) - 1
+
+    def _populate(self) -> bool:
+        """Have memory for the next page of buckets; a touch without it would be SIGBUS."""
+        try:
+            self._region.populate(self.buckets * _BUCKET_BYTES, PAGE_SIZE)
+        except OSError:
+            return False
+        return True
+
+    def _punch_from(self, bucket: int) -> None:
+        start = -(-bucket * _BUCKET_BYTES // PAGE_SIZE) * PAGE_SIZE
+        if start < self._region.size_bytes:
+            self._region.punch(start, self._region.size_bytes - start)
+
+
+class Dedup:
+    """The index, and whether it pays.  ``mode`` is hot."""
+
+    def __init__(self, region: Region) -> None:
+        self.index = ContentIndex(region)
+        self.mode = Mode.OFF
+        self.hits = 0
+        self.switch = "auto"
+        self._ready = False
+        self._lookups = 0
+        self._hits_before = 0
+        self._window = FIRST_WINDOW
+
+    def set_switch(self, text: str) -> None:
+        """``auto``, ``on`` or ``off``; raises `InvalidArgument`."""
+        if text not in ("auto", "on", "off"):
+            raise InvalidArgument(f"'{text}' is not one of auto, on, off")
+        if text != self.switch:
+            self.switch = text
+            self.start()
+
+    def start(self, *, ready: bool = False) -> None:
+        """Begin anew; ``ready``: from now on references are counted, so objects may be shared."""
+        self._ready |= ready
+        if self.switch == "off":
+            self._begin(Mode.OFF, FIRST_WINDOW)
+            self.index.shrink(0)
+        elif self._ready:
+            self._begin(Mode.ON, FIRST_WINDOW)
+
+    def candidate(self, page: int, digest: bytes, objects: int) -> int:
+        """Enter ``page``; returns the page that may have the same contents, or -1.
+
+        ``digest``: 8 bytes of xxh3.  ``objects``: pages stored that the index may hold.
+        """
+        if not self._lookups % _TICK or not self.index.buckets:
+            self._tick(objects)
+        self._lookups += 1
+        return self.index.exchange(page, digest) if self.index.buckets else -1
+
+    def _tick(self, objects: int) -> None:
+        """Look at size and window.  At most 50 us."""
+        if self._lookups >= self._window:
+            self._judge()
+        if self.mode == Mode.SAMPLING:
+            objects //= SAMPLE_DIVISOR
+        self.index.grow(objects + objects // 2, _SPLITS)
+
+    def trim(self, objects: int) -> None:
+        """Give memory back where fewer pages are stored than once were."""
+        if self.mode == Mode.SAMPLING:
+            objects //= SAMPLE_DIVISOR
+        self.index.shrink(objects + objects // 2)
+
+    def _judge(self) -> None:
+        percent = (self.hits - self._hits_before) * 100 / self._lookups
+        if self.mode == Mode.ON and percent < ON_PERCENT and self.switch == "auto":
+            self.index.shrink(0)
+            self._begin(Mode.SAMPLING, SAMPLED_WINDOW)
+        elif self.mode == Mode.SAMPLING and percent >= SAMPLED_PERCENT:
+            self._begin(Mode.ON, FIRST_WINDOW)
+        else:
+            self._begin(self.mode, SAMPLED_WINDOW if self.mode == Mode.SAMPLING else WINDOW)
+
+    def _begin(self, mode: Mode, window: int) -> None:
+        self.mode = mode
+        self._window = window
+        self._lookups = 0
+        self._hits_before = self.hits

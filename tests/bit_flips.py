@@ -1,0 +1,313 @@
+"""A store with every kind of page, a bit of which turns over; and what becomes of the pages.
+
+`Damage.try_flip` turns bits of one region over, before a worker attaches or under one that
+runs, has it load every page and go on working, and says what came of it.  Everything is put
+back as it was for the next.
+
+A kind of page is a line of `KINDS`; a layout one of `LAYOUTS`; a region a line of `_spots`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from fuseswap.cache.checks import checksum_of
+from fuseswap.cache.cleaner import Cleaner
+from fuseswap.cache.pool import ZERO_PAGE, CompressedCache
+from fuseswap.cache.segment_kinds import SegmentState
+from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_ENTRY_BYTES, Geometry
+from fuseswap.device import Device
+from fuseswap.errors import CorruptData, OnTier
+from fuseswap.inplace import PLACE
+from fuseswap.units import PAGE_SIZE
+from tests import pages
+from tests.crashes import SharedPlaces, SharedTier
+from tests.invariants import check_invariants
+from tests.stores import SharedMemory
+from tests.tiered import dense
+
+GEOMETRY = Geometry(page_count=1024, segment_count=33, frame_count=16)
+EXTENTS = 8
+LAYOUTS = ("memory", "tier", "in-place")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """``count`` pages of a kind, each made from a number."""
+
+    count: int
+    make: Callable[[int], bytes]
+    compressor: str = "lz4"
+
+
+# Two segments of pages that are all of one length lie alike: what one of them has at an
+# offset is a sound object in the other as well.
+KINDS = {
+    "zero": Kind(30, lambda number: pages.ZERO),
+    "fill_fits": Kind(30, lambda number: pages.filled(pages.FITS + number)),
+    "fill_repeats": Kind(30, lambda number: pages.filled((0xDEAD0000 + number) * 0x100000001)),
+    "fill_object": Kind(30, lambda number: pages.filled(pages.FITS_NOT + number)),
+    "lz4": Kind(60, pages.compressible),
+    "zstd": Kind(60, pages.hexadecimal, "zstd:1"),
+    "dense": Kind(290, dense),
+    "raw": Kind(380, pages.incompressible),
+}
+_HOLES = 100  # at least; the rest of the pages
+_TOUCHED = 40  # pages stored or discarded after a flip
+_PIECE = 1 << 16
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of one flip; pages by number."""
+
+    wrong: list[int] = field(default_factory=list)
+    corrupt: set[int] = field(default_factory=set)
+    crash: str = ""
+    words: list[int] = field(default_factory=list)  # the 64-bit words the bits are in, with them
+
+    @property
+    def verdict(self) -> str:
+        """``wrong``, ``crash``, ``detected`` or ``harmless``."""
+        if self.wrong:
+            return "wrong"
+        return "crash" if self.crash else "detected" if self.corrupt else "harmless"
+
+
+class Damage:
+    """One layout over memory and a backing file of its own."""
+
+    def __init__(self, layout: str) -> None:
+        self.memory = SharedMemory(GEOMETRY)
+        self._layout = layout
+        self._backing: SharedTier | SharedPlaces = (
+            SharedPlaces(GEOMETRY.page_count) if layout == "in-place" else SharedTier(EXTENTS)
+        )
+        self.expected: dict[int, bytes] = {}
+        self._fill()
+        self._regions = {**self.memory.regions(), "backing": self._backing.region}
+        self._saved = {
+            name: {start: region.map[start:end] for start, end in region.extents()}
+            for name, region in self._regions.items()
+        }
+        self._spots = self._find_spots()
+
+    def close(self) -> None:
+        """Close all files."""
+        self.memory.close()
+        self._backing.close()
+
+    # -- before --------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        cache = self._attach().cache
+        numbers = list(range(GEOMETRY.page_count))
+        random.Random(1).shuffle(numbers)
+        for kind in KINDS.values():
+            cache.set_compressor(kind.compressor)
+            for number in range(kind.count):
+                page = numbers.pop()
+                cache.store(page, kind.make(number))
+                self.expected[page] = kind.make(number)
+        assert len(numbers) >= _HOLES
+        if self._layout == "tier":
+            self._move_half_out(cache)
+        elif self._layout == "in-place":
+            self._put_half_in_place(cache)
+        check_invariants(cache)
+
+    def _move_half_out(self, cache: CompressedCache) -> None:
+        for head in cache.log.heads:
+            cache.log.seal(head)
+        for segment in cache.log.departures.all_sealed()[::2]:
+            self._move_out(cache, segment)
+
+    def _move_out(self, cache: CompressedCache, segment: int) -> None:
+        extent = cache.log.extents.take()
+        with cache.log.view(segment) as view:
+            self._backing.region.buffer[extent * SEGMENT_BYTES :][:SEGMENT_BYTES] = view
+        cache.log.move_to_tier(segment, extent)
+
+    def _put_half_in_place(self, cache: CompressedCache) -> None:
+        place = self._backing
+        for page in sorted(self.expected)[::2]:
+            data = self.expected[page]
+            if data[:8] * (PAGE_SIZE // 8) != data:
+                place.region.buffer[page * PAGE_SIZE :][:PAGE_SIZE] = data
+                cache.set_in_place(page, checksum_of(data, 0))
+
+    def _attach(self, *, lazy: bool = False) -> Device:
+        state = self.memory.attach()
+        if isinstance(self._backing, SharedPlaces):
+            return Device(state, place_file=self._backing, lazy=lazy)
+        return Device(state, self._backing if self._layout == "tier" else None, lazy=lazy)
+
+    # -- bits ----------------------------------------------------------------------------
+
+    def _find_spots(self) -> dict[str, list[tuple[int, int]]]:
+        """Bytes from and to, by region: what a flip there may hurt."""
+        entries = max(self._attach().cache.log.segments()) + 2
+        self._restore()
+        allocated = {name: list(region.extents()) for name, region in self._regions.items()}
+        return {
+            **allocated,
+            "segments": [(SEGMENT_ENTRY_BYTES, entries * SEGMENT_ENTRY_BYTES)],
+            "header": [(256, 280), (512, 528), (1024, 1100)],  # beyond the geometry
+        }
+
+    def draw(self, region: str, chance: random.Random) -> list[int]:
+        """One bit of ``region``, as a list of bit numbers."""
+        spots = self._spots[region]
+        left = chance.randrange(sum(end - start for start, end in spots))
+        for start, end in spots:
+            if left < end - start:
+                return [(start + left) * 8 + chance.randrange(8)]
+            left -= end - start
+        raise AssertionError("beyond all spots")
+
+    def draw_two(self, region: str, chance: random.Random) -> list[int]:
+        """Two bits of one 64-bit word of ``region``."""
+        word = self.draw(region, chance)[0] // 64 * 64
+        return [word + bit for bit in chance.sample(range(64), 2)]
+
+    # -- after ---------------------------------------------------------------------------
+
+    def try_flip(self, region: str, bits: list[int], chance: random.Random) -> Outcome:
+        """Turn ``bits`` over, half the time before a worker attaches, else under one that runs."""
+        outcome = Outcome()
+        running = chance.random() < 0.5
+        try:
+            self._try(region, bits, outcome, chance, running=running)
+        except Exception as exc:
+            outcome.crash = f"{type(exc).__name__}: {exc} (running: {running})"
+        finally:
+            self._restore()
+        return outcome
+
+    def _restore(self) -> None:
+        """Put back what has changed, and give back what was allocated since."""
+        for name, region in self._regions.items():
+            ends = {start: start + len(data) for start, data in self._saved[name].items()}
+            for start, end in region.extents():
+                for at in range(start, end, PAGE_SIZE):
+                    if not any(first <= at < last for first, last in ends.items()):
+                        region.punch(at, PAGE_SIZE)
+            for start, data in self._saved[name].items():
+                for at in range(0, len(data), _PIECE):
+                    piece = data[at : at + _PIECE]
+                    if region.map[start + at : start + at + len(piece)] != piece:
+                        region.map[start + at : start + at + len(piece)] = piece
+
+    def _try(
+        self,
+        region: str,
+        bits: list[int],
+        outcome: Outcome,
+        chance: random.Random,
+        *,
+        running: bool,
+    ) -> None:
+        expected = dict(self.expected)
+        device = None
+        if running:
+            device = self._attach()
+            self._go_on(device, expected, chance, outcome)
+        for bit in bits:
+            self._regions[region].buffer[bit // 8] ^= 1 << bit % 8
+        at = bits[0] // 64 * 8
+        outcome.words.append(int.from_bytes(self._regions[region].map[at : at + 8], "little"))
+        if device is None:
+            device = self._attach(lazy=chance.random() < 0.5)
+        self._look(device, expected, outcome, range(GEOMETRY.page_count))
+        while device.cache.adopt_some():
+            pass
+        fresh = self._go_on(device, expected, chance, outcome)
+        self._work(device.cache)
+        found = Outcome()
+        self._look(device, expected, found, [*sorted(fresh), *range(0, GEOMETRY.page_count, 8)])
+        outcome.wrong += found.wrong
+        outcome.corrupt |= found.corrupt
+        if spoiled := fresh & found.corrupt:
+            raise AssertionError(f"pages stored after it are corrupt: {sorted(spoiled)[:3]}")
+        device.frontswap.invalidate_area(0, GEOMETRY.page_count)
+        self._start_over()
+
+    def _look(
+        self,
+        device: Device,
+        expected: dict[int, bytes],
+        outcome: Outcome,
+        pages_to_load: Iterable[int],
+    ) -> None:
+        """Load pages, holes too."""
+        for page in pages_to_load:
+            try:
+                data = self._load(device, page)
+            except CorruptData:
+                outcome.corrupt.add(page)
+                continue
+            if (data or ZERO_PAGE) != expected.get(page, ZERO_PAGE):
+                outcome.wrong.append(page)
+
+    def _load(self, device: Device, page: int) -> bytes | None:
+        try:
+            return device.frontswap.load(page)
+        except OnTier as miss:
+            start = 0 if miss.extent == PLACE else miss.extent * SEGMENT_BYTES
+            start += miss.offset
+            stored = self._backing.region.map[start : start + miss.length]
+            data = device.cache.finish_load(miss, stored)
+            assert data is not None, "the page would be read again and again"
+            return data
+
+    def _go_on(
+        self, device: Device, expected: dict[int, bytes], chance: random.Random, outcome: Outcome
+    ) -> set[int]:
+        """Store and discard some pages, those found corrupt first; returns the stored ones."""
+        touched = [*sorted(outcome.corrupt)[:4]]
+        touched += chance.sample(range(GEOMETRY.page_count), _TOUCHED)
+        stock = list(self.expected.values())
+        for number, page in enumerate(touched):
+            if number % 4 == 3:
+                device.frontswap.invalidate_page(page)
+                expected.pop(page, None)
+            else:
+                data = chance.choice(stock)
+                device.frontswap.store(page, data, replace=number % 4 == 2)
+                expected[page] = data
+        return {page for page in touched if page in expected}
+
+    def _work(self, cache: CompressedCache) -> None:
+        """What happens to segments in the background: cleaned, looked at, moved out."""
+        device_cleaner = Cleaner(cache.slots, cache.log, cache.decoder)
+        for segment in cache.log.departures.all_sealed()[:2]:
+            cache.loaded_share(segment)
+            cache.owners_of(segment)
+            device_cleaner.begin(segment)
+            while device_cleaner.busy and device_cleaner.step():
+                pass
+        if self._layout != "tier":
+            return
+        on_tier = device_cleaner.choose_on_tier(SEGMENT_BYTES)
+        if on_tier:
+            at = cache.log.location_of(on_tier) * SEGMENT_BYTES
+            stored = self._backing.region.map[at : at + SEGMENT_BYTES]
+            sequence = cache.log.age_of(on_tier)[0]
+            device_cleaner.is_worth_another_read(on_tier, sequence, stored)
+            device_cleaner.begin_on_tier(on_tier, stored)
+            while device_cleaner.busy and device_cleaner.step():
+                pass
+        sealed = cache.log.departures.all_sealed()
+        if sealed:
+            self._move_out(cache, sealed[0])
+
+    def _start_over(self) -> None:
+        """All was discarded: the next worker finds nothing, and works."""
+        device = self._attach()
+        check_invariants(device.cache)
+        assert device.cache.slots.stored_pages == 0
+        device.frontswap.store(0, pages.compressible(0))
+        assert device.frontswap.load(0) == pages.compressible(0)
+        assert SegmentState.SEALED not in map(device.cache.log.state_of, range(1, 3))

@@ -1,0 +1,45 @@
+"""Word 0 of a segment's entry: one bit is put right, two are found."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from fuseswap.cache.segment_kinds import SegmentState, Stream, entry_word, is_sound, mended
+
+LOST = entry_word(SegmentState.LOST, Stream.STORE, 0)
+WORDS = [
+    0,
+    entry_word(SegmentState.OPEN, Stream.STORE, 0),
+    entry_word(SegmentState.SEALED, Stream.INCOMPRESSIBLE, 1),
+    entry_word(SegmentState.ON_TIER, Stream.EVICTED, 2**32 - 1),
+    LOST,
+]
+
+
+def test_a_free_entry_is_0() -> None:
+    assert entry_word(SegmentState.FREE, Stream.STORE, 0) == 0
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_sound_word_stays(word: int) -> None:
+    assert is_sound(word)
+    assert mended(word) == word
+    assert not word.bit_count() & 1
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_any_bit_is_put_right(word: int) -> None:
+    assert {mended(word ^ 1 << bit) for bit in range(64)} == {word}
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_any_two_bits_are_found(word: int) -> None:
+    pairs = itertools.combinations(range(64), 2)
+    assert {mended(word ^ 1 << one ^ 1 << other) for one, other in pairs} == {LOST}
+
+
+@pytest.mark.parametrize("word", [0xFF, 5, 0x700, 9 << 8])
+def test_states_and_streams_that_nobody_knows_are_not_sound(word: int) -> None:
+    assert not is_sound(word)
