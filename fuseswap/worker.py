@@ -211,6 +211,7 @@ class Worker:
             stores = self.device.frontswap.statistics().succ_stores
             if stores - before < _IDLE_STORES:
                 frames.trim(max(_RESERVE_FRAMES, frames.warm // 2))
+                self.device.cache.dedup.trim()
                 gc.collect(1)
             frames.reserve(_RESERVE_FRAMES)
             before = stores

@@ -96,8 +96,7 @@ _TRIES_MASK = LAST_RAW << CODEC_SHIFT
 _CODEC_MASK = 0xF << CODEC_SHIFT
 _LZ4_BITS = LZ4 << CODEC_SHIFT
 
-_ends = struct.Struct("<Q4080xQ").unpack_from
-_middle = struct.Struct("<Q").unpack_from
+_three = struct.Struct("<Q2032xQ2040xQ").unpack_from
 _u32 = struct.Struct("<I").unpack_from
 _lz4 = lz4.block.decompress
 _checksum = xxhash.xxh3_64_intdigest
@@ -135,7 +134,7 @@ class CompressedCache:
         self.decoder = Decoder()
         self.dictionaries = Dictionaries(state.dictionaries, self.decoder.learn)
         self.footprint = Footprint(state, self.log)
-        self.dedup = Dedup(state.index)
+        self.dedup = Dedup(state.index, self.log.codec_pages)
         self._head = self.log.heads[Stream.STORE]
         self._raw_head = self.log.heads[Stream.INCOMPRESSIBLE]
         self.on_full: Callable[[], bool] | None = None
@@ -398,15 +397,13 @@ class CompressedCache:
 
         The word is 0 for a new object; the payload is empty for one that is shared, and counted.
         """
-        first, last = _ends(data)
+        first, middle, last = _three(data)
         if first == last and self.same_filled_pages_enabled and _repeats(data, first):
             return fill_word(first), first.to_bytes(8, "little"), FILL
         if not self.non_same_filled_pages_enabled:
             raise StoreRefused("non_same_filled_pages_enabled is off")
         mode = self.dedup.mode
-        if mode and (
-            mode is _ON or (first ^ last ^ _middle(data, 2040)[0]) % SAMPLE_DIVISOR == SAMPLE_REST
-        ):
+        if mode and (mode is _ON or (first ^ middle ^ last) % SAMPLE_DIVISOR == SAMPLE_REST):
             word = self._share(page, data)
             if word:
                 return word, b"", FILL
@@ -429,8 +426,8 @@ class CompressedCache:
     def _share(self, page: int, data: bytes | memoryview) -> int:
         """The word of an object in memory that holds ``data``, counted once more; or 0."""
         log = self.log
-        other = self.dedup.candidate(page, _digest(data), sum(log.codec_pages))
-        if not 0 <= other < self.page_count:
+        other = self.dedup.candidate(page, _digest(data))
+        if other < 0 or other >= self.page_count:
             return 0
         word = self.slots.get(other)
         if word & KIND_MASK != OBJECT or word.bit_count() & 1:

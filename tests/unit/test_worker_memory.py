@@ -13,8 +13,11 @@ from fuseswap.units import MIB
 from fuseswap.worker import Worker
 
 
-def test_supervisor_and_worker_count_while_there_is_a_supervisor() -> None:
+def test_supervisor_and_worker_count_while_there_is_a_supervisor(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     worker = Worker.__new__(Worker)
+    monkeypatch.setattr(worker, "device", device, raising=False)
     worker._supervisor_pid = os.getppid()
     both, own = worker._mem_fixed(), own_bytes(os.getpid())
     assert abs(both - own - own_bytes(os.getppid())) < 8 * MIB
