@@ -31,7 +31,6 @@ from fuseswap.cache.dictionaries import Dictionary
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.recompressor import Packed, Recompressor, Trained, train
 from fuseswap.cache.segment_kinds import Mark, Stream
-from fuseswap.cache.segments import OBJECT_OVERHEAD
 from fuseswap.cache.slots import (
     CODEC_SHIFT,
     KIND_MASK,
@@ -110,7 +109,8 @@ class Recompression:
         self._refused: Dictionary | None = None  # does not win any more
         self._last_requests = 0
         self._pages = 0
-        self._train_at = 0
+        # With one that a former worker trained there is no hurry; there are not many places.
+        self._train_at = _SOON_AGAIN_AFTER_PAGES if cache.dictionaries.current else 0
         self.trained = 0
 
     def set_algorithm(self, name: str) -> None:
@@ -215,8 +215,8 @@ class Recompression:
         sequence = log.age_of(segment)[0]
         asked = segment in self.demand.left
         words = self._words(segment, hot=asked)
-        objects = log.live[segment] - log.extra[segment]
-        if not asked and len(words) < objects * (1 - _MANY_LOADED):
+        known = len(self._words(segment, hot=True))  # not a shared one whose first page has gone
+        if not asked and len(words) < known * (1 - _MANY_LOADED):
             self._spare(segment, sequence)
             return True
         packed: dict[int, Packed] = {}
@@ -353,12 +353,11 @@ class Recompression:
         return done
 
     def _bytes_needed(self, segment: int, packed: dict[int, Packed]) -> int:
-        """What the objects of ``segment`` will take."""
-        needed = 0
+        """What the objects of ``segment`` will take; what has died meanwhile gains nothing."""
+        needed = self._log.live_bytes[segment]
         for word in self._words(segment, hot=True):
-            one = packed.get(word)
-            length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 if one is None else len(one.payload)
-            needed += length + OBJECT_OVERHEAD
+            if word in packed:
+                needed -= (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 - len(packed[word].payload)
         return needed
 
     # -- dictionaries ----------------------------------------------------------------

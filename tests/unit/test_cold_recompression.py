@@ -15,6 +15,7 @@ from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.slots import REFERENCED
 from fuseswap.demand import Demand
 from fuseswap.errors import InvalidArgument, StoreRefused
+from fuseswap.parameters import find_parameter
 from fuseswap.recompression import Recompression
 from fuseswap.units import MIB
 from tests import pages
@@ -155,6 +156,22 @@ async def test_what_was_asked_for_is_taken_hot_or_not(
         tierless.cache.load(page)
     await recompress(tierless.device.recompression)
     assert codecs(tierless) == {ZSTD: PAGES}
+    await tierless.check()
+
+
+async def test_a_segment_of_shared_objects_is_not_taken_for_a_hot_one(
+    tierless: Tiered, mock_clock: MockClock
+) -> None:
+    """The directory knows the first page of an object, and most of those have gone."""
+    find_parameter("dedup").set(tierless.device, "on")
+    store_some(tierless)
+    for page in range(PAGES):
+        tierless.store(1000 + page, page_of(page))
+    assert tierless.cache.statistics().duplicate_pages > PAGES * 2 // 3
+    tierless.discard(0, PAGES * 2 // 3)
+    make_old(tierless.log)
+    await run_for(tierless, 5)
+    assert codecs(tierless)[ZSTD] > PAGES // 3
     await tierless.check()
 
 

@@ -82,9 +82,9 @@ async def test_the_next_worker_reads_those_pages_and_uses_it(
     await recompress(tierless.device.recompression)
     following = next_worker(tierless)
     await following.check()
-    store_related(following, PAGES, 200)  # too few to train another
+    store_related(following, PAGES)
     await recompress(following.device.recompression)
-    assert codecs(following) == {FIRST_DICTIONARY: PAGES + 200}
+    assert codecs(following) == {FIRST_DICTIONARY: 2 * PAGES}
     assert following.device.recompression.trained == 0
     await following.check()
 

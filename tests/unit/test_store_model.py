@@ -1,19 +1,22 @@
 """The whole store against a dict, with the invariants of the log after every step.
 
-Hypothesis writes, discards, switches and refuses in any order, and replaces the
-worker in between.  The arena has room for fewer pages than the file, so that
+Hypothesis writes, discards, recompresses, switches and refuses in any order, and replaces
+the worker in between.  The arena has room for fewer pages than the file, so that
 stores are refused without being asked to.
 """
 
 from __future__ import annotations
 
 import os
+import random
 from dataclasses import dataclass
 
 import pytest
+import trio
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from trio.testing import MockClock
 
 from fuseswap.cache.pool import ZERO_PAGE
 from fuseswap.device import Device
@@ -22,6 +25,7 @@ from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.effort import scaled
 from tests.invariants import check_invariants
+from tests.recompressed import at_once, recompress
 from tests.stores import SMALL, SharedMemory
 
 PAGES = SMALL.page_count
@@ -34,6 +38,8 @@ MAKERS = {
     "repeats": lambda seed: pages.filled(seed << 32 | seed),
     "fits_not": lambda seed: pages.filled(1 << 60 | seed),
     "compressible": pages.compressible,
+    "related": pages.related,
+    "hexadecimal": pages.hexadecimal,
     "nearly": pages.nearly_incompressible,
     "incompressible": pages.incompressible,
 }
@@ -76,7 +82,7 @@ class StoreModel(RuleBasedStateMachine):
         self.start_worker()
 
     def start_worker(self, *, lazy: bool = False) -> None:
-        self.device = Device(self.memory.attach(), lazy=lazy)
+        self.device = Device(self.memory.attach(), lazy=lazy, submit=at_once)
         self.device.cache.set_compressor(self.compressor)
         self.device.cache.pool_limit_bytes = self.limit * MIB
         self.device.cache.on_full = None  # refuse at once; for waiting see test_writeback_model.py
@@ -221,6 +227,29 @@ class StoreModel(RuleBasedStateMachine):
     def idle(self, keep: int, reserve: int) -> None:
         self.device.cache.log.frames.trim(keep)
         self.device.cache.log.frames.reserve(reserve)
+
+    @rule(
+        page=page_numbers,
+        kind=st.sampled_from(["related", "related", "hexadecimal", "compressible"]),
+        seed=seeds,
+        count=runs,
+        knows=st.none() | st.integers(0, 2),
+    )
+    def recompress(self, page: int, kind: str, seed: int, count: int, knows: int | None) -> None:
+        """What is there and some more; with another dictionary, old ones are kept while needed."""
+        self.write_pages(page, kind, seed, count)
+        if knows is not None:
+            phrases = random.Random(knows).sample(pages.PHRASES, 300)
+            self.device.cache.dictionaries.add(b"".join(phrases))
+        trio.run(recompress, self.device.recompression, clock=MockClock())
+        self.touched.update(self.model)
+
+    @rule()
+    def drop_dictionaries(self) -> None:
+        while self.device.cache.adopt_some():
+            pass
+        self.device.recompression._drop_dictionaries()
+        self.touched.update(self.model)
 
     @rule(orderly=st.booleans())
     def next_worker(self, orderly: bool) -> None:

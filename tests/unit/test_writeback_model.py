@@ -1,14 +1,15 @@
-"""Writeback, cleaner, slow path and the next worker against a dict, in any order.
+"""Writeback, recompression, cleaner, slow path, the next worker against a dict, in any order.
 
 Hypothesis draws what happens: stores that may wait, discards, loads, and when each write
-to the tier ends, and how.  After every step all tasks are blocked, the log is sound and
-what was touched reads back.
+to the tier or job of the thread ends, and how.  After every step all tasks are blocked, the
+log is sound and what was touched reads back.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import random
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -17,12 +18,14 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.pool import ZERO_PAGE
+from fuseswap.demand import Demand
 from fuseswap.errors import StoreRefused
 from fuseswap.units import MIB
 from tests import pages
 from tests.effort import scaled
 from tests.fake_tier import FakeTier
 from tests.invariants import check_invariants
+from tests.recompressed import HeldJobs
 from tests.stores import SharedMemory
 from tests.tiered import EXTENTS, TIERED, Tiered, dense
 
@@ -32,6 +35,8 @@ KINDS: dict[str, Callable[[int], bytes]] = {
     "dense": dense,
     "incompressible": pages.incompressible,
     "fill": pages.filled,
+    "related": pages.related,
+    "related few": lambda seed: pages.related(seed % 9),
     "twin": lambda seed: dense(seed // 2),  # neighbours are the same
     "one of few": lambda seed: dense(seed % 9),
 }
@@ -39,7 +44,9 @@ KINDS: dict[str, Callable[[int], bytes]] = {
 firsts = st.integers(0, 10).map(lambda n: n * 200)
 counts = st.sampled_from([1, 3, 50, 300, 700])
 strides = st.sampled_from([1, 1, 2, 5])
-kinds = st.sampled_from(["dense", "dense", "incompressible", "fill", "twin", "one of few"])
+kinds = st.sampled_from(
+    ["dense", "dense", "incompressible", "fill", "twin", "one of few", "related", "related few"]
+)
 
 steps = st.one_of(
     st.tuples(st.just("store"), firsts, counts, strides, kinds, st.integers(0, 3)),
@@ -53,6 +60,10 @@ steps = st.one_of(
     st.tuples(st.just("clean"), st.integers(1, 5)),
     st.tuples(st.just("rest"), st.sampled_from([0.05, 0.5, LONGEST_REST_S])),
     st.tuples(st.just("limit"), st.sampled_from([4, 6, 8])),
+    st.tuples(st.just("recompress"), st.integers(1, 100), st.none() | st.integers(0, 2)),
+    st.tuples(st.just("recompress"), st.integers(1, 100), st.integers(0, 2)),
+    st.tuples(st.just("hold_jobs"), st.booleans()),
+    st.tuples(st.just("end_jobs"), st.integers(1, 100)),
     st.tuples(st.just("dedup"), st.sampled_from(["auto", "on", "off"])),
     st.tuples(st.just("next_worker")),
 )
@@ -77,11 +88,16 @@ class Model:
 
     def start(self) -> None:
         self.scope = trio.CancelScope()
+        self.jobs = HeldJobs()
+        self.jobs.holds = False
+        self.tiered.device.recompression._submit = self.jobs.submit
         self.nursery.start_soon(self.run_worker, self.tiered, self.scope)
 
     async def run_worker(self, tiered: Tiered, scope: trio.CancelScope) -> None:
         with scope:
-            await tiered.writeback.run()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(tiered.writeback.run)
+                nursery.start_soon(tiered.device.recompression.run)
 
     async def store(self, first: int, count: int, stride: int, kind: str, seed: int) -> None:
         """In a task: it may wait for a write that a later step ends."""
@@ -131,6 +147,25 @@ class Model:
     async def clean(self, count: int) -> None:
         for _ in range(count):
             self.tiered.writeback.cleaner.step()
+
+    async def recompress(self, count: int, knows: int | None) -> None:
+        """All of it, for as long as ``count`` jobs take; with another dictionary, or not."""
+        if knows is not None:
+            phrases = random.Random(knows).sample(pages.PHRASES, 300)
+            self.tiered.cache.dictionaries.add(b"".join(phrases))
+        self.tiered.device.recompression.ask(Demand.parse("all"))
+        await self.end_jobs(count)
+
+    async def hold_jobs(self, hold: bool) -> None:
+        self.jobs.holds = hold
+
+    async def end_jobs(self, count: int) -> None:
+        """Of the thread; time passes between them."""
+        for _ in range(count):
+            if self.jobs.held:
+                self.jobs.run()
+            await wait_all_tasks_blocked()
+            self.clock.jump(0.01)
 
     async def rest(self, seconds: float) -> None:
         self.clock.jump(seconds)
