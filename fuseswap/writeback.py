@@ -237,6 +237,7 @@ class Writeback(TierWriter):
         dead, held = self._log.dead_bytes()
         if dead > max(2 * SEGMENT_BYTES, held * start):
             steps = _BUSY_STEPS if self._stores_go_on else dead
+            self.cleaner.at_leisure = not self._stores_go_on
             while dead > held * stop and not self._full:
                 if not (self.cleaner.busy or self._log.frames.has_spare):
                     break
@@ -245,6 +246,7 @@ class Writeback(TierWriter):
                     break
                 await trio.lowlevel.checkpoint()
                 dead, held = self._log.dead_bytes()
+            self.cleaner.at_leisure = False
         self._opened = self._log.newest_sequence
 
     async def _finish_cleaning(self, nursery: trio.Nursery) -> None:

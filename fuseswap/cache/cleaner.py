@@ -112,7 +112,8 @@ class Cleaner:
         self._recompresses = False
         self._packed: Mapping[int, Packed] | None = None
         self.leave: Callable[[int], bool] = lambda segment: False  # somebody else's to rewrite
-        self.hurries = False  # somebody waits: there is no time to recompress, or to leave it
+        self.at_leisure = False  # what somebody else is to rewrite can be left to them
+        self.hurries = False  # somebody waits: there is no time to recompress
         # Makes an lz4 payload smaller, or returns None; for what is on its way to a tier.
         self.recompress: Callable[[bytes], bytes | None] | None = None
 
@@ -141,7 +142,7 @@ class Cleaner:
         newest = log.newest_sequence
         for segment in self._window(lambda s: log.bases[s] >= 0 and log.is_movable(s)):
             share = log.live_bytes[segment] / SEGMENT_BYTES
-            if share > max_live_share or (not self.hurries and self.leave(segment)):
+            if share > max_live_share or (self.at_leisure and self.leave(segment)):
                 continue
             age = newest - log.age_of(segment)[0] + 1
             score = (1 - share) * age / share

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import trio
@@ -13,6 +14,7 @@ from fuseswap import recompression as task
 from fuseswap.cache.codecs import LZ4, RAW, ZSTD
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.slots import REFERENCED
+from fuseswap.cache.state import Geometry
 from fuseswap.demand import Demand
 from fuseswap.errors import InvalidArgument, StoreRefused
 from fuseswap.parameters import find_parameter
@@ -21,6 +23,7 @@ from fuseswap.units import MIB
 from tests import pages
 from tests.invariants import StoredObject
 from tests.recompressed import HeldJobs, finish, make_old, pass_time, recompress
+from tests.stores import SharedMemory
 from tests.tiered import TIERED, Tiered, dense
 
 PAGES = 300
@@ -491,3 +494,19 @@ async def test_where_it_never_is_quiet_it_goes_on_with_a_few(
     assert took_s > (jobs.count - 1) * task._PATIENCE_S
     assert codecs(tierless) == {ZSTD: PAGES}
     await tierless.check()
+
+
+async def test_a_store_that_waits_needs_no_recompression(
+    make_memory: Callable[[Geometry], SharedMemory], nursery: trio.Nursery
+) -> None:
+    """All segments are somebody else's to rewrite, but not while a store needs their room."""
+    worker = Tiered(make_memory(TIERED), None)
+    worker.writeback.cleaner.leave = lambda segment: True
+    nursery.start_soon(worker.writeback.run)
+    last = worker.fill()
+    for page in range(0, last, 2):
+        worker.discard(page)
+    for page in range(0, last, 4):
+        await worker.write(page, dense(page + 7000))
+    assert worker.writeback.cleaner.statistics().segments_cleaned > 0
+    await worker.check()
