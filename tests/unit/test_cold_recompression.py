@@ -497,7 +497,9 @@ async def test_where_it_never_is_quiet_it_goes_on_with_a_few(
 
 
 async def test_a_store_that_waits_needs_no_recompression(
-    make_memory: Callable[[Geometry], SharedMemory], nursery: trio.Nursery
+    make_memory: Callable[[Geometry], SharedMemory],
+    nursery: trio.Nursery,
+    autojump_clock: MockClock,
 ) -> None:
     """All segments are somebody else's to rewrite, but not while a store needs their room."""
     worker = Tiered(make_memory(TIERED), None)
@@ -506,7 +508,8 @@ async def test_a_store_that_waits_needs_no_recompression(
     last = worker.fill()
     for page in range(0, last, 2):
         worker.discard(page)
-    for page in range(0, last, 4):
+    await trio.sleep(1)  # it was hopeless a moment ago
+    for page in range(0, last, 8):
         await worker.write(page, dense(page + 7000))
     assert worker.writeback.cleaner.statistics().segments_cleaned > 0
     await worker.check()
