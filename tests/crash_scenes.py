@@ -681,6 +681,10 @@ def attaching(worker: Tiered) -> Scene:
 def uncounted(worker: Tiered) -> Tiered:
     """The next worker, which has not counted what ``worker`` stored."""
     trio.run(worker.move_out)
+    # How many are left in memory depends on whose turn it was; nobody makes room in these scenes.
+    for segment in worker.log.departures.all_sealed():
+        for page in worker.pages_of(segment):
+            worker.discard(page)
     some_pages(worker)
     following = Tiered(worker.memory, tier_of(worker), lazy=True)
     following.expected = dict(worker.expected)
