@@ -25,7 +25,8 @@ why three: with two, 9 % of the pages were not found again.
 
 `auto` begins with ON.  A window of lookups with fewer hits than `ON_PERCENT` ends it, and one
 with more than `SAMPLED_PERCENT` while sampling begins it again.  The first window is long,
-since a process is swapped out once before its copies can be found.
+since a process is swapped out once before its copies can be found, and the index goes only
+after a window of samples, since they may come just then.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ ON_PERCENT = 3  # 24 bytes of index a page, and 1.2 us a store, are worth it
 SAMPLED_PERCENT = 4
 FIRST_WINDOW = 1 << 16  # lookups, 256 MiB: 1.5 MiB of index where nothing is found
 WINDOW = 1 << 14
-SAMPLED_WINDOW = 256
+SAMPLED_WINDOW = 128  # 8000 stores
 SAMPLE_DIVISOR = 61
 SAMPLE_REST = 7
 
@@ -178,6 +179,7 @@ class Dedup:
         self.hits = 0
         self.switch = "auto"
         self._ready = False
+        self._keeps = False  # the index of all pages, while samples are taken
         self._lookups = 0
         self._hits_before = 0
         self._window = FIRST_WINDOW
@@ -218,23 +220,27 @@ class Dedup:
     def trim(self) -> None:
         """Give memory back where fewer pages are stored than once were."""
         self.index.shrink(self._wanted())
-        self._lookups -= self._lookups % _TICK  # look at the size with the next store
+        if not self.index.buckets:
+            self._lookups -= self._lookups % _TICK  # look at the size with the next store
 
     def _wanted(self) -> int:
         """Entries there should be."""
         objects = sum(self._objects)
-        if self.mode == Mode.SAMPLING:
+        if self.mode == Mode.SAMPLING and not self._keeps:
             objects //= SAMPLE_DIVISOR
         return 3 * objects
 
     def _judge(self) -> None:
         percent = (self.hits - self._hits_before) * 100 / self._lookups
         if self.mode == Mode.ON and percent < ON_PERCENT and self.switch == "auto":
-            self.index.shrink(0)
+            self._keeps = True
             self._begin(Mode.SAMPLING, SAMPLED_WINDOW)
         elif self.mode == Mode.SAMPLING and percent >= SAMPLED_PERCENT:
             self._begin(Mode.ON, FIRST_WINDOW)
         else:
+            if self.mode == Mode.SAMPLING and self._keeps:
+                self._keeps = False
+                self.index.shrink(0)
             self._begin(self.mode, SAMPLED_WINDOW if self.mode == Mode.SAMPLING else WINDOW)
 
     def _begin(self, mode: Mode, window: int) -> None:

@@ -424,8 +424,44 @@ def test_it_samples_where_it_does_not_and_comes_back(dedup: Dedup) -> None:
     for lookups, hits in ((1025, 0.01), (3 * SAMPLED_WINDOW, 0.01), (2 * SAMPLED_WINDOW, 0.05)):
         looked_up(dedup, lookups, hits)
         seen.append(dedup.mode)
-        assert dedup.index.allocated_bytes <= 4096
     assert seen == [Mode.SAMPLING, Mode.SAMPLING, Mode.ON]
+
+
+def fill(cache: CompressedCache) -> None:
+    for page in range(1000):
+        cache.store(page, pages.compressible(page))
+
+
+def test_the_index_goes_after_a_window_of_samples(dedup: Dedup, cache: CompressedCache) -> None:
+    fill(cache)
+    looked_up(dedup, 30, 0)
+    full = dedup.index.allocated_bytes
+    assert (dedup.mode, full) == (Mode.SAMPLING, 16384)
+    dedup.trim()
+    looked_up(dedup, SAMPLED_WINDOW - 10, 0)
+    assert dedup.index.allocated_bytes == full
+    looked_up(dedup, 20, 0)
+    assert dedup.index.allocated_bytes == 4096
+
+
+def test_copies_that_come_as_the_first_window_ends_are_found(
+    dedup: Dedup, cache: CompressedCache
+) -> None:
+    fill(cache)
+    looked_up(dedup, 30, 0)
+    looked_up(dedup, SAMPLED_WINDOW, 0.5)
+    assert dedup.mode is Mode.ON
+    for page in range(1000, 1280):
+        cache.store(page, pages.compressible(page - 1000))
+    assert cache.statistics().duplicate_pages > 200  # some pages of the index were looked up
+
+
+def test_few_lookups_a_second_end_a_window_too(dedup: Dedup, cache: CompressedCache) -> None:
+    cache.store(0, SAME)
+    for _ in range(300):
+        looked_up(dedup, 4, 0)
+        dedup.trim()
+    assert dedup.mode is Mode.SAMPLING
 
 
 def test_while_it_samples_few_pages_are_looked_up_and_the_same_ones_always(
