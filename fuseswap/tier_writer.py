@@ -268,7 +268,8 @@ class TierWriter:
         else:
             self._backoff_s = _FIRST_BACKOFF_S
             self._writes += SEGMENT_BYTES // PAGE_SIZE
-            if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
+            same = self._log.live[segment] and self._log.age_of(segment)[0] == sequence
+            if same and self._log.bases[segment] >= 0:
                 self._pages += self._log.live[segment]
                 self._log.move_to_tier(segment, extent)  # crash point: writeback-written
             else:  # it died on the way

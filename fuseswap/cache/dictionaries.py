@@ -17,6 +17,7 @@ flips in the memory of a decompressor is found as well.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import struct
 from collections.abc import Callable
@@ -138,6 +139,8 @@ def opener(data: bytes) -> Callable[[bytes], bytes]:
     decompressor = zstandard.ZstdDecompressor(
         dict_data=zstandard.ZstdCompressionDict(data), format=zstandard.FORMAT_ZSTD1_MAGICLESS
     )
+    with contextlib.suppress(zstandard.ZstdError):
+        decompressor.decompress(bytes(8))  # its tables are built now: later there may be no memory
     return partial(decompressor.decompress, max_output_size=PAGE_SIZE)
 
 

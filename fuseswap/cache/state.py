@@ -19,12 +19,15 @@ A header of another layout is refused and left as it is.
 from __future__ import annotations
 
 import json
+import logging
 import struct
 from dataclasses import dataclass
 
 from fuseswap.cache.region import Region
 from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
+
+log = logging.getLogger(__name__)
 
 MAGIC = 0x7061777365737566  # "fuseswap", little endian
 LAYOUT_VERSION = 3
@@ -196,7 +199,11 @@ class SharedState:
         (word,) = _PARAMETERS.unpack_from(self.header.buffer, _PARAMETERS_AT)
         start, length = word >> 32, word & 0xFFFFFFFF
         text = bytes(self.header.buffer[start : start + length])
-        changed: dict[str, str] = json.loads(text) if text else {}
+        try:
+            changed: dict[str, str] = json.loads(text) if text else {}
+        except ValueError:
+            log.error("the parameters in the header are corrupt: they are those of `up` again")
+            return {}
         return changed
 
     @parameters.setter

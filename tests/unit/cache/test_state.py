@@ -103,3 +103,10 @@ def test_parameters_that_do_not_fit_change_nothing(memory: SharedMemory) -> None
             state.parameters = {"a": "b" * 2000}
         assert contents(memory) == before
         assert memory.attach().parameters == most
+
+
+def test_parameters_that_are_corrupt_are_none(memory: SharedMemory) -> None:
+    state = memory.attach()
+    state.parameters = {"compressor": "zstd:1"}
+    state.header.buffer[1024 + 8] ^= 0x80  # the brace they begin with
+    assert memory.attach().parameters == {}
