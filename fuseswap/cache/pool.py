@@ -446,7 +446,7 @@ class CompressedCache:
             return 0
         if found != bytes(data) or not log.share(word):
             return 0
-        self.dedup.hits += 1
+        self.dedup.hits += other != page  # the same again in its place saves no memory
         return word ^ (REFERENCED | PARITY) if word & REFERENCED else word
 
     def _forget_share(self, word: int, payload: bytes) -> None:
