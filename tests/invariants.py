@@ -204,7 +204,7 @@ def _check_sharing(cache: CompressedCache, census: Census) -> None:
         sum(length for s in census.by_segment for _, length, c in census.distinct(s) if c == number)
         for number in range(16)
     ]
-    assert log.codec_bytes.tolist() == by_codec
+    assert log.codec_bytes == by_codec
 
 
 def _check_frames(cache: CompressedCache) -> None:

@@ -20,7 +20,7 @@ only as it grows.  Buckets that are not split yet are twice as full as the other
 why three: with two, 9 % of the pages were not found again.
 
     ON         every page is looked up: 1.2 us
-    SAMPLING   one page of 61, chosen by three of its words, in an index as much smaller
+    SAMPLING   one page of 61, chosen by two bytes in its middle, in an index as much smaller
     OFF        none
 
 `auto` begins with ON.  A window of lookups with fewer hits than `ON_PERCENT` ends it, and one
@@ -31,7 +31,7 @@ after a window of samples, since they may come just then.
 
 from __future__ import annotations
 
-from array import array
+from collections.abc import Sequence
 from enum import IntEnum
 
 from fuseswap.cache.region import Region
@@ -170,7 +170,7 @@ class ContentIndex:
 class Dedup:
     """The index, and whether it pays.  ``mode`` is hot."""
 
-    def __init__(self, region: Region, objects: array[int]) -> None:
+    def __init__(self, region: Region, objects: Sequence[int]) -> None:
         """``objects``: the sum of it is the number of pages the index should have room for."""
         self.index = ContentIndex(region)
         self._exchange = self.index.exchange

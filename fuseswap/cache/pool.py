@@ -96,7 +96,7 @@ _TRIES_MASK = LAST_RAW << CODEC_SHIFT
 _CODEC_MASK = 0xF << CODEC_SHIFT
 _LZ4_BITS = LZ4 << CODEC_SHIFT
 
-_three = struct.Struct("<Q2032xQ2040xQ").unpack_from
+_three = struct.Struct("<Q2024xH2054xQ").unpack_from
 _u32 = struct.Struct("<I").unpack_from
 _lz4 = lz4.block.decompress
 _checksum = xxhash.xxh3_64_intdigest
@@ -403,7 +403,7 @@ class CompressedCache:
         if not self.non_same_filled_pages_enabled:
             raise StoreRefused("non_same_filled_pages_enabled is off")
         mode = self.dedup.mode
-        if mode and (mode is _ON or (first ^ middle ^ last) % SAMPLE_DIVISOR == SAMPLE_REST):
+        if mode and (mode is _ON or middle % SAMPLE_DIVISOR == SAMPLE_REST):
             word = self._share(page, data)
             if word:
                 return word, b"", FILL

@@ -134,8 +134,8 @@ class SegmentLog:
         self._closed: dict[int, int] = {}  # how many are at work to empty a segment
         self.duplicate_pages = 0
         self.duplicate_bytes = 0
-        self.codec_pages = array("q", bytes(8 * 16))
-        self.codec_bytes = array("q", bytes(8 * 16))
+        self.codec_pages = [0] * 16
+        self.codec_bytes = [0] * 16
         self._free_ids: list[int] = []
         self._pinned: set[int] = set()
         self.departures = Departures(self)
@@ -222,7 +222,7 @@ class SegmentLog:
 
     def _drop_reference(self, word: int, segment: int) -> bool:
         """A page of an object in a segment with shared ones is gone; False: it was the last."""
-        left = self.references.drop(word)
+        left = self.references.drop(word) if self.extra[segment] else -1
         if left < 0:
             return False
         self.extra[segment] -= 1
@@ -237,7 +237,7 @@ class SegmentLog:
         segment = word >> SEGMENT_ID_SHIFT
         codec = word >> CODEC_SHIFT & 0xF
         self.codec_pages[codec] -= 1
-        if not self.extra[segment] or not self._drop_reference(word, segment):
+        if not (self.duplicate_pages or self.adopting) or not self._drop_reference(word, segment):
             length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
             self.codec_bytes[codec] -= length
             self.live_bytes[segment] -= length + OBJECT_OVERHEAD
@@ -439,7 +439,7 @@ class SegmentLog:
         self.live = array("I", [0]) * known
         self.live_bytes = array("q", [0]) * known
         self.extra = array("I", [0]) * known
-        self.codec_pages[:] = self.codec_bytes[:] = array("q", bytes(8 * 16))
+        self.codec_pages[:] = self.codec_bytes[:] = [0] * 16
         self._free_ids = []
         self.segments_in_use = self.tried_segments = 0
         used: dict[bool, set[int]] = {False: set(), True: set()}  # frames, extents

@@ -37,7 +37,7 @@ def device(memory: SharedMemory) -> Device:
         for page in range(number * PAGES // 2, (number + 1) * PAGES // 2):
             device.swapfile.write(page * PAGE_SIZE, memoryview(MADE[page]))
         trio.run(recompress, device.recompression, clock=MockClock())
-    assert device.cache.log.codec_pages[8:10].tolist() == [PAGES // 2] * 2
+    assert device.cache.log.codec_pages[8:10] == [PAGES // 2] * 2
     return device
 
 
