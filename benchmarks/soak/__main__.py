@@ -14,7 +14,7 @@ from benchmarks import report
 from benchmarks.command import tell
 from benchmarks.command_line import Parser, positive, run_as_root, seconds, size
 from benchmarks.soak import compare, pause, run
-from benchmarks.soak.kills import RESTART, SIGNALS, parse_kinds
+from benchmarks.soak.kills import PAUSE_S, RESTART, SIGNALS, parse_kinds
 from fuseswap.config import RESEND
 from fuseswap.errors import InvalidArgument
 from fuseswap.units import GIB, MIB
@@ -27,6 +27,24 @@ def _kinds(text: str) -> tuple[str, ...]:
         return parse_kinds(text)
     except InvalidArgument as exc:
         raise argparse.ArgumentTypeError(str(exc)) from exc
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=VALUE")
+    return name, value
+
+
+def _pause_s(text: str) -> tuple[float, float]:
+    low, sign, high = text.partition("-")
+    try:
+        pause = float(low), float(high)
+    except ValueError:
+        pause = 1.0, 0.0
+    if not sign or not 0 < pause[0] <= pause[1]:
+        raise argparse.ArgumentTypeError(f"'{text}' is not LOW-HIGH, such as 0.1-2")
+    return pause
 
 
 def _soak(arguments: list[str]) -> Callable[[], int]:
@@ -47,6 +65,22 @@ def _soak(arguments: list[str]) -> Callable[[], int]:
     parser.add_argument(
         "--pool-limit", type=size, help="default 64M; with --layout none, what the device holds"
     )
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        type=_setting,
+        help="a parameter of the device; again for more",
+    )
+    low, high = PAUSE_S
+    parser.add_argument(
+        "--every",
+        type=_pause_s,
+        default=PAUSE_S,
+        metavar="LOW-HIGH",
+        help=f"seconds between two deaths (default {low:g}-{high:g})",
+    )
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     pool_limit = 2 * options.size if options.layout == run.NO_BACKING else 64 * MIB
@@ -58,6 +92,8 @@ def _soak(arguments: list[str]) -> Callable[[], int]:
         layout=options.layout,
         kinds=(*options.kills, *((RESTART,) if options.restarts else ())),
         up_options=() if options.resend == RESEND[0] else ("--resend", options.resend),
+        parameters=dict(options.set),
+        pause_s=options.every,
         seed=options.seed,
     )
 

@@ -30,7 +30,7 @@ SIGNALS = {
 }
 INJECT = Path(__file__).parent / "inject"
 
-_PAUSE_S = (0.1, 2.0)
+PAUSE_S = (0.1, 2.0)
 _RARE = {"STOP": 0.1}  # each costs the seconds of the watchdog
 _REPLACED_TIMEOUT_S = 60.0
 
@@ -47,7 +47,11 @@ def parse_kinds(text: str) -> tuple[str, ...]:
 class Shooter:
     """Ends the worker of one device, each time in one of ``kinds``; ``sent`` counts them."""
 
-    def __init__(self, runtime: Runtime, kinds: Sequence[str], seed: int) -> None:
+    def __init__(
+        self, runtime: Runtime, kinds: Sequence[str], seed: int, pause_s: tuple[float, float]
+    ) -> None:
+        """The pause between two is drawn from ``pause_s``."""
+        self._pause_s = pause_s
         self._runtime = runtime
         self._kinds = kinds
         self._chance = random.Random(seed)
@@ -57,7 +61,7 @@ class Shooter:
 
     def wait(self) -> None:
         """The next one is due at a random time from now."""
-        self._due = time.monotonic() + self._chance.uniform(*_PAUSE_S)
+        self._due = time.monotonic() + self._chance.uniform(*self._pause_s)
 
     def shoot_if_due(self) -> None:
         """End the worker if it is time and one serves.  Raises `HostError` where none follows."""

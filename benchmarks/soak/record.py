@@ -17,9 +17,11 @@ from fuseswap.units import MIB, format_size
 # What is summed up; the other statistics are in the metrics of the device.
 COUNTED = (
     "succ_stores", "failed_stores", "failed_requests", "checksum_errors", "tier_read_errors",
-    "written_back_pages", "segments_cleaned", "tier_loads",
+    "written_back_pages", "segments_cleaned", "tier_loads", "recompressed_pages",
+    "dictionaries_trained",
 )  # fmt: skip
 POOL = "pool_total_size"
+PEAKS = ("duplicate_pages", "zstd_dictionary_pages")
 
 _DEATH = re.compile(r" supervisor: worker \d+ ended with (-?\d+); ")
 _STUCK = re.compile(r" supervisor: worker \d+ is stuck: killed$")
@@ -38,6 +40,7 @@ class Totals:
     def __init__(self) -> None:
         self.peak_pool_bytes = 0
         self.looks = 0
+        self.peaks: Counter[str] = Counter()
         self._before: Counter[str] = Counter()
         self._last: dict[str, int] = {}
 
@@ -45,6 +48,8 @@ class Totals:
         """One look at the statistics."""
         self.looks += 1
         self.peak_pool_bytes = max(self.peak_pool_bytes, now[POOL])
+        for name in PEAKS:
+            self.peaks[name] = max(self.peaks[name], now.get(name, 0))
         if any(now[name] < last for name, last in self._last.items()):
             self._before.update(self._last)
         self._last = {name: now[name] for name in COUNTED}
@@ -125,6 +130,7 @@ class Outcome:
             f"the slowest {end.get('slowest_touch_ms', 'unknown')} ms",
             f"pool at most     {totals.peak_pool_bytes / MIB:.0f} MiB of "
             f"{self.limit_bytes / MIB:.0f} MiB, {totals.looks} looks",
+            f"at most          {_counts(totals.peaks)}",
             f"stores refused   {totals['failed_stores']}",
             f"kernel errors    {len(self.kernel_errors)}",
             f"and              {_counts(others)}",

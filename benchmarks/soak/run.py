@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -52,6 +52,8 @@ class Plan:
     layout: str
     kinds: Sequence[str]
     up_options: Sequence[str]
+    parameters: Mapping[str, str]
+    pause_s: tuple[float, float]
     seed: int
 
     def device(self) -> Fuseswap:
@@ -66,6 +68,7 @@ class Plan:
             backing_bytes=device_bytes if has_backing else 0,
             layout=self.layout if has_backing else "packed",
             up_options=self.up_options,
+            parameters=self.parameters,
             python_path=(INJECT, command.ROOT),
         )
 
@@ -84,7 +87,7 @@ def soak(plan: Plan) -> record.Outcome:
     mark = f"fuseswap soak begins at {time.time_ns()}"
     Path("/dev/kmsg").write_text(mark + "\n")
     with prepared([device]), swap_run.active_area(device):
-        shooter = Shooter(runtime, plan.kinds, plan.seed)
+        shooter = Shooter(runtime, plan.kinds, plan.seed, plan.pause_s)
         with _looks(device) as totals:
             returncode, end = _press(plan, shooter)
         totals.add(device.metrics())
