@@ -163,7 +163,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "recompress",
         "all | idle=SECONDS",
         "Recompress now; reading it tells how far that is.",
-        lambda device: str(device.recompression.demand),
+        lambda device: device.recompression.progress,
         lambda device, text: device.recompression.ask(Demand.parse(text)),
         lasting=False,
     ),

@@ -19,7 +19,8 @@ needs any more is dropped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -80,6 +81,16 @@ def run_here(job: Callable[[], Any], done: Callable[[Any], None]) -> None:
     done(job())
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One segment: what it was when it was begun, its pages, and what became smaller, by key."""
+
+    segment: int
+    sequence: int
+    owners: list[int]
+    packed: dict[int, Packed] = field(default_factory=dict)
+
+
 class Recompression:
     """Recompresses the segments of ``cache`` in the thread of ``submit``.
 
@@ -108,7 +119,7 @@ class Recompression:
         self._spared: dict[int, tuple[int, float]] = {}  # hot ones: sequence, and until when
         self._refused: Dictionary | None = None  # does not win any more
         self._last_requests = 0
-        self._pages = 0
+        self._pages = self._pages_before = 0
         # With one that a former worker trained there is no hurry; there are not many places.
         self._train_at = _SOON_AGAIN_AFTER_PAGES if cache.dictionaries.current else 0
         self.trained = 0
@@ -135,8 +146,15 @@ class Recompression:
         demand.left = [s for s in segments if not self._log.is_recompressed(s)]
         demand.total = len(demand.left)
         self.demand = demand
+        self._pages_before = self._pages
         self._spared.clear()
         self._wanted.set()
+
+    @property
+    def progress(self) -> str:
+        """How far what was asked for is: segments, and pages that were tried for it."""
+        tried = self._pages - self._pages_before
+        return f"{self.demand}, {tried} pages tried" if self.demand.total else str(self.demand)
 
     def is_due(self, segment: int) -> bool:
         """Whether ``segment`` is old enough to be recompressed, and nobody has tried.
@@ -165,9 +183,10 @@ class Recompression:
         movable = log.live[segment] > 0 and log.bases[segment] >= 0 and log.is_movable(segment)
         return movable and not log.is_recompressed(segment)
 
-    def _is_same(self, segment: int, sequence: int) -> bool:
-        """Whether ``segment`` is there, and the one it was."""
-        return self._is_there(segment) and self._log.age_of(segment)[0] == sequence
+    def _is_same(self, work: _Work) -> bool:
+        """Whether the segment is there, and the one it was."""
+        same = self._is_there(work.segment)
+        return same and self._log.age_of(work.segment)[0] == work.sequence
 
     # -- the task --------------------------------------------------------------------
 
@@ -212,67 +231,75 @@ class Recompression:
     async def _recompress(self, segment: int) -> bool:
         """Rewrite or mark ``segment``; False where there is no room to do so now."""
         log = self._log
-        sequence = log.age_of(segment)[0]
-        asked = segment in self.demand.left
-        words = self._words(segment, hot=asked)
-        known = len(self._words(segment, hot=True))  # not a shared one whose first page has gone
-        if not asked and len(words) < known * (1 - _MANY_LOADED):
-            self._spare(segment, sequence)
+        work = _Work(segment, log.age_of(segment)[0], await self._owners(segment))
+        if not self._is_same(work):
             return True
-        packed: dict[int, Packed] = {}
+        asked = segment in self.demand.left
+        words = self._words(segment, work.owners, hot=asked)
+        objects = log.live[segment] - log.extra[segment]
+        if not asked and len(words) < objects * (1 - _MANY_LOADED):
+            self._spare(work)
+            return True
         # A few from all over the segment first, then the others.
         step = max(1, len(words) // _SAMPLED)
         gained = 0
         for number, part in enumerate(
             (words[::step], [w for i, w in enumerate(words) if i % step])
         ):
-            gained += await self._compress(segment, sequence, part, packed)
-            if not self._is_same(segment, sequence):
+            gained += await self._compress(work, part)
+            if not self._is_same(work):
                 return True
             if number == 0 and not gained:
                 break
         if gained < _WORTH_BYTES and gained * 4 < log.live_bytes[segment]:
             log.mark(segment, Mark.TRIED)  # crash point: recompress-mark
             return True
-        return await self._rewrite(segment, sequence, packed)
+        return await self._rewrite(work)
 
-    def _words(self, segment: int, *, hot: bool = False) -> list[int]:
+    async def _owners(self, segment: int) -> list[int]:
+        """All pages of ``segment``, also those that only share an object."""
+        found: list[int] = []
+        first = 0
+        while first < self._cache.page_count:
+            pages, first = self._cache.owners_of(segment, first)
+            found += pages
+            if first < self._cache.page_count:
+                await trio.lowlevel.checkpoint()
+        return found
+
+    def _words(self, segment: int, owners: Iterable[int], *, hot: bool = False) -> list[int]:
         """Keys of the objects of ``segment``; unless ``hot``, not of those loaded since stored."""
         slots = self._cache.slots
         words: dict[int, bool] = {}
-        for page in self._log.owners(segment):
+        for page in owners:
             word = slots.get(page) if page < slots.page_count else 0
             mine = word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == segment
             if mine and (hot or not word & REFERENCED) and not word.bit_count() & 1:
                 words[key_of(word)] = True
         return list(words)
 
-    def _spare(self, segment: int, sequence: int) -> None:
+    def _spare(self, work: _Work) -> None:
         """Most of it is hot: look again later, at what will have been loaded until then."""
         slots = self._cache.slots
-        for page in self._log.owners(segment):
-            word = slots.get(page) if page < slots.page_count else 0
-            mine = word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == segment
+        for page in work.owners:
+            word = slots.get(page)
+            mine = word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == work.segment
             if mine and word & REFERENCED:
                 slots.words[page] = word ^ (REFERENCED | PARITY)
-        self._spared[segment] = (sequence, trio.current_time() + max(1, self.age_seconds))
+        self._spared[work.segment] = (work.sequence, trio.current_time() + max(1, self.age_seconds))
 
-    async def _compress(
-        self, segment: int, sequence: int, words: list[int], packed: dict[int, Packed]
-    ) -> int:
-        """Add to ``packed`` what of ``words`` becomes smaller; bytes gained.  Stops where the
-        segment goes.
-        """
+    async def _compress(self, work: _Work, words: list[int]) -> int:
+        """Pack what of ``words`` becomes smaller; bytes gained.  Stops where the segment goes."""
         gained = done = 0
         while done < len(words):
             size = await self._turn()
-            if not self._is_same(segment, sequence):
+            if not self._is_same(work):
                 break
             part = words[done : done + size]
             found = await self._in_thread(part, patient=size == _SMALL_BATCH)
             for word, one in zip(part, found, strict=False):
                 if one is not None:
-                    packed[word] = one
+                    work.packed[word] = one
                     gained += (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 - len(one.payload)
             done += len(found)
             self._pages += len(found)
@@ -315,49 +342,49 @@ class Recompression:
             self._pause_s = self._pause_s / 2 if self._pause_s > 0.001 else 0.0
         return found
 
-    async def _rewrite(self, segment: int, sequence: int, packed: dict[int, Packed]) -> bool:
+    async def _rewrite(self, work: _Work) -> bool:
         """Copy what lives, smaller where it can be; False where there is no room for it.
 
         What is kept back from stores is not for this: a step opens two segments at most.
         """
         cleaner = self.cleaner
-        cleaner.rewrite(segment, packed)
+        cleaner.rewrite(work.segment, work.packed)
         while cleaner.busy:
             if self._log.frames.available < 2:
-                return self._rewrite_at_once(segment, packed)
+                return self._rewrite_at_once(work)
             if not cleaner.step():
                 cleaner.give_up()
                 break
             await trio.lowlevel.checkpoint()
-            if not self._is_same(segment, sequence):
+            if not self._is_same(work):
                 cleaner.give_up()
-        return not self._is_same(segment, sequence)
+        return not self._is_same(work)
 
-    def _rewrite_at_once(self, segment: int, packed: dict[int, Packed]) -> bool:
+    def _rewrite_at_once(self, work: _Work) -> bool:
         """The pool is tight: all in one segment, without a turn for others, up to 5 ms.
 
         So the frame that is taken for it, which may be the last, is one that comes back.
         """
         log, cleaner = self._log, self.cleaner
         head = log.heads[Stream.RECOMPRESSED]
-        if head.bound - head.tail < self._bytes_needed(segment, packed):
+        if head.bound - head.tail < self._bytes_needed(work):
             if not log.frames.has_spare:
                 cleaner.give_up()
                 return False
             log.seal(head)
-        cleaner.rewrite(segment, packed, spare=False)
+        cleaner.rewrite(work.segment, work.packed, spare=False)
         while cleaner.busy and cleaner.step():
             pass
         done = not cleaner.busy
         cleaner.give_up()
         return done
 
-    def _bytes_needed(self, segment: int, packed: dict[int, Packed]) -> int:
-        """What the objects of ``segment`` will take; what has died meanwhile gains nothing."""
-        needed = self._log.live_bytes[segment]
-        for word in self._words(segment, hot=True):
-            if word in packed:
-                needed -= (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 - len(packed[word].payload)
+    def _bytes_needed(self, work: _Work) -> int:
+        """What the objects of a segment will take; what has died meanwhile gains nothing."""
+        needed = self._log.live_bytes[work.segment]
+        for word in self._words(work.segment, work.owners, hot=True):
+            if word in work.packed:
+                needed -= (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 - len(work.packed[word].payload)
         return needed
 
     # -- dictionaries ----------------------------------------------------------------
@@ -409,7 +436,7 @@ class Recompression:
         for segment in chosen:
             await trio.lowlevel.checkpoint()
             if self._is_there(segment):
-                words = self._words(segment)
+                words = self._words(segment, self._log.owners(segment))
                 words = words[:: -(-len(words) // each) or 1]
                 found += [(word >> CODEC_SHIFT & 0xF, self._log.stored(word)) for word in words]
         return found

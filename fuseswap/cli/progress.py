@@ -23,7 +23,7 @@ def order(name: str, parameter: str, wanted: str, stuck: str) -> None:
     """
     path = directory_of(name) / parameter
     set_value(path, wanted)
-    left, changed = -1, time.monotonic()
+    left, before, changed = -1, "", time.monotonic()
     while left:
         try:
             state = read_file(path).strip()
@@ -37,10 +37,10 @@ def order(name: str, parameter: str, wanted: str, stuck: str) -> None:
                 f"the worker of {name} was replaced, and orders are forgotten then: give it again"
             )
         print(f"\r{state}   ", end="", flush=True, file=sys.stderr)
-        now = int(progress[2]) - int(progress[1]) if progress else 0
-        if now != left:
-            left, changed = now, time.monotonic()
-        elif time.monotonic() - changed > STUCK_AFTER_S:
+        left = int(progress[2]) - int(progress[1]) if progress else 0
+        if state != before:
+            before, changed = state, time.monotonic()
+        elif left and time.monotonic() - changed > STUCK_AFTER_S:
             print(file=sys.stderr)
             raise HostError(stuck)
         time.sleep(LOOK_EVERY_S if left else 0)

@@ -513,3 +513,17 @@ async def test_a_store_that_waits_needs_no_recompression(
         await worker.write(page, dense(page + 7000))
     assert worker.writeback.cleaner.statistics().segments_cleaned > 0
     await worker.check()
+
+
+async def test_a_shared_object_whose_first_page_has_gone_becomes_smaller_too(
+    tiered: Tiered, mock_clock: MockClock
+) -> None:
+    store_some(tiered)
+    for page in range(PAGES):
+        tiered.store(1000 + page, page_of(page))
+    assert tiered.cache.statistics().duplicate_pages > PAGES // 2
+    tiered.discard(0, PAGES)
+    make_old(tiered.log)
+    await recompress(tiered.device.recompression)
+    assert LZ4 not in codecs(tiered)
+    await tiered.check()
