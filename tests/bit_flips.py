@@ -15,8 +15,11 @@ from dataclasses import dataclass, field
 
 from fuseswap.cache.checks import checksum_of
 from fuseswap.cache.cleaner import Cleaner
+from fuseswap.cache.codecs import FIRST_DICTIONARY
 from fuseswap.cache.pool import ZERO_PAGE, CompressedCache
-from fuseswap.cache.segment_kinds import SegmentState
+from fuseswap.cache.recompressor import Recompressor
+from fuseswap.cache.segment_kinds import SegmentState, Stream
+from fuseswap.cache.slots import CODEC_SHIFT
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_ENTRY_BYTES, Geometry
 from fuseswap.device import Device
 from fuseswap.errors import CorruptData, OnTier
@@ -25,12 +28,14 @@ from fuseswap.units import PAGE_SIZE
 from tests import pages
 from tests.crashes import SharedPlaces, SharedTier
 from tests.invariants import check_invariants
+from tests.recompressed import DICTIONARY
 from tests.stores import SharedMemory
 from tests.tiered import dense
 
 GEOMETRY = Geometry(page_count=1024, segment_count=33, frame_count=16)
 EXTENTS = 8
 LAYOUTS = ("memory", "tier", "in-place")
+_DICTIONARY = "dictionary"  # as a compressor
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +50,14 @@ class Kind:
 # Two segments of pages that are all of one length lie alike: what one of them has at an
 # offset is a sound object in the other as well.
 KINDS = {
-    "zero": Kind(30, lambda number: pages.ZERO),
-    "fill_fits": Kind(30, lambda number: pages.filled(pages.FITS + number)),
-    "fill_repeats": Kind(30, lambda number: pages.filled((0xDEAD0000 + number) * 0x100000001)),
-    "fill_object": Kind(30, lambda number: pages.filled(pages.FITS_NOT + number)),
-    "lz4": Kind(60, pages.compressible),
-    "zstd": Kind(60, pages.hexadecimal, "zstd:1"),
+    "zero": Kind(20, lambda number: pages.ZERO),
+    "fill_fits": Kind(20, lambda number: pages.filled(pages.FITS + number)),
+    "fill_repeats": Kind(20, lambda number: pages.filled((0xDEAD0000 + number) * 0x100000001)),
+    "fill_object": Kind(20, lambda number: pages.filled(pages.FITS_NOT + number)),
+    "lz4": Kind(40, pages.compressible),
+    "duplicate": Kind(20, pages.compressible),
+    "zstd": Kind(40, pages.hexadecimal, "zstd:1"),
+    "dictionary": Kind(40, pages.related, _DICTIONARY),
     "dense": Kind(290, dense),
     "raw": Kind(380, pages.incompressible),
 }
@@ -106,17 +113,34 @@ class Damage:
         numbers = list(range(GEOMETRY.page_count))
         random.Random(1).shuffle(numbers)
         for kind in KINDS.values():
-            cache.set_compressor(kind.compressor)
+            if kind.compressor != _DICTIONARY:
+                cache.set_compressor(kind.compressor)
             for number in range(kind.count):
                 page = numbers.pop()
                 cache.store(page, kind.make(number))
                 self.expected[page] = kind.make(number)
+                if kind.compressor == _DICTIONARY:
+                    self._pack(cache, page)
+        assert cache.log.duplicate_pages >= KINDS["duplicate"].count
         assert len(numbers) >= _HOLES
         if self._layout == "tier":
             self._move_half_out(cache)
         elif self._layout == "in-place":
             self._put_half_in_place(cache)
         check_invariants(cache)
+
+    def _pack(self, cache: CompressedCache, page: int) -> None:
+        """Recompress a page, with the dictionary that suits it."""
+        dictionary = cache.dictionaries.current or cache.dictionaries.add(DICTIONARY)
+        old = cache.slots.get(page)
+        objects = [(old >> CODEC_SHIFT & 0xF, cache.log.stored(old))]
+        (packed,) = Recompressor(6, dictionary).shrink(objects, lambda: False)
+        assert packed is not None
+        assert packed.codec >= FIRST_DICTIONARY
+        head = cache.log.heads[Stream.RECOMPRESSED]
+        new = cache.log.append(head, page, packed.payload, packed.check, packed.codec)
+        cache.slots.words[page] = new
+        cache.log.release(old)
 
     def _move_half_out(self, cache: CompressedCache) -> None:
         for head in cache.log.heads:
