@@ -115,5 +115,5 @@ class Device:
             journal_bytes=self.state.journal.allocated_bytes(),
             mem_fixed=self.mem_fixed,
             dictionaries=len(self.cache.dictionaries.all),
-            dictionaries_trained=self.recompression.trained,
+            dictionaries_trained=self.recompression.training.trained,
         )

@@ -15,7 +15,7 @@ from fuseswap.demand import Demand
 from fuseswap.device import Device
 from fuseswap.errors import InvalidArgument
 from fuseswap.inplace import InPlace
-from fuseswap.recompression import NO_DICTIONARIES
+from fuseswap.training import NO_DICTIONARIES
 from fuseswap.units import MIB, parse_size
 
 MIN_POOL_LIMIT_BYTES = 8 * MIB
@@ -108,7 +108,7 @@ def _set_recompress_age(device: Device, text: str) -> None:
 
 
 def _set_gain(device: Device, text: str) -> None:
-    device.recompression.gain_percent = parse_number(text, 0, NO_DICTIONARIES)
+    device.recompression.training.gain_percent = parse_number(text, 0, NO_DICTIONARIES)
 
 
 def _set_ratio(device: Device, text: str) -> None:
@@ -171,7 +171,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "dictionary_gain_percent",
         f"0 to {NO_DICTIONARIES} percent",
         "A dictionary is kept where it saves this much of pages it was not trained on; 100: none.",
-        lambda device: str(device.recompression.gain_percent),
+        lambda device: str(device.recompression.training.gain_percent),
         _set_gain,
     ),
     Parameter(

@@ -10,10 +10,7 @@ the next batch waits until it is quiet, and where it never is, goes on with a fe
 time.  Where a batch takes longer than the processor needs for it, others want that too, and
 the pauses grow.
 
-The dictionary is trained from pages that are about to be recompressed, tried on some of
-them that it has not seen, and kept where it wins by `dictionary_gain_percent`; later ones
-have to win against it.  One that stops winning is not used any more, and one that no object
-needs any more is dropped.
+Which dictionary is used, and when there should be another, ``training.py`` decides.
 """
 
 from __future__ import annotations
@@ -28,9 +25,8 @@ import trio
 
 from fuseswap.cache.cleaner import Cleaner, key_of
 from fuseswap.cache.codecs import parse_recompressor
-from fuseswap.cache.dictionaries import Dictionary
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.cache.recompressor import Packed, Recompressor, Trained, train
+from fuseswap.cache.recompressor import Packed, train
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.slots import (
     CODEC_SHIFT,
@@ -45,12 +41,11 @@ from fuseswap.cache.slots import (
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.demand import Demand
 from fuseswap.errors import InvalidArgument
+from fuseswap.training import LEAST_PAGES, Training
 from fuseswap.waiting import called
 
 DEFAULT_AGE_S = 60
 DEFAULT_ALGORITHM = "zstd:6"
-DEFAULT_GAIN_PERCENT = 3
-NO_DICTIONARIES = 100  # percent
 
 _LOOK_EVERY_S = 1.0
 _WINDOW = 256  # segments looked at for one choice
@@ -65,13 +60,9 @@ _WORTH_BYTES = SEGMENT_BYTES // 50
 _MANY_LOADED = 0.5
 _SCARCE_PERCENT = 10
 _SCARCE_AGE_S = 1
-# Training: from so many pages of at most so many segments; again after so many pages.
+# Trained is from so many pages of at most so many segments.
 _TRAINING_PAGES = 1280
 _TRAINING_SEGMENTS = 64
-_LEAST_PAGES = 2048
-_AGAIN_AFTER_PAGES = 65536
-_SOON_AGAIN_AFTER_PAGES = 16384
-_JUDGED_BYTES = 256 << 10  # compressed both ways, before a dictionary is judged
 
 Submit = Callable[[Callable[[], Any], Callable[[Any], None]], None]
 
@@ -109,7 +100,7 @@ class Recompression:
         self._requests = requests
         self.cleaner = Cleaner(cache.slots, cache.log, cache.decoder)
         self.age_seconds = DEFAULT_AGE_S
-        self.gain_percent = DEFAULT_GAIN_PERCENT
+        self.training = Training(cache)
         self.demand = Demand()
         self.algorithm = ""
         self.set_algorithm(DEFAULT_ALGORITHM)
@@ -117,18 +108,13 @@ class Recompression:
         self._hand = 0
         self._pause_s = 0.0
         self._spared: dict[int, tuple[int, float]] = {}  # hot ones: sequence, and until when
-        self._refused: Dictionary | None = None  # does not win any more
         self._last_requests = 0
-        self._pages = self._pages_before = 0
-        # With one that a former worker trained there is no hurry; there are not many places.
-        self._train_at = _SOON_AGAIN_AFTER_PAGES if cache.dictionaries.current else 0
-        self.trained = 0
+        self._pages_before = 0
 
     def set_algorithm(self, name: str) -> None:
         """``none`` or ``zstd[:LEVEL]``; raises `InvalidArgument`."""
         self._level = parse_recompressor(name)
         self.algorithm = f"zstd:{self._level}" if self._level else "none"
-        self._recompressor: Recompressor | None = None
 
     def ask(self, demand: Demand) -> None:
         """Recompress what ``demand`` describes, in the background; see its ``left``."""
@@ -146,14 +132,14 @@ class Recompression:
         demand.left = [s for s in segments if not self._log.is_recompressed(s)]
         demand.total = len(demand.left)
         self.demand = demand
-        self._pages_before = self._pages
+        self._pages_before = self.training.pages
         self._spared.clear()
         self._wanted.set()
 
     @property
     def progress(self) -> str:
         """How far what was asked for is: segments, and pages that were tried for it."""
-        tried = self._pages - self._pages_before
+        tried = self.training.pages - self._pages_before
         return f"{self.demand}, {tried} pages tried" if self.demand.total else str(self.demand)
 
     def is_due(self, segment: int) -> bool:
@@ -198,7 +184,7 @@ class Recompression:
             self._wanted = trio.Event()
             if self._cache.adopting:
                 continue
-            self._drop_dictionaries()
+            self.training.drop_unused()
             while segment := self._next():
                 await self._train()
                 if self._is_there(segment) and not await self._recompress(segment):
@@ -302,7 +288,7 @@ class Recompression:
                     work.packed[word] = one
                     gained += (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 - len(one.payload)
             done += len(found)
-            self._pages += len(found)
+            self.training.pages += len(found)
         return gained
 
     async def _turn(self) -> int:
@@ -321,7 +307,7 @@ class Recompression:
     async def _in_thread(self, words: list[int], *, patient: bool) -> list[Packed | None]:
         """What the thread makes of the objects; it may be stopped early by a request."""
         objects = [(word >> CODEC_SHIFT & 0xF, self._log.stored(word)) for word in words]
-        recompressor = self._current()
+        recompressor = self.training.recompressor(self._level)
         self._last_requests = before = self._requests()
         stop = (lambda: False) if patient else (lambda: self._requests() != before)
 
@@ -389,44 +375,20 @@ class Recompression:
 
     # -- dictionaries ----------------------------------------------------------------
 
-    def _current(self) -> Recompressor:
-        """For the current level and dictionary."""
-        dictionary = self._cache.dictionaries.current
-        if self.gain_percent >= NO_DICTIONARIES or dictionary is self._refused:
-            dictionary = None
-        made = self._recompressor
-        if made is None or made.level != self._level or made.dictionary is not dictionary:
-            made = self._recompressor = Recompressor(self._level, dictionary)
-        elif dictionary and made.plain_bytes >= _JUDGED_BYTES:
-            if made.known_bytes * 100 > made.plain_bytes * (100 - self.gain_percent):
-                self._refused = dictionary
-                self._train_at = min(self._train_at, self._pages + _SOON_AGAIN_AFTER_PAGES)
-            made.plain_bytes = made.known_bytes = 0
-        return made
-
     async def _train(self) -> None:
-        """Train a dictionary where it is time to, and keep it where it wins."""
-        if self._pages < self._train_at or self.gain_percent >= NO_DICTIONARIES:
+        """Train a dictionary from what is to be recompressed, where it is time to."""
+        training = self.training
+        if not training.is_due:
             return
         segments = self.demand.left or list(self._due(len(self._log.live)))
         pages = sum(self._log.live[segment] for segment in segments if self._is_there(segment))
-        if pages < _LEAST_PAGES:
+        if pages < LEAST_PAGES:
             return
-        self._train_at = self._pages + _SOON_AGAIN_AFTER_PAGES
+        training.begin()
         objects = await self._sample(segments)
         await self._turn()
-        found: Trained | None = await called(
-            partial(self._submit, partial(train, self._current(), objects))
-        )
-        if found is None or not found.held_out:
-            return
-        won = found.before_bytes - found.after_bytes
-        expected = won * pages // found.held_out
-        if won * 100 < found.before_bytes * self.gain_percent or expected < 2 * len(found.data):
-            return
-        if self._cache.dictionaries.add(found.data):
-            self.trained += 1
-            self._train_at = self._pages + _AGAIN_AFTER_PAGES
+        job = partial(train, training.recompressor(self._level), objects)
+        training.judge(await called(partial(self._submit, job)), pages)
 
     async def _sample(self, segments: list[int]) -> list[tuple[int, bytes]]:
         """Objects from all over ``segments``: the codec, and check and payload of each."""
@@ -440,12 +402,3 @@ class Recompression:
                 words = words[:: -(-len(words) // each) or 1]
                 found += [(word >> CODEC_SHIFT & 0xF, self._log.stored(word)) for word in words]
         return found
-
-    def _drop_dictionaries(self) -> None:
-        """Those that no object needs, but for the current one."""
-        dictionaries = self._cache.dictionaries
-        current = dictionaries.current
-        for one in dictionaries.all:
-            unused = one is not current or one is self._refused
-            if unused and not self._log.codec_pages[one.codec]:
-                dictionaries.drop(one)

@@ -14,7 +14,8 @@ from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, MAX_COMPRESSED_BYTES, ZSTD
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import Mark, SegmentState
-from fuseswap.cache.segments import OBJECT_OVERHEAD, OWNER_BYTES
+from fuseswap.cache.segment_table import OWNER_BYTES
+from fuseswap.cache.segments import OBJECT_OVERHEAD
 from fuseswap.cache.slots import (
     CODEC_SHIFT,
     IN_PLACE,

@@ -28,13 +28,10 @@ from dataclasses import astuple, dataclass
 
 from fuseswap.cache.checks import CHECK_BYTES, Decoder, checksum_of
 from fuseswap.cache.codecs import LZ4, ZSTD
+from fuseswap.cache.log_head import LogHead
 from fuseswap.cache.recompressor import Packed
 from fuseswap.cache.segment_kinds import Mark, SegmentState, Stream
-from fuseswap.cache.segments import (
-    OBJECT_OVERHEAD,
-    LogHead,
-    SegmentLog,
-)
+from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
 from fuseswap.cache.slots import (
     CODEC_SHIFT,
     KIND_MASK,

@@ -8,12 +8,7 @@ owners grows down from its end:
     check   4 bytes, xxh3 of the payload (``pool.py``)
     owner   4 bytes, the page the object was stored for
 
-and one 32-byte entry of the segment table, four 64-bit words:
-
-    0  state, stream, location (frame or extent), and a check of them (``segment_kinds.py``)
-    1  tail (bits 32-63: end of the objects) and bound (bits 0-31: start of the directory)
-    2  sequence: counts segments in the order they were opened, so it is their age
-    3  time it was sealed, CLOCK_BOOTTIME in seconds
+and one entry of the segment table (``segment_table.py``), in which a segment is
 
     free -- open --> OPEN -- seal --> SEALED -- written back --> ON_TIER
              ^         |                |                           |
@@ -34,14 +29,10 @@ finds.
 and `codec_bytes` (pages, and payload bytes of objects, by codec) and the references of shared
 objects are derived from the slot table by ``recovery.py``.  A segment with no live page is
 free at once, wherever it lives.
-
-A bit that turns over in the table costs no page: word 0 is mended, what is in memory is found
-through `bases` and the heads, and no decision about a page is made by words 1 to 3.
 """
 
 from __future__ import annotations
 
-import logging
 import struct
 import time
 from array import array
@@ -50,16 +41,16 @@ from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.departures import Departures
 from fuseswap.cache.extents import ExtentPool
 from fuseswap.cache.frames import NO_FRAME, FramePool
+from fuseswap.cache.log_head import LogHead
 from fuseswap.cache.references import References
 from fuseswap.cache.segment_kinds import (
     Mark,
     SegmentState,
     Stream,
     entry_word,
-    mended,
     stream_and_marks,
-    stream_in,
 )
+from fuseswap.cache.segment_table import OWNER_BYTES, WORDS, SegmentTable
 from fuseswap.cache.slots import (
     CODEC_SHIFT,
     LENGTH_MASK,
@@ -70,58 +61,27 @@ from fuseswap.cache.slots import (
     PARITY,
     SEGMENT_ID_SHIFT,
 )
-from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_ENTRY_BYTES, SEGMENT_SHIFT, SharedState
+from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_SHIFT, SharedState
 from fuseswap.errors import PoolFull
 from fuseswap.units import SegmentId
 
-log = logging.getLogger(__name__)
-
-OWNER_BYTES = 4
 OBJECT_OVERHEAD = CHECK_BYTES + OWNER_BYTES
 
-_WORDS = 4
 _GROW = 256
 # May take the frames kept for the cleaner.
 _COPYING = (Stream.SURVIVORS, Stream.EVICTED, Stream.RECOMPRESSED)
-_DONE = (Stream.EVICTED, Stream.RECOMPRESSED)
 
 _put_u32 = struct.Struct("<I").pack_into
 _get_u32 = struct.Struct("<I").unpack_from
 
 
-class LogHead:
-    """The open segment of one stream; ``segment`` is 0 while there is none."""
-
-    __slots__ = ("_closed_bytes", "base", "bound", "segment", "stream", "tail")
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-        self._closed_bytes = self.segment = 0
-        self.close()
-
-    @property
-    def appended_bytes(self) -> int:
-        """All that was ever appended, owners and checks with it."""
-        return self._closed_bytes + (SEGMENT_BYTES - self.bound + self.tail if self.segment else 0)
-
-    def close(self) -> None:
-        """Have no open segment; the next append opens one."""
-        self._closed_bytes = self.appended_bytes
-        self.segment = 0
-        self.base = 0
-        self.tail = 0
-        self.bound = 0
-
-
-class SegmentLog:
+class SegmentLog(SegmentTable):
     """Segments by id.  ``bases`` (arena offset of a segment, -1 where it is in no frame) is hot."""
 
     def __init__(self, state: SharedState) -> None:
+        super().__init__(state)
         self._arena = state.arena.map
         self._arena_u32 = state.arena.buffer.cast("I")  # for owners, which are aligned
-        self._region = state.segments
-        self._table = state.segments.buffer.cast("Q")
-        self._segment_count = state.geometry.segment_count
         self.frames = FramePool(state.arena, state.geometry.frame_count)
         self.extents = ExtentPool()
         self.heads = tuple(LogHead(stream) for stream in Stream)
@@ -137,12 +97,10 @@ class SegmentLog:
         self.codec_pages = [0] * 16
         self.codec_bytes = [0] * 16
         self._free_ids: list[int] = []
-        self._pinned: set[int] = set()
         self.departures = Departures(self)
         self.live_in_frames = 0  # live bytes of all segments in memory
         self.newest_sequence = 0
         self.segments_in_use = 0
-        self.tried_segments = 0  # marked so
         self.adopting = False  # counts are not complete: nothing is freed
 
     # -- appending -----------------------------------------------------------------
@@ -166,7 +124,7 @@ class SegmentLog:
         _put_u32(arena, start, check)
         arena[start + CHECK_BYTES : head.base + end] = payload  # crash point: append-payload
         segment = head.segment
-        self._table[segment * _WORDS + 1] = end << 32 | bound  # crash point: append-tail
+        self._table[segment * WORDS + 1] = end << 32 | bound  # crash point: append-tail
         self.live[segment] += 1  # crash point: append-count
         self.live_bytes[segment] += length + OBJECT_OVERHEAD
         self.live_in_frames += length + OBJECT_OVERHEAD
@@ -251,7 +209,7 @@ class SegmentLog:
     def seal(self, head: LogHead) -> None:
         """Close the open segment of ``head``; its bytes are immutable from here on."""
         if head.segment:
-            at = head.segment * _WORDS
+            at = head.segment * WORDS
             now = int(time.clock_gettime(time.CLOCK_BOOTTIME))
             self._table[at + 3] = now  # crash point: seal-time
             stream = stream_and_marks(self._entry(head.segment))
@@ -267,7 +225,7 @@ class SegmentLog:
             self._free_ids.append(segment)
             raise PoolFull("the pool is at its limit")
         self.seal(head)  # crash point: open-frame-taken
-        at = segment * _WORDS
+        at = segment * WORDS
         self.newest_sequence += 1
         self._table[at + 1] = SEGMENT_BYTES  # crash point: open-tail
         self._table[at + 2] = self.newest_sequence  # crash point: open-sequence
@@ -284,7 +242,7 @@ class SegmentLog:
             if head.segment == segment:
                 head.close()
         base, entry = self.bases[segment], self._entry(segment)
-        self._table[segment * _WORDS] = SegmentState.FREE  # crash point: free-commit
+        self._table[segment * WORDS] = SegmentState.FREE  # crash point: free-commit
         self.bases[segment] = -1  # crash point: free-done
         self._pinned.discard(segment)
         self.references.forget(segment)
@@ -301,7 +259,7 @@ class SegmentLog:
         frame = self.bases[segment] >> SEGMENT_SHIFT
         stream = stream_and_marks(self._entry(segment))
         moved = entry_word(SegmentState.ON_TIER, stream, extent)
-        self._table[segment * _WORDS] = moved  # crash point: flip-commit
+        self._table[segment * WORDS] = moved  # crash point: flip-commit
         self.bases[segment] = -1
         self.live_in_frames -= self.live_bytes[segment]
         self.frames.give_back(frame)  # crash point: flip-frame
@@ -316,24 +274,6 @@ class SegmentLog:
         """The whole 1 MiB of a segment in memory, page-aligned; release it after use."""
         base = self.bases[segment]
         return memoryview(self._arena)[base : base + SEGMENT_BYTES]
-
-    def location_of(self, segment: int) -> int:
-        """Frame or extent of ``segment``, as its state says."""
-        return self._entry(segment) >> 32
-
-    def _entry(self, segment: int) -> int:
-        """Word 0 of ``segment``, mended where a bit of it turned over."""
-        word = self._table[segment * _WORDS]
-        return self._mend(segment, word) if word.bit_count() & 1 else word
-
-    def _mend(self, segment: int, word: int) -> int:
-        """Put word 0 of ``segment`` right if it is not, and say so."""
-        right = mended(word)
-        if right != word:
-            self._table[segment * _WORDS] = right
-            state = SegmentState(right & 0xFF)
-            log.error("segment %d: corrupt entry %#x, now %s", segment, word, state.name)
-        return right
 
     def _new_id(self) -> int:
         if not self._free_ids:
@@ -358,44 +298,6 @@ class SegmentLog:
         """Whether the table knows ``segment`` as holding data."""
         return 0 < segment < len(self.live) and self._entry(segment) & 0xFF != SegmentState.FREE
 
-    def stream_of(self, segment: int) -> Stream:
-        """What ``segment`` was filled with."""
-        return stream_in(self._entry(segment))
-
-    def state_of(self, segment: int) -> SegmentState:
-        """State of ``segment`` in the table."""
-        state = self._entry(segment) & 0xFF
-        return SegmentState(state) if state <= SegmentState.LOST else SegmentState.LOST
-
-    def mark(self, segment: int, mark: Mark) -> None:
-        """Set ``mark`` of ``segment``."""
-        word = self._entry(segment)
-        stream = stream_and_marks(word)
-        self.tried_segments += mark & ~stream & Mark.TRIED != 0
-        marked = entry_word(self.state_of(segment), stream | mark, word >> 32)
-        self._table[segment * _WORDS] = marked
-
-    def is_marked(self, segment: int, mark: Mark) -> bool:
-        """Whether ``mark`` of ``segment`` is set."""
-        return stream_and_marks(self._entry(segment)) & mark != 0
-
-    def is_recompressed(self, segment: int) -> bool:
-        """Whether its objects are as small as they get, or too soon gone to be made so."""
-        return self.stream_of(segment) in _DONE or self.is_marked(segment, Mark.TRIED)
-
-    def extent_of(self, segment: int) -> tuple[int, int]:
-        """``(tail, bound)``: end of the objects and start of the directory, in bytes.
-
-        With a bit that turned over the directory is another, but one of whole entries.
-        """
-        word = self._table[segment * _WORDS + 1]
-        return word >> 32, min(word & 0xFFFFFFFF & -OWNER_BYTES, SEGMENT_BYTES)
-
-    def age_of(self, segment: int) -> tuple[int, int]:
-        """``(sequence, seconds)``: opening order, and CLOCK_BOOTTIME of the seal."""
-        at = segment * _WORDS
-        return self._table[at + 2], self._table[at + 3]
-
     def owners(self, segment: int) -> array[int]:
         """Pages the objects of a segment in memory were stored for, newest first."""
         bound = self.extent_of(segment)[1]
@@ -407,23 +309,6 @@ class SegmentLog:
     def segments(self) -> list[SegmentId]:
         """Ids of all segments in use."""
         return [SegmentId(segment) for segment in range(1, len(self.live)) if self.live[segment]]
-
-    def is_pinned(self, segment: int) -> bool:
-        """Whether `pin` was called for ``segment``."""
-        return segment in self._pinned
-
-    def is_movable(self, segment: int) -> bool:
-        """Whether ``segment`` is sealed, and not pinned."""
-        sealed = self._entry(segment) & 0xFF == SegmentState.SEALED
-        return sealed and segment not in self._pinned
-
-    def pin(self, segment: int) -> None:
-        """Never offer ``segment`` again: something in it is corrupt and can't be moved."""
-        self._pinned.add(segment)
-
-    def unpin(self, segment: int) -> None:
-        """Offer ``segment`` again."""
-        self._pinned.discard(segment)
 
     # -- attaching -----------------------------------------------------------------
 
@@ -444,7 +329,7 @@ class SegmentLog:
         self.segments_in_use = self.tried_segments = 0
         used: dict[bool, set[int]] = {False: set(), True: set()}  # frames, extents
         for segment in range(known - 1, 0, -1):
-            at = segment * _WORDS
+            at = segment * WORDS
             word = self._mend(segment, self._table[at]) if self._table[at] else 0
             state, location = word & 0xFF, word >> 32
             self.newest_sequence = max(self.newest_sequence, self._table[at + 2])
@@ -501,16 +386,6 @@ class SegmentLog:
             if not self.live[segment] and self.exists(segment):
                 self._free(segment)
         self.departures.start_over()
-
-    def _highest_id(self) -> int:
-        """Highest segment id that was ever opened (its sequence is not 0) or is in use."""
-        extents = list(self._region.extents())
-        end = extents[-1][1] // SEGMENT_ENTRY_BYTES if extents else 1
-        for segment in range(min(end, self._segment_count) - 1, 0, -1):
-            at = segment * _WORDS
-            if self._table[at] or self._table[at + 2]:
-                return segment
-        return 0
 
     def close(self) -> None:
         """Release the views of the shared state."""

@@ -446,9 +446,9 @@ async def test_a_request_stops_the_thread_after_the_page_it_is_at(
         await pass_time(1)
         requests.count += 1
         jobs.run()
-        assert requests.recompression._pages == 0  # it is not its turn yet
+        assert requests.recompression.training.pages == 0  # it is not its turn yet
         await pass_time(1)
-        assert requests.recompression._pages == 1
+        assert requests.recompression.training.pages == 1
         jobs.let_go()
         await finish(requests.recompression)
         nursery.cancel_scope.cancel()

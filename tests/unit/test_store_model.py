@@ -248,7 +248,7 @@ class StoreModel(RuleBasedStateMachine):
     def drop_dictionaries(self) -> None:
         while self.device.cache.adopt_some():
             pass
-        self.device.recompression._drop_dictionaries()
+        self.device.recompression.training.drop_unused()
         self.touched.update(self.model)
 
     @rule(orderly=st.booleans())

@@ -11,7 +11,8 @@ from fuseswap.cache.codecs import LZ4
 from fuseswap.cache.frames import CLEANER_RESERVE
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import SegmentState, Stream
-from fuseswap.cache.segments import OBJECT_OVERHEAD, OWNER_BYTES, SegmentLog
+from fuseswap.cache.segment_table import OWNER_BYTES
+from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
 from fuseswap.cache.slots import OFFSET_MASK, OFFSET_SHIFT, SEGMENT_ID_SHIFT
 from fuseswap.cache.state import SEGMENT_BYTES, Geometry
 from fuseswap.errors import CorruptData, PoolFull

@@ -1,0 +1,30 @@
+"""Where the next object of a stream goes: its open segment, if there is one."""
+
+from __future__ import annotations
+
+from fuseswap.cache.segment_kinds import Stream
+from fuseswap.cache.state import SEGMENT_BYTES
+
+
+class LogHead:
+    """The open segment of one stream; ``segment`` is 0 while there is none."""
+
+    __slots__ = ("_closed_bytes", "base", "bound", "segment", "stream", "tail")
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self._closed_bytes = self.segment = 0
+        self.close()
+
+    @property
+    def appended_bytes(self) -> int:
+        """All that was ever appended, owners and checks with it."""
+        return self._closed_bytes + (SEGMENT_BYTES - self.bound + self.tail if self.segment else 0)
+
+    def close(self) -> None:
+        """Have no open segment; the next append opens one."""
+        self._closed_bytes = self.appended_bytes
+        self.segment = 0
+        self.base = 0
+        self.tail = 0
+        self.bound = 0

@@ -1,0 +1,80 @@
+"""Training: which dictionary pages are recompressed with, and when there should be another.
+
+It is trained from pages that are about to be recompressed, tried on some of them that it
+has not seen, and kept where it wins by `dictionary_gain_percent`; later ones have to win
+against it.  One that stops winning is not used any more, and one that no object needs any
+more is dropped.  Decides; ``recompression.py`` has the thread and the pages.
+"""
+
+from __future__ import annotations
+
+from fuseswap.cache.dictionaries import Dictionary
+from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.recompressor import Recompressor, Trained
+
+DEFAULT_GAIN_PERCENT = 3
+NO_DICTIONARIES = 100  # percent
+LEAST_PAGES = 2048  # to train one for
+
+_AGAIN_AFTER_PAGES = 65536
+_SOON_AGAIN_AFTER_PAGES = 16384
+_JUDGED_BYTES = 256 << 10  # compressed both ways, before a dictionary is judged
+
+
+class Training:
+    """The dictionaries of one cache.  ``pages``: how many were recompressed, or tried, so far."""
+
+    def __init__(self, cache: CompressedCache) -> None:
+        self._dictionaries = cache.dictionaries
+        self._pages_of = cache.log.codec_pages
+        self.gain_percent = DEFAULT_GAIN_PERCENT
+        self.pages = 0
+        self.trained = 0
+        # With one that a former worker trained there is no hurry; there are not many places.
+        self._due_at = _SOON_AGAIN_AFTER_PAGES if self._dictionaries.current else 0
+        self._recompressor: Recompressor | None = None
+        self._refused: Dictionary | None = None  # does not win any more
+
+    @property
+    def is_due(self) -> bool:
+        """Whether another dictionary may be tried."""
+        return self.pages >= self._due_at and self.gain_percent < NO_DICTIONARIES
+
+    def begin(self) -> None:
+        """One is tried now; if it does not win, not again for a while."""
+        self._due_at = self.pages + _SOON_AGAIN_AFTER_PAGES
+
+    def judge(self, found: Trained | None, pages: int) -> None:
+        """Keep what was trained for ``pages`` of them if it wins, and more than it takes."""
+        if found is None or not found.held_out:
+            return
+        won = found.before_bytes - found.after_bytes
+        expected = won * pages // found.held_out
+        if won * 100 < found.before_bytes * self.gain_percent or expected < 2 * len(found.data):
+            return
+        if self._dictionaries.add(found.data):
+            self.trained += 1
+            self._due_at = self.pages + _AGAIN_AFTER_PAGES
+
+    def recompressor(self, level: int) -> Recompressor:
+        """For ``level``, with the dictionary that is current, unless it has stopped winning."""
+        dictionary = self._dictionaries.current
+        if self.gain_percent >= NO_DICTIONARIES or dictionary is self._refused:
+            dictionary = None
+        made = self._recompressor
+        if made is None or made.level != level or made.dictionary is not dictionary:
+            made = self._recompressor = Recompressor(level, dictionary)
+        elif dictionary and made.plain_bytes >= _JUDGED_BYTES:
+            if made.known_bytes * 100 > made.plain_bytes * (100 - self.gain_percent):
+                self._refused = dictionary
+                self._due_at = min(self._due_at, self.pages + _SOON_AGAIN_AFTER_PAGES)
+            made.plain_bytes = made.known_bytes = 0
+        return made
+
+    def drop_unused(self) -> None:
+        """Drop those that no object needs, but for the current one."""
+        current = self._dictionaries.current
+        for one in self._dictionaries.all:
+            unused = one is not current or one is self._refused
+            if unused and not self._pages_of[one.codec]:
+                self._dictionaries.drop(one)
