@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 import trio
@@ -14,7 +13,6 @@ from fuseswap import recompression as task
 from fuseswap.cache.codecs import LZ4, RAW, ZSTD
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.slots import REFERENCED
-from fuseswap.cache.state import Geometry
 from fuseswap.demand import Demand
 from fuseswap.errors import InvalidArgument, StoreRefused
 from fuseswap.parameters import find_parameter
@@ -23,7 +21,6 @@ from fuseswap.units import MIB
 from tests import pages
 from tests.invariants import StoredObject
 from tests.recompressed import HeldJobs, finish, make_old, pass_time, recompress
-from tests.stores import SharedMemory
 from tests.tiered import TIERED, Tiered, dense
 
 PAGES = 300
@@ -497,22 +494,19 @@ async def test_where_it_never_is_quiet_it_goes_on_with_a_few(
 
 
 async def test_a_store_that_waits_needs_no_recompression(
-    make_memory: Callable[[Geometry], SharedMemory],
-    nursery: trio.Nursery,
-    autojump_clock: MockClock,
+    tierless: Tiered, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     """All segments are somebody else's to rewrite, but not while a store needs their room."""
-    worker = Tiered(make_memory(TIERED), None)
-    worker.writeback.cleaner.leave = lambda segment: True
-    nursery.start_soon(worker.writeback.run)
-    last = worker.fill()
+    tierless.writeback.cleaner.leave = lambda segment: True
+    nursery.start_soon(tierless.writeback.run)
+    last = tierless.fill()
     for page in range(0, last, 2):
-        worker.discard(page)
+        tierless.discard(page)
     await trio.sleep(1)  # it was hopeless a moment ago
     for page in range(0, last, 8):
-        await worker.write(page, dense(page + 7000))
-    assert worker.writeback.cleaner.statistics().segments_cleaned > 0
-    await worker.check()
+        await tierless.write(page, dense(page + 7000))
+    assert tierless.writeback.cleaner.statistics().segments_cleaned > 0
+    await tierless.check()
 
 
 async def test_a_shared_object_whose_first_page_has_gone_becomes_smaller_too(
