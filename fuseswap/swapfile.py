@@ -10,7 +10,7 @@ Called from the transport, in one thread; nothing here waits.
 
 from __future__ import annotations
 
-from fuseswap.cache.pool import ZERO_PAGE
+from fuseswap.cache.loading import ZERO_PAGE
 from fuseswap.cache.slots import SlotTable
 from fuseswap.errors import BeyondEnd, InvalidArgument, MustWait, StoreRefused
 from fuseswap.frontswap import Frontswap

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from fuseswap.cache.checks import checksum_of
 from fuseswap.cache.cleaner import Cleaner
 from fuseswap.cache.codecs import FIRST_DICTIONARY
-from fuseswap.cache.pool import ZERO_PAGE, CompressedCache
+from fuseswap.cache.loading import ZERO_PAGE
+from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.recompressor import Recompressor
 from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.slots import CODEC_SHIFT

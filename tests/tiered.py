@@ -10,7 +10,7 @@ from collections.abc import Callable
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from fuseswap.cache.pool import ZERO_PAGE
+from fuseswap.cache.loading import ZERO_PAGE
 from fuseswap.cache.segment_kinds import SegmentState
 from fuseswap.cache.slots import IN_PLACE, KIND_MASK
 from fuseswap.cache.state import Geometry

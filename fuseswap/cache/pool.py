@@ -1,5 +1,8 @@
 """The compressed cache: store, load and invalidate of single pages.
 
+What a page becomes is decided in ``encoding.py``, and ``loading.py`` has what a slot word
+leads to; here is what changes.
+
 Owns the slot table and the segment log; only it and the cleaner write slot words.
 A frontswap backend (see ``frontswap.py`` for the contract).  Called from the one
 thread of the worker; nothing here waits, so every call is a critical section.
@@ -22,93 +25,41 @@ A refused store ends in a hole in both cases: never stale.
 from __future__ import annotations
 
 import logging
-import struct
 from collections.abc import Callable
 
-import lz4.block
 import xxhash
 
-from fuseswap.cache.checks import CHECK_BYTES, Decoder
-from fuseswap.cache.codecs import (
-    FILL,
-    FIRST_DICTIONARY,
-    LAST_RAW,
-    LZ4,
-    MAX_COMPRESSED_BYTES,
-    RAW,
-    ZSTD,
-    parse_compressor,
-)
-from fuseswap.cache.dedup import SAMPLE_DIVISOR, SAMPLE_REST, Dedup, Mode
-from fuseswap.cache.dictionaries import Dictionaries
+from fuseswap.cache.codecs import FILL, FIRST_DICTIONARY, LAST_RAW, LZ4, RAW, ZSTD
+from fuseswap.cache.dedup import Mode
+from fuseswap.cache.encoding import Encoding
 from fuseswap.cache.footprint import Footprint
 from fuseswap.cache.recovery import Adoption, Recovered
-from fuseswap.cache.segment_kinds import Mark, SegmentState, Stream
-from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
+from fuseswap.cache.segment_kinds import Mark, Stream
+from fuseswap.cache.segments import OBJECT_OVERHEAD
 from fuseswap.cache.slots import (
     CLUSTER_SHIFT,
-    CODEC_SHIFT,
-    FILL_REPEATS_32,
     IN_PLACE,
     KIND_MASK,
-    LENGTH_MASK,
-    LENGTH_SHIFT,
     OBJECT,
-    OFFSET_MASK,
-    OFFSET_SHIFT,
-    PARITY,
     REFERENCED,
     SAME_FILLED,
     SEGMENT_ID_SHIFT,
     UNCOUNTED,
-    SlotTable,
-    check_of,
-    fill_of,
-    fill_word,
     in_place_word,
 )
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SEGMENT_SHIFT, SharedState
-from fuseswap.errors import (
-    CompressesPoorly,
-    CorruptData,
-    NoRoom,
-    OnTier,
-    PoolFull,
-    StoreRefused,
-)
+from fuseswap.errors import CompressesPoorly, NoRoom, PoolFull
 from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
 
-ZERO_PAGE = bytes(PAGE_SIZE)
-# What lz4 makes no smaller than this is worth a try of zstd at once: 3 % of real pages, which
-# take 5 % of the memory, and a third less with it.
-POOR_BYTES = 2816
-_LOGGED_ERRORS = 20
 _ALL = 1 << 32
-_ON = Mode.ON
 
-# Of a slot word: is it a raw object, and when was compressing it last tried?
-_DENIED_MASK = KIND_MASK | (0xF & ~LAST_RAW) << CODEC_SHIFT
-_TRIES_MASK = LAST_RAW << CODEC_SHIFT
-
-_CODEC_MASK = 0xF << CODEC_SHIFT
-_LZ4_BITS = LZ4 << CODEC_SHIFT
-
-_three = struct.Struct("<Q2024xH2054xQ").unpack_from
-_u32 = struct.Struct("<I").unpack_from
-_lz4 = lz4.block.decompress
 _checksum = xxhash.xxh3_64_intdigest
-_digest = xxhash.xxh3_64_digest
 
 
-def _repeats(data: bytes | memoryview, fill: int) -> bool:
-    """Whether ``data`` is nothing but the 64-bit ``fill``."""
-    return bytes(data) == fill.to_bytes(8, "little") * (PAGE_SIZE // 8)
-
-
-class CompressedCache:
+class CompressedCache(Encoding):
     """A frontswap backend that keeps pages compressed in memory."""
 
     name = "cache"
@@ -126,30 +77,14 @@ class CompressedCache:
         ``lazy``: the caller calls `adopt_some` until it is done; loads and stores need not wait.
         ``in_place``: the next backend keeps pages in their places, with words in this table.
         """
-        self.page_count = state.geometry.page_count
-        self._arena = state.arena.map
-        self.slots = SlotTable(state.slots, self.page_count)
-        self._words, self._used = self.slots.words, self.slots.used  # hot: one look-up less
-        self.log = SegmentLog(state)
-        self.decoder = Decoder()
-        self.dictionaries = Dictionaries(state.dictionaries, self.decoder.learn)
+        super().__init__(state, compressor, in_place=in_place)
         self.footprint = Footprint(state, self.log)
-        self.dedup = Dedup(state.index, self.log.codec_pages)
         self._head = self.log.heads[Stream.STORE]
         self._raw_head = self.log.heads[Stream.INCOMPRESSIBLE]
         self.on_full: Callable[[], bool] | None = None
-        self.set_compressor(compressor)
-        self.same_filled_pages_enabled = True
-        self.non_same_filled_pages_enabled = True
         self._fill_words = 0
         self.in_place_pages = 0
-        self._in_place = in_place
-        self._max_ratio = 100
-        self._most_bytes = MAX_COMPRESSED_BYTES
-        self._checksum_errors = 0
         self._pool_limit_hit = 0
-        self._reject_compress_poor = 0
-        self._compress_skipped = 0
         self._reject_alloc_fail = 0
         self._duplicate_entry = 0
         self._adoption = Adoption(self.slots, self.log, in_place=in_place)
@@ -180,24 +115,6 @@ class CompressedCache:
             log.error("%d slot words are corrupt; their pages give EIO", found.corrupt_words)
 
     # -- parameters ------------------------------------------------------------------
-
-    def set_compressor(self, name: str) -> None:
-        """Compress new pages with ``name``; raises `InvalidArgument`."""
-        self.compressor = parse_compressor(name)
-        self._compress = self.compressor.compress
-        self._codec = self.compressor.codec
-        poor = parse_compressor("zstd:1") if self._codec == LZ4 else None
-        self._compress_poor = poor.compress if poor else None
-
-    @property
-    def max_compression_ratio(self) -> int:
-        """Percent of a page: what compresses to more is refused.  100: nothing is."""
-        return self._max_ratio
-
-    @max_compression_ratio.setter
-    def max_compression_ratio(self, percent: int) -> None:
-        self._max_ratio = percent
-        self._most_bytes = min(percent * PAGE_SIZE // 100, MAX_COMPRESSED_BYTES)
 
     @property
     def pool_limit_bytes(self) -> int:
@@ -268,56 +185,6 @@ class CompressedCache:
         elif replace:
             self._forget(old)  # crash point: replace-forget
 
-    def load(self, page: int) -> bytes | None:
-        """The 4096 bytes of ``page``, None where it is not stored.
-
-        Raises `CorruptData`, or `OnTier` where it has to be read (then `finish_load`).
-        """
-        if not self._used[page >> CLUSTER_SHIFT]:
-            return None
-        word = self._words[page]
-        if not word:
-            return None
-        if word & KIND_MASK != OBJECT or word.bit_count() & 1:
-            return self._load_fill(page, word)
-        try:
-            base = self.log.bases[word >> SEGMENT_ID_SHIFT]
-        except IndexError:
-            base = -1
-        if base < 0:
-            raise self._miss(page, word)
-        arena = self._arena
-        at = base + (word >> OFFSET_SHIFT & OFFSET_MASK)
-        start = at + CHECK_BYTES
-        payload = arena[start : start + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1]
-        check = _u32(arena, at)[0]
-        if word & _CODEC_MASK == _LZ4_BITS and _checksum(payload, LZ4) & 0xFFFFFFFF == check:
-            data: bytes = _lz4(payload, PAGE_SIZE)  # by far the most common; one call less
-        else:
-            data = self._decode(page, word, payload, check)
-        if not word & REFERENCED:
-            self._words[page] = word ^ (REFERENCED | PARITY)  # crash point: load-mark
-        return data
-
-    def finish_load(self, miss: OnTier, stored: bytes, *, final: bool = True) -> bytes | None:
-        """The page of ``miss`` from the ``stored`` bytes (check and payload) a tier returned.
-
-        None where the page changed meanwhile: load it again.  Raises `CorruptData`, which
-        counts only where it is ``final``: the tier may be asked for the bytes once more.
-        """
-        word = self.slots.get(miss.page)
-        same = not (word ^ miss.word) & ~(REFERENCED | PARITY)
-        if word & KIND_MASK == IN_PLACE:
-            if same and _checksum(stored) & 0xFFFFFFFF != check_of(word):
-                raise self._corrupt(miss.page, word, "checksum mismatch", final)
-            return stored if same else None
-        if not same or self.log.age_of(word >> SEGMENT_ID_SHIFT)[0] != miss.sequence:
-            return None
-        if len(stored) != miss.length:
-            reason = f"{len(stored)} of {miss.length} bytes read"
-            raise self._corrupt(miss.page, word, reason, final)
-        return self._decode(miss.page, word, stored[CHECK_BYTES:], _u32(stored)[0], final)
-
     def invalidate_page(self, page: int) -> bool:
         """Forget ``page``; returns whether it was stored."""
         if self.adopting:
@@ -353,15 +220,6 @@ class CompressedCache:
         pages = {page for page in self.log.owners(segment) if page < self.page_count}
         return sorted(pages), self.page_count
 
-    def decode(self, page: int, word: int) -> bytes:
-        """The 4096 bytes of an object in memory, without a trace; raises `CorruptData`."""
-        if word & KIND_MASK != OBJECT or word.bit_count() & 1:
-            raise CorruptData(f"page {page}: not an object")
-        start = self.log.bases[word >> SEGMENT_ID_SHIFT] + (word >> OFFSET_SHIFT & OFFSET_MASK)
-        end = start + CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
-        payload = self._arena[start + CHECK_BYTES : end]
-        return self._decode(page, word, payload, _u32(self._arena, start)[0])
-
     def set_in_place(self, page: int, check: int) -> None:
         """The bytes of ``page``, of which ``check`` is the checksum, are at their own place now.
 
@@ -392,78 +250,11 @@ class CompressedCache:
 
     # -- inside ----------------------------------------------------------------------
 
-    def _encode(self, page: int, data: bytes | memoryview, old: int) -> tuple[int, bytes, int]:
-        """What ``data`` becomes: ``(word, payload, codec)``.
-
-        The word is 0 for a new object; the payload is empty for one that is shared, and counted.
-        """
-        first, middle, last = _three(data)
-        if first == last and self.same_filled_pages_enabled and _repeats(data, first):
-            return fill_word(first), first.to_bytes(8, "little"), FILL
-        if not self.non_same_filled_pages_enabled:
-            raise StoreRefused("non_same_filled_pages_enabled is off")
-        mode = self.dedup.mode
-        if mode and (mode is _ON or middle % SAMPLE_DIVISOR == SAMPLE_REST):
-            word = self._share(page, data)
-            if word:
-                return word, b"", FILL
-        if old & _DENIED_MASK == OBJECT and old & _TRIES_MASK != _TRIES_MASK:
-            # It did not compress when it was last tried; a few stores later, try again.
-            return 0, bytes(data), (old >> CODEC_SHIFT & 0xF) + 1
-        payload = self._compress(data)
-        length = len(payload)
-        if length <= self._most_bytes:
-            if length >= POOR_BYTES and self._compress_poor is not None:
-                harder = self._compress_poor(data)
-                if len(harder) < length - length // 16:
-                    return 0, harder, ZSTD
-            return 0, payload, self._codec
-        if self._max_ratio < 100:
-            self._reject_compress_poor += 1
-            raise CompressesPoorly(f"a page compresses to {len(payload)} bytes")
-        return 0, bytes(data), RAW
-
-    def _share(self, page: int, data: bytes | memoryview) -> int:
-        """The word of an object in memory that holds ``data``, counted once more; or 0."""
-        log = self.log
-        other = self.dedup.candidate(page, _digest(data))
-        if other < 0 or other >= self.page_count:
-            return 0
-        word = self.slots.get(other)
-        if word & KIND_MASK != OBJECT or word.bit_count() & 1:
-            return 0
-        segment = word >> SEGMENT_ID_SHIFT
-        if segment >= len(log.bases) or log.bases[segment] < 0:
-            return 0
-        if word >> CODEC_SHIFT & 0xF == FILL:
-            return 0
-        if other == page and RAW < word >> CODEC_SHIFT & 0xF <= LAST_RAW:
-            return 0  # kept raw untried: some day it is tried
-        stored = log.stored(word)
-        try:
-            found = self._decode(other, word, stored[CHECK_BYTES:], _u32(stored)[0], final=False)
-        except CorruptData:
-            return 0
-        if found != bytes(data) or not log.share(word):
-            return 0
-        self.dedup.hits += other != page  # the same again in its place saves no memory
-        return word ^ (REFERENCED | PARITY) if word & REFERENCED else word
-
-    def _forget_share(self, word: int, payload: bytes) -> None:
-        """The page that was to share the object of ``word``, if it was, is not stored."""
-        if word and not payload:
-            self.log.release(word)
-
     def _note_full(self, page: int) -> None:
         """The pool is full.  Raises `NoRoom` where waiting helps; else the store may try."""
         self._pool_limit_hit += 1
         if self.on_full is not None and self.on_full():
             raise NoRoom(f"no room for page {page} yet")
-
-    def _count_raw(self, codec: int) -> None:
-        """A page was stored as it is."""
-        self._reject_compress_poor += codec == RAW
-        self._compress_skipped += codec != RAW
 
     def _refuse(self, page: int, old: int, *, was_stored: bool) -> None:
         """Leave a hole, whatever was there; ``old`` is its word where not forgotten yet."""
@@ -477,42 +268,6 @@ class CompressedCache:
         if not self.log.frames.exhausted:
             self._reject_alloc_fail += 1
 
-    def _decode(
-        self, page: int, word: int, payload: bytes, check: int, final: bool = True
-    ) -> bytes:
-        """Verify and decompress; raises `CorruptData`."""
-        try:
-            return self.decoder.decode(payload, check, word >> CODEC_SHIFT & 0xF)
-        except CorruptData as exc:
-            raise self._corrupt(page, word, str(exc), final) from exc
-
-    def _miss(self, page: int, word: int) -> OnTier | CorruptData:
-        """The error for an object that is in no frame."""
-        segment = word >> SEGMENT_ID_SHIFT
-        if not self.log.exists(segment) or self.log.state_of(segment) is not SegmentState.ON_TIER:
-            return self._corrupt(page, word, "no such segment")
-        return OnTier(
-            page,
-            word,
-            self.log.age_of(segment)[0],
-            self.log.location_of(segment),
-            word >> OFFSET_SHIFT & OFFSET_MASK,
-            CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1,
-        )
-
-    def _load_fill(self, page: int, word: int) -> bytes | None:
-        """A same-filled page, None for one in its place, or `CorruptData`."""
-        if self._in_place and word & KIND_MASK == IN_PLACE and not word.bit_count() & 1:
-            return None  # the next backend has it
-        if word & KIND_MASK != SAME_FILLED or word.bit_count() & 1 or word >> SEGMENT_ID_SHIFT:
-            raise self._corrupt(page, word, "impossible slot word")
-        if word & ~(PARITY | FILL_REPEATS_32) == SAME_FILLED:
-            return ZERO_PAGE
-        fill = fill_of(word)
-        if fill >> 64:
-            raise self._corrupt(page, word, "impossible fill")
-        return fill.to_bytes(8, "little") * (PAGE_SIZE // 8)
-
     def _forget(self, word: int) -> None:
         """The object or fill of ``word`` has lost its page; a corrupt word has none."""
         if word.bit_count() & 1:
@@ -524,13 +279,6 @@ class CompressedCache:
             self._fill_words -= 1
         elif word & KIND_MASK == IN_PLACE:
             self.in_place_pages -= 1
-
-    def _corrupt(self, page: int, word: int, reason: str, final: bool = True) -> CorruptData:
-        """Count, log and build the error of a page that cannot be trusted."""
-        self._checksum_errors += final
-        if final and self._checksum_errors <= _LOGGED_ERRORS:
-            log.error("page %d is corrupt (slot word %#x): %s", page, word, reason)
-        return CorruptData(f"page {page}: {reason}")
 
     # -- looking at it ---------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fuseswap.cache.pool import ZERO_PAGE
+from fuseswap.cache.loading import ZERO_PAGE
 from fuseswap.errors import MustWait, StoreRefused
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from trio.testing import MockClock
 
-from fuseswap.cache.pool import ZERO_PAGE
+from fuseswap.cache.loading import ZERO_PAGE
 from fuseswap.device import Device
 from fuseswap.errors import BeyondEnd, StoreRefused
 from fuseswap.units import MIB, PAGE_SIZE

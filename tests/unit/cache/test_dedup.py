@@ -143,7 +143,7 @@ def test_whatever_the_index_holds_nothing_wrong_is_shared(
 def test_other_contents_with_the_same_digest_are_not_shared(
     cache: CompressedCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fuseswap.cache.pool._digest", lambda data: b"digested")
+    monkeypatch.setattr("fuseswap.cache.encoding._digest", lambda data: b"digested")
     for page in range(10):
         cache.store(page, pages.compressible(page))
     cache.store(10, pages.compressible(9))

@@ -1,0 +1,156 @@
+"""What a page becomes: a word, an object that is there already, or a payload to be appended.
+
+A choice for each page, by what it is: same-filled, a duplicate, incompressible a moment ago,
+poorly done by lz4, or just a page.  Touches nothing, but that an object that is shared is
+counted once more.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import xxhash
+
+from fuseswap.cache.checks import CHECK_BYTES
+from fuseswap.cache.codecs import (
+    FILL,
+    LAST_RAW,
+    LZ4,
+    MAX_COMPRESSED_BYTES,
+    RAW,
+    ZSTD,
+    parse_compressor,
+)
+from fuseswap.cache.dedup import SAMPLE_DIVISOR, SAMPLE_REST, Dedup, Mode
+from fuseswap.cache.loading import Loading
+from fuseswap.cache.slots import (
+    CODEC_SHIFT,
+    KIND_MASK,
+    OBJECT,
+    PARITY,
+    REFERENCED,
+    SEGMENT_ID_SHIFT,
+    fill_word,
+)
+from fuseswap.cache.state import SharedState
+from fuseswap.errors import CompressesPoorly, CorruptData, StoreRefused
+from fuseswap.units import PAGE_SIZE
+
+# What lz4 makes no smaller than this is worth a try of zstd at once: 3 % of real pages, which
+# take 5 % of the memory, and a third less with it.
+POOR_BYTES = 2816
+_ON = Mode.ON
+
+# Of a slot word: is it a raw object, and when was compressing it last tried?
+_DENIED_MASK = KIND_MASK | (0xF & ~LAST_RAW) << CODEC_SHIFT
+_TRIES_MASK = LAST_RAW << CODEC_SHIFT
+
+_three = struct.Struct("<Q2024xH2054xQ").unpack_from
+_u32 = struct.Struct("<I").unpack_from
+_digest = xxhash.xxh3_64_digest
+
+
+def _repeats(data: bytes | memoryview, fill: int) -> bool:
+    """Whether ``data`` is nothing but the 64-bit ``fill``."""
+    return bytes(data) == fill.to_bytes(8, "little") * (PAGE_SIZE // 8)
+
+
+class Encoding(Loading):
+    """Compressor, switches and index of contents."""
+
+    def __init__(self, state: SharedState, compressor: str, *, in_place: bool) -> None:
+        super().__init__(state, in_place=in_place)
+        self.dedup = Dedup(state.index, self.log.codec_pages)
+        self.set_compressor(compressor)
+        self.same_filled_pages_enabled = True
+        self.non_same_filled_pages_enabled = True
+        self._max_ratio = 100
+        self._most_bytes = MAX_COMPRESSED_BYTES
+        self._reject_compress_poor = 0
+        self._compress_skipped = 0
+
+    def set_compressor(self, name: str) -> None:
+        """Compress new pages with ``name``; raises `InvalidArgument`."""
+        self.compressor = parse_compressor(name)
+        self._compress = self.compressor.compress
+        self._codec = self.compressor.codec
+        poor = parse_compressor("zstd:1") if self._codec == LZ4 else None
+        self._compress_poor = poor.compress if poor else None
+
+    @property
+    def max_compression_ratio(self) -> int:
+        """Percent of a page: what compresses to more is refused.  100: nothing is."""
+        return self._max_ratio
+
+    @max_compression_ratio.setter
+    def max_compression_ratio(self, percent: int) -> None:
+        self._max_ratio = percent
+        self._most_bytes = min(percent * PAGE_SIZE // 100, MAX_COMPRESSED_BYTES)
+
+    def _encode(self, page: int, data: bytes | memoryview, old: int) -> tuple[int, bytes, int]:
+        """What ``data`` becomes: ``(word, payload, codec)``.
+
+        The word is 0 for a new object; the payload is empty for one that is shared, and counted.
+        """
+        first, middle, last = _three(data)
+        if first == last and self.same_filled_pages_enabled and _repeats(data, first):
+            return fill_word(first), first.to_bytes(8, "little"), FILL
+        if not self.non_same_filled_pages_enabled:
+            raise StoreRefused("non_same_filled_pages_enabled is off")
+        mode = self.dedup.mode
+        if mode and (mode is _ON or middle % SAMPLE_DIVISOR == SAMPLE_REST):
+            word = self._share(page, data)
+            if word:
+                return word, b"", FILL
+        if old & _DENIED_MASK == OBJECT and old & _TRIES_MASK != _TRIES_MASK:
+            # It did not compress when it was last tried; a few stores later, try again.
+            return 0, bytes(data), (old >> CODEC_SHIFT & 0xF) + 1
+        payload = self._compress(data)
+        length = len(payload)
+        if length <= self._most_bytes:
+            if length >= POOR_BYTES and self._compress_poor is not None:
+                harder = self._compress_poor(data)
+                if len(harder) < length - length // 16:
+                    return 0, harder, ZSTD
+            return 0, payload, self._codec
+        if self._max_ratio < 100:
+            self._reject_compress_poor += 1
+            raise CompressesPoorly(f"a page compresses to {len(payload)} bytes")
+        return 0, bytes(data), RAW
+
+    def _share(self, page: int, data: bytes | memoryview) -> int:
+        """The word of an object in memory that holds ``data``, counted once more; or 0."""
+        log = self.log
+        other = self.dedup.candidate(page, _digest(data))
+        if other < 0 or other >= self.page_count:
+            return 0
+        word = self.slots.get(other)
+        if word & KIND_MASK != OBJECT or word.bit_count() & 1:
+            return 0
+        segment = word >> SEGMENT_ID_SHIFT
+        if segment >= len(log.bases) or log.bases[segment] < 0:
+            return 0
+        if word >> CODEC_SHIFT & 0xF == FILL:
+            return 0
+        if other == page and RAW < word >> CODEC_SHIFT & 0xF <= LAST_RAW:
+            return 0  # kept raw untried: some day it is tried
+        stored = log.stored(word)
+        try:
+            codec = word >> CODEC_SHIFT & 0xF
+            found = self.decoder.decode(stored[CHECK_BYTES:], _u32(stored)[0], codec)
+        except CorruptData:
+            return 0
+        if found != bytes(data) or not log.share(word):
+            return 0
+        self.dedup.hits += other != page  # the same again in its place saves no memory
+        return word ^ (REFERENCED | PARITY) if word & REFERENCED else word
+
+    def _forget_share(self, word: int, payload: bytes) -> None:
+        """The page that was to share the object of ``word``, if it was, is not stored."""
+        if word and not payload:
+            self.log.release(word)
+
+    def _count_raw(self, codec: int) -> None:
+        """A page was stored as it is."""
+        self._reject_compress_poor += codec == RAW
+        self._compress_skipped += codec != RAW

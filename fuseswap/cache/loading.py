@@ -1,0 +1,171 @@
+"""What a slot word leads to: the load half of ``pool.py``.
+
+Hits are answered here in one piece; what is on a tier is an `OnTier`, and comes back through
+`finish_load`.  Nothing here changes what is stored, but for the R bit.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+
+import lz4.block
+import xxhash
+
+from fuseswap.cache.checks import CHECK_BYTES, Decoder
+from fuseswap.cache.codecs import LZ4
+from fuseswap.cache.dictionaries import Dictionaries
+from fuseswap.cache.segment_kinds import SegmentState
+from fuseswap.cache.segments import SegmentLog
+from fuseswap.cache.slots import (
+    CLUSTER_SHIFT,
+    CODEC_SHIFT,
+    FILL_REPEATS_32,
+    IN_PLACE,
+    KIND_MASK,
+    LENGTH_MASK,
+    LENGTH_SHIFT,
+    OBJECT,
+    OFFSET_MASK,
+    OFFSET_SHIFT,
+    PARITY,
+    REFERENCED,
+    SAME_FILLED,
+    SEGMENT_ID_SHIFT,
+    SlotTable,
+    check_of,
+    fill_of,
+)
+from fuseswap.cache.state import SharedState
+from fuseswap.errors import CorruptData, OnTier
+from fuseswap.units import PAGE_SIZE
+
+log = logging.getLogger(__name__)
+
+ZERO_PAGE = bytes(PAGE_SIZE)
+_LOGGED_ERRORS = 20
+
+_CODEC_MASK = 0xF << CODEC_SHIFT
+_LZ4_BITS = LZ4 << CODEC_SHIFT
+
+_u32 = struct.Struct("<I").unpack_from
+_lz4 = lz4.block.decompress
+_checksum = xxhash.xxh3_64_intdigest
+
+
+class Loading:
+    """Slot table and log of one state, and what reads them."""
+
+    def __init__(self, state: SharedState, *, in_place: bool) -> None:
+        """``in_place``: the next backend keeps pages in their places, with words in this table."""
+        self.page_count = state.geometry.page_count
+        self._arena = state.arena.map
+        self.slots = SlotTable(state.slots, self.page_count)
+        self._words, self._used = self.slots.words, self.slots.used  # hot: one look-up less
+        self.log = SegmentLog(state)
+        self.decoder = Decoder()
+        self.dictionaries = Dictionaries(state.dictionaries, self.decoder.learn)
+        self._in_place = in_place
+        self._checksum_errors = 0
+
+    def load(self, page: int) -> bytes | None:
+        """The 4096 bytes of ``page``, None where it is not stored.
+
+        Raises `CorruptData`, or `OnTier` where it has to be read (then `finish_load`).
+        """
+        if not self._used[page >> CLUSTER_SHIFT]:
+            return None
+        word = self._words[page]
+        if not word:
+            return None
+        if word & KIND_MASK != OBJECT or word.bit_count() & 1:
+            return self._load_fill(page, word)
+        try:
+            base = self.log.bases[word >> SEGMENT_ID_SHIFT]
+        except IndexError:
+            base = -1
+        if base < 0:
+            raise self._miss(page, word)
+        arena = self._arena
+        at = base + (word >> OFFSET_SHIFT & OFFSET_MASK)
+        start = at + CHECK_BYTES
+        payload = arena[start : start + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1]
+        check = _u32(arena, at)[0]
+        if word & _CODEC_MASK == _LZ4_BITS and _checksum(payload, LZ4) & 0xFFFFFFFF == check:
+            data: bytes = _lz4(payload, PAGE_SIZE)  # by far the most common; one call less
+        else:
+            data = self._decode(page, word, payload, check)
+        if not word & REFERENCED:
+            self._words[page] = word ^ (REFERENCED | PARITY)  # crash point: load-mark
+        return data
+
+    def finish_load(self, miss: OnTier, stored: bytes, *, final: bool = True) -> bytes | None:
+        """The page of ``miss`` from the ``stored`` bytes (check and payload) a tier returned.
+
+        None where the page changed meanwhile: load it again.  Raises `CorruptData`, which
+        counts only where it is ``final``: the tier may be asked for the bytes once more.
+        """
+        word = self.slots.get(miss.page)
+        same = not (word ^ miss.word) & ~(REFERENCED | PARITY)
+        if word & KIND_MASK == IN_PLACE:
+            if same and _checksum(stored) & 0xFFFFFFFF != check_of(word):
+                raise self._corrupt(miss.page, word, "checksum mismatch", final)
+            return stored if same else None
+        if not same or self.log.age_of(word >> SEGMENT_ID_SHIFT)[0] != miss.sequence:
+            return None
+        if len(stored) != miss.length:
+            reason = f"{len(stored)} of {miss.length} bytes read"
+            raise self._corrupt(miss.page, word, reason, final)
+        return self._decode(miss.page, word, stored[CHECK_BYTES:], _u32(stored)[0], final)
+
+    def decode(self, page: int, word: int) -> bytes:
+        """The 4096 bytes of an object in memory, without a trace; raises `CorruptData`."""
+        if word & KIND_MASK != OBJECT or word.bit_count() & 1:
+            raise CorruptData(f"page {page}: not an object")
+        start = self.log.bases[word >> SEGMENT_ID_SHIFT] + (word >> OFFSET_SHIFT & OFFSET_MASK)
+        end = start + CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+        payload = self._arena[start + CHECK_BYTES : end]
+        return self._decode(page, word, payload, _u32(self._arena, start)[0])
+
+    def _decode(
+        self, page: int, word: int, payload: bytes, check: int, final: bool = True
+    ) -> bytes:
+        """Verify and decompress; raises `CorruptData`."""
+        try:
+            return self.decoder.decode(payload, check, word >> CODEC_SHIFT & 0xF)
+        except CorruptData as exc:
+            raise self._corrupt(page, word, str(exc), final) from exc
+
+    def _miss(self, page: int, word: int) -> OnTier | CorruptData:
+        """The error for an object that is in no frame."""
+        segment = word >> SEGMENT_ID_SHIFT
+        if not self.log.exists(segment) or self.log.state_of(segment) is not SegmentState.ON_TIER:
+            return self._corrupt(page, word, "no such segment")
+        return OnTier(
+            page,
+            word,
+            self.log.age_of(segment)[0],
+            self.log.location_of(segment),
+            word >> OFFSET_SHIFT & OFFSET_MASK,
+            CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1,
+        )
+
+    def _load_fill(self, page: int, word: int) -> bytes | None:
+        """A same-filled page, None for one in its place, or `CorruptData`."""
+        if self._in_place and word & KIND_MASK == IN_PLACE and not word.bit_count() & 1:
+            return None  # the next backend has it
+        if word & KIND_MASK != SAME_FILLED or word.bit_count() & 1 or word >> SEGMENT_ID_SHIFT:
+            raise self._corrupt(page, word, "impossible slot word")
+        if word & ~(PARITY | FILL_REPEATS_32) == SAME_FILLED:
+            return ZERO_PAGE
+        fill = fill_of(word)
+        if fill >> 64:
+            raise self._corrupt(page, word, "impossible fill")
+        return fill.to_bytes(8, "little") * (PAGE_SIZE // 8)
+
+    def _corrupt(self, page: int, word: int, reason: str, final: bool = True) -> CorruptData:
+        """Count, log and build the error of a page that cannot be trusted."""
+        self._checksum_errors += final
+        if final and self._checksum_errors <= _LOGGED_ERRORS:
+            log.error("page %d is corrupt (slot word %#x): %s", page, word, reason)
+        return CorruptData(f"page {page}: {reason}")
