@@ -28,7 +28,7 @@ from tests.crashes import (
     perform,
     turning_points,
 )
-from tests.effort import scaled
+from tests.effort import EFFORT, scaled
 from tests.stores import SharedMemory
 from tests.tiered import EXTENTS, TIERED, Tiered
 
@@ -153,7 +153,7 @@ def prepare(memory: SharedMemory, tier: SharedTier, places: SharedPlaces) -> Cal
     return prepare
 
 
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("name", sorted(SCENES)[:: round(1 / EFFORT)])
 def test_whenever_it_dies(name: str, prepare: Callable[[str], Set]) -> None:
     played = prepare(name)
     points = turning_points(played.scene, played.stage)
