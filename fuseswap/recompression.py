@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any
 
 import trio
+import zstandard
 
 from fuseswap.cache.cleaner import Cleaner, key_of
 from fuseswap.cache.codecs import parse_recompressor
@@ -112,8 +113,10 @@ class Recompression:
         self._pages_before = 0
 
     def set_algorithm(self, name: str) -> None:
-        """``none`` or ``zstd[:LEVEL]``; raises `InvalidArgument`."""
+        """``none`` (it stops at once) or ``zstd[:LEVEL]``; raises `InvalidArgument`."""
         self._level = parse_recompressor(name)
+        if not self._level:
+            self.demand.left.clear()
         self.algorithm = f"zstd:{self._level}" if self._level else "none"
 
     def ask(self, demand: Demand) -> None:
@@ -233,7 +236,7 @@ class Recompression:
             (words[::step], [w for i, w in enumerate(words) if i % step])
         ):
             gained += await self._compress(work, part)
-            if not self._is_same(work):
+            if not self._level or not self._is_same(work):
                 return True
             if number == 0 and not gained:
                 break
@@ -279,7 +282,7 @@ class Recompression:
         gained = done = 0
         while done < len(words):
             size = await self._turn()
-            if not self._is_same(work):
+            if not self._level or not self._is_same(work):
                 break
             part = words[done : done + size]
             found = await self._in_thread(part, patient=size == _SMALL_BATCH)
@@ -317,7 +320,7 @@ class Recompression:
             began, used = time.perf_counter(), time.thread_time()
             try:
                 found.extend(recompressor.shrink(objects, stop))
-            except MemoryError:
+            except (MemoryError, zstandard.ZstdError):  # no memory, of either
                 found.append(None)
             return time.perf_counter() - began, time.thread_time() - used
 
@@ -387,6 +390,8 @@ class Recompression:
         training.begin()
         objects = await self._sample(segments)
         await self._turn()
+        if not self._level:
+            return
         job = partial(train, training.recompressor(self._level), objects)
         training.judge(await called(partial(self._submit, job)), pages)
 

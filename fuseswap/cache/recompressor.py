@@ -134,11 +134,12 @@ def train(recompressor: Recompressor, objects: Sequence[tuple[int, bytes]]) -> T
         compressors = [_compressor(recompressor.level, data), _compressor(recompressor.level)]
         if recompressor.dictionary:
             compressors.append(_compressor(recompressor.level, recompressor.dictionary.data))
+        after, *before = (
+            sum(min(len(compress(page)), PAGE_SIZE) for page in held_out)
+            for compress in compressors
+        )
     except (zstandard.ZstdError, MemoryError):
         return None
-    after, *before = (
-        sum(min(len(compress(page)), PAGE_SIZE) for page in held_out) for compress in compressors
-    )
     return Trained(data, len(held_out), min(before), after)
 
 

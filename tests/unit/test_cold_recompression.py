@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 import trio
+import zstandard
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap import recompression as task
@@ -521,3 +522,39 @@ async def test_a_shared_object_whose_first_page_has_gone_becomes_smaller_too(
     await recompress(tiered.device.recompression)
     assert LZ4 not in codecs(tiered)
     await tiered.check()
+
+
+async def test_none_ends_what_was_asked_for_at_once(
+    tierless: Tiered, mock_clock: MockClock
+) -> None:
+    store_some(tierless)
+    recompression = tierless.device.recompression
+    jobs = hold(tierless)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recompression.run)
+        recompression.ask(Demand.parse("all"))
+        await pass_time(1)
+        assert jobs.held
+        recompression.set_algorithm("none")
+        jobs.let_go()
+        await pass_time(3)
+        nursery.cancel_scope.cancel()
+    assert jobs.count == 1
+    assert codecs(tierless) == {LZ4: PAGES}
+    assert tierless.cache.statistics().tried_segments == 0
+    await tierless.check()
+
+
+async def test_a_thread_without_memory_ends_nothing(
+    tierless: Tiered, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_some(tierless)
+
+    def fail(*arguments: object) -> None:
+        raise zstandard.ZstdError("cannot compress: Allocation error")
+
+    monkeypatch.setattr("fuseswap.cache.recompressor.Recompressor.shrink", fail)
+    await recompress(tierless.device.recompression)
+    assert not tierless.device.recompression.demand.left
+    assert codecs(tierless) == {LZ4: PAGES}
+    await tierless.check()
