@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks import command
 from fuseswap.errors import HostError
-from fuseswap.host import swap
+from fuseswap.host import idle, swap
 
 _TOOLS = (
     ("fio", "--version"),
@@ -21,7 +21,7 @@ _TOOLS = (
 
 
 def describe() -> dict[str, object]:
-    """Kernel, processors, memory (bytes), interpreter, load, and versions of the tools."""
+    """Kernel, processors and how they idle, memory (bytes), interpreter, load, tools."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "kernel": platform.release(),
@@ -32,6 +32,7 @@ def describe() -> dict[str, object]:
         "python_version": sys.version,
         "python": sys.executable,
         "damon": damon_is_on(),
+        "guest_halt_poll_ns": idle.guest_halt_poll_ns(),
         "load_average_before": os.getloadavg(),
         "tools": {tool[0]: _version(tool) for tool in _TOOLS},
     }

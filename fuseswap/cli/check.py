@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fuseswap.host import memory, swap
+from fuseswap.host import idle, memory, swap
 from fuseswap.units import format_size
 
 _CAP_SYS_RESOURCE = 24
@@ -130,6 +130,21 @@ def _headroom() -> Finding:
     return Finding(good, False, f"{format_size(available)} of memory available")
 
 
+def _idle() -> Finding:
+    polls_ns = idle.guest_halt_poll_ns()
+    if polls_ns == 0:
+        return Finding(
+            False,
+            False,
+            "idle processors of this virtual machine sleep at once, which doubles the time of a "
+            f"fault; if you may: echo {idle.WORTH_NS} > {idle.HALT_POLL}",
+        )
+    if polls_ns is None:
+        return Finding(True, False, "idle processors: as the kernel has it")
+    return Finding(True, False, f"idle processors poll for up to {polls_ns // 1000} us")
+
+
 _CHECKS: tuple[Callable[[], Finding], ...] = (
-    _root, _fuse, _loop, _tools, _fusermount, _memory, _capabilities, _kernel, _python, _headroom,
+    _root, _fuse, _loop, _tools, _fusermount, _memory, _capabilities, _kernel, _python, _idle,
+    _headroom,
 )  # fmt: skip
