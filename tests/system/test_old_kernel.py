@@ -36,9 +36,11 @@ class Killer:
 
     def run(self) -> None:
         """Until told that it is enough."""
-        while not self._enough.is_set():
+        while True:
             wanted = self._source.randrange(100, 2000)
-            wait_until("requests", lambda n=wanted: self._device.stat("requests") > n)  # type: ignore[misc]
+            wait_until("requests", lambda n=wanted: self._is_due(n))  # type: ignore[misc]
+            if self._enough.is_set():
+                return
             killed = self._worker_pid()
             os.kill(killed, signal.SIGKILL)
             wait_until("another worker", lambda k=killed: self._worker_pid() not in (0, k))  # type: ignore[misc]
@@ -48,6 +50,10 @@ class Killer:
     def stop(self) -> None:
         """After the kill that is under way."""
         self._enough.set()
+
+    def _is_due(self, wanted: int) -> bool:
+        """Once there is no load any more, there are no requests to wait for either."""
+        return self._enough.is_set() or self._device.stat("requests") > wanted
 
     def _worker_pid(self) -> int:
         return int(self._runtime.state()["worker_pid"])
