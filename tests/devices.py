@@ -6,7 +6,8 @@ losetup -d, umount, kill, each step whether or not the one before succeeded.
 
 Whatever swap is active takes cold pages of any process of the machine, at any time (DAMON pages
 out without pressure).  So a device with swap on is never quiet: no test may write to its file,
-end it for good, or compare its counters exactly, unless it is in `strangers_elsewhere`.
+end it for good, or compare its counters exactly, unless it is in `strangers_elsewhere`.  One that
+a process of ours is swapped to has half a GiB of room for the others, or that process is killed.
 
 Timeouts are for what hangs.  They are far above what a slow and busy machine takes, since they
 cost nothing until something is wrong.

@@ -54,7 +54,7 @@ def faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Faults:
 
 @contextmanager
 def faulty_device(backing: Path, *options: str) -> Iterator[TestDevice]:
-    with device_up("--size", "256M", "--backing", str(backing), *options) as device:
+    with device_up("--backing", str(backing), *options) as device:
         try:
             yield device
         finally:
@@ -85,7 +85,7 @@ FAILED_WRITES = {
 
 
 def test_no_bad_page_whatever_writes_do(faults: Faults, tmp_path: Path) -> None:
-    options = ("--pool-limit", "16M", "--priority", "1000")
+    options = ("--size", "1G", "--pool-limit", "16M", "--priority", "1000")
     with faulty_device(tmp_path / "backing", *options) as device, under(device) as pressure:
         for name, rule in FAILED_WRITES.items():
             failures = grows(device, "writeback_failed", 3)
@@ -110,7 +110,7 @@ def test_no_bad_page_whatever_writes_do(faults: Faults, tmp_path: Path) -> None:
 
 
 def test_no_bad_page_whatever_reads_do(faults: Faults, tmp_path: Path) -> None:
-    options = ("--pool-limit", "16M", "--priority", "1000")
+    options = ("--size", "1G", "--pool-limit", "16M", "--priority", "1000")
     with faulty_device(tmp_path / "backing", *options) as device, under(device) as pressure:
         faults.set(read={"latency_s": 2})
         wait_until("reads that take long", grows(device, "bd_reads", 3), every_s=0.5)
@@ -180,6 +180,8 @@ class SwapFile:
 
 @contextmanager
 def file_on(device: TestDevice) -> Iterator[SwapFile]:
+    """The oldest pages leave first: recompression, if it has the time, would move them on."""
+    (device.mountpoint / "params" / "recomp_algorithm").write_text("none")
     file = SwapFile(device)
     try:
         yield file
@@ -207,7 +209,7 @@ def eio(file: SwapFile, page: int) -> bool:
     return False
 
 
-FILE_DEVICE = ("--pool-limit", "16M", "--no-swapon")
+FILE_DEVICE = ("--size", "256M", "--pool-limit", "16M", "--no-swapon")
 
 
 def test_a_failed_read_is_an_error_of_that_page_alone(faults: Faults, tmp_path: Path) -> None:

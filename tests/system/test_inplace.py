@@ -21,7 +21,7 @@ DIRECT = ("--bsrange=4k-1M", "--ioengine=libaio", "--iodepth=32", "--direct=1")
 UNALIGNED = ("--bsrange=512-256k", "--ioengine=psync", "--direct=0", "--end_fsync=1")
 SWAP = (
     "--size",
-    "512M",
+    "1G",
     "--pool-limit",
     "16M",
     "--priority",

@@ -88,7 +88,7 @@ def test_fio_sees_no_error(tmp_path: Path) -> None:
 def test_swap_has_no_bad_page(tmp_path: Path) -> None:
     """With requests that wait: for room in a small pool, for pages on the backing file."""
     small = ("--pool-limit", "16M", "--backing", str(tmp_path / "backing"))
-    options = ("--size", "512M", "--priority", "200", "--resend", "off", *small)
+    options = ("--size", "1G", "--priority", "200", "--resend", "off", *small)
     with device_up(*options) as device, killing(device) as killer:
         while killer.kills < KILLS:
             report = press(device, 160 * MIB, 64 * MIB, "--seconds", "3")
