@@ -263,15 +263,17 @@ def _watched(name: str, mountpoint: Path) -> Iterator[None]:
 
 
 def tear_down(name: str, mountpoint: str) -> None:
-    """`down`; where that fails, the same by hand; where that hangs, without what it held.
+    """`down`, with another worker if there is none; else by hand; and if that hangs, by force.
 
     A swapoff that nobody answers can't be killed.  Cutting the connection ends it.
     """
     if not leftovers(name, mountpoint):
         return
     device = _loop_of(name, mountpoint)
-    with suppress(subprocess.TimeoutExpired):
-        call("down", name, timeout_s=_DOWN_TIMEOUT_S)
+    for command in ("down", "restart", "down"):
+        if leftovers(name, mountpoint):
+            with suppress(subprocess.TimeoutExpired):
+                call(command, name, timeout_s=_DOWN_TIMEOUT_S)
     for step in (_detach, _cut_off, _detach):
         if not leftovers(name, mountpoint) and not _is_attached(device, mountpoint):
             return
@@ -281,7 +283,7 @@ def tear_down(name: str, mountpoint: str) -> None:
             os.kill(pid, 9)
     wait_until("the processes to end", lambda: not processes_of(name))
     Runtime(name).remove()
-    assert not _is_attached(device, mountpoint), f"{device} stays"
+    wait_until(f"{device} to be detached", lambda: not _is_attached(device, mountpoint))
 
 
 def _loop_of(name: str, mountpoint: str) -> str | None:

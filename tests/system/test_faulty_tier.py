@@ -97,7 +97,7 @@ def test_no_bad_page_whatever_writes_do(faults: Faults, tmp_path: Path) -> None:
         some, others = grows(device, "writeback_failed", 3), grows(device, "written_back_pages")
         wait_until("some writes to fail", some)
         wait_until("others to succeed", others)
-        faults.set(write={"latency_s": 2})
+        faults.set(write={"latency_s": 1.5})  # far from 1 s and from 10 s
         wait_until("stores to wait for a slow write", grows(device, "store_waits_10s", 3))
         faults.set()
         wait_until("writeback to go on", grows(device, "written_back_pages", 500))
