@@ -1,8 +1,16 @@
 """Real devices for tests: brought up by the command, and taken down whatever happens.
 
 A wedged swap can hang the machine, so: every command has a timeout, a watchdog aborts the
-FUSE connection of a device that outlives its test by far, and the teardown goes swapoff,
+FUSE connection of a device whose test takes far too long, and the teardown goes swapoff,
 losetup -d, umount, kill, each step whether or not the one before succeeded.
+
+Whatever swap is active takes cold pages of any process of the machine, at any time (DAMON pages
+out without pressure).  So a device with swap on is never quiet: no test may write to its file,
+end it for good, or compare its counters exactly, unless it is in `strangers_elsewhere`.  One that
+a process of ours is swapped to has half a GiB of room for the others, or that process is killed.
+
+Timeouts are for what hangs.  They are far above what a slow and busy machine takes, since they
+cost nothing until something is wrong.
 """
 
 from __future__ import annotations
@@ -18,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fuseswap
 from fuseswap.host import loop, mount, swap
@@ -26,8 +34,11 @@ from fuseswap.host.runtime import Runtime, runtime_root
 
 SOURCE = Path(fuseswap.__file__).resolve().parent.parent
 TRANSPORTS = ("devfuse", "pyfuse3")
-COMMAND_TIMEOUT_S = 90.0
-WATCHDOG_S = 150.0
+COMMAND_TIMEOUT_S = 240.0  # the longest, fio and the soak, take 15 s on two idle processors
+WAIT_TIMEOUT_S = 60.0  # a worker that is stopped with nothing to do is replaced after 15 s
+WATCHDOG_S = 300.0  # of one test, however many share the device; the longest takes 40 s
+_DOWN_TIMEOUT_S = 120.0  # swapoff of 1 GiB takes 3 s
+_UNKILLABLE_S = 5.0
 NOBODY = 65534
 # A command as an ordinary user, who may read this source wherever it lies (CI may have it
 # under /root), and no more.
@@ -37,6 +48,7 @@ AS_NOBODY = (
 )  # fmt: skip
 _CAP_SYS_RESOURCE = 24
 _numbers = itertools.count(1)
+_left_behind: list[subprocess.Popen[str]] = []
 
 
 def prepare_environment() -> None:
@@ -64,10 +76,26 @@ def fuseswap_command(*arguments: str) -> list[str]:
 def run(
     command: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S, **more: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run any command to its end, with a timeout."""
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=timeout_s, **more
+    """Run any command to its end, with a timeout.
+
+    One that a dead swap holds can't be killed: it is left behind, and not waited for.
+    """
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
     )
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    except BaseException:
+        process.kill()
+        try:
+            process.wait(_UNKILLABLE_S)
+        except subprocess.TimeoutExpired:
+            _left_behind.append(process)
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def call(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
@@ -90,7 +118,10 @@ def must(*command: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
 
 
 def wait_until(
-    what: str, condition: Callable[[], bool], timeout_s: float = 15.0, every_s: float = 0.02
+    what: str,
+    condition: Callable[[], bool],
+    timeout_s: float = WAIT_TIMEOUT_S,
+    every_s: float = 0.02,
 ) -> None:
     """Poll ``condition`` until it holds; fails with ``what`` was waited for."""
     deadline = time.monotonic() + timeout_s
@@ -174,43 +205,116 @@ def taken_down(name: str) -> Iterator[None]:
 
 
 @contextmanager
+def strangers_elsewhere() -> Iterator[None]:
+    """A second swap device, of the highest priority, which takes everybody's cold pages.
+
+    Devices that come up in here with a lower priority stay empty, so a test may write to their
+    file and take them away.  They have to come up later: the kernel goes on filling each
+    processor's current cluster, in whatever area that is (benchmarks/swap_run.py).
+    """
+    with device_up("--size", "4G", "--priority", "32767"):
+        yield
+
+
+class _Watchdog:
+    """Aborts one mount unless it is wound up again in time."""
+
+    running: ClassVar[set[_Watchdog]] = set()
+
+    def __init__(self, mountpoint: str) -> None:
+        self._mountpoint = mountpoint
+        self._timer = self._start()
+        self.running.add(self)
+
+    def _start(self) -> threading.Timer:
+        timer = threading.Timer(WATCHDOG_S, abort, [self._mountpoint])
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def wind_up(self) -> None:
+        """`WATCHDOG_S` from now."""
+        self._timer.cancel()
+        self._timer = self._start()
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        self.running.discard(self)
+
+
+def wind_up_watchdogs() -> None:
+    """Another test begins, maybe with a device that the one before it used."""
+    for watchdog in _Watchdog.running:
+        watchdog.wind_up()
+
+
+@contextmanager
 def _watched(name: str, mountpoint: Path) -> Iterator[None]:
-    watchdog = threading.Timer(WATCHDOG_S, abort, [str(mountpoint)])
-    watchdog.daemon = True
-    watchdog.start()
+    watchdog = _Watchdog(str(mountpoint))
     try:
         yield
     finally:
         try:
+            watchdog.wind_up()
             tear_down(name, str(mountpoint))
         finally:
-            watchdog.cancel()
+            watchdog.stop()
     assert leftovers(name, str(mountpoint)) == []
 
 
 def tear_down(name: str, mountpoint: str) -> None:
-    """`down`; where that fails, the same by hand and harder."""
-    if leftovers(name, mountpoint):
-        with suppress(subprocess.TimeoutExpired):
-            call("down", name)
+    """`down`, with another worker if there is none; else by hand; and if that hangs, by force.
+
+    A swapoff that nobody answers can't be killed.  Cutting the connection ends it.
+    """
     if not leftovers(name, mountpoint):
         return
-    device = loop.find(f"{mountpoint}/swapfile")
-    if device:
-        with suppress(subprocess.TimeoutExpired):
-            if swap.area_of(device):
-                run(["swapoff", device])
-            run(["losetup", "--detach", device])
-    if mount.is_mounted(mountpoint):
-        run(["umount", mountpoint])
-    if mount.is_mounted(mountpoint):
-        abort(mountpoint)
-        run(["umount", "--lazy", mountpoint])
+    device = _loop_of(name, mountpoint)
+    for command in ("down", "restart", "down"):
+        if leftovers(name, mountpoint):
+            with suppress(subprocess.TimeoutExpired):
+                call(command, name, timeout_s=_DOWN_TIMEOUT_S)
+    for step in (_detach, _cut_off, _detach):
+        if not leftovers(name, mountpoint) and not _is_attached(device, mountpoint):
+            return
+        step(device, mountpoint)
     for pid in processes_of(name):
         with suppress(ProcessLookupError):
             os.kill(pid, 9)
     wait_until("the processes to end", lambda: not processes_of(name))
     Runtime(name).remove()
+    wait_until(f"{device} to be detached", lambda: not _is_attached(device, mountpoint))
+
+
+def _loop_of(name: str, mountpoint: str) -> str | None:
+    """By its file, or as `up` noted it."""
+    with suppress(OSError):
+        noted = Runtime(name).loop_path.read_text()
+        if _is_attached(noted, mountpoint):
+            return noted
+    return loop.find(f"{mountpoint}/swapfile")
+
+
+def _is_attached(device: str | None, mountpoint: str) -> bool:
+    """After a lazy umount its file has lost its path."""
+    return device is not None and loop.backing_of(device) in (f"{mountpoint}/swapfile", "/swapfile")
+
+
+def _detach(device: str | None, mountpoint: str) -> None:
+    if device and _is_attached(device, mountpoint):
+        with suppress(subprocess.TimeoutExpired):
+            if swap.area_of(device):
+                run(["swapoff", device], timeout_s=WAIT_TIMEOUT_S)
+        with suppress(subprocess.TimeoutExpired):
+            run(["losetup", "--detach", device])
+    if mount.is_mounted(mountpoint):
+        run(["umount", mountpoint])
+
+
+def _cut_off(device: str | None, mountpoint: str) -> None:
+    abort(mountpoint)
+    if mount.is_mounted(mountpoint):
+        run(["umount", "--lazy", mountpoint])
 
 
 def abort(mountpoint: str) -> None:

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.devices import TRANSPORTS, TestDevice, device_mounted, prepare_environment, remove_locks
+from tests.devices import (
+    TRANSPORTS,
+    TestDevice,
+    device_mounted,
+    prepare_environment,
+    remove_locks,
+    wind_up_watchdogs,
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -16,6 +23,11 @@ def _environment() -> Iterator[None]:
     prepare_environment()
     yield
     remove_locks()
+
+
+@pytest.fixture(autouse=True)
+def _watchdogs() -> None:
+    wind_up_watchdogs()
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
-from tests.devices import prepare_environment, remove_locks
+from fuseswap import libc
+from tests.devices import prepare_environment, remove_locks, wind_up_watchdogs
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _environment() -> Iterator[None]:
     assert os.geteuid() == 0, "mounts and swap need root: sudo ./scripts/test"
     prepare_environment()
+    # Cold pages of this process go to the devices it tests (DAMON), and while one of them does
+    # not answer, the watchdog that would end that has to run.
+    with suppress(OSError):  # as protect.py: not permitted in some containers
+        libc.mlockall(libc.MCL_CURRENT | libc.MCL_FUTURE | libc.MCL_ONFAULT)
     yield
     remove_locks()
+
+
+@pytest.fixture(autouse=True)
+def _watchdogs() -> None:
+    wind_up_watchdogs()

@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from tests.devices import run
+from tests.devices import COMMAND_TIMEOUT_S, run
 
 SIZE = "48M"
 
@@ -35,10 +35,10 @@ SHAPES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def fio(directory: Path, target: str, *options: str, timeout_s: float = 90.0) -> dict[str, Any]:
+def fio(directory: Path, target: str, *options: str) -> dict[str, Any]:
     """Run one job on ``target``; any error or bad block fails.  Returns its JSON report."""
     command = ["fio", "--name=verify", f"--filename={target}", "--output-format=json", *options]
-    done = run(command, timeout_s, cwd=directory)  # it leaves a state file where it runs
+    done = run(command, COMMAND_TIMEOUT_S, cwd=directory)  # it leaves a state file where it runs
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}{done.stderr}"
     text = done.stdout
     report: dict[str, Any] = json.loads(text[text.index("{") :])["jobs"][0]

@@ -29,7 +29,7 @@ def test_it_brings_its_own_device_and_takes_it_down() -> None:
 
 
 def test_it_uses_a_device_that_is_up() -> None:
-    with device_up("--size", "512M", "--priority", "200") as device:
+    with device_up("--size", "4G", "--priority", "200") as device:  # with room for strangers
         done = call("demo", device.name, *OPTIONS)
         assert (done.returncode, done.stderr) == (0, "")
         check_report(done.stdout)

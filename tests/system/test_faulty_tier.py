@@ -12,7 +12,6 @@ import json
 import mmap
 import os
 import random
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,11 +20,10 @@ from typing import Any
 
 import pytest
 
-from fuseswap.host.cgroup import MemoryCgroup
 from fuseswap.tiers.faults import VARIABLE
 from fuseswap.units import MIB, PAGE_SIZE
 from tests.devices import TestDevice, call, device_up, must, new_name, wait_until
-from tests.system.test_pressure import command_in
+from tests.system.under_pressure import Pressure, pressure_on
 
 SIZE = 128 * MIB
 MEMORY = 48 * MIB
@@ -56,8 +54,12 @@ def faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Faults:
 
 @contextmanager
 def faulty_device(backing: Path, *options: str) -> Iterator[TestDevice]:
-    with device_up("--size", "256M", "--backing", str(backing), *options) as device:
-        yield device
+    with device_up("--backing", str(backing), *options) as device:
+        try:
+            yield device
+        finally:
+            if VARIABLE in os.environ:  # or the swapoff of a test that failed would fail, too
+                Faults(Path(os.environ[VARIABLE]))
 
 
 def grows(device: TestDevice, name: str, by: int = 1) -> Callable[[], bool]:
@@ -66,53 +68,14 @@ def grows(device: TestDevice, name: str, by: int = 1) -> Callable[[], bool]:
     return lambda: device.stat(name) >= goal
 
 
-class Pressure:
-    """The process, once it touches what it has filled."""
-
-    def __init__(self, cgroup: MemoryCgroup) -> None:
-        command = command_in(cgroup, SIZE, "--seconds", "100", "--touches", "100000000")
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.report: dict[str, Any] = {}
-        self._touching = threading.Event()
-        self._thread = threading.Thread(target=self._read)
-        self._thread.start()
-        assert self._touching.wait(60)
-        assert self.report["phase"] == "touch"
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.report = json.loads(line)
-            if self.report["phase"] != "fill":
-                self._touching.set()
-        self._touching.set()
-
-    def finish(self) -> dict[str, Any]:
-        """Have it check every page; its last report."""
-        self._process.terminate()
-        self._process.wait(60)
-        self._thread.join()
-        assert self._process.returncode == 0, f"{self._process.returncode}: {self.report}"
-        return self.report
-
-    def kill(self) -> None:
-        """Whatever has happened."""
-        with self._process:  # closes the pipe
-            self._process.kill()
-            self._thread.join()
+# -- under swap: no bad page ----------------------------------------------------------------
 
 
 @contextmanager
-def pressure_on(device: TestDevice) -> Iterator[Pressure]:
-    with MemoryCgroup(f"fuseswap-{device.name}", MEMORY) as cgroup:
-        pressure = Pressure(cgroup)
-        try:
-            yield pressure
-        finally:
-            pressure.kill()
+def under(device: TestDevice) -> Iterator[Pressure]:
+    with pressure_on(device, SIZE, MEMORY) as pressure:
+        yield pressure
 
-
-# -- under swap: no bad page ----------------------------------------------------------------
 
 FAILED_WRITES = {
     "EIO": {"errno": "EIO"},
@@ -122,8 +85,8 @@ FAILED_WRITES = {
 
 
 def test_no_bad_page_whatever_writes_do(faults: Faults, tmp_path: Path) -> None:
-    options = ("--pool-limit", "16M", "--priority", "1000")
-    with faulty_device(tmp_path / "backing", *options) as device, pressure_on(device) as pressure:
+    options = ("--size", "1G", "--pool-limit", "16M", "--priority", "1000")
+    with faulty_device(tmp_path / "backing", *options) as device, under(device) as pressure:
         for name, rule in FAILED_WRITES.items():
             failures = grows(device, "writeback_failed", 3)
             faults.set(write=rule)
@@ -134,7 +97,7 @@ def test_no_bad_page_whatever_writes_do(faults: Faults, tmp_path: Path) -> None:
         some, others = grows(device, "writeback_failed", 3), grows(device, "written_back_pages")
         wait_until("some writes to fail", some)
         wait_until("others to succeed", others)
-        faults.set(write={"latency_s": 2})
+        faults.set(write={"latency_s": 1.5})  # far from 1 s and from 10 s
         wait_until("stores to wait for a slow write", grows(device, "store_waits_10s", 3))
         faults.set()
         wait_until("writeback to go on", grows(device, "written_back_pages", 500))
@@ -147,13 +110,14 @@ def test_no_bad_page_whatever_writes_do(faults: Faults, tmp_path: Path) -> None:
 
 
 def test_no_bad_page_whatever_reads_do(faults: Faults, tmp_path: Path) -> None:
-    options = ("--pool-limit", "16M", "--priority", "1000")
-    with faulty_device(tmp_path / "backing", *options) as device, pressure_on(device) as pressure:
+    options = ("--size", "1G", "--pool-limit", "16M", "--priority", "1000")
+    with faulty_device(tmp_path / "backing", *options) as device, under(device) as pressure:
         faults.set(read={"latency_s": 2})
         wait_until("reads that take long", grows(device, "bd_reads", 3), every_s=0.5)
         faults.set(read={"flip": True, "probability": 0.1})
         wait_until("reads with a wrong bit", grows(device, "tier_read_retries", 20))
-        faults.set(read={"errno": "EIO", "probability": 0.01})
+        # Three in a row, one time in 37 million, would kill who reads, and that may be a stranger.
+        faults.set(read={"errno": "EIO", "probability": 0.003})
         wait_until("reads that fail", grows(device, "tier_read_retries", 5))
         faults.set()
         assert pressure.finish()["bad_pages"] == 0
@@ -216,6 +180,8 @@ class SwapFile:
 
 @contextmanager
 def file_on(device: TestDevice) -> Iterator[SwapFile]:
+    """The oldest pages leave first: recompression, if it has the time, would move them on."""
+    (device.mountpoint / "params" / "recomp_algorithm").write_text("none")
     file = SwapFile(device)
     try:
         yield file
@@ -243,7 +209,7 @@ def eio(file: SwapFile, page: int) -> bool:
     return False
 
 
-FILE_DEVICE = ("--pool-limit", "16M", "--no-swapon")
+FILE_DEVICE = ("--size", "256M", "--pool-limit", "16M", "--no-swapon")
 
 
 def test_a_failed_read_is_an_error_of_that_page_alone(faults: Faults, tmp_path: Path) -> None:
@@ -278,7 +244,8 @@ def test_a_bit_that_is_wrong_on_the_disk_is_never_data(faults: Faults, tmp_path:
 
 def test_what_is_in_memory_does_not_wait_for_a_slow_write(faults: Faults, tmp_path: Path) -> None:
     with faulty_device(tmp_path / "backing", *FILE_DEVICE) as device, file_on(device) as file:
-        faults.set(write={"latency_s": 3})
+        # A store waits so long for room, and 200 reads have to come in between.
+        faults.set(write={"latency_s": 6})
         full = grows(device, "pool_limit_hit")
         with doing(file.write_all):
             wait_until("a store to wait", full)
@@ -298,7 +265,7 @@ def test_what_is_in_memory_does_not_wait_for_a_slow_write(faults: Faults, tmp_pa
 def test_others_do_not_wait_for_a_slow_read(faults: Faults, tmp_path: Path) -> None:
     with faulty_device(tmp_path / "backing", *FILE_DEVICE) as device, file_on(device) as file:
         file.write_all()
-        faults.set(read={"latency_s": 3})
+        faults.set(read={"latency_s": 6})  # in which a hundred others come and go
         asked = grows(device, "bd_reads")
         with doing(lambda: file.read(0)) as slow:
             wait_until("the read to begin", asked)

@@ -10,7 +10,13 @@ import pytest
 
 from fuseswap.pressure import make_body
 from fuseswap.units import MIB
-from tests.devices import TRANSPORTS, TestDevice, device_mounted, device_up
+from tests.devices import (
+    TRANSPORTS,
+    TestDevice,
+    device_mounted,
+    device_up,
+    strangers_elsewhere,
+)
 
 
 def rss_bytes(pid: int) -> int:
@@ -31,6 +37,7 @@ def test_an_empty_worker_takes_at_most_48_mib(transport: str) -> None:
 def test_a_terabyte_costs_nothing(transport: str) -> None:
     """Both looked at after the same use: swap made and enabled, one page at the far end."""
     with (
+        strangers_elsewhere(),
         device_up("--size", "1G", "--priority", "1", transport=transport) as small,
         device_up("--size", "1T", "--priority", "0", transport=transport) as large,
     ):

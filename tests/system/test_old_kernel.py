@@ -36,9 +36,11 @@ class Killer:
 
     def run(self) -> None:
         """Until told that it is enough."""
-        while not self._enough.is_set():
+        while True:
             wanted = self._source.randrange(100, 2000)
-            wait_until("requests", lambda n=wanted: self._device.stat("requests") > n)  # type: ignore[misc]
+            wait_until("requests", lambda n=wanted: self._is_due(n))  # type: ignore[misc]
+            if self._enough.is_set():
+                return
             killed = self._worker_pid()
             os.kill(killed, signal.SIGKILL)
             wait_until("another worker", lambda k=killed: self._worker_pid() not in (0, k))  # type: ignore[misc]
@@ -48,6 +50,10 @@ class Killer:
     def stop(self) -> None:
         """After the kill that is under way."""
         self._enough.set()
+
+    def _is_due(self, wanted: int) -> bool:
+        """Once there is no load any more, there are no requests to wait for either."""
+        return self._enough.is_set() or self._device.stat("requests") > wanted
 
     def _worker_pid(self) -> int:
         return int(self._runtime.state()["worker_pid"])
@@ -82,7 +88,7 @@ def test_fio_sees_no_error(tmp_path: Path) -> None:
 def test_swap_has_no_bad_page(tmp_path: Path) -> None:
     """With requests that wait: for room in a small pool, for pages on the backing file."""
     small = ("--pool-limit", "16M", "--backing", str(tmp_path / "backing"))
-    options = ("--size", "512M", "--priority", "200", "--resend", "off", *small)
+    options = ("--size", "1G", "--priority", "200", "--resend", "off", *small)
     with device_up(*options) as device, killing(device) as killer:
         while killer.kills < KILLS:
             report = press(device, 160 * MIB, 64 * MIB, "--seconds", "3")

@@ -17,6 +17,7 @@ from tests.devices import TRANSPORTS, TestDevice, device_up, run, wait_until
 
 SIZE = 768 * MIB
 MEMORY = 256 * MIB
+TOUCHES = 100_000
 
 
 def command_in(cgroup: MemoryCgroup, size: int, *options: str) -> list[str]:
@@ -28,7 +29,7 @@ def command_in(cgroup: MemoryCgroup, size: int, *options: str) -> list[str]:
 def press(device: TestDevice, size: int, memory: int, *options: str) -> dict[str, Any]:
     """Run the process in a cgroup of its own; returns its last report."""
     with MemoryCgroup(f"fuseswap-{device.name}", memory) as cgroup:
-        done = run(command_in(cgroup, size, *options), timeout_s=120.0)
+        done = run(command_in(cgroup, size, *options))
     assert done.stdout, done.stderr
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert report["phase"] == "end", done.stderr
@@ -41,8 +42,9 @@ def is_returned(device: TestDevice) -> bool:
 
     Under 4 MiB, where the swap is ours alone.  Some machines page out everybody's cold memory
     (DAMON's pageout, also without pressure): what is in use by now is theirs, and each such page
-    keeps a cluster of 512 from being discarded.  Then the rest must be gone, nine tenths of all
-    at least, and the memory of every segment without a page.
+    keeps a cluster of 512 from being discarded.  Then the rest must be gone, and the memory of
+    every segment without a page.  Strangers' pages lie together mostly: with 200 MiB of them, a
+    tenth of what the process had swapped out stayed in their clusters; half of it is the bound.
     """
     pool = device.stat("pool_total_size")
     area = swap.area_of(device.loop)
@@ -50,7 +52,7 @@ def is_returned(device: TestDevice) -> bool:
     strangers = area.used_bytes // 4096
     if not strangers:
         return pool < 4 * MIB
-    most = min(512 * strangers + 1, (SIZE - MEMORY) // 4096 // 10)
+    most = min(512 * strangers + 1, strangers + (SIZE - MEMORY) // 4096 // 2)
     return device.stat("stored_pages") <= most and pool - device.stat("segments") * MIB < 4 * MIB
 
 
@@ -67,10 +69,10 @@ def squeeze(cgroup: MemoryCgroup, target: int) -> None:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_no_bad_page(transport: str) -> None:
     with device_up("--size", "1G", "--priority", "200", transport=transport) as device:
-        report = press(device, SIZE, MEMORY, "--seconds", "8")
+        report = press(device, SIZE, MEMORY, "--seconds", "3600", "--touches", str(TOUCHES))
         assert report["bad_pages"] == 0
         assert report["pages"] == SIZE // 4096
-        assert report["touches"] > 10_000
+        assert report["touches"] >= TOUCHES
         assert device.stat("succ_stores") > (SIZE - MEMORY) // 4096 * 3 // 4
         assert device.stat("loads") > 10_000
         assert device.stat("failed_stores") == 0
@@ -83,7 +85,7 @@ def test_no_bad_page(transport: str) -> None:
 
 def test_a_full_pool_keeps_pages_in_memory() -> None:
     """The pool has room for a part of what is to go; the kernel keeps the rest and goes on."""
-    options = ("--size", "512M", "--pool-limit", "16M", "--priority", "200")
+    options = ("--size", "1G", "--pool-limit", "16M", "--priority", "200")
     with device_up(*options) as device, MemoryCgroup(device.name, 512 * MIB) as cgroup:
         command = command_in(cgroup, 160 * MIB, "--seconds", "6")
         reports: list[dict[str, Any]] = []
@@ -104,7 +106,7 @@ def test_a_full_pool_keeps_pages_in_memory() -> None:
 
 def test_zstd_and_a_change_under_way() -> None:
     """Pages stored with one codec are read after the switch to another."""
-    options = ("--size", "512M", "--compressor", "zstd:1", "--priority", "200")
+    options = ("--size", "1G", "--compressor", "zstd:1", "--priority", "200")
     with device_up(*options) as device:
         assert press(device, 192 * MIB, 64 * MIB, "--seconds", "2")["bad_pages"] == 0
         (device.mountpoint / "params" / "compressor").write_text("lz4")

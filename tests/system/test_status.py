@@ -12,11 +12,25 @@ from fuseswap.cli.status import COLUMNS, DEFAULT_COLUMNS
 from fuseswap.parameters import PARAMETERS
 from fuseswap.statistics import STATISTICS
 from fuseswap.units import MIB
-from tests.devices import TRANSPORTS, TestDevice, call, device_up, succeed
+from tests.devices import (
+    TRANSPORTS,
+    TestDevice,
+    call,
+    device_up,
+    strangers_elsewhere,
+    succeed,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _strangers() -> Iterator[None]:
+    with strangers_elsewhere():
+        yield
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)
 def device(request: pytest.FixtureRequest) -> Iterator[TestDevice]:
+    """Its swap is on, and nobody's: what is written to the file stays."""
     with device_up("--size", "256M", "--priority", "3", transport=request.param) as up:
         yield up
 

@@ -195,6 +195,7 @@ def test_the_model_alone_notices_a_wrong_answer() -> None:
         model.judge(read, None)
 
 
+@pytest.mark.timeout(900)  # 40 s of one processor, and three times that where it is shared
 def test_a_million_requests(caplog: pytest.LogCaptureFixture) -> None:
     source = random.Random(SEED)
     generator, model = Generator(source), Model()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.errors import InvalidArgument
@@ -102,15 +102,20 @@ async def test_some_calls_fail(faulty: FileTier, rules: Rules, segment: memoryvi
 
 
 async def test_a_request_waits_while_others_go_on(
-    faulty: FileTier, rules: Rules, segment: memoryview, nursery: trio.Nursery
+    faulty: FileTier,
+    rules: Rules,
+    segment: memoryview,
+    nursery: trio.Nursery,
+    mock_clock: MockClock,
 ) -> None:
-    rules.set(write={"latency_s": 0.05})
+    rules.set(write={"latency_s": 60})
     nursery.start_soon(faulty.write, 1, segment)
     await wait_all_tasks_blocked()
     rules.set()
     assert await read_extent(faulty, 1, 0, 10) == bytes(10), "it is not written yet"
+    mock_clock.jump(60)
     while await read_extent(faulty, 1, 0, 10) != bytes(segment[:10]):
-        await trio.sleep(0.001)
+        await trio.lowlevel.checkpoint()
 
 
 async def test_a_bit_of_what_is_read_is_wrong_once(

@@ -59,12 +59,13 @@ async def test_further_jobs_wait_their_turn() -> None:
 
 
 def test_close_ends_the_threads_after_their_jobs() -> None:
-    before = threading.active_count()
+    before = {*threading.enumerate()}
     threads = IoThreads(3)
-    assert threading.active_count() == before + 3
+    started = {*threading.enumerate()} - before
+    assert len(started) == 3
     assert trio.run(run, threads, lambda: "before the end") == "before the end"
     threads.close()
-    assert threading.active_count() == before
+    assert not any(thread.is_alive() for thread in started)
 
 
 def test_a_result_nobody_waits_for_any_more_is_dropped() -> None:
