@@ -189,6 +189,7 @@ class Recompression:
                 continue
             self.training.drop_unused()
             while segment := self._next():
+                await trio.lowlevel.checkpoint()  # of 1 GiB that is hot each takes 0.5 ms
                 await self._train()
                 if self._is_there(segment) and not await self._recompress(segment):
                     break

@@ -203,7 +203,7 @@ class Writeback(TierWriter):
         merged = False
         short = max(2, extents.extent_count * _SHORT_PERCENT // 100)
         for _ in range(_MERGES_AT_ONCE):
-            if extents.available >= short or not self._log.frames.has_spare:
+            if extents.available >= short or not self._log.frames.ensure_spare():
                 break
             full = not extents.available
             segment = self.cleaner.choose_on_tier(LAST_RESORT_BYTES if full else SPARSE_BYTES)
@@ -350,7 +350,7 @@ class Writeback(TierWriter):
             share = log_.live_bytes[segment] / SEGMENT_BYTES
             loaded = self._cache.loaded_share(segment)
             worth_it = share < _DENSE_SHARE or loaded > _FEW_LOADED
-            free = log_.frames.has_spare and not self.cleaner.busy
+            free = not self.cleaner.busy and log_.frames.ensure_spare()
             if free and (worth_it or (not self._waiters and self.cleaner.gains(segment))):
                 self.cleaner.begin(segment, evict=True, second_chance=loaded < _MANY_LOADED)
                 return

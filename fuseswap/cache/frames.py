@@ -114,6 +114,12 @@ class FramePool:
         free = len(self._warm) + len(self._cold) + self.frame_count - self._next
         return self.in_use < self.limit and free > 0
 
+    def ensure_spare(self) -> bool:
+        """Whether the cleaner can take a frame, and the system has the memory for it."""
+        if self.has_spare:
+            self.reserve(1)
+        return bool(self._warm)
+
     @property
     def warm(self) -> int:
         """Free frames whose memory is kept."""

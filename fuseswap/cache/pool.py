@@ -172,7 +172,9 @@ class CompressedCache(Encoding):
                 word = log.append(head, page, payload, check, codec)  # crash point: store-append
             except PoolFull:
                 self._refuse(page, old if replace else 0, was_stored=bool(old))
-                if not hopeless:  # the old version was the last in the open segment
+                # The old version was the last in the open segment.  With frames left there is no
+                # memory: no room helps, and a part of a page may not be tried on a hole.
+                if not hopeless and log.frames.exhausted:
                     self._note_full(page)
                 raise
             if codec < LZ4:

@@ -22,7 +22,7 @@ from fuseswap.units import MIB
 from tests import pages
 from tests.invariants import StoredObject
 from tests.recompressed import HeldJobs, finish, make_old, pass_time, recompress
-from tests.tiered import TIERED, Tiered, dense
+from tests.tiered import STORE_FRAMES, TIERED, Tiered, dense
 
 PAGES = 300
 
@@ -132,6 +132,30 @@ async def test_a_hot_segment_is_spared_and_looked_at_again(
         assert codecs(tierless) == {ZSTD: PAGES}
         nursery.cancel_scope.cancel()
     await tierless.check()
+
+
+async def test_others_have_their_turns_between_hot_segments(
+    tierless: Tiered, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    """Looking at one takes half a millisecond, and there may be thousands."""
+    recompression = tierless.device.recompression
+    for page in range(tierless.fill()):
+        tierless.cache.load(page)
+    make_old(tierless.log)
+    looked_at = [0]
+
+    async def watch() -> None:
+        while looked_at[-1] < STORE_FRAMES:
+            await trio.lowlevel.checkpoint()
+            looked_at.append(len(recompression._spared))
+
+    nursery.start_soon(recompression.run)
+    await wait_all_tasks_blocked()
+    nursery.start_soon(watch)
+    mock_clock.jump(1)
+    await wait_all_tasks_blocked()
+    assert looked_at[-1] >= STORE_FRAMES
+    assert all(now - before <= 2 for before, now in itertools.pairwise(looked_at))
 
 
 async def test_the_hot_ones_among_cold_stay_as_they_are(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -14,6 +16,7 @@ from tests import pages
 from tests.fake_tier import FakeTier
 from tests.invariants import check_invariants
 from tests.page_actions import Action, each_action
+from tests.recompressed import make_old, pass_time
 from tests.tiered import EXTENTS, Tiered
 
 MOST_CALLS = 500
@@ -268,3 +271,43 @@ async def test_a_limit_lowered_below_what_is_used_with_a_tier(
         tiered.discard(number)
     tiered.cache.pool_limit_bytes = 2 * MIB
     await write_until_refused(tiered, page)
+
+
+# -- no memory for another frame -----------------------------------------------------------
+
+
+def take_the_memory(worker: Tiered, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(offset: int, length: int) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    worker.log.frames.trim(0)
+    monkeypatch.setattr(worker.log.frames._arena, "populate", none)
+
+
+async def test_without_memory_to_gather_in_segments_leave_as_they_are(
+    tiered: Tiered, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tiered.fill()
+    for dead in range(0, page, 6):
+        tiered.discard(dead)
+    take_the_memory(tiered, monkeypatch)
+    nursery.start_soon(tiered.writeback.run)
+    await tiered.write(page)
+    assert tiered.on_tier()
+    assert tiered.writeback.cleaner.statistics().objects_copied == 0
+    await tiered.check()
+
+
+async def test_without_memory_to_gather_in_old_ones_leave_as_they_are(
+    tiered: Tiered, nursery: trio.Nursery, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for page in range(300):
+        tiered.store(page)
+    tiered.discard(0, 60)
+    make_old(tiered.log)
+    take_the_memory(tiered, monkeypatch)
+    tiered.writeback.writeback_age_seconds = 1
+    nursery.start_soon(tiered.writeback.run)
+    await pass_time(2)
+    assert tiered.on_tier() == list(range(60, 300))
+    await tiered.check()

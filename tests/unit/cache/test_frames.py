@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 import pytest
@@ -132,6 +133,23 @@ def test_reserve_makes_frames_warm_within_the_limit(frames: FramePool, arena: Re
 def test_reserve_ends_where_there_are_no_more_frames(frames: FramePool) -> None:
     frames.reserve(100)
     assert frames.warm == COUNT
+
+
+def test_a_spare_one_is_one_that_there_is_memory_for(
+    frames: FramePool, arena: Region, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(offset: int, length: int) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    frames.set_limit(2)
+    assert frames.ensure_spare()
+    assert frames.warm == 1
+    monkeypatch.setattr(arena, "populate", none)
+    assert frames.ensure_spare()
+    frames.take(cleaning=True)
+    assert frames.has_spare
+    assert not frames.ensure_spare()
+    assert frames.take(cleaning=True) == NO_FRAME
 
 
 def test_lowering_the_limit_returns_free_frames_and_keeps_used_ones(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from fuseswap.cache.frames import CLEANER_RESERVE
@@ -24,6 +26,10 @@ def fill_up(cache: CompressedCache, frames: int) -> int:
         except PoolFull:
             return page
     raise AssertionError("never full")
+
+
+def no_memory(offset: int, length: int) -> None:
+    raise OSError(errno.ENOMEM, "none")
 
 
 def test_the_limit_is_the_limit(cache: CompressedCache) -> None:
@@ -88,6 +94,22 @@ def test_a_full_pool_leaves_an_empty_cluster_absent(
     with pytest.raises(PoolFull):
         cache.store(600, pages.CORPUS["compressible"])
     assert memory.allocated_bytes("slots") == cache.slots.allocated_bytes == 0
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_no_memory_for_a_segment_is_no_full_pool_that_could_be_waited_for(
+    cache: CompressedCache, monkeypatch: pytest.MonkeyPatch, replace: bool
+) -> None:
+    """Tried again, a part of a page would find a hole, and the rest of the page be zeros."""
+    cache.store(0, pages.CORPUS["compressible"])
+    cache.store(1, pages.CORPUS["compressible"])
+    cache.on_full = lambda: True
+    monkeypatch.setattr(cache.log.frames._arena, "populate", no_memory)
+    with pytest.raises(PoolFull):
+        cache.store(0, pages.incompressible(1), replace=replace)
+    assert cache.load(0) is None
+    now = cache.statistics()
+    assert (now.pool_limit_hit, now.reject_alloc_fail) == (0, 1)
 
 
 def test_a_full_pool_still_takes_fills(cache: CompressedCache) -> None:
