@@ -6,7 +6,7 @@ while no request comes.  While they do, it takes a tenth of the thread and no mo
 so that a step that had to wait for the processor is followed by a longer pause.  It does not
 wait for quiet as recompression does: copies are found by it while they are being stored, and
 what is merged then makes room for those that come.  Cleaning has 4 % of the thread, for ever;
-this ends: a tenth is 7000 pages a second, 36 s for each GiB of pages.
+this ends: a tenth is 10000 pages a second, 25 s for each GiB of pages.
 """
 
 from __future__ import annotations
