@@ -16,6 +16,7 @@ from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SharedState
 from fuseswap.frontswap import Frontswap, FrontswapStatistics
 from fuseswap.inplace import InPlace, PlaceFile
+from fuseswap.merging import Merging
 from fuseswap.recompression import Recompression, Submit, run_here
 from fuseswap.slowpath import SlowPath
 from fuseswap.swapfile import Swapfile
@@ -55,6 +56,8 @@ class DeviceStatistics:
     mem_fixed: Callable[[], int]
     dictionaries: int
     dictionaries_trained: int
+    dedup_merged_pages: int
+    dedup_unswept_pages: int
 
 
 class Device:
@@ -78,6 +81,7 @@ class Device:
         self.place = None if place_file is None else InPlace(self.cache, place_file)
         self.writeback = Writeback(self.cache, tier, under_pressure, self.place)
         self.recompression = Recompression(self.cache, submit, lambda: self.frontswap.operations)
+        self.merging = Merging(self.cache, lambda: self.frontswap.operations)
         self.writeback.cleaner.leave = self.recompression.is_due
         self.frontswap = Frontswap([self.cache] if self.place is None else [self.cache, self.place])
         if self.place is not None:
@@ -116,4 +120,6 @@ class Device:
             mem_fixed=self.mem_fixed,
             dictionaries=len(self.cache.dictionaries.all),
             dictionaries_trained=self.recompression.training.trained,
+            dedup_merged_pages=self.merging.merger.merged_pages,
+            dedup_unswept_pages=self.merging.merger.unswept_pages,
         )

@@ -135,6 +135,11 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.cache.dedup_index_bytes,
     ),
     _gauge(
+        "dedup_unswept_pages", "pages", "",
+        "At most so many pages a sweep for duplicates has yet to look at; 0 where there is none.",
+        lambda s: s.dedup_unswept_pages,
+    ),
+    _gauge(
         "metadata_bytes", "bytes", "",
         "Slot and segment table, dictionaries, index; owner and checksum of each object.",
         lambda s: s.cache.metadata_bytes,
@@ -273,6 +278,11 @@ STATISTICS: tuple[Statistic, ...] = (
         "duplicate_entry", "zswap",
         "Stores to a page that was stored already; the old version went first.",
         lambda s: s.cache.duplicate_entry,
+    ),
+    _counter(
+        "dedup_merged_pages", "",
+        "Stored pages that a sweep gave the object of another page with the same contents.",
+        lambda s: s.dedup_merged_pages,
     ),
     _gauge(
         "outstanding_writebacks", "segments", "zswap",

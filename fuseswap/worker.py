@@ -10,7 +10,8 @@ The lock, a POSIX lock on the header, is what keeps two workers from serving one
 whoever started them: it goes with the last thread of a process, and not earlier.  What
 supervisor and worker say to each other is in ``worker_process.py``.
 
-Tasks: the transport, writeback, recompression, AIO, housekeeping, and one that waits for ``pause``.
+Tasks: the transport, writeback, recompression, merging, AIO, housekeeping, and one that waits
+for ``pause``.
 """
 
 from __future__ import annotations
@@ -162,6 +163,7 @@ class Worker:
                 nursery.start_soon(self._housekeeping)
                 nursery.start_soon(self.device.writeback.run)
                 nursery.start_soon(self.device.recompression.run)
+                nursery.start_soon(self.device.merging.run)
                 nursery.start_soon(self._wait_for_pause, nursery.cancel_scope)
                 await self._transport.serve()
                 paused = False

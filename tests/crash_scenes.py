@@ -628,6 +628,42 @@ def cleaning_of_duplicates(worker: Tiered) -> Scene:
     return work(worker, clean)
 
 
+async def sweep(worker: Tiered) -> None:
+    merger = worker.device.merging.merger
+    while merger.busy:
+        merger.step()
+
+
+def unmerged(worker: Tiered) -> None:
+    """Pairs that nobody looked for, far apart, of which some compress better than their twins."""
+    worker.cache.dedup.set_switch("off")
+    for page in range(20):
+        worker.store(page, pages.compressible(page))
+    worker.cache.set_compressor("zstd:9")
+    for page in range(10):
+        worker.store(page + 10 * (page % 2), pages.compressible(page + 10 * (page % 2)))
+    for page in range(20):
+        worker.store(600 + page, pages.compressible(page))
+    worker.cache.dedup.set_switch("on")
+
+
+@scene
+def merging(worker: Tiered) -> Scene:
+    unmerged(worker)
+    return work(worker, sweep)
+
+
+@tierless
+def merging_of_the_last_in_a_segment(worker: Tiered) -> Scene:
+    unmerged(worker)
+    for head in worker.log.heads:
+        worker.log.seal(head)
+    worker.cache.dedup.set_switch("off")
+    worker.store(700, pages.compressible(3))
+    worker.cache.dedup.set_switch("on")
+    return work(worker, sweep)
+
+
 @scene
 def writeback_of_duplicates(worker: Tiered) -> Scene:
     for page in range(600):

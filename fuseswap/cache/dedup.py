@@ -27,6 +27,11 @@ why three: with two, 9 % of the pages were not found again.
 with more than `SAMPLED_PERCENT` while sampling begins it again.  The first window is long,
 since a process is swapped out once before its copies can be found, and the index goes only
 after a window of samples, since they may come just then.
+
+What was stored while not every page was looked up is not in the index.  Once that turns out
+to pay (or is switched on) a sweep over all that is stored tells it, and merges what is there
+twice (``merger.py``).  There is one sweep for each time the index was behind; while it is
+under way no window ends ON, since the hits that it will bring are not there yet.
 """
 
 from __future__ import annotations
@@ -44,6 +49,7 @@ FIRST_WINDOW = 1 << 16  # lookups, 256 MiB: 1.5 MiB of index where nothing is fo
 WINDOW = 1 << 14
 SAMPLED_WINDOW = 128  # 8000 stores
 SAMPLE_DIVISOR = 61
+KNOWN_SHARE = 0.875  # of the objects have an entry where every page was looked up (98 % do)
 SAMPLE_REST = 7
 
 _BUCKET_BYTES = 64
@@ -53,6 +59,7 @@ _PAGE_BUCKETS = PAGE_SIZE // _BUCKET_BYTES
 _TICK = 128  # lookups between two looks at the size
 _number = int.from_bytes
 _SPLITS = 54  # buckets at one such look: 432 entries for 128 pages, 80 us
+_ESTIMATED_PAGES = 16  # of the index, to see how full it is: 0.2 ms
 
 
 class Mode(IntEnum):
@@ -106,6 +113,17 @@ class ContentIndex:
         at += found
         self._map[at + 4 : at + 8] = page.to_bytes(4, "little")
         return _number(entries[found + 4 : found + 8], "little")
+
+    def estimate(self) -> int:
+        """About how many entries there are, by some pages from all over it."""
+        size = self.buckets * _BUCKET_BYTES
+        step = PAGE_SIZE * -(-size // (PAGE_SIZE * _ESTIMATED_PAGES))
+        looked = used = 0
+        for at in range(0, size, step or 1):
+            entries = memoryview(self._map[at : min(at + PAGE_SIZE, size)]).cast("Q").tolist()
+            looked += len(entries)
+            used += len(entries) - entries.count(0)
+        return used * size // (looked * _ENTRY_BYTES) if looked else 0
 
     def grow(self, entries: int, most: int) -> None:
         """Split up to ``most`` buckets towards room for ``entries``, as far as there is memory."""
@@ -168,7 +186,7 @@ class ContentIndex:
 
 
 class Dedup:
-    """The index, and whether it pays.  ``mode`` is hot."""
+    """The index, whether it pays, and how far the sweep is.  ``mode`` is hot."""
 
     def __init__(self, region: Region, objects: Sequence[int]) -> None:
         """``objects``: the sum of it is the number of pages the index should have room for."""
@@ -178,6 +196,8 @@ class Dedup:
         self.mode = Mode.OFF
         self.hits = 0
         self.switch = "auto"
+        self.sweep_at = -1  # the page at which the sweep goes on; -1: there is none
+        self._knows_all = True  # what was stored while the mode was not ON was swept since
         self._ready = False
         self._keeps = False  # the index of all pages, while samples are taken
         self._lookups = 0
@@ -192,14 +212,23 @@ class Dedup:
             self.switch = text
             self.start()
 
-    def start(self, *, ready: bool = False) -> None:
-        """Begin anew; ``ready``: from now on references are counted, so objects may be shared."""
-        self._ready |= ready
+    def start(self, *, ready: bool = False, duplicates: int = 0) -> None:
+        """Begin anew; ``ready``: from now on references are counted, so objects may be shared.
+
+        ``duplicates``: pages, of those a former worker left, that need no entry.
+        """
+        objects = sum(self._objects) - duplicates
+        if ready:
+            self._ready = True
+            self._knows_all = self.index.estimate() >= KNOWN_SHARE * objects
         if self.switch == "off":
             self._begin(Mode.OFF, FIRST_WINDOW)
             self.index.shrink(0)
         elif self._ready:
-            self._begin(Mode.ON, FIRST_WINDOW)
+            self._knows_all |= not objects
+            self._begin(Mode.ON, FIRST_WINDOW if self._knows_all else WINDOW)
+            if self.switch == "on":
+                self._catch_up()
 
     def candidate(self, page: int, digest: bytes) -> int:
         """Enter ``page``; returns the page that may have the same contents, or -1.
@@ -223,6 +252,21 @@ class Dedup:
         if not self.index.buckets:
             self._lookups -= self._lookups % _TICK  # look at the size with the next store
 
+    def make_room(self, buckets: int) -> None:
+        """Let the index grow by up to ``buckets`` for what a sweep finds."""
+        self.index.grow(self._wanted(), buckets)
+
+    def finish_sweep(self) -> None:
+        """All that is stored was looked at: from here on hits say whether it pays."""
+        self._knows_all = True
+        self.sweep_at = -1
+        self._begin(self.mode, WINDOW)
+
+    def _catch_up(self) -> None:
+        """Have what the index was not told of swept."""
+        if not self._knows_all and self.sweep_at < 0:
+            self.sweep_at = 0
+
     def _wanted(self) -> int:
         """Entries there should be."""
         objects = sum(self._objects)
@@ -232,12 +276,16 @@ class Dedup:
 
     def _judge(self) -> None:
         percent = (self.hits - self._hits_before) * 100 / self._lookups
-        if self.mode == Mode.ON and percent < ON_PERCENT and self.switch == "auto":
+        ends = percent < ON_PERCENT and self.switch == "auto" and self.sweep_at < 0
+        if self.mode == Mode.ON and ends:
             self._keeps = True
             self._begin(Mode.SAMPLING, SAMPLED_WINDOW)
         elif self.mode == Mode.SAMPLING and percent >= SAMPLED_PERCENT:
             self._begin(Mode.ON, FIRST_WINDOW)
+            self._catch_up()
         else:
+            if self.mode == Mode.ON and percent >= ON_PERCENT:
+                self._catch_up()
             if self.mode == Mode.SAMPLING and self._keeps:
                 self._keeps = False
                 self.index.shrink(0)
@@ -245,6 +293,9 @@ class Dedup:
 
     def _begin(self, mode: Mode, window: int) -> None:
         self.mode = mode
+        if mode != Mode.ON:
+            self._knows_all = False
+            self.sweep_at = -1
         self._window = window
         self._lookups = 0
         self._hits_before = self.hits

@@ -11,7 +11,6 @@ import struct
 
 import xxhash
 
-from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.codecs import (
     FILL,
     LAST_RAW,
@@ -29,11 +28,10 @@ from fuseswap.cache.slots import (
     OBJECT,
     PARITY,
     REFERENCED,
-    SEGMENT_ID_SHIFT,
     fill_word,
 )
 from fuseswap.cache.state import SharedState
-from fuseswap.errors import CompressesPoorly, CorruptData, StoreRefused
+from fuseswap.errors import CompressesPoorly, StoreRefused
 from fuseswap.units import PAGE_SIZE
 
 # What lz4 makes no smaller than this is worth a try of zstd at once: 3 % of real pages, which
@@ -46,7 +44,6 @@ _DENIED_MASK = KIND_MASK | (0xF & ~LAST_RAW) << CODEC_SHIFT
 _TRIES_MASK = LAST_RAW << CODEC_SHIFT
 
 _three = struct.Struct("<Q2024xH2054xQ").unpack_from
-_u32 = struct.Struct("<I").unpack_from
 _digest = xxhash.xxh3_64_digest
 
 
@@ -120,27 +117,13 @@ class Encoding(Loading):
 
     def _share(self, page: int, data: bytes | memoryview) -> int:
         """The word of an object in memory that holds ``data``, counted once more; or 0."""
-        log = self.log
         other = self.dedup.candidate(page, _digest(data))
         if other < 0 or other >= self.page_count:
             return 0
         word = self.slots.get(other)
-        if word & KIND_MASK != OBJECT or word.bit_count() & 1:
-            return 0
-        segment = word >> SEGMENT_ID_SHIFT
-        if segment >= len(log.bases) or log.bases[segment] < 0:
-            return 0
-        if word >> CODEC_SHIFT & 0xF == FILL:
-            return 0
         if other == page and RAW < word >> CODEC_SHIFT & 0xF <= LAST_RAW:
             return 0  # kept raw untried: some day it is tried
-        stored = log.stored(word)
-        try:
-            codec = word >> CODEC_SHIFT & 0xF
-            found = self.decoder.decode(stored[CHECK_BYTES:], _u32(stored)[0], codec)
-        except CorruptData:
-            return 0
-        if found != bytes(data) or not log.share(word):
+        if self.contents_of(word) != bytes(data) or not self.log.share(word):
             return 0
         self.dedup.hits += other != page  # the same again in its place saves no memory
         return word ^ (REFERENCED | PARITY) if word & REFERENCED else word

@@ -13,7 +13,7 @@ import lz4.block
 import xxhash
 
 from fuseswap.cache.checks import CHECK_BYTES, Decoder
-from fuseswap.cache.codecs import LZ4
+from fuseswap.cache.codecs import FILL, LZ4
 from fuseswap.cache.dictionaries import Dictionaries
 from fuseswap.cache.segment_kinds import SegmentState
 from fuseswap.cache.segments import SegmentLog
@@ -126,6 +126,22 @@ class Loading:
         end = start + CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
         payload = self._arena[start + CHECK_BYTES : end]
         return self._decode(page, word, payload, _u32(self._arena, start)[0])
+
+    def contents_of(self, word: int) -> bytes | None:
+        """The 4096 bytes of an object in memory, without a trace.
+
+        None for a fill, for what is corrupt, and for what is not in memory.
+        """
+        if word & KIND_MASK != OBJECT or word.bit_count() & 1:
+            return None
+        segment, codec = word >> SEGMENT_ID_SHIFT, word >> CODEC_SHIFT & 0xF
+        if segment >= len(self.log.bases) or self.log.bases[segment] < 0 or codec == FILL:
+            return None
+        stored = self.log.stored(word)
+        try:
+            return self.decoder.decode(stored[CHECK_BYTES:], _u32(stored)[0], codec)
+        except CorruptData:
+            return None
 
     def _decode(
         self, page: int, word: int, payload: bytes, check: int, final: bool = True

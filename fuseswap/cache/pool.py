@@ -3,7 +3,7 @@
 What a page becomes is decided in ``encoding.py``, and ``loading.py`` has what a slot word
 leads to; here is what changes.
 
-Owns the slot table and the segment log; only it and the cleaner write slot words.
+Owns the slot table and the segment log; only it, cleaner and merger write slot words.
 A frontswap backend (see ``frontswap.py`` for the contract).  Called from the one
 thread of the worker; nothing here waits, so every call is a critical section.
 
@@ -98,7 +98,7 @@ class CompressedCache(Encoding):
             self.adopting = self._adoption.step(clusters)
             self._take_counts()
             if not self.adopting:
-                self.dedup.start(ready=True)
+                self.dedup.start(ready=True, duplicates=self.log.duplicate_pages)
         return self.adopting
 
     def _count_first(self, first: int, count: int = 1) -> None:

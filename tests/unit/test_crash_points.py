@@ -92,6 +92,8 @@ POINTS = {
     "clean-commit": ("cleaning", NEW),
     "clean-done": ("cleaning", NEW),
     "clean-release": ("cleaning", NEW),
+    "merge-commit": ("merging", NEW),
+    "merge-release": ("merging_of_the_last_in_a_segment", NEW),
     "recompress-mark": ("recompression_that_gains_nothing", NEW),
     "dictionary-commit": ("recompression_with_a_dictionary", NEW),
     "dictionary-drop": ("dictionary_that_goes", NEW),

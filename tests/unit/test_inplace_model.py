@@ -59,6 +59,8 @@ steps = st.one_of(
     st.tuples(st.just("rest"), st.sampled_from([0.05, 0.5, LONGEST_REST_S])),
     st.tuples(st.just("limit"), st.sampled_from([4, 6, 8])),
     st.tuples(st.just("dedup"), st.sampled_from(["auto", "on", "off"])),
+    st.tuples(st.just("dedup"), st.sampled_from(["on", "off"])),
+    st.tuples(st.just("sweep"), st.integers(1, 20) | st.just(300)),
     st.tuples(st.just("next_worker")),
 )
 
@@ -195,6 +197,10 @@ class Model:
 
     async def dedup(self, switch: str) -> None:
         self.tiered.cache.dedup.set_switch(switch)
+
+    async def sweep(self, count: int) -> None:
+        for _ in range(count):
+            self.tiered.device.merging.merger.step()
 
     async def limit(self, frames: int) -> None:
         if frames >= self.tiered.log.frames.in_use:

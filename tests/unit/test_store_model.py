@@ -223,6 +223,12 @@ class StoreModel(RuleBasedStateMachine):
     def switch_dedup(self, switch: str) -> None:
         self.device.cache.dedup.set_switch(switch)
 
+    @rule(steps=st.integers(1, 40) | st.just(200))
+    def sweep(self, steps: int) -> None:
+        for _ in range(steps):
+            self.device.merging.merger.step()
+        self.touched.update(self.model)
+
     @rule(keep=st.integers(0, 2), reserve=st.integers(0, 2))
     def idle(self, keep: int, reserve: int) -> None:
         self.device.cache.log.frames.trim(keep)

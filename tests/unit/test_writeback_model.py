@@ -65,6 +65,8 @@ steps = st.one_of(
     st.tuples(st.just("hold_jobs"), st.booleans()),
     st.tuples(st.just("end_jobs"), st.integers(1, 100)),
     st.tuples(st.just("dedup"), st.sampled_from(["auto", "on", "off"])),
+    st.tuples(st.just("dedup"), st.sampled_from(["on", "off"])),
+    st.tuples(st.just("sweep"), st.integers(1, 20) | st.just(300)),
     st.tuples(st.just("next_worker")),
 )
 
@@ -172,6 +174,10 @@ class Model:
 
     async def dedup(self, switch: str) -> None:
         self.tiered.cache.dedup.set_switch(switch)
+
+    async def sweep(self, count: int) -> None:
+        for _ in range(count):
+            self.tiered.device.merging.merger.step()
 
     async def limit(self, frames: int) -> None:
         if frames >= self.tiered.log.frames.in_use:

@@ -1,0 +1,52 @@
+"""Merging: a trio task that has duplicates found among what is stored already.
+
+It sleeps until the index of contents is behind and finding duplicates pays
+(``cache/dedup.py``), then takes the steps of a sweep (``cache/merger.py``), one after the other
+while no request comes.  While they do, it takes a tenth of the thread and no more, by the clock,
+so that a step that had to wait for the processor is followed by a longer pause.  It does not
+wait for quiet as recompression does: copies are found by it while they are being stored, and
+what is merged then makes room for those that come.  Cleaning has 4 % of the thread, for ever;
+this ends: a tenth is 10000 pages a second, 25 s for each GiB of pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from fuseswap.cache.merger import Merger
+from fuseswap.cache.pool import CompressedCache
+
+_LOOK_EVERY_S = 1.0
+_QUIET_S = 0.005
+BUSY_SHARE = 0.1
+
+
+class Merging:
+    """Takes the steps.  ``requests`` counts all that was asked of the device so far."""
+
+    def __init__(self, cache: CompressedCache, requests: Callable[[], int] = lambda: 0) -> None:
+        self._requests = requests
+        self.merger = Merger(cache)
+        self._seen = 0
+        self._quiet_from = 0.0
+
+    async def run(self) -> None:
+        """Sweep whenever there is something to sweep, for ever."""
+        while True:
+            await trio.sleep(_LOOK_EVERY_S)
+            while self.merger.busy:
+                began = trio.current_time()
+                self.merger.step()
+                await self._give_way(began)
+
+    async def _give_way(self, began: float) -> None:
+        """Let others go on; where requests come, for longer than the step took."""
+        now, seen = trio.current_time(), self._requests()
+        if seen != self._seen:
+            self._seen, self._quiet_from = seen, now + _QUIET_S
+        if now < self._quiet_from:
+            await trio.sleep((now - began) * (1 / BUSY_SHARE - 1))
+        else:
+            await trio.lowlevel.checkpoint()

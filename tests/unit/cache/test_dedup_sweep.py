@@ -1,0 +1,175 @@
+"""When what is stored is swept for duplicates: once each time the index has fallen behind."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from fuseswap.cache import dedup as dedup_module
+from fuseswap.cache.dedup import SAMPLED_WINDOW, WINDOW, Dedup, Mode
+from fuseswap.cache.merger import Merger
+from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.state import Geometry
+from tests import pages
+from tests.stores import SharedMemory
+
+SHORT = 512
+
+
+@pytest.fixture
+def dedup(cache: CompressedCache, monkeypatch: pytest.MonkeyPatch) -> Dedup:
+    monkeypatch.setattr(dedup_module, "FIRST_WINDOW", 2 * SHORT)
+    monkeypatch.setattr(dedup_module, "WINDOW", SHORT)
+    cache.dedup.start()
+    return cache.dedup
+
+
+def fill(cache: CompressedCache) -> None:
+    for page in range(300):
+        cache.store(page, pages.compressible(page))
+
+
+def looked_up(dedup: Dedup, count: int, hits: float) -> None:
+    """So many lookups, of which a share were hits."""
+    for number in range(count):
+        dedup.candidate(number & 1023, number.to_bytes(8, "little"))
+        dedup.hits += int((number + 1) * hits) - int(number * hits)
+
+
+def begin_to_sample(dedup: Dedup) -> None:
+    looked_up(dedup, 2 * SHORT + 1, 0)
+    assert dedup.mode is Mode.SAMPLING
+
+
+def is_swept(dedup: Dedup) -> bool:
+    return dedup.sweep_at >= 0
+
+
+def test_not_while_every_page_is_looked_up(cache: CompressedCache, dedup: Dedup) -> None:
+    fill(cache)
+    looked_up(dedup, 5 * SHORT, 0.5)
+    assert (dedup.mode, is_swept(dedup)) == (Mode.ON, False)
+    dedup.set_switch("on")
+    assert not is_swept(dedup)
+
+
+def test_when_samples_are_found(cache: CompressedCache, dedup: Dedup) -> None:
+    fill(cache)
+    begin_to_sample(dedup)
+    looked_up(dedup, SAMPLED_WINDOW, 0)
+    assert not is_swept(dedup)
+    looked_up(dedup, 3 * SAMPLED_WINDOW, 0.5)
+    assert (dedup.mode, is_swept(dedup)) == (Mode.ON, True)
+
+
+def test_no_window_ends_it(cache: CompressedCache, dedup: Dedup) -> None:
+    begin_to_sample(dedup)
+    fill(cache)
+    looked_up(dedup, 3 * SAMPLED_WINDOW, 0.5)
+    looked_up(dedup, 20 * SHORT, 0)
+    assert (dedup.mode, is_swept(dedup)) == (Mode.ON, True)
+
+
+def test_a_window_after_it_does_and_it_comes_again_after_sampling(
+    cache: CompressedCache, dedup: Dedup
+) -> None:
+    merger = Merger(cache)
+    for _ in range(2):
+        begin_to_sample(dedup)
+        fill(cache)
+        looked_up(dedup, 3 * SAMPLED_WINDOW, 0.5)
+        assert is_swept(dedup)
+        while merger.busy:
+            merger.step()
+        looked_up(dedup, SHORT - SAMPLED_WINDOW, 0)
+        assert dedup.mode is Mode.ON
+        looked_up(dedup, 2 * SHORT, 0.5)
+        assert not is_swept(dedup), "all is known"
+        dedup.start()
+
+
+@pytest.mark.parametrize("before", ["auto", "off"])
+def test_when_it_is_switched_on(cache: CompressedCache, dedup: Dedup, before: str) -> None:
+    begin_to_sample(dedup)
+    fill(cache)
+    dedup.set_switch(before)
+    dedup.set_switch("on")
+    assert (dedup.mode, dedup.sweep_at) == (Mode.ON, 0)
+
+
+def test_off_ends_it_and_on_begins_anew(cache: CompressedCache, dedup: Dedup) -> None:
+    begin_to_sample(dedup)
+    fill(cache)
+    dedup.set_switch("on")
+    merger = Merger(cache)
+    merger.step()
+    assert merger.busy
+    dedup.set_switch("auto")
+    assert merger.busy, "what is begun goes on"
+    dedup.set_switch("off")
+    at = (dedup.sweep_at, merger.merged_pages)
+    merger.step()
+    assert (dedup.sweep_at, merger.merged_pages) == at == (-1, 0)
+    assert dedup.index.allocated_bytes == 0
+    dedup.set_switch("on")
+    assert dedup.sweep_at == 0
+
+
+def test_auto_after_off_only_when_it_pays(cache: CompressedCache, dedup: Dedup) -> None:
+    dedup.set_switch("off")
+    fill(cache)
+    dedup.set_switch("auto")
+    assert (dedup.mode, is_swept(dedup)) == (Mode.ON, False)
+    looked_up(dedup, SHORT + 1, 0.5)
+    assert is_swept(dedup)
+
+
+# -- the next worker -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [Mode.ON, Mode.SAMPLING, Mode.OFF])
+def test_a_worker_with_on_sweeps_where_the_index_is_behind(
+    memory: SharedMemory, mode: Mode
+) -> None:
+    old = memory.attach_cache()
+    old.dedup.mode = mode
+    fill(old)
+    new = memory.attach_cache()
+    assert not is_swept(new.dedup)
+    new.dedup.set_switch("on")
+    assert is_swept(new.dedup) == (mode is not Mode.ON)
+
+
+def test_a_worker_with_auto_sweeps_once_it_pays(memory: SharedMemory) -> None:
+    old = memory.attach_cache()
+    old.dedup.mode = Mode.SAMPLING
+    fill(old)
+    dedup = memory.attach_cache().dedup
+    assert not is_swept(dedup)
+    looked_up(dedup, WINDOW + 1, 0.1)
+    assert is_swept(dedup)
+
+
+def test_duplicates_need_no_entry(memory: SharedMemory) -> None:
+    old = memory.attach_cache()
+    for page in range(900):
+        old.store(page, pages.compressible(page % 100))
+    assert old.statistics().duplicate_pages == 800
+    new = memory.attach_cache()
+    new.dedup.set_switch("on")
+    assert not is_swept(new.dedup)
+
+
+@pytest.mark.parametrize("count", [0, 1, 100, 1000, 20_000])
+def test_how_many_entries_there_are_is_estimated(
+    make_memory: Callable[[Geometry], SharedMemory], count: int
+) -> None:
+    memory = make_memory(Geometry(page_count=32768, segment_count=9, frame_count=8))
+    index = dedup_module.ContentIndex(memory.regions()["index"])
+    index.grow(3 * count, 10_000)
+    chance = random.Random(count)
+    for page in range(count):
+        index.exchange(page, chance.randbytes(8))
+    assert 0.94 * count <= index.estimate() <= 1.06 * count
