@@ -16,7 +16,8 @@ from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SharedState
 from fuseswap.frontswap import Frontswap, FrontswapStatistics
 from fuseswap.inplace import InPlace, PlaceFile
-from fuseswap.recompression import Recompression, Submit, run_here
+from fuseswap.pace import Submit, run_here
+from fuseswap.recompression import Recompression
 from fuseswap.slowpath import SlowPath
 from fuseswap.swapfile import Swapfile
 from fuseswap.tier_writer import WritebackStatistics
@@ -55,6 +56,8 @@ class DeviceStatistics:
     mem_fixed: Callable[[], int]
     dictionaries: int
     dictionaries_trained: int
+    dictionaries_dropped: int
+    dictionary_pages_moved: int
 
 
 class Device:
@@ -79,6 +82,9 @@ class Device:
         self.writeback = Writeback(self.cache, tier, under_pressure, self.place)
         self.recompression = Recompression(self.cache, submit, lambda: self.frontswap.operations)
         self.writeback.cleaner.leave = self.recompression.is_due
+        if tier is not None:
+            self.recompression.turnover.may_read = self.writeback.may_write_again
+            self.recompression.turnover.read_segment = self.writeback.read_segment
         self.frontswap = Frontswap([self.cache] if self.place is None else [self.cache, self.place])
         if self.place is not None:
             self.frontswap.write_through = self.place.write_through
@@ -109,11 +115,15 @@ class Device:
             frontswap=self.frontswap.statistics(),
             transport=self.transport,
             writeback=self.writeback.statistics(),
-            cleaner=self.writeback.cleaner.statistics() + self.recompression.cleaner.statistics(),
+            cleaner=self.writeback.cleaner.statistics()
+            + self.recompression.cleaner.statistics()
+            + self.recompression.turnover.copied(),
             waits=tuple(self.slowpath.waits),
             tier_loads=self.slowpath.tier_loads,
             journal_bytes=self.state.journal.allocated_bytes(),
             mem_fixed=self.mem_fixed,
             dictionaries=len(self.cache.dictionaries.all),
             dictionaries_trained=self.recompression.training.trained,
+            dictionaries_dropped=self.recompression.training.dropped,
+            dictionary_pages_moved=self.recompression.turnover.moved,
         )

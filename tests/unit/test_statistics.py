@@ -50,6 +50,8 @@ def test_every_row_reads_a_number_of_its_own() -> None:
         mem_fixed=lambda: 999,
         dictionaries=next(numbers),
         dictionaries_trained=next(numbers),
+        dictionaries_dropped=next(numbers),
+        dictionary_pages_moved=next(numbers),
     )
     values = [statistic.read(snapshot) for statistic in STATISTICS]
     assert len(set(values)) == len(values)
@@ -84,6 +86,8 @@ def test_rows_are_named_for_what_they_read() -> None:
         "recompression_bytes_saved",
         "dictionaries",
         "dictionaries_trained",
+        "dictionaries_dropped",
+        "dictionary_pages_moved",
         "tier_loads",
         "write_amplification_percent",
         *(f"store_waits_{bound}" for bound in ("1ms", "10ms", "100ms", "1s", "10s", "longer")),

@@ -245,6 +245,17 @@ class StoreModel(RuleBasedStateMachine):
         self.touched.update(self.model)
 
     @rule()
+    def turn_over(self) -> None:
+        """Dictionaries that are a burden go, as after a minute."""
+        turnover = self.device.recompression.turnover
+        turnover._next_look = 0.0
+        turnover._rests.clear()
+        while self.device.cache.adopt_some():
+            pass
+        trio.run(recompress, self.device.recompression, clock=MockClock())
+        self.touched.update(self.model)
+
+    @rule()
     def drop_dictionaries(self) -> None:
         while self.device.cache.adopt_some():
             pass

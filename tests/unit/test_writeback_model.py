@@ -62,6 +62,7 @@ steps = st.one_of(
     st.tuples(st.just("limit"), st.sampled_from([4, 6, 8])),
     st.tuples(st.just("recompress"), st.integers(1, 100), st.none() | st.integers(0, 2)),
     st.tuples(st.just("recompress"), st.integers(1, 100), st.integers(0, 2)),
+    st.tuples(st.just("turn_over"), st.integers(1, 100)),
     st.tuples(st.just("hold_jobs"), st.booleans()),
     st.tuples(st.just("end_jobs"), st.integers(1, 100)),
     st.tuples(st.just("dedup"), st.sampled_from(["auto", "on", "off"])),
@@ -154,6 +155,15 @@ class Model:
             phrases = random.Random(knows).sample(pages.PHRASES, 300)
             self.tiered.cache.dictionaries.add(b"".join(phrases))
         self.tiered.device.recompression.ask(Demand.parse("all"))
+        await self.end_jobs(count)
+
+    async def turn_over(self, count: int) -> None:
+        """Dictionaries that are a burden go, for as long as ``count`` jobs take."""
+        turnover = self.tiered.device.recompression.turnover
+        turnover._next_look = 0.0
+        turnover._rests.clear()
+        turnover._looked_at.clear()
+        self.tiered.device.recompression._wanted.set()
         await self.end_jobs(count)
 
     async def hold_jobs(self, hold: bool) -> None:
