@@ -17,7 +17,8 @@ from fuseswap.cache.state import SharedState
 from fuseswap.frontswap import Frontswap, FrontswapStatistics
 from fuseswap.inplace import InPlace, PlaceFile
 from fuseswap.merging import Merging
-from fuseswap.recompression import Recompression, Submit, run_here
+from fuseswap.pace import Submit, run_here
+from fuseswap.recompression import Recompression
 from fuseswap.slowpath import SlowPath
 from fuseswap.swapfile import Swapfile
 from fuseswap.tier_writer import WritebackStatistics
@@ -58,6 +59,8 @@ class DeviceStatistics:
     dictionaries_trained: int
     dedup_merged_pages: int
     dedup_unswept_pages: int
+    dictionaries_dropped: int
+    dictionary_pages_moved: int
 
 
 class Device:
@@ -83,6 +86,9 @@ class Device:
         self.recompression = Recompression(self.cache, submit, lambda: self.frontswap.operations)
         self.merging = Merging(self.cache, lambda: self.frontswap.operations)
         self.writeback.cleaner.leave = self.recompression.is_due
+        if tier is not None:
+            self.recompression.turnover.may_read = self.writeback.may_write_again
+            self.recompression.turnover.read_segment = self.writeback.read_segment
         self.frontswap = Frontswap([self.cache] if self.place is None else [self.cache, self.place])
         if self.place is not None:
             self.frontswap.write_through = self.place.write_through
@@ -113,7 +119,9 @@ class Device:
             frontswap=self.frontswap.statistics(),
             transport=self.transport,
             writeback=self.writeback.statistics(),
-            cleaner=self.writeback.cleaner.statistics() + self.recompression.cleaner.statistics(),
+            cleaner=self.writeback.cleaner.statistics()
+            + self.recompression.cleaner.statistics()
+            + self.recompression.turnover.copied(),
             waits=tuple(self.slowpath.waits),
             tier_loads=self.slowpath.tier_loads,
             journal_bytes=self.state.journal.allocated_bytes(),
@@ -122,4 +130,6 @@ class Device:
             dictionaries_trained=self.recompression.training.trained,
             dedup_merged_pages=self.merging.merger.merged_pages,
             dedup_unswept_pages=self.merging.merger.unswept_pages,
+            dictionaries_dropped=self.recompression.training.dropped,
+            dictionary_pages_moved=self.recompression.turnover.moved,
         )

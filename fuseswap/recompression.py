@@ -5,12 +5,8 @@
         -> is it still the same? -> rewritten with what became smaller (``cache/cleaner.py``)
            nothing became smaller: the segment is marked, and left alone
 
-Of all tasks it comes last.  The thread stops after the page it is at when a request comes;
-the next batch waits until it is quiet, and where it never is, goes on with a few pages at a
-time.  Where a batch takes longer than the processor needs for it, others want that too, and
-the pauses grow.
-
-Which dictionary is used, and when there should be another, ``training.py`` decides.
+Of all tasks it comes last: ``pace.py``.  Which dictionary is used, and when there should be
+another, ``training.py`` decides; which one goes, ``turnover.py``.
 """
 
 from __future__ import annotations
@@ -19,15 +15,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import trio
-import zstandard
 
 from fuseswap.cache.cleaner import Cleaner, key_of
 from fuseswap.cache.codecs import parse_recompressor
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.cache.recompressor import Packed, train
+from fuseswap.cache.recompressor import Packed, Repacker, train
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.slots import (
     CODEC_SHIFT,
@@ -42,7 +36,9 @@ from fuseswap.cache.slots import (
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.demand import Demand
 from fuseswap.errors import InvalidArgument
+from fuseswap.pace import Pace, Read, Submit, run_here
 from fuseswap.training import LEAST_PAGES, Training
+from fuseswap.turnover import Turnover
 from fuseswap.waiting import called
 
 DEFAULT_AGE_S = 60
@@ -50,12 +46,6 @@ DEFAULT_ALGORITHM = "zstd:6"
 
 _LOOK_EVERY_S = 1.0
 _WINDOW = 256  # segments looked at for one choice
-_BATCH = 32  # pages a thread is given while it is quiet: 2 ms
-_SMALL_BATCH = 4  # where it never is
-_QUIET_S = 0.005
-_PATIENCE_S = 0.02  # then a small batch, quiet or not
-_LONGEST_PAUSE_S = 0.2
-_CONTENDED = 1.5  # times the processor time that a batch took
 _SAMPLED = 8  # objects of a segment, to see whether any gains
 _WORTH_BYTES = SEGMENT_BYTES // 50
 _MANY_LOADED = 0.5
@@ -64,13 +54,6 @@ _SCARCE_AGE_S = 1
 # Trained is from so many pages of at most so many segments.
 _TRAINING_PAGES = 1280
 _TRAINING_SEGMENTS = 64
-
-Submit = Callable[[Callable[[], Any], Callable[[Any], None]], None]
-
-
-def run_here(job: Callable[[], Any], done: Callable[[Any], None]) -> None:
-    """A `Submit` without a thread."""
-    done(job())
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +66,7 @@ class _Work:
     packed: dict[int, Packed] = field(default_factory=dict)
 
 
-class Recompression:
+class Recompression(Pace):
     """Recompresses the segments of ``cache`` in the thread of ``submit``.
 
     ``requests`` counts all that was asked of the device so far.
@@ -95,21 +78,19 @@ class Recompression:
         submit: Submit = run_here,
         requests: Callable[[], int] = lambda: 0,
     ) -> None:
+        super().__init__(submit, requests)
         self._cache = cache
         self._log = cache.log
-        self._submit = submit
-        self._requests = requests
         self.cleaner = Cleaner(cache.slots, cache.log, cache.decoder)
         self.age_seconds = DEFAULT_AGE_S
         self.training = Training(cache)
+        self.turnover = Turnover(cache, self.training, self._repack)
         self.demand = Demand()
         self.algorithm = ""
         self.set_algorithm(DEFAULT_ALGORITHM)
         self._wanted = trio.Event()
         self._hand = 0
-        self._pause_s = 0.0
         self._spared: dict[int, tuple[int, float]] = {}  # hot ones: sequence, and until when
-        self._last_requests = 0
         self._pages_before = 0
 
     def set_algorithm(self, name: str) -> None:
@@ -135,14 +116,14 @@ class Recompression:
         demand.left = [s for s in segments if not self._log.is_recompressed(s)]
         demand.total = len(demand.left)
         self.demand = demand
-        self._pages_before = self.training.pages
+        self._pages_before = self.tried_pages
         self._spared.clear()
         self._wanted.set()
 
     @property
     def progress(self) -> str:
         """How far what was asked for is: segments, and pages that were tried for it."""
-        tried = self.training.pages - self._pages_before
+        tried = self.tried_pages - self._pages_before
         return f"{self.demand}, {tried} pages tried" if self.demand.total else str(self.demand)
 
     def is_due(self, segment: int) -> bool:
@@ -188,6 +169,8 @@ class Recompression:
             if self._cache.adopting:
                 continue
             self.training.drop_unused()
+            if self._level:
+                await self.turnover.look(self._level)
             while segment := self._next():
                 await trio.lowlevel.checkpoint()  # of 1 GiB that is hot each takes 0.5 ms
                 await self._train()
@@ -280,57 +263,19 @@ class Recompression:
 
     async def _compress(self, work: _Work, words: list[int]) -> int:
         """Pack what of ``words`` becomes smaller; bytes gained.  Stops where the segment goes."""
-        gained = done = 0
-        while done < len(words):
-            size = await self._turn()
-            if not self._level or not self._is_same(work):
-                break
-            part = words[done : done + size]
-            found = await self._in_thread(part, patient=size == _SMALL_BATCH)
-            for word, one in zip(part, found, strict=False):
-                if one is not None:
-                    work.packed[word] = one
-                    gained += (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 - len(one.payload)
-            done += len(found)
-            self.training.pages += len(found)
+        gained = 0
+        tried = await self._pack(
+            words,
+            self._log.stored,
+            lambda: self.training.recompressor(self._level).shrink,
+            lambda: self._level > 0 and self._is_same(work),
+        )
+        for word, one in tried:
+            if one is not None:
+                work.packed[word] = one
+                gained += (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 - len(one.payload)
+        self.training.pages += len(tried)
         return gained
-
-    async def _turn(self) -> int:
-        """Wait until it is this task's turn; how many pages it may take."""
-        await trio.sleep(self._pause_s)
-        if self._requests() == self._last_requests:  # since the last batch began
-            return _BATCH
-        give_up = trio.current_time() + _PATIENCE_S
-        while trio.current_time() < give_up:
-            before = self._requests()
-            await trio.sleep(_QUIET_S)
-            if self._requests() == before:
-                return _BATCH
-        return _SMALL_BATCH
-
-    async def _in_thread(self, words: list[int], *, patient: bool) -> list[Packed | None]:
-        """What the thread makes of the objects; it may be stopped early by a request."""
-        objects = [(word >> CODEC_SHIFT & 0xF, self._log.stored(word)) for word in words]
-        recompressor = self.training.recompressor(self._level)
-        self._last_requests = before = self._requests()
-        stop = (lambda: False) if patient else (lambda: self._requests() != before)
-
-        found: list[Packed | None] = []
-
-        def job() -> tuple[float, float]:
-            began, used = time.perf_counter(), time.thread_time()
-            try:
-                found.extend(recompressor.shrink(objects, stop))
-            except (MemoryError, zstandard.ZstdError):  # no memory, of either
-                found.append(None)
-            return time.perf_counter() - began, time.thread_time() - used
-
-        took_s, used_s = await called(partial(self._submit, job))
-        if took_s > _CONTENDED * used_s + 0.0005:
-            self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s + 0.002)
-        else:
-            self._pause_s = self._pause_s / 2 if self._pause_s > 0.001 else 0.0
-        return found
 
     async def _rewrite(self, work: _Work) -> bool:
         """Copy what lives, smaller where it can be; False where there is no room for it.
@@ -395,6 +340,17 @@ class Recompression:
             return
         job = partial(train, training.recompressor(self._level), objects)
         training.judge(await called(partial(self._submit, job)), pages)
+        if training.waiting:
+            await self.turnover.make_place(self._level)
+
+    async def _repack(
+        self, words: list[int], read: Read, repacker: Repacker, same: Callable[[], bool]
+    ) -> list[tuple[int, Packed | None]] | None:
+        """As `_pack`, for ``turnover.py``; None where recompression was switched off."""
+        tried = await self._pack(
+            words, read, lambda: repacker.shrink, lambda: self._level > 0 and same()
+        )
+        return tried if self._level else None
 
     async def _sample(self, segments: list[int]) -> list[tuple[int, bytes]]:
         """Objects from all over ``segments``: the codec, and check and payload of each."""

@@ -405,6 +405,16 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.dictionaries_trained,
     ),
     _counter(
+        "dictionaries_dropped", "",
+        "Dictionaries that no page needed any more.",
+        lambda s: s.dictionaries_dropped,
+    ),
+    _counter(
+        "dictionary_pages_moved", "",
+        "Pages that were compressed anew so that their dictionary could go.",
+        lambda s: s.dictionary_pages_moved,
+    ),
+    _counter(
         "recompressed_bytes_before", "",
         "Bytes those pages took before.",
         lambda s: s.cleaner.recompressed_bytes_before,

@@ -137,7 +137,11 @@ class TierWriter:
     ) -> None:
         self._reader.begin_read(extent, offset, length, done, patient=False)
 
-    async def _read_segment(self, segment: int, *, again: bool = False) -> bytes | None:
+    def may_write_again(self) -> bool:
+        """Whether pages may come back to be moved, and leave once more: not from a budget."""
+        return self.writeback_limit_bytes is None and self._can_write()
+
+    async def read_segment(self, segment: int, *, again: bool = False) -> bytes | None:
         """The 1 MiB of ``segment``; None where it can't be read: then it is set aside a while."""
         sequence = self._log.age_of(segment)[0]
         extent = self._log.location_of(segment)

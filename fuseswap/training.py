@@ -2,11 +2,14 @@
 
 It is trained from pages that are about to be recompressed, tried on some of them that it
 has not seen, and kept where it wins by `dictionary_gain_percent`; later ones have to win
-against it.  One that stops winning is not used any more, and one that no object needs any
-more is dropped.  Decides; ``recompression.py`` has the thread and the pages.
+against it.  One that wins and finds no place waits until ``turnover.py`` has made one, or has
+not.  One that stops winning is not used any more, and one that no object needs any more is
+dropped.  Decides; ``recompression.py`` has the thread and the pages.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from fuseswap.cache.dictionaries import Dictionary
 from fuseswap.cache.pool import CompressedCache
@@ -21,6 +24,14 @@ _SOON_AGAIN_AFTER_PAGES = 16384
 _JUDGED_BYTES = 256 << 10  # compressed both ways, before a dictionary is judged
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A dictionary that has won and has no place, and the bytes it should save, itself paid for."""
+
+    data: bytes
+    gain_bytes: int
+
+
 class Training:
     """The dictionaries of one cache.  ``pages``: how many were recompressed, or tried, so far."""
 
@@ -30,6 +41,8 @@ class Training:
         self.gain_percent = DEFAULT_GAIN_PERCENT
         self.pages = 0
         self.trained = 0
+        self.dropped = 0
+        self.waiting: Waiting | None = None
         # With one that a former worker trained there is no hurry; there are not many places.
         self._due_at = _SOON_AGAIN_AFTER_PAGES if self._dictionaries.current else 0
         self._recompressor: Recompressor | None = None
@@ -52,15 +65,32 @@ class Training:
         expected = won * pages // found.held_out
         if won * 100 < found.before_bytes * self.gain_percent or expected < 2 * len(found.data):
             return
-        if self._dictionaries.add(found.data):
+        if self._dictionaries.has_place:
+            self._keep(found.data)
+        else:
+            self.waiting = Waiting(found.data, expected - len(found.data))
+
+    def settle(self) -> None:
+        """Keep the one that waits if there is a place by now, and forget it if not."""
+        waiting, self.waiting = self.waiting, None
+        if waiting and self._dictionaries.has_place:
+            self._keep(waiting.data)
+
+    def _keep(self, data: bytes) -> None:
+        if self._dictionaries.add(data):
             self.trained += 1
             self._due_at = self.pages + _AGAIN_AFTER_PAGES
 
+    @property
+    def in_use(self) -> Dictionary | None:
+        """The one that pages are recompressed with: the current one, while it wins."""
+        current = self._dictionaries.current
+        wins = self.gain_percent < NO_DICTIONARIES and current is not self._refused
+        return current if wins else None
+
     def recompressor(self, level: int) -> Recompressor:
         """For ``level``, with the dictionary that is current, unless it has stopped winning."""
-        dictionary = self._dictionaries.current
-        if self.gain_percent >= NO_DICTIONARIES or dictionary is self._refused:
-            dictionary = None
+        dictionary = self.in_use
         made = self._recompressor
         if made is None or made.level != level or made.dictionary is not dictionary:
             made = self._recompressor = Recompressor(level, dictionary)
@@ -78,3 +108,4 @@ class Training:
             unused = one is not current or one is self._refused
             if unused and not self._pages_of[one.codec]:
                 self._dictionaries.drop(one)
+                self.dropped += 1

@@ -210,9 +210,9 @@ class Writeback(TierWriter):
             if not segment or self.cleaner.busy:
                 break
             sequence = self._log.age_of(segment)[0]
-            stored = await self._read_segment(segment)
+            stored = await self.read_segment(segment)
             if stored and self.cleaner.is_worth_another_read(segment, sequence, stored):
-                stored = await self._read_segment(segment, again=True)
+                stored = await self.read_segment(segment, again=True)
             if stored is None:
                 break
             merged = True

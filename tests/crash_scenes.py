@@ -15,7 +15,7 @@ from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.demand import Demand
 from fuseswap.errors import StoreRefused
 from fuseswap.units import MIB, PAGE_SIZE
-from tests import pages, recompressed
+from tests import families, pages, recompressed
 from tests.crashes import Act, Scene, SharedPlaces, SharedTier
 from tests.fake_tier import FakeTier
 from tests.tiered import Tiered, dense
@@ -504,6 +504,51 @@ def dictionary_that_goes(worker: Tiered) -> Scene:
     dictionaries.add(recompressed.DICTIONARY)
     some_cold(worker)
     return work(worker, recompress)
+
+
+async def turn_over(worker: Tiered) -> None:
+    """An old dictionary goes, and another takes its place and gets pages."""
+    worker.device.recompression.turnover._next_look = 0.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.device.recompression.run)
+        await recompressed.pass_time(2)
+        nursery.cancel_scope.cancel()
+    for page in range(900, 906):
+        worker.store(page, families.page_of(3, page))
+    (current, *others) = sorted(worker.cache.dictionaries.all, key=lambda one: -one.place)
+    assert current.place == 1
+    if not others:
+        added = worker.cache.dictionaries.add(families.dictionary_for(3))
+        assert added is not None
+        assert added.place == 0
+    await recompress(worker)
+
+
+def with_an_old_dictionary(worker: Tiered, *, on_tier: bool) -> Scene:
+    """A few pages need it, on the tier or not, and no more would need the one in use."""
+
+    async def prepare(worker: Tiered) -> None:
+        old = pages.incompressible(1) * 8 + families.dictionary_for(0)
+        await families.compress_with(worker, old, 0, range(6))
+        if on_tier:
+            await write_back(worker)
+        await families.compress_with(worker, families.dictionary_for(0, 1), 1, range(100, 106))
+
+    trio.run(prepare, worker, clock=MockClock())
+    assert worker.on_tier() == (list(range(6)) if on_tier else [])
+    after = dict(worker.expected)
+    after.update((page, families.page_of(3, page)) for page in range(900, 906))
+    return Scene(worker, turn_over, after)
+
+
+@tierless
+def turnover_of_dictionaries(worker: Tiered) -> Scene:
+    return with_an_old_dictionary(worker, on_tier=False)
+
+
+@scene
+def turnover_of_a_dictionary_on_the_tier(worker: Tiered) -> Scene:
+    return with_an_old_dictionary(worker, on_tier=True)
 
 
 # -- in place --------------------------------------------------------------------------

@@ -55,6 +55,11 @@ class Dictionary:
         """The codec of pages compressed with it."""
         return FIRST_DICTIONARY + self.place
 
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes of the shared state: whole pages."""
+        return -(-(_DATA_AT + len(self.data)) // PAGE_SIZE) * PAGE_SIZE
+
 
 class Dictionaries:
     """All of them, in the region of the shared state."""
@@ -66,6 +71,7 @@ class Dictionaries:
         self._region = region
         self._learn = learn
         self._places: list[Dictionary | None] = [None] * DICTIONARY_PLACES
+        self._newest = 0  # version of a sound one, here by now or gone again
         for start, end in region.extents():
             for place in range(start // DICTIONARY_PLACE_BYTES, -(-end // DICTIONARY_PLACE_BYTES)):
                 self._adopt(place)
@@ -86,6 +92,8 @@ class Dictionaries:
 
     def _keep(self, dictionary: Dictionary) -> None:
         self._places[dictionary.place] = dictionary
+        if dictionary.data:
+            self._newest = max(self._newest, dictionary.version)
         self._learn(dictionary.codec, opener(dictionary.data))
 
     @property
@@ -103,14 +111,18 @@ class Dictionaries:
         """The one that ``codec`` stands for."""
         return self._places[codec - FIRST_DICTIONARY] if codec >= FIRST_DICTIONARY else None
 
+    @property
+    def has_place(self) -> bool:
+        """Whether there is room for another."""
+        return None in self._places
+
     def add(self, data: bytes) -> Dictionary | None:
         """Keep another, current from here on; None where there is no place or no memory."""
-        if None not in self._places or not 0 < len(data) <= MAX_DICTIONARY_BYTES:
+        if not self.has_place or not 0 < len(data) <= MAX_DICTIONARY_BYTES:
             return None
         place = self._places.index(None)
         at = place * DICTIONARY_PLACE_BYTES
-        current = self.current
-        version = current.version + 1 if current else 1
+        version = self._newest + 1
         buffer = self._region.buffer
         try:
             self._region.populate(at, -(-(_DATA_AT + len(data)) // PAGE_SIZE) * PAGE_SIZE)

@@ -212,14 +212,16 @@ class CompressedCache(Encoding):
                     forgotten += 1
         return forgotten
 
-    def owners_of(self, segment: int, first: int = 0) -> tuple[list[int], int]:
-        """Pages that may have an object in a segment in memory, in order, and where to go on.
+    def owners_of(self, segment: int, first: int = 0, stored: bytes = b"") -> tuple[list[int], int]:
+        """Pages that may have an object in a segment, in order, and where to go on.
 
-        A bounded piece; all have been given where the second is `page_count`.
+        A bounded piece; all have been given where the second is `page_count`.  ``stored``: the
+        1 MiB of a segment that is on a tier.
         """
         if self.log.is_marked(segment, Mark.SHARED):
             return self.slots.sweep(segment, first)
-        pages = {page for page in self.log.owners(segment) if page < self.page_count}
+        owners = self.log.owners(segment, stored)
+        pages = {page for page in owners if page < self.page_count}
         return sorted(pages), self.page_count
 
     def set_in_place(self, page: int, check: int) -> None:

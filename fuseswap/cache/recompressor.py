@@ -18,11 +18,12 @@ from fuseswap.cache.codecs import (
     LAST_RAW,
     LZ4,
     MAX_COMPRESSED_BYTES,
+    RAW,
     ZSTD,
     zstd_decompressor,
     zstd_parameters,
 )
-from fuseswap.cache.dictionaries import Dictionary
+from fuseswap.cache.dictionaries import Dictionary, opener
 from fuseswap.errors import CorruptData
 from fuseswap.units import PAGE_SIZE
 
@@ -95,6 +96,17 @@ class Recompressor:
         codec = self.dictionary.codec
         return Packed(known, codec, checksum_of(page, codec))
 
+    def smallest(self, page: bytes) -> Packed:
+        """``page`` as small as it gets, or as it is."""
+        plain = self._plain(page)
+        known = self._known(page) if self._known else plain
+        if min(len(plain), len(known)) > MAX_COMPRESSED_BYTES:
+            return Packed(page, RAW, checksum_of(page, RAW))
+        if self.dictionary is not None and len(known) < len(plain):
+            codec = self.dictionary.codec
+            return Packed(known, codec, checksum_of(page, codec))
+        return Packed(plain, ZSTD, checksum_of(plain, ZSTD))
+
     def open(self, codec: int, stored: bytes) -> bytes | None:
         """The page of ``stored`` check and payload; None: corrupt, or nothing to recompress."""
         if codec > LAST_RAW and codec not in (LZ4, ZSTD):
@@ -104,6 +116,35 @@ class Recompressor:
             return self._decoder.decode(stored[CHECK_BYTES:], check, codec)
         except CorruptData:
             return None
+
+
+class Repacker:
+    """Makes payloads that do not need the dictionary ``old`` of pages that do.
+
+    With what `recompressor` compresses with: its dictionary or none, whichever is smaller.
+    """
+
+    def __init__(self, recompressor: Recompressor, old: Dictionary) -> None:
+        self._compress = recompressor.smallest
+        self._decoder = Decoder()
+        self._decoder.learn(old.codec, opener(old.data))
+
+    def shrink(
+        self, objects: Sequence[tuple[int, bytes]], stop: Callable[[], bool]
+    ) -> list[Packed | None]:
+        """As `Recompressor.shrink`, but each that is sound, however large it becomes."""
+        packed: list[Packed | None] = []
+        for codec, stored in objects:
+            check = int.from_bytes(stored[:CHECK_BYTES], "little")
+            try:
+                page = self._decoder.decode(stored[CHECK_BYTES:], check, codec)
+            except CorruptData:
+                packed.append(None)
+            else:
+                packed.append(self._compress(page))
+            if stop():
+                break
+        return packed
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,12 +298,15 @@ class SegmentLog(SegmentTable):
         """Whether the table knows ``segment`` as holding data."""
         return 0 < segment < len(self.live) and self._entry(segment) & 0xFF != SegmentState.FREE
 
-    def owners(self, segment: int) -> array[int]:
-        """Pages the objects of a segment in memory were stored for, newest first."""
+    def owners(self, segment: int, stored: bytes = b"") -> array[int]:
+        """Pages the objects of a segment were stored for, newest first.
+
+        In memory, or in the 1 MiB that a tier had ``stored``.
+        """
         bound = self.extent_of(segment)[1]
         base = self.bases[segment]
         owners = array("I")
-        owners.frombytes(self._arena[base + bound : base + SEGMENT_BYTES])
+        owners.frombytes(stored[bound:] or self._arena[base + bound : base + SEGMENT_BYTES])
         return owners
 
     def segments(self) -> list[SegmentId]:

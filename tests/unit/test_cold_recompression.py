@@ -10,7 +10,7 @@ import trio
 import zstandard
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fuseswap import recompression as task
+from fuseswap import pace
 from fuseswap.cache.codecs import LZ4, RAW, ZSTD
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.slots import REFERENCED
@@ -468,9 +468,9 @@ async def test_a_request_stops_the_thread_after_the_page_it_is_at(
         await pass_time(1)
         requests.count += 1
         jobs.run()
-        assert requests.recompression.training.pages == 0  # it is not its turn yet
+        assert requests.recompression.tried_pages == 0  # it is not its turn yet
         await pass_time(1)
-        assert requests.recompression.training.pages == 1
+        assert requests.recompression.tried_pages == 1
         jobs.let_go()
         await finish(requests.recompression)
         nursery.cancel_scope.cancel()
@@ -509,11 +509,11 @@ async def test_where_it_never_is_quiet_it_goes_on_with_a_few(
         began = trio.current_time()
         while recompression.demand.left:
             await wait_all_tasks_blocked()
-            mock_clock.jump(task._QUIET_S)
+            mock_clock.jump(pace._QUIET_S)
         took_s = trio.current_time() - began
         nursery.cancel_scope.cancel()
-    assert jobs.count >= PAGES / task._SMALL_BATCH
-    assert took_s > (jobs.count - 1) * task._PATIENCE_S
+    assert jobs.count >= PAGES / pace._SMALL_BATCH
+    assert took_s > (jobs.count - 1) * pace._PATIENCE_S
     assert codecs(tierless) == {ZSTD: PAGES}
     await tierless.check()
 

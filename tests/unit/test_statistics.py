@@ -52,6 +52,8 @@ def test_every_row_reads_a_number_of_its_own() -> None:
         dictionaries_trained=next(numbers),
         dedup_merged_pages=next(numbers),
         dedup_unswept_pages=next(numbers),
+        dictionaries_dropped=next(numbers),
+        dictionary_pages_moved=next(numbers),
     )
     values = [statistic.read(snapshot) for statistic in STATISTICS]
     assert len(set(values)) == len(values)
@@ -88,6 +90,8 @@ def test_rows_are_named_for_what_they_read() -> None:
         "dictionaries_trained",
         "dedup_merged_pages",
         "dedup_unswept_pages",
+        "dictionaries_dropped",
+        "dictionary_pages_moved",
         "tier_loads",
         "write_amplification_percent",
         *(f"store_waits_{bound}" for bound in ("1ms", "10ms", "100ms", "1s", "10s", "longer")),

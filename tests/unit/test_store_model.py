@@ -245,9 +245,28 @@ class StoreModel(RuleBasedStateMachine):
         """What is there and some more; with another dictionary, old ones are kept while needed."""
         self.write_pages(page, kind, seed, count)
         if knows is not None:
-            phrases = random.Random(knows).sample(pages.PHRASES, 300)
-            self.device.cache.dictionaries.add(b"".join(phrases))
+            self.add_dictionary(knows)
         trio.run(recompress, self.device.recompression, clock=MockClock())
+        self.touched.update(self.model)
+
+    def add_dictionary(self, knows: int) -> None:
+        phrases = random.Random(knows).sample(pages.PHRASES, 300)
+        self.device.cache.dictionaries.add(b"".join(phrases))
+
+    @rule(page=page_numbers, count=runs, seed=seeds, knows=st.permutations([0, 1, 2]))
+    def turn_over(self, page: int, count: int, seed: int, knows: list[int]) -> None:
+        """There is room; some pages get one dictionary, then another is in use, a minute later."""
+        self.device.cache.pool_limit_bytes = SMALL.frame_count * MIB
+        self.recompress(page, "related", seed, count, knows[0])
+        self.add_dictionary(knows[1])
+        turnover = self.device.recompression.turnover
+        turnover._next_look = 0.0
+        turnover._rests.clear()
+        turnover._looked_at.clear()
+        while self.device.cache.adopt_some():
+            pass
+        trio.run(recompress, self.device.recompression, clock=MockClock())
+        self.device.cache.pool_limit_bytes = self.limit * MIB
         self.touched.update(self.model)
 
     @rule()

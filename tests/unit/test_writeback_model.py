@@ -62,6 +62,8 @@ steps = st.one_of(
     st.tuples(st.just("limit"), st.sampled_from([4, 6, 8])),
     st.tuples(st.just("recompress"), st.integers(1, 100), st.none() | st.integers(0, 2)),
     st.tuples(st.just("recompress"), st.integers(1, 100), st.integers(0, 2)),
+    st.tuples(st.just("turn_over"), firsts, st.integers(1, 100), st.integers(0, 3), st.booleans()),
+    st.tuples(st.just("write_back")),
     st.tuples(st.just("hold_jobs"), st.booleans()),
     st.tuples(st.just("end_jobs"), st.integers(1, 100)),
     st.tuples(st.just("dedup"), st.sampled_from(["auto", "on", "off"])),
@@ -153,10 +155,37 @@ class Model:
     async def recompress(self, count: int, knows: int | None) -> None:
         """All of it, for as long as ``count`` jobs take; with another dictionary, or not."""
         if knows is not None:
-            phrases = random.Random(knows).sample(pages.PHRASES, 300)
-            self.tiered.cache.dictionaries.add(b"".join(phrases))
+            self.add_dictionary(knows)
         self.tiered.device.recompression.ask(Demand.parse("all"))
         await self.end_jobs(count)
+
+    def add_dictionary(self, knows: int) -> None:
+        phrases = random.Random(knows).sample(pages.PHRASES, 300)
+        self.tiered.cache.dictionaries.add(b"".join(phrases))
+
+    async def turn_over(self, first: int, count: int, knows: int, leaves: bool) -> None:
+        """Some pages get a dictionary and may leave; with another in use, the old one goes.
+
+        As far as ``count`` jobs do it, and there is room.
+        """
+        await self.limit(8)
+        await self.store(first, 50, 1, "related", 0)
+        await wait_all_tasks_blocked()
+        await self.recompress(count, knows)
+        if leaves:
+            await self.write_back()
+            await wait_all_tasks_blocked()
+        self.add_dictionary(3 - knows)
+        turnover = self.tiered.device.recompression.turnover
+        turnover._next_look = 0.0
+        turnover._rests.clear()
+        turnover._looked_at.clear()
+        self.tiered.device.recompression._wanted.set()
+        await self.end_jobs(count)
+
+    async def write_back(self) -> None:
+        """All that is in memory now."""
+        self.tiered.writeback.ask(Demand.parse("all"))
 
     async def hold_jobs(self, hold: bool) -> None:
         self.jobs.holds = hold

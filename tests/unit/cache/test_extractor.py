@@ -1,0 +1,103 @@
+"""The extractor moves what it is given payloads for, and leaves the rest of a segment alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from fuseswap.cache.checks import checksum_of
+from fuseswap.cache.cleaner import STEP_OBJECTS, key_of
+from fuseswap.cache.codecs import ZSTD, parse_compressor
+from fuseswap.cache.extractor import Extractor
+from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.recompressor import Packed
+from fuseswap.cache.segment_kinds import Mark, Stream
+from tests import pages
+from tests.invariants import check_invariants
+
+PAGES = 150
+_zstd = parse_compressor("zstd:3").compress
+
+
+def packed(page: int) -> Packed:
+    payload = _zstd(pages.compressible(page))
+    return Packed(payload, ZSTD, checksum_of(payload, ZSTD))
+
+
+@pytest.fixture
+def extractor(cache: CompressedCache) -> Extractor:
+    for page in range(PAGES):
+        cache.store(page, pages.compressible(page))
+    for head in cache.log.heads:
+        cache.log.seal(head)
+    return Extractor(cache.slots, cache.log, cache.decoder)
+
+
+def finish(extractor: Extractor) -> int:
+    steps = 0
+    while extractor.busy:
+        assert extractor.step()
+        steps += 1
+    return steps
+
+
+def check(cache: CompressedCache) -> None:
+    check_invariants(cache)
+    for page in range(PAGES):
+        assert cache.load(page) == pages.compressible(page)
+
+
+def test_only_what_is_packed_moves(cache: CompressedCache, extractor: Extractor) -> None:
+    get = cache.slots.get
+    before = [get(page) for page in range(PAGES)]
+    (segment,) = cache.log.segments()
+    extractor.take_out(segment, {key_of(before[page]): packed(page) for page in (3, 70, 149)})
+    assert finish(extractor) == -(-PAGES // STEP_OBJECTS)
+    changed = [page for page in range(PAGES) if get(page) != before[page]]
+    assert changed == [3, 70, 149]
+    assert {cache.log.stream_of(get(page) >> 40) for page in changed} == {Stream.RECOMPRESSED}
+    assert cache.log.live[segment] == PAGES - 3
+    assert cache.log.is_movable(segment)
+    assert extractor.statistics().recompressed_pages == 3
+    assert extractor.statistics().given_up == 0
+    check(cache)
+
+
+def test_where_all_of_it_is_packed_the_segment_goes(
+    cache: CompressedCache, extractor: Extractor
+) -> None:
+    (segment,) = cache.log.segments()
+    words = [cache.slots.get(page) for page in range(PAGES)]
+    extractor.take_out(segment, {key_of(word): packed(p) for p, word in enumerate(words)})
+    finish(extractor)
+    assert not cache.log.is_live(segment)
+    check(cache)
+
+
+def test_what_was_overwritten_since_stays_as_it_is(
+    cache: CompressedCache, extractor: Extractor
+) -> None:
+    (segment,) = cache.log.segments()
+    first = cache.slots.get(0)
+    extractor.take_out(segment, {key_of(first): packed(0)})
+    cache.store(0, pages.hexadecimal(0))
+    finish(extractor)
+    assert extractor.statistics().recompressed_pages == 0
+    assert cache.load(0) == pages.hexadecimal(0)
+    check_invariants(cache)
+
+
+def test_of_a_shared_object_all_pages_move(cache: CompressedCache, extractor: Extractor) -> None:
+    cache.dedup.set_switch("on")
+    (segment,) = cache.log.segments()
+    cache.store(1000, pages.compressible(5))  # the index may know it or not
+    cache.store(1001, pages.compressible(5))
+    assert cache.log.is_marked(segment, Mark.SHARED)
+    word = cache.slots.get(5)
+    sharing = [page for page in (5, 1000, 1001) if key_of(cache.slots.get(page)) == key_of(word)]
+    assert len(sharing) > 1
+    extractor.take_out(segment, {key_of(word): packed(5)})
+    finish(extractor)
+    assert len({cache.slots.get(page) for page in sharing}) == 1
+    assert cache.slots.get(5) != word
+    assert not cache.log.is_pinned(segment)
+    check(cache)
