@@ -1,11 +1,23 @@
-"""How long a test may take before it is ended: see `timeout` in pyproject.toml for most."""
+"""Bounds on time, which no machine is too slow for: a test is ended where it hangs.
+
+For most tests that is `timeout` in pyproject.toml.
+"""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # The watchdog of tests/devices.py comes first, and then a teardown in which each step hangs.
 _REAL_DEVICE_TIMEOUT_S = 900
+
+# By default an example that takes more than 200 ms is a failure.
+settings.register_profile(
+    "any-machine",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("any-machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""A sweep keeps one object of what is stored twice, whatever happens between its steps."""
+"""A sweep keeps one object of what is stored twice, and leaves everything else alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable
 
 import pytest
-from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.cache.codecs import RAW
 from fuseswap.cache.dedup import Mode
@@ -14,58 +13,16 @@ from fuseswap.cache.merger import STEP_OBJECTS, Merger
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.slots import REFERENCED
 from fuseswap.cache.state import Geometry
-from fuseswap.demand import Demand
-from fuseswap.units import MIB
 from tests import pages
 from tests.cleaned import ROOMY, Cleaned
-from tests.fake_tier import FakePlaceFile, FakeTier
-from tests.invariants import StoredObject, check_invariants
-from tests.page_actions import Action, each_action, each_blind_action
+from tests.invariants import check_invariants
+from tests.merged import begin, is_merged, object_of, pairs, sweep
 from tests.stores import SharedMemory
-from tests.tiered import Tiered, dense
-
-COPIES = 1000  # of page N the copy is page COPIES + N
-COUNT = 100
-
-
-def object_of(cache: CompressedCache, page: int) -> StoredObject:
-    return StoredObject.of(page, cache.slots.get(page))
-
-
-def is_merged(cache: CompressedCache, page: int, twin: int) -> bool:
-    one, other = object_of(cache, page), object_of(cache, twin)
-    return (one.segment, one.offset) == (other.segment, other.offset)
-
-
-def begin(cache: CompressedCache, *stored: tuple[int, bytes]) -> Merger:
-    """Store so that nothing is looked for, then begin a sweep."""
-    cache.dedup.set_switch("off")
-    for page, data in stored:
-        cache.store(page, data)
-    cache.dedup.set_switch("on")
-    return Merger(cache)
-
-
-def sweep(merger: Merger) -> None:
-    while merger.busy:
-        merger.step()
 
 
 @pytest.fixture
 def cleaned(make_memory: Callable[[Geometry], SharedMemory]) -> Cleaned:
     return Cleaned(make_memory(ROOMY))
-
-
-def pairs(cleaned: Cleaned) -> Merger:
-    """Pages and their copies, each kind in a sealed segment of its own."""
-    cleaned.cache.dedup.set_switch("off")
-    for first in (0, COPIES):
-        for page in range(COUNT):
-            cleaned.store(first + page, seed=page)
-        for head in cleaned.log.heads:
-            cleaned.log.seal(head)
-    cleaned.cache.dedup.set_switch("on")
-    return Merger(cleaned.cache)
 
 
 # -- what is merged --------------------------------------------------------------------
@@ -167,6 +124,19 @@ def test_the_only_page_of_an_open_segment(cache: CompressedCache) -> None:
     assert is_merged(cache, 0, 1)
     cache.store(2, pages.compressible(2))
     assert cache.load(2) == pages.compressible(2)
+
+
+def test_a_raw_page_that_was_never_tried_is_replaced_by_a_compressed_one(
+    cache: CompressedCache,
+) -> None:
+    cache.dedup.set_switch("off")
+    cache.store(0, pages.incompressible(0))
+    cache.store(0, pages.compressible(1))  # not tried, since the last one did not compress
+    merger = begin(cache, (1, pages.compressible(1)))
+    assert object_of(cache, 0).codec == RAW + 1
+    sweep(merger)
+    assert is_merged(cache, 0, 1)
+    assert cache.statistics().raw_pages == 0
 
 
 # -- what is not -----------------------------------------------------------------------
@@ -274,163 +244,6 @@ def test_an_empty_device_is_swept_at_once(cache: CompressedCache) -> None:
     merger = begin(cache)
     merger.step()
     assert not merger.busy
-
-
-# -- between two steps -----------------------------------------------------------------
-
-
-@each_action
-@pytest.mark.parametrize("steps", [0, 1, 5, 9])
-def test_pages_change_between_two_steps(tierless: Tiered, action: Action, steps: int) -> None:
-    cache, merger = tierless.cache, tierless.device.merging.merger
-    cache.dedup.set_switch("off")
-    for page in range(COUNT):
-        for first in (0, COPIES):
-            tierless.store(first + page, dense(page))
-    cache.dedup.set_switch("on")
-    for _ in range(steps):
-        merger.step()
-    for page in (0, 3, STEP_OBJECTS, 50, COPIES + 1, COPIES + 3, COPIES + 70):
-        action(tierless, page)
-    sweep(merger)
-    check_invariants(cache)
-    assert all(cache.load(page) == data for page, data in tierless.expected.items())
-    assert cache.statistics().duplicate_pages >= COUNT - 7
-
-
-def test_a_page_and_its_whole_cluster_go(cleaned: Cleaned) -> None:
-    merger = pairs(cleaned)
-    for _ in range(3):
-        merger.step()
-    for page in range(COUNT):
-        cleaned.discard(page)
-    sweep(merger)
-    assert merger.merged_pages == 0
-    cleaned.check()
-
-
-@pytest.mark.parametrize("victim", [0, COPIES])
-@pytest.mark.parametrize("steps", [1, 4, 7, 10])
-def test_a_segment_that_is_being_cleaned_loses_pages_and_gets_none(
-    cleaned: Cleaned, victim: int, steps: int
-) -> None:
-    merger = pairs(cleaned)
-    segment = object_of(cleaned.cache, victim).segment
-    for _ in range(steps):
-        merger.step()
-    cleaned.cleaner.begin(segment)
-    cleaned.cleaner.step()
-    held = set(cleaned.pages_of(segment))
-    while merger.busy:
-        merger.step()
-        assert set(cleaned.pages_of(segment)) <= held
-        cleaned.check()
-    while cleaned.cleaner.busy:
-        cleaned.cleaner.step()
-    assert cleaned.cleaner.statistics().given_up == 0
-    assert cleaned.log.duplicate_pages == COUNT
-    cleaned.check()
-
-
-def test_cleaning_and_merging_take_turns(cleaned: Cleaned) -> None:
-    merger = pairs(cleaned)
-    for page in range(0, COUNT, 3):
-        cleaned.discard(page)
-    while merger.busy:
-        merger.step()
-        cleaned.cleaner.step()
-        cleaned.check()
-
-
-async def test_what_is_on_the_tier_is_passed_over(tiered: Tiered) -> None:
-    tiered.cache.dedup.set_switch("off")
-    moved = await tiered.move_out()
-    merger = begin(tiered.cache)
-    tiered.cache.pool_limit_bytes += MIB
-    for page in moved[:20]:
-        tiered.store(3000 + page, tiered.expected[page])
-    sweep(merger)
-    assert merger.merged_pages == 0
-    assert tiered.on_tier() == moved
-    await tiered.check()
-
-
-@each_blind_action
-@pytest.mark.parametrize("succeeds", [True, False])
-async def test_while_a_segment_is_being_written(
-    tiered: Tiered, tier: FakeTier, nursery: object, action: Action, succeeds: bool
-) -> None:
-    """Some of its pages leave it, and pages of another come to it, before it moves."""
-    tiered.cache.dedup.set_switch("off")
-    for first in (0, COPIES):
-        for page in range(250):
-            tiered.store(first + page, dense(page))
-        for head in tiered.log.heads:
-            tiered.log.seal(head)
-    tiered.cache.dedup.set_switch("on")
-    tier.hold_writes = True
-    start = nursery.start_soon  # type: ignore[attr-defined]
-    start(tiered.writeback.run)
-    tiered.writeback.ask(Demand.parse("all"))
-    await wait_all_tasks_blocked()
-    assert tier.writes
-    merger = tiered.device.merging.merger
-    while merger.busy and merger.merged_pages < 20:
-        merger.step()
-    assert merger.busy
-    for page in (0, 30, COPIES + 2, COPIES + 200):
-        action(tiered, page)
-    for write in list(tier.writes):
-        (write.finish if succeeds else write.fail)()
-    await wait_all_tasks_blocked()
-    sweep(merger)
-    await tiered.check()
-
-
-@each_blind_action
-async def test_while_a_segment_is_evicted_in_place(
-    placed: Tiered, places: FakePlaceFile, nursery: object, action: Action
-) -> None:
-    placed.cache.dedup.set_switch("off")
-    for first in (0, COPIES):
-        for page in range(COUNT):
-            placed.store(first + page, dense(page))
-        for head in placed.log.heads:
-            placed.log.seal(head)
-    placed.cache.dedup.set_switch("on")
-    places.hold_writes = True
-    placed.writeback.writeback_batch_size = 1
-    start = nursery.start_soon  # type: ignore[attr-defined]
-    start(placed.writeback.run)
-    placed.writeback.ask(Demand.parse("all"))
-    await wait_all_tasks_blocked()
-    assert places.writes
-    merger = placed.device.merging.merger
-    while merger.busy and merger.merged_pages < 20:
-        merger.step()
-    assert merger.busy
-    for page in (0, 30, COPIES + 2, COPIES + 90):
-        action(placed, page)
-    places.hold_writes = False
-    while places.writes:
-        for write in list(places.writes):
-            write.finish()
-        await wait_all_tasks_blocked()
-    sweep(merger)
-    await placed.check()
-
-
-def test_a_raw_page_that_was_never_tried_is_replaced_by_a_compressed_one(
-    cache: CompressedCache,
-) -> None:
-    cache.dedup.set_switch("off")
-    cache.store(0, pages.incompressible(0))
-    cache.store(0, pages.compressible(1))  # not tried, since the last one did not compress
-    merger = begin(cache, (1, pages.compressible(1)))
-    assert object_of(cache, 0).codec == RAW + 1
-    sweep(merger)
-    assert is_merged(cache, 0, 1)
-    assert cache.statistics().raw_pages == 0
 
 
 # -- the next worker -------------------------------------------------------------------
