@@ -157,7 +157,7 @@ class Turnover:
                 repacker = Repacker(recompressor, one)
             except (MemoryError, zstandard.ZstdError):
                 continue
-            pages = census.pages[one.codec]
+            pages = self._living(census, one)
             if self._on_tier(pages) and not self.may_read():
                 continue
             growth_percent = await self._growth_percent(one, pages, repacker)
@@ -185,6 +185,11 @@ class Turnover:
         while census.step():
             await trio.lowlevel.checkpoint()
         return census
+
+    def _living(self, census: DictionaryCensus, one: Dictionary) -> Counter[int]:
+        """Its pages by segment; a corrupt word may name one that is not there."""
+        found = census.pages[one.codec]
+        return Counter({s: count for s, count in found.items() if self._log.is_live(s)})
 
     def _on_tier(self, segments: Iterable[int]) -> int:
         return sum(self._log.bases[segment] < 0 for segment in segments)
@@ -277,7 +282,8 @@ class Turnover:
         pages = self._log.codec_pages
         left = _PASSES
         while pages[one.codec] and left:
-            for segment in sorted(census.pages[one.codec], key=lambda s: self._log.bases[s] < 0):
+            living = self._living(census, one)
+            for segment in sorted(living, key=lambda s: self._log.bases[s] < 0):
                 if not await self._empty_segment(segment, one, repacker):
                     return
             left -= 1

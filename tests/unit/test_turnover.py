@@ -105,7 +105,7 @@ async def test_one_that_would_save_less_than_all_others_gets_no_place(
     await tierless.check()
 
 
-async def test_one_page_after_the_other(tierless: Tiered, mock_clock: MockClock) -> None:
+async def test_one_program_after_the_other(tierless: Tiered, mock_clock: MockClock) -> None:
     """Twelve programs in turn: each gets its dictionary."""
     for family in range(12):
         store_family(tierless, family, 200 * (family % 3), 200)
@@ -123,7 +123,7 @@ async def test_one_page_after_the_other(tierless: Tiered, mock_clock: MockClock)
 # -- burdens -----------------------------------------------------------------------------
 
 
-async def two(worker: Tiered, old_pages: int, *, shared: bool = False) -> list[Dictionary]:
+async def two(worker: Tiered, old_pages: int) -> list[Dictionary]:
     """An old one for family 0 with some pages, and the one in use, for family 1."""
     return [
         await compress_with(worker, dictionary_for(0), 0, range(old_pages)),
@@ -305,6 +305,26 @@ async def test_a_corrupt_page_keeps_its_dictionary_and_is_not_tried_for_ever(
     await look(tierless)
     assert old not in tierless.cache.dictionaries.all
     await tierless.check()
+
+
+async def test_a_corrupt_word_that_names_no_segment_keeps_nothing(
+    tierless: Tiered, mock_clock: MockClock
+) -> None:
+    """In both parities: of one bit and of two."""
+    large = pages.incompressible(1) * 4 + dictionary_for(0)
+    await compress_with(tierless, large, 0, range(4))
+    current = await compress_with(tierless, dictionary_for(1), 1, range(1000, 1100))
+    words = tierless.cache.slots.words
+    words[0] ^= 1 << 63
+    words[1] ^= 3 << 62
+    await look(tierless)
+    assert [codec_of(tierless, page) for page in (2, 3)] == [ZSTD, ZSTD]
+    for page in (0, 1):
+        with pytest.raises(CorruptData):
+            tierless.cache.load(page)
+    following = next_worker(tierless)
+    await look(following)
+    assert following.cache.dictionaries.all == [current]
 
 
 async def test_a_corrupt_dictionary_is_left_to_its_pages(

@@ -8,8 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.dictionaries import Dictionary
 from fuseswap.cache.segment_kinds import SegmentState
-from fuseswap.errors import MustWait, OnTier
-from fuseswap.units import PAGE_SIZE
+from fuseswap.errors import OnTier
 from tests import pages
 from tests.fake_tier import FakeTier
 from tests.families import codec_of, compress_with, dictionary_for
@@ -319,18 +318,4 @@ async def test_it_ends_where_recompression_is_switched_off(
     await let_go(jobs)
     assert jobs.count == count
     assert old in tierless.cache.dictionaries.all
-    await tierless.check()
-
-
-async def test_a_store_meanwhile_needs_no_turn(
-    tierless: Tiered, nursery: trio.Nursery, mock_clock: MockClock
-) -> None:
-    await prepare(tierless)
-    hold(tierless, nursery)
-    await pass_time(4)
-    try:
-        tierless.device.swapfile.write(0, memoryview(bytes([7]) * PAGE_SIZE))
-    except MustWait:
-        pytest.fail("a store waits for a dictionary")
-    tierless.expected[0] = bytes([7]) * PAGE_SIZE
     await tierless.check()
