@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import zstandard
 
@@ -47,18 +48,31 @@ class Packed:
 
 
 class Recompressor:
-    """zstd at one level, with a dictionary where there is one."""
+    """zstd at one level, with a dictionary where there is one.
+
+    Contexts are made by whoever needs them first, the thread: there may be no memory for them,
+    and with a dictionary and a high level it takes 10 ms.
+    """
 
     def __init__(self, level: int, dictionary: Dictionary | None = None) -> None:
         self.level = level
         self.dictionary = dictionary
-        self._plain = _compressor(level)
-        self._known = _compressor(level, dictionary.data) if dictionary else None
-        self._decoder = _own_decoder()
         self._compare = itertools.cycle(range(_COMPARE_EVERY)).__next__
         # Bytes of the pages that were compressed both ways.
         self.plain_bytes = 0
         self.known_bytes = 0
+
+    @cached_property
+    def _plain(self) -> Callable[[bytes], bytes]:
+        return _compressor(self.level)
+
+    @cached_property
+    def _known(self) -> Callable[[bytes], bytes] | None:
+        return _compressor(self.level, self.dictionary.data) if self.dictionary else None
+
+    @cached_property
+    def _decoder(self) -> Decoder:
+        return _own_decoder()
 
     def shrink(
         self, objects: Sequence[tuple[int, bytes]], stop: Callable[[], bool]
@@ -164,13 +178,13 @@ def train(recompressor: Recompressor, objects: Sequence[tuple[int, bytes]]) -> T
 
     0.1 s for 512 pages, without the GIL.
     """
-    opened = (recompressor.open(codec, stored) for codec, stored in objects)
-    pages = [page for page in opened if page is not None]
-    samples: list[bytes | bytearray | memoryview] = [
-        page for number, page in enumerate(pages) if number % _HELD_OUT_EVERY
-    ]
-    held_out = pages[::_HELD_OUT_EVERY]
     try:
+        opened = (recompressor.open(codec, stored) for codec, stored in objects)
+        pages = [page for page in opened if page is not None]
+        samples: list[bytes | bytearray | memoryview] = [
+            page for number, page in enumerate(pages) if number % _HELD_OUT_EVERY
+        ]
+        held_out = pages[::_HELD_OUT_EVERY]
         data = zstandard.train_dictionary(DICTIONARY_BYTES, samples, **_COVER).as_bytes()
         compressors = [_compressor(recompressor.level, data), _compressor(recompressor.level)]
         if recompressor.dictionary:

@@ -582,3 +582,20 @@ async def test_a_thread_without_memory_ends_nothing(
     assert not tierless.device.recompression.demand.left
     assert codecs(tierless) == {LZ4: PAGES}
     await tierless.check()
+
+
+async def test_no_memory_for_a_context_ends_nothing(
+    tierless: Tiered, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fuseswap.recompression.LEAST_PAGES", 100)  # so that one is trained, too
+    store_some(tierless)
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(zstandard, "ZstdCompressor", fail)
+    monkeypatch.setattr(zstandard, "ZstdDecompressor", fail)
+    await recompress(tierless.device.recompression)
+    assert not tierless.device.recompression.demand.left
+    assert codecs(tierless) == {LZ4: PAGES}
+    await tierless.check()
