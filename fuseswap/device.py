@@ -79,6 +79,7 @@ class Device:
         self.writeback = Writeback(self.cache, tier, under_pressure, self.place)
         self.recompression = Recompression(self.cache, submit, lambda: self.frontswap.operations)
         self.writeback.cleaner.leave = self.recompression.is_due
+        self.writeback.recompression = self.recompression
         self.frontswap = Frontswap([self.cache] if self.place is None else [self.cache, self.place])
         if self.place is not None:
             self.frontswap.write_through = self.place.write_through
