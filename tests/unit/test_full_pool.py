@@ -295,6 +295,32 @@ async def test_stores_leave_the_room_of_a_segment_that_is_half_cleaned(
     await tierless.check()
 
 
+async def test_a_segment_that_is_half_hot_is_cleaned_with_one_frame(
+    tierless: Tiered, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    """Survivors and recompressed ones each want a segment, and one frame is left."""
+    start(tierless, nursery)
+    await wait_all_tasks_blocked()
+    page = await write_until_refused(tierless, shrinking)
+    for head in tierless.log.heads:
+        tierless.log.seal(head)
+    assert tierless.log.frames.has_spare
+    assert tierless.log.frames.exhausted
+    victim = next(
+        s for s in tierless.log.segments() if tierless.log.stream_of(s) is Stream.RECOMPRESSED
+    )
+    for number in range(0, page, 2):
+        if tierless.segment_of(number) == victim:
+            tierless.cache.load(number)
+    cleaner = tierless.writeback.cleaner
+    cleaner.begin(victim)
+    while cleaner.busy:
+        assert cleaner.step()
+    assert not tierless.log.live[victim]
+    assert tierless.log.frames.has_spare
+    await tierless.check()
+
+
 # -- small pools -------------------------------------------------------------------------
 
 
