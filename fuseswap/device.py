@@ -89,6 +89,7 @@ class Device:
         if tier is not None:
             self.recompression.turnover.may_read = self.writeback.may_write_again
             self.recompression.turnover.read_segment = self.writeback.read_segment
+        self.writeback.recompression = self.recompression
         self.frontswap = Frontswap([self.cache] if self.place is None else [self.cache, self.place])
         if self.place is not None:
             self.frontswap.write_through = self.place.write_through

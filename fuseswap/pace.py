@@ -3,7 +3,8 @@
 It comes last of all.  A batch waits until no request has come for a moment, and where that is
 never so, goes on with a few pages; the thread stops after the page it is at when a request
 comes.  Where a batch takes longer than the processor needs for it, others want that too, and
-the pauses grow.  Knows payloads, and not what becomes of them.
+the pauses grow.  While stores wait for what it makes smaller it waits for nobody; where it
+gets no memory it rests.  Knows payloads, and not what becomes of them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _QUIET_S = 0.005
 _PATIENCE_S = 0.02  # then a small batch, quiet or not
 _LONGEST_PAUSE_S = 0.2
 _CONTENDED = 1.5  # times the processor time that a batch took
+_REST_S = 5.0  # after the thread had no memory
 
 Submit = Callable[[Callable[[], Any], Callable[[Any], None]], None]
 Read = Callable[[int], bytes]  # check and payload of the object of a word
@@ -46,7 +48,25 @@ class Pace:
         self._requests = requests
         self._pause_s = 0.0
         self._last_requests = 0
+        self._rests_until = 0.0
+        self._need = trio.Event()
+        self.in_need = False  # stores wait
         self.tried_pages = 0
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether the thread had no memory a moment ago."""
+        return trio.current_time() < self._rests_until
+
+    def hurry(self) -> None:
+        """Stores wait, until `relax`."""
+        self.in_need = True
+        self._need.set()
+
+    def relax(self) -> None:
+        """They do not any more."""
+        self.in_need = False
+        self._need = trio.Event()
 
     async def _pack(
         self,
@@ -55,7 +75,7 @@ class Pace:
         shrink: Callable[[], Shrink],
         go_on: Callable[[], bool],
     ) -> list[tuple[int, Packed | None]]:
-        """What the thread makes of the objects of ``words``, until `go_on` says no.
+        """What the thread makes of the objects of ``words``, until `go_on` says no or it rests.
 
         `go_on` and then `shrink` are asked before each batch.
         """
@@ -65,23 +85,33 @@ class Pace:
             if not go_on():
                 break
             part = words[len(packed) : len(packed) + size]
-            found = await self._in_thread(part, read, shrink(), patient=size == _SMALL_BATCH)
+            patient = size == _SMALL_BATCH or self.in_need
+            found = await self._in_thread(part, read, shrink(), patient=patient)
+            if self.is_resting:
+                break
             packed += zip(part, found, strict=False)
             self.tried_pages += len(found)
         return packed
 
     async def _turn(self) -> int:
         """Wait until it is this task's turn; how many pages it may take."""
-        await trio.sleep(self._pause_s)
+        await self._idle(self._pause_s)
+        if self.in_need:
+            return _BATCH
         if self._requests() == self._last_requests:  # since the last batch began
             return _BATCH
         give_up = trio.current_time() + _PATIENCE_S
         while trio.current_time() < give_up:
             before = self._requests()
-            await trio.sleep(_QUIET_S)
-            if self._requests() == before:
+            await self._idle(_QUIET_S)
+            if self._requests() == before or self.in_need:
                 return _BATCH
         return _SMALL_BATCH
+
+    async def _idle(self, seconds: float) -> None:
+        """Sleep, unless stores wait."""
+        with trio.move_on_after(seconds):
+            await self._need.wait()
 
     async def _in_thread(
         self, words: list[int], read: Read, shrink: Shrink, *, patient: bool
@@ -92,13 +122,14 @@ class Pace:
         stop = (lambda: False) if patient else (lambda: self._requests() != before)
 
         found: list[Packed | None] = []
+        failed: list[bool] = []
 
         def job() -> tuple[float, float]:
             began, used = time.perf_counter(), time.thread_time()
             try:
                 found.extend(shrink(objects, stop))
             except (MemoryError, zstandard.ZstdError):  # no memory, of either
-                found.append(None)
+                failed.append(True)
             return time.perf_counter() - began, time.thread_time() - used
 
         took_s, used_s = await called(partial(self._submit, job))
@@ -106,4 +137,6 @@ class Pace:
             self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s + 0.002)
         else:
             self._pause_s = self._pause_s / 2 if self._pause_s > 0.001 else 0.0
+        if failed:
+            self._rests_until = trio.current_time() + _REST_S
         return found

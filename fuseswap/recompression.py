@@ -1,18 +1,18 @@
 """Recompression: a trio task that makes cold pages smaller while nobody needs the processor.
 
-    a sealed segment, in memory, not looked at before, `recompress_age_seconds` old
+    a sealed segment, in memory, not looked at before, old enough (``candidates.py``)
         -> copies of its cold objects -> a thread compresses them (``cache/recompressor.py``)
         -> is it still the same? -> rewritten with what became smaller (``cache/cleaner.py``)
            nothing became smaller: the segment is marked, and left alone
 
-Of all tasks it comes last: ``pace.py``.  Which dictionary is used, and when there should be
-another, ``training.py`` decides; which one goes, ``turnover.py``.
+Where stores wait for room that nothing else makes, any sealed segment is taken, at full speed
+(`make_room`).  Else, of all tasks it comes last: ``pace.py``.  Which dictionary is used, and when
+there should be another, ``training.py`` decides; which one goes, ``turnover.py``.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -34,6 +34,7 @@ from fuseswap.cache.slots import (
     SEGMENT_ID_SHIFT,
 )
 from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.candidates import Candidates
 from fuseswap.demand import Demand
 from fuseswap.errors import InvalidArgument
 from fuseswap.pace import Pace, Read, Submit, run_here
@@ -41,7 +42,6 @@ from fuseswap.training import LEAST_PAGES, Training
 from fuseswap.turnover import Turnover
 from fuseswap.waiting import called
 
-DEFAULT_AGE_S = 60
 DEFAULT_ALGORITHM = "zstd:6"
 
 _LOOK_EVERY_S = 1.0
@@ -49,8 +49,6 @@ _WINDOW = 256  # segments looked at for one choice
 _SAMPLED = 8  # objects of a segment, to see whether any gains
 _WORTH_BYTES = SEGMENT_BYTES // 50
 _MANY_LOADED = 0.5
-_SCARCE_PERCENT = 10
-_SCARCE_AGE_S = 1
 # Trained is from so many pages of at most so many segments.
 _TRAINING_PAGES = 1280
 _TRAINING_SEGMENTS = 64
@@ -82,15 +80,16 @@ class Recompression(Pace):
         self._cache = cache
         self._log = cache.log
         self.cleaner = Cleaner(cache.slots, cache.log, cache.decoder)
-        self.age_seconds = DEFAULT_AGE_S
+        self.candidates = Candidates(cache)
         self.training = Training(cache)
         self.turnover = Turnover(cache, self.training, self._repack)
         self.demand = Demand()
         self.algorithm = ""
         self.set_algorithm(DEFAULT_ALGORITHM)
         self._wanted = trio.Event()
-        self._hand = 0
-        self._spared: dict[int, tuple[int, float]] = {}  # hot ones: sequence, and until when
+        self._running = False
+        self._tried = 0  # segments
+        self._ended = trio.lowlevel.ParkingLot()
         self._pages_before = 0
 
     def set_algorithm(self, name: str) -> None:
@@ -117,7 +116,7 @@ class Recompression(Pace):
         demand.total = len(demand.left)
         self.demand = demand
         self._pages_before = self.tried_pages
-        self._spared.clear()
+        self.candidates.spare_none()
         self._wanted.set()
 
     @property
@@ -126,93 +125,113 @@ class Recompression(Pace):
         tried = self.tried_pages - self._pages_before
         return f"{self.demand}, {tried} pages tried" if self.demand.total else str(self.demand)
 
+    @property
+    def age_seconds(self) -> int:
+        """Segments sealed longer ago are recompressed; 0: age alone recompresses nothing."""
+        return self.candidates.age_seconds
+
+    @age_seconds.setter
+    def age_seconds(self, seconds: int) -> None:
+        self.candidates.age_seconds = seconds
+
     def is_due(self, segment: int) -> bool:
-        """Whether ``segment`` is old enough to be recompressed, and nobody has tried.
+        """Whether ``segment`` is old enough, nobody has tried, and it is not switched off."""
+        return self._level > 0 and self.candidates.is_due(segment)
 
-        Where the pool is nearly full, a second is enough.
+    # -- for stores that wait --------------------------------------------------------
+
+    @property
+    def can_make_room(self) -> bool:
+        """Whether a store that finds the pool full may wait for `make_room`.
+
+        There has to be a frame to rewrite the first segment to, of those no store gets.
         """
-        log = self._log
-        if not self.age_seconds or not self._level or not self._is_there(segment):
+        able = self._running and self._level and not self._cache.adopting
+        if not able or self.is_resting or not self._log.frames.has_spare:
             return False
-        sequence, sealed = log.age_of(segment)
-        age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - sealed
-        if age_s < (
-            min(_SCARCE_AGE_S, self.age_seconds) if self._is_scarce() else self.age_seconds
-        ):
-            return False
-        spared, until = self._spared.get(segment, (0, 0.0))
-        return spared != sequence or trio.current_time() >= until
+        return self.candidates.any_for_room()
 
-    def _is_scarce(self) -> bool:
-        """Whether the pool is nearly full: what is in it had better be small."""
-        frames = self._log.frames
-        return frames.available * 100 < frames.limit * _SCARCE_PERCENT
-
-    def _is_there(self, segment: int) -> bool:
-        log = self._log
-        movable = log.live[segment] > 0 and log.bases[segment] >= 0 and log.is_movable(segment)
-        return movable and not log.is_recompressed(segment)
+    async def make_room(self) -> bool:
+        """Have one segment tried at full speed, however young; False where none could be."""
+        before = self._tried
+        self.hurry()
+        self._wanted.set()
+        try:
+            await self._ended.park()
+        finally:
+            self.relax()
+        return self._tried > before
 
     def _is_same(self, work: _Work) -> bool:
         """Whether the segment is there, and the one it was."""
-        same = self._is_there(work.segment)
+        same = self.candidates.is_there(work.segment)
         return same and self._log.age_of(work.segment)[0] == work.sequence
 
     # -- the task --------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Recompress what is due or asked for, for ever."""
-        while True:
-            with trio.move_on_after(_LOOK_EVERY_S):
-                await self._wanted.wait()
-            self._wanted = trio.Event()
-            if self._cache.adopting:
-                continue
-            self.training.drop_unused()
-            if self._level:
-                await self.turnover.look(self._level)
-            while segment := self._next():
-                await trio.lowlevel.checkpoint()  # of 1 GiB that is hot each takes 0.5 ms
-                await self._train()
-                if self._is_there(segment) and not await self._recompress(segment):
-                    break
-                self._note_done(segment)
+        """Recompress what is due, asked for, or needed for room, for ever."""
+        self._running = True
+        try:
+            while True:
+                self._ended.unpark_all()
+                with trio.move_on_after(_LOOK_EVERY_S):
+                    await self._wanted.wait()
+                self._wanted = trio.Event()
+                if not self._cache.adopting:
+                    self.training.drop_unused()
+                    if self._level and not self.in_need:
+                        await self.turnover.look(self._level)
+                    await self._work_off()
+        finally:
+            self._running = False
+            self._ended.unpark_all()
+
+    async def _work_off(self) -> None:
+        """Recompress until nothing is to be done, or nothing can be now."""
+        while segment := self._next():
+            await trio.lowlevel.checkpoint()  # of 1 GiB that is hot each takes 0.5 ms
+            await self._train()
+            if self.candidates.is_there(segment) and not await self._recompress(segment):
+                return
+            self._note_done(segment)
+            self._tried += 1
+            self._ended.unpark_all()  # whoever waited says whether that is enough
 
     def _next(self) -> int:
-        """A segment that was asked for or is due; 0: none of those looked at."""
+        """A segment that is needed, was asked for or is due; 0: none of those looked at."""
+        if self.is_resting or not self._level:
+            return 0
+        if self.in_need and (segment := self.candidates.for_room()):
+            return segment
         left = self.demand.left
         while left:
-            if self._is_there(left[0]):
+            if self.candidates.is_there(left[0]):
                 return left[0]
             del left[0]
-        return next(self._due(_WINDOW), 0)
+        return next(self.candidates.due(_WINDOW), 0)
 
     def _note_done(self, segment: int) -> None:
         if self.demand.left and self.demand.left[0] == segment:
             del self.demand.left[0]
 
-    def _due(self, window: int) -> Iterator[int]:
-        """Those of the next ``window`` segments that are due."""
-        known = len(self._log.live)
-        for _ in range(min(window, known - 1)):
-            self._hand = self._hand + 1 if self._hand + 1 < known else 1
-            if self.is_due(self._hand):
-                yield self._hand
-
     # -- one segment -----------------------------------------------------------------
 
     async def _recompress(self, segment: int) -> bool:
-        """Rewrite or mark ``segment``; False where there is no room to do so now."""
+        """Rewrite or mark ``segment``; False where there is no room or memory to do so now."""
         log = self._log
         work = _Work(segment, log.age_of(segment)[0], await self._owners(segment))
         if not self._is_same(work):
             return True
         asked = segment in self.demand.left
+        asked = asked or (self.in_need and self.candidates.was_spared(segment))
         words = self._words(segment, work.owners, hot=asked)
         objects = log.live[segment] - log.extra[segment]
         if not asked and len(words) < objects * (1 - _MANY_LOADED):
             self._spare(work)
             return True
+        if self.in_need:
+            words = self._words(segment, work.owners, hot=True)
         # A few from all over the segment first, then the others.
         step = max(1, len(words) // _SAMPLED)
         gained = 0
@@ -222,6 +241,9 @@ class Recompression(Pace):
             gained += await self._compress(work, part)
             if not self._level or not self._is_same(work):
                 return True
+            if self.is_resting:
+                self._put_off(segment)
+                return False
             if number == 0 and not gained:
                 break
         if gained < _WORTH_BYTES and gained * 4 < log.live_bytes[segment]:
@@ -259,7 +281,14 @@ class Recompression(Pace):
             mine = word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == work.segment
             if mine and word & REFERENCED:
                 slots.words[page] = word ^ (REFERENCED | PARITY)
-        self._spared[work.segment] = (work.sequence, trio.current_time() + max(1, self.age_seconds))
+        self.candidates.spare(work.segment)
+
+    def _put_off(self, segment: int) -> None:
+        """It could not be tried: others come first when it goes on."""
+        self.candidates.spare(segment)
+        if segment in self.demand.left:
+            self.demand.left.remove(segment)
+            self.demand.left.append(segment)
 
     async def _compress(self, work: _Work, words: list[int]) -> int:
         """Pack what of ``words`` becomes smaller; bytes gained.  Stops where the segment goes."""
@@ -296,17 +325,16 @@ class Recompression(Pace):
         return not self._is_same(work)
 
     def _rewrite_at_once(self, work: _Work) -> bool:
-        """The pool is tight: all in one segment, without a turn for others, up to 5 ms.
+        """The pool is tight: all at once, to one stream, without a turn for others, up to 5 ms.
 
-        So the frame that is taken for it, which may be the last, is one that comes back.
+        What the open segment does not take goes to a frame, which may be the last: the one
+        that comes back.
         """
         log, cleaner = self._log, self.cleaner
         head = log.heads[Stream.RECOMPRESSED]
-        if head.bound - head.tail < self._bytes_needed(work):
-            if not log.frames.has_spare:
-                cleaner.give_up()
-                return False
-            log.seal(head)
+        if head.bound - head.tail < self._bytes_needed(work) and not log.frames.has_spare:
+            cleaner.give_up()
+            return False
         cleaner.rewrite(work.segment, work.packed, spare=False)
         while cleaner.busy and cleaner.step():
             pass
@@ -329,8 +357,10 @@ class Recompression(Pace):
         training = self.training
         if not training.is_due:
             return
-        segments = self.demand.left or list(self._due(len(self._log.live)))
-        pages = sum(self._log.live[segment] for segment in segments if self._is_there(segment))
+        segments = self.demand.left or list(self.candidates.due(len(self._log.live)))
+        pages = sum(
+            self._log.live[segment] for segment in segments if self.candidates.is_there(segment)
+        )
         if pages < LEAST_PAGES:
             return
         training.begin()
@@ -346,11 +376,13 @@ class Recompression(Pace):
     async def _repack(
         self, words: list[int], read: Read, repacker: Repacker, same: Callable[[], bool]
     ) -> list[tuple[int, Packed | None]] | None:
-        """As `_pack`, for ``turnover.py``; None where recompression was switched off."""
-        tried = await self._pack(
-            words, read, lambda: repacker.shrink, lambda: self._level > 0 and same()
-        )
-        return tried if self._level else None
+        """As `_pack`, for ``turnover.py``; None where it is switched off, rests, or is needed."""
+
+        def able() -> bool:
+            return self._level > 0 and not (self.in_need or self.is_resting)
+
+        tried = await self._pack(words, read, lambda: repacker.shrink, lambda: able() and same())
+        return tried if able() else None
 
     async def _sample(self, segments: list[int]) -> list[tuple[int, bytes]]:
         """Objects from all over ``segments``: the codec, and check and payload of each."""
@@ -359,7 +391,7 @@ class Recompression(Pace):
         found: list[tuple[int, bytes]] = []
         for segment in chosen:
             await trio.lowlevel.checkpoint()
-            if self._is_there(segment):
+            if self.candidates.is_there(segment):
                 words = self._words(segment, self._log.owners(segment))
                 words = words[:: -(-len(words) // each) or 1]
                 found += [(word >> CODEC_SHIFT & 0xF, self._log.stored(word)) for word in words]

@@ -13,6 +13,7 @@ that hold too much memory.  Plus one task for each segment on its way out, at mo
             else: loaded objects are copied forward (second chance), cold ones are
             gathered, recompressed, in a segment of their own, dead ones stay behind
             in place (``inplace.py``): page by page, none of this
+        else:  recompression makes segments smaller, then the cleaner takes the last that is dead
     and ``tier_writer.py`` does the writing
 """
 
@@ -31,6 +32,7 @@ from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.demand import Demand
 from fuseswap.errors import InvalidArgument
 from fuseswap.inplace import InPlace
+from fuseswap.recompression import Recompression
 from fuseswap.tier_writer import TierWriter
 from fuseswap.tiers import Tier
 
@@ -45,6 +47,12 @@ _TIDY_IDLE = (0.10, 0.05)
 _BUSY_STEPS = 64  # at a look: 4 % of the time (without a bound, random writes lost 20 %)
 # Cleaning pays while at least this share of the pool is dead.
 _DEAD_SHARE = 0.05
+# ... and where nothing else can be done, this much: 50 bytes are copied for each one stored.
+_LEAST_DEAD_SHARE = 0.02
+# So long stores wait where no frame becomes free for them and nothing is written.  Making one is
+# three segments that shrink by a third, 0.15 s; where it takes 40 of them it is not worth a
+# reclaim that stands still.
+_LONGEST_S = 2.0
 _DENSE_SHARE = 0.9
 _DEAD_HEAD_SHARE = 0.5
 _MERGES_AT_ONCE = 4
@@ -72,13 +80,16 @@ class Writeback(TierWriter):
         self.shrinker_enabled = False
         self.demand = Demand()
         self.cleaner.recompress = quick_recompressor()
+        self.recompression: Recompression | None = None  # what makes room where nothing may leave
         self._wanted = trio.Event()
         self._full = False
         self._opened = 0
         self._stores_go_on = False
         self._waiters = trio.lowlevel.ParkingLot()
         self._hopeless_until = 0.0
+        self._patient_until = 0.0
         cache.on_full = self._expect_room
+        cache.mixes_streams = tier is None and place is None
 
     @property
     def recompresses(self) -> bool:
@@ -106,7 +117,8 @@ class Writeback(TierWriter):
             return False
         cleans = self.cleaner.busy or self._can_clean()  # busy, it may hold the last frame
         writes = self._can_write() or self._writing or self._rests_briefly()
-        if not (cleans or writes or self._can_merge()):
+        last = self._can_shrink() or self._can_clean(thoroughly=True)
+        if not (cleans or writes or self._can_merge() or last):
             return False
         self._want_room()
         return True
@@ -121,6 +133,8 @@ class Writeback(TierWriter):
         """Make room whenever it is wanted, and what is due once a second, for ever."""
         while self._cache.adopt_some():
             await trio.lowlevel.checkpoint()
+        if self._tier is None and self._place is None:
+            self._log.frames.grant()
         async with trio.open_nursery() as nursery:
             while True:
                 with trio.move_on_after(_LOOK_SOON_S if self._stores_go_on else _LOOK_EVERY_S):
@@ -268,6 +282,7 @@ class Writeback(TierWriter):
         """Clean and write back until the pool is at ``accept_threshold_percent`` again."""
         frames = self._log.frames
         goal = max(1, frames.limit * (100 - self.accept_threshold_percent) // 100)
+        self._patient_until = trio.current_time() + _LONGEST_S
         while frames.available < goal:
             if frames.available + len(self._writing) >= goal:
                 going = await self._wait_for_a_write()
@@ -275,10 +290,11 @@ class Writeback(TierWriter):
                 going = await self._make_some(nursery)
             if not going:
                 break
-            if not frames.exhausted:
+            if self._has_room():
+                self._patient_until = trio.current_time() + _LONGEST_S
                 self._waiters.unpark_all()
         self.cleaner.hurries = False
-        if frames.exhausted:
+        if not self._has_room():
             self._hopeless_until = trio.current_time() + _HOPELESS_S
         self._waiters.unpark_all()
 
@@ -302,15 +318,47 @@ class Writeback(TierWriter):
         elif self._rests_briefly():
             await trio.sleep_until(self._rests_until)
             return True
-        elif self._can_merge():
-            return await self._merge_on_tier(nursery)
-        return await self._wait_for_a_write()
+        elif self._can_merge() and await self._merge_on_tier(nursery):
+            return True
+        return await self._wait_for_a_write() or await self._make_last_room()
 
-    def _can_clean(self) -> bool:
-        """Whether enough of the pool is dead for the cleaner to gain by it."""
+    async def _make_last_room(self) -> bool:
+        """Nothing may leave: have a segment made smaller, then clean what is hardly worth it.
+
+        For stores that wait, and no others; and not for ever.
+        """
+        needed = self._waiters or not self._has_room()
+        if not needed or trio.current_time() >= self._patient_until:
+            return False
+        if self.recompression is not None and self._can_shrink():
+            with trio.move_on_at(self._patient_until):
+                if await self.recompression.make_room():
+                    return True
+        if not self._can_clean(thoroughly=True):
+            return False
+        self.cleaner.hurries = True
+        going = self.cleaner.step() or self._seal_dead_heads()
+        await trio.lowlevel.checkpoint()
+        return going
+
+    def _has_room(self) -> bool:
+        """Whether the next store finds room."""
+        return not self._log.frames.exhausted or self._cache.has_other_room
+
+    def _can_shrink(self) -> bool:
+        """Whether recompression has something left to make smaller."""
+        return self.recompression is not None and self.recompression.can_make_room
+
+    def _can_clean(self, *, thoroughly: bool = False) -> bool:
+        """Whether enough of the pool is dead for the cleaner to gain by it.
+
+        ``thoroughly``: where it gains anything.
+        """
         if not self._log.frames.has_spare:
             return False
         dead, in_frames = self._log.dead_bytes()
+        if thoroughly and self._cache.mixes_streams:
+            return dead >= in_frames * _LEAST_DEAD_SHARE
         return dead >= max(2 * SEGMENT_BYTES, int(in_frames * _DEAD_SHARE))
 
     def _seal_dead_heads(self) -> bool:

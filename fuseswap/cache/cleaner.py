@@ -188,12 +188,25 @@ class Cleaner:
             try:
                 self._move(self._owners[-1])
             except PoolFull:
-                return False
+                if not self._join_heads():
+                    return False
+                continue
             self._owners.pop()
             if not self._victim:
                 return True
         if not self._owners and self._victim:
             self._look_for_owners()
+        return True
+
+    def _join_heads(self) -> bool:
+        """There is no frame for both streams: what is left of the victim goes where there is room.
+
+        The last frame takes a whole victim, but not two halves of one.  Not on its way to a tier.
+        """
+        warm, cold = self._warm_head, self._cold_head
+        if warm is cold or self._evicts or self._packed is not None or self._stored:
+            return False
+        self._warm_head = self._cold_head = max(warm, cold, key=lambda h: h.bound - h.tail)
         return True
 
     def give_up(self) -> None:
@@ -228,6 +241,7 @@ class Cleaner:
         self.give_up()
         self._victim = segment
         self._stored = stored
+        self._warm_head = self._log.heads[Stream.SURVIVORS]
         self._cold_head = self._log.heads[Stream.EVICTED]
         self._spared = 0
         self._evicts = self._recompresses = False
@@ -252,6 +266,7 @@ class Cleaner:
             stream = Stream.EVICTED
         elif segment and self._log.is_recompressed(segment):
             stream = Stream.RECOMPRESSED
+        self._warm_head = self._log.heads[Stream.SURVIVORS]
         self._cold_head = self._log.heads[stream]
         self._spared = REFERENCED if second_chance else 0
         self._evicts = evict

@@ -21,6 +21,7 @@ WARM_LIMIT = 16
 CLEANER_RESERVE = 1
 CLEANER_RESERVE_WITH_TIER = 2
 NO_FRAME = -1
+_GRANTS = 2  # workers that die so, one after the other; a limit may also be lowered by a lot
 
 
 class FramePool:
@@ -35,6 +36,7 @@ class FramePool:
         self.most_used = 0  # since somebody noted it (``footprint.py``)
         self.exhausted = False
         self.cleaner_reserve = CLEANER_RESERVE
+        self._granted = 0  # to the cleaner, above the limit
         self._warm = array("I")
         self._cold = array("I")
         self._next = 0  # frames from here on were never touched
@@ -57,7 +59,8 @@ class FramePool:
 
         The last `cleaner_reserve` frames are only for ``cleaning``.
         """
-        if self.in_use >= self.limit - (0 if cleaning else self.cleaner_reserve):
+        most = self.limit + self._granted if cleaning else self.limit - self.cleaner_reserve
+        if self.in_use >= most:
             self.exhausted = True
             return NO_FRAME
         frame = self._warm.pop() if self._warm else self._populate()
@@ -78,12 +81,23 @@ class FramePool:
     def give_back(self, frame: int) -> None:
         """``frame`` holds no segment any more."""
         self.in_use -= 1
+        if self.in_use < self.limit:
+            self._granted = 0
         if len(self._warm) < WARM_LIMIT and self.held < self.limit:
             self._warm.append(frame)
         else:
             self._punch(frame)
             self._cold.append(frame)
         self.exhausted = not self.available
+
+    def grant(self) -> None:
+        """A former worker died with the cleaner's last frame half filled: there is to be another.
+
+        Above the limit, until one below it is free: without it nothing can ever be cleaned.
+        """
+        over = self.in_use - self.limit
+        if 0 <= over < _GRANTS:
+            self._granted = over + 1
 
     def trim(self, keep: int) -> None:
         """Return warm frames to the system until at most ``keep`` are left."""
@@ -112,7 +126,7 @@ class FramePool:
     def has_spare(self) -> bool:
         """Whether the cleaner can take a frame."""
         free = len(self._warm) + len(self._cold) + self.frame_count - self._next
-        return self.in_use < self.limit and free > 0
+        return self.in_use < self.limit + self._granted and free > 0
 
     def ensure_spare(self) -> bool:
         """Whether the cleaner can take a frame, and the system has the memory for it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.state import SEGMENT_BYTES
 
+_NO_ROOM_BYTES = SEGMENT_BYTES // 16
+
 
 class LogHead:
     """The open segment of one stream; ``segment`` is 0 while there is none."""
@@ -20,6 +22,11 @@ class LogHead:
     def appended_bytes(self) -> int:
         """All that was ever appended, owners and checks with it."""
         return self._closed_bytes + (SEGMENT_BYTES - self.bound + self.tail if self.segment else 0)
+
+    @property
+    def is_nearly_full(self) -> bool:
+        """Whether little is lost by sealing it: less than 64 KiB of room."""
+        return self.segment != 0 and self.bound - self.tail < _NO_ROOM_BYTES
 
     def close(self) -> None:
         """Have no open segment; the next append opens one."""

@@ -33,6 +33,7 @@ from fuseswap.cache.codecs import FILL, FIRST_DICTIONARY, LAST_RAW, LZ4, RAW, ZS
 from fuseswap.cache.dedup import Mode
 from fuseswap.cache.encoding import Encoding
 from fuseswap.cache.footprint import Footprint
+from fuseswap.cache.log_head import LogHead
 from fuseswap.cache.recovery import Adoption, Recovered
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.segments import OBJECT_OVERHEAD
@@ -82,6 +83,8 @@ class CompressedCache(Encoding):
         self._head = self.log.heads[Stream.STORE]
         self._raw_head = self.log.heads[Stream.INCOMPRESSIBLE]
         self.on_full: Callable[[], bool] | None = None
+        self.mixes_streams = False  # where nothing leaves, it does not matter who leaves with whom
+        self._mixed_bytes = 0
         self._fill_words = 0
         self.in_place_pages = 0
         self._pool_limit_hit = 0
@@ -148,11 +151,17 @@ class CompressedCache(Encoding):
                 raise
             word, payload, codec = 0, bytes(data), RAW  # nobody else takes a part of a page
         head = self._head if codec > LAST_RAW else self._raw_head
+        hopeless = False
         if log.frames.exhausted and not word and not log.fits(head, len(payload)):
-            self._note_full(page)
-            hopeless = True
-        else:
-            hopeless = False
+            other = self._other_head(len(payload))
+            if other is None:
+                self._note_full(page)
+                hopeless = True
+            else:
+                head = other
+                self._mixed_bytes += (head.stream is Stream.SURVIVORS) * (
+                    len(payload) + OBJECT_OVERHEAD
+                )
         if old:
             self._duplicate_entry += 1
             if old.bit_count() & 1:
@@ -254,6 +263,23 @@ class CompressedCache(Encoding):
 
     # -- inside ----------------------------------------------------------------------
 
+    def _other_head(self, length: int) -> LogHead | None:
+        """Where else an object may go, in a full pool: into what the cleaner has left open.
+
+        Not while the cleaner has the last frame: it may need that room to free another.
+        """
+        if self.mixes_streams and self.log.frames.has_spare:
+            for stream in (Stream.STORE, Stream.SURVIVORS, Stream.INCOMPRESSIBLE):
+                head = self.log.heads[stream]
+                if head.segment and self.log.fits(head, length):
+                    return head
+        return None
+
+    @property
+    def has_other_room(self) -> bool:
+        """Whether a store finds room in a full pool, whatever becomes of its page."""
+        return self._other_head(PAGE_SIZE) is not None
+
     def _note_full(self, page: int) -> None:
         """The pool is full.  Raises `NoRoom` where waiting helps; else the store may try."""
         self._pool_limit_hit += 1
@@ -329,7 +355,8 @@ class CompressedCache(Encoding):
             appended_bytes=sum(
                 self.log.heads[stream].appended_bytes
                 for stream in (Stream.STORE, Stream.INCOMPRESSIBLE)
-            ),
+            )
+            + self._mixed_bytes,
             pool_limit_hit=self._pool_limit_hit,
             reject_compress_poor=self._reject_compress_poor,
             compress_skipped=self._compress_skipped,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 import pytest
 import trio
@@ -12,6 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap import pace
 from fuseswap.cache.codecs import LZ4, RAW, ZSTD
+from fuseswap.cache.recompressor import Packed, Recompressor
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.slots import REFERENCED
 from fuseswap.demand import Demand
@@ -25,6 +27,7 @@ from tests.recompressed import HeldJobs, finish, make_old, pass_time, recompress
 from tests.tiered import STORE_FRAMES, TIERED, Tiered, dense
 
 PAGES = 300
+Objects = Sequence[tuple[int, bytes]]
 
 
 def page_of(seed: int) -> bytes:
@@ -47,6 +50,17 @@ async def run_for(worker: Tiered, seconds: float) -> None:
         nursery.start_soon(worker.device.recompression.run)
         await pass_time(seconds)
         nursery.cancel_scope.cancel()
+
+
+class Failing:
+    """A thread that has no memory."""
+
+    def __init__(self) -> None:
+        self.call_count = 0
+
+    def __call__(self, *arguments: object) -> None:
+        self.call_count += 1
+        raise zstandard.ZstdError("cannot compress: Allocation error")
 
 
 def hold(worker: Tiered, *, holds: bool = True) -> HeldJobs:
@@ -147,7 +161,7 @@ async def test_others_have_their_turns_between_hot_segments(
     async def watch() -> None:
         while looked_at[-1] < STORE_FRAMES:
             await trio.lowlevel.checkpoint()
-            looked_at.append(len(recompression._spared))
+            looked_at.append(len(recompression.candidates._spared))
 
     nursery.start_soon(recompression.run)
     await wait_all_tasks_blocked()
@@ -574,13 +588,45 @@ async def test_a_thread_without_memory_ends_nothing(
 ) -> None:
     store_some(tierless)
 
-    def fail(*arguments: object) -> None:
-        raise zstandard.ZstdError("cannot compress: Allocation error")
+    failed = Failing()
+    monkeypatch.setattr(Recompressor, "shrink", failed)
+    recompression = tierless.device.recompression
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recompression.run)
+        recompression.ask(Demand.parse("all"))
+        await pass_time(12)
+        assert codecs(tierless) == {LZ4: PAGES}
+        assert tierless.cache.statistics().tried_segments == 0
+        assert 1 <= failed.call_count <= 3  # it pauses
+        monkeypatch.undo()
+        await pass_time(6)
+        nursery.cancel_scope.cancel()
+    assert recompression.demand.left == []
+    assert codecs(tierless) == {ZSTD: PAGES}
+    await tierless.check()
 
-    monkeypatch.setattr("fuseswap.cache.recompressor.Recompressor.shrink", fail)
-    await recompress(tierless.device.recompression)
-    assert not tierless.device.recompression.demand.left
-    assert codecs(tierless) == {LZ4: PAGES}
+
+async def test_a_segment_that_always_fails_does_not_keep_others_waiting(
+    tierless: Tiered, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_some(tierless, 2000)
+    cursed = tierless.segment_of(0)
+    shrink = Recompressor.shrink
+
+    def fail(self: Recompressor, objects: Objects, stop: Callable[[], bool]) -> list[Packed | None]:
+        if tierless.log.stored(tierless.cache.slots.get(0)) in [stored for _, stored in objects]:
+            raise MemoryError
+        return shrink(self, objects, stop)
+
+    monkeypatch.setattr(Recompressor, "shrink", fail)
+    recompression = tierless.device.recompression
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recompression.run)
+        recompression.ask(Demand.parse("all"))
+        await pass_time(20)
+        nursery.cancel_scope.cancel()
+    assert recompression.demand.left == [cursed]
+    assert codecs(tierless)[ZSTD] > 1000
     await tierless.check()
 
 
@@ -595,7 +641,16 @@ async def test_no_memory_for_a_context_ends_nothing(
 
     monkeypatch.setattr(zstandard, "ZstdCompressor", fail)
     monkeypatch.setattr(zstandard, "ZstdDecompressor", fail)
-    await recompress(tierless.device.recompression)
-    assert not tierless.device.recompression.demand.left
-    assert codecs(tierless) == {LZ4: PAGES}
+    recompression = tierless.device.recompression
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recompression.run)
+        recompression.ask(Demand.parse("all"))
+        await pass_time(3)
+        assert recompression.is_resting
+        assert codecs(tierless) == {LZ4: PAGES}
+        monkeypatch.undo()
+        await pass_time(6)
+        nursery.cancel_scope.cancel()
+    assert recompression.demand.left == []
+    assert codecs(tierless) == {ZSTD: PAGES}
     await tierless.check()

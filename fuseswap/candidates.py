@@ -1,0 +1,128 @@
+"""Candidates: segments nobody has recompressed yet, and which of them is next.
+
+    due         sealed `age_seconds` ago; a second ago where the pool is nearly full
+    for room    any that is sealed, while stores wait: hot ones last, then open segments that
+                are as good as full
+
+A segment is spared a while where most of it was loaded, or where it could not be tried.
+All derived, and only looked at; ``recompression.py`` does the work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import trio
+
+from fuseswap.cache.log_head import LogHead
+from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.segment_kinds import Stream
+
+DEFAULT_AGE_S = 60
+
+_SCARCE_PERCENT = 10
+_SCARCE_AGE_S = 1
+_FRESH = (Stream.STORE, Stream.INCOMPRESSIBLE, Stream.SURVIVORS)
+
+
+class Candidates:
+    """Of one ``cache``.  Walks round the segments, going on where it stopped."""
+
+    def __init__(self, cache: CompressedCache) -> None:
+        self._log = cache.log
+        self.age_seconds = DEFAULT_AGE_S
+        self._hand = 0
+        self._spared: dict[int, tuple[int, float]] = {}  # sequence, and until when
+        self._found = 0  # by the last look for room
+        self._nothing_in: tuple[int, ...] = ()  # what the log was when nothing was left
+
+    # -- one segment -----------------------------------------------------------------
+
+    def is_there(self, segment: int) -> bool:
+        """Whether ``segment`` is sealed, in memory, and not recompressed or tried yet."""
+        log = self._log
+        movable = log.live[segment] > 0 and log.bases[segment] >= 0 and log.is_movable(segment)
+        return movable and not log.is_recompressed(segment)
+
+    def is_due(self, segment: int) -> bool:
+        """Whether ``segment`` is old enough to be recompressed, and nobody has tried."""
+        if not self.age_seconds or not self.is_there(segment):
+            return False
+        sequence, sealed = self._log.age_of(segment)
+        age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - sealed
+        if age_s < (
+            min(_SCARCE_AGE_S, self.age_seconds) if self._is_scarce() else self.age_seconds
+        ):
+            return False
+        spared, until = self._spared.get(segment, (0, 0.0))
+        return spared != sequence or trio.current_time() >= until
+
+    def _is_scarce(self) -> bool:
+        """Whether the pool is nearly full: what is in it had better be small."""
+        frames = self._log.frames
+        return frames.available * 100 < frames.limit * _SCARCE_PERCENT
+
+    def spare(self, segment: int) -> None:
+        """Look at ``segment`` again later."""
+        until = trio.current_time() + max(1, self.age_seconds)
+        self._spared[segment] = (self._log.age_of(segment)[0], until)
+
+    def was_spared(self, segment: int) -> bool:
+        """Whether `spare` was called for it, however long ago."""
+        return self._spared.get(segment, (0, 0.0))[0] == self._log.age_of(segment)[0]
+
+    def spare_none(self) -> None:
+        """Forget all calls of `spare`."""
+        self._spared.clear()
+
+    # -- the next one ----------------------------------------------------------------
+
+    def due(self, window: int) -> Iterator[int]:
+        """Those of the next ``window`` segments that are due."""
+        return (segment for segment in self._walk(window) if self.is_due(segment))
+
+    def any_for_room(self) -> bool:
+        """Whether stores have something to wait for.  Looks at all segments at most once
+        between two that are filled.
+        """
+        if self.is_there(self._found):
+            return True
+        now = self._what_is_open()
+        if self._nothing_in == now:
+            return False
+        known = len(self._log.live)
+        self._found = next((s for s in range(1, known) if self.is_there(s)), 0)
+        if self._found or self._full_heads():
+            return True
+        self._nothing_in = now
+        return False
+
+    def for_room(self) -> int:
+        """One to be recompressed while stores wait; 0: none is left."""
+        spared = 0
+        for segment in self._walk(len(self._log.live)):
+            if self.is_there(segment):
+                if not self.was_spared(segment):
+                    return segment
+                spared = spared or segment
+        if spared:
+            return spared
+        full = self._full_heads()
+        for head in full:
+            self._log.seal(head)
+        return self.for_room() if full else 0
+
+    def _walk(self, window: int) -> Iterator[int]:
+        known = len(self._log.live)
+        for _ in range(min(window, known - 1)):
+            self._hand = self._hand + 1 if self._hand + 1 < known else 1
+            yield self._hand
+
+    def _full_heads(self) -> list[LogHead]:
+        """Open segments with no room to speak of that could be recompressed."""
+        return [head for head in self._log.heads if head.stream in _FRESH and head.is_nearly_full]
+
+    def _what_is_open(self) -> tuple[int, ...]:
+        """It changes with every segment that is sealed."""
+        return (self._log.newest_sequence, *(head.segment for head in self._log.heads))
