@@ -30,7 +30,7 @@ from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 log = logging.getLogger(__name__)
 
 MAGIC = 0x7061777365737566  # "fuseswap", little endian
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 
 CLUSTER_PAGES = 512
 SEGMENT_SHIFT = 20
