@@ -26,6 +26,7 @@ from benchmarks.counters import MemoryUse, Traffic
 from fuseswap.errors import HostError
 from fuseswap.host import mount, swap
 from fuseswap.host.runtime import Runtime
+from fuseswap.tiers.claim import BOTH_ENDS_BYTES
 from fuseswap.units import MIB, PAGE_SIZE
 
 DISK = "/var/tmp"  # where swap files and backing files lie
@@ -146,7 +147,7 @@ class Fuseswap(Peer):
         self.teardown()
         if self._backing_bytes:  # a file that is there is used, and preallocated, in its size
             with open(self._backing, "wb") as file:
-                file.truncate(self._backing_bytes)
+                file.truncate(BOTH_ENDS_BYTES + self._backing_bytes)
         info = json.loads(self._fuseswap(*self.up_command()))
         self._path = info["loop"] if self._loop else info["swapfile"]
         self._mountpoint = info["mountpoint"]

@@ -15,6 +15,7 @@ from fuseswap.cache.state import Geometry
 from fuseswap.errors import InvalidArgument
 from fuseswap.host.backing import planned_bytes
 from fuseswap.parameters import MIN_POOL_LIMIT_BYTES
+from fuseswap.tiers.claim import BOTH_ENDS_BYTES, room_bytes
 from fuseswap.transport import TRANSPORTS
 from fuseswap.units import MIB, PAGE_SIZE, format_size, parse_size
 
@@ -98,10 +99,11 @@ class DeviceConfig:
             )
         path = None if backing == "none" else os.path.abspath(backing)
         backing_bytes = planned_bytes(path, size_bytes) if path else 0
-        if backing_layout == "in-place" and backing_bytes < size_bytes:
-            found = f"{path} has {format_size(backing_bytes)}" if path else "there is no backing"
+        if backing_layout == "in-place" and room_bytes(backing_bytes) < size_bytes:
+            found = f"{path} has {backing_bytes}" if path else "there is no backing"
             raise InvalidArgument(
-                f"the in-place layout needs a backing file of {format_size(size_bytes)}, {found}"
+                f"the in-place layout needs a backing file of {size_bytes + BOTH_ENDS_BYTES} "
+                f"bytes ({format_size(size_bytes)} and {format_size(BOTH_ENDS_BYTES)}), {found}"
             )
         return cls(
             name=name,
@@ -120,7 +122,7 @@ class DeviceConfig:
 
     def to_json(self, memory_bytes: int) -> dict[str, Any]:
         """What supervisor and worker need, with the geometry settled."""
-        extents = self.backing_bytes // MIB if self.backing_layout == "packed" else 0
+        extents = room_bytes(self.backing_bytes) // MIB if self.backing_layout == "packed" else 0
         geometry = Geometry.for_size(self.size_bytes, memory_bytes, extents)
         return {
             **asdict(self),

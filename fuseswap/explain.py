@@ -30,6 +30,7 @@ from fuseswap.cache.slots import (
 )
 from fuseswap.cache.state import SEGMENT_SHIFT
 from fuseswap.device import Device
+from fuseswap.tiers.claim import FIRST_PAGE_AT
 from fuseswap.units import PAGE_SIZE
 
 HOLE = "hole"
@@ -103,7 +104,7 @@ def explain(device: Device, page: int) -> Explanation:
             "written to its place on the backing file",
             codec="raw",
             stored_bytes=PAGE_SIZE,
-            file_offset=page * PAGE_SIZE,
+            file_offset=FIRST_PAGE_AT + page * PAGE_SIZE,
             pages=1,
             checksum=NOT_READ,
         )
@@ -145,7 +146,8 @@ def _explain_object(device: Device, page: int, word: int) -> Explanation:
         pages=pages_of(device, word),
     )
     if state is SegmentState.ON_TIER:
-        at = (log.location_of(segment) << SEGMENT_SHIFT) + (word >> OFFSET_SHIFT & OFFSET_MASK)
+        at = FIRST_PAGE_AT + (log.location_of(segment) << SEGMENT_SHIFT)
+        at += word >> OFFSET_SHIFT & OFFSET_MASK
         why = found.why if found.why.startswith("cold") else f"written back; {found.why}"
         return replace(found, where=BACKING_FILE, why=why, file_offset=at, checksum=NOT_READ)
     sound = device.cache.decoder.is_sound(log.stored(word), codec)

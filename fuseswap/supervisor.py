@@ -81,18 +81,28 @@ class Supervisor:
         )
         self._state.update(memory=kind, made_backing=False)
         if self._config["backing"]:
-            path = self._config["backing"]
-            self._state["made_backing"] = not os.path.exists(path)
-            self._files["backing"] = backing.open_backing(path, self._config["backing_bytes"])
+            self._open_backing()
+        try:
+            self._mount_and_serve()
+        except HostError:
+            self._close_backing()
+            raise
+        self._keep_files(kind)
+
+    def _open_backing(self) -> None:
+        path, size_bytes = self._config["backing"], self._config["backing_bytes"]
+        opened = backing.open_backing(path, size_bytes, self._runtime.name)
+        self._files["backing"] = opened.fd
+        self._state.update(made_backing=opened.made, former_of_backing=opened.former)
+
+    def _mount_and_serve(self) -> None:
         self._files["fuse"] = mount.mount(self._mountpoint)
         self._open_ways_in()
         try:
             self._start_worker(fresh=True)
         except HostError:
             mount.unmount(self._mountpoint, lazy=True)
-            self._close_backing()
             raise
-        self._keep_files(kind)
 
     def adopt(self, files: dict[str, int]) -> None:
         """Go on where a supervisor that died had these ``files``.  Raises `HostError`.
@@ -335,7 +345,7 @@ class Supervisor:
         if "backing" in self._files:
             with contextlib.suppress(OSError):
                 made = self._state.get("made_backing", False)
-                backing.close_backing(self._config["backing"], made=made)
+                backing.close_backing(self._files["backing"], self._config["backing"], made=made)
 
     def clean_up(self) -> None:
         """The last act.  Unmounted: nothing is left; aborted: `fuseswap down` finds the rest."""

@@ -113,6 +113,7 @@ class Worker:
         fcntl.lockf(self._fds["header"], fcntl.LOCK_EX)
         if self._state is None:
             self._state = SharedState.create(self._regions, Geometry(**config["geometry"]))
+        self._state.mend()
         tier: FileTier | None = None
         place_file: DirectFile | None = None
         if "backing" in self._fds:

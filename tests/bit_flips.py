@@ -21,7 +21,7 @@ from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.recompressor import Recompressor
 from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.slots import CODEC_SHIFT
-from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_ENTRY_BYTES, Geometry
+from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_ENTRY_BYTES, FuseSession, Geometry
 from fuseswap.device import Device
 from fuseswap.errors import CorruptData, OnTier
 from fuseswap.inplace import PLACE
@@ -34,6 +34,8 @@ from tests.stores import SharedMemory
 from tests.tiered import dense
 
 GEOMETRY = Geometry(page_count=1024, segment_count=33, frame_count=16)
+SESSION = FuseSession(7, 44, 1 << 40 | 5, 1 << 20, 256)
+PARAMETERS = {"compressor": "zstd:1", "pool_limit_bytes": "16777216"}
 EXTENTS = 8
 LAYOUTS = ("memory", "tier", "in-place")
 _DICTIONARY = "dictionary"  # as a compressor
@@ -111,6 +113,8 @@ class Damage:
 
     def _fill(self) -> None:
         cache = self._attach().cache
+        state = self.memory.attach()
+        state.session, state.parameters = SESSION, PARAMETERS
         numbers = list(range(GEOMETRY.page_count))
         random.Random(1).shuffle(numbers)
         for kind in KINDS.values():
@@ -179,7 +183,8 @@ class Damage:
         return {
             **allocated,
             "segments": [(SEGMENT_ENTRY_BYTES, entries * SEGMENT_ENTRY_BYTES)],
-            "header": [(256, 280), (512, 528), (1024, 1100)],  # beyond the geometry
+            # geometry, session, progress and peak, parameters; and all the rest
+            "header": [(0, 44), (256, 284), (512, 540), (1024, 1100), (0, PAGE_SIZE)],
         }
 
     def draw(self, region: str, chance: random.Random) -> list[int]:
@@ -245,6 +250,7 @@ class Damage:
         outcome.words.append(int.from_bytes(self._regions[region].map[at : at + 8], "little"))
         if device is None:
             device = self._attach(lazy=chance.random() < 0.5)
+        self._look_at_header()
         self._look(device, expected, outcome, range(GEOMETRY.page_count))
         while device.cache.adopt_some():
             pass
@@ -258,6 +264,13 @@ class Damage:
             raise AssertionError(f"pages stored after it are corrupt: {sorted(spoiled)[:3]}")
         device.frontswap.invalidate_area(0, GEOMETRY.page_count)
         self._start_over()
+
+    def _look_at_header(self) -> None:
+        """What the next worker finds in it is right; or no parameters."""
+        state = self.memory.attach()
+        found = (state.geometry, state.session, state.parameters or PARAMETERS)
+        if found != (GEOMETRY, SESSION, PARAMETERS):
+            raise AssertionError(f"the header says {found}")
 
     def _look(
         self,

@@ -13,7 +13,11 @@ to by each worker in turn:
     index     where contents may be found a second time: hints, never trusted (``dedup.py``)
 
 All are sparse: a 1 TiB swapfile has a 2 GiB slot region and takes none of it.
-A header of another layout is refused and left as it is.
+A header of another layout is refused and left as it is.  What a worker reads of it are
+records (``records.py``): one bit that turned over is put right, and more of them in the
+geometry or in what INIT settled keep the worker from attaching, with nothing touched.
+Progress and heartbeat have no check: they are written again and again, and no page
+depends on them.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import logging
 import struct
 from dataclasses import dataclass
 
+from fuseswap.cache.records import CHECK_BYTES, check_of, is_sound, opened, sealed
 from fuseswap.cache.region import Region
 from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
@@ -30,7 +35,7 @@ from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 log = logging.getLogger(__name__)
 
 MAGIC = 0x7061777365737566  # "fuseswap", little endian
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 
 CLUSTER_PAGES = 512
 SEGMENT_SHIFT = 20
@@ -48,11 +53,12 @@ PROGRESS_AT = 512  # read by the supervisor, which maps nothing else
 HEARTBEAT_AT = 520  # the same
 _PEAK_AT = 528
 _PROGRESS = struct.Struct("<Q")
-# A word (place << 32 | length, in bytes) and two places to write to in turn.
+# A word (check << 32 | place << 16 | length, in bytes) and two places to write to in turn.
 _PARAMETERS_AT = 1024
 _PARAMETERS_PLACES = (1032, 2564)
 _PARAMETERS_BYTES = 1532
 _PARAMETERS = struct.Struct("<Q")
+_PLACE = struct.Struct("<HH")  # place and length; the check is of these and the text
 _FUSE = struct.Struct("<IIQII")
 
 REGION_NAMES = ("header", "slots", "segments", "arena", "journal", "dictionaries", "index")
@@ -121,15 +127,21 @@ class SharedState:
     """The seven regions with a checked header."""
 
     def __init__(self, regions: dict[str, Region]) -> None:
-        """Attach.  Raises `StateMismatch` for a header this version does not know."""
+        """Attach, and write nothing.
+
+        Raises `StateMismatch` for a header this version does not know, or one that is damaged.
+        """
         header = regions["header"]
-        magic, version, _, pages, segments, frames = _HEADER.unpack_from(header.buffer)
+        known = _read(header, 0, _HEADER)
+        magic, version, *_ = known or _HEADER.unpack_from(header.buffer)
         if magic != MAGIC or version != LAYOUT_VERSION:
             raise StateMismatch(
                 f"shared state has layout {version} (magic {magic:#x}), "
                 f"this fuseswap knows layout {LAYOUT_VERSION}; nothing was touched"
             )
-        self.geometry = Geometry(pages, segments, frames)
+        if known is None:
+            raise StateMismatch("shared state: the geometry is damaged; nothing was touched")
+        self.geometry = Geometry(*known[3:])
         for name, size in self.geometry.region_bytes().items():
             if regions[name].size_bytes < size:
                 raise StateMismatch(f"shared state: region '{name}' is smaller than {size} bytes")
@@ -141,39 +153,40 @@ class SharedState:
         self.journal = regions["journal"]
         self.dictionaries = regions["dictionaries"]
         self.index = regions["index"]
+        _ = self.session  # now, and not when it is needed
 
     @classmethod
     def create(cls, regions: dict[str, Region], geometry: Geometry) -> SharedState:
         """Write a fresh header into zeroed ``regions`` and attach to them."""
-        _HEADER.pack_into(
-            regions["header"].buffer,
-            0,
-            MAGIC,
-            LAYOUT_VERSION,
-            0,
-            geometry.page_count,
-            geometry.segment_count,
-            geometry.frame_count,
-        )
+        _write_geometry(regions["header"], geometry)
         return cls(regions)
+
+    def mend(self) -> None:
+        """Write what was put right when it was read: a second bit would be one too many.
+
+        Only under the lock of the state: nobody else serves it.
+        """
+        _write_geometry(self.header, self.geometry)
+        if session := self.session:
+            self.session = session
+        if parameters := self.parameters:
+            self.parameters = parameters
 
     @property
     def session(self) -> FuseSession | None:
-        """The FUSE values of this mount, or None before INIT."""
-        fields = _FUSE.unpack_from(self.header.buffer, _FUSE_AT)
+        """The FUSE values of this mount, or None before INIT; raises `StateMismatch`."""
+        fields = _read(self.header, _FUSE_AT, _FUSE)
+        if fields is None:
+            raise StateMismatch(
+                "shared state: what INIT settled is damaged, and INIT comes once; "
+                "nothing was touched"
+            )
         return FuseSession(*fields) if fields[0] else None
 
     @session.setter
     def session(self, session: FuseSession) -> None:
-        _FUSE.pack_into(
-            self.header.buffer,
-            _FUSE_AT,
-            session.major,
-            session.minor,
-            session.flags,
-            session.max_write,
-            session.max_pages,
-        )
+        fields = (session.major, session.minor, session.flags, session.max_write)
+        _write(self.header, _FUSE_AT, _FUSE.pack(*fields, session.max_pages))
 
     def note_progress(self, requests: int) -> None:
         """Tell the supervisor that ``requests`` were answered by this worker so far."""
@@ -185,25 +198,26 @@ class SharedState:
 
     @property
     def peak_bytes(self) -> int:
-        """The most memory that was in use at once, for as long as the device lives."""
-        (peak,) = _PROGRESS.unpack_from(self.header.buffer, _PEAK_AT)
-        return int(peak)
+        """The most memory that was in use at once, for as long as the device lives.
+
+        0, and so counted anew, where it is damaged.
+        """
+        found = _read(self.header, _PEAK_AT, _PROGRESS)
+        return int(found[0]) if found else 0
 
     @peak_bytes.setter
     def peak_bytes(self, peak: int) -> None:
-        _PROGRESS.pack_into(self.header.buffer, _PEAK_AT, peak)
+        _write(self.header, _PEAK_AT, _PROGRESS.pack(peak))
 
     @property
     def parameters(self) -> dict[str, str]:
         """Parameters changed while running, by name: the next worker sets them again."""
-        (word,) = _PARAMETERS.unpack_from(self.header.buffer, _PARAMETERS_AT)
-        start, length = word >> 32, word & 0xFFFFFFFF
-        text = bytes(self.header.buffer[start : start + length])
-        try:
-            changed: dict[str, str] = json.loads(text) if text else {}
-        except ValueError:
+        found = self._find_parameters()
+        if found is None:
             log.error("the parameters in the header are corrupt: they are those of `up` again")
             return {}
+        _, text = found
+        changed: dict[str, str] = json.loads(text) if text else {}
         return changed
 
     @parameters.setter
@@ -212,13 +226,52 @@ class SharedState:
         text = json.dumps(changed).encode()
         if len(text) > _PARAMETERS_BYTES:
             raise InvalidArgument(f"{len(text)} bytes of parameters do not fit in the header")
-        (word,) = _PARAMETERS.unpack_from(self.header.buffer, _PARAMETERS_AT)
         first, second = _PARAMETERS_PLACES
-        start = second if word >> 32 == first else first
+        found = self._find_parameters()
+        start = second if found and found[0] == first else first
         self.header.buffer[start : start + len(text)] = text
-        _PARAMETERS.pack_into(self.header.buffer, _PARAMETERS_AT, start << 32 | len(text))
+        word = check_of(_PLACE.pack(start, len(text)) + text) << 32 | start << 16 | len(text)
+        _PARAMETERS.pack_into(self.header.buffer, _PARAMETERS_AT, word)
+
+    def _find_parameters(self) -> tuple[int, bytes] | None:
+        """Place and text, one bit put right in them or in the word; None for more bits."""
+        (word,) = _PARAMETERS.unpack_from(self.header.buffer, _PARAMETERS_AT)
+        data = None
+        for flip in (0, *(1 << bit for bit in range(64))):
+            record = self._parameters_at(word ^ flip)
+            if record and is_sound(record):
+                data = record[:-CHECK_BYTES]
+                break
+        else:
+            record = self._parameters_at(word)
+            data = opened(record) if record else None
+        return (_PLACE.unpack_from(data)[0], data[_PLACE.size :]) if data else None
+
+    def _parameters_at(self, word: int) -> bytes | None:
+        """What ``word`` leads to, as a record; None where it can't be right."""
+        start, length = word >> 16 & 0xFFFF, word & 0xFFFF
+        if word and (start not in _PARAMETERS_PLACES or length > _PARAMETERS_BYTES):
+            return None
+        text = bytes(self.header.buffer[start : start + length])
+        return _PLACE.pack(start, length) + text + (word >> 32).to_bytes(CHECK_BYTES, "little")
 
     def close(self) -> None:
         """Unmap all regions."""
         for region in self.regions.values():
             region.close()
+
+
+def _read(header: Region, at: int, layout: struct.Struct) -> tuple[int, ...] | None:
+    """The fields of a record, None where it is damaged."""
+    data = opened(bytes(header.buffer[at : at + layout.size + CHECK_BYTES]))
+    return None if data is None else layout.unpack(data)
+
+
+def _write(header: Region, at: int, data: bytes) -> None:
+    record = sealed(data)
+    header.buffer[at : at + len(record)] = record
+
+
+def _write_geometry(header: Region, geometry: Geometry) -> None:
+    counts = (geometry.page_count, geometry.segment_count, geometry.frame_count)
+    _write(header, 0, _HEADER.pack(MAGIC, LAYOUT_VERSION, 0, *counts))

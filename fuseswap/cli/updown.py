@@ -121,6 +121,13 @@ def run_up(options: argparse.Namespace) -> int:
     protection = runtime.state().get("protection", {})
     if not Protection(**protection).complete:
         print("note: the worker is not fully protected (see: fuseswap check)", file=sys.stderr)
+    former = None if was_up else runtime.state().get("former_of_backing")
+    if former:
+        print(
+            f"note: {wanted.backing} held pages of '{former}', which never went down; "
+            "they are written over",
+            file=sys.stderr,
+        )
     if runtime.config()["transport"] == "pyfuse3":
         print(
             "note: the pyfuse3 transport sees no discards and can't resume after a crash",

@@ -26,6 +26,7 @@ from typing import Protocol
 import trio
 
 from fuseswap import libc
+from fuseswap.tiers.claim import FIRST_PAGE_AT, room_bytes
 from fuseswap.tiers.threads import IoThreads
 from fuseswap.units import PAGE_SIZE
 from fuseswap.waiting import called
@@ -180,12 +181,15 @@ def open_engine() -> Engine:
 
 
 class DirectFile:
-    """Bytes of one descriptor.  Offsets of writes are multiples of 4096; reads take any range."""
+    """The bytes between the ends of a backing file (``claim.py``), counted from 0.
+
+    Offsets of writes are multiples of 4096; reads take any range.
+    """
 
     def __init__(self, fd: int, engine: Engine) -> None:
         self._fd = fd
         self.engine = engine
-        self.size_bytes = os.lseek(fd, 0, os.SEEK_END)
+        self.size_bytes = room_bytes(os.lseek(fd, 0, os.SEEK_END))
         self._buffers: dict[int, list[memoryview]] = {}  # free ones, by their size, smallest first
         for size, count in _BUFFERS:
             whole = memoryview(mmap.mmap(-1, size * count))
@@ -193,6 +197,7 @@ class DirectFile:
 
     def begin_read(self, at: int, length: int, done: Callable[[bytes | OSError], None]) -> None:
         """Read ``length`` bytes at ``at``: the blocks around them, and no more."""
+        at += FIRST_PAGE_AT
         first = at & -PAGE_SIZE
         span = (at + length - first + PAGE_SIZE - 1) & -PAGE_SIZE
         buffer = self._take_buffer(span)
@@ -216,6 +221,7 @@ class DirectFile:
     ) -> None:
         """Write all of ``memory`` (page-aligned, whole blocks, not changed until done)."""
         size = len(memory)
+        at += FIRST_PAGE_AT
 
         def go_on(start: int) -> None:
             def ended(result: int) -> None:

@@ -1,7 +1,7 @@
 """The file tier: segments in a regular file or on a block device.
 
 On a descriptor opened by ``host/backing.py`` with O_DIRECT: a write goes straight from
-the arena to the device.  Extent N lies at N MiB.
+the arena to the device.  Extent N lies at N MiB of what is between the ends.
 
 Extents that are free again are reused as they are.  They are not punched out: that
 would give back the very blocks that were preallocated.

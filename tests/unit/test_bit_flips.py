@@ -19,7 +19,7 @@ SINGLE = {
     ("memory", "arena"): (200, {"detected", "harmless"}),  # room that is free
     ("memory", "slots"): (150, {"detected"}),
     ("memory", "segments"): (150, {"harmless"}),  # put right
-    ("memory", "header"): (50, {"harmless"}),
+    ("memory", "header"): (150, {"harmless"}),  # put right
     ("memory", "dictionaries"): (60, {"detected", "harmless"}),  # a worker that runs has its own
     ("memory", "index"): (50, {"harmless"}),  # compared before it is used
     ("tier", "arena"): (60, {"detected", "harmless"}),
@@ -31,6 +31,7 @@ SINGLE = {
 }
 # Two flips in one 64-bit word.
 DOUBLE = {("memory", "slots"): 80, ("tier", "slots"): 80, ("in-place", "slots"): 40}
+DOUBLE_IN_HEADER = 100
 DOUBLE_IN_TABLE = {("memory", "segments"): 50, ("tier", "segments"): 50}
 
 MakeDamage = Callable[[str], Damage]
@@ -109,3 +110,13 @@ def test_two_bits_of_the_segment_table(make_damage: MakeDamage, layout: str, reg
     found = tried(damage, region, DOUBLE_IN_TABLE[layout, region], damage.draw_two)
     assert serious(found) == []
     assert {outcome.verdict for _, outcome in found} <= {"detected", "harmless"}
+
+
+def test_two_bits_of_the_header(make_damage: MakeDamage) -> None:
+    """No worker attaches, or what it finds is right, but for parameters that are lost."""
+    damage = make_damage("memory")
+    found = tried(damage, "header", DOUBLE_IN_HEADER, damage.draw_two)
+    assert [outcome.wrong for _, outcome in found if outcome.wrong] == []
+    crashes = [outcome.crash for _, outcome in found if outcome.crash]
+    assert [crash for crash in crashes if not crash.startswith("StateMismatch: ")] == []
+    assert crashes

@@ -70,7 +70,7 @@ def test_a_bad_value_is_one_line_that_says_what_is_wrong(
     [
         ("sideways", 0, "not a layout; use packed or in-place"),
         ("in-place", None, "there is no backing"),
-        ("in-place", 1023 * MIB, "needs a backing file of 1G, .* has 1023M"),
+        ("in-place", 1025 * MIB, r"of 1075838976 bytes \(1G and 2M\), .* has 1074790400"),
     ],
 )
 def test_a_layout_that_cannot_be(
@@ -86,13 +86,13 @@ def test_a_layout_that_cannot_be(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("backing_bytes", [0, GIB, 2 * GIB])
+@pytest.mark.parametrize("backing_bytes", [0, GIB + 2 * MIB, 2 * GIB])
 def test_the_in_place_layout_has_no_extents(tmp_path: Path, backing_bytes: int) -> None:
     backing = tmp_path / "backing"
     backing.touch()
     os.truncate(backing, backing_bytes)
     config = parse(backing=str(backing), backing_layout="in-place")
-    assert config.backing_bytes == max(GIB, backing_bytes)
+    assert config.backing_bytes == max(GIB + 2 * MIB, backing_bytes)
     geometry = Geometry(**config.to_json(4 * GIB)["geometry"])
     assert geometry == Geometry.for_size(GIB, 4 * GIB)
 

@@ -16,6 +16,7 @@ from fuseswap.device import Device
 from fuseswap.errors import OnTier
 from fuseswap.explain import Explanation, explain
 from fuseswap.statistics import STATISTICS
+from fuseswap.tiers.claim import FIRST_PAGE_AT
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.fake_tier import FakeTier
@@ -224,7 +225,7 @@ async def test_a_page_on_the_backing_file_is_not_read(tiered: Tiered, tier: Fake
     assert found.why == "written back; compressed when it was stored"
     assert found.segment is not None
     assert found.file_offset is not None
-    extent, at = divmod(found.file_offset, MIB)
+    extent, at = divmod(found.file_offset - FIRST_PAGE_AT, MIB)
     assert extent == tiered.log.location_of(found.segment)
     assert found.stored_bytes is not None
     with pytest.raises(OnTier) as miss:
@@ -238,7 +239,8 @@ async def test_a_page_in_its_own_place(placed: Tiered) -> None:
     page = placed.in_place()[0]
     found = explain(placed.device, page)
     assert (found.where, found.checksum) == ("own place", "not read")
-    assert (found.file_offset, found.stored_bytes) == (page * PAGE_SIZE, PAGE_SIZE)
+    at = FIRST_PAGE_AT + page * PAGE_SIZE
+    assert (found.file_offset, found.stored_bytes) == (at, PAGE_SIZE)
 
 
 async def test_a_page_on_its_way_to_its_place(placed: Tiered) -> None:

@@ -40,7 +40,7 @@ def alarm() -> Iterator[None]:
 def test_a_write_in_flight_ends_before_the_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[AioEngine | ThreadEngine]
 ) -> None:
-    fd = open_backing(str(tmp_path / "backing"), 16 * MIB)
+    fd = open_backing(str(tmp_path / "backing"), 16 * MIB, "swap0").fd
     engine: Engine = kind()
     file = DirectFile(fd, engine)
     segment = memoryview(mmap.mmap(-1, SEGMENT_BYTES))

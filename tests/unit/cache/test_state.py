@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import struct
+from dataclasses import replace
 
 import pytest
 
+from fuseswap.cache.records import CHECK_BYTES, sealed
 from fuseswap.cache.segments import OBJECT_OVERHEAD
 from fuseswap.cache.state import (
     LAYOUT_VERSION,
@@ -18,6 +21,11 @@ from fuseswap.cache.state import (
 from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.units import GIB, MIB, PAGE_SIZE
 from tests.stores import SMALL, SharedMemory
+
+GEOMETRY_BYTES = 40
+# Records, and the parameters that `fill_header` sets; between them nothing is read.
+_USED_BYTES = ((0, 44), (256, 284), (528, 540), (1024, 1100))
+USED_BITS = [bit for first, end in _USED_BYTES for bit in range(8 * first, 8 * end)]
 
 
 def contents(memory: SharedMemory) -> dict[str, bytes]:
@@ -42,23 +50,33 @@ def test_the_fuse_session_is_kept_for_the_next_worker(memory: SharedMemory) -> N
 def test_an_unknown_layout_is_refused_and_untouched(
     memory: SharedMemory, at: int, layout: str, value: int
 ) -> None:
+    """One that has a check as ours."""
     memory.attach_cache().store(0, bytes(range(256)) * 16)
-    struct.pack_into(layout, memory.regions()["header"].buffer, at, value)
+    data = bytearray(memory.regions()["header"].buffer[:GEOMETRY_BYTES])
+    struct.pack_into(layout, data, at, value)
+    memory.regions()["header"].buffer[: GEOMETRY_BYTES + CHECK_BYTES] = sealed(bytes(data))
     before = contents(memory)
     with pytest.raises(StateMismatch, match="nothing was touched"):
         memory.attach()
     assert contents(memory) == before
 
 
+def test_a_layout_without_a_check_is_refused(memory: SharedMemory) -> None:
+    """As layout 3: the same fields, and zeros behind them."""
+    header = memory.regions()["header"].buffer
+    struct.pack_into("<I", header, 8, 3)
+    header[GEOMETRY_BYTES : GEOMETRY_BYTES + CHECK_BYTES] = bytes(CHECK_BYTES)
+    with pytest.raises(StateMismatch, match="shared state has layout 3 "):
+        memory.attach()
+
+
 @pytest.mark.parametrize("name", ["slots", "segments", "arena"])
 def test_a_region_that_is_too_small_is_refused(memory: SharedMemory, name: str) -> None:
     regions = memory.regions()
     regions[name] = regions["header"]  # 4 KiB
-    if name == "segments":
-        header = regions["header"].buffer
-        struct.pack_into("<Q", header, 24, PAGE_SIZE // 32 + 1)
+    more = PAGE_SIZE // 32 + 1 if name == "segments" else SMALL.segment_count
     with pytest.raises(StateMismatch, match=f"'{name}' is smaller"):
-        SharedState(regions)
+        SharedState.create(regions, replace(SMALL, segment_count=more))
 
 
 @pytest.mark.parametrize("size_bytes", [MIB, 5 * MIB, GIB, 1024 * GIB])
@@ -108,5 +126,72 @@ def test_parameters_that_do_not_fit_change_nothing(memory: SharedMemory) -> None
 def test_parameters_that_are_corrupt_are_none(memory: SharedMemory) -> None:
     state = memory.attach()
     state.parameters = {"compressor": "zstd:1"}
-    state.header.buffer[1024 + 8] ^= 0x80  # the brace they begin with
+    state.header.buffer[1024 + 8] ^= 0x81  # two bits of the brace they begin with
     assert memory.attach().parameters == {}
+    state.parameters = {"compressor": "lz4"}
+    assert memory.attach().parameters == {"compressor": "lz4"}
+
+
+def header_of(memory: SharedMemory) -> tuple[Geometry, FuseSession | None, dict[str, str], int]:
+    """All that a worker reads of it."""
+    state = memory.attach()
+    return state.geometry, state.session, state.parameters, state.peak_bytes
+
+
+def fill_header(memory: SharedMemory) -> SharedState:
+    state = memory.attach()
+    state.session = FuseSession(7, 44, 1 << 63 | 5, MIB, 256)
+    state.parameters = {"compressor": "zstd:1", "pool_limit_bytes": "16777216"}
+    state.peak_bytes = 123456789
+    return state
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_any_bit_that_turns_over_is_put_right(memory: SharedMemory, filled: bool) -> None:
+    if filled:
+        fill_header(memory)
+    before, header = header_of(memory), memory.regions()["header"].buffer
+    for bit in USED_BITS:
+        header[bit // 8] ^= 1 << bit % 8
+        assert header_of(memory) == before, bit
+        header[bit // 8] ^= 1 << bit % 8
+
+
+def test_what_was_put_right_can_be_written_back(memory: SharedMemory) -> None:
+    """Then the next bit is one, and not the second."""
+    fill_header(memory)
+    before, regions = header_of(memory), memory.regions()
+    after_mending = bytes(regions["header"].buffer)
+    for at in (17, 270, 1030, 1040):
+        for bit in (1, 2):
+            regions["header"].buffer[at] ^= bit
+            memory.attach().mend()
+            assert header_of(memory) == before
+    assert bytes(regions["header"].buffer[:1024]) == after_mending[:1024]
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "says"),
+    [(0, 44, "nothing was touched"), (256, 284, "what INIT settled is damaged")],
+)
+def test_two_bits_are_refused_and_nothing_is_touched(
+    memory: SharedMemory, first: int, end: int, says: str
+) -> None:
+    fill_header(memory)
+    header, chance = memory.regions()["header"].buffer, random.Random(1)
+    for _ in range(500):
+        bits = chance.sample(range(8 * first, 8 * end), 2)
+        for bit in bits:
+            header[bit // 8] ^= 1 << bit % 8
+        before = bytes(header)
+        with pytest.raises(StateMismatch, match=says):
+            memory.attach()
+        assert bytes(header) == before, bits
+        for bit in bits:
+            header[bit // 8] ^= 1 << bit % 8
+
+
+def test_a_peak_that_is_damaged_is_counted_anew(memory: SharedMemory) -> None:
+    state = fill_header(memory)
+    state.header.buffer[530] ^= 3
+    assert memory.attach().peak_bytes == 0

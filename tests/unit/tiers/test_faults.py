@@ -46,7 +46,7 @@ def rules(tmp_path: Path) -> Rules:
 @pytest.fixture
 async def faulty(rules: Rules, tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[FileTier]:
     """A tier of nine extents on a real file."""
-    fd = open_backing(str(tmp_path / "backing"), 9 * MIB)
+    fd = open_backing(str(tmp_path / "backing"), 11 * MIB, "swap0").fd
     engine = FaultyEngine(open_engine(), Faults(str(rules.path)))
     nursery.start_soon(engine.run)
     yield FileTier(DirectFile(fd, engine))

@@ -13,6 +13,7 @@ import trio
 
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.host.backing import open_backing
+from fuseswap.tiers.claim import BOTH_ENDS_BYTES, FIRST_PAGE_AT
 from fuseswap.tiers.direct import AioEngine, DirectFile, Ended, Engine, ThreadEngine
 from fuseswap.tiers.file import FileTier
 from fuseswap.units import MIB, PAGE_SIZE
@@ -25,7 +26,8 @@ class Opened:
     """A tier on a file of nine extents and a bit."""
 
     def __init__(self, path: Path, engine: Engine) -> None:
-        self.fd = open_backing(str(path), EXTENTS * MIB + PAGE_SIZE)
+        size_bytes = BOTH_ENDS_BYTES + EXTENTS * MIB + PAGE_SIZE
+        self.fd = open_backing(str(path), size_bytes, "swap0").fd
         self.engine = engine
         self.tier = FileTier(DirectFile(self.fd, engine))
         self.arena = mmap.mmap(-1, 2 * SEGMENT_BYTES)
@@ -77,6 +79,17 @@ async def test_any_range_of_what_was_written_can_be_read(opened: Opened, extent:
     segment.release()
 
 
+async def test_the_ends_of_the_file_are_not_touched(opened: Opened, tmp_path: Path) -> None:
+    before = (tmp_path / "backing").read_bytes()
+    for extent in range(EXTENTS):
+        segment = opened.segment(extent)
+        await opened.tier.write(extent, segment)
+    after = (tmp_path / "backing").read_bytes()
+    assert (after[:MIB], after[-MIB:]) == (before[:MIB], before[-MIB:])
+    assert after[MIB : 2 * MIB] == random.Random(0).randbytes(MIB)
+    segment.release()
+
+
 async def test_extents_do_not_touch_each_other(opened: Opened) -> None:
     for extent in (3, 2, 4):
         segment = opened.segment(extent)
@@ -98,7 +111,7 @@ async def test_an_extent_is_written_over_as_it_is(opened: Opened) -> None:
 
 
 async def test_a_read_beyond_the_end_is_an_error_and_not_short_data(opened: Opened) -> None:
-    os.ftruncate(opened.fd, 2 * MIB + PAGE_SIZE)
+    os.ftruncate(opened.fd, FIRST_PAGE_AT + 2 * MIB + PAGE_SIZE)
     assert len(await read_extent(opened.tier, 2, 0, PAGE_SIZE)) == PAGE_SIZE
     with pytest.raises(OSError, match="short read"):
         await read_extent(opened.tier, 2, PAGE_SIZE - 10, 20)
