@@ -99,10 +99,13 @@ class DeviceConfig:
             )
         path = None if backing == "none" else os.path.abspath(backing)
         backing_bytes = planned_bytes(path, size_bytes) if path else 0
-        if backing_layout == "in-place" and room_bytes(backing_bytes) < size_bytes:
+        needed = size_bytes + BOTH_ENDS_BYTES if backing_layout == "in-place" else 0
+        if path and os.path.isfile(path) and size_bytes <= backing_bytes < needed:
+            backing_bytes = needed  # made as large as the device: it grows by the ends
+        if backing_bytes < needed:
             found = f"{path} has {backing_bytes}" if path else "there is no backing"
             raise InvalidArgument(
-                f"the in-place layout needs a backing file of {size_bytes + BOTH_ENDS_BYTES} "
+                f"the in-place layout needs a backing file of {needed} "
                 f"bytes ({format_size(size_bytes)} and {format_size(BOTH_ENDS_BYTES)}), {found}"
             )
         return cls(
