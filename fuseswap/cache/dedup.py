@@ -23,10 +23,10 @@ why three: with two, 9 % of the pages were not found again.
     SAMPLING   one page of 61, chosen by two bytes in its middle, in an index as much smaller
     OFF        none
 
-`auto` begins with ON.  A window of lookups with fewer hits than `ON_PERCENT` ends it, and one
-with more than `SAMPLED_PERCENT` while sampling begins it again.  The first window is long,
-since a process is swapped out once before its copies can be found, and the index goes only
-after a window of samples, since they may come just then.
+`auto` begins with ON.  A window of lookups with fewer hits than `ON_PERCENT` ends it, and
+one with more than `SAMPLED_PERCENT` while sampling, or `ENOUGH_HITS`, begins it again.  The
+first window is long, since a process is swapped out once before its copies can be found,
+and the index goes only after a window of samples, since they may come just then.
 
 What was stored while not every page was looked up is not in the index.  Once that turns out
 to pay (or is switched on) a sweep over all that is stored tells it, and merges what is there
@@ -47,7 +47,8 @@ ON_PERCENT = 3  # 24 bytes of index a page, and 1.2 us a store, are worth it
 SAMPLED_PERCENT = 4
 FIRST_WINDOW = 1 << 16  # lookups, 256 MiB: 1.5 MiB of index where nothing is found
 WINDOW = 1 << 14
-SAMPLED_WINDOW = 128  # 8000 stores
+SAMPLED_WINDOW = 128  # 8000 stores, more where many pages are zero in their middle
+ENOUGH_HITS = 8  # among samples, to know before the window ends
 SAMPLE_DIVISOR = 61
 KNOWN_SHARE = 0.875  # of the objects have an entry where every page was looked up (98 % do)
 SAMPLE_REST = 7
@@ -57,6 +58,7 @@ _ENTRY_BYTES = 8
 _ENTRIES = _BUCKET_BYTES // _ENTRY_BYTES
 _PAGE_BUCKETS = PAGE_SIZE // _BUCKET_BYTES
 _TICK = 128  # lookups between two looks at the size
+_SAMPLED_TICK = 8  # of samples: nothing, beside the 60 stores between two of them
 _number = int.from_bytes
 _SPLITS = 54  # buckets at one such look: 432 entries for 128 pages, 80 us
 _ESTIMATED_PAGES = 16  # of the index, to see how full it is: 0.2 ms
@@ -201,6 +203,7 @@ class Dedup:
         self._ready = False
         self._keeps = False  # the index of all pages, while samples are taken
         self._lookups = 0
+        self._every = _TICK
         self._hits_before = 0
         self._window = FIRST_WINDOW
 
@@ -235,22 +238,26 @@ class Dedup:
 
         ``digest``: 8 bytes of xxh3.
         """
-        if not self._lookups % _TICK:
+        if not self._lookups % self._every:
             self._tick()
         self._lookups += 1
         return self._exchange(page, digest)
 
     def _tick(self) -> None:
         """Look at window and size; 100 us at most."""
-        if self._lookups >= self._window:
+        if self._lookups >= self._window or self._has_enough_hits():
             self._judge()
         self.index.grow(self._wanted(), _SPLITS)
+
+    def _has_enough_hits(self) -> bool:
+        """Whether samples say so already: each 60 stores later is as many copies kept twice."""
+        return self.mode == Mode.SAMPLING and self.hits - self._hits_before >= ENOUGH_HITS
 
     def trim(self) -> None:
         """Give memory back where fewer pages are stored than once were."""
         self.index.shrink(self._wanted())
         if not self.index.buckets:
-            self._lookups -= self._lookups % _TICK  # look at the size with the next store
+            self._lookups -= self._lookups % self._every  # look at the size with the next store
 
     def make_room(self, buckets: int) -> None:
         """Let the index grow by up to ``buckets`` for what a sweep finds."""
@@ -297,5 +304,6 @@ class Dedup:
             self._knows_all = False
             self.sweep_at = -1
         self._window = window
+        self._every = _SAMPLED_TICK if mode == Mode.SAMPLING else _TICK
         self._lookups = 0
         self._hits_before = self.hits

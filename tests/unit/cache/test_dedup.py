@@ -427,6 +427,22 @@ def test_it_samples_where_it_does_not_and_comes_back(dedup: Dedup) -> None:
     assert seen == [Mode.SAMPLING, Mode.SAMPLING, Mode.ON]
 
 
+def test_a_few_hits_among_samples_are_enough(dedup: Dedup) -> None:
+    looked_up(dedup, 1025, 0)
+    looked_up(dedup, 20, 0.6)
+    assert dedup.mode is Mode.ON
+
+
+def test_what_saves_memory_is_a_hit(cache: CompressedCache) -> None:
+    for page in range(20):
+        cache.store(page, pages.compressible(page % 10))
+    assert cache.dedup.hits == 10
+    cache.store(100, pages.compressible(100))
+    before = cache.dedup.hits
+    cache.store(100, pages.compressible(100))
+    assert cache.dedup.hits == before
+
+
 def fill(cache: CompressedCache) -> None:
     for page in range(1000):
         cache.store(page, pages.compressible(page))
