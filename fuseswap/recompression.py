@@ -357,7 +357,7 @@ class Recompression(Pace):
         training = self.training
         if not training.is_due:
             return
-        segments = self.demand.left or list(self.candidates.due(len(self._log.live)))
+        segments = self.demand.left or await self._all_due()
         pages = sum(
             self._log.live[segment] for segment in segments if self.candidates.is_there(segment)
         )
@@ -372,6 +372,14 @@ class Recompression(Pace):
         training.judge(await called(partial(self._submit, job)), pages)
         if training.waiting:
             await self.turnover.make_place(self._level)
+
+    async def _all_due(self) -> list[int]:
+        """All segments that are due: 2 us each, so with turns for others."""
+        found: list[int] = []
+        for first in range(0, len(self._log.live), _WINDOW):
+            found += self.candidates.due(min(_WINDOW, len(self._log.live) - first))
+            await trio.lowlevel.checkpoint()
+        return found
 
     async def _repack(
         self, words: list[int], read: Read, repacker: Repacker, same: Callable[[], bool]
