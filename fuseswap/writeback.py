@@ -117,11 +117,10 @@ class Writeback(TierWriter):
             return False
         cleans = self.cleaner.busy or self._can_clean()  # busy, it may hold the last frame
         writes = self._can_write() or self._writing or self._rests_briefly()
-        last = self._can_shrink() or self._can_clean(thoroughly=True)
-        if not (cleans or writes or self._can_merge() or last):
-            return False
-        self._want_room()
-        return True
+        if cleans or writes or self._can_merge() or self._can_make_last_room():
+            self._want_room()
+            return True
+        return False
 
     def _want_room(self) -> None:
         self._full = True
@@ -321,6 +320,10 @@ class Writeback(TierWriter):
         elif self._can_merge() and await self._merge_on_tier(nursery):
             return True
         return await self._wait_for_a_write() or await self._make_last_room()
+
+    def _can_make_last_room(self) -> bool:
+        """What `_make_last_room` can do."""
+        return self._can_shrink() or self._can_clean(thoroughly=True)
 
     async def _make_last_room(self) -> bool:
         """Nothing may leave: have a segment made smaller, then clean what is hardly worth it.
