@@ -75,8 +75,9 @@ class Looks:
         statuses = self._statuses()
         for status in statuses:
             self._watched[status["name"]].ask(status)
+        deadline_s = time.monotonic() + self._patience_s  # starting a child may have taken long
         while questions := [q for q in self._questions() if q.asked_at_s >= began_s]:
-            left_s = began_s + self._patience_s - time.monotonic()
+            left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 break
             wait([question.access.fileno() for question in questions], left_s)

@@ -93,11 +93,17 @@ def _count(text: str | None) -> int | None:
 
 
 def _ticks(interval_s: float) -> Iterator[float]:
-    """Seconds to wait before each look but the first; one that was missed is left out."""
+    """Seconds to wait before each look but the first.
+
+    After one that was missed a whole interval: rates of a moment would say nothing.
+    """
     due_s = time.monotonic()
     while True:
-        due_s = max(due_s + interval_s, time.monotonic())
-        yield due_s - time.monotonic()
+        now_s = time.monotonic()
+        due_s += interval_s
+        if due_s < now_s:
+            due_s = now_s + interval_s
+        yield due_s - now_s
 
 
 def _draw(looks: Looks, name: str | None, interval_s: float) -> int:
@@ -142,4 +148,4 @@ def _wait(fds: Sequence[int], timeout_s: float) -> None:
     poll = select.poll()
     for fd in fds:
         poll.register(fd, select.POLLIN)
-    poll.poll(timeout_s * 1000)
+    poll.poll(max(0.0, timeout_s) * 1000)  # a negative one would be for ever
