@@ -20,6 +20,7 @@ from fuseswap.cli import (
     recompress,
     restart,
     status,
+    top,
     updown,
     writeback,
 )
@@ -34,6 +35,7 @@ _COMMANDS = (
     updown,
     restart,
     status,
+    top,
     explain,
     parameters,
     writeback,

@@ -68,6 +68,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("RESTARTS", "times the worker was replaced", lambda s: s["restarts"]),
     Column("MOUNTPOINT", "where it is mounted", lambda s: s["mountpoint"]),
 )
+NO_DEVICES = "no devices; try: sudo fuseswap up"
 DEFAULT_COLUMNS = (
     "NAME", "STATE", "DISKSIZE", "DATA", "COMPR", "TOTAL", "RATIO", "ALGORITHM", "LOOP", "SWAP",
 )  # fmt: skip
@@ -99,9 +100,9 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(statuses[0] if options.name else statuses, indent=1))
         return 0
     if not statuses and not options.noheadings:
-        print("no devices; try: sudo fuseswap up")
+        print(NO_DEVICES)
         return 0
-    rows = [[_show(column, s, in_bytes=options.bytes) for column in columns] for s in statuses]
+    rows = [[show(column, s, in_bytes=options.bytes) for column in columns] for s in statuses]
     headings = [] if options.noheadings else [[column.name for column in columns]]
     print(_table(headings + rows))
     for status in statuses:
@@ -117,6 +118,24 @@ def run(options: argparse.Namespace) -> int:
 
 def device_status(runtime: Runtime) -> dict[str, Any]:
     """All that is known of a device, also when its worker does not answer."""
+    status = standing(runtime)
+    if status["status"] == "running":
+        mountpoint = Path(status["mountpoint"])
+        try:
+            status["stats"] = parse_metrics(read_file(mountpoint / "metrics"))
+            if status["resumes"]:
+                status["recovery"] = "journal" if status["stats"]["journal_bytes"] else "resend"
+            status["params"] = _read_params(mountpoint / "params")
+        except (HostError, OSError) as exc:
+            status.update(status="silent", reason=str(exc))
+    return status
+
+
+def standing(runtime: Runtime) -> dict[str, Any]:
+    """What is known of a device without a question to its worker: no ``stats``, no ``params``.
+
+    Raises `HostError` where there is no such device.
+    """
     config, state = runtime.config(), runtime.state()
     mountpoint = config["mountpoint"]
     device = loop_of(runtime)
@@ -157,21 +176,12 @@ def device_status(runtime: Runtime) -> dict[str, Any]:
         return status
     if not is_ours(status["supervisor_pid"]) and not is_ours(worker_pid):
         status.update(status="dead", reason="no process serves it; clean up with: fuseswap down")
-        return status
-    if status["status"] == "running":
-        try:
-            status["stats"] = _read_metrics(Path(mountpoint) / "metrics")
-            if status["resumes"]:
-                status["recovery"] = "journal" if status["stats"]["journal_bytes"] else "resend"
-            status["params"] = _read_params(Path(mountpoint) / "params")
-        except (HostError, OSError) as exc:
-            status.update(status="silent", reason=str(exc))
     return status
 
 
-def _read_metrics(path: Path) -> dict[str, int]:
-    """Statistics by their own names."""
-    samples = (line.split() for line in read_file(path).splitlines() if not line.startswith("#"))
+def parse_metrics(text: str) -> dict[str, int]:
+    """Statistics by their own names, from the file ``metrics``."""
+    samples = (line.split() for line in text.splitlines() if not line.startswith("#"))
     values = {name: int(value) for name, value in samples}
     return {s.name: values[metric_name(s)] for s in STATISTICS if metric_name(s) in values}
 
@@ -189,7 +199,8 @@ def _choose(text: str | None) -> list[Column]:
     return [by_name[name] for name in names]
 
 
-def _show(column: Column, status: dict[str, Any], *, in_bytes: bool) -> str:
+def show(column: Column, status: dict[str, Any], *, in_bytes: bool) -> str:
+    """A cell of ``column``; ``-`` where nothing is known."""
     value = column.read(status)
     if value is None:
         return "-"

@@ -44,7 +44,7 @@ def protect(*, populate: bool) -> Protection:
     ``populate`` makes all that is mapped resident first (the worker: 33 MB instead of 27);
     without it only what was touched is locked (the supervisor, which is idle).
     """
-    for step in (libc.set_io_flusher, _set_oom_score_adj, lambda: _lock(populate)):
+    for step in (libc.set_io_flusher, _set_oom_score_adj, lambda: lock_memory(populate=populate)):
         try:
             step()
         except OSError:
@@ -84,7 +84,8 @@ def _set_oom_score_adj() -> None:
         file.write(str(OOM_SCORE_ADJ))
 
 
-def _lock(populate: bool) -> None:
+def lock_memory(*, populate: bool) -> None:
+    """Lock what is mapped now and what comes later; see `protect`.  Raises `OSError`."""
     if os.geteuid() != 0:
         return  # RLIMIT_MEMLOCK would make later allocations fail instead
     if populate:

@@ -12,11 +12,19 @@ SOME_AVG10_PERCENT = 10.0
 _LOW_SHARE = 0.05
 
 
-def under_memory_pressure() -> bool:
-    """Whether memory should be given back now."""
+def some_avg10_percent() -> float | None:
+    """``some avg10`` of the machine's memory; None for a kernel without PSI."""
     try:
         with open("/proc/pressure/memory") as file:
             some = file.readline()
     except OSError:
+        return None
+    return float(some.partition("avg10=")[2].split()[0])
+
+
+def under_memory_pressure() -> bool:
+    """Whether memory should be given back now."""
+    percent = some_avg10_percent()
+    if percent is None:
         return meminfo_bytes("MemAvailable") < _LOW_SHARE * meminfo_bytes("MemTotal")
-    return float(some.partition("avg10=")[2].split()[0]) >= SOME_AVG10_PERCENT
+    return percent >= SOME_AVG10_PERCENT

@@ -75,6 +75,13 @@ def memory_bytes() -> int:
     return meminfo_bytes("MemTotal")
 
 
+def traffic_pages() -> dict[str, int]:
+    """``pswpin`` and ``pswpout`` of /proc/vmstat: pages of all swap areas since the boot."""
+    with open("/proc/vmstat") as vmstat:
+        fields = dict(line.split() for line in vmstat)
+    return {name: int(fields[name]) for name in ("pswpin", "pswpout") if name in fields}
+
+
 def meminfo_bytes(field: str) -> int:
     """A field of /proc/meminfo in bytes; raises `KeyError`."""
     with open("/proc/meminfo") as meminfo:

@@ -60,6 +60,13 @@ def expect(code: int, *arguments: str, says: str = "") -> str:
         (("up", "a" * 33), "name"),
         (("down", "a/b"), "a/b"),
         (("status", "--output", "NAME,NONSENSE"), "NONSENSE"),
+        (("top", "--interval", "soon"), "soon"),
+        (("top", "--interval", "0"), "0.1 to 86400"),
+        (("top", "--interval", "nan"), "nan"),
+        (("top", "--count", "0"), "--count"),
+        (("top", "--count", "-1"), "--count"),
+        (("top", "--nonsense"), "--nonsense"),
+        (("top", "a/b"), "a/b"),
         (("mount", "none"), "DIR"),
         (("mount", "none", "/tmp", "-o", "nonsense=1"), "nonsense"),
         (("mount", "none", "/tmp", "-o", "size=large"), "large"),
@@ -94,7 +101,9 @@ def test_a_parameter_that_is_not_there(mounted: TestDevice) -> None:
     expect(1, "get", mounted.name, "nonsense", says="compressor")
 
 
-@pytest.mark.parametrize("arguments", [("down",), ("status",), ("get",), ("set", "compressor=lz4")])
+@pytest.mark.parametrize(
+    "arguments", [("down",), ("status",), ("top",), ("get",), ("set", "compressor=lz4")]
+)
 def test_no_such_device_is_system(arguments: tuple[str, ...]) -> None:
     command, *rest = arguments
     expect(2, command, "no-such-device", *rest, says="no-such-device")

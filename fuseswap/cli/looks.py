@@ -1,0 +1,200 @@
+"""Looks at all devices and the host, one after another, each compared with the one before.
+
+A look never hangs on a device: its statistics are one file (``metrics``), read by a child
+process (``host/reading.py``), and a device is asked again only when it has answered.  One
+that does not answer within ``patience_s`` is silent: the look goes on without it, and the
+next does not wait for it at all.  What it counted meanwhile is in the rates of the look in
+which it answers, over the time between its two answers.
+
+Whoever looks also waits for other things (keys, signals), so waiting is the caller's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fuseswap.cli.rates import Rates, Sample, rates
+from fuseswap.cli.status import parse_metrics, standing
+from fuseswap.errors import HostError
+from fuseswap.host import processor, psi, swap
+from fuseswap.host.reading import TIMEOUT_S, begin_reading
+from fuseswap.host.runtime import Runtime, all_devices
+from fuseswap.statistics import STATISTICS, Kind
+
+_COUNTERS = frozenset(s.name for s in STATISTICS if s.kind is Kind.COUNTER)
+_LEAST_PATIENCE_S = 1.0
+
+# Returns when one of the descriptors is readable, or after so many seconds, or before.
+Wait = Callable[[Sequence[int], float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLook:
+    """One device: ``status`` as in ``fuseswap status --json``, without ``params``.
+
+    ``rates`` are of all counters among the statistics; processor time in percent of one
+    processor.  None: not known, or nothing to compare with.
+    """
+
+    status: dict[str, Any]
+    rates: Rates | None
+    worker_cpu_percent: float | None
+    supervisor_cpu_percent: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Everything at one moment, ``time`` in seconds since 1970; ``traffic`` in pages."""
+
+    time: float
+    memory_some_avg10_percent: float | None
+    traffic: dict[str, int]
+    traffic_rates: Rates | None
+    devices: list[DeviceLook]
+
+
+class Looks:
+    """Of all devices, or of the one ``name``, which need not be there (yet)."""
+
+    def __init__(self, name: str | None, patience_s: float = TIMEOUT_S) -> None:
+        """Raises `InvalidArgument` for what is no name."""
+        self._runtime = Runtime(name) if name else None
+        self._patience_s = max(_LEAST_PATIENCE_S, min(patience_s, TIMEOUT_S))
+        self._watched: dict[str, _Watched] = {}
+        self._gone: list[_Question] = []
+        self._traffic: Sample | None = None
+
+    def look(self, wait: Wait) -> Look:
+        """The next look.  What ``wait`` raises goes through."""
+        began_s = time.monotonic()
+        statuses = self._statuses()
+        for status in statuses:
+            self._watched[status["name"]].ask(status)
+        deadline_s = time.monotonic() + self._patience_s  # starting a child may have taken long
+        while questions := [q for q in self._questions() if q.asked_at_s >= began_s]:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                break
+            wait([question.access.fileno() for question in questions], left_s)
+            for question in questions:
+                question.hear()
+        traffic = swap.traffic_pages()
+        before, self._traffic = self._traffic, Sample(time.monotonic(), traffic)
+        return Look(
+            time=time.time(),
+            memory_some_avg10_percent=psi.some_avg10_percent(),
+            traffic=traffic,
+            traffic_rates=rates(before, self._traffic),
+            devices=[self._watched[status["name"]].look(status) for status in statuses],
+        )
+
+    def close(self) -> None:
+        """No child process stays longer than it must."""
+        for question in self._questions():
+            question.access.kill()
+
+    def _questions(self) -> list[_Question]:
+        """Those without an answer."""
+        asked = (watched.question for watched in self._watched.values())
+        return [question for question in asked if question and not question.has_ended]
+
+    def _statuses(self) -> list[dict[str, Any]]:
+        """The devices there are now; remembers the new ones and forgets those that went."""
+        statuses = []
+        for runtime in [self._runtime] if self._runtime else all_devices():
+            with suppress(HostError):  # gone, or not there yet
+                statuses.append(standing(runtime))
+        before = self._watched
+        names = [status["name"] for status in statuses]
+        self._watched = {name: before.get(name) or _Watched() for name in names}
+        for name, watched in before.items():
+            if name not in names and watched.question and not watched.question.has_ended:
+                watched.question.access.kill()
+                self._gone.append(watched.question)
+        for question in self._gone:
+            question.hear()
+        self._gone = [question for question in self._gone if not question.has_ended]
+        return statuses
+
+
+class _Question:
+    """A device was asked for its statistics; the answer, once it has come."""
+
+    def __init__(self, path: Path) -> None:
+        self.access = begin_reading(path)
+        self.asked_at_s = time.monotonic()
+        self.has_ended = False
+        self.statistics: dict[str, int] | None = None
+        self.failure: str | None = None
+        self.answered_at_s = 0.0
+
+    def hear(self) -> None:
+        """Take what there is of the answer."""
+        while not self.has_ended and self.access.is_ready():
+            try:
+                content = self.access.advance()
+            except OSError as exc:
+                self.failure = str(exc)
+            else:
+                if content is None:
+                    continue
+                self.statistics = parse_metrics(content.decode())
+            self.has_ended = True
+            self.answered_at_s = time.monotonic()
+
+
+class _Watched:
+    """What is remembered of a device between two looks."""
+
+    def __init__(self) -> None:
+        self.question: _Question | None = None
+        self._answer: Sample | None = None
+        self._processors: dict[str, Sample] = {}
+
+    def ask(self, status: dict[str, Any]) -> None:
+        """Ask for the statistics, unless a former question waits still, or nobody would answer."""
+        if self.question:
+            self.question.hear()
+            if not self.question.has_ended:
+                return
+        running = status["status"] == "running"
+        self.question = _Question(Path(status["mountpoint"]) / "metrics") if running else None
+
+    def look(self, status: dict[str, Any]) -> DeviceLook:
+        """The device with what it has answered."""
+        changes = None
+        if status["status"] == "running" and self.question:
+            if self.question.statistics is not None:
+                status["stats"] = self.question.statistics
+                changes = self._compare(self.question)
+            else:
+                waited_s = time.monotonic() - self.question.asked_at_s
+                reason = self.question.failure or f"no answer for {waited_s:.0f} s"
+                status.update(status="silent", reason=reason)
+        return DeviceLook(
+            status,
+            changes,
+            self._processor_percent("worker", status["worker_pid"]),
+            self._processor_percent("supervisor", status["supervisor_pid"]),
+        )
+
+    def _compare(self, question: _Question) -> Rates | None:
+        assert question.statistics is not None
+        counters = {n: v for n, v in question.statistics.items() if n in _COUNTERS}
+        before, self._answer = self._answer, Sample(question.answered_at_s, counters)
+        return rates(before, self._answer)
+
+    def _processor_percent(self, who: str, pid: int) -> float | None:
+        used_s = processor.used_seconds(pid)
+        if used_s is None:
+            self._processors.pop(who, None)
+            return None
+        sample = Sample(time.monotonic(), {"cpu": used_s}, source=pid)
+        changes = rates(self._processors.get(who), sample)
+        self._processors[who] = sample
+        return None if changes is None else changes.per_second["cpu"] * 100

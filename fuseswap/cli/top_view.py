@@ -1,0 +1,191 @@
+"""A look at the devices as text of so many columns, or as an object for JSON.
+
+What a device holds and what it does are two tables, which fit 80 columns together with any
+number; where a line has room for both they are one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fuseswap.cli.looks import DeviceLook, Look
+from fuseswap.cli.rates import Rates
+from fuseswap.cli.status import COLUMNS as STATUS_COLUMNS
+from fuseswap.cli.status import show
+from fuseswap.units import PAGE_SIZE, format_size
+
+_MIN_NAME_WIDTH = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column; ``width`` is what any sensible number needs."""
+
+    name: str
+    width: int
+    help: str
+    show: Callable[[DeviceLook], str]
+
+
+def _status(name: str, width: int) -> Column:
+    column = next(column for column in STATUS_COLUMNS if column.name == name)
+    return Column(name, width, column.help, lambda look: show(column, look.status, in_bytes=False))
+
+
+def _rate(name: str, width: int, help_: str, counter: str, *, in_bytes: bool = False) -> Column:
+    def show_rate(look: DeviceLook) -> str:
+        per_second = look.rates.per_second.get(counter) if look.rates else None
+        if per_second is None:
+            return "-"
+        return format_size(int(per_second * PAGE_SIZE)) if in_bytes else format_rate(per_second)
+
+    return Column(name, width, help_, show_rate)
+
+
+def _cpu(look: DeviceLook) -> str:
+    percent = look.worker_cpu_percent
+    return "-" if percent is None else f"{percent:.0f}"
+
+
+_NAME = _status("NAME", _MIN_NAME_WIDTH)
+HELD = (
+    _status("STATE", 8),
+    _status("DISKSIZE", 8),
+    _status("DATA", 7),
+    _status("COMPR", 7),
+    _status("TOTAL", 7),
+    _status("RATIO", 6),
+    Column("CPU%", 4, "processor time of the worker, 100 is one processor", _cpu),
+    _status("RESTARTS", 8),
+)
+DONE = (
+    _rate("LOAD/s", 6, "pages loaded from memory", "loads"),
+    _rate("STORE/s", 7, "pages stored", "succ_stores"),
+    _rate("FREE/s", 6, "pages freed by the kernel", "invalidates"),
+    _rate("WB-OUT/s", 8, "written to the backing file", "bd_writes", in_bytes=True),
+    _rate("WB-IN/s", 7, "read from the backing file", "bd_reads", in_bytes=True),
+    _rate("TIER/s", 6, "pages loaded from the backing file", "tier_loads"),
+    _rate("RECOMP/s", 8, "pages recompressed", "recompressed_pages"),
+)
+COLUMNS = (_NAME, *HELD, *DONE)
+
+
+def format_rate(per_second: float) -> str:
+    """So many a second, in at most 6 characters up to 10**14."""
+    if per_second < 9.95:
+        return f"{per_second:.1f}".removesuffix(".0")
+    for suffix in ("", "K", "M", "G"):
+        if per_second < 99999.5:
+            return f"{per_second:.0f}{suffix}"
+        per_second /= 1000
+    return f"{per_second:.0f}T"
+
+
+def in_words(look: Look, interval_s: float, absent: str, width: int) -> list[str]:
+    """Lines of at most ``width`` columns (80 or more), but for the reasons below the tables.
+
+    ``absent`` is said where there are no devices.
+    """
+    lines = [_headline(look, interval_s)]
+    if not look.devices:
+        return [*lines, "", absent]
+    longest = max(len(device.status["name"]) for device in look.devices)
+    needed = longest + sum(column.width + 1 for column in (*HELD, *DONE))
+    tables = ((*HELD, *DONE),) if needed <= width else (HELD, DONE)
+    for columns in tables:
+        lines += ["", *_table(columns, look.devices, width)]
+    notes = [note for device in look.devices for note in _notes(device)]
+    return [*lines, "", *notes] if notes else lines
+
+
+def as_object(look: Look) -> dict[str, Any]:
+    """All of it with plain numbers: what is counted, and how much that is a second."""
+    return {
+        "time": round(look.time, 3),
+        "memory_some_avg10_percent": look.memory_some_avg10_percent,
+        **look.traffic,
+        "rates": _rates(look.traffic_rates),
+        "devices": [_device(device) for device in look.devices],
+    }
+
+
+def _headline(look: Look, interval_s: float) -> str:
+    parts = [time.strftime("%H:%M:%S", time.localtime(look.time)), f"every {interval_s:g} s"]
+    if look.memory_some_avg10_percent is not None:
+        parts.append(f"memory pressure {look.memory_some_avg10_percent:.1f} %")
+    if look.traffic_rates:
+        swapped = look.traffic_rates.per_second
+        parts += [
+            f"{way} {format_rate(swapped[name])}/s"
+            for way, name in (("swap in", "pswpin"), ("out", "pswpout"))
+            if name in swapped
+        ]
+    return "  ".join(parts)
+
+
+def _table(columns: Sequence[Column], devices: Sequence[DeviceLook], width: int) -> list[str]:
+    """Headings and a line each, numbers to the right; the name has what is left."""
+    rows = [[column.name for column in columns]]
+    rows += [[column.show(device) for column in columns] for device in devices]
+    widths = [
+        max(column.width, *(len(row[at]) for row in rows)) for at, column in enumerate(columns)
+    ]
+    names = [_NAME.name, *(_NAME.show(device) for device in devices)]
+    room = max(_MIN_NAME_WIDTH, width - sum(widths) - len(widths))
+    room = min(room, max(_MIN_NAME_WIDTH, *map(len, names)))
+    lines = []
+    for name, row in zip(names, rows, strict=True):
+        cells = [_cut(name, room).ljust(room)]
+        for column, cell, cell_width in zip(columns, row, widths, strict=True):
+            is_text = column.name == "STATE"
+            cells.append(cell.ljust(cell_width) if is_text else cell.rjust(cell_width))
+        lines.append(" ".join(cells))
+    return lines
+
+
+def _cut(name: str, width: int) -> str:
+    return name if len(name) <= width else f"{name[: width - 1]}~"
+
+
+def _notes(device: DeviceLook) -> list[str]:
+    notes = []
+    if device.status["reason"]:
+        notes.append(device.status["reason"])
+    if device.rates and device.rates.anew:
+        notes.append("another worker: counters began at 0")
+    name = device.status["name"]
+    return ["".join(c if c.isprintable() else " " for c in f"{name}: {note}") for note in notes]
+
+
+def _device(device: DeviceLook) -> dict[str, Any]:
+    status = {key: value for key, value in device.status.items() if key in _FIELDS}
+    return {
+        **status,
+        "stats": device.status["stats"],
+        "rates": _rates(device.rates),
+        "worker_cpu_percent": _round(device.worker_cpu_percent),
+        "supervisor_cpu_percent": _round(device.supervisor_cpu_percent),
+    }
+
+
+_FIELDS = (
+    "name", "status", "reason", "size_bytes", "swap_priority", "swap_used_bytes",
+    "supervisor_pid", "worker_pid", "restarts",
+)  # fmt: skip
+
+
+def _rates(found: Rates | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "seconds": round(found.seconds, 3),
+        "anew": found.anew,
+        "per_second": {name: round(rate, 3) for name, rate in found.per_second.items()},
+    }
+
+
+def _round(number: float | None) -> float | None:
+    return None if number is None else round(number, 1)
