@@ -111,7 +111,8 @@ def _looks(device: Fuseswap) -> Iterator[record.Totals]:
 
     def look() -> None:
         while not over.wait(_LOOK_EVERY_S):
-            with contextlib.suppress(HostError):  # no worker for a while, or one that is stopped
+            # No worker for a while, or one that died in the middle of its answer.
+            with contextlib.suppress(HostError, ValueError):
                 totals.add(device.metrics())
 
     thread = threading.Thread(target=look, daemon=True)

@@ -97,6 +97,7 @@ def _act(action: Callable[[], bytes], pipe: int) -> NoReturn:
     """What the child does: nobody may see it return, or its exceptions."""
     code = 0
     try:
+        _let_go_of_streams(pipe)
         content = action()
         while content:
             content = content[os.write(pipe, content) :]
@@ -104,6 +105,13 @@ def _act(action: Callable[[], bytes], pipe: int) -> NoReturn:
         code = exc.errno or 1
     finally:
         os._exit(code)
+
+
+def _let_go_of_streams(pipe: int) -> None:
+    """A child that is left behind must not keep a pipe open that others read to its end."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in {0, 1, 2} - {pipe, null}:
+        os.dup2(null, stream)
 
 
 def _in_child(action: Callable[[], bytes], path: Path, timeout_s: float) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import select
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,25 @@ def test_one_that_does_not_answer(tmp_path: Path) -> None:
         read_file(path, timeout_s=0.01)
     path.open("w").close()
     os.wait()  # the one left behind
+
+
+def test_one_left_behind_keeps_nobody_s_pipe_open(tmp_path: Path) -> None:
+    """As in ``fuseswap status --json | jq``."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom fuseswap.host.reading import read_file\n"
+        "try: read_file(Path(sys.argv[1]), timeout_s=0.01)\n"
+        "except Exception: print('silent')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.communicate(timeout=60) == (b"silent\n", b"")
+    finally:
+        process.kill()
+        os.close(os.open(path, os.O_WRONLY))  # it reads to the end, and ends
 
 
 def test_killed_while_it_waits(tmp_path: Path) -> None:
