@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+from fuseswap.cache.records import CHECK_BYTES, sealed
 from fuseswap.host import swap
 from fuseswap.host.runtime import Runtime, write_json
 from tests.devices import (
@@ -26,6 +27,7 @@ from tests.system.hard_times import verified_load
 
 SIZE = ("--size", "64M", "--no-swapon")
 VERSION_AT = 8  # of the layout, in the header: see cache/state.py
+GEOMETRY_BYTES = 40
 
 
 def break_import(device: TestDevice) -> Callable[[], None]:
@@ -52,9 +54,15 @@ def break_layout(device: TestDevice) -> Callable[[], None]:
     number = json.loads(words[-2])["fds"]["header"]
     with open(f"/proc/{pid}/fd/{number}", "r+b", buffering=0) as file:
         header = mmap.mmap(file.fileno(), 4096)
-    (right,) = struct.unpack_from("<I", header, VERSION_AT)
-    struct.pack_into("<I", header, VERSION_AT, right + 1)
-    return lambda: struct.pack_into("<I", header, VERSION_AT, right)
+    right = header[:GEOMETRY_BYTES]
+    other = bytearray(right)
+    struct.pack_into("<I", other, VERSION_AT, 1 + struct.unpack_from("<I", right, VERSION_AT)[0])
+    header[: GEOMETRY_BYTES + CHECK_BYTES] = sealed(bytes(other))
+
+    def mend() -> None:
+        header[: GEOMETRY_BYTES + CHECK_BYTES] = sealed(right)
+
+    return mend
 
 
 def test_five_times_under_load(tmp_path: Path) -> None:

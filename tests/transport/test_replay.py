@@ -217,12 +217,17 @@ async def test_the_next_worker_answers(
     assert third.device.transport.replayed_requests == 0
 
 
+def forget_session(host: Host) -> None:
+    """As before INIT: zeros, with their check."""
+    host.memory.regions()["header"].buffer[256:284] = bytes(28)
+
+
 @each_death
 async def test_init_too(
     host: Host, monkeypatch: pytest.MonkeyPatch, death: Death, answers: int
 ) -> None:
     """It comes once a mount, and nothing is settled before it."""
-    struct.pack_into("<I", host.memory.regions()["header"].buffer, 256, 0)
+    forget_session(host)
     first, transport = host.worker()
     assert first.device.state.session is None
     host.kernel.send(1, init_request(flags2=0xFFFFFFFF))
@@ -447,7 +452,7 @@ async def test_it_is_asked_for_nothing_where_it_cannot(host: Host) -> None:
 @pytest.mark.parametrize("resend", [True, False])
 async def test_init_settles_it(host: Host, resend: bool) -> None:
     """Also in the first worker, which asks for nothing."""
-    struct.pack_into("<I", host.memory.regions()["header"].buffer, 256, 0)
+    forget_session(host)
     worker, transport = host.worker(resend=resend)
     host.kernel.send(1, init_request(flags2=0xFFFFFFFF))
     host.kernel.send(2, read_request(0, PAGE_SIZE))
