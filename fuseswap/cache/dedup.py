@@ -31,7 +31,8 @@ and the index goes only after a window of samples, since they may come just then
 What was stored while not every page was looked up is not in the index.  Once that turns out
 to pay (or is switched on) a sweep over all that is stored tells it, and merges what is there
 twice (``merger.py``).  There is one sweep for each time the index was behind; while it is
-under way no window ends ON, since the hits that it will bring are not there yet.
+under way no window ends ON, since the hits that it will bring are not there yet.  A sweep is
+dear, so where samples promised what did not come, twice as many are asked for the next time.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ FIRST_WINDOW = 1 << 16  # lookups, 256 MiB: 1.5 MiB of index where nothing is fo
 WINDOW = 1 << 14
 SAMPLED_WINDOW = 128  # 8000 stores, more where many pages are zero in their middle
 ENOUGH_HITS = 8  # among samples, to know before the window ends
+_MOST_DOUBTS = 6
 SAMPLE_DIVISOR = 61
 KNOWN_SHARE = 0.875  # of the objects have an entry where every page was looked up (98 % do)
 SAMPLE_REST = 7
@@ -202,6 +204,8 @@ class Dedup:
         self._knows_all = True  # what was stored while the mode was not ON was swept since
         self._ready = False
         self._keeps = False  # the index of all pages, while samples are taken
+        self._promised = False  # by samples, that it pays
+        self._doubts = 0  # so often in a row it did not
         self._lookups = 0
         self._every = _TICK
         self._hits_before = 0
@@ -221,6 +225,7 @@ class Dedup:
         ``duplicates``: pages, of those a former worker left, that need no entry.
         """
         objects = sum(self._objects) - duplicates
+        self._promised, self._doubts = False, 0
         if ready:
             self._ready = True
             self._knows_all = self.index.estimate() >= KNOWN_SHARE * objects
@@ -251,7 +256,8 @@ class Dedup:
 
     def _has_enough_hits(self) -> bool:
         """Whether samples say so already: each 60 stores later is as many copies kept twice."""
-        return self.mode == Mode.SAMPLING and self.hits - self._hits_before >= ENOUGH_HITS
+        enough = ENOUGH_HITS << self._doubts
+        return self.mode == Mode.SAMPLING and self.hits - self._hits_before >= enough
 
     def trim(self) -> None:
         """Give memory back where fewer pages are stored than once were."""
@@ -283,20 +289,32 @@ class Dedup:
 
     def _judge(self) -> None:
         percent = (self.hits - self._hits_before) * 100 / self._lookups
-        ends = percent < ON_PERCENT and self.switch == "auto" and self.sweep_at < 0
-        if self.mode == Mode.ON and ends:
-            self._keeps = True
-            self._begin(Mode.SAMPLING, SAMPLED_WINDOW)
-        elif self.mode == Mode.SAMPLING and percent >= SAMPLED_PERCENT:
+        if self.mode == Mode.SAMPLING:
+            self._judge_samples(percent)
+        elif percent >= ON_PERCENT:
+            self._promised, self._doubts = False, 0
+            self._catch_up()
+            self._begin(Mode.ON, WINDOW)
+        elif self.switch == "auto" and self.sweep_at < 0:
+            self._doubts = min(self._doubts + self._promised, _MOST_DOUBTS)
+            self._promised = False
+            self._keeps = not self._doubts
+            if self._doubts:
+                self.index.shrink(0)
+            self._begin(Mode.SAMPLING, SAMPLED_WINDOW << self._doubts)
+        else:
+            self._begin(Mode.ON, WINDOW)
+
+    def _judge_samples(self, percent: float) -> None:
+        if percent >= SAMPLED_PERCENT:
+            self._promised = True
             self._begin(Mode.ON, FIRST_WINDOW)
             self._catch_up()
-        else:
-            if self.mode == Mode.ON and percent >= ON_PERCENT:
-                self._catch_up()
-            if self.mode == Mode.SAMPLING and self._keeps:
-                self._keeps = False
-                self.index.shrink(0)
-            self._begin(self.mode, SAMPLED_WINDOW if self.mode == Mode.SAMPLING else WINDOW)
+            return
+        if self._keeps:
+            self._keeps = False
+            self.index.shrink(0)
+        self._begin(Mode.SAMPLING, self._window)
 
     def _begin(self, mode: Mode, window: int) -> None:
         self.mode = mode

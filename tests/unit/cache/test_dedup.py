@@ -433,6 +433,38 @@ def test_a_few_hits_among_samples_are_enough(dedup: Dedup) -> None:
     assert dedup.mode is Mode.ON
 
 
+def modes(dedup: Dedup) -> set[Mode]:
+    return {dedup.mode}
+
+
+def test_samples_that_promised_too_much_have_to_say_more(dedup: Dedup) -> None:
+    looked_up(dedup, 1025, 0)
+    needed = []
+    for _ in range(3):
+        assert modes(dedup) == {Mode.SAMPLING}
+        lookups = 0
+        while Mode.ON not in modes(dedup):
+            looked_up(dedup, 8, 1)
+            lookups += 8
+        needed.append(lookups)
+        looked_up(dedup, 2048, 0)  # what was promised does not come
+        dedup.sweep_at = -1
+        looked_up(dedup, 2048, 0)
+    assert needed[1:] == [2 * needed[0] - 8, 4 * needed[0] - 24]
+
+
+def test_a_promise_that_is_kept_ends_the_doubts(dedup: Dedup) -> None:
+    looked_up(dedup, 1025, 0)
+    for hits_then, window in ((0.0, 2 * SAMPLED_WINDOW), (0.5, SAMPLED_WINDOW)):
+        looked_up(dedup, 24, 1)
+        assert modes(dedup) == {Mode.ON}
+        looked_up(dedup, 2048, hits_then)
+        dedup.finish_sweep()
+        looked_up(dedup, 600, 0)
+        assert modes(dedup) == {Mode.SAMPLING}
+        assert dedup._window == window
+
+
 def test_what_saves_memory_is_a_hit(cache: CompressedCache) -> None:
     for page in range(20):
         cache.store(page, pages.compressible(page % 10))
