@@ -65,7 +65,7 @@ def check_whole(device: TestDevice, report: dict[str, Any]) -> None:
 def test_no_bad_page(tmp_path: Path) -> None:
     with device_up(*SWAP, "--backing", str(tmp_path / "backing")) as device:
         set_param(device, "max_compression_ratio", "70")
-        report = press(device, *PRESSURE, "--seconds", "3600", "--touches", "50000")
+        report = press(device, *PRESSURE, "--seconds", "3600", "--touches", "25000")
         check_whole(device, report)
         assert device.stat("written_back_pages") > 10_000
         assert device.stat("in_place_stores") > 0

@@ -17,7 +17,7 @@ from tests.devices import TRANSPORTS, TestDevice, device_up, run, wait_until
 
 SIZE = 768 * MIB
 MEMORY = 256 * MIB
-TOUCHES = 100_000
+TOUCHES = 50_000
 
 
 def command_in(cgroup: MemoryCgroup, size: int, *options: str) -> list[str]:
