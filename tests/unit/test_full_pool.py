@@ -151,6 +151,21 @@ async def test_hot_segments_come_last(
     await tierless.check()
 
 
+async def test_what_was_spared_is_taken_where_nothing_else_is_left(
+    tierless: Tiered, mock_clock: MockClock
+) -> None:
+    fill(tierless, shrinking)
+    candidates = tierless.device.recompression.candidates
+    first = candidates.for_room()
+    candidates.spare(first)
+    others = {candidates.for_room() for _ in tierless.log.segments()}
+    assert first not in others
+    assert len(others) > 1
+    for segment in others:
+        candidates.spare(segment)
+    assert candidates.for_room() in {first, *others}
+
+
 async def test_a_full_tier_is_no_reason_to_refuse(
     tiered: Tiered, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:

@@ -57,6 +57,23 @@ def test_no_more_frames_than_the_limit(frames: FramePool) -> None:
     assert (frames.in_use, frames.available) == (3, 0)
 
 
+def test_what_is_granted_above_the_limit_is_the_cleaner_s_until_there_is_room_below(
+    frames: FramePool,
+) -> None:
+    frames.set_limit(3)
+    taken = take_all(frames)
+    assert frames.take(cleaning=True) == NO_FRAME
+    frames.grant()
+    assert frames.take() == NO_FRAME
+    above = frames.take(cleaning=True)
+    assert (above != NO_FRAME, frames.in_use, frames.has_spare) == (True, 4, False)
+    frames.give_back(above)
+    assert (frames.in_use, frames.has_spare) == (3, True)
+    frames.give_back(taken[0])
+    assert frames.take(cleaning=True) != NO_FRAME
+    assert (frames.in_use, frames.has_spare) == (3, False)
+
+
 def test_no_more_frames_than_there_are(frames: FramePool) -> None:
     frames.set_limit(1000)
     assert frames.limit == COUNT
