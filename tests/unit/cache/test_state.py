@@ -28,8 +28,12 @@ _USED_BYTES = ((0, 44), (256, 284), (528, 540), (1024, 1100))
 USED_BITS = [bit for first, end in _USED_BYTES for bit in range(8 * first, 8 * end)]
 
 
-def contents(memory: SharedMemory) -> dict[str, bytes]:
-    return {name: bytes(region.buffer) for name, region in memory.regions().items()}
+def contents(memory: SharedMemory) -> dict[str, dict[int, bytes]]:
+    """All bytes that take memory, by region and offset."""
+    return {
+        name: {start: region.map[start:end] for start, end in region.extents()}
+        for name, region in memory.regions().items()
+    }
 
 
 def test_a_later_process_reads_the_geometry(memory: SharedMemory) -> None:
