@@ -155,7 +155,7 @@ def prepare(memory: SharedMemory, tier: SharedTier, places: SharedPlaces) -> Cal
     return prepare
 
 
-@pytest.mark.parametrize("name", sorted(SCENES)[:: round(1 / EFFORT)])
+@pytest.mark.parametrize("name", sorted(SCENES)[:: max(1, round(EFFORT**-1.5))])
 def test_whenever_it_dies(name: str, prepare: Callable[[str], Set]) -> None:
     played = prepare(name)
     points = turning_points(played.scene, played.stage)
