@@ -583,6 +583,26 @@ async def test_none_ends_what_was_asked_for_at_once(
     await tierless.check()
 
 
+async def once_there_is_memory(
+    tierless: Tiered, monkeypatch: pytest.MonkeyPatch, lacking_s: float
+) -> None:
+    """All is recompressed then; nothing was, or was marked, while the patch said there is none."""
+    recompression = tierless.device.recompression
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recompression.run)
+        recompression.ask(Demand.parse("all"))
+        await pass_time(lacking_s)
+        assert recompression.is_resting
+        assert codecs(tierless) == {LZ4: PAGES}
+        assert tierless.cache.statistics().tried_segments == 0
+        monkeypatch.undo()
+        await pass_time(6)
+        nursery.cancel_scope.cancel()
+    assert recompression.demand.left == []
+    assert codecs(tierless) == {ZSTD: PAGES}
+    await tierless.check()
+
+
 async def test_a_thread_without_memory_ends_nothing(
     tierless: Tiered, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -590,20 +610,8 @@ async def test_a_thread_without_memory_ends_nothing(
 
     failed = Failing()
     monkeypatch.setattr(Recompressor, "shrink", failed)
-    recompression = tierless.device.recompression
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(recompression.run)
-        recompression.ask(Demand.parse("all"))
-        await pass_time(12)
-        assert codecs(tierless) == {LZ4: PAGES}
-        assert tierless.cache.statistics().tried_segments == 0
-        assert 1 <= failed.call_count <= 3  # it pauses
-        monkeypatch.undo()
-        await pass_time(6)
-        nursery.cancel_scope.cancel()
-    assert recompression.demand.left == []
-    assert codecs(tierless) == {ZSTD: PAGES}
-    await tierless.check()
+    await once_there_is_memory(tierless, monkeypatch, 12)
+    assert 1 <= failed.call_count <= 3  # it pauses
 
 
 async def test_a_segment_that_always_fails_does_not_keep_others_waiting(
@@ -641,16 +649,4 @@ async def test_no_memory_for_a_context_ends_nothing(
 
     monkeypatch.setattr(zstandard, "ZstdCompressor", fail)
     monkeypatch.setattr(zstandard, "ZstdDecompressor", fail)
-    recompression = tierless.device.recompression
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(recompression.run)
-        recompression.ask(Demand.parse("all"))
-        await pass_time(3)
-        assert recompression.is_resting
-        assert codecs(tierless) == {LZ4: PAGES}
-        monkeypatch.undo()
-        await pass_time(6)
-        nursery.cancel_scope.cancel()
-    assert recompression.demand.left == []
-    assert codecs(tierless) == {ZSTD: PAGES}
-    await tierless.check()
+    await once_there_is_memory(tierless, monkeypatch, 3)
