@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fuseswap.cache.cleaner import CleanerStatistics
+from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SharedState
 from fuseswap.frontswap import Frontswap, FrontswapStatistics
 from fuseswap.inplace import InPlace, PlaceFile
+from fuseswap.memory_watch import MemoryStatistics, MemoryWatch
 from fuseswap.merging import Merging
 from fuseswap.pace import Submit, run_here
 from fuseswap.recompression import Recompression
@@ -55,6 +57,7 @@ class DeviceStatistics:
     tier_loads: int
     journal_bytes: int
     mem_fixed: Callable[[], int]
+    memory: MemoryStatistics
     dictionaries: int
     dictionaries_trained: int
     dedup_merged_pages: int
@@ -76,11 +79,23 @@ class Device:
         *,
         lazy: bool = False,
         submit: Submit = run_here,
+        feeder: Feeder | None = None,
+        ready_frames: int = 0,
     ) -> None:
-        """``submit`` runs what may take long, and what needs no GIL, in a thread."""
+        """``submit`` runs what may take long, and what needs no GIL, in a thread.
+
+        ``feeder`` makes memory ahead of need, of it ``ready_frames`` for stores.
+        """
         self.state = state
         self.engine = engine  # of the tier's I/O, where it has one that can be polled
-        self.cache = CompressedCache(state, in_place=place_file is not None, lazy=lazy)
+        feeder = feeder or AtOnce()
+        self.cache = CompressedCache(
+            state,
+            in_place=place_file is not None,
+            lazy=lazy,
+            feeder=feeder,
+            ready_frames=ready_frames,
+        )
         self.place = None if place_file is None else InPlace(self.cache, place_file)
         self.writeback = Writeback(self.cache, tier, under_pressure, self.place)
         self.recompression = Recompression(self.cache, submit, lambda: self.frontswap.operations)
@@ -96,7 +111,8 @@ class Device:
             self.place.note_late = self.frontswap.note_late
         size_bytes = state.geometry.page_count * PAGE_SIZE
         self.swapfile = Swapfile(size_bytes, self.frontswap, self.cache.slots)
-        self.slowpath = SlowPath(self.swapfile, self.cache, self.writeback)
+        self.memory = MemoryWatch(feeder, self.cache, lambda: self.frontswap.operations)
+        self.slowpath = SlowPath(self.swapfile, self.cache, self.writeback, self.memory)
         self.writeback.note_limit = self._keep_limit
         self.transport = TransportCounters()
         self.busy_poll_us = DEFAULT_BUSY_POLL_US
@@ -127,6 +143,7 @@ class Device:
             tier_loads=self.slowpath.tier_loads,
             journal_bytes=self.state.journal.allocated_bytes(),
             mem_fixed=self.mem_fixed,
+            memory=self.memory.statistics(),
             dictionaries=len(self.cache.dictionaries.all),
             dictionaries_trained=self.recompression.training.trained,
             dedup_merged_pages=self.merging.merger.merged_pages,

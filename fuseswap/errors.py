@@ -57,6 +57,10 @@ class NoRoom(MustWait):
     """The pool is full but room is being made: try again then."""
 
 
+class NoMemory(MustWait):
+    """The system's memory is short: more was ordered, try again when it is there."""
+
+
 class OnTier(MustWait):
     """The page is not in memory: read ``length`` bytes at ``offset`` of ``extent``, then finish."""
 

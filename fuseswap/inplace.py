@@ -37,7 +37,7 @@ from fuseswap.cache.slots import (
     SAME_FILLED,
     SEGMENT_ID_SHIFT,
 )
-from fuseswap.errors import CorruptData, MustGoOut, OnTier, StoreRefused
+from fuseswap.errors import CorruptData, MustGoOut, NoMemory, OnTier, StoreRefused
 from fuseswap.units import PAGE_SIZE
 
 RUN_PAGES = 16
@@ -183,6 +183,8 @@ class InPlace:
             self._cache.set_in_place(page, digest & 0xFFFFFFFF)
         except StoreRefused as exc:
             return exc
+        except NoMemory as exc:
+            return StoreRefused(str(exc))
         self.direct_stores += 1
         return None
 

@@ -30,6 +30,13 @@ MNT_DETACH = 2
 PR_SET_IO_FLUSHER = 57
 PR_GET_IO_FLUSHER = 58
 
+MADV_POPULATE_WRITE = 23
+
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_libc.mlock.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.malloc.argtypes = (ctypes.c_size_t,)
+_libc.malloc.restype = ctypes.c_void_p
+_libc.free.argtypes = (ctypes.c_void_p,)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _libc.mlockall.argtypes = (ctypes.c_int,)
 _libc.prctl.argtypes = (ctypes.c_int,) + (ctypes.c_ulong,) * 4
@@ -60,12 +67,26 @@ def mlockall(flags: int) -> None:
     _check(_libc.mlockall(flags), "mlockall")
 
 
-def set_io_flusher() -> None:
-    """PR_SET_IO_FLUSHER: allocations of this task and its children may not recurse into I/O.
+def populate_write(address: int, length: int) -> None:
+    """MADV_POPULATE_WRITE (Linux 5.14): make and map the pages of a range, as writing them would.
+
+    Without the interpreter lock, and without the lock of the file's inode that `fallocate`
+    takes: who waits for memory here keeps nobody from giving some back.
+    """
+    _check(_libc.madvise(address, length, MADV_POPULATE_WRITE), "madvise(POPULATE_WRITE)")
+
+
+def mlock(address: int, length: int) -> None:
+    """mlock(2): resident now, and for as long as it is mapped."""
+    _check(_libc.mlock(address, length), "mlock")
+
+
+def set_io_flusher(switch: bool = True) -> None:
+    """PR_SET_IO_FLUSHER: allocations of this thread and its children may not recurse into I/O.
 
     Needs CAP_SYS_RESOURCE, and explicit zeros in the unused arguments.
     """
-    _check(_libc.prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0), "prctl(PR_SET_IO_FLUSHER)")
+    _check(_libc.prctl(PR_SET_IO_FLUSHER, int(switch), 0, 0, 0), "prctl(PR_SET_IO_FLUSHER)")
 
 
 def get_io_flusher() -> bool:
@@ -82,6 +103,76 @@ def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
 def umount(target: str, *, lazy: bool = False) -> None:
     """umount2(2), with MNT_DETACH where ``lazy``."""
     _check(_libc.umount2(os.fsencode(target), MNT_DETACH if lazy else 0), f"umount {target}")
+
+
+# -- the heap: taken once, and never given back ----------------------------------------------
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_HEAP_STEP = 16 << 20
+_NEVER = (1 << 31) - 1
+_MOST_MMAP_THRESHOLD = 32 << 20  # glibc refuses more than HEAP_MAX_SIZE / 2
+
+
+def keep_heap() -> None:
+    """Have malloc never take memory by mmap(2), and never give any back (glibc)."""
+    try:
+        mallopt = _libc.mallopt
+    except AttributeError:  # another libc
+        return
+    mallopt(_M_MMAP_THRESHOLD, _MOST_MMAP_THRESHOLD)
+    mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+
+def extend_heap(size_bytes: int) -> None:
+    """Have so much address space at the top of malloc's heap, untouched."""
+    pieces = []
+    while size_bytes > 0 and (block := _libc.malloc(min(size_bytes, _HEAP_STEP))):
+        pieces.append(block)
+        size_bytes -= _HEAP_STEP
+    for block in pieces:
+        _libc.free(block)
+
+
+class _MallocInfo(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+        "fordblks", "keepcost",
+    )]  # fmt: skip
+
+
+def heap_top() -> tuple[int, int]:
+    """Address of the free top of malloc's heap, and of its end; zeros before glibc 2.33."""
+    try:
+        mallinfo = _libc.mallinfo2
+    except AttributeError:
+        return 0, 0
+    mallinfo.restype = _MallocInfo
+    _libc.sbrk.restype = ctypes.c_void_p
+    end = _libc.sbrk(0)
+    return end - int(mallinfo().keepcost), end
+
+
+# -- how much memory is free ---------------------------------------------------------------------
+
+
+class _SysInfo(ctypes.Structure):
+    _fields_ = [
+        ("uptime", ctypes.c_long),
+        ("loads", ctypes.c_ulong * 3),
+        ("totalram", ctypes.c_ulong),
+        ("freeram", ctypes.c_ulong),
+        ("rest", ctypes.c_ulong * 8),
+        ("padding", ctypes.c_char * 32),
+    ]
+
+
+_sysinfo = _SysInfo()
+
+
+def free_bytes() -> int:
+    """Memory of the machine that nobody uses (sysinfo(2)); makes no file, takes no memory."""
+    _libc.sysinfo(ctypes.byref(_sysinfo))
+    return int(_sysinfo.freeram)
 
 
 _SYS_PIDFD_GETFD = 438  # the same number on every architecture

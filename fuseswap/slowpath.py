@@ -28,7 +28,8 @@ from functools import partial
 import trio
 
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.errors import CorruptData, MustGoOut, MustWait, NoRoom, OnTier, StoreRefused
+from fuseswap.errors import CorruptData, MustGoOut, MustWait, NoMemory, NoRoom, OnTier, StoreRefused
+from fuseswap.memory_watch import MemoryWatch
 from fuseswap.swapfile import Swapfile
 from fuseswap.units import PAGE_SIZE
 from fuseswap.waiting import called
@@ -39,6 +40,7 @@ _READS_AT_ONCE = 8
 # Objects this near to each other are read together, up to so many bytes.
 _NEAR_BYTES = PAGE_SIZE
 _TOGETHER_BYTES = 7 * PAGE_SIZE
+MEMORY_PATIENCE_S = 1.0  # stores wait so long for memory, in line: reclaim waits for them
 _WRITES_AT_ONCE = 32  # of the line, before others get a turn
 # How long stores waited: counted up to each bound, and beyond the last.
 WAIT_BOUNDS_S = (0.001, 0.01, 0.1, 1.0, 10.0)
@@ -94,8 +96,15 @@ class _Write:
 class SlowPath:
     """Waiting versions of `Swapfile`'s operations."""
 
-    def __init__(self, swapfile: Swapfile, cache: CompressedCache, writeback: Writeback) -> None:
+    def __init__(
+        self,
+        swapfile: Swapfile,
+        cache: CompressedCache,
+        writeback: Writeback,
+        memory: MemoryWatch,
+    ) -> None:
         self._swapfile = swapfile
+        self._memory = memory
         self._cache = cache
         self._writeback = writeback
         self._line: deque[_Write] = deque()
@@ -284,7 +293,7 @@ class SlowPath:
         write.offset += exc.done
         write.data = write.data[exc.done :]
         try:
-            await self._wait_for(exc)
+            await self._wait_for(exc, write.began)
         except Exception as failure:
             return failure
         return None
@@ -317,22 +326,36 @@ class SlowPath:
 
     async def punch(self, offset: int, size: int) -> None:
         """As `Swapfile.punch`; starting over is harmless."""
+        began = trio.current_time()
         while True:
             try:
                 self._swapfile.punch(offset, size)
             except MustWait as exc:
-                await self._wait_for(exc)
+                await self._wait_for(exc, began)
             else:
                 return
 
-    async def _wait_for(self, exc: MustWait) -> None:
-        """Make it likely that the next try succeeds."""
+    async def _wait_for(self, exc: MustWait, began: float) -> None:
+        """Make it likely that the next try succeeds.
+
+        Raises `StoreRefused` where the system had no memory for too long: the kernel keeps the
+        page then, and can end somebody else's process for it.
+        """
+        if isinstance(exc, NoMemory):
+            if trio.current_time() - began > MEMORY_PATIENCE_S:
+                self._cache.reserve_refused += 1
+                raise StoreRefused(str(exc))
+            self._writeback.want_memory()
+            await self._memory.wait()
+            return
         if isinstance(exc, OnTier):
             data = await self._fetch(exc)
             if data is None:
                 return
             try:
                 self._cache.store(exc.page, data, replace=True)
+            except NoMemory:
+                await self._memory.wait()
             except NoRoom:
                 await self._writeback.wait_for_room()
         else:

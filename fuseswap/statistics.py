@@ -106,8 +106,13 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
     _gauge(
         "mem_fixed", "bytes", "",
-        "Memory of worker and supervisor themselves, and free frames they always keep ready.",
+        "Memory of worker and supervisor themselves, and what they always keep ready.",
         lambda s: s.mem_fixed(),
+    ),
+    _gauge(
+        "reserve_bytes", "bytes", "",
+        "Free segments whose memory is there, so that no store waits for the system's.",
+        lambda s: s.memory.reserve_bytes,
     ),
     _gauge(
         "pool_total_size", "bytes", "zswap",
@@ -273,6 +278,26 @@ STATISTICS: tuple[Statistic, ...] = (
         "reject_alloc_fail", "zswap",
         "Stores refused because the system had no memory for another segment.",
         lambda s: s.cache.reject_alloc_fail,
+    ),
+    _counter(
+        "reserve_empty", "",
+        "Stores that found no segment ready below the limit, and waited for the system's memory.",
+        lambda s: s.memory.reserve_empty,
+    ),
+    _counter(
+        "reserve_refused", "",
+        "Stores refused because it did not come in time.",
+        lambda s: s.memory.reserve_refused,
+    ),
+    _counter(
+        "reserve_given_back", "",
+        "Segments of the reserve returned, since the machine stood still for want of memory.",
+        lambda s: s.memory.reserve_given_back,
+    ),
+    _counter(
+        "memory_stalls", "",
+        "Times the loop device had requests, and none came, while memory was short.",
+        lambda s: s.memory.memory_stalls,
     ),
     _counter(
         "duplicate_entry", "zswap",

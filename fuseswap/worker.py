@@ -26,19 +26,22 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any
 
 import trio
 
 from fuseswap import crashpoints
+from fuseswap.cache.feeder import FeederThread
+from fuseswap.cache.frames import RESERVE_FRAMES
 from fuseswap.cache.region import Region
-from fuseswap.cache.state import REGION_NAMES, Geometry, SharedState
+from fuseswap.cache.state import REGION_NAMES, SEGMENT_SHIFT, Geometry, SharedState
 from fuseswap.device import Device
 from fuseswap.errors import FuseswapError
+from fuseswap.host.heap import Heap, lock_private
 from fuseswap.host.protect import Protection, protect
-from fuseswap.host.psi import under_memory_pressure
-from fuseswap.host.resident import own_bytes
 from fuseswap.host.runtime import Runtime
+from fuseswap.host_watch import HostWatch
 from fuseswap.parameters import find_parameter
 from fuseswap.tiers.direct import DirectFile, Engine, open_engine
 from fuseswap.tiers.faults import with_faults
@@ -46,12 +49,16 @@ from fuseswap.tiers.file import FileTier
 from fuseswap.tiers.threads import IoThreads
 from fuseswap.transport import Transport, open_transport
 from fuseswap.tree import Tree
+from fuseswap.units import MIB
 
 log = logging.getLogger("fuseswap.worker")
 
-_THREAD_STACK_BYTES = 512 * 1024
+_THREAD_STACK_BYTES = 256 * 1024  # resident
+_SMALL_HEAP_BYTES = 3 * MIB  # Python's small objects ...
+_SEGMENT_BYTES = 256  # ... and of each segment in memory, where all are in line and shared
+_LARGE_HEAP_BYTES = 4 * MIB  # replies, and writes that wait
+_READY_TIMEOUT_S = 5.0
 _HOUSEKEEPING_S = 1.0
-_RESERVE_FRAMES = 2
 _IDLE_STORES = 100  # fewer in a second: the device is idle, however often it is looked at
 
 
@@ -97,15 +104,22 @@ class Worker:
         self._fds = fds
         self.channel = channel
         importlib.import_module(f"fuseswap.transport.{config['transport']}")
+        segments = int(config["parameters"]["pool_limit_bytes"]) >> SEGMENT_SHIFT
+        self._heap = Heap(_SMALL_HEAP_BYTES + segments * _SEGMENT_BYTES)
         self.protection: Protection = protect(populate=True)
+        self._heap.extend(_LARGE_HEAP_BYTES)
+        self._thread = IoThreads(1)  # for recompression
+        self._host = HostWatch(f"{config['mountpoint']}/swapfile")
+        self._feeder = FeederThread()
+        self._feeder.chores = [self._heap.top_up, self._host.look]
+        self._feeder.start()
         self._regions = {name: Region(fd) for name, fd in fds.items() if name in REGION_NAMES}
         self._state = None if fresh else SharedState(self._regions)
         self._engine: Engine | None = None
-        self._thread = IoThreads(1)  # for recompression
         self._beats = 0
-        self._supervisor_pid = os.getppid()
         gc.collect()
         gc.freeze()
+        lock_private()
 
     def attach(self) -> None:
         """Build the device from the state, once nobody else serves it, and say so."""
@@ -126,18 +140,18 @@ class Worker:
         self.device = Device(
             self._state,
             tier,
-            under_memory_pressure,
+            lambda: self._host.is_under_pressure,
             self._engine,
             place_file,
             lazy=True,
             submit=self._thread.submit,
+            feeder=self._feeder,
+            ready_frames=RESERVE_FRAMES,
         )
         self.device.mem_fixed = self._mem_fixed
         for name, value in {**config["parameters"], **self._state.parameters}.items():
             find_parameter(name).set(self.device, value)
-        frames = self.device.cache.log.frames
-        frames.ready = _RESERVE_FRAMES
-        frames.reserve(_RESERVE_FRAMES)
+        self._fill_reserve()
         self._transport: Transport = open_transport(
             config["transport"],
             self._fds["fuse"],
@@ -147,7 +161,14 @@ class Worker:
         )
         gc.freeze()
         gc.disable()
+        lock_private()
         self.channel.say("ready", protection=self.protection._asdict())
+
+    def _fill_reserve(self) -> None:
+        """Before anything is served: have the reserve, or as much as there is memory for."""
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while not self.device.memory.is_reserved() and time.monotonic() < deadline:
+            time.sleep(0.0005)
 
     def run(self) -> None:
         """Serve until unmounted, or until another has taken over."""
@@ -162,6 +183,7 @@ class Worker:
                 outer.start_soon(self._engine.run)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._housekeeping)
+                nursery.start_soon(self.device.memory.run)
                 nursery.start_soon(self.device.writeback.run)
                 nursery.start_soon(self.device.recompression.run)
                 nursery.start_soon(self.device.merging.run)
@@ -194,10 +216,8 @@ class Worker:
         self.attach()
 
     def _mem_fixed(self) -> int:
-        """Memory of worker and supervisor, and frames kept ready; an orphan has no supervisor."""
-        alive = os.getppid() == self._supervisor_pid
-        processes = own_bytes(os.getpid()) + (own_bytes(self._supervisor_pid) if alive else 0)
-        return processes + self.device.cache.footprint.ready_bytes
+        """Memory of the processes that serve, and what is kept ready for stores."""
+        return self._host.processes_bytes + self.device.cache.footprint.ready_bytes
 
     async def _housekeeping(self) -> None:
         """Once a second: say that we live, and note how much memory is used.
@@ -213,10 +233,11 @@ class Worker:
             self.device.cache.footprint.note_peak()
             stores = self.device.frontswap.statistics().succ_stores
             if stores - before < _IDLE_STORES:
-                frames.trim(max(_RESERVE_FRAMES, frames.warm // 2))
+                frames.trim(max(frames.ready, frames.warm // 2))
+                self.device.cache.slots.trim()
                 self.device.cache.dedup.trim()
                 gc.collect(1)
-            frames.reserve(_RESERVE_FRAMES)
+            self.device.memory.queue_file = self._host.queue_file
             before = stores
 
 

@@ -122,6 +122,10 @@ class Writeback(TierWriter):
             return True
         return False
 
+    def want_memory(self) -> None:
+        """A store finds the system's memory short: what can be freed is freed meanwhile."""
+        self._want_room()
+
     def _want_room(self) -> None:
         self._full = True
         self._wanted.set()
@@ -282,8 +286,8 @@ class Writeback(TierWriter):
         frames = self._log.frames
         goal = max(1, frames.limit * (100 - self.accept_threshold_percent) // 100)
         self._patient_until = trio.current_time() + _LONGEST_S
-        while frames.available < goal:
-            if frames.available + len(self._writing) >= goal:
+        while frames.available < goal or frames.is_short:
+            if frames.available + len(self._writing) >= goal and not frames.is_short:
                 going = await self._wait_for_a_write()
             else:
                 going = await self._make_some(nursery)

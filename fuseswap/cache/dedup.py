@@ -16,8 +16,9 @@ the one that is looked for next.
 
 The table grows to three entries a page stored, a few buckets at a time (linear hashing, Litwin
 1980), so that no store waits for a rehash.  It is bounded by its region, and takes memory
-only as it grows.  Buckets that are not split yet are twice as full as the others, which is
-why three: with two, 9 % of the pages were not found again.
+only as it grows; a feeder (``feeder.py``) makes that ahead, and while it has none the table
+stays as large as it is, and forgets.  Buckets that are not split yet are twice as full as the
+others, which is why three: with two, 9 % of the pages were not found again.
 
     ON         every page is looked up: 1.2 us
     SAMPLING   one page of 61, chosen by two bytes in its middle, in an index as much smaller
@@ -39,7 +40,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import partial
 
+from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.region import Region
 from fuseswap.errors import InvalidArgument
 from fuseswap.units import PAGE_SIZE
@@ -56,6 +59,7 @@ KNOWN_SHARE = 0.875  # of the objects have an entry where every page was looked 
 SAMPLE_REST = 7
 
 _BUCKET_BYTES = 64
+_AHEAD_BYTES = 64 << 10  # made at once by a feeder: for 2700 pages
 _ENTRY_BYTES = 8
 _ENTRIES = _BUCKET_BYTES // _ENTRY_BYTES
 _PAGE_BUCKETS = PAGE_SIZE // _BUCKET_BYTES
@@ -77,9 +81,10 @@ class Mode(IntEnum):
 class ContentIndex:
     """The table in ``region``."""
 
-    def __init__(self, region: Region) -> None:
+    def __init__(self, region: Region, feeder: Feeder | None = None) -> None:
         """Take over what a former worker left: whole pages from the start of the region."""
         self._region = region
+        self._feeder: Feeder = feeder or AtOnce()
         self._map = region.map
         self._most = region.size_bytes // _BUCKET_BYTES
         first = next(region.extents(), (0, 0))
@@ -87,7 +92,14 @@ class ContentIndex:
         self._mask = 0
         present = first[1] // PAGE_SIZE * _PAGE_BUCKETS if first[0] == 0 else 0
         self._set_size(min(present, self._most))
+        self._present_bytes = self.allocated_bytes
+        self._ordering = False
         self._punch_from(self.buckets)
+
+    @property
+    def ready_bytes(self) -> int:
+        """Memory that is there for more buckets."""
+        return self._present_bytes - self.allocated_bytes
 
     @property
     def allocated_bytes(self) -> int:
@@ -135,7 +147,7 @@ class ContentIndex:
         for _ in range(most):
             if self.buckets >= wanted and self.buckets:
                 break
-            if self.buckets % _PAGE_BUCKETS == 0 and not self._populate():
+            if self.buckets * _BUCKET_BYTES == self._present_bytes and not self._populate():
                 break
             if not self.buckets:
                 self._set_size(_PAGE_BUCKETS)  # empty, so nothing has to be split
@@ -176,15 +188,30 @@ class ContentIndex:
         self._mask = (1 << max(0, buckets.bit_length() - 1)) - 1
 
     def _populate(self) -> bool:
-        """Have memory for the next page of buckets; a touch without it would be SIGBUS."""
-        try:
-            self._region.populate(self.buckets * _BUCKET_BYTES, PAGE_SIZE)
-        except OSError:
-            return False
-        return True
+        """Have memory for the next buckets; a touch without it would be SIGBUS."""
+        self._feeder.collect()
+        start = self._present_bytes
+        if self.buckets * _BUCKET_BYTES == start and not self._ordering:
+            self._ordering = True
+            length = min(self._chunk_bytes, self._region.size_bytes - start)
+            done = partial(self._made, start, length)
+            self._feeder.populate(self._region, start, length, done, can_wait=True)
+        return self.buckets * _BUCKET_BYTES < self._present_bytes
+
+    @property
+    def _chunk_bytes(self) -> int:
+        return _AHEAD_BYTES if self._feeder.deferred else PAGE_SIZE
+
+    def _made(self, start: int, length: int, made: bool) -> None:
+        self._ordering = False
+        if made and start == self._present_bytes:
+            self._present_bytes += length
+        else:  # none, or the table has shrunk meanwhile
+            self._punch_from(self._present_bytes // _BUCKET_BYTES)
 
     def _punch_from(self, bucket: int) -> None:
         start = -(-bucket * _BUCKET_BYTES // PAGE_SIZE) * PAGE_SIZE
+        self._present_bytes = min(self._present_bytes, start)
         if start < self._region.size_bytes:
             self._region.punch(start, self._region.size_bytes - start)
 
@@ -192,9 +219,11 @@ class ContentIndex:
 class Dedup:
     """The index, whether it pays, and how far the sweep is.  ``mode`` is hot."""
 
-    def __init__(self, region: Region, objects: Sequence[int]) -> None:
+    def __init__(
+        self, region: Region, objects: Sequence[int], feeder: Feeder | None = None
+    ) -> None:
         """``objects``: the sum of it is the number of pages the index should have room for."""
-        self.index = ContentIndex(region)
+        self.index = ContentIndex(region, feeder)
         self._exchange = self.index.exchange
         self._objects = objects
         self.mode = Mode.OFF

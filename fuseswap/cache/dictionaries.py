@@ -28,6 +28,7 @@ import xxhash
 import zstandard
 
 from fuseswap.cache.codecs import FIRST_DICTIONARY
+from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.region import Region
 from fuseswap.cache.state import DICTIONARY_PLACE_BYTES, DICTIONARY_PLACES
 from fuseswap.errors import CorruptData
@@ -65,16 +66,44 @@ class Dictionaries:
     """All of them, in the region of the shared state."""
 
     def __init__(
-        self, region: Region, learn: Callable[[int, Callable[[bytes], bytes]], None]
+        self,
+        region: Region,
+        learn: Callable[[int, Callable[[bytes], bytes]], None],
+        feeder: Feeder | None = None,
     ) -> None:
         """Adopt what a former process left; ``learn`` gets each codec and what opens its pages."""
         self._region = region
         self._learn = learn
+        self._feeder: Feeder = feeder or AtOnce()
+        self._ready = -1  # the place whose memory is there before it is needed
+        self._ordering = False
         self._places: list[Dictionary | None] = [None] * DICTIONARY_PLACES
         self._newest = 0  # version of a sound one, here by now or gone again
         for start, end in region.extents():
             for place in range(start // DICTIONARY_PLACE_BYTES, -(-end // DICTIONARY_PLACE_BYTES)):
                 self._adopt(place)
+        self.get_ready()
+
+    def get_ready(self) -> None:
+        """With a feeder: have the memory of the next place made, ahead of need."""
+        place = self._places.index(None) if self.has_place else -1
+        if self._feeder.deferred and not self._ordering and place not in (self._ready, -1):
+            self._ordering = True
+            at = place * DICTIONARY_PLACE_BYTES
+            done = partial(self._made, place)
+            self._feeder.populate(self._region, at, DICTIONARY_PLACE_BYTES, done, can_wait=True)
+
+    @property
+    def ready_bytes(self) -> int:
+        """Memory of the place that waits for a dictionary."""
+        return DICTIONARY_PLACE_BYTES if self._ready >= 0 else 0
+
+    def _made(self, place: int, made: bool) -> None:
+        self._ordering = False
+        if made and self._places[place] is None:
+            self._ready = place
+        elif not made:
+            self._region.punch(place * DICTIONARY_PLACE_BYTES, DICTIONARY_PLACE_BYTES)
 
     def _adopt(self, place: int) -> None:
         at = place * DICTIONARY_PLACE_BYTES
@@ -124,16 +153,34 @@ class Dictionaries:
         at = place * DICTIONARY_PLACE_BYTES
         version = self._newest + 1
         buffer = self._region.buffer
-        try:
-            self._region.populate(at, -(-(_DATA_AT + len(data)) // PAGE_SIZE) * PAGE_SIZE)
-        except OSError:
+        size = -(-(_DATA_AT + len(data)) // PAGE_SIZE) * PAGE_SIZE
+        if not self._has_memory(place, size):
             return None
         buffer[at + _DATA_AT : at + _DATA_AT + len(data)] = data
         _REST.pack_into(buffer, at + 4, len(data), _check(data, version))
         _VERSION.pack_into(buffer, at, version)  # crash point: dictionary-commit
         added = Dictionary(place, version, data)
         self._keep(added)
+        self.get_ready()
         return added
+
+    def _has_memory(self, place: int, size: int) -> bool:
+        """Whether the first ``size`` bytes of ``place`` are resident; the rest goes back."""
+        at = place * DICTIONARY_PLACE_BYTES
+        if self._feeder.deferred:
+            self._feeder.collect()
+            if place != self._ready:
+                self.get_ready()
+                return False
+            if size < DICTIONARY_PLACE_BYTES:
+                self._region.punch(at + size, DICTIONARY_PLACE_BYTES - size)
+            self._ready = -1
+            return True
+        try:
+            self._region.populate(at, size)
+        except OSError:
+            return False
+        return True
 
     def drop(self, dictionary: Dictionary) -> None:
         """No object needs it any more."""

@@ -21,6 +21,7 @@ from fuseswap.cache.codecs import (
     parse_compressor,
 )
 from fuseswap.cache.dedup import SAMPLE_DIVISOR, SAMPLE_REST, Dedup, Mode
+from fuseswap.cache.feeder import Feeder
 from fuseswap.cache.loading import Loading
 from fuseswap.cache.slots import (
     CODEC_SHIFT,
@@ -55,9 +56,17 @@ def _repeats(data: bytes | memoryview, fill: int) -> bool:
 class Encoding(Loading):
     """Compressor, switches and index of contents."""
 
-    def __init__(self, state: SharedState, compressor: str, *, in_place: bool) -> None:
-        super().__init__(state, in_place=in_place)
-        self.dedup = Dedup(state.index, self.log.codec_pages)
+    def __init__(
+        self,
+        state: SharedState,
+        compressor: str,
+        *,
+        in_place: bool,
+        feeder: Feeder,
+        ready_frames: int,
+    ) -> None:
+        super().__init__(state, in_place=in_place, feeder=feeder, ready_frames=ready_frames)
+        self.dedup = Dedup(state.index, self.log.codec_pages, feeder)
         self.set_compressor(compressor)
         self.same_filled_pages_enabled = True
         self.non_same_filled_pages_enabled = True

@@ -8,6 +8,8 @@ second.  The peak stands in the header and so outlives the worker.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.state import SEGMENT_SHIFT, SharedState
 
@@ -15,8 +17,12 @@ from fuseswap.cache.state import SEGMENT_SHIFT, SharedState
 class Footprint:
     """Memory of one store, in bytes."""
 
-    def __init__(self, state: SharedState, log: SegmentLog) -> None:
+    def __init__(
+        self, state: SharedState, log: SegmentLog, ready_table_bytes: Callable[[], int]
+    ) -> None:
+        """``ready_table_bytes``: what of the tables is there though nothing is stored in it."""
         self._state = state
+        self._ready_table_bytes = ready_table_bytes
         self._frames = log.frames
         self._references = log.references
         self._tables = (state.slots, state.segments, state.dictionaries, state.index)
@@ -28,14 +34,15 @@ class Footprint:
 
     @property
     def ready_bytes(self) -> int:
-        """Frames kept ready whatever is stored."""
-        return self._frames.held - self._frames.used << SEGMENT_SHIFT
+        """Frames, and parts of the tables, that are kept ready whatever is stored."""
+        frames = self._frames.held - self._frames.used << SEGMENT_SHIFT
+        return frames + self._ready_table_bytes()
 
     @property
     def table_bytes(self) -> int:
         """All that grows with what is stored and is no frame, as allocated."""
         tables = sum(region.allocated_bytes() for region in self._tables)
-        return tables + self._references.allocated_bytes
+        return tables - self._ready_table_bytes() + self._references.allocated_bytes
 
     def used_bytes(self) -> int:
         """Both."""

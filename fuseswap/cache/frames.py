@@ -1,61 +1,117 @@
 """Frames: the 1 MiB places of the arena in which segments live while in memory.
 
-A frame is *in use* (a segment lives there), *warm* (free, its memory kept) or
-*cold* (free, its memory returned).  The first touch of a fresh tmpfs page costs
-3.2 us and a rewrite 0.15 us, so freed frames stay warm for the next segment:
-up to `WARM_LIMIT` while there is work, fewer when `trim` is called while idle;
-and `reserve` makes some warm before they are needed.  In use and warm frames
-together never exceed the pool limit.
+A frame is *in use* (a segment lives there), *warm* (free, its memory kept), *ordered* (the
+feeder makes its memory, ``feeder.py``) or *cold* (free, its memory returned).  The first touch
+of a fresh tmpfs page costs 3.2 us and a rewrite 0.15 us, so freed frames stay warm for the
+next segment: up to `WARM_LIMIT` while there is work, fewer when `trim` is called while idle.
+
+`ready` warm frames are the reserve: what the kernel may write while the feeder makes more.
+It is kept whatever is stored, refilled with each frame that is taken, and it survives the
+worker.  No store waits in the page allocator: where the reserve is down to what the cleaner
+needs the pool `is_short`, stores wait for the feeder, and not for ever.
+In use, ordered and warm frames together never exceed the pool limit.
 """
 
 from __future__ import annotations
 
 from array import array
+from functools import partial
 
+from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.region import Region
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_SHIFT
 
 WARM_LIMIT = 16
+RESERVE_FRAMES = 16  # by default
 # Kept back from stores, so that the cleaner can always copy a segment's live objects out;
 # with a tier it fills two segments at once, those to keep and those to write back.
 CLEANER_RESERVE = 1
 CLEANER_RESERVE_WITH_TIER = 2
 NO_FRAME = -1
 _GRANTS = 2  # workers that die so, one after the other; a limit may also be lowered by a lot
+_MAPPED_AT_ONCE = 16  # frames of a former worker, in one order
 
 
 class FramePool:
     """Frames of one arena, by number.  All derived: rebuilt from the segment table."""
 
-    def __init__(self, arena: Region, frame_count: int) -> None:
+    def __init__(
+        self, arena: Region, frame_count: int, feeder: Feeder | None = None, ready: int = 0
+    ) -> None:
+        """``ready``: so many free frames are kept whatever is stored: fixed memory."""
         self._arena = arena
+        self._feeder: Feeder = feeder or AtOnce()
         self.frame_count = frame_count
         self.limit = frame_count
         self.in_use = 0
-        self.ready = 0  # so many free frames are kept whatever is stored: fixed memory
+        self.ready = ready
         self.most_used = 0  # since somebody noted it (``footprint.py``)
-        self.exhausted = False
+        self.exhausted = False  # no store can take a frame, for whichever reason
         self.cleaner_reserve = CLEANER_RESERVE
         self._granted = 0  # to the cleaner, above the limit
         self._warm = array("I")
         self._cold = array("I")
+        self._ordered = 0
+        self._unmapped = array("I")  # in use, of a former worker, and not in our page table yet
+        self._mapping = 0
         self._next = 0  # frames from here on were never touched
+        self.given_back = 0  # ready ones, to a machine that stood still
+        self.made = 0  # by the feeder
 
     def adopt(self, used_frames: set[int]) -> None:
-        """Take over an arena in which just ``used_frames`` hold segments; return the rest."""
+        """Take over an arena in which just ``used_frames`` hold segments.
+
+        Of the others up to `ready` whole ones are the reserve; the rest is returned.
+        """
         self.in_use = len(used_frames)
         self._next = max(used_frames, default=-1) + 1
+        found: set[int] = set()
         for start, end in self._arena.extents():
             for frame in range(start >> SEGMENT_SHIFT, (end - 1 >> SEGMENT_SHIFT) + 1):
-                if frame not in used_frames:
+                if frame in used_frames:
+                    continue
+                at = frame << SEGMENT_SHIFT
+                whole = start <= at and at + SEGMENT_BYTES <= end
+                if whole and len(found) < self.ready:
+                    found.add(frame)
+                else:
                     self._punch(frame)
+        self._next = max(self._next, max(found, default=-1) + 1)
         for frame in range(self._next - 1, -1, -1):
-            if frame not in used_frames:
+            if frame not in used_frames and frame not in found:
                 self._cold.append(frame)
+        for frame in found:
+            try:
+                self._arena.populate(frame << SEGMENT_SHIFT, SEGMENT_BYTES)
+            except OSError:  # it is there, but no memory for a page table
+                self._cool(frame)
+            else:
+                self._warm.append(frame)
+        if self._feeder.deferred:
+            self._unmapped.extend(used_frames)
         self.most_used = self.used
 
+    def map_some(self) -> None:
+        """Have the frames of a former worker mapped, a few at a time.
+
+        Else each of their pages is a fault of the serving thread when it is first read.
+        """
+        for _ in range(min(len(self._unmapped), _MAPPED_AT_ONCE - self._mapping)):
+            frame = self._unmapped.pop()
+            self._mapping += 1
+            done = partial(self._mapped, frame)
+            self._feeder.populate(*self._place(frame), done, can_wait=True)
+
+    def _mapped(self, frame: int, made: bool) -> None:
+        """A frame that was in use is mapped; where it was freed meanwhile it has memory again."""
+        self._mapping -= 1
+        if frame in self._cold:
+            self._punch(frame)
+        elif not made:
+            self._unmapped.append(frame)
+
     def take(self, *, cleaning: bool = False) -> int:
-        """A free frame, warm before cold; `NO_FRAME` where the limit is reached.
+        """A free frame, warm before cold; `NO_FRAME` where the limit is reached, or no memory.
 
         The last `cleaner_reserve` frames are only for ``cleaning``.
         """
@@ -63,32 +119,49 @@ class FramePool:
         if self.in_use >= most:
             self.exhausted = True
             return NO_FRAME
-        frame = self._warm.pop() if self._warm else self._populate()
-        self.in_use += frame != NO_FRAME
+        if len(self._warm) <= self.cleaner_reserve:
+            self._refill()
+        if not self._warm or (self.is_short and not cleaning):
+            self._settle()
+            return NO_FRAME
+        frame = self._warm.pop()
+        self.in_use += 1
         self.most_used = max(self.most_used, self.used)
-        self.exhausted = not self.available
+        if self._feeder.deferred:
+            self.reserve(self.ready)
+        self._settle()
         return frame
 
+    def _refill(self) -> None:
+        """Take over what the feeder has made, and order what the reserve lacks."""
+        self._feeder.collect()
+        if self._feeder.deferred:
+            self.reserve(self.ready)
+        elif not self._warm:
+            self.reserve(1)
+        self._settle()
+
     def reserve(self, count: int) -> None:
-        """Have at least ``count`` warm frames ready, so that a store need not wait for memory."""
-        while len(self._warm) < count and self.held < self.limit:
-            frame = self._populate()
-            if frame == NO_FRAME:
+        """Have at least ``count`` warm frames, or on order, within the limit.
+
+        The one below the limit that only the cleaner may take is among them.
+        """
+        while len(self._warm) + self._ordered < count and self.held < self.limit + self._granted:
+            before = len(self._warm)
+            if not self._order() or not (self._feeder.deferred or len(self._warm) > before):
                 return
-            self._warm.append(frame)
-            self.most_used = max(self.most_used, self.used)
 
     def give_back(self, frame: int) -> None:
         """``frame`` holds no segment any more."""
         self.in_use -= 1
         if self.in_use < self.limit:
             self._granted = 0
-        if len(self._warm) < WARM_LIMIT and self.held < self.limit:
+        if len(self._warm) < max(WARM_LIMIT, self.ready) and self.held < self.limit:
             self._warm.append(frame)
         else:
             self._punch(frame)
             self._cold.append(frame)
-        self.exhausted = not self.available
+        self._settle()
 
     def grant(self) -> None:
         """A former worker died with the cleaner's last frame half filled: there is to be another.
@@ -102,35 +175,63 @@ class FramePool:
     def trim(self, keep: int) -> None:
         """Return warm frames to the system until at most ``keep`` are left."""
         while len(self._warm) > keep:
-            frame = self._warm.pop()
-            self._punch(frame)
-            self._cold.append(frame)
+            self._cool(self._warm.pop())
+        self._settle()
+
+    def give_to_others(self, keep: int) -> bool:
+        """Return one frame of the reserve, so that somebody who waits for memory can go on.
+
+        False where only ``keep`` are left.
+        """
+        if len(self._warm) <= keep:
+            return False
+        self._cool(self._warm.pop())
+        self._settle()
+        self.given_back += 1
+        return True
+
+    def _cool(self, frame: int) -> None:
+        self._punch(frame)
+        self._cold.append(frame)
 
     def set_limit(self, limit: int) -> None:
         """Hold at most ``limit`` frames from now on; those in use above it stay."""
         self.limit = min(limit, self.frame_count)
-        self.trim(max(0, self.limit - self.in_use))
-        self.exhausted = not self.available
+        self.trim(max(0, self.limit - self.in_use - self._ordered))
+        if self._feeder.deferred:
+            self.reserve(self.ready)
+        self._settle()
+
+    def set_ready(self, count: int) -> None:
+        """Keep ``count`` frames ready from now on."""
+        self.ready = count
+        self.trim(count)
+        self._refill()
 
     @property
     def held(self) -> int:
-        """Frames whose memory is held: in use or warm."""
-        return self.in_use + len(self._warm)
+        """Frames whose memory is held: in use, warm, or being made."""
+        return self.in_use + len(self._warm) + self._ordered
+
+    @property
+    def is_short(self) -> bool:
+        """Whether stores can't have a frame though the limit allows it: its memory is not there."""
+        return self._feeder.deferred and len(self._warm) <= self.cleaner_reserve < self.allowed
 
     @property
     def used(self) -> int:
         """Frames whose memory is held because of what is stored: all but those `ready`."""
-        return self.held - min(self.ready, len(self._warm))
+        return self.held - min(self.ready, len(self._warm) + self._ordered)
 
     @property
     def has_spare(self) -> bool:
         """Whether the cleaner can take a frame."""
-        free = len(self._warm) + len(self._cold) + self.frame_count - self._next
-        return self.in_use < self.limit + self._granted and free > 0
+        return self.in_use < self.limit + self._granted and self._free > 0
 
     def ensure_spare(self) -> bool:
         """Whether the cleaner can take a frame, and the system has the memory for it."""
         if self.has_spare:
+            self._feeder.collect()
             self.reserve(1)
         return bool(self._warm)
 
@@ -140,25 +241,48 @@ class FramePool:
         return len(self._warm)
 
     @property
-    def available(self) -> int:
-        """Frames a store can still take; `exhausted` says whether there are none."""
-        free = len(self._warm) + len(self._cold) + self.frame_count - self._next
-        return max(0, min(self.limit - self.in_use, free) - self.cleaner_reserve)
+    def _free(self) -> int:
+        """Frames that are not in use, wherever their memory is."""
+        return len(self._warm) + self._ordered + len(self._cold) + self.frame_count - self._next
 
-    def _populate(self) -> int:
-        """A cold or never touched frame with its memory in place; `NO_FRAME` where none is left."""
+    @property
+    def allowed(self) -> int:
+        """Frames the limit still allows, the cleaner's with them."""
+        return min(self.limit - self.in_use, self._free)
+
+    @property
+    def available(self) -> int:
+        """Frames a store can still take, were there memory; `exhausted` says whether it can."""
+        return max(0, self.allowed - self.cleaner_reserve)
+
+    def _settle(self) -> None:
+        self.exhausted = not self.available or self.is_short
+
+    def _place(self, frame: int) -> tuple[Region, int, int]:
+        return self._arena, frame << SEGMENT_SHIFT, SEGMENT_BYTES
+
+    def _order(self) -> bool:
+        """Have the memory of a cold or never touched frame made; False where none is left."""
         if not self._cold:
             if self._next == self.frame_count:
-                return NO_FRAME
+                return False
             self._cold.append(self._next)
             self._next += 1
-        frame = self._cold[-1]
-        try:
-            self._arena.populate(frame << SEGMENT_SHIFT, SEGMENT_BYTES)
-        except OSError:  # no memory left; what was allocated on the way goes back
-            self._punch(frame)
-            return NO_FRAME
-        return self._cold.pop()
+        frame = self._cold.pop()
+        self._ordered += 1
+        self._feeder.populate(*self._place(frame), partial(self._made, frame))
+        return True
+
+    def _made(self, frame: int, made: bool) -> None:
+        """The memory of an ordered frame is there, or was not to be had."""
+        self._ordered -= 1
+        if made and self.held < self.limit + self._granted:
+            self._warm.append(frame)
+            self.made += 1
+            self.most_used = max(self.most_used, self.used)
+        else:  # what was allocated on the way goes back
+            self._cool(frame)
+        self._settle()
 
     def _punch(self, frame: int) -> None:
         self._arena.punch(frame << SEGMENT_SHIFT, SEGMENT_BYTES)

@@ -15,6 +15,7 @@ import xxhash
 from fuseswap.cache.checks import CHECK_BYTES, Decoder
 from fuseswap.cache.codecs import FILL, LZ4
 from fuseswap.cache.dictionaries import Dictionaries
+from fuseswap.cache.feeder import Feeder
 from fuseswap.cache.segment_kinds import SegmentState
 from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.slots import (
@@ -56,15 +57,17 @@ _checksum = xxhash.xxh3_64_intdigest
 class Loading:
     """Slot table and log of one state, and what reads them."""
 
-    def __init__(self, state: SharedState, *, in_place: bool) -> None:
+    def __init__(
+        self, state: SharedState, *, in_place: bool, feeder: Feeder, ready_frames: int
+    ) -> None:
         """``in_place``: the next backend keeps pages in their places, with words in this table."""
         self.page_count = state.geometry.page_count
         self._arena = state.arena.map
-        self.slots = SlotTable(state.slots, self.page_count)
+        self.slots = SlotTable(state.slots, self.page_count, feeder)
         self._words, self._used = self.slots.words, self.slots.used  # hot: one look-up less
-        self.log = SegmentLog(state)
+        self.log = SegmentLog(state, feeder, ready_frames)
         self.decoder = Decoder()
-        self.dictionaries = Dictionaries(state.dictionaries, self.decoder.learn)
+        self.dictionaries = Dictionaries(state.dictionaries, self.decoder.learn, feeder)
         self._in_place = in_place
         self._checksum_errors = 0
 

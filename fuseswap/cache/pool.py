@@ -32,6 +32,7 @@ import xxhash
 from fuseswap.cache.codecs import FILL, FIRST_DICTIONARY, LAST_RAW, LZ4, RAW, ZSTD
 from fuseswap.cache.dedup import Mode
 from fuseswap.cache.encoding import Encoding
+from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.footprint import Footprint
 from fuseswap.cache.log_head import LogHead
 from fuseswap.cache.recovery import Adoption, Recovered
@@ -50,7 +51,7 @@ from fuseswap.cache.slots import (
 )
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SEGMENT_SHIFT, SharedState
-from fuseswap.errors import CompressesPoorly, NoRoom, PoolFull
+from fuseswap.errors import CompressesPoorly, NoMemory, NoRoom, PoolFull
 from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
@@ -72,14 +73,21 @@ class CompressedCache(Encoding):
         *,
         in_place: bool = False,
         lazy: bool = False,
+        feeder: Feeder | None = None,
+        ready_frames: int = 0,
     ) -> None:
         """Attach to ``state``, fresh or left by a former process, and rebuild what is derived.
 
         ``lazy``: the caller calls `adopt_some` until it is done; loads and stores need not wait.
         ``in_place``: the next backend keeps pages in their places, with words in this table.
+        ``feeder`` makes memory ahead of need, and keeps ``ready_frames``; without one it is made
+        on the spot.
         """
-        super().__init__(state, compressor, in_place=in_place)
-        self.footprint = Footprint(state, self.log)
+        feeder = feeder or AtOnce()
+        super().__init__(
+            state, compressor, in_place=in_place, feeder=feeder, ready_frames=ready_frames
+        )
+        self.footprint = Footprint(state, self.log, self._ready_table_bytes)
         self._head = self.log.heads[Stream.STORE]
         self._raw_head = self.log.heads[Stream.INCOMPRESSIBLE]
         self.on_full: Callable[[], bool] | None = None
@@ -88,6 +96,8 @@ class CompressedCache(Encoding):
         self._fill_words = 0
         self.in_place_pages = 0
         self._pool_limit_hit = 0
+        self.reserve_empty = 0  # stores that had to wait for the feeder
+        self.reserve_refused = 0  # ... and did so in vain
         self._reject_alloc_fail = 0
         self._duplicate_entry = 0
         self._adoption = Adoption(self.slots, self.log, in_place=in_place)
@@ -116,6 +126,14 @@ class CompressedCache(Encoding):
         self.in_place_pages += found.in_place_pages
         if found.corrupt_words:
             log.error("%d slot words are corrupt; their pages give EIO", found.corrupt_words)
+
+    def keep_ready(self) -> None:
+        """Have the feeder make what stores will need next; see ``feeder.py``."""
+        frames = self.log.frames
+        frames.reserve(frames.ready)
+        frames.map_some()
+        self.slots.get_ready()
+        self.dictionaries.get_ready()
 
     # -- parameters ------------------------------------------------------------------
 
@@ -172,7 +190,7 @@ class CompressedCache(Encoding):
         elif not self._used[page >> CLUSTER_SHIFT]:
             try:
                 slots.allocate(page)  # crash point: store-allocate
-            except PoolFull:
+            except (PoolFull, NoMemory):
                 self._forget_share(word, payload)
                 raise
         if not word:
@@ -281,7 +299,13 @@ class CompressedCache(Encoding):
         return self._other_head(PAGE_SIZE) is not None
 
     def _note_full(self, page: int) -> None:
-        """The pool is full.  Raises `NoRoom` where waiting helps; else the store may try."""
+        """The pool is full.  Raises `NoRoom` where waiting helps; else the store may try.
+
+        Or, below the limit, `NoMemory`: the reserve is used up.
+        """
+        if self.log.frames.is_short:
+            self.reserve_empty += 1
+            raise NoMemory(f"no frame is ready for page {page}")
         self._pool_limit_hit += 1
         if self.on_full is not None and self.on_full():
             raise NoRoom(f"no room for page {page} yet")
@@ -309,6 +333,12 @@ class CompressedCache(Encoding):
             self._fill_words -= 1
         elif word & KIND_MASK == IN_PLACE:
             self.in_place_pages -= 1
+
+    def _ready_table_bytes(self) -> int:
+        """Memory of the tables that a feeder made ahead of need."""
+        segments = self.log.ready_bytes(len(self.log.live))
+        tables = self.slots.ready_bytes + segments + self.dedup.index.ready_bytes
+        return tables + self.dictionaries.ready_bytes
 
     # -- looking at it ---------------------------------------------------------------
 

@@ -12,7 +12,9 @@ A bit that turns over costs no page: word 0 is mended, what is in memory is foun
 from __future__ import annotations
 
 import logging
+from functools import partial
 
+from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.segment_kinds import (
     Mark,
     SegmentState,
@@ -23,11 +25,13 @@ from fuseswap.cache.segment_kinds import (
     stream_in,
 )
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_ENTRY_BYTES, SharedState
+from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
 
 OWNER_BYTES = 4
 WORDS = SEGMENT_ENTRY_BYTES // 8
+_AHEAD_BYTES = 64 << 10  # 2048 entries: 2 GiB of segments
 
 _DONE = (Stream.EVICTED, Stream.RECOMPRESSED)
 
@@ -35,12 +39,45 @@ _DONE = (Stream.EVICTED, Stream.RECOMPRESSED)
 class SegmentTable:
     """Entries by segment id; and which segments are pinned, which only this worker knows."""
 
-    def __init__(self, state: SharedState) -> None:
+    def __init__(self, state: SharedState, feeder: Feeder | None = None) -> None:
         self._region = state.segments
         self._table = state.segments.buffer.cast("Q")
         self._segment_count = state.geometry.segment_count
+        self._feeder: Feeder = feeder or AtOnce()
+        self._ready_bytes = 0  # from the start of the region: resident
+        self._ordering = False
+        if self._feeder.deferred:
+            self._get_ready_now()
         self._pinned: set[int] = set()
         self.tried_segments = 0  # marked so
+
+    def _get_ready_now(self) -> None:
+        """Before anything is served: what a former worker used, and `_AHEAD_BYTES`."""
+        used = max((end for _, end in self._region.extents()), default=0)
+        wanted = min(used + _AHEAD_BYTES, self._region.size_bytes)
+        self._region.populate(0, wanted)
+        self._ready_bytes = wanted
+
+    def entries_ahead(self, known: int) -> int:
+        """How many entries beyond the first ``known`` may be used: their memory is there."""
+        left = self._segment_count - known
+        if not self._feeder.deferred:
+            return left
+        ahead = self._ready_bytes // SEGMENT_ENTRY_BYTES - known
+        if ahead < min(left, _AHEAD_BYTES // SEGMENT_ENTRY_BYTES // 2) and not self._ordering:
+            self._ordering = True
+            at = self._ready_bytes
+            length = min(_AHEAD_BYTES, self._region.size_bytes - at)
+            self._feeder.populate(self._region, at, length, partial(self._made, length))
+        return min(left, ahead)
+
+    def _made(self, length: int, made: bool) -> None:
+        self._ordering = False
+        self._ready_bytes += length if made else 0
+
+    def ready_bytes(self, known: int) -> int:
+        """Memory of entries that are not among the first ``known``."""
+        return max(0, self._ready_bytes - -(-known * SEGMENT_ENTRY_BYTES // PAGE_SIZE) * PAGE_SIZE)
 
     def state_of(self, segment: int) -> SegmentState:
         """State of ``segment`` in the table."""

@@ -40,6 +40,7 @@ from array import array
 from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.departures import Departures
 from fuseswap.cache.extents import ExtentPool
+from fuseswap.cache.feeder import Feeder
 from fuseswap.cache.frames import NO_FRAME, FramePool
 from fuseswap.cache.log_head import LogHead
 from fuseswap.cache.references import References
@@ -78,11 +79,12 @@ _get_u32 = struct.Struct("<I").unpack_from
 class SegmentLog(SegmentTable):
     """Segments by id.  ``bases`` (arena offset of a segment, -1 where it is in no frame) is hot."""
 
-    def __init__(self, state: SharedState) -> None:
-        super().__init__(state)
+    def __init__(self, state: SharedState, feeder: Feeder | None = None, ready: int = 0) -> None:
+        """``ready`` frames are kept for stores, whatever is stored (``frames.py``)."""
+        super().__init__(state, feeder)
         self._arena = state.arena.map
         self._arena_u32 = state.arena.buffer.cast("I")  # for owners, which are aligned
-        self.frames = FramePool(state.arena, state.geometry.frame_count)
+        self.frames = FramePool(state.arena, state.geometry.frame_count, feeder, ready)
         self.extents = ExtentPool()
         self.heads = tuple(LogHead(stream) for stream in Stream)
         self.bases = array("q", [-1])
@@ -278,7 +280,7 @@ class SegmentLog(SegmentTable):
     def _new_id(self) -> int:
         if not self._free_ids:
             known = len(self.live)
-            more = min(_GROW, self._segment_count - known)
+            more = min(_GROW, self.entries_ahead(known))
             if more <= 0:
                 raise PoolFull("the segment table is full")
             self.bases.extend([-1] * more)

@@ -23,20 +23,24 @@
 
 Writing a word is the commit of a store, and zeroing it that of an invalidate.
 
-Words stand in clusters of 512, one page of the region each.  A cluster takes
-memory from its first store to the moment its last page goes.  `used` counts the
-words set in each cluster (2 bytes a cluster, derived, by `count`); a cluster with none is
-not to be read, since reading would allocate it.
+Words stand in clusters of 512, one page of the region each.  `used` counts the
+words set in each cluster (2 bytes a cluster, derived, by `count`).  A cluster takes memory
+from its first store to the moment its last page goes; with a feeder (``feeder.py``) some that
+are empty have their memory already, those that the kernel will come to next, and keep it:
+`READY_CLUSTERS` beyond the last one that was ever used.  One without memory is not to be read,
+since reading would allocate it.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from functools import partial
 
+from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.region import Region
-from fuseswap.errors import PoolFull
-from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
+from fuseswap.errors import NoMemory, PoolFull
+from fuseswap.units import PAGE_SIZE
 
 KIND_MASK = 0b11
 SAME_FILLED = 0b01
@@ -57,6 +61,8 @@ CLUSTER_SHIFT = 9
 SWEEP_CLUSTERS = 512  # looked through at once, 0.14 ms
 SWEEP_WORDS = 1024  # of them looked at one by one, 0.2 ms
 UNCOUNTED = 0xFFFF  # in ``used``: present, and not looked at yet (see ``recovery.py``)
+READY_CLUSTERS = 256  # 512 MiB of pages: 1 MiB, made 16 at a time
+_MADE_AT_ONCE = 16
 _FILL_SHIFT = 4
 _FILL_BITS = 36
 
@@ -92,11 +98,16 @@ def check_of(word: int) -> int:
 class SlotTable:
     """Words by page number.  ``words`` and ``used`` are public to the hot path of ``pool.py``."""
 
-    def __init__(self, region: Region, page_count: int) -> None:
+    def __init__(self, region: Region, page_count: int, feeder: Feeder | None = None) -> None:
         self.page_count = page_count
         self.words = region.buffer.cast("Q")
         self._region = region
+        self._feeder: Feeder = feeder or AtOnce()
         self.used = array("H", bytes(2 * -(-page_count // 512)))
+        self._present = bytearray(len(self.used))
+        self._ready_end = 0  # clusters before it keep their memory
+        self._wanted: set[int] = set()  # ordered by stores that wait: as many as those, at most
+        self._ordering = False
         self._adopt()
 
     def _adopt(self) -> None:
@@ -104,6 +115,46 @@ class SlotTable:
         for start, end in self._region.extents():
             first, last = start // PAGE_SIZE, min(end // PAGE_SIZE, len(self.used))
             self.used[first:last] = array("H", [UNCOUNTED]) * (last - first)
+            self._present[first:last] = b"\1" * (last - first)
+            if not first and self._feeder.deferred:
+                self._ready_end = last
+
+    def get_ready(self, cluster: int = 0) -> None:
+        """``cluster`` is used: have the memory of those behind it made, ahead of need."""
+        first = self._ready_end
+        if self._ordering or not self._feeder.deferred or cluster > first + READY_CLUSTERS:
+            return
+        end = min(cluster + READY_CLUSTERS, len(self.used))
+        if end - first >= _MADE_AT_ONCE or first < end == len(self.used):
+            self._ordering = True
+            count = min(end - first, READY_CLUSTERS)
+            done = partial(self._made_ready, first, count)
+            self._feeder.populate(
+                self._region, first * PAGE_SIZE, count * PAGE_SIZE, done, can_wait=True
+            )
+
+    def _made_ready(self, first: int, count: int, made: bool) -> None:
+        self._ordering = False
+        if made:
+            self._present[first : first + count] = b"\1" * count
+            self._ready_end = first + count
+            return
+        for cluster in range(first, first + count):
+            if not self._present[cluster]:
+                self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)
+
+    def trim(self) -> None:
+        """Give back what is ready far beyond the last cluster in use: 1 MiB at a time, idle."""
+        first = self._ready_end - READY_CLUSTERS
+        if first >= READY_CLUSTERS and not any(self.used[first - READY_CLUSTERS : self._ready_end]):
+            self._ready_end = first
+            self._present[first : first + READY_CLUSTERS] = bytes(READY_CLUSTERS)
+            self._region.punch(first * PAGE_SIZE, READY_CLUSTERS * PAGE_SIZE)
+
+    def _made(self, cluster: int, made: bool) -> None:
+        """The feeder has the memory of one cluster, or there was none."""
+        self._wanted.discard(cluster)
+        self._present[cluster] |= made
 
     def count(self, cluster: int) -> list[int]:
         """Set ``used`` of a present cluster, and return its words; an empty one is given back."""
@@ -111,22 +162,38 @@ class SlotTable:
         words: list[int] = self.words[first : first + 512].tolist()
         self.used[cluster] = len(words) - words.count(0)
         if not self.used[cluster]:
-            self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)
+            self._empty(cluster)
         return words
+
+    def _empty(self, cluster: int) -> None:
+        """Nothing is stored in ``cluster``: its memory goes back, unless it is kept ready."""
+        if cluster >= self._ready_end:
+            self._present[cluster] = 0
+            self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)
 
     def get(self, page: int) -> int:
         """The word of ``page``; 0 is a hole."""
         return self.words[page] if self.used[page >> CLUSTER_SHIFT] else 0
 
     def allocate(self, page: int) -> None:
-        """Have the memory of the cluster of ``page``; raises `PoolFull` where there is none.
+        """Have the memory of the cluster of ``page``: the first touch would be SIGBUS without.
 
-        The first touch would be SIGBUS then.
+        Raises `PoolFull` where there is none, or `NoMemory` where it is being made.
         """
-        try:
-            self._region.populate(page >> CLUSTER_SHIFT << PAGE_SHIFT, PAGE_SIZE)
-        except OSError as exc:
-            raise PoolFull(f"no memory for a cluster of the slot table: {exc}") from exc
+        cluster = page >> CLUSTER_SHIFT
+        if self._present[cluster]:
+            self.get_ready(cluster)
+            return
+        self._feeder.collect()
+        if not self._present[cluster] and cluster not in self._wanted:
+            self._wanted.add(cluster)
+            done = partial(self._made, cluster)
+            self._feeder.populate(self._region, cluster * PAGE_SIZE, PAGE_SIZE, done)
+        if self._present[cluster]:
+            return
+        if cluster in self._wanted:
+            raise NoMemory("the memory for a cluster of the slot table is being made")
+        raise PoolFull("no memory for a cluster of the slot table")
 
     def commit(self, page: int, word: int) -> None:
         """Set the nonzero ``word`` of ``page``: from here on the page is stored."""
@@ -154,14 +221,14 @@ class SlotTable:
         """Return the cluster of ``page`` where `allocate` was called for nothing."""
         cluster = page >> CLUSTER_SHIFT
         if not self.used[cluster]:
-            self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)
+            self._empty(cluster)
 
     def retire(self, page: int) -> None:
         """Count down a word of ``page`` that is 0 by now; the last one returns its cluster."""
         cluster = page >> CLUSTER_SHIFT
         self.used[cluster] -= 1
         if not self.used[cluster]:
-            self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)  # crash point: cluster-release
+            self._empty(cluster)  # crash point: cluster-release
 
     def clusters(self, first: int = 0, end: int | None = None) -> Iterator[tuple[int, list[int]]]:
         """Yield ``(first page, words)`` of each present cluster that meets pages first..end."""
@@ -233,7 +300,12 @@ class SlotTable:
     @property
     def allocated_bytes(self) -> int:
         """Memory the present clusters take, in bytes."""
-        return (len(self.used) - self.used.count(0)) * PAGE_SIZE
+        return self._present.count(1) * PAGE_SIZE
+
+    @property
+    def ready_bytes(self) -> int:
+        """What of it is taken by clusters in which nothing is stored."""
+        return self.allocated_bytes - (len(self.used) - self.used.count(0)) * PAGE_SIZE
 
     def close(self) -> None:
         """Release the view of the region."""

@@ -9,21 +9,19 @@ import trio
 
 from fuseswap.device import Device
 from fuseswap.host.resident import own_bytes
+from fuseswap.host_watch import HostWatch
 from fuseswap.units import MIB
 from fuseswap.worker import Worker
 
 
-def test_supervisor_and_worker_count_while_there_is_a_supervisor(
-    device: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worker = Worker.__new__(Worker)
-    monkeypatch.setattr(worker, "device", device, raising=False)
-    worker._supervisor_pid = os.getppid()
-    both, own = worker._mem_fixed(), own_bytes(os.getpid())
+def test_supervisor_and_worker_count_while_there_is_a_supervisor() -> None:
+    watch = HostWatch("/nowhere/swapfile")
+    watch.look()
+    both, own = watch.processes_bytes, own_bytes(os.getpid())
     assert abs(both - own - own_bytes(os.getppid())) < 8 * MIB
-    worker._supervisor_pid = os.getpid()  # somebody else's child by now
-    assert abs(worker._mem_fixed() - own) < 8 * MIB
-    assert both > worker._mem_fixed()
+    watch._parent = os.getpid()  # somebody else's child by now
+    watch.look()
+    assert abs(watch.processes_bytes - own) < 8 * MIB
 
 
 async def test_housekeeping_notes_the_peak(
@@ -32,6 +30,7 @@ async def test_housekeeping_notes_the_peak(
     worker = Worker.__new__(Worker)
     monkeypatch.setattr(worker, "device", device, raising=False)
     worker._beats = 0
+    worker._host = HostWatch("/nowhere/swapfile")
     frames = device.cache.log.frames
     frames.reserve(5)
     frames.trim(1)

@@ -63,6 +63,7 @@ def test_a_write_in_flight_ends_before_the_pause(
         SimpleNamespace(
             writeback=SimpleNamespace(run=write_back),
             recompression=SimpleNamespace(run=trio.sleep_forever),
+            memory=SimpleNamespace(run=trio.sleep_forever),
             merging=SimpleNamespace(run=trio.sleep_forever),
         ),
         raising=False,

@@ -1,0 +1,187 @@
+"""The feeder: whatever the store waits for in the page allocator, it waits for here.
+
+Reclaim waits for the thread that serves.  Were that thread to wait for memory itself, in a
+store, for a frame or a table, the machine would stand still: so it orders memory ahead of
+need, and goes on with what it has.
+
+    serving thread   order -> ... goes on ...                     -> `collect` -> done(True)
+    feeder                 `-> waits in the page allocator -> finished -'
+
+`AtOnce` is the feeder of those who serve no swap (tests, tools): it makes memory on the spot.
+`FeederThread` is the worker's.  It is not IO_FLUSHER, so its own reclaim may write to swap,
+which is to say, to us.  It calls the kernel without the interpreter lock, takes no lock that the
+serving thread may need (no fallocate: that holds the inode against `Region.punch`), and
+touches nothing that belongs to the store: what it has made the serving thread takes over itself.
+
+Two lines: what a store may need at once, and what can be left (an index that would grow, pages
+that are only to be mapped).  The second is refused while the machine is short of memory.
+Bound of the first: a reserve of frames, a cluster for each store that waits; of the second: one
+order of each who asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from fuseswap import libc
+from fuseswap.cache.region import Region
+from fuseswap.cache.watermarks import Watermarks
+
+Done = Callable[[bool], None]
+_Order = tuple[Region, int, int, Done]
+
+_IDLE_S = 1.0  # between two looks at the machine while nothing is ordered
+_SHORT_S = 0.02  # ... while memory is short, and after the kernel had none
+_PRIORITY = 1  # of SCHED_RR
+
+
+class Feeder(Protocol):
+    """Who makes memory for regions."""
+
+    deferred: bool  # `done` may come later, from `collect`
+
+    def populate(
+        self, region: Region, offset: int, length: int, done: Done, *, can_wait: bool = False
+    ) -> None:
+        """Make a range resident, then call ``done`` with whether that worked.
+
+        What failed half-way holds memory: punch it.  Never from inside with ``deferred``.
+        """
+
+    def collect(self) -> None:
+        """Call ``done`` of what has been made; nothing is waited for."""
+
+
+class AtOnce:
+    """Makes it on the spot, in the thread that asks."""
+
+    deferred = False
+
+    def populate(
+        self, region: Region, offset: int, length: int, done: Done, *, can_wait: bool = False
+    ) -> None:
+        """See `Feeder`."""
+        try:
+            region.populate(offset, length)
+        except OSError:
+            done(False)
+        else:
+            done(True)
+
+    def collect(self) -> None:
+        """See `Feeder`: nothing is ever left to do."""
+
+
+class FeederThread:
+    """See the top of this file; ``start`` it before the process is locked."""
+
+    deferred = True
+
+    def __init__(self, watermarks: Watermarks | None = None) -> None:
+        self.watermarks = watermarks or Watermarks()
+        self._urgent: deque[_Order] = deque()
+        self._leisurely: deque[_Order] = deque()
+        self._finished: deque[tuple[Done, bool]] = deque()
+        self._wake = threading.Lock()  # held while there is nothing to do
+        self._wake.acquire()
+        self._ended = False
+        self._thread: threading.Thread | None = None
+        self.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.ready_level: Callable[[], int] = lambda: 0  # frames ready, as a hint
+        self.chores: list[Callable[[], None]] = []  # once a second, in this thread: may wait
+        self.is_short = False  # of memory, the machine: as last seen
+        self.fed_bytes = 0
+        self.failed = 0
+        self.slowest_s = 0.0
+
+    # -- the serving thread --------------------------------------------------------------
+
+    def populate(
+        self, region: Region, offset: int, length: int, done: Done, *, can_wait: bool = False
+    ) -> None:
+        """See `Feeder`."""
+        (self._leisurely if can_wait else self._urgent).append((region, offset, length, done))
+        self.nudge()
+
+    def collect(self) -> None:
+        """See `Feeder`."""
+        finished = self._finished
+        while finished:
+            done, made = finished.popleft()
+            done(made)
+
+    def nudge(self) -> None:
+        """Have the thread look; a futex call at the most."""
+        if self._wake.locked():
+            with contextlib.suppress(RuntimeError):  # it woke up by itself meanwhile
+                self._wake.release()
+
+    # -- the thread ----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start it."""
+        self._thread = threading.Thread(target=self._run, name="feeder", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; what was ordered and not begun is dropped."""
+        self._ended = True
+        self.nudge()
+        if self._thread is not None:
+            self._thread.join()
+        os.close(self.eventfd)
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            libc.set_io_flusher(False)
+        with contextlib.suppress(OSError):  # then it may take from what the kernel keeps back
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_RR, os.sched_param(_PRIORITY))
+        next_chores = 0.0
+        while not self._ended:
+            self.is_short = self.watermarks.are_near()
+            order = self._next()
+            if order is not None:
+                self._carry_out(order)
+                continue
+            if time.monotonic() >= next_chores:
+                for chore in self.chores:
+                    chore()
+                next_chores = time.monotonic() + _IDLE_S
+            self._wake.acquire(timeout=_SHORT_S if self._holds_back() else _IDLE_S)
+
+    def _holds_back(self) -> bool:
+        return self.is_short and bool(self._urgent or self._leisurely)
+
+    def _next(self) -> _Order | None:
+        """What to make now, if anything."""
+        if self._urgent and not (self.is_short and self.watermarks.spares(self.ready_level())):
+            return self._urgent.popleft()
+        if self._leisurely:
+            if not self.is_short:
+                return self._leisurely.popleft()
+            self._finish(self._leisurely.popleft()[3], False)
+        return None
+
+    def _carry_out(self, order: _Order) -> None:
+        region, offset, length, done = order
+        began = time.monotonic()
+        try:
+            region.populate(offset, length)
+        except OSError:
+            self.failed += 1
+            time.sleep(_SHORT_S)  # the kernel had none for us: not at once again
+            self._finish(done, False)
+        else:
+            self.fed_bytes += length
+            self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+            self._finish(done, True)
+
+    def _finish(self, done: Done, made: bool) -> None:
+        self._finished.append((done, made))
+        os.eventfd_write(self.eventfd, 1)

@@ -1,0 +1,85 @@
+"""The worker's heap: made before it serves, and neither given back nor grown by a request.
+
+A request that grows the heap waits in the page allocator, and reclaim waits for the request.
+There are two heaps:
+
+    malloc     what is larger than 512 bytes: pages, replies, tables.  It gives nothing back,
+               has `_SPACE_BYTES` of address space from the start, and the feeder keeps some MiB
+               of it resident above what is used
+    pymalloc   Python's small objects, in arenas of 1 MiB that it unmaps once they are
+               empty: so a few are made beforehand, and a small object in each keeps it there
+
+malloc grows under a lock that every thread needs, so the feeder must not make it grow: it only
+touches what malloc has already.  The rest is the process's private memory: data of
+libraries, stacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from fuseswap import libc
+from fuseswap.units import MIB, PAGE_SIZE
+
+_SMALL = 480  # the largest that pymalloc takes, less what `bytes` needs
+_SPAN_SHIFT = 19  # every arena holds a whole aligned half MiB
+_SPACE_BYTES = 64 * MIB
+_STEP_BYTES = 512 << 10
+_STACK_DEPTH = 400  # nested lists: 100 KiB of C stack
+
+
+class Heap:
+    """The two heaps of this process; one object, made early and kept."""
+
+    def __init__(self, small_bytes: int) -> None:
+        """Make ``small_bytes`` of pymalloc's arenas, and have malloc keep what it gets."""
+        libc.keep_heap()
+        objects = [bytes(_SMALL) for _ in range(small_bytes // (_SMALL + 32))]
+        pins: dict[int, bytes] = {}
+        for one in objects:
+            pins.setdefault(id(one) >> _SPAN_SHIFT, one)
+        self._pins = list(pins.values())
+        self._ahead_bytes = 0
+        self._resident_to = 0
+
+    def extend(self, ahead_bytes: int) -> None:
+        """Take malloc's address space, and keep ``ahead_bytes`` of it resident from now on.
+
+        After `protect`: what is mapped when that is called becomes resident as a whole.
+        """
+        self._ahead_bytes = ahead_bytes
+        libc.extend_heap(_SPACE_BYTES)
+        self.top_up()
+
+    def top_up(self) -> None:
+        """Make what is ahead resident: the feeder's chore.  No lock of malloc's is held."""
+        top, end = libc.heap_top()
+        wanted = min(top + self._ahead_bytes, end) & -PAGE_SIZE
+        start = max(self._resident_to, top & -PAGE_SIZE)
+        if wanted - start >= _STEP_BYTES or (not self._resident_to and wanted > start):
+            with contextlib.suppress(OSError):  # no memory: again in a second
+                libc.populate_write(start, wanted - start)
+                self._resident_to = wanted
+
+
+def lock_private() -> None:
+    """Make all that is mapped privately resident, but malloc's heap: see `Heap`.
+
+    `mlockall` locks what is mapped after it only as it is touched.
+    """
+    _deepen_stack()
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, modes, _, _, _, *name = line.split(maxsplit=5)
+        if modes[3] == "p" and modes[0] == "r" and name[:1] not in (["[heap]"], ["[vvar]"]):
+            start, end = (int(word, 16) for word in span.split("-"))
+            with contextlib.suppress(OSError):  # a limit of an ordinary user's
+                libc.mlock(start, end - start)
+
+
+def _deepen_stack() -> None:
+    """Have the main thread's stack as large as it may become."""
+    nested: list[object] = []
+    for _ in range(_STACK_DEPTH):
+        nested = [nested]
+    repr(nested)

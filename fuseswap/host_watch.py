@@ -1,0 +1,47 @@
+"""What the worker wants to know of its host, looked up where waiting is allowed.
+
+To open a file takes memory of the kernel, so the serving thread opens none: the feeder's thread
+calls `look` once a second, and the serving thread reads what was found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from glob import glob
+
+from fuseswap.host.psi import under_memory_pressure
+from fuseswap.host.resident import own_bytes
+
+
+class HostWatch:
+    """Of a device with ``swapfile``; `others` serve it besides this process."""
+
+    def __init__(self, swapfile: str) -> None:
+        self._swapfile = swapfile
+        self._parent = os.getppid()
+        self.others: list[int] = [self._parent]
+        self.processes_bytes = 0  # own memory of this process and the `others`
+        self.is_under_pressure = False
+        self.queue_file = -1  # /sys/block/loopN/inflight of the device over the swapfile
+
+    def look(self) -> None:
+        """Look at everything; may wait."""
+        alive = self.others if os.getppid() == self._parent else []
+        self.processes_bytes = sum(own_bytes(pid) for pid in (os.getpid(), *alive))
+        self.is_under_pressure = under_memory_pressure()
+        if self.queue_file < 0:
+            self._find_queue()
+
+    def _find_queue(self) -> None:
+        """Open the loop device's count of requests, and read it: its buffer is made then."""
+        for path in glob("/sys/block/loop*/loop/backing_file"):
+            with contextlib.suppress(OSError):
+                with open(path) as file:
+                    if file.read().strip() != self._swapfile:
+                        continue
+                queue = os.path.dirname(os.path.dirname(path)) + "/inflight"
+                fd = os.open(queue, os.O_RDONLY | os.O_CLOEXEC)
+                os.pread(fd, 64, 0)
+                self.queue_file = fd
+                return

@@ -1,0 +1,123 @@
+"""The serving thread's side of the feeder: takes over what was made, and lets others live.
+
+One trio task.  It wakes when the feeder has finished something, takes that over, has the
+reserve refilled and wakes the stores that wait for it; and a few times a second while memory
+is short it looks whether the machine stands still because of us:
+
+    memory is short, requests wait in the loop device, and none has reached us for a while
+
+Then loop's own thread waits in the page allocator for the request it wants to send us
+(`fuse_request_alloc`), behind everybody else, and what it needs is a page or two.  Nobody
+can free them by writing to swap, since that is what it does.  So ready frames are given back,
+one at a time, until requests come again; then the reserve is filled again.
+
+Nothing here takes memory: the files that are read were opened, and read once, by the feeder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from fuseswap.cache.feeder import Feeder, FeederThread
+from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.state import SEGMENT_BYTES
+
+_LOOK_S = 0.05  # while memory is short
+_IDLE_S = 1.0
+_STALLED_S = 0.15  # without a request: reclaim is not that slow
+_GIFT_EVERY_S = 0.05  # a MiB: reclaim takes its time to look again
+_KEPT_FRAMES = 2
+_RETRY_S = 0.05  # a store looks again, woken or not
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStatistics:
+    """One moment of the reserve, and what came of it so far."""
+
+    reserve_bytes: int
+    reserve_empty: int
+    reserve_refused: int
+    reserve_given_back: int
+    memory_stalls: int
+
+
+class MemoryWatch:
+    """Of one device; ``requests`` counts all that the transport has read so far."""
+
+    def __init__(self, feeder: Feeder, cache: CompressedCache, requests: Callable[[], int]) -> None:
+        self._feeder = feeder
+        self._cache = cache
+        self._frames = cache.log.frames
+        self._requests = requests
+        self._waiters = trio.lowlevel.ParkingLot()
+        self.queue_file = -1  # /sys/block/loopN/inflight, once the feeder has found it
+        self._last_requests = 0
+        self._progress_at = 0.0
+        self._gift_at = 0.0
+        self._stalled = False
+        self.stalls = 0
+
+    async def wait(self) -> None:
+        """Until there is more memory, or a moment later."""
+        with trio.move_on_after(_RETRY_S):
+            await self._waiters.park()
+
+    def is_reserved(self) -> bool:
+        """Whether the reserve is as large as it should be; orders what it lacks."""
+        self._feeder.collect()
+        self._cache.keep_ready()
+        frames = self._frames
+        return frames.warm >= min(frames.ready, frames.allowed)
+
+    async def run(self) -> None:
+        """Take over what is made, for ever; with a feeder that defers nothing there is nothing."""
+        if not isinstance(self._feeder, FeederThread):
+            await trio.sleep_forever()
+        feeder = self._feeder
+        while True:
+            with trio.move_on_after(_LOOK_S if feeder.is_short else _IDLE_S):
+                await trio.lowlevel.wait_readable(feeder.eventfd)
+                os.eventfd_read(feeder.eventfd)
+            feeder.collect()
+            self._look(feeder)
+            if not self._stalled:
+                self._cache.keep_ready()
+            if not self._frames.is_short:
+                self._waiters.unpark_all()
+
+    def _look(self, feeder: FeederThread) -> None:
+        """Give a frame back where nothing else moves."""
+        now, requests = trio.current_time(), self._requests()
+        moves = requests != self._last_requests or not feeder.is_short or self._frames.is_short
+        if moves or not self._requests_wait():
+            self._last_requests = requests
+            self._progress_at = now
+            self._stalled = False
+        elif now - self._progress_at > _STALLED_S and now - self._gift_at > _GIFT_EVERY_S:
+            self.stalls += not self._stalled
+            self._stalled = True
+            self._gift_at = now
+            self._frames.give_to_others(_KEPT_FRAMES)
+
+    def _requests_wait(self) -> bool:
+        """Whether the loop device has requests that it has not sent us, or we not answered."""
+        if self.queue_file < 0:
+            return False
+        try:
+            return os.pread(self.queue_file, 64, 0).split() != [b"0", b"0"]
+        except OSError:
+            return False
+
+    def statistics(self) -> MemoryStatistics:
+        """A snapshot."""
+        return MemoryStatistics(
+            reserve_bytes=self._frames.warm * SEGMENT_BYTES,
+            reserve_empty=self._cache.reserve_empty,
+            reserve_refused=self._cache.reserve_refused,
+            reserve_given_back=self._frames.given_back,
+            memory_stalls=self.stalls,
+        )
