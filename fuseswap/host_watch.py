@@ -23,10 +23,23 @@ class HostWatch:
         self.others: list[int] = [self._parent]
         self.processes_bytes = 0  # own memory of this process and the `others`
         self.is_under_pressure = False
+        self.faults = 0  # of the serving thread, since `expect_no_faults`
+        self._faults_before = 0
+        self._faults_file = os.open(f"/proc/self/task/{os.getpid()}/stat", os.O_RDONLY)
         self.queue_file = -1  # /sys/block/loopN/inflight of the device over the swapfile
+
+    def expect_no_faults(self) -> None:
+        """All that requests need is resident from now on: page faults are counted as `faults`."""
+        self._faults_before = self._count_faults()
+
+    def _count_faults(self) -> int:
+        """Minor and major page faults of the serving thread so far: fields 10 and 12."""
+        fields = os.pread(self._faults_file, 1024, 0).rpartition(b")")[2].split()
+        return int(fields[7]) + int(fields[9])
 
     def look(self) -> None:
         """Look at everything; may wait."""
+        self.faults = self._count_faults() - self._faults_before
         alive = self.others if os.getppid() == self._parent else []
         self.processes_bytes = sum(own_bytes(pid) for pid in (os.getpid(), *alive))
         self.is_under_pressure = under_memory_pressure()

@@ -43,6 +43,7 @@ class MemoryStatistics:
     reserve_refused: int
     reserve_given_back: int
     memory_stalls: int
+    serving_faults: int
 
 
 class MemoryWatch:
@@ -55,6 +56,7 @@ class MemoryWatch:
         self._requests = requests
         self._waiters = trio.lowlevel.ParkingLot()
         self.queue_file = -1  # /sys/block/loopN/inflight, once the feeder has found it
+        self.count_faults: Callable[[], int] = lambda: 0  # of the serving thread
         self._last_requests = 0
         self._progress_at = 0.0
         self._gift_at = 0.0
@@ -120,4 +122,5 @@ class MemoryWatch:
             reserve_refused=self._cache.reserve_refused,
             reserve_given_back=self._frames.given_back,
             memory_stalls=self.stalls,
+            serving_faults=self.count_faults(),
         )

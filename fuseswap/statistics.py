@@ -300,6 +300,11 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.memory.memory_stalls,
     ),
     _counter(
+        "serving_faults", "",
+        "Page faults of the thread that serves: what it needs is resident, so there are none.",
+        lambda s: s.memory.serving_faults,
+    ),
+    _counter(
         "duplicate_entry", "zswap",
         "Stores to a page that was stored already; the old version went first.",
         lambda s: s.cache.duplicate_entry,

@@ -149,6 +149,7 @@ class Worker:
             ready_frames=RESERVE_FRAMES,
         )
         self.device.mem_fixed = self._mem_fixed
+        self.device.memory.count_faults = lambda: self._host.faults
         for name, value in {**config["parameters"], **self._state.parameters}.items():
             find_parameter(name).set(self.device, value)
         self._fill_reserve()
@@ -162,6 +163,7 @@ class Worker:
         gc.freeze()
         gc.disable()
         lock_private()
+        self._host.expect_no_faults()
         self.channel.say("ready", protection=self.protection._asdict())
 
     def _fill_reserve(self) -> None:

@@ -145,14 +145,14 @@ class FeederThread:
         next_chores = 0.0
         while not self._ended:
             self.is_short = self.watermarks.are_near()
-            order = self._next()
-            if order is not None:
-                self._carry_out(order)
-                continue
             if time.monotonic() >= next_chores:
                 for chore in self.chores:
                     chore()
                 next_chores = time.monotonic() + _IDLE_S
+            order = self._next()
+            if order is not None:
+                self._carry_out(order)
+                continue
             self._wake.acquire(timeout=_SHORT_S if self._holds_back() else _IDLE_S)
 
     def _holds_back(self) -> bool:

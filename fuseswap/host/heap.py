@@ -17,6 +17,8 @@ libraries, stacks.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+from collections.abc import Iterator
 from pathlib import Path
 
 from fuseswap import libc
@@ -26,7 +28,7 @@ _SMALL = 480  # the largest that pymalloc takes, less what `bytes` needs
 _SPAN_SHIFT = 19  # every arena holds a whole aligned half MiB
 _SPACE_BYTES = 64 * MIB
 _STEP_BYTES = 512 << 10
-_STACK_DEPTH = 400  # nested lists: 100 KiB of C stack
+_STACK_BYTES = 256 << 10  # below what the main thread has used: lz4 alone takes 130 KiB
 
 
 class Heap:
@@ -68,18 +70,19 @@ def lock_private() -> None:
 
     `mlockall` locks what is mapped after it only as it is touched.
     """
-    _deepen_stack()
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        span, modes, _, _, _, *name = line.split(maxsplit=5)
-        if modes[3] == "p" and modes[0] == "r" and name[:1] not in (["[heap]"], ["[vvar]"]):
-            start, end = (int(word, 16) for word in span.split("-"))
+    for name, start, _ in _private_mappings():
+        if name == "[stack]":  # the kernel lets it grow down to whatever is touched
+            ctypes.memset(start - _STACK_BYTES, 0, _STACK_BYTES)
+    for name, start, end in _private_mappings():
+        if name not in ("[heap]", "[vvar]"):
             with contextlib.suppress(OSError):  # a limit of an ordinary user's
                 libc.mlock(start, end - start)
 
 
-def _deepen_stack() -> None:
-    """Have the main thread's stack as large as it may become."""
-    nested: list[object] = []
-    for _ in range(_STACK_DEPTH):
-        nested = [nested]
-    repr(nested)
+def _private_mappings() -> Iterator[tuple[str, int, int]]:
+    """Name, start and end of what this process maps privately and may read."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, modes, _, _, _, *name = line.split(maxsplit=5)
+        if modes[3] == "p" and modes[0] == "r":
+            start, end = (int(word, 16) for word in span.split("-"))
+            yield (name[0] if name else ""), start, end

@@ -50,7 +50,8 @@ _FIRST_WINDOW_NS = 10_000
 _BATCH = 16
 _LARGE_REPLY_BYTES = 32 << 10  # not gathered: the worker's memory is locked
 # Copies of writes that wait for room; beyond this, requests stay with the kernel.
-_MAX_WAITING_BYTES = 16 << 20
+# They lie in the heap that the worker has beforehand (``host/heap.py``).
+_MAX_WAITING_BYTES = 2 << 20
 
 _READ = int(wire.Opcode.READ)
 _WRITE = int(wire.Opcode.WRITE)

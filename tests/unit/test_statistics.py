@@ -13,6 +13,7 @@ from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.device import Device, DeviceStatistics, TransportCounters
 from fuseswap.errors import CorruptData, StoreRefused
 from fuseswap.frontswap import FrontswapStatistics
+from fuseswap.memory_watch import MemoryStatistics
 from fuseswap.statistics import STATISTICS, Kind
 from fuseswap.tier_writer import WritebackStatistics
 from fuseswap.units import MIB, PAGE_SIZE
@@ -48,6 +49,7 @@ def test_every_row_reads_a_number_of_its_own() -> None:
         journal_bytes=next(numbers),
         tier_loads=next(numbers),
         mem_fixed=lambda: 999,
+        memory=MemoryStatistics(81, 82, 83, 84, 85, 86),
         dictionaries=next(numbers),
         dictionaries_trained=next(numbers),
         dedup_merged_pages=next(numbers),
