@@ -8,10 +8,12 @@ need, and goes on with what it has.
     feeder                 `-> waits in the page allocator -> finished -'
 
 `AtOnce` is the feeder of those who serve no swap (tests, tools): it makes memory on the spot.
-`FeederThread` is the worker's.  It is not IO_FLUSHER, so its own reclaim may write to swap,
-which is to say, to us.  It calls the kernel without the interpreter lock, takes no lock that the
-serving thread may need (no fallocate: that holds the inode against `Region.punch`), and
+`FeederThread` is the worker's.  It calls the kernel without the interpreter lock, takes no lock
+that the serving thread may need (no fallocate: that holds the inode against `Region.punch`), and
 touches nothing that belongs to the store: what it has made the serving thread takes over itself.
+Like its process it is IO_FLUSHER: reclaim of its own that wrote to swap would wait for us, and
+so would the end of a worker that is killed meanwhile, and with it the next one.  Instead it is
+SCHED_RR, which lets it take from what the kernel keeps back (ALLOC_MIN_RESERVE).
 
 Two lines: what a store may need at once, and what can be left (an index that would grow, pages
 that are only to be mapped).  The second is refused while the machine is short of memory.
@@ -29,7 +31,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from fuseswap import libc
 from fuseswap.cache.region import Region
 from fuseswap.cache.watermarks import Watermarks
 
@@ -139,8 +140,6 @@ class FeederThread:
 
     def _run(self) -> None:
         with contextlib.suppress(OSError):
-            libc.set_io_flusher(False)
-        with contextlib.suppress(OSError):  # then it may take from what the kernel keeps back
             os.sched_setscheduler(threading.get_native_id(), os.SCHED_RR, os.sched_param(_PRIORITY))
         next_chores = 0.0
         while not self._ended:
