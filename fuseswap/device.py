@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fuseswap.cache.cleaner import CleanerStatistics
+from fuseswap.cache.codecs import parse_compressor
 from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.snapshot import CacheStatistics
@@ -99,6 +100,8 @@ class Device:
         self.place = None if place_file is None else InPlace(self.cache, place_file)
         self.writeback = Writeback(self.cache, tier, under_pressure, self.place)
         self.recompression = Recompression(self.cache, submit, lambda: self.frontswap.operations)
+        self.recompression.is_memory_short = lambda: feeder.is_tight
+        self.recompression.may_train = lambda: not feeder.is_short
         self.merging = Merging(self.cache, lambda: self.frontswap.operations)
         self.writeback.cleaner.leave = self.recompression.is_due
         if tier is not None:
@@ -124,6 +127,14 @@ class Device:
         """A spent budget stays spent when the worker is replaced."""
         kept = {"writeback_limit_bytes": str(left_bytes)}
         self.state.parameters = {**self.state.parameters, **kept}
+
+    def warm_up(self) -> None:
+        """Have every codec make its tables now, rather than while a request waits for it."""
+        page = bytes(range(256)) * (PAGE_SIZE // 256)
+        self.cache.warm_up(page)
+        self.recompression.warm_up(page)
+        if self.writeback.cleaner.recompress is not None:
+            self.writeback.cleaner.recompress(parse_compressor("lz4").compress(page))
 
     def held_bytes(self) -> int:
         """Memory that what is stored takes, in bytes."""

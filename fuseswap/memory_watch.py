@@ -80,6 +80,7 @@ class MemoryWatch:
         if not isinstance(self._feeder, FeederThread):
             await trio.sleep_forever()
         feeder = self._feeder
+        feeder.ready_level = lambda: self._frames.warm
         while True:
             with trio.move_on_after(_LOOK_S if feeder.is_short else _IDLE_S):
                 await trio.lowlevel.wait_readable(feeder.eventfd)

@@ -52,11 +52,15 @@ class Pace:
         self._need = trio.Event()
         self.in_need = False  # stores wait
         self.tried_pages = 0
+        self.is_memory_short: Callable[[], bool] = lambda: False
 
     @property
     def is_resting(self) -> bool:
-        """Whether the thread had no memory a moment ago."""
-        return trio.current_time() < self._rests_until
+        """Whether there is no memory to work with: the thread got none, or the machine is short.
+
+        A thread that waits for memory may hold the interpreter lock.
+        """
+        return trio.current_time() < self._rests_until or self.is_memory_short()
 
     def hurry(self) -> None:
         """Stores wait, until `relax`."""

@@ -84,6 +84,7 @@ class Recompression(Pace):
         self.training = Training(cache)
         self.turnover = Turnover(cache, self.training, self._repack)
         self.demand = Demand()
+        self.may_train: Callable[[], bool] = lambda: True  # it takes 10 MiB
         self.algorithm = ""
         self.set_algorithm(DEFAULT_ALGORITHM)
         self._wanted = trio.Event()
@@ -133,6 +134,11 @@ class Recompression(Pace):
     @age_seconds.setter
     def age_seconds(self, seconds: int) -> None:
         self.candidates.age_seconds = seconds
+
+    def warm_up(self, page: bytes) -> None:
+        """Have what compresses made now, on ``page``: later there may be no memory for it."""
+        if self._level:
+            self.training.recompressor(self._level).warm_up(page)
 
     def is_due(self, segment: int) -> bool:
         """Whether ``segment`` is old enough, nobody has tried, and it is not switched off."""
@@ -355,7 +361,7 @@ class Recompression(Pace):
     async def _train(self) -> None:
         """Train a dictionary from what is to be recompressed, where it is time to."""
         training = self.training
-        if not training.is_due:
+        if not training.is_due or not self.may_train():
             return
         segments = self.demand.left or await self._all_due()
         pages = sum(

@@ -77,12 +77,22 @@ class _Read:
             self.done(self.error or whole[self.start : self.start + self.size])
 
 
-class _Write:
+class _Waits:
+    """Since when a request has got no memory, None while it does."""
+
+    __slots__ = ("without_memory",)
+
+    def __init__(self) -> None:
+        self.without_memory: float | None = None
+
+
+class _Write(_Waits):
     """One write in line; ``offset`` and ``data`` are what is left of it."""
 
     __slots__ = ("began", "data", "done", "error", "flying", "offset", "served", "size")
 
     def __init__(self, offset: int, data: memoryview, done: WriteDone) -> None:
+        super().__init__()
         self.offset = offset
         self.data = data
         self.size = len(data)
@@ -293,7 +303,7 @@ class SlowPath:
         write.offset += exc.done
         write.data = write.data[exc.done :]
         try:
-            await self._wait_for(exc, write.began)
+            await self._wait_for(exc, write)
         except Exception as failure:
             return failure
         return None
@@ -326,23 +336,26 @@ class SlowPath:
 
     async def punch(self, offset: int, size: int) -> None:
         """As `Swapfile.punch`; starting over is harmless."""
-        began = trio.current_time()
+        waits = _Waits()
         while True:
             try:
                 self._swapfile.punch(offset, size)
             except MustWait as exc:
-                await self._wait_for(exc, began)
+                await self._wait_for(exc, waits)
             else:
                 return
 
-    async def _wait_for(self, exc: MustWait, began: float) -> None:
+    async def _wait_for(self, exc: MustWait, waits: _Waits) -> None:
         """Make it likely that the next try succeeds.
 
         Raises `StoreRefused` where the system had no memory for too long: the kernel keeps the
         page then, and can end somebody else's process for it.
         """
         if isinstance(exc, NoMemory):
-            if trio.current_time() - began > MEMORY_PATIENCE_S:
+            now = trio.current_time()
+            if waits.without_memory is None or exc.done:
+                waits.without_memory = now
+            if now - waits.without_memory > MEMORY_PATIENCE_S:
                 self._cache.reserve_refused += 1
                 raise StoreRefused(str(exc))
             self._writeback.want_memory()

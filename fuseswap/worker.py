@@ -153,6 +153,7 @@ class Worker:
         for name, value in {**config["parameters"], **self._state.parameters}.items():
             find_parameter(name).set(self.device, value)
         self._fill_reserve()
+        self.device.warm_up()
         self._transport: Transport = open_transport(
             config["transport"],
             self._fds["fuse"],

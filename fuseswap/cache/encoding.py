@@ -12,6 +12,7 @@ import struct
 import xxhash
 
 from fuseswap.cache.codecs import (
+    DECOMPRESS,
     FILL,
     LAST_RAW,
     LZ4,
@@ -82,6 +83,12 @@ class Encoding(Loading):
         self._codec = self.compressor.codec
         poor = parse_compressor("zstd:1") if self._codec == LZ4 else None
         self._compress_poor = poor.compress if poor else None
+
+    def warm_up(self, page: bytes) -> None:
+        """Compress and decompress ``page`` in every way there is; nothing is stored."""
+        self._compress(page)
+        if self._compress_poor is not None:
+            DECOMPRESS[ZSTD](self._compress_poor(page))
 
     @property
     def max_compression_ratio(self) -> int:

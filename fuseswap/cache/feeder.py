@@ -32,6 +32,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fuseswap.cache.region import Region
+from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.cache.watermarks import Watermarks
 
 Done = Callable[[bool], None]
@@ -46,6 +47,8 @@ class Feeder(Protocol):
     """Who makes memory for regions."""
 
     deferred: bool  # `done` may come later, from `collect`
+    is_short: bool  # of memory, the machine: kswapd works; as last seen
+    is_tight: bool  # ... so that those who allocate wait
 
     def populate(
         self, region: Region, offset: int, length: int, done: Done, *, can_wait: bool = False
@@ -63,6 +66,8 @@ class AtOnce:
     """Makes it on the spot, in the thread that asks."""
 
     deferred = False
+    is_short = False
+    is_tight = False
 
     def populate(
         self, region: Region, offset: int, length: int, done: Done, *, can_wait: bool = False
@@ -96,8 +101,8 @@ class FeederThread:
         self.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.ready_level: Callable[[], int] = lambda: 0  # frames ready, as a hint
         self.chores: list[Callable[[], None]] = []  # once a second, in this thread: may wait
-        self.is_short = False  # of memory, the machine: as last seen
-        self.fed_bytes = 0
+        self.is_short = False
+        self.is_tight = False
         self.failed = 0
         self.slowest_s = 0.0
 
@@ -107,7 +112,13 @@ class FeederThread:
         self, region: Region, offset: int, length: int, done: Done, *, can_wait: bool = False
     ) -> None:
         """See `Feeder`."""
-        (self._leisurely if can_wait else self._urgent).append((region, offset, length, done))
+        order = (region, offset, length, done)
+        if can_wait:
+            self._leisurely.append(order)
+        elif length < SEGMENT_BYTES:  # a store waits for just this
+            self._urgent.appendleft(order)
+        else:
+            self._urgent.append(order)
         self.nudge()
 
     def collect(self) -> None:
@@ -144,6 +155,7 @@ class FeederThread:
         next_chores = 0.0
         while not self._ended:
             self.is_short = self.watermarks.are_near()
+            self.is_tight = self.is_short and self.watermarks.are_reached()
             if time.monotonic() >= next_chores:
                 for chore in self.chores:
                     chore()
@@ -159,13 +171,20 @@ class FeederThread:
 
     def _next(self) -> _Order | None:
         """What to make now, if anything."""
-        if self._urgent and not (self.is_short and self.watermarks.spares(self.ready_level())):
+        if self._urgent and not (self._is_large() and self._spares()):
             return self._urgent.popleft()
         if self._leisurely:
             if not self.is_short:
                 return self._leisurely.popleft()
             self._finish(self._leisurely.popleft()[3], False)
         return None
+
+    def _is_large(self) -> bool:
+        return self._urgent[0][2] >= SEGMENT_BYTES
+
+    def _spares(self) -> bool:
+        """Whether others may have the memory first: enough frames are ready."""
+        return self.is_short and self.watermarks.spares(self.ready_level())
 
     def _carry_out(self, order: _Order) -> None:
         region, offset, length, done = order
@@ -177,7 +196,6 @@ class FeederThread:
             time.sleep(_SHORT_S)  # the kernel had none for us: not at once again
             self._finish(done, False)
         else:
-            self.fed_bytes += length
             self.slowest_s = max(self.slowest_s, time.monotonic() - began)
             self._finish(done, True)
 
