@@ -74,6 +74,11 @@ class Recompressor:
     def _decoder(self) -> Decoder:
         return _own_decoder()
 
+    def warm_up(self, page: bytes) -> None:
+        """Make what every object needs; what a dictionary takes is left to the thread."""
+        packed = self._plain(page)
+        self._decoder.decode(packed, checksum_of(packed, ZSTD), ZSTD)
+
     def shrink(
         self, objects: Sequence[tuple[int, bytes]], stop: Callable[[], bool]
     ) -> list[Packed | None]:
