@@ -76,7 +76,7 @@ def add_to(commands: Any) -> None:
         "--tune",
         default=config.DEFAULT_TUNE,
         choices=config.TUNE,
-        help="settings of the kernel that keep swap-outs moving, put back by `down`: what a machine "
+        help="settings of vm that keep swap-outs moving, put back by `down`: what a machine "
         "of this size needs (auto, default), all of them (on), none (off)",
     )
     up.add_argument("--no-swapon", action="store_true", help="stop after the loop device")

@@ -109,8 +109,7 @@ def _refusal(need: Need, found: int) -> str:
     least = "unlimited" if need.least == UNLIMITED else _show(need, need.least)
     return (
         f"the limit of {need.what} is {_show(need, found)}, needed: {least}, and it may not be "
-        f"raised from here; raise it first (ulimit {need.option} unlimited, or the Limit setting "
-        "of the service)"
+        f"raised from here; raise it first (ulimit {need.option}, or Limit*= of the service)"
     )
 
 
