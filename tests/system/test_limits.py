@@ -19,7 +19,7 @@ BOUND = ("setpriv", "--bounding-set", "-sys_resource", "--inh-caps", "-sys_resou
 
 @pytest.mark.parametrize(
     "limit",
-    ["stack=131072:", "nofile=20:1024", "as=100000000:", "data=20000000:", "fsize=1000000:",
+    ["stack=131072:", "nofile=20:1024", "as=100000000:", "data=80000000:", "fsize=1000000:",
      "cpu=1:", "rttime=1000:", "rtprio=0:", "nproc=1:", "memlock=65536:"],
 )  # fmt: skip
 def test_a_soft_limit_is_raised(limit: str) -> None:
@@ -38,7 +38,7 @@ def test_a_soft_limit_is_raised(limit: str) -> None:
         ("nofile=16:16", "open files is 16"),
         ("nofile=20:20", "open files is 20"),
         ("as=400000000:400000000", "address space is 381.5M"),
-        ("data=50000000:50000000", "data size is 47.7M"),
+        ("data=80000000:80000000", "data size is 76.3M"),
         ("fsize=1000000:1000000", "file size is 976.6K"),
         ("cpu=10:10", "processor time is 10"),
         ("rttime=1000000:1000000", "real-time processor time is 1000000"),
