@@ -29,6 +29,8 @@ LAYOUTS = ("packed", "in-place")
 DEFAULT_LAYOUT = LAYOUTS[0]
 DEFAULT_RESEND = "auto"
 RESEND = ("auto", "off")  # off: as if the kernel were older than 6.9
+TUNE = ("auto", "on", "off")
+DEFAULT_TUNE = TUNE[0]
 DEFAULT_WATCHDOG_S = 5
 MIN_WATCHDOG_S = 3  # the heart beats once a second, and a busy machine delays it
 

@@ -19,11 +19,12 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fuseswap import libc
 from fuseswap.config import DeviceConfig
 from fuseswap.errors import HostError
-from fuseswap.host import control, loop, mount, swap
+from fuseswap.host import control, loop, memory_limits, mount, resource_limits, swap
 from fuseswap.host.reading import read_file
 from fuseswap.host.runtime import Runtime
 from fuseswap.units import format_size
@@ -65,9 +66,18 @@ def describe(runtime: Runtime) -> DeviceInfo:
     )
 
 
+def mountpoint_of(runtime: Runtime) -> str:
+    """Its mountpoint, also where only the mount is left.  Raises `HostError`."""
+    default = str(runtime.default_mountpoint)
+    if not runtime.exists() and mount.is_mounted(default):
+        return default
+    mountpoint: str = runtime.config()["mountpoint"]
+    return mountpoint
+
+
 def loop_of(runtime: Runtime) -> str | None:
     """Its loop device: by the backing file, or, once that has lost its name, as noted by `up`."""
-    found = loop.find(f"{runtime.config()['mountpoint']}/swapfile")
+    found = loop.find(f"{mountpoint_of(runtime)}/swapfile")
     if found or not runtime.loop_path.exists():
         return found
     noted = runtime.loop_path.read_text()
@@ -80,25 +90,81 @@ def is_up(runtime: Runtime) -> bool:
 
 
 def start_filesystem(runtime: Runtime, config: DeviceConfig) -> None:
-    """Start a supervisor and wait until the file system answers.  Raises `MountFailed`."""
+    """Start a supervisor and wait until the file system answers.
+
+    Raises `MountFailed`; `HostError` where a limit of this process or its cgroup is too low.
+    Neither leaves anything behind.
+    """
     mountpoint = Path(config.mountpoint)
     if mount.is_mounted(config.mountpoint):
-        raise MountFailed(f"{config.mountpoint} is mounted already")
+        raise MountFailed(
+            f"{config.mountpoint} is mounted already; if nobody serves it: fuseswap down "
+            f"{runtime.name}"
+        )
+    content = config.to_json(swap.memory_bytes())
+    settle_limits(content)
+    memory_limits.require(config.pool_limit_bytes)
     try:
         if runtime.exists() and loop_of(runtime):
             raise MountFailed(f"{runtime.name} was not taken down; first: fuseswap down")
         runtime.remove()  # what a supervisor that was killed left behind
-        runtime.create(config.to_json(swap.memory_bytes()))
+        runtime.create(content)
         mountpoint.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         runtime.remove()
         raise MountFailed(f"cannot prepare {config.mountpoint}: {exc.strerror}") from exc
-    answer = _spawn_supervisor(runtime, {})
+    try:
+        answer = _spawn_supervisor(runtime, {})
+    except OSError as exc:
+        answer = f"the supervisor can't be started: {exc.strerror}"
     if answer != "ready":
         said = [line for line in runtime.log_tail() if "supervisor: cannot start" not in line]
-        runtime.remove()
+        cut_off(runtime)
         reason = answer or "the supervisor did not start"
         raise MountFailed(": ".join([reason, *said[-1:]]))
+
+
+def settle_limits(content: dict[str, Any]) -> None:
+    """Raise the limits of this process to what the device needs, or refuse: `HostError`."""
+    needs = resource_limits.needs(content["region_bytes"], content["backing_bytes"])
+    resource_limits.settle(needs)
+
+
+def cut_off(runtime: Runtime) -> None:
+    """By force, where nothing was swapped out yet: end the processes, detach, unmount, remove."""
+    mountpoint = runtime.config()["mountpoint"]
+    state = runtime.state()
+    pids = {state.get("supervisor_pid", 0), state.get("worker_pid", 0), *processes_of(runtime.name)}
+    for pid in pids:
+        if pid and is_ours(pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(HostError):
+        _wait_until_gone(pids, runtime)
+    with contextlib.suppress(HostError):
+        device = loop_of(runtime)
+        if device:
+            loop.detach(device)
+    with contextlib.suppress(HostError):
+        mount.unmount(mountpoint, lazy=True)
+    runtime.remove()
+
+
+def processes_of(name: str) -> list[int]:
+    """Supervisor and workers of a device, by their command lines: some are in no state file."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        supervises = b"fuseswap.supervisor" in words and name.encode() in words
+        works = b"fuseswap.worker" in words and any(
+            f'"name": "{name}"'.encode() in word for word in words
+        )
+        if supervises or works:
+            found.append(int(path.parent.name))
+    return found
 
 
 def adopt(runtime: Runtime, files: dict[str, int]) -> None:
@@ -189,6 +255,7 @@ def up(
     if is_up(runtime):
         state = runtime.state()
         if not is_ours(state.get("supervisor_pid", 0)):
+            settle_limits(runtime.config())
             adopt(runtime, stored or _files_of_worker(state.get("worker_pid", 0)))
         start_swap(runtime, swapon=swapon, priority=config.priority)
         return describe(runtime)
@@ -196,15 +263,24 @@ def up(
     try:
         start_swap(runtime, swapon=swapon, priority=config.priority)
     except BaseException:
-        with contextlib.suppress(HostError):
-            down(runtime)
+        _take_back(runtime)
         raise
     return describe(runtime)
 
 
+def _take_back(runtime: Runtime) -> None:
+    """Undo an `up` that failed; by force where `down` can't and no page is in the swap."""
+    try:
+        down(runtime)
+    except (HostError, OSError):
+        device = loop_of(runtime)
+        if not device or not swap.area_of(device):
+            cut_off(runtime)
+
+
 def down(runtime: Runtime) -> None:
     """Undo `up` in order.  Raises `HostError`, having changed nothing, where swapoff can't end."""
-    mountpoint = runtime.config()["mountpoint"]
+    mountpoint = mountpoint_of(runtime)
     device = loop_of(runtime)
     _wake(runtime)
     if device:
@@ -272,8 +348,12 @@ def restart(runtime: Runtime) -> str:
 def _wait_for_supervisor(runtime: Runtime) -> None:
     """Wait until supervisor and worker are gone.  Raises `HostError` where they stay."""
     state = runtime.state()
+    _wait_until_gone({state.get("worker_pid", 0), state.get("supervisor_pid", 0)}, runtime)
+
+
+def _wait_until_gone(pids: set[int], runtime: Runtime) -> None:
     deadline = time.monotonic() + _STOP_TIMEOUT_S
-    for pid in (state.get("worker_pid", 0), state.get("supervisor_pid", 0)):
+    for pid in pids:
         while pid and is_ours(pid):
             if time.monotonic() > deadline:
                 raise HostError(f"process {pid} does not end; see {runtime.log_path}")

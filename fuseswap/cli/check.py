@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fuseswap.host import idle, memory, swap
-from fuseswap.units import format_size
+from fuseswap import config
+from fuseswap.host import idle, memory, memory_limits, swap, sysctl
+from fuseswap.host.runtime import runtime_root
+from fuseswap.units import format_size, parse_size
 
 _CAP_SYS_RESOURCE = 24
 
@@ -130,6 +132,34 @@ def _headroom() -> Finding:
     return Finding(good, False, f"{format_size(available)} of memory available")
 
 
+def _memory_limit() -> Finding:
+    pool_bytes = parse_size(config.DEFAULT_POOL_LIMIT, swap.memory_bytes())
+    limit = memory_limits.tightest()
+    if limit is None:
+        return Finding(True, False, "no memory cgroup limits this shell")
+    if limit.left_bytes < memory_limits.needed_bytes(pool_bytes):
+        return Finding(False, False, memory_limits.shortage(limit, pool_bytes))
+    left = format_size(limit.left_bytes)
+    return Finding(True, False, f"the memory cgroup {limit.path.parent} has {left} left")
+
+
+def _settings() -> Finding:
+    total = swap.memory_bytes()
+    current = sysctl.Sysctl(runtime_root()).read()
+    lacking = sysctl.missing(sysctl.recommended(total), current)
+    if not lacking:
+        kept = format_size(sysctl.cost_bytes(current, total))
+        return Finding(True, False, f"settings of vm keep up to {kept} free for swap-outs")
+    wanted = " ".join(f"vm.{name}={value}" for name, value in lacking.items())
+    kept = format_size(sysctl.cost_bytes({**current, **lacking}, total))
+    return Finding(
+        False,
+        False,
+        "may stall when the whole machine is short of memory; `up` sets it (--tune), or: sysctl "
+        f"{wanted} (up to {kept} are then kept free)",
+    )
+
+
 def _idle() -> Finding:
     polls_ns = idle.guest_halt_poll_ns()
     if polls_ns == 0:
@@ -146,5 +176,5 @@ def _idle() -> Finding:
 
 _CHECKS: tuple[Callable[[], Finding], ...] = (
     _root, _fuse, _loop, _tools, _fusermount, _memory, _capabilities, _kernel, _python, _idle,
-    _headroom,
+    _headroom, _memory_limit, _settings,
 )  # fmt: skip

@@ -14,7 +14,8 @@ from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.host import mount, swap
 from fuseswap.host.protect import read_status_kib
 from fuseswap.host.reading import read_file
-from fuseswap.host.runtime import Runtime, all_devices
+from fuseswap.host.runtime import Runtime, all_devices, runtime_root
+from fuseswap.host.sysctl import Sysctl
 from fuseswap.lifecycle import is_ours, loop_of
 from fuseswap.metrics import metric_name
 from fuseswap.parameters import PARAMETERS
@@ -166,6 +167,7 @@ def standing(runtime: Runtime) -> dict[str, Any]:
         "supervisor_protection": state.get("supervisor_protection", {}),
         "worker_rss_bytes": _rss(worker_pid),
         "supervisor_rss_bytes": _rss(state.get("supervisor_pid", 0)),
+        "tuned": Sysctl(runtime_root()).set_by_us(),
         "log": runtime.log_tail(),
         "stats": {},
         "params": {},

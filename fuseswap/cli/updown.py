@@ -11,9 +11,9 @@ from typing import Any
 
 from fuseswap import config, lifecycle
 from fuseswap.errors import HostError
-from fuseswap.host import notify, swap
+from fuseswap.host import memory_limits, notify, swap, sysctl
 from fuseswap.host.protect import Protection
-from fuseswap.host.runtime import Runtime, all_devices
+from fuseswap.host.runtime import Runtime, all_devices, runtime_root
 from fuseswap.transport import TRANSPORTS
 from fuseswap.units import format_size
 
@@ -72,6 +72,13 @@ def add_to(commands: Any) -> None:
         action="store_true",
         help="tell systemd (Type=notify), and leave the memory in its descriptor store",
     )
+    up.add_argument(
+        "--tune",
+        default=config.DEFAULT_TUNE,
+        choices=config.TUNE,
+        help="settings of vm that keep swap-outs moving, put back by `down`: what a machine "
+        "of this size needs (auto, default), all of them (on), none (off)",
+    )
     up.add_argument("--no-swapon", action="store_true", help="stop after the loop device")
     up.add_argument("--json", action="store_true", help="print the device as JSON")
     up.set_defaults(run=run_up)
@@ -90,6 +97,7 @@ def require_root(what: str) -> None:
 def run_up(options: argparse.Namespace) -> int:
     """Bring a device up; one that is up already is described and left alone."""
     runtime = Runtime(options.name)
+    total_bytes = swap.memory_bytes()
     wanted = config.DeviceConfig.parse(
         name=options.name,
         size=options.size,
@@ -102,7 +110,7 @@ def run_up(options: argparse.Namespace) -> int:
         backing_layout=options.backing_layout,
         resend=options.resend,
         watchdog_s=options.watchdog,
-        memory_bytes=swap.memory_bytes(),
+        memory_bytes=total_bytes,
     )
     require_root("'up' (loop devices and swapon)")
     stored = notify.stored()
@@ -113,11 +121,17 @@ def run_up(options: argparse.Namespace) -> int:
         info = lifecycle.up(runtime, wanted, swapon=not options.no_swapon, stored=stored)
         ready = ("READY=1", f"MAINPID={info.supervisor_pid}")
         notify.notify(*ready, timeout_s=_NOTIFY_TIMEOUT_S)
+        notes = [] if was_up else [memory_limits.crowding(wanted.pool_limit_bytes, total_bytes)]
+        if options.tune != "off" and not options.no_swapon:
+            settings = sysctl.recommended(total_bytes, always=options.tune == "on")
+            notes.append(sysctl.Sysctl(runtime_root()).tune(runtime.name, settings))
     if options.json:
         print(json.dumps(asdict(info)))
     else:
         state = "is up already" if was_up else "is up"
         print(f"{info.name} {state}: {format_size(info.size_bytes)} on {info.loop}")
+    for note in filter(None, notes):
+        print(f"note: {note}", file=sys.stderr)
     protection = runtime.state().get("protection", {})
     if not Protection(**protection).complete:
         print("note: the worker is not fully protected (see: fuseswap check)", file=sys.stderr)
@@ -140,7 +154,11 @@ def run_down(options: argparse.Namespace) -> int:
     """Take one device down, or all of them."""
     runtimes = all_devices() if options.all else [Runtime(options.name)]
     for runtime in runtimes:
-        with runtime.lock():
-            lifecycle.down(runtime)
+        try:
+            with runtime.lock():
+                lifecycle.down(runtime)
+        finally:  # also where it had ended by itself
+            alive = {device.name for device in all_devices()}
+            sysctl.Sysctl(runtime_root()).restore(alive)
         print(f"{runtime.name} is down")
     return 0
