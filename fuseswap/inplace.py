@@ -37,7 +37,7 @@ from fuseswap.cache.slots import (
     SAME_FILLED,
     SEGMENT_ID_SHIFT,
 )
-from fuseswap.errors import CorruptData, MustGoOut, OnTier, StoreRefused
+from fuseswap.errors import CorruptData, MustGoOut, OnTier, StoreRefused, kept
 from fuseswap.units import PAGE_SIZE
 
 RUN_PAGES = 16
@@ -104,8 +104,11 @@ class InPlace:
         self._cache = cache
         self._file = file
         self._slots = cache.slots
+        # Pages in flight: of a segment in at most `_MOST_RUNS` runs, of each request that
+        # stores or copies; and of such requests those that wait for the write before them.
         self._busy: dict[int, list[Callable[[], None]]] = {}
-        self._stores: dict[int, tuple[bytes]] = {}  # by identity: which store it is
+        # By identity: which store it is.  One for each page of a request that waits for it.
+        self._stores: dict[int, tuple[bytes]] = {}
         self._known: memoryview | None = None
         self._landed = trio.Event()
         self.account: Account
@@ -182,7 +185,7 @@ class InPlace:
         try:
             self._cache.set_in_place(page, digest & 0xFFFFFFFF)
         except StoreRefused as exc:
-            return exc
+            return kept(exc)
         self.direct_stores += 1
         return None
 

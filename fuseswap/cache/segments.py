@@ -245,6 +245,7 @@ class SegmentLog(SegmentTable):
         self._table[segment * WORDS] = SegmentState.FREE  # crash point: free-commit
         self.bases[segment] = -1  # crash point: free-done
         self._pinned.discard(segment)
+        self.departures.remove(segment)
         self.references.forget(segment)
         self._free_ids.append(segment)
         self.segments_in_use -= 1

@@ -29,7 +29,7 @@ from fuseswap import libc
 from fuseswap.tiers.claim import FIRST_PAGE_AT, room_bytes
 from fuseswap.tiers.threads import IoThreads
 from fuseswap.units import PAGE_SIZE
-from fuseswap.waiting import called
+from fuseswap.waiting import called, result_of
 
 log = logging.getLogger(__name__)
 
@@ -220,25 +220,27 @@ class DirectFile:
         self, at: int, memory: memoryview, done: Callable[[OSError | None], None]
     ) -> None:
         """Write all of ``memory`` (page-aligned, whole blocks, not changed until done)."""
+        self._write_rest(at + FIRST_PAGE_AT, memory, 0, done)
+
+    def _write_rest(
+        self, at: int, memory: memoryview, start: int, done: Callable[[OSError | None], None]
+    ) -> None:
+        """From ``start`` on.  A method, since a closure that names itself is a cycle."""
         size = len(memory)
-        at += FIRST_PAGE_AT
 
-        def go_on(start: int) -> None:
-            def ended(result: int) -> None:
-                if result < 0:
-                    done(OSError(-result, os.strerror(-result)))
-                elif start + result == size:
-                    done(None)
-                elif not result or result % PAGE_SIZE:
-                    message = f"short write: {start + result} of {size} bytes"
-                    done(OSError(errno.EIO, message))
-                else:
-                    go_on(start + result)
+        def ended(result: int) -> None:
+            if result < 0:
+                done(OSError(-result, os.strerror(-result)))
+            elif start + result == size:
+                done(None)
+            elif not result or result % PAGE_SIZE:
+                message = f"short write: {start + result} of {size} bytes"
+                done(OSError(errno.EIO, message))
+            else:
+                self._write_rest(at, memory, start + result, done)
 
-            rest = memory[start:]
-            self.engine.submit(write=True, fd=self._fd, memory=rest, at=at + start, ended=ended)
-
-        go_on(0)
+        rest = memory[start:]
+        self.engine.submit(write=True, fd=self._fd, memory=rest, at=at + start, ended=ended)
 
     def begin_put(self, at: int, data: bytes, done: Callable[[OSError | None], None]) -> None:
         """As `begin_write`, of a copy of ``data`` (whole pages, anywhere)."""
@@ -268,6 +270,4 @@ class DirectFile:
     async def write(self, at: int, memory: memoryview) -> None:
         """As `begin_write`; raises `OSError`.  Not cancellable, since the I/O is not."""
         with trio.CancelScope(shield=True):
-            error = await called(partial(self.begin_write, at, memory))
-        if error is not None:
-            raise error
+            result_of(await called(partial(self.begin_write, at, memory)))
