@@ -89,7 +89,7 @@ class Evicted:
 
 @dataclass(slots=True)
 class _Run:
-    """Neighbours on their way: ``(page, word, digest)`` each, and their bytes."""
+    """At most `RUN_PAGES` neighbours on their way: ``(page, word, digest)``, and their bytes."""
 
     pages: list[tuple[int, int, int]] = field(default_factory=list)
     data: list[bytes] = field(default_factory=list)
@@ -328,7 +328,7 @@ class _Eviction:
         self._spared_mask = REFERENCED if spares else 0
         self._run = _Run()
         self.flying = 0
-        self.busy: list[int] = []  # looked at again when their writes have ended
+        self.busy: list[int] = []  # of its pages; looked at again when their writes have ended
         self.result = Evicted()
 
     @property

@@ -73,6 +73,8 @@ class AioEngine:
             raise
         self._free = list(range(SLOTS))
         self._ended: list[tuple[Ended, memoryview, bool] | None] = [None] * SLOTS
+        # In line for a slot: a few for each read the kernel has in flight (``slowpath.py``); for
+        # each page in flight in place (``inplace.py``), and each segment on its way out.
         self._reads: deque[tuple[int, memoryview, int, Ended]] = deque()
         self._writes: deque[tuple[int, memoryview, int, Ended]] = deque()
         self._writing = 0
