@@ -46,6 +46,7 @@ from fuseswap.tiers.file import FileTier
 from fuseswap.tiers.threads import IoThreads
 from fuseswap.transport import Transport, open_transport
 from fuseswap.tree import Tree
+from fuseswap.worker_memory import WorkerMemory
 
 log = logging.getLogger("fuseswap.worker")
 
@@ -104,6 +105,7 @@ class Worker:
         self._thread = IoThreads(1)  # for recompression
         self._beats = 0
         self._supervisor_pid = os.getppid()
+        self._memory = WorkerMemory()
         gc.collect()
         gc.freeze()
 
@@ -147,6 +149,7 @@ class Worker:
         )
         gc.freeze()
         gc.disable()
+        self._memory.watch(self.device)
         self.channel.say("ready", protection=self.protection._asdict())
 
     def run(self) -> None:
