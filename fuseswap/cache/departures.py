@@ -4,9 +4,9 @@ Two lines: segments that leave as they are (incompressible pages, and what was g
 on its way out) before the others; each oldest first.  All derived.
 
     sealed -> `add` -> in line -> `next`, `take`: on its way out, or to the cleaner
-                          `-----> `remove`: it died
+                          `-----> `remove`: it died, or has left
 
-A segment that lives in memory stands in line once at most, and one that dies is taken out, so
+A segment that lives in memory stands in line once at most, and one that does not is taken out, so
 the lines are never longer than there are frames.  Each step takes the same time, however long
 they are.  What may not leave, since it is pinned, is dropped when its turn comes.
 """
@@ -50,7 +50,7 @@ class Departures:
                 break
 
     def remove(self, segment: int) -> None:
-        """``segment`` is no more."""
+        """``segment`` is no more, or is in memory no more."""
         for line in (*self._lines, self._gathered):
             line.pop(segment, None)
 

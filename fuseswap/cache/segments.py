@@ -262,6 +262,7 @@ class SegmentLog(SegmentTable):
         moved = entry_word(SegmentState.ON_TIER, stream, extent)
         self._table[segment * WORDS] = moved  # crash point: flip-commit
         self.bases[segment] = -1
+        self.departures.remove(segment)
         self.live_in_frames -= self.live_bytes[segment]
         self.frames.give_back(frame)  # crash point: flip-frame
 
