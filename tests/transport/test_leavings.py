@@ -67,7 +67,7 @@ FAULTS: tuple[dict[str, dict[str, object]], ...] = (
 )
 PUNCH = 3  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
 FILE_PAGES = 4096
-EXTENTS = 12
+EXTENTS = 16
 GEOMETRY = Geometry(page_count=FILE_PAGES, segment_count=8 + EXTENTS + 1, frame_count=8)
 _STATISTIC, _PARAMETER = 0x1000, 0x2000
 
