@@ -23,6 +23,7 @@ DEFAULT_AGE_S = 60
 
 _SCARCE_PERCENT = 10
 _SCARCE_AGE_S = 1
+_FEW = 64
 _FRESH = (Stream.STORE, Stream.INCOMPRESSIBLE, Stream.SURVIVORS)
 
 
@@ -33,7 +34,8 @@ class Candidates:
         self._log = cache.log
         self.age_seconds = DEFAULT_AGE_S
         self._hand = 0
-        self._spared: dict[int, tuple[int, float]] = {}  # sequence, and until when
+        # Sequence, and until when; of twice as many segments as there are frames, and `_FEW`.
+        self._spared: dict[int, tuple[int, float]] = {}
         self._found = 0  # by the last look for room
         self._nothing_in: tuple[int, ...] = ()  # what the log was when nothing was left
 
@@ -67,10 +69,13 @@ class Candidates:
         """Look at ``segment`` again later."""
         until = trio.current_time() + max(1, self.age_seconds)
         self._spared[segment] = (self._log.age_of(segment)[0], until)
+        if len(self._spared) > 2 * self._log.frames.in_use + _FEW:
+            self._spared = {s: self._spared[s] for s in self._spared if self.was_spared(s)}
 
     def was_spared(self, segment: int) -> bool:
-        """Whether `spare` was called for it, however long ago."""
-        return self._spared.get(segment, (0, 0.0))[0] == self._log.age_of(segment)[0]
+        """Whether `spare` was called for it, however long ago; it is in memory since."""
+        same = self._spared.get(segment, (0, 0.0))[0] == self._log.age_of(segment)[0]
+        return same and self._log.bases[segment] >= 0
 
     def spare_none(self) -> None:
         """Forget all calls of `spare`."""

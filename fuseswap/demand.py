@@ -16,7 +16,7 @@ class Demand:
     idle_seconds: int = 0
     incompressible: bool = False
     total: int = 0
-    left: list[int] = field(default_factory=list)
+    left: list[int] = field(default_factory=list)  # segments that were in memory when asked
 
     @classmethod
     def parse(cls, text: str) -> Demand:

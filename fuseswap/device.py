@@ -59,6 +59,8 @@ class DeviceStatistics:
     journal_bytes: int
     mem_fixed: Callable[[], int]
     memory: MemoryStatistics
+    mem_worker: Callable[[], int]
+    mem_worker_bound: Callable[[], int]
     dictionaries: int
     dictionaries_trained: int
     dedup_merged_pages: int
@@ -122,6 +124,8 @@ class Device:
         self.created_ns = time.time_ns()
         # Memory of the processes that serve; only the worker knows them.
         self.mem_fixed: Callable[[], int] = lambda: 0
+        self.mem_worker: Callable[[], int] = lambda: 0
+        self.mem_worker_bound: Callable[[], int] = lambda: 0
 
     def _keep_limit(self, left_bytes: int) -> None:
         """A spent budget stays spent when the worker is replaced."""
@@ -155,6 +159,8 @@ class Device:
             journal_bytes=self.state.journal.allocated_bytes(),
             mem_fixed=self.mem_fixed,
             memory=self.memory.statistics(),
+            mem_worker=self.mem_worker,
+            mem_worker_bound=self.mem_worker_bound,
             dictionaries=len(self.cache.dictionaries.all),
             dictionaries_trained=self.recompression.training.trained,
             dedup_merged_pages=self.merging.merger.merged_pages,

@@ -11,7 +11,7 @@ import os
 from glob import glob
 
 from fuseswap.host.psi import under_memory_pressure
-from fuseswap.host.resident import own_bytes
+from fuseswap.host.resident import anonymous_bytes, own_bytes
 
 
 class HostWatch:
@@ -22,6 +22,7 @@ class HostWatch:
         self._parent = os.getppid()
         self.others: list[int] = [self._parent]
         self.processes_bytes = 0  # own memory of this process and the `others`
+        self.anonymous_bytes = 0  # heap and stacks of this process
         self.is_under_pressure = False
         self.faults = 0  # of the serving thread, since `expect_no_faults`
         self._faults_before = 0
@@ -39,6 +40,7 @@ class HostWatch:
 
     def look(self) -> None:
         """Look at everything; may wait."""
+        self.anonymous_bytes = anonymous_bytes()
         self.faults = self._count_faults() - self._faults_before
         alive = self.others if os.getppid() == self._parent else []
         self.processes_bytes = sum(own_bytes(pid) for pid in (os.getpid(), *alive))

@@ -37,7 +37,7 @@ from fuseswap.cache.slots import (
     SAME_FILLED,
     SEGMENT_ID_SHIFT,
 )
-from fuseswap.errors import CorruptData, MustGoOut, NoMemory, OnTier, StoreRefused
+from fuseswap.errors import CorruptData, MustGoOut, NoMemory, OnTier, StoreRefused, kept
 from fuseswap.units import PAGE_SIZE
 
 RUN_PAGES = 16
@@ -89,7 +89,7 @@ class Evicted:
 
 @dataclass(slots=True)
 class _Run:
-    """Neighbours on their way: ``(page, word, digest)`` each, and their bytes."""
+    """At most `RUN_PAGES` neighbours on their way: ``(page, word, digest)``, and their bytes."""
 
     pages: list[tuple[int, int, int]] = field(default_factory=list)
     data: list[bytes] = field(default_factory=list)
@@ -104,8 +104,11 @@ class InPlace:
         self._cache = cache
         self._file = file
         self._slots = cache.slots
+        # Pages in flight: of a segment in at most `_MOST_RUNS` runs, of each request that
+        # stores or copies; and of such requests those that wait for the write before them.
         self._busy: dict[int, list[Callable[[], None]]] = {}
-        self._stores: dict[int, tuple[bytes]] = {}  # by identity: which store it is
+        # By identity: which store it is.  One for each page of a request that waits for it.
+        self._stores: dict[int, tuple[bytes]] = {}
         self._known: memoryview | None = None
         self._landed = trio.Event()
         self.account: Account
@@ -182,7 +185,7 @@ class InPlace:
         try:
             self._cache.set_in_place(page, digest & 0xFFFFFFFF)
         except StoreRefused as exc:
-            return exc
+            return kept(exc)
         except NoMemory as exc:
             return StoreRefused(str(exc))
         self.direct_stores += 1
@@ -327,7 +330,7 @@ class _Eviction:
         self._spared_mask = REFERENCED if spares else 0
         self._run = _Run()
         self.flying = 0
-        self.busy: list[int] = []  # looked at again when their writes have ended
+        self.busy: list[int] = []  # of its pages; looked at again when their writes have ended
         self.result = Evicted()
 
     @property

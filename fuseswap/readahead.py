@@ -35,6 +35,7 @@ class _Stream:
     start: int = 0
     end: int = 0
     data: bytes | None = None
+    # For the window: at most as many as the kernel has reads in flight.
     waiting: list[tuple[int, int, Done, Callable[[], None]]] = field(default_factory=list)
 
 
@@ -43,6 +44,7 @@ class ReadAhead:
 
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
+        # `_STREAMS` at most, each with `WINDOW_BYTES`.
         self._streams: OrderedDict[tuple[int, int], _Stream] = OrderedDict()
         self.reads = 0
         self.hits = 0

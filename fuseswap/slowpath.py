@@ -28,11 +28,20 @@ from functools import partial
 import trio
 
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.errors import CorruptData, MustGoOut, MustWait, NoMemory, NoRoom, OnTier, StoreRefused
+from fuseswap.errors import (
+    CorruptData,
+    MustGoOut,
+    MustWait,
+    NoMemory,
+    NoRoom,
+    OnTier,
+    StoreRefused,
+    kept,
+)
 from fuseswap.memory_watch import MemoryWatch
 from fuseswap.swapfile import Swapfile
 from fuseswap.units import PAGE_SIZE
-from fuseswap.waiting import called
+from fuseswap.waiting import Answer, called, result_of
 from fuseswap.writeback import Writeback
 
 # More reads than this of one request are not with the tier at once.
@@ -62,7 +71,7 @@ class _Read:
         self.left = -(-(self.start + size) // PAGE_SIZE)
         self.pieces: list[bytes] = [b""] * self.left
         self.error: Exception | None = None
-        self.waiting: deque[list[OnTier]] = deque()
+        self.waiting: deque[list[OnTier]] = deque()  # at most one for each of `pieces`
         self.flying = 0
 
     def put(self, page: int, found: bytes | Exception) -> None:
@@ -117,6 +126,8 @@ class SlowPath:
         self._memory = memory
         self._cache = cache
         self._writeback = writeback
+        # Their bytes are bounded by the transport: it takes no request while `waiting_bytes` is
+        # above a limit of its own.
         self._line: deque[_Write] = deque()
         self._serving = False
         self.waiting_bytes = 0
@@ -141,9 +152,7 @@ class SlowPath:
 
     async def read(self, offset: int, size: int) -> bytes:
         """As `Swapfile.read`."""
-        found: bytes | Exception = await called(partial(self.begin_read, offset, size))
-        if isinstance(found, Exception):
-            raise found
+        found: bytes = result_of(await called(partial(self.begin_read, offset, size)))
         return found
 
     def _look_up(self, read: _Read, pages: Iterable[int]) -> None:
@@ -153,10 +162,10 @@ class SlowPath:
             try:
                 found: bytes | Exception = self._swapfile.read(page * PAGE_SIZE, PAGE_SIZE)
             except OnTier as miss:
-                misses.append(miss)
+                misses.append(kept(miss))
                 continue
             except Exception as exc:
-                found = exc
+                found = kept(exc)
             read.put(page, found)
         read.waiting.extend(_neighbours(misses))
         self._ask(read)
@@ -201,7 +210,7 @@ class SlowPath:
                     stored = outcome[at : at + miss.length]
                     found = self._cache.finish_load(miss, stored, final=final)
                 except CorruptData as exc:
-                    found = exc
+                    found = kept(exc)
                     if not final:
                         doubtful.append(miss)
                         continue
@@ -245,21 +254,9 @@ class SlowPath:
         It is in line from the call on, not only once it is awaited.  ``tried`` as for
         `begin_write`.
         """
-        result: list[Exception | None] = []
-        ended = trio.Event()
-
-        def done(error: Exception | None) -> None:
-            result.append(error)
-            ended.set()
-
-        self.begin_write(offset, data, done, tried)
-
-        async def wait() -> None:
-            await ended.wait()
-            if result[0] is not None:
-                raise result[0]
-
-        return wait()
+        answer: Answer[Exception | None] = Answer()
+        self.begin_write(offset, data, answer, tried)
+        return _end_of(answer)
 
     def stop(self) -> None:
         """Forget who stands in line, unanswered: this worker ends, and another one goes on."""
@@ -282,7 +279,7 @@ class SlowPath:
                     if error is None:
                         continue
                 except Exception as exc:
-                    error = exc
+                    error = kept(exc)
                 if not self._line:  # stopped meanwhile
                     return
                 self._line.popleft()
@@ -305,7 +302,7 @@ class SlowPath:
         try:
             await self._wait_for(exc, write)
         except Exception as failure:
-            return failure
+            return kept(failure)
         return None
 
     def _go_out(self, write: _Write, out: MustGoOut) -> None:
@@ -386,10 +383,13 @@ class SlowPath:
     async def _ask_for(self, miss: OnTier, *, again: bool) -> bytes:
         """What the tier has for one page; raises `CorruptData` where it can't be read."""
         begin = partial(self._writeback.begin_read, miss, miss.length, again=again)
-        stored: bytes | CorruptData = await called(begin)
-        if isinstance(stored, CorruptData):
-            raise stored
+        stored: bytes = result_of(await called(begin))
         return stored
+
+
+async def _end_of(answer: Answer[Exception | None]) -> None:
+    """Wait for a write; raises what it ended with."""
+    result_of(await answer.wait())
 
 
 def _neighbours(misses: list[OnTier]) -> list[list[OnTier]]:

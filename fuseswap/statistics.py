@@ -115,6 +115,16 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.memory.reserve_bytes,
     ),
     _gauge(
+        "mem_worker", "bytes", "",
+        "The worker's own memory: heap and stacks (RssAnon), all of it locked.",
+        lambda s: s.mem_worker(),
+    ),
+    _gauge(
+        "mem_worker_bound", "bytes", "",
+        "The most mem_worker may be with what is stored; above it the worker leaks.",
+        lambda s: s.mem_worker_bound(),
+    ),
+    _gauge(
         "pool_total_size", "bytes", "zswap",
         "Memory of the arena: segments in use, and free ones kept for the next.",
         lambda s: s.cache.pool_total_size,

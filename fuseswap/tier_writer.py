@@ -17,7 +17,6 @@ each time.  A read that fails, and fails again (``tier_reader.py``), is
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -80,7 +79,8 @@ class TierWriter:
         self.writeback_batch_size = 4
         self.writeback_limit_bytes: int | None = None
         self.note_limit: Callable[[int], None] = lambda left: None
-        self._writing: set[tuple[int, int]] = set()  # segment and sequence: ids are used again
+        # Segment and sequence, since ids are used again: `writeback_batch_size` at most.
+        self._writing: set[tuple[int, int]] = set()
         self._write_ended = trio.Event()
         self._rests_until = 0.0
         self._backoff_s = _FIRST_BACKOFF_S
@@ -92,7 +92,8 @@ class TierWriter:
         self._reader = TierReader(self._begin_of_reads())
         # Not in place: there, what lies at an offset changes.
         self._ahead = ReadAhead(self._begin_ahead) if tier is not None else None
-        self._set_aside: deque[tuple[float, int, int]] = deque()  # until, segment, sequence
+        # By segment, so as many as there are at most: until when, sequence.  Soonest first.
+        self._set_aside: dict[int, tuple[float, int]] = {}
 
     def _begin_of_reads(self) -> Begin | None:
         """What begins a read of one extent; the in-place layout has but one."""
@@ -153,13 +154,18 @@ class TierWriter:
         if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
             self._log.pin(segment)
             until = trio.current_time() + _SET_ASIDE_S
-            self._set_aside.append((until, segment, sequence))
+            self._set_aside.pop(segment, None)
+            self._set_aside[segment] = (until, sequence)
         return None
 
     def _take_back(self) -> None:
         """Segments that could not be read a while ago may be tried again."""
-        while self._set_aside and self._set_aside[0][0] <= trio.current_time():
-            _, segment, sequence = self._set_aside.popleft()
+        now = trio.current_time()
+        while self._set_aside:
+            segment, (until, sequence) = next(iter(self._set_aside.items()))
+            if until > now:
+                return
+            del self._set_aside[segment]
             if self._log.age_of(segment)[0] == sequence:
                 self._log.unpin(segment)
 

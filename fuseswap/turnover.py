@@ -83,8 +83,9 @@ class Turnover:
         # For what is on the tier: may it be read to be written again, and all of a segment.
         self.may_read: Callable[[], bool] = lambda: False
         self.read_segment: Callable[[int], Awaitable[bytes | None]] | None = None
-        self._looked_at: dict[int, tuple[int, int]] = {}  # version: its pages, the one in use
-        self._rests: dict[int, float] = {}  # version: until when; it could not be emptied
+        # Of the dictionaries there are, eight at most, by version.
+        self._looked_at: dict[int, tuple[int, int]] = {}  # its pages, the one in use
+        self._rests: dict[int, float] = {}  # until when; it could not be emptied
         self._next_look: float | None = None  # not in the first minute of a worker
 
     @property
@@ -147,6 +148,7 @@ class Turnover:
         True where it may pay to look at the others again.
         """
         in_use = recompressor.dictionary
+        self._forget_the_dropped()
         if not self._has_room() or not self._candidates(in_use):
             return False
         census = await self._census()
@@ -179,6 +181,12 @@ class Turnover:
             del self._looked_at[best.version]
         self._training.drop_unused()
         return True
+
+    def _forget_the_dropped(self) -> None:
+        known = {one.version for one in self._cache.dictionaries.all}
+        for of_versions in (self._looked_at, self._rests):
+            for version in of_versions.keys() - known:
+                del of_versions[version]
 
     async def _census(self) -> DictionaryCensus:
         census = DictionaryCensus(self._cache.slots)

@@ -1,24 +1,51 @@
-"""From functions that call back to tasks that wait."""
+"""From functions that call back to tasks that wait.
+
+An `Answer` is what such a function calls.  An error among what it is given is a value like
+any other until `result_of` raises it; see `fuseswap.errors.kept`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import trio
 
 T = TypeVar("T")
 
 
+class Answer(Generic[T]):
+    """To be called once, with what one task waits for."""
+
+    __slots__ = ("_ended", "_found")
+
+    def __init__(self) -> None:
+        self._found: list[T] = []  # at most one
+        self._ended = trio.Event()
+
+    def __call__(self, result: T) -> None:
+        """Here it is."""
+        self._found.append(result)
+        self._ended.set()
+
+    async def wait(self) -> T:
+        """What it was called with; not kept."""
+        await self._ended.wait()
+        return self._found.pop()
+
+
 async def called(begin: Callable[[Callable[[T], None]], None]) -> T:
     """Give ``begin`` a function, and wait until that is called; returns what it was given."""
-    found: list[T] = []
-    ended = trio.Event()
+    answer: Answer[T] = Answer()
+    begin(answer)
+    return await answer.wait()
 
-    def done(result: T) -> None:
-        found.append(result)
-        ended.set()
 
-    begin(done)
-    await ended.wait()
-    return found[0]
+def result_of(found: T | Exception) -> T:
+    """``found``, raised where it is an error.  Give it no name: the frame would hold it."""
+    if isinstance(found, Exception):
+        try:
+            raise found
+        finally:
+            del found
+    return found

@@ -50,6 +50,7 @@ from fuseswap.tiers.threads import IoThreads
 from fuseswap.transport import Transport, open_transport
 from fuseswap.tree import Tree
 from fuseswap.units import MIB
+from fuseswap.worker_memory import WorkerMemory
 
 log = logging.getLogger("fuseswap.worker")
 
@@ -117,6 +118,7 @@ class Worker:
         self._state = None if fresh else SharedState(self._regions)
         self._engine: Engine | None = None
         self._beats = 0
+        self._memory = WorkerMemory()
         gc.collect()
         gc.freeze()
         lock_private()
@@ -165,6 +167,7 @@ class Worker:
         gc.disable()
         lock_private()
         self._host.expect_no_faults()
+        self._memory.watch(self.device, self._host)
         self.channel.say("ready", protection=self.protection._asdict())
 
     def _fill_reserve(self) -> None:

@@ -97,6 +97,7 @@ def check_invariants(cache: CompressedCache) -> None:
     _check_sharing(cache, census)
     _check_frames(cache)
     _check_extents(cache)
+    _check_departures(cache)
     _check_gauges(cache, census)
 
 
@@ -239,6 +240,15 @@ def _check_extents(cache: CompressedCache) -> None:
     if count:
         assert all(extent < count for extent in extents)
         assert log.extents.available == count - log.extents.in_use
+
+
+def _check_departures(cache: CompressedCache) -> None:
+    """Nobody stands in line twice, or who has no frame."""
+    log, departures = cache.log, cache.log.departures
+    first, second = departures._lines
+    assert first.keys().isdisjoint(second), "in two lines"
+    assert first.keys() >= departures._gathered.keys()
+    assert all(log.live[s] and log.bases[s] >= 0 for s in (*first, *second)), "dead, and in line"
 
 
 def _check_gauges(cache: CompressedCache, census: Census) -> None:

@@ -17,7 +17,7 @@ from fuseswap.cache.state import Geometry
 from fuseswap.device import Device
 from fuseswap.errors import MustWait, OnTier, StoreRefused
 from fuseswap.units import MIB, PAGE_SIZE
-from fuseswap.waiting import called
+from fuseswap.waiting import called, result_of
 from tests import pages
 from tests.fake_tier import FakePlaceFile, FakeTier
 from tests.invariants import StoredObject, check_invariants
@@ -94,9 +94,7 @@ class Tiered:
             at = page * PAGE_SIZE + start
             self.slowpath.begin_write(at, memoryview(data), answered)
 
-        error: Exception | None = await called(begin)
-        if error is not None:
-            raise error
+        result_of(await called(begin))
 
     async def read(self, page: int) -> bytes:
         return await self.slowpath.read(page * PAGE_SIZE, PAGE_SIZE)

@@ -94,7 +94,7 @@ class Cleaner:
         self._emptied = 0
         self._hand = 0
         self._sequence = 0
-        self._owners: array[int] = array("I")
+        self._owners: array[int] = array("I")  # of one segment, or of a piece of the slot table
         self._swept = 0  # how far the slot table was looked through for the owners
         # Shared objects that were moved: offset -> (a page, its new word, sequence of its segment)
         self._moved: dict[int, tuple[int, int, int]] = {}
@@ -131,6 +131,9 @@ class Cleaner:
         self._emptied = segment
         if segment:
             self._log.close_to_shares(segment)
+        else:  # as much as a segment each, for nothing
+            self._stored, self._packed = b"", None
+            self._moved.clear()
 
     def choose(self, max_live_share: float = MAX_LIVE_SHARE) -> int:
         """The segment in memory that is best cleaned next; 0 where none is worth it."""

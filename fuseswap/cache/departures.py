@@ -1,15 +1,20 @@
 """Departures: the order in which sealed segments leave memory.
 
 Two lines: segments that leave as they are (incompressible pages, and what was gathered
-on its way out) before the others; each oldest first.  All derived.  A segment that was
-freed, moved, or given to a new life since it got in line is passed over when its turn
-comes, so nothing has to be removed when a segment dies.
+on its way out) before the others; each oldest first.  All derived.
+
+    sealed -> `add` -> in line -> `next`, `take`: on its way out, or to the cleaner
+                          `-----> `remove`: it died, or has left
+
+A segment that lives in memory stands in line once at most, and one that does not is taken out, so
+the lines are never longer than there are frames.  Each step takes the same time, however long
+they are.  What may not leave, since it is pinned, is dropped when its turn comes.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -22,21 +27,36 @@ AS_THEY_ARE = (Stream.INCOMPRESSIBLE, Stream.EVICTED)
 
 
 class Departures:
-    """The lines of one log.  An entry is ``(segment, sequence)``: ids are used again."""
+    """The lines of one log."""
 
     def __init__(self, log: SegmentLog) -> None:
         self._log = log
-        self._lines: tuple[deque[tuple[int, int]], ...] = (deque(), deque())
+        # Segments that live in memory, each in one line: together at most as many as frames.
+        self._lines: tuple[OrderedDict[int, None], ...] = (OrderedDict(), OrderedDict())
+        self._gathered: OrderedDict[int, None] = OrderedDict()  # of the first line, in its order
 
     def add(self, segment: int, *, first: bool = False) -> None:
-        """Get in line: at the end, or ``first`` after a write that failed."""
-        line = self._lines[not self.leaves_as_it_is(segment)]
-        entry = (segment, self._log.age_of(segment)[0])
-        (line.appendleft if first else line.append)(entry)
+        """Get in line: at the end, or ``first`` after a write that failed.
+
+        A segment that may not leave, since it died meanwhile, does not get in.
+        """
+        if not self._may_leave(segment):
+            return
+        stream = self._log.stream_of(segment)
+        for line in (self._lines[stream not in AS_THEY_ARE], self._gathered):
+            line[segment] = None
+            line.move_to_end(segment, last=not first)
+            if stream is not Stream.EVICTED:
+                break
+
+    def remove(self, segment: int) -> None:
+        """``segment`` is no more, or is in memory no more."""
+        for line in (*self._lines, self._gathered):
+            line.pop(segment, None)
 
     def start_over(self) -> None:
         """Line up what is sealed and in memory, and nothing else."""
-        for line in self._lines:
+        for line in (*self._lines, self._gathered):
             line.clear()
         for segment in self.all_sealed():
             self.add(segment)
@@ -44,20 +64,16 @@ class Departures:
     def next(self) -> int:
         """Take the next one out of line; 0 where nobody stands in it."""
         for line in self._lines:
-            while line:
-                segment, sequence = line.popleft()
-                if self._still_there(segment, sequence):
-                    return segment
+            if segment := self._first_of(line):
+                self.remove(segment)
+                return segment
         return 0
 
     def take(self, segment: int) -> bool:
         """Take ``segment`` out of line; False where it is not in line any more."""
-        for line in self._lines:
-            for entry in line:
-                if entry[0] == segment and self._still_there(*entry):
-                    line.remove(entry)
-                    return True
-        return False
+        found = any(segment in line for line in self._lines) and self._may_leave(segment)
+        self.remove(segment)
+        return found
 
     def matching(self, wanted: Callable[[Stream, float], bool]) -> list[int]:
         """Sealed segments in memory, oldest first, for which ``wanted(stream, age in s)``."""
@@ -73,29 +89,34 @@ class Departures:
 
     def next_gathered(self) -> int:
         """Take the next one that was gathered on its way out; 0 where there is none."""
-        for segment, _ in list(self._lines[0]):
-            if self._log.stream_of(segment) is Stream.EVICTED and self.take(segment):
-                return segment
-        return 0
+        segment = self._first_of(self._gathered)
+        self.remove(segment)
+        return segment
 
     def oldest(self) -> tuple[int, float]:
         """``(segment, seconds since it was sealed)`` of the longest sealed; ``(0, 0.0)``: none."""
         best = (0, 0.0)
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         for line in self._lines:
-            while line and not self._still_there(*line[0]):
-                line.popleft()
-            if line:
-                age_s = now - self._log.age_of(line[0][0])[1]
+            if segment := self._first_of(line):
+                age_s = now - self._log.age_of(segment)[1]
                 if not best[0] or age_s > best[1]:
-                    best = (line[0][0], age_s)
+                    best = (segment, age_s)
         return best
 
     def leaves_as_it_is(self, segment: int) -> bool:
         """Whether nothing can be gained by gathering its live objects elsewhere first."""
         return self._log.stream_of(segment) in AS_THEY_ARE
 
-    def _still_there(self, segment: int, sequence: int) -> bool:
+    def _first_of(self, line: OrderedDict[int, None]) -> int:
+        """Who stands first in ``line``, 0: nobody.  Those before it that may not leave are out."""
+        while line:
+            segment = next(iter(line))
+            if self._may_leave(segment):
+                return segment
+            self.remove(segment)
+        return 0
+
+    def _may_leave(self, segment: int) -> bool:
         log = self._log
-        same = log.live[segment] > 0 and log.age_of(segment)[0] == sequence
-        return same and log.bases[segment] >= 0 and log.is_movable(segment)
+        return log.live[segment] > 0 and log.bases[segment] >= 0 and log.is_movable(segment)

@@ -247,6 +247,7 @@ class SegmentLog(SegmentTable):
         self._table[segment * WORDS] = SegmentState.FREE  # crash point: free-commit
         self.bases[segment] = -1  # crash point: free-done
         self._pinned.discard(segment)
+        self.departures.remove(segment)
         self.references.forget(segment)
         self._free_ids.append(segment)
         self.segments_in_use -= 1
@@ -263,6 +264,7 @@ class SegmentLog(SegmentTable):
         moved = entry_word(SegmentState.ON_TIER, stream, extent)
         self._table[segment * WORDS] = moved  # crash point: flip-commit
         self.bases[segment] = -1
+        self.departures.remove(segment)
         self.live_in_frames -= self.live_bytes[segment]
         self.frames.give_back(frame)  # crash point: flip-frame
 

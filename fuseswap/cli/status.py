@@ -111,6 +111,8 @@ def run(options: argparse.Namespace) -> int:
             print(f"{status['name']}: {status['reason']}")
             for line in status["log"]:
                 print(f"  {line}")
+        for warning in status["warnings"]:
+            print(f"{status['name']}: {warning}")
     if options.name and not options.output and not options.noheadings:
         for line in ledger(statuses[0]["stats"], in_bytes=options.bytes):
             print(line)
@@ -127,6 +129,7 @@ def device_status(runtime: Runtime) -> dict[str, Any]:
             if status["resumes"]:
                 status["recovery"] = "journal" if status["stats"]["journal_bytes"] else "resend"
             status["params"] = _read_params(mountpoint / "params")
+            status["warnings"] = warnings_of(runtime.name, status["stats"])
         except (HostError, OSError) as exc:
             status.update(status="silent", reason=str(exc))
     return status
@@ -169,6 +172,7 @@ def standing(runtime: Runtime) -> dict[str, Any]:
         "supervisor_rss_bytes": _rss(state.get("supervisor_pid", 0)),
         "tuned": Sysctl(runtime_root()).set_by_us(),
         "log": runtime.log_tail(),
+        "warnings": [],
         "stats": {},
         "params": {},
     }
@@ -179,6 +183,17 @@ def standing(runtime: Runtime) -> dict[str, Any]:
     if not is_ours(status["supervisor_pid"]) and not is_ours(worker_pid):
         status.update(status="dead", reason="no process serves it; clean up with: fuseswap down")
     return status
+
+
+def warnings_of(name: str, stats: dict[str, int]) -> list[str]:
+    """What is not as it should be though the device serves; a line each."""
+    held, most = stats.get("mem_worker", 0), stats.get("mem_worker_bound", 0)
+    if held <= most:
+        return []
+    return [
+        f"the worker holds {format_size(held)} of its own, and should need {format_size(most)} "
+        f"at most: it leaks; give it back with: fuseswap restart {name}"
+    ]
 
 
 def parse_metrics(text: str) -> dict[str, int]:

@@ -18,3 +18,12 @@ def own_bytes(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return kib * 1024
+
+
+def anonymous_bytes() -> int:
+    """RssAnon of this process in bytes: about 30 us; 0 before Linux 4.5."""
+    with open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    return 0

@@ -7,8 +7,8 @@ costs more than the I/O (the interpreter lock changes hands twice).  An eventfd 
 `run`; a transport that polls calls `reap` itself, which costs 0.2 us where nothing has ended.
 Where there is no AIO (a container, another processor), threads do it.
 
-At most `SLOTS` requests are with the device, the others wait in line.  Buffers are made
-beforehand, page-aligned, as O_DIRECT wants it; they take memory once they are used.
+At most `SLOTS` requests are with the device, the others wait in line, and so do those for which
+no buffer is free (``buffers.py``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import mmap
 import os
 from collections import deque
 from collections.abc import Callable
@@ -26,17 +25,17 @@ from typing import Protocol
 import trio
 
 from fuseswap import libc
+from fuseswap.tiers.buffers import Buffers
 from fuseswap.tiers.claim import FIRST_PAGE_AT, room_bytes
 from fuseswap.tiers.threads import IoThreads
 from fuseswap.units import PAGE_SIZE
-from fuseswap.waiting import called
+from fuseswap.waiting import called, result_of
 
 log = logging.getLogger(__name__)
 
 SLOTS = 320
 _WRITE_SLOTS = 256  # at most: a read never waits for a slot behind writes
 _THREADS = 16  # more than writeback_batch_size allows: reads never queue behind writes
-_BUFFERS = ((PAGE_SIZE, 256), (16 * PAGE_SIZE, 32), (32 * PAGE_SIZE, 8))  # size and count
 
 Ended = Callable[[int], None]  # gets the count of bytes, or -errno
 
@@ -73,6 +72,8 @@ class AioEngine:
             raise
         self._free = list(range(SLOTS))
         self._ended: list[tuple[Ended, memoryview, bool] | None] = [None] * SLOTS
+        # In line for a slot: a few for each read the kernel has in flight (``slowpath.py``); for
+        # each page in flight in place (``inplace.py``), and each segment on its way out.
         self._reads: deque[tuple[int, memoryview, int, Ended]] = deque()
         self._writes: deque[tuple[int, memoryview, int, Ended]] = deque()
         self._writing = 0
@@ -190,28 +191,35 @@ class DirectFile:
         self._fd = fd
         self.engine = engine
         self.size_bytes = room_bytes(os.lseek(fd, 0, os.SEEK_END))
-        self._buffers: dict[int, list[memoryview]] = {}  # free ones, by their size, smallest first
-        for size, count in _BUFFERS:
-            whole = memoryview(mmap.mmap(-1, size * count))
-            self._buffers[size] = [whole[at : at + size] for at in range(0, len(whole), size)]
+        self._buffers = Buffers()
 
     def begin_read(self, at: int, length: int, done: Callable[[bytes | OSError], None]) -> None:
         """Read ``length`` bytes at ``at``: the blocks around them, and no more."""
         at += FIRST_PAGE_AT
         first = at & -PAGE_SIZE
         span = (at + length - first + PAGE_SIZE - 1) & -PAGE_SIZE
-        buffer = self._take_buffer(span)
+        self._buffers.take(span, partial(self._read_into, first, span, at - first, length, done))
+
+    def _read_into(
+        self,
+        first: int,
+        span: int,
+        start: int,
+        length: int,
+        done: Callable[[bytes | OSError], None],
+        buffer: memoryview,
+    ) -> None:
+        """Read ``span`` bytes at ``first``; wanted are ``length`` of them, from ``start`` on."""
         memory = buffer[:span]
 
         def ended(result: int) -> None:
-            wanted = memory[at - first : at - first + length]
             if result < 0:
                 found: bytes | OSError = OSError(-result, os.strerror(-result))
-            elif result < at - first + length:
+            elif result < start + length:
                 found = OSError(errno.EIO, f"short read: {result} of {span} bytes")
             else:
-                found = bytes(wanted)
-            self._give_back(buffer)
+                found = bytes(memory[start : start + length])
+            self._buffers.give_back(buffer)
             done(found)
 
         self.engine.submit(write=False, fd=self._fd, memory=memory, at=first, ended=ended)
@@ -220,54 +228,45 @@ class DirectFile:
         self, at: int, memory: memoryview, done: Callable[[OSError | None], None]
     ) -> None:
         """Write all of ``memory`` (page-aligned, whole blocks, not changed until done)."""
+        self._write_rest(at + FIRST_PAGE_AT, memory, 0, done)
+
+    def _write_rest(
+        self, at: int, memory: memoryview, start: int, done: Callable[[OSError | None], None]
+    ) -> None:
+        """From ``start`` on.  A method, since a closure that names itself is a cycle."""
         size = len(memory)
-        at += FIRST_PAGE_AT
 
-        def go_on(start: int) -> None:
-            def ended(result: int) -> None:
-                if result < 0:
-                    done(OSError(-result, os.strerror(-result)))
-                elif start + result == size:
-                    done(None)
-                elif not result or result % PAGE_SIZE:
-                    message = f"short write: {start + result} of {size} bytes"
-                    done(OSError(errno.EIO, message))
-                else:
-                    go_on(start + result)
+        def ended(result: int) -> None:
+            if result < 0:
+                done(OSError(-result, os.strerror(-result)))
+            elif start + result == size:
+                done(None)
+            elif not result or result % PAGE_SIZE:
+                message = f"short write: {start + result} of {size} bytes"
+                done(OSError(errno.EIO, message))
+            else:
+                self._write_rest(at, memory, start + result, done)
 
-            rest = memory[start:]
-            self.engine.submit(write=True, fd=self._fd, memory=rest, at=at + start, ended=ended)
-
-        go_on(0)
+        rest = memory[start:]
+        self.engine.submit(write=True, fd=self._fd, memory=rest, at=at + start, ended=ended)
 
     def begin_put(self, at: int, data: bytes, done: Callable[[OSError | None], None]) -> None:
         """As `begin_write`, of a copy of ``data`` (whole pages, anywhere)."""
-        size = len(data)
-        buffer = self._take_buffer(size)
-        memory = buffer[:size]
+        self._buffers.take(len(data), partial(self._put, at, data, done))
+
+    def _put(
+        self, at: int, data: bytes, done: Callable[[OSError | None], None], buffer: memoryview
+    ) -> None:
+        memory = buffer[: len(data)]
         memory[:] = data
 
         def ended(error: OSError | None) -> None:
-            self._give_back(buffer)
+            self._buffers.give_back(buffer)
             done(error)
 
         self.begin_write(at, memory, ended)
 
-    def _take_buffer(self, size: int) -> memoryview:
-        """A page-aligned buffer of at least ``size`` bytes; a new one where none is free."""
-        for held, free in self._buffers.items():
-            if size <= held and free:
-                return free.pop()
-        return memoryview(mmap.mmap(-1, size))
-
-    def _give_back(self, buffer: memoryview) -> None:
-        size, most = len(buffer), dict(_BUFFERS).get(len(buffer), 0)
-        if size in self._buffers and len(self._buffers[size]) < most:
-            self._buffers[size].append(buffer)
-
     async def write(self, at: int, memory: memoryview) -> None:
         """As `begin_write`; raises `OSError`.  Not cancellable, since the I/O is not."""
         with trio.CancelScope(shield=True):
-            error = await called(partial(self.begin_write, at, memory))
-        if error is not None:
-            raise error
+            result_of(await called(partial(self.begin_write, at, memory)))

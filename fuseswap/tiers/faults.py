@@ -135,7 +135,7 @@ class FaultyEngine:
         self._engine = engine
         self._faults = faults
         self._held = 0
-        self._flipped: set[int] = set()  # blocks, by where they lie
+        self._flipped: set[int] = set()  # blocks of the file, by where they lie
 
     @property
     def in_flight(self) -> int:

@@ -55,3 +55,4 @@ class IoThreads:
             if work is None:
                 return
             work()
+            del work  # not until the next one comes: it holds its data

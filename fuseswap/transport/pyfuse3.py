@@ -16,7 +16,7 @@ from typing import Any
 
 import pyfuse3
 
-from fuseswap.errors import FuseswapError, MustWait
+from fuseswap.errors import FuseswapError, MustWait, kept
 from fuseswap.handles import OpenTexts
 from fuseswap.transport.errnos import errno_of
 from fuseswap.tree import SWAPFILE, Tree
@@ -134,7 +134,7 @@ class TreeOperations(pyfuse3.Operations):
                 self._tree.swapfile.write(offset, data)
                 return
         except MustWait as exc:
-            tried = exc
+            tried = kept(exc)
         await self._slowpath.write(offset, data, tried)
 
     async def release(self, fh: int) -> None:

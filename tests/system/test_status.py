@@ -51,6 +51,8 @@ def test_json_has_everything(device: TestDevice) -> None:
     assert set(status["stats"]) == {statistic.name for statistic in STATISTICS}
     assert set(status["params"]) == {parameter.name for parameter in PARAMETERS}
     assert 0 < status["worker_rss_bytes"] < 256 << 20
+    assert 8 * MIB < status["stats"]["mem_worker"] < status["stats"]["mem_worker_bound"]
+    assert status["warnings"] == []
 
 
 def test_json_of_all_is_a_list(device: TestDevice) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from fuseswap import tree as fs
 from fuseswap.errors import NoSuchFile, TooManyOpen
-from fuseswap.handles import MAX_OPEN, OpenTexts
+from fuseswap.handles import MAX_KEPT_BYTES, MAX_OPEN, OpenTexts
 from fuseswap.tree import Tree
 
 
@@ -61,6 +61,21 @@ def test_there_is_an_end_to_opening(tree: Tree, loads: int) -> None:
         texts.open(loads, readable=True)
     texts.release(handles[0])
     assert texts.open(loads, readable=True)
+
+
+def test_the_texts_that_are_kept_are_bounded(tree: Tree) -> None:
+    texts = OpenTexts(tree)
+    whole = texts.open(fs.METRICS, readable=True)
+    size = len(texts.read(whole, fs.METRICS, 0, MAX_KEPT_BYTES))
+    handles = [texts.open(fs.METRICS, readable=True) for _ in range(MAX_KEPT_BYTES // size)]
+    assert texts._kept_bytes <= MAX_KEPT_BYTES
+    tree.swapfile.read(0, 4096)
+    kept, rendered = (texts.read(h, fs.METRICS, 0, 2 * size) for h in (handles[0], handles[-1]))
+    assert b"fuseswap_loads_total 0\n" in kept
+    assert b"fuseswap_loads_total 1\n" in rendered
+    for handle in (whole, *handles):
+        texts.release(handle)
+    assert texts._kept_bytes == 0
 
 
 def test_what_is_not_there_cannot_be_opened(tree: Tree) -> None:

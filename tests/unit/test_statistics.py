@@ -50,6 +50,8 @@ def test_every_row_reads_a_number_of_its_own() -> None:
         tier_loads=next(numbers),
         mem_fixed=lambda: 999,
         memory=MemoryStatistics(81, 82, 83, 84, 85, 86),
+        mem_worker=lambda: 998,
+        mem_worker_bound=lambda: 997,
         dictionaries=next(numbers),
         dictionaries_trained=next(numbers),
         dedup_merged_pages=next(numbers),
@@ -78,6 +80,7 @@ def test_rows_are_named_for_what_they_read() -> None:
             TransportCounters,
             WritebackStatistics,
             CleanerStatistics,
+            MemoryStatistics,
         )
         for f in fields(part)
     }
@@ -86,6 +89,8 @@ def test_rows_are_named_for_what_they_read() -> None:
         "cleaner_copied_bytes",
         "journal_bytes",
         "mem_fixed",
+        "mem_worker",
+        "mem_worker_bound",
         "compression_bytes_saved",
         "recompression_bytes_saved",
         "dictionaries",

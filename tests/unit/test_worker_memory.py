@@ -7,11 +7,14 @@ import os
 import pytest
 import trio
 
+from fuseswap.cli.status import warnings_of
 from fuseswap.device import Device
 from fuseswap.host.resident import own_bytes
 from fuseswap.host_watch import HostWatch
 from fuseswap.units import MIB
 from fuseswap.worker import Worker
+from fuseswap.worker_memory import ALLOWANCE_BYTES, EACH_SEGMENT_BYTES, WorkerMemory
+from tests import pages
 
 
 def test_supervisor_and_worker_count_while_there_is_a_supervisor() -> None:
@@ -37,3 +40,36 @@ async def test_housekeeping_notes_the_peak(
     with trio.move_on_after(1.5):
         await worker._housekeeping()
     assert device.state.peak_bytes == 5 * MIB
+
+
+def test_the_bound_is_what_there_was_and_an_allowance(device: Device) -> None:
+    memory, host = WorkerMemory(), HostWatch("/nowhere/swapfile")
+    host.look()
+    memory.watch(device, host)
+    bound = device.mem_worker_bound()
+    assert ALLOWANCE_BYTES < bound - device.mem_worker() < ALLOWANCE_BYTES + 8 * MIB
+    leak = b"x" * (64 * MIB)
+    host.look()
+    assert device.mem_worker() > device.mem_worker_bound()
+    memory.watch(device, host)  # paused, and nobody took over: what has leaked is no allowance
+    assert device.mem_worker_bound() == bound
+    del leak
+
+
+def test_what_is_stored_may_take_more(device: Device) -> None:
+    WorkerMemory().watch(device, HostWatch("/nowhere/swapfile"))
+    before = device.mem_worker_bound()
+    for page in range(600):  # the columns of the log are made with the first segment
+        device.swapfile.write(page * 4096, memoryview(pages.incompressible(page)))
+    assert device.mem_worker_bound() == before + EACH_SEGMENT_BYTES * 8
+
+
+def test_status_warns_of_a_worker_beyond_its_bound() -> None:
+    stats = {"mem_worker": 80 * MIB, "mem_worker_bound": 60 * MIB}
+    (warning,) = warnings_of("swap0", stats)
+    assert warning == (
+        "the worker holds 80M of its own, and should need 60M at most: it leaks; "
+        "give it back with: fuseswap restart swap0"
+    )
+    assert warnings_of("swap0", {**stats, "mem_worker": 60 * MIB}) == []
+    assert warnings_of("swap0", {}) == [], "a worker from before it was counted"

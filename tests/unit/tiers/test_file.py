@@ -6,6 +6,7 @@ import mmap
 import os
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from fuseswap.tiers.claim import BOTH_ENDS_BYTES, FIRST_PAGE_AT
 from fuseswap.tiers.direct import AioEngine, DirectFile, Ended, Engine, ThreadEngine
 from fuseswap.tiers.file import FileTier
 from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.waiting import called
+from tests.leavings import collector_off
 from tests.unit.tiers.reading import read_extent
 
 EXTENTS = 9
@@ -29,7 +32,8 @@ class Opened:
         size_bytes = BOTH_ENDS_BYTES + EXTENTS * MIB + PAGE_SIZE
         self.fd = open_backing(str(path), size_bytes, "swap0").fd
         self.engine = engine
-        self.tier = FileTier(DirectFile(self.fd, engine))
+        self.file = DirectFile(self.fd, engine)
+        self.tier = FileTier(self.file)
         self.arena = mmap.mmap(-1, 2 * SEGMENT_BYTES)
 
     def segment(self, seed: int) -> memoryview:
@@ -192,3 +196,14 @@ async def test_more_reads_than_the_device_takes_at_once(opened: Opened) -> None:
     assert found == {b: bytes(segment[b * PAGE_SIZE : b * PAGE_SIZE + 10]) for b in range(256)}
     assert opened.engine.in_flight == 0
     segment.release()
+
+
+async def test_neither_reads_nor_writes_leave_anything_to_collect(opened: Opened) -> None:
+    segment = opened.segment(1)
+    with collector_off() as garbage:
+        for _ in range(20):
+            await opened.tier.write(3, segment)
+            assert await read_extent(opened.tier, 3, 5000, 300) == segment[5000:5300]
+            found: OSError | None = await called(partial(opened.file.begin_put, 0, bytes(8192)))
+            assert found is None
+        assert not garbage.found()

@@ -1,0 +1,57 @@
+"""Buffers for direct I/O: page-aligned, resident from the start, and no more of them ever.
+
+Who finds none free waits in line for one that comes back: I/O that is under way ends without
+any memory, so the line moves.  A larger one will do.  In line are requests of the
+transport, which bounds them, and one segment at a time.
+
+    8 KiB    128    an object, wherever it lies
+    64 KiB    24    neighbours, and a run of pages on its way to their places
+    136 KiB    4    a window of read-ahead, with both its edges
+    1 MiB      1    a whole segment that is read back
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from fuseswap.units import MIB, PAGE_SIZE
+
+SIZES = ((2 * PAGE_SIZE, 128), (16 * PAGE_SIZE, 24), (34 * PAGE_SIZE, 4), (MIB, 1))
+
+Use = Callable[[memoryview], None]
+
+
+class Buffers:
+    """``sizes``: bytes (whole pages) and count of each kind, smallest first."""
+
+    def __init__(self, sizes: Sequence[tuple[int, int]] = SIZES) -> None:
+        self._free: list[tuple[int, list[memoryview]]] = []
+        for size, count in sizes:
+            memory = mmap.mmap(-1, size * count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            whole = memoryview(memory)
+            self._free.append((size, [whole[at : at + size] for at in range(0, len(whole), size)]))
+        self._line: deque[tuple[int, Use]] = deque()
+
+    def take(self, size: int, use: Use) -> None:
+        """Call ``use`` with at least ``size`` bytes, at once or when one comes back."""
+        buffer = None if self._line else self._find(size)
+        if buffer is None:
+            self._line.append((size, use))
+        else:
+            use(buffer)
+
+    def _find(self, size: int) -> memoryview | None:
+        for held, free in self._free:
+            if size <= held and free:
+                return free.pop()
+        return None
+
+    def give_back(self, buffer: memoryview) -> None:
+        """Whoever `take` gave ``buffer`` to has done with it; the next in line may get one."""
+        for held, free in self._free:
+            if held == len(buffer):
+                free.append(buffer)
+        while self._line and (found := self._find(self._line[0][0])) is not None:
+            self._line.popleft()[1](found)

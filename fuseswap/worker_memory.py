@@ -1,0 +1,51 @@
+"""What the worker's own memory may come to: beyond that it leaks, and `status` says so.
+
+All of it is locked, so a leak takes memory from everybody else, and they are killed in the
+worker's place.  Counted is RssAnon: heap and stacks.  Store, tables and buffers of the backing
+file are shared memory, which has bounds of its own.
+
+    bound = what there was when the worker became ready
+          + `ALLOWANCE_BYTES`            whatever it does, at once
+          + `EACH_SEGMENT_BYTES`         for each segment there is, in memory or on a tier
+          + the counts of shared objects (``cache/references.py``)
+
+The heap is not expected to shrink again, so it is what may be held at most, and not now.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fuseswap.device import Device
+from fuseswap.handles import MAX_KEPT_BYTES
+from fuseswap.host.resident import anonymous_bytes
+from fuseswap.host_watch import HostWatch
+from fuseswap.units import MIB
+
+# Copies of writes that wait: `_MAX_WAITING_BYTES` of ``transport/devfuse.py``, and one more.
+_WAITING_BYTES = 3 * MIB
+# Read windows, segments that are read back, contexts of compressors, a dictionary in training
+# (5 MiB of samples), replies, and the holes that all of it leaves in the heap.
+_AT_WORK_BYTES = 11 * MIB
+ALLOWANCE_BYTES = _WAITING_BYTES + MAX_KEPT_BYTES + _AT_WORK_BYTES
+# Columns of the log and a free id, 60 bytes; a place in line, a census of dictionaries.
+EACH_SEGMENT_BYTES = 256
+
+
+class WorkerMemory:
+    """Of this process, from when it became ready."""
+
+    def __init__(self) -> None:
+        self._ready_bytes = 0
+
+    def watch(self, device: Device, host: HostWatch) -> None:
+        """The worker is ready.  Not a second time: it would count what has leaked so far."""
+        self._ready_bytes = self._ready_bytes or anonymous_bytes()
+        device.mem_worker = lambda: host.anonymous_bytes
+        device.mem_worker_bound = partial(self.bound_bytes, device)
+
+    def bound_bytes(self, device: Device) -> int:
+        """The most that may be held, with what is stored now."""
+        log = device.cache.log
+        tables = EACH_SEGMENT_BYTES * len(log.live) + log.references.allocated_bytes
+        return self._ready_bytes + ALLOWANCE_BYTES + tables
