@@ -68,6 +68,11 @@ def set_io_flusher() -> None:
     _check(_libc.prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0), "prctl(PR_SET_IO_FLUSHER)")
 
 
+def clear_io_flusher() -> None:
+    """Undo `set_io_flusher` for this thread alone; it must never be waited for."""
+    _check(_libc.prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0), "prctl(PR_SET_IO_FLUSHER)")
+
+
 def get_io_flusher() -> bool:
     """Read the IO_FLUSHER state of this task back."""
     return _check(_libc.prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0), "prctl(PR_GET_IO_FLUSHER)") == 1
@@ -91,6 +96,37 @@ _libc.syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_ui
 def pidfd_getfd(pidfd: int, fd: int) -> int:
     """pidfd_getfd(2), Linux 5.6: our own descriptor for what another process has as ``fd``."""
     return _check(_libc.syscall(_SYS_PIDFD_GETFD, pidfd, fd, 0), "pidfd_getfd")
+
+
+_FILE_ACTIONS_BYTES = 256  # posix_spawn_file_actions_t: 80 with glibc and with musl
+
+
+def spawn(path: str, arguments: list[str], environment: dict[str, str], fds: list[int]) -> int:
+    """posix_spawn(3) with the interpreter lock released: it may wait for memory.
+
+    The child has ``fds`` under the same numbers, whether or not they are inheritable here.
+    """
+    words = [os.fsencode(word) for word in arguments]
+    pairs = [os.fsencode(f"{name}={value}") for name, value in environment.items()]
+    argv = (ctypes.c_char_p * (len(words) + 1))(*words, None)
+    envp = (ctypes.c_char_p * (len(pairs) + 1))(*pairs, None)
+    actions = (ctypes.c_char * _FILE_ACTIONS_BYTES)()
+    _spawned(_libc.posix_spawn_file_actions_init(actions))
+    try:
+        for fd in fds:  # onto itself: clears close-on-exec in the child
+            _spawned(_libc.posix_spawn_file_actions_adddup2(actions, fd, fd))
+        pid = ctypes.c_int()
+        target = os.fsencode(path)
+        _spawned(_libc.posix_spawn(ctypes.byref(pid), target, actions, None, argv, envp))
+        return pid.value
+    finally:
+        _libc.posix_spawn_file_actions_destroy(actions)
+
+
+def _spawned(code: int) -> None:
+    """The family returns its error instead of setting errno."""
+    if code:
+        raise OSError(code, f"posix_spawn: {os.strerror(code)}")
 
 
 # -- System V shared memory: unevictable memory where tmpfs has no ``noswap`` (before 6.4) ----

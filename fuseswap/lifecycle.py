@@ -13,14 +13,13 @@ import contextlib
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuseswap import libc
+from fuseswap import libc, strays
 from fuseswap.config import DeviceConfig
 from fuseswap.errors import HostError
 from fuseswap.host import control, loop, mount, swap
@@ -46,7 +45,7 @@ class DeviceInfo:
     swapfile: str
     loop: str | None
     supervisor_pid: int
-    worker_pid: int
+    worker_pid: int | None
     size_bytes: int
 
 
@@ -60,7 +59,7 @@ def describe(runtime: Runtime) -> DeviceInfo:
         swapfile=swapfile,
         loop=loop_of(runtime),
         supervisor_pid=state.get("supervisor_pid", 0),
-        worker_pid=state.get("worker_pid", 0),
+        worker_pid=state.get("worker_pid"),
         size_bytes=config["size_bytes"],
     )
 
@@ -124,17 +123,30 @@ def adopt(runtime: Runtime, files: dict[str, int]) -> None:
         raise HostError(answer or f"the supervisor did not start; see {runtime.log_path}")
 
 
-def _files_of_worker(pid: int) -> dict[str, int]:
-    """The descriptors of a worker that outlived its supervisor, by name; none without one."""
-    if not pid or not is_ours(pid):
-        return {}
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    theirs: dict[str, int] = json.loads(words[-2])["fds"]
-    pidfd = os.pidfd_open(pid)
-    try:
-        return {name: libc.pidfd_getfd(pidfd, fd) for name, fd in theirs.items()}
-    finally:
-        os.close(pidfd)
+def workers_of(runtime: Runtime) -> list[int]:
+    """Every worker of the device that is alive, the one that is noted as serving first."""
+    noted = runtime.state().get("worker_pid")
+    found = strays.workers_of(runtime.name, str(runtime.directory))
+    first = [noted] if noted and is_ours(noted) else []  # also one of an older version
+    return first + [pid for pid in found if pid != noted]
+
+
+def _files_of_worker(runtime: Runtime) -> dict[str, int]:
+    """The descriptors of a worker that outlived its supervisor, by name; none without one.
+
+    Any will do: one that serves, or one that would.
+    """
+    for pid in workers_of(runtime):
+        theirs = strays.arguments_of(pid).get("fds", {})
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                return {name: libc.pidfd_getfd(pidfd, fd) for name, fd in theirs.items()}
+            except OSError:
+                continue  # it ends, or has not got that far
+            finally:
+                os.close(pidfd)
+    return {}
 
 
 def _spawn_supervisor(runtime: Runtime, files: dict[str, int]) -> str:
@@ -189,7 +201,7 @@ def up(
     if is_up(runtime):
         state = runtime.state()
         if not is_ours(state.get("supervisor_pid", 0)):
-            adopt(runtime, stored or _files_of_worker(state.get("worker_pid", 0)))
+            adopt(runtime, stored or _files_of_worker(runtime))
         start_swap(runtime, swapon=swapon, priority=config.priority)
         return describe(runtime)
     start_filesystem(runtime, config)
@@ -225,10 +237,12 @@ def down(runtime: Runtime) -> None:
 
 def _wake(runtime: Runtime) -> None:
     """Let processes that somebody stopped go on: nobody else can serve what they hold."""
-    state = runtime.state()
-    for pid in (state.get("supervisor_pid", 0), state.get("worker_pid", 0)):
-        if pid and is_ours(pid):
-            os.kill(pid, signal.SIGCONT)
+    strays.wake([*_supervisor_of(runtime), *workers_of(runtime)])
+
+
+def _supervisor_of(runtime: Runtime) -> list[int]:
+    pid = runtime.state().get("supervisor_pid", 0)
+    return [pid] if is_ours(pid) else []
 
 
 def _refuse_endless_swapoff(runtime: Runtime) -> None:
@@ -240,7 +254,7 @@ def _refuse_endless_swapoff(runtime: Runtime) -> None:
             f"{runtime.name} is degraded, swapoff would hang; first: "
             f"fuseswap restart {runtime.name}"
         )
-    if not supervised and is_ours(state.get("worker_pid", 0)):
+    if not supervised and workers_of(runtime):
         try:
             read_file(Path(runtime.config()["mountpoint"]) / "stats" / "stored_pages")
         except (HostError, OSError):
@@ -270,17 +284,17 @@ def restart(runtime: Runtime) -> str:
 
 
 def _wait_for_supervisor(runtime: Runtime) -> None:
-    """Wait until supervisor and worker are gone.  Raises `HostError` where they stay."""
-    state = runtime.state()
+    """Wait until supervisor and workers are gone.  Raises `HostError` where they stay."""
     deadline = time.monotonic() + _STOP_TIMEOUT_S
-    for pid in (state.get("worker_pid", 0), state.get("supervisor_pid", 0)):
-        while pid and is_ours(pid):
+    for pid in (*workers_of(runtime), *_supervisor_of(runtime)):
+        while is_ours(pid):
             if time.monotonic() > deadline:
                 raise HostError(f"process {pid} does not end; see {runtime.log_path}")
             time.sleep(0.02)
+    strays.end(workers_of(runtime))  # one that a supervisor was just starting when it died
 
 
-def is_ours(pid: int) -> bool:
+def is_ours(pid: int | None) -> bool:
     """Whether ``pid`` is alive, no zombie, and a process of fuseswap (numbers are reused)."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -8,10 +8,13 @@ them is counted while it serves (``cache/recovery.py``).
 
 The lock, a POSIX lock on the header, is what keeps two workers from serving one state,
 whoever started them: it goes with the last thread of a process, and not earlier.  What
-supervisor and worker say to each other is in ``worker_process.py``.
+supervisor and worker say to each other is in ``worker_process.py``.  A worker whose
+supervisor has died goes on: prepared, it waits for the lock and attaches; serving, it says
+in ``state.json`` that it does, where `status` and `up` look.
 
-Tasks: the transport, writeback, recompression, merging, AIO, housekeeping, and one that waits
-for ``pause``.
+Tasks: the transport, writeback, recompression, merging, AIO, housekeeping, and one that
+listens to the supervisor.  Threads: the scribe (``scribe.py``), which writes all that is
+logged, and those of recompression and the engine.
 """
 
 from __future__ import annotations
@@ -22,10 +25,12 @@ import importlib
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -35,31 +40,41 @@ from fuseswap.cache.region import Region
 from fuseswap.cache.state import REGION_NAMES, Geometry, SharedState
 from fuseswap.device import Device
 from fuseswap.errors import FuseswapError
+from fuseswap.host import mount
 from fuseswap.host.protect import Protection, protect
 from fuseswap.host.psi import under_memory_pressure
 from fuseswap.host.resident import own_bytes
 from fuseswap.host.runtime import Runtime
+from fuseswap.orphan import OrphanNote
 from fuseswap.parameters import find_parameter
+from fuseswap.scribe import Scribe
 from fuseswap.tiers.direct import DirectFile, Engine, open_engine
 from fuseswap.tiers.faults import with_faults
 from fuseswap.tiers.file import FileTier
 from fuseswap.tiers.threads import IoThreads
 from fuseswap.transport import Transport, open_transport
 from fuseswap.tree import Tree
+from fuseswap.worker_log import last_words, open_log
 
 log = logging.getLogger("fuseswap.worker")
 
 _THREAD_STACK_BYTES = 512 * 1024
 _HOUSEKEEPING_S = 1.0
+_NOTE_EVERY_S = 0.2
 _RESERVE_FRAMES = 2
 _IDLE_STORES = 100  # fewer in a second: the device is idle, however often it is looked at
+
+
+class Unmounted(Exception):
+    """The file system is gone, and so is the sense of a worker."""
 
 
 class Channel:
     """The worker's end of the channel to its supervisor."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, go: int | None = None) -> None:
         self.socket = socket.socket(fileno=fd)
+        self._go = go  # an older supervisor, which goes on through an upgrade, has none
 
     def say(self, word: str, **more: Any) -> None:
         """One word; a supervisor that has died does not stop us."""
@@ -82,14 +97,33 @@ class Channel:
         except OSError:
             return ""
 
+    def hear_first(self) -> str:
+        """As `hear`; ``attach`` comes as an event (``worker_process.py``)."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        if self._go is not None:
+            poll.register(self._go, select.POLLIN)
+        ready = [fd for fd, _ in poll.poll()]
+        return "attach" if self._go in ready else self.hear()
+
 
 class Worker:
     """Builds the layers over inherited descriptors and runs them."""
 
     def __init__(
-        self, config: dict[str, Any], fds: dict[str, int], channel: Channel, *, fresh: bool
+        self,
+        config: dict[str, Any],
+        fds: dict[str, int],
+        channel: Channel,
+        note_orphaned: Callable[[Protection], bool] = lambda protection: True,
+        *,
+        fresh: bool,
     ) -> None:
-        """Get ready.  Raises `StateMismatch` for a header it does not know; writes nothing."""
+        """Get ready.  Raises `StateMismatch` for a header it does not know; writes nothing.
+
+        ``note_orphaned`` is called, until it says True, when this one serves and its supervisor
+        has died.
+        """
         for fd in fds.values():
             os.set_inheritable(fd, False)
         threading.stack_size(_THREAD_STACK_BYTES)
@@ -104,13 +138,20 @@ class Worker:
         self._thread = IoThreads(1)  # for recompression
         self._beats = 0
         self._supervisor_pid = os.getppid()
+        self._standby_pid = 0
+        self._note_orphaned = note_orphaned
         gc.collect()
         gc.freeze()
 
     def attach(self) -> None:
-        """Build the device from the state, once nobody else serves it, and say so."""
+        """Build the device from the state, once nobody else serves it, and say so.
+
+        Raises `Unmounted` where there is nothing to serve any more.
+        """
         config = self._config
         fcntl.lockf(self._fds["header"], fcntl.LOCK_EX)
+        if not mount.is_connected(self._fds["fuse"]):
+            raise Unmounted
         if self._state is None:
             self._state = SharedState.create(self._regions, Geometry(**config["geometry"]))
         self._state.mend()
@@ -165,17 +206,33 @@ class Worker:
                 nursery.start_soon(self.device.writeback.run)
                 nursery.start_soon(self.device.recompression.run)
                 nursery.start_soon(self.device.merging.run)
-                nursery.start_soon(self._wait_for_pause, nursery.cancel_scope)
+                nursery.start_soon(self._listen, nursery.cancel_scope)
                 await self._transport.serve()
                 paused = False
                 nursery.cancel_scope.cancel()
             outer.cancel_scope.cancel()
         return paused
 
-    async def _wait_for_pause(self, scope: trio.CancelScope) -> None:
-        await trio.lowlevel.wait_readable(self.channel.socket)
-        if self.channel.hear() == "pause":
-            scope.cancel()
+    async def _listen(self, scope: trio.CancelScope) -> None:
+        """Hear what the supervisor says until it says ``pause``, or dies."""
+        while True:
+            await trio.lowlevel.wait_readable(self.channel.socket)
+            word = self.channel.hear()
+            if word == "pause":
+                scope.cancel()
+                return
+            if not word:
+                while not self._note_orphaned(self.protection):
+                    await trio.sleep(_NOTE_EVERY_S)
+                return
+            self._note_standby(word)
+
+    def _note_standby(self, word: str) -> bool:
+        """Take ``standby N``; False for any other word."""
+        said, _, pid = word.partition(" ")
+        if said == "standby":
+            self._standby_pid = int(pid)
+        return said == "standby"
 
     def _pause(self) -> None:
         """Leave the state alone until told to continue, or until nobody is left to tell us.
@@ -186,7 +243,8 @@ class Worker:
             self._engine.close()  # what is in flight ends before another may write there
         fcntl.lockf(self._fds["header"], fcntl.LOCK_UN)
         self.channel.say("paused")
-        self.channel.hear()
+        while self._note_standby(self.channel.hear()):
+            continue
         del self.device, self._transport  # derived from what was; another may have changed it
         gc.unfreeze()
         gc.collect()
@@ -194,10 +252,16 @@ class Worker:
         self.attach()
 
     def _mem_fixed(self) -> int:
-        """Memory of worker and supervisor, and frames kept ready; an orphan has no supervisor."""
+        """Memory of worker, supervisor and standby, and frames kept ready.
+
+        An orphan has no supervisor.
+        """
         alive = os.getppid() == self._supervisor_pid
         processes = own_bytes(os.getpid()) + (own_bytes(self._supervisor_pid) if alive else 0)
-        return processes + self.device.cache.footprint.ready_bytes
+        return processes + self._mem_standby() + self.device.cache.footprint.ready_bytes
+
+    def _mem_standby(self) -> int:
+        return own_bytes(self._standby_pid) if self._standby_pid else 0
 
     async def _housekeeping(self) -> None:
         """Once a second: say that we live, and note how much memory is used.
@@ -220,32 +284,42 @@ class Worker:
             before = stores
 
 
-def main() -> int:
-    """``python -m fuseswap.worker JSON`` with ``name``, ``fds`` and ``fresh``."""
-    arguments = json.loads(sys.argv[1])
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s worker[%(process)d] %(levelname)s: %(message)s",
-        stream=sys.stderr,
-    )
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides when to stop
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    channel = Channel(arguments["fds"]["channel"])
+def _serve(arguments: dict[str, Any], channel: Channel, scribe: Scribe) -> int:
+    """Get ready, wait for the turn of this one, serve; its exit code."""
+    fds, fresh = arguments["fds"], arguments["fresh"]
+    runtime = Runtime(arguments["name"])
     try:
         crashpoints.arm(os.environ.get(crashpoints.VARIABLE, ""))
-        config = Runtime(arguments["name"]).config()
-        worker = Worker(config, arguments["fds"], channel, fresh=arguments["fresh"])
+        note = OrphanNote(runtime, scribe)
+        worker = Worker(runtime.config(), fds, channel, note.take, fresh=fresh)
         channel.say("prepared")
-        if channel.hear() != "attach":
-            return 1
+        if channel.hear_first() != "attach" and fresh:
+            return 1  # nobody knows of what this one would make
         worker.attach()
+    except Unmounted:
+        return 0
     except (FuseswapError, OSError) as exc:
         log.error("cannot start: %s", exc)
         channel.complain(str(exc))
         return 1
     worker.run()
     return 0
+
+
+def main() -> int:
+    """``python -m fuseswap.worker JSON`` with ``name``, ``directory``, ``fds`` and ``fresh``."""
+    arguments = json.loads(sys.argv[1])
+    scribe = open_log()
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the supervisor decides when to stop
+    channel = Channel(arguments["fds"]["channel"], arguments["fds"].get("go"))
+    try:
+        code = _serve(arguments, channel, scribe)
+    except BaseException as exc:
+        last_words(scribe, exc)
+        os._exit(1)  # at once: the lock goes with this process
+    scribe.flush()
+    return code
 
 
 if __name__ == "__main__":
