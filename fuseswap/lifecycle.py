@@ -26,6 +26,7 @@ from fuseswap.host import control, loop, mount, swap
 from fuseswap.host.reading import read_file
 from fuseswap.host.runtime import Runtime
 from fuseswap.units import format_size
+from fuseswap.worker_process import ENVIRONMENT, FLAGS
 
 _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 30.0
@@ -155,7 +156,7 @@ def _spawn_supervisor(runtime: Runtime, files: dict[str, int]) -> str:
     Returns ``ready``, its error, or "" where it said nothing.
     """
     ours, theirs = os.pipe()
-    command = [sys.executable, "-m", "fuseswap.supervisor"]
+    command = [sys.executable, *FLAGS, "-m", "fuseswap.supervisor"]
     command += [runtime.name, str(theirs), json.dumps(files)]
     with open(runtime.log_path, "ab") as log:
         subprocess.Popen(
@@ -164,6 +165,7 @@ def _spawn_supervisor(runtime: Runtime, files: dict[str, int]) -> str:
             stdout=log,
             stderr=log,
             cwd="/",
+            env={**os.environ, **ENVIRONMENT},
             pass_fds=(theirs, *files.values()),
             start_new_session=True,
         )

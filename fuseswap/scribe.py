@@ -61,7 +61,7 @@ class Scribe:
     def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
         """Wait until what waits now is written; False where that took too long."""
         if not self._thread.is_alive():
-            return False
+            self.start()
         done = threading.Event()
         self._queue.put(done.set)
         return done.wait(timeout_s)

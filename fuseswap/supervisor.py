@@ -31,18 +31,18 @@ import mmap
 import os
 import select
 import signal
-import socket
-import struct
 import sys
 import time
 from types import FrameType
 from typing import Any, NoReturn
 
-from fuseswap import strays
+from fuseswap import lean, strays
 from fuseswap.errors import HostError
-from fuseswap.host import control, memory, mount, notify
+from fuseswap.holdings import Holdings
+from fuseswap.host import mount
 from fuseswap.host.protect import protect
 from fuseswap.host.runtime import Runtime
+from fuseswap.petitions import Petitions
 from fuseswap.scribe import Scribe, stamp
 from fuseswap.standby import Standby, has_room
 from fuseswap.state_file import StateFile
@@ -50,9 +50,6 @@ from fuseswap.watchdog import Watchdog
 from fuseswap.worker_process import WorkerProcess, end_holder, holder
 
 MAX_FAILURES = 8
-PROGRESS_AT = 512  # in the header (see cache/state.py): requests the worker has answered
-_PROGRESS = struct.Struct("<Q")
-_HEALTHY_AFTER_S = 0.1
 _FIRST_PAUSE_S = 0.05
 _LOOK_EVERY_S = 1.0
 
@@ -65,13 +62,12 @@ class Supervisor:
         self._config = runtime.config()
         self._mountpoint: str = self._config["mountpoint"]
         self._resumes = self._config["transport"] == "devfuse"
+        self._holdings = Holdings(runtime.name, self._config)
         self._worker: WorkerProcess | None = None
         self._ended_well = False
         self._restarts = 0
         self._failures = 0
-        self._asked: socket.socket | None = None  # who waits for the end of a hand-over
         self._scribe = Scribe(2)
-        self._scribe.start()
         self._state = StateFile(runtime, self._scribe)
         self._standby = Standby(
             self._spawn,
@@ -92,38 +88,21 @@ class Supervisor:
     def start(self) -> None:
         """Everything up to a worker that answers.  Raises `HostError`; leaves nothing mounted."""
         self._protect()
-        kind, self._files = memory.create_files(
-            self._config["region_bytes"], self._config.get("memory")
-        )
-        self._state.values.update(memory=kind, made_backing=False)
-        if self._config["backing"]:
-            self._open_backing()
-        try:
-            self._mount_and_serve()
-        except HostError:
-            self._close_backing()
-            raise
-        self._keep_files(kind)
-
-    def _protect(self) -> None:
-        self._state.values["supervisor_protection"] = protect(populate=True)._asdict()
-
-    def _open_backing(self) -> None:
-        from fuseswap.host import backing  # only here: the supervisor's memory is locked
-
-        path, size_bytes = self._config["backing"], self._config["backing_bytes"]
-        opened = backing.open_backing(path, size_bytes, self._runtime.name)
-        self._files["backing"] = opened.fd
-        self._state.values.update(made_backing=opened.made, former_of_backing=opened.former)
-
-    def _mount_and_serve(self) -> None:
-        self._files["fuse"] = mount.mount(self._mountpoint)
+        self._holdings.make()
+        self._state.values.update(self._holdings.noted)
         self._open_ways_in()
         try:
             self._start_worker(self._spawn(fresh=True), prepared=False)
         except HostError:
-            mount.unmount(self._mountpoint, lazy=True)
+            self._holdings.undo()
             raise
+        self._holdings.keep(self.say)
+
+    def _protect(self) -> None:
+        """All that is mapped is made resident: what a death needs must not come from a disk."""
+        lean.trim()
+        self._state.values["supervisor_protection"] = protect(populate=True)._asdict()
+        self._scribe.start()
 
     def adopt(self, files: dict[str, int]) -> None:
         """Go on where a supervisor that died had these ``files``.  Raises `HostError`.
@@ -134,9 +113,7 @@ class Supervisor:
         self._state.values = {**self._runtime.state(), "supervisor_pid": os.getpid()}
         self._protect()
         self._restarts = self._state.values.get("restarts", 0)
-        self._files = files
-        if not mount.is_connected(files["fuse"]):
-            raise HostError("the connection to the kernel is cut; first: fuseswap down")
+        self._holdings.adopt(files, self._state.values)
         self._open_ways_in()
         worker = self._spawn()
         try:
@@ -155,30 +132,15 @@ class Supervisor:
     def _end_others(self, ours: int) -> None:
         """Workers of the supervisor that died; last the one that serves, and so pauses least."""
         found = strays.workers_of(self._runtime.name, str(self._runtime.directory))
-        strays.end(set(found) - {ours, holder(self._files["header"])})
-        end_holder(self._files["header"])
-
-    def _keep_files(self, kind: str) -> None:
-        """Leave the descriptors with systemd, if it asked.
-
-        Not those of System V memory: what keeps it locked ends with this process.
-        """
-        if not notify.is_asked_for():
-            return
-        try:
-            if kind == "sysv":
-                notify.notify("STATUS=System V memory can't outlive the supervisor")
-            else:
-                notify.store(self._files)
-        except OSError as exc:
-            self.say(f"systemd keeps no descriptors: {exc}")
+        header = self._holdings.files["header"]
+        strays.end(set(found) - {ours, holder(header)})
+        end_holder(header)
 
     def _open_ways_in(self) -> None:
-        self._header = mmap.mmap(self._files["header"], mmap.PAGESIZE)
-        self._watchdog = Watchdog(
-            self._header, self._files["fuse"], self._config.get("watchdog_s", 0.0)
-        )
-        self._listener = control.listen(self._runtime.control_path)
+        files = self._holdings.files
+        self._header = mmap.mmap(files["header"], mmap.PAGESIZE)
+        self._watchdog = Watchdog(self._header, files["fuse"], self._config.get("watchdog_s", 0.0))
+        self._petitions = Petitions(self._runtime.control_path, self._scribe, resumes=self._resumes)
 
     def answer_up(self, status_fd: int) -> None:
         """Tell `up` that we are ready, once ``state.json`` says so too."""
@@ -206,16 +168,16 @@ class Supervisor:
                 self._answer_signals(os.read(self._wake_read, 64))
             if self._standby.news in ready:
                 self._renewed()
-            if self._listener.fileno() in ready:
-                self._answer_request()
+            if self._petitions.fd in ready and self._petitions.take():
+                self._standby.renew()
 
     def _wait(self, wait_s: float) -> set[int]:
         """The descriptors that have something to say, within ``wait_s``."""
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)
         poll.register(self._standby.news, select.POLLIN)
-        if not self._asked:  # else one after the other
-            poll.register(self._listener, select.POLLIN)
+        if self._petitions.fd is not None:
+            poll.register(self._petitions.fd, select.POLLIN)
         if self._worker:
             poll.register(self._worker.pidfd, select.POLLIN)
         return {fd for fd, _ in poll.poll(wait_s * 1000)}
@@ -238,7 +200,7 @@ class Supervisor:
     def _spawn(self, *, fresh: bool = False) -> WorkerProcess:
         """A worker that gets ready; called from the standby's thread as well."""
         page_count = self._config["geometry"]["page_count"]
-        return WorkerProcess(self._runtime, self._files, page_count, fresh=fresh)
+        return WorkerProcess(self._runtime, self._holdings.files, page_count, fresh=fresh)
 
     def _start_worker(self, worker: WorkerProcess, *, prepared: bool = True) -> None:
         """Have ``worker`` serve.  Raises `HostError`; it is ended then."""
@@ -253,7 +215,6 @@ class Supervisor:
 
     def _now_serves(self, worker: WorkerProcess, said: dict[str, Any]) -> None:
         self._worker = worker
-        self._ready_at = time.monotonic()
         self._watchdog.begin()
         self._note("running", worker_pid=worker.pid, **said)
         self._standby.ask()
@@ -271,25 +232,18 @@ class Supervisor:
         """Reap the worker and replace it; False where there is nothing left to serve."""
         code = worker.reap()
         self._worker = None
-        if code == 0 or not mount.is_connected(self._files["fuse"]):
+        if code == 0 or not self._holdings.is_connected():
             self._ended_well = not mount.is_mounted(self._mountpoint)
             return False
         if not self._resumes:
             self.say(f"worker ended with {code}; this transport can't resume: aborting")
             self._note("failed", worker_pid=None, reason=f"worker ended with {code}")
-            os.close(self._files["fuse"])
-            mount.unmount(self._mountpoint, lazy=True)
+            self._holdings.abort()
             return False
-        if self._worker_did_well():
+        if self._watchdog.did_well():
             self._failures = 0
         self._replace_worker(f"worker {worker.pid} ended with {code}")
         return True
-
-    def _worker_did_well(self) -> bool:
-        """Whether the worker that ended had served: then its end is no failure of starting."""
-        (answered,) = _PROGRESS.unpack_from(self._header, PROGRESS_AT)
-        _PROGRESS.pack_into(self._header, PROGRESS_AT, 0)
-        return answered > 0 and time.monotonic() - self._ready_at > _HEALTHY_AFTER_S
 
     def _replace_worker(self, reason: str) -> None:
         """Have another serve; after `MAX_FAILURES` in a row keep all and wait to be asked."""
@@ -381,31 +335,12 @@ class Supervisor:
 
     # -- being asked -----------------------------------------------------------------
 
-    def _answer_request(self) -> None:
-        asked = control.accept(self._listener)
-        if asked is None:
-            return
-        connection, request = asked
-        if request != "restart":
-            self._answer(connection, f"'{request}' is unknown to this supervisor")
-        elif not self._resumes:
-            text = "the pyfuse3 transport can't hand over; use: fuseswap down, then up"
-            self._answer(connection, text)
-        else:
-            self._asked = connection
-            self._standby.renew()
-
     def _renewed(self) -> None:
-        connection, self._asked = self._asked, None
-        assert connection
         try:
-            self._answer(connection, self._hand_over(), kind="done")
+            self._petitions.answer("done", self._hand_over())
         except HostError as exc:
             self.say(f"not restarted: {exc}")
-            self._answer(connection, str(exc))
-
-    def _answer(self, connection: socket.socket, text: str, *, kind: str = "refused") -> None:
-        self._scribe.do(lambda: control.answer(connection, kind, text))
+            self._petitions.answer("refused", str(exc))
 
     def _noted(self, number: int, frame: FrameType | None) -> None:
         """The wakeup descriptor has it; the loop acts."""
@@ -420,21 +355,12 @@ class Supervisor:
             except HostError as exc:
                 self.say(f"not stopping, the file is in use: {exc}")
 
-    def _close_backing(self) -> None:
-        if "backing" in self._files:
-            from fuseswap.host import backing
-
-            with contextlib.suppress(OSError):
-                made = self._state.values.get("made_backing", False)
-                backing.close_backing(self._files["backing"], self._config["backing"], made=made)
-
     def clean_up(self) -> None:
         """The last act.  Unmounted: nothing is left; aborted: `fuseswap down` finds the rest."""
         self._standby.stop()
-        with contextlib.suppress(OSError):
-            notify.forget(self._files)  # or systemd would keep the memory
+        self._holdings.forget()
         if self._ended_well:
-            self._close_backing()
+            self._holdings.close_backing()
             self._scribe.flush()
             self._runtime.remove()
             return

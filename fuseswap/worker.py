@@ -33,6 +33,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from fuseswap import lean
+
+# isort: split
 import trio
 
 from fuseswap import crashpoints
@@ -131,6 +134,7 @@ class Worker:
         self._fds = fds
         self.channel = channel
         importlib.import_module(f"fuseswap.transport.{config['transport']}")
+        lean.trim()
         self.protection: Protection = protect(populate=True)
         self._regions = {name: Region(fd) for name, fd in fds.items() if name in REGION_NAMES}
         self._state = None if fresh else SharedState(self._regions)
@@ -292,6 +296,7 @@ def _serve(arguments: dict[str, Any], channel: Channel, scribe: Scribe) -> int:
         crashpoints.arm(os.environ.get(crashpoints.VARIABLE, ""))
         note = OrphanNote(runtime, scribe)
         worker = Worker(runtime.config(), fds, channel, note.take, fresh=fresh)
+        scribe.start()
         channel.say("prepared")
         if channel.hear_first() != "attach" and fresh:
             return 1  # nobody knows of what this one would make

@@ -26,9 +26,11 @@ class ScribeHandler(logging.Handler):
 
 
 def open_log() -> Scribe:
-    """Have everything that is logged written to standard error, some time."""
+    """Have everything that is logged written to standard error, once the scribe is started.
+
+    That is after the process is locked in memory, so that its stack is not taken as a whole.
+    """
     scribe = Scribe(2)
-    scribe.start()
     logging.basicConfig(level=logging.INFO, format=_FORMAT, handlers=[ScribeHandler(scribe)])
     return scribe
 

@@ -37,7 +37,7 @@ from fuseswap.host.runtime import Runtime
 FLAGS = ("-X", "no_debug_ranges")
 ENVIRONMENT = {  # one malloc arena: every mapped byte of the worker is locked
     "MALLOC_ARENA_MAX": "1",
-    "PYTHONMALLOC": "pymalloc",
+    "PYTHONMALLOC": "malloc",
 }
 _MAX_BYTES = 8192
 PREPARE_TIMEOUT_S = 20.0  # 0.2 s on an idle machine
