@@ -55,6 +55,7 @@ class DeviceStatistics:
     tier_loads: int
     journal_bytes: int
     mem_fixed: Callable[[], int]
+    mem_standby: Callable[[], int]
     dictionaries: int
     dictionaries_trained: int
     dedup_merged_pages: int
@@ -103,6 +104,7 @@ class Device:
         self.created_ns = time.time_ns()
         # Memory of the processes that serve; only the worker knows them.
         self.mem_fixed: Callable[[], int] = lambda: 0
+        self.mem_standby: Callable[[], int] = lambda: 0
 
     def _keep_limit(self, left_bytes: int) -> None:
         """A spent budget stays spent when the worker is replaced."""
@@ -127,6 +129,7 @@ class Device:
             tier_loads=self.slowpath.tier_loads,
             journal_bytes=self.state.journal.allocated_bytes(),
             mem_fixed=self.mem_fixed,
+            mem_standby=self.mem_standby,
             dictionaries=len(self.cache.dictionaries.all),
             dictionaries_trained=self.recompression.training.trained,
             dedup_merged_pages=self.merging.merger.merged_pages,

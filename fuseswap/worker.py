@@ -178,6 +178,7 @@ class Worker:
             submit=self._thread.submit,
         )
         self.device.mem_fixed = self._mem_fixed
+        self.device.mem_standby = self._mem_standby
         for name, value in {**config["parameters"], **self._state.parameters}.items():
             find_parameter(name).set(self.device, value)
         frames = self.device.cache.log.frames

@@ -19,11 +19,16 @@ def test_supervisor_and_worker_count_while_there_is_a_supervisor(
     worker = Worker.__new__(Worker)
     monkeypatch.setattr(worker, "device", device, raising=False)
     worker._supervisor_pid = os.getppid()
+    worker._standby_pid = 0
     both, own = worker._mem_fixed(), own_bytes(os.getpid())
     assert abs(both - own - own_bytes(os.getppid())) < 8 * MIB
     worker._supervisor_pid = os.getpid()  # somebody else's child by now
     assert abs(worker._mem_fixed() - own) < 8 * MIB
     assert both > worker._mem_fixed()
+    assert worker._note_standby(f"standby {os.getpid()}")
+    assert abs(worker._mem_standby() - own) < 8 * MIB
+    assert abs(worker._mem_fixed() - 2 * own) < 8 * MIB
+    assert not worker._note_standby("pause")
 
 
 async def test_housekeeping_notes_the_peak(
