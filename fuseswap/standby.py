@@ -40,6 +40,7 @@ class Standby:
         room: Callable[[], bool],
         *,
         keep: bool,
+        first_pause_s: float = FIRST_PAUSE_S,
     ) -> None:
         """``changed``, called from the thread: `pid` is another; ``room``: is there memory."""
         self._spawn = spawn
@@ -55,7 +56,7 @@ class Standby:
         self._stopping = False
         self._settled = threading.Event()  # not between spawn and prepared
         self._settled.set()
-        self._pause_s = FIRST_PAUSE_S
+        self._first_pause_s = self._pause_s = first_pause_s
         self._made_at = 0.0
         self._thread = threading.Thread(target=self._run, name="standby", daemon=True)
 
@@ -164,7 +165,7 @@ class Standby:
                 self._pause_longer()
             self._changed()
         elif watched and not self._kept:  # taken
-            self._pause_s = FIRST_PAUSE_S
+            self._pause_s = self._first_pause_s
             self._changed()
 
     def _pause_longer(self) -> None:

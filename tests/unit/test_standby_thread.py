@@ -9,7 +9,6 @@ from typing import cast
 
 import pytest
 
-from fuseswap import standby as module
 from fuseswap.errors import HostError
 from fuseswap.standby import Standby
 from fuseswap.worker_process import WorkerProcess
@@ -73,7 +72,9 @@ class Scene:
         return self.has_room
 
     def start(self, *, keep: bool = True) -> Standby:
-        self.standby = Standby(self.spawn, self.told.release, self.room, keep=keep)
+        self.standby = Standby(
+            self.spawn, self.told.release, self.room, keep=keep, first_pause_s=0.001
+        )
         self.standby.start()
         return self.standby
 
@@ -82,8 +83,7 @@ class Scene:
 
 
 @pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.001)
+def scene() -> Iterator[Scene]:
     scene = Scene()
     yield scene
     for worker in scene.workers:
@@ -112,7 +112,7 @@ def test_one_that_is_just_being_prepared_is_waited_for(scene: Scene) -> None:
     thread.start()
     scene.workers[0].may_prepare.set()
     thread.join(LONGEST_S)
-    assert taken == scene.workers[:1]
+    assert [worker.pid for worker in taken if worker] == [1]
 
 
 def test_none_is_made_without_room(scene: Scene) -> None:
@@ -177,11 +177,15 @@ def test_the_end_does_not_wait_for_one_that_is_being_made(scene: Scene) -> None:
     standby = scene.start()
     assert scene.spawned.acquire(timeout=LONGEST_S)
     worker = scene.workers[0]
-    threading.Thread(
-        target=lambda: worker.killed.wait(LONGEST_S) and worker.may_prepare.set()
-    ).start()
+
+    def end() -> None:
+        assert worker.killed.wait(LONGEST_S)
+        worker.may_prepare.set()
+
+    thread = threading.Thread(target=end)
+    thread.start()
     standby.stop()
-    assert worker.killed.is_set()
+    thread.join()
 
 
 def renew(standby: Standby) -> None:
