@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import struct
 
@@ -32,6 +33,7 @@ PR_GET_IO_FLUSHER = 58
 
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _libc.mlockall.argtypes = (ctypes.c_int,)
+_libc.munlock.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.prctl.argtypes = (ctypes.c_int,) + (ctypes.c_ulong,) * 4
 _libc.mount.argtypes = (ctypes.c_char_p,) * 3 + (ctypes.c_ulong, ctypes.c_char_p)
 _libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
@@ -58,6 +60,12 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
 def mlockall(flags: int) -> None:
     """mlockall(2) with the MCL_* flags."""
     _check(_libc.mlockall(flags), "mlockall")
+
+
+def munlock(memory: mmap.mmap) -> None:
+    """munlock(2) of a whole writable mapping."""
+    first = ctypes.c_char.from_buffer(memory)
+    _check(_libc.munlock(ctypes.byref(first), len(memory)), "munlock")
 
 
 def set_io_flusher() -> None:

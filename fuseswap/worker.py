@@ -137,6 +137,8 @@ class Worker:
         lean.trim()
         self.protection: Protection = protect(populate=True)
         self._regions = {name: Region(fd) for name, fd in fds.items() if name in REGION_NAMES}
+        if config.get("memory") != "memfd":  # nothing else keeps that in memory
+            self._regions["arena"].unlock()
         self._state = None if fresh else SharedState(self._regions)
         self._engine: Engine | None = None
         self._thread = IoThreads(1)  # for recompression

@@ -45,14 +45,23 @@ class FramePool:
         """Take over an arena in which just ``used_frames`` hold segments; return the rest."""
         self.in_use = len(used_frames)
         self._next = max(used_frames, default=-1) + 1
-        for start, end in self._arena.extents():
-            for frame in range(start >> SEGMENT_SHIFT, (end - 1 >> SEGMENT_SHIFT) + 1):
-                if frame not in used_frames:
-                    self._punch(frame)
+        end = 0  # of the used frame before; only between them is looked for memory
+        for used in (*sorted(used_frames), self._arena.size_bytes >> SEGMENT_SHIFT):
+            self._punch_all(end, used)
+            end = used + 1
         for frame in range(self._next - 1, -1, -1):
             if frame not in used_frames:
                 self._cold.append(frame)
         self.most_used = self.used
+
+    def _punch_all(self, first: int, end: int) -> None:
+        """Return what the frames from ``first`` to before ``end`` hold."""
+        while first < end:
+            at = self._arena.first_data(first << SEGMENT_SHIFT, end << SEGMENT_SHIFT)
+            if at is None:
+                return
+            self._punch(at >> SEGMENT_SHIFT)
+            first = (at >> SEGMENT_SHIFT) + 1
 
     def take(self, *, cleaning: bool = False) -> int:
         """A free frame, warm before cold; `NO_FRAME` where the limit is reached.
