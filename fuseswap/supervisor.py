@@ -6,10 +6,9 @@ holds but one page of progress, and looks once a second whether the worker lives
     start:   protect, make the memory, mount, start a worker, wait until it is ready
     then:    sleep until the worker ends or somebody asks
       worker ended with 0         the file system was unmounted: clean up, exit
-      worker ended otherwise      the standby goes on, or another is started on the same
-                                  descriptors; after a failure with a pause that grows;
-                                  `MAX_FAILURES` in a row: stop, keep everything, say
-                                  ``degraded``
+      worker ended otherwise      the standby goes on, or another is started; after a failure
+                                  with a pause that grows; `MAX_FAILURES` in a row: stop,
+                                  keep everything, say ``degraded``
       worker without a heartbeat  kill it, then as above
       asked to restart            hand over to a new worker, or have the old one go on
       SIGTERM, SIGINT             unmount and exit, unless somebody uses the file
@@ -18,9 +17,8 @@ holds but one page of progress, and looks once a second whether the worker lives
 From "the worker ended" to "the standby attaches" nothing asks the kernel for memory: what is
 to be written is left to the scribe, and a new standby to its own thread.
 
-The pyfuse3 transport cannot resume (libfuse keeps its session in the process), so
-there the connection is aborted when the worker dies: its users get I/O errors instead
-of waiting for ever.
+The pyfuse3 transport can't resume (libfuse keeps its session in the process): when its worker
+dies the connection is aborted, and its users get errors instead of waiting for ever.
 """
 
 from __future__ import annotations
@@ -69,17 +67,13 @@ class Supervisor:
         self._failures = 0
         self._scribe = Scribe(2)
         self._state = StateFile(runtime, self._scribe)
-        self._standby = Standby(
-            self._spawn,
-            self._tell_standby,
-            has_room,
-            keep=self._resumes and self._config.get("standby", True),
-        )
+        keep = self._resumes and self._config.get("standby", True)
+        self._standby = Standby(self._spawn, self._tell_standby, has_room, keep=keep)
         self._state.standby_pid = lambda: self._standby.pid
         self._wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._noted)
+            signal.signal(number, _noted)
 
     def say(self, message: str) -> None:
         """One line into the log (our standard error)."""
@@ -199,8 +193,8 @@ class Supervisor:
 
     def _spawn(self, *, fresh: bool = False) -> WorkerProcess:
         """A worker that gets ready; called from the standby's thread as well."""
-        page_count = self._config["geometry"]["page_count"]
-        return WorkerProcess(self._runtime, self._holdings.files, page_count, fresh=fresh)
+        pages = self._config["geometry"]["page_count"]
+        return WorkerProcess(self._runtime, self._holdings.files, pages, fresh=fresh)
 
     def _start_worker(self, worker: WorkerProcess, *, prepared: bool = True) -> None:
         """Have ``worker`` serve.  Raises `HostError`; it is ended then."""
@@ -330,10 +324,8 @@ class Supervisor:
                 raise HostError(f"worker {old.pid} goes on, the new one can't attach: {reason}")
         self._worker = None
         self._replace_worker(f"no worker could attach: {reason}")
-        status = self._state.values["status"]
-        raise HostError(f"the new worker can't attach: {reason}; the device is {status}")
-
-    # -- being asked -----------------------------------------------------------------
+        reason = f"{reason}; the device is {self._state.values['status']}"
+        raise HostError(f"the new worker can't attach: {reason}")
 
     def _renewed(self) -> None:
         try:
@@ -341,9 +333,6 @@ class Supervisor:
         except HostError as exc:
             self.say(f"not restarted: {exc}")
             self._petitions.answer("refused", str(exc))
-
-    def _noted(self, number: int, frame: FrameType | None) -> None:
-        """The wakeup descriptor has it; the loop acts."""
 
     def _answer_signals(self, numbers: bytes) -> None:
         if signal.SIGHUP in numbers and not self._worker:
@@ -375,6 +364,10 @@ class Supervisor:
         self.say(f"cannot start: {reason}")
         self._scribe.flush()
         os.write(status_fd, f"{reason}\n".encode())
+
+
+def _noted(number: int, frame: FrameType | None) -> None:
+    """The wakeup descriptor has it; the loop acts."""
 
 
 def main() -> int:
