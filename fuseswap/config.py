@@ -31,6 +31,7 @@ DEFAULT_RESEND = "auto"
 RESEND = ("auto", "off")  # off: as if the kernel were older than 6.9
 TUNE = ("auto", "on", "off")
 DEFAULT_TUNE = TUNE[0]
+DEFAULT_STANDBY = True
 DEFAULT_WATCHDOG_S = 5
 MIN_WATCHDOG_S = 3  # the heart beats once a second, and a busy machine delays it
 
@@ -54,6 +55,7 @@ class DeviceConfig:
     backing_layout: str
     resend: str
     watchdog_s: int
+    standby: bool
 
     @classmethod
     def parse(
@@ -71,6 +73,7 @@ class DeviceConfig:
         backing_layout: str = DEFAULT_LAYOUT,
         resend: str = DEFAULT_RESEND,
         watchdog_s: int = DEFAULT_WATCHDOG_S,
+        standby: bool = DEFAULT_STANDBY,
     ) -> DeviceConfig:
         """Validate what a person wrote; raises `InvalidArgument`."""
         size_bytes = parse_size(size)
@@ -123,6 +126,7 @@ class DeviceConfig:
             backing_layout=backing_layout,
             resend=resend,
             watchdog_s=watchdog_s,
+            standby=standby and transport == "devfuse",
         )
 
     def to_json(self, memory_bytes: int) -> dict[str, Any]:

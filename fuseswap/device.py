@@ -61,6 +61,7 @@ class DeviceStatistics:
     memory: MemoryStatistics
     mem_worker: Callable[[], int]
     mem_worker_bound: Callable[[], int]
+    mem_standby: Callable[[], int]
     dictionaries: int
     dictionaries_trained: int
     dedup_merged_pages: int
@@ -126,6 +127,7 @@ class Device:
         self.mem_fixed: Callable[[], int] = lambda: 0
         self.mem_worker: Callable[[], int] = lambda: 0
         self.mem_worker_bound: Callable[[], int] = lambda: 0
+        self.mem_standby: Callable[[], int] = lambda: 0
 
     def _keep_limit(self, left_bytes: int) -> None:
         """A spent budget stays spent when the worker is replaced."""
@@ -161,6 +163,7 @@ class Device:
             memory=self.memory.statistics(),
             mem_worker=self.mem_worker,
             mem_worker_bound=self.mem_worker_bound,
+            mem_standby=self.mem_standby,
             dictionaries=len(self.cache.dictionaries.all),
             dictionaries_trained=self.recompression.training.trained,
             dedup_merged_pages=self.merging.merger.merged_pages,

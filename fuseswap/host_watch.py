@@ -11,17 +11,18 @@ import os
 from glob import glob
 
 from fuseswap.host.psi import under_memory_pressure
-from fuseswap.host.resident import anonymous_bytes, own_bytes
+from fuseswap.host.resident import anonymous_bytes, own_memory
 
 
 class HostWatch:
-    """Of a device with ``swapfile``; `others` serve it besides this process."""
+    """Of a device with ``swapfile``."""
 
     def __init__(self, swapfile: str) -> None:
         self._swapfile = swapfile
         self._parent = os.getppid()
-        self.others: list[int] = [self._parent]
-        self.processes_bytes = 0  # own memory of this process and the `others`
+        self.standby_pid = 0
+        self.standby_bytes = 0
+        self.processes_bytes = 0  # of this one, the supervisor (an orphan has none) and the standby
         self.anonymous_bytes = 0  # heap and stacks of this process
         self.is_under_pressure = False
         self.faults = 0  # of the serving thread, since `expect_no_faults`
@@ -42,8 +43,13 @@ class HostWatch:
         """Look at everything; may wait."""
         self.anonymous_bytes = anonymous_bytes()
         self.faults = self._count_faults() - self._faults_before
-        alive = self.others if os.getppid() == self._parent else []
-        self.processes_bytes = sum(own_bytes(pid) for pid in (os.getpid(), *alive))
+        others = [self._parent] if os.getppid() == self._parent else []
+        self.standby_bytes = own_memory(self.standby_pid).anonymous if self.standby_pid else 0
+        if self.standby_pid:
+            others.append(self.standby_pid)
+        all_of_them = [own_memory(pid) for pid in (os.getpid(), *others)]
+        libraries = max(one.libraries for one in all_of_them)
+        self.processes_bytes = sum(one.anonymous for one in all_of_them) + libraries
         self.is_under_pressure = under_memory_pressure()
         if self.queue_file < 0:
             self._find_queue()

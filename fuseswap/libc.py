@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import struct
 
@@ -39,6 +40,7 @@ _libc.malloc.restype = ctypes.c_void_p
 _libc.free.argtypes = (ctypes.c_void_p,)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _libc.mlockall.argtypes = (ctypes.c_int,)
+_libc.munlock.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.prctl.argtypes = (ctypes.c_int,) + (ctypes.c_ulong,) * 4
 _libc.mount.argtypes = (ctypes.c_char_p,) * 3 + (ctypes.c_ulong, ctypes.c_char_p)
 _libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
@@ -67,6 +69,12 @@ def mlockall(flags: int) -> None:
     _check(_libc.mlockall(flags), "mlockall")
 
 
+def munlock(memory: mmap.mmap) -> None:
+    """munlock(2) of a whole writable mapping."""
+    first = ctypes.c_char.from_buffer(memory)
+    _check(_libc.munlock(ctypes.byref(first), len(memory)), "munlock")
+
+
 def populate_write(address: int, length: int) -> None:
     """MADV_POPULATE_WRITE (Linux 5.14): make and map the pages of a range, as writing them would.
 
@@ -81,12 +89,17 @@ def mlock(address: int, length: int) -> None:
     _check(_libc.mlock(address, length), "mlock")
 
 
-def set_io_flusher(switch: bool = True) -> None:
+def set_io_flusher() -> None:
     """PR_SET_IO_FLUSHER: allocations of this thread and its children may not recurse into I/O.
 
     Needs CAP_SYS_RESOURCE, and explicit zeros in the unused arguments.
     """
-    _check(_libc.prctl(PR_SET_IO_FLUSHER, int(switch), 0, 0, 0), "prctl(PR_SET_IO_FLUSHER)")
+    _check(_libc.prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0), "prctl(PR_SET_IO_FLUSHER)")
+
+
+def clear_io_flusher() -> None:
+    """Undo `set_io_flusher` for this thread alone; it must never be waited for."""
+    _check(_libc.prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0), "prctl(PR_SET_IO_FLUSHER)")
 
 
 def get_io_flusher() -> bool:
@@ -182,6 +195,37 @@ _libc.syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_ui
 def pidfd_getfd(pidfd: int, fd: int) -> int:
     """pidfd_getfd(2), Linux 5.6: our own descriptor for what another process has as ``fd``."""
     return _check(_libc.syscall(_SYS_PIDFD_GETFD, pidfd, fd, 0), "pidfd_getfd")
+
+
+_FILE_ACTIONS_BYTES = 256  # posix_spawn_file_actions_t: 80 with glibc and with musl
+
+
+def spawn(path: str, arguments: list[str], environment: dict[str, str], fds: list[int]) -> int:
+    """posix_spawn(3) with the interpreter lock released: it may wait for memory.
+
+    The child has ``fds`` under the same numbers, whether or not they are inheritable here.
+    """
+    words = [os.fsencode(word) for word in arguments]
+    pairs = [os.fsencode(f"{name}={value}") for name, value in environment.items()]
+    argv = (ctypes.c_char_p * (len(words) + 1))(*words, None)
+    envp = (ctypes.c_char_p * (len(pairs) + 1))(*pairs, None)
+    actions = (ctypes.c_char * _FILE_ACTIONS_BYTES)()
+    _spawned(_libc.posix_spawn_file_actions_init(actions))
+    try:
+        for fd in fds:  # onto itself: clears close-on-exec in the child
+            _spawned(_libc.posix_spawn_file_actions_adddup2(actions, fd, fd))
+        pid = ctypes.c_int()
+        target = os.fsencode(path)
+        _spawned(_libc.posix_spawn(ctypes.byref(pid), target, actions, None, argv, envp))
+        return pid.value
+    finally:
+        _libc.posix_spawn_file_actions_destroy(actions)
+
+
+def _spawned(code: int) -> None:
+    """The family returns its error instead of setting errno."""
+    if code:
+        raise OSError(code, f"posix_spawn: {os.strerror(code)}")
 
 
 # -- System V shared memory: unevictable memory where tmpfs has no ``noswap`` (before 6.4) ----

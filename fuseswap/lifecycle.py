@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fuseswap import libc
+from fuseswap import libc, strays
 from fuseswap.config import DeviceConfig
 from fuseswap.errors import HostError
 from fuseswap.host import control, loop, memory_limits, mount, resource_limits, swap
 from fuseswap.host.reading import read_file
 from fuseswap.host.runtime import Runtime
 from fuseswap.units import format_size
+from fuseswap.worker_process import ENVIRONMENT, FLAGS
 
 _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 30.0
@@ -47,7 +48,7 @@ class DeviceInfo:
     swapfile: str
     loop: str | None
     supervisor_pid: int
-    worker_pid: int
+    worker_pid: int | None
     size_bytes: int
 
 
@@ -61,7 +62,7 @@ def describe(runtime: Runtime) -> DeviceInfo:
         swapfile=swapfile,
         loop=loop_of(runtime),
         supervisor_pid=state.get("supervisor_pid", 0),
-        worker_pid=state.get("worker_pid", 0),
+        worker_pid=state.get("worker_pid"),
         size_bytes=config["size_bytes"],
     )
 
@@ -190,17 +191,30 @@ def adopt(runtime: Runtime, files: dict[str, int]) -> None:
         raise HostError(answer or f"the supervisor did not start; see {runtime.log_path}")
 
 
-def _files_of_worker(pid: int) -> dict[str, int]:
-    """The descriptors of a worker that outlived its supervisor, by name; none without one."""
-    if not pid or not is_ours(pid):
-        return {}
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    theirs: dict[str, int] = json.loads(words[-2])["fds"]
-    pidfd = os.pidfd_open(pid)
-    try:
-        return {name: libc.pidfd_getfd(pidfd, fd) for name, fd in theirs.items()}
-    finally:
-        os.close(pidfd)
+def workers_of(runtime: Runtime) -> list[int]:
+    """Every worker of the device that is alive, the one that is noted as serving first."""
+    noted = runtime.state().get("worker_pid")
+    found = strays.workers_of(runtime.name, str(runtime.directory))
+    first = [noted] if noted and is_ours(noted) else []  # also one of an older version
+    return first + [pid for pid in found if pid != noted]
+
+
+def _files_of_worker(runtime: Runtime) -> dict[str, int]:
+    """The descriptors of a worker that outlived its supervisor, by name; none without one.
+
+    Any will do: one that serves, or one that would.
+    """
+    for pid in workers_of(runtime):
+        theirs = strays.arguments_of(pid).get("fds", {})
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                return {name: libc.pidfd_getfd(pidfd, fd) for name, fd in theirs.items()}
+            except OSError:
+                continue  # it ends, or has not got that far
+            finally:
+                os.close(pidfd)
+    return {}
 
 
 def _spawn_supervisor(runtime: Runtime, files: dict[str, int]) -> str:
@@ -209,7 +223,7 @@ def _spawn_supervisor(runtime: Runtime, files: dict[str, int]) -> str:
     Returns ``ready``, its error, or "" where it said nothing.
     """
     ours, theirs = os.pipe()
-    command = [sys.executable, "-m", "fuseswap.supervisor"]
+    command = [sys.executable, *FLAGS, "-m", "fuseswap.supervisor"]
     command += [runtime.name, str(theirs), json.dumps(files)]
     with open(runtime.log_path, "ab") as log:
         subprocess.Popen(
@@ -218,6 +232,7 @@ def _spawn_supervisor(runtime: Runtime, files: dict[str, int]) -> str:
             stdout=log,
             stderr=log,
             cwd="/",
+            env={**os.environ, **ENVIRONMENT},
             pass_fds=(theirs, *files.values()),
             start_new_session=True,
         )
@@ -256,7 +271,7 @@ def up(
         state = runtime.state()
         if not is_ours(state.get("supervisor_pid", 0)):
             settle_limits(runtime.config())
-            adopt(runtime, stored or _files_of_worker(state.get("worker_pid", 0)))
+            adopt(runtime, stored or _files_of_worker(runtime))
         start_swap(runtime, swapon=swapon, priority=config.priority)
         return describe(runtime)
     start_filesystem(runtime, config)
@@ -301,10 +316,12 @@ def down(runtime: Runtime) -> None:
 
 def _wake(runtime: Runtime) -> None:
     """Let processes that somebody stopped go on: nobody else can serve what they hold."""
-    state = runtime.state()
-    for pid in (state.get("supervisor_pid", 0), state.get("worker_pid", 0)):
-        if pid and is_ours(pid):
-            os.kill(pid, signal.SIGCONT)
+    strays.wake([*_supervisor_of(runtime), *workers_of(runtime)])
+
+
+def _supervisor_of(runtime: Runtime) -> list[int]:
+    pid = runtime.state().get("supervisor_pid", 0)
+    return [pid] if is_ours(pid) else []
 
 
 def _refuse_endless_swapoff(runtime: Runtime) -> None:
@@ -316,7 +333,7 @@ def _refuse_endless_swapoff(runtime: Runtime) -> None:
             f"{runtime.name} is degraded, swapoff would hang; first: "
             f"fuseswap restart {runtime.name}"
         )
-    if not supervised and is_ours(state.get("worker_pid", 0)):
+    if not supervised and workers_of(runtime):
         try:
             read_file(Path(runtime.config()["mountpoint"]) / "stats" / "stored_pages")
         except (HostError, OSError):
@@ -346,21 +363,21 @@ def restart(runtime: Runtime) -> str:
 
 
 def _wait_for_supervisor(runtime: Runtime) -> None:
-    """Wait until supervisor and worker are gone.  Raises `HostError` where they stay."""
-    state = runtime.state()
-    _wait_until_gone({state.get("worker_pid", 0), state.get("supervisor_pid", 0)}, runtime)
+    """Wait until supervisor and workers are gone.  Raises `HostError` where they stay."""
+    _wait_until_gone({*workers_of(runtime), *_supervisor_of(runtime)}, runtime)
 
 
 def _wait_until_gone(pids: set[int], runtime: Runtime) -> None:
     deadline = time.monotonic() + _STOP_TIMEOUT_S
     for pid in pids:
-        while pid and is_ours(pid):
+        while is_ours(pid):
             if time.monotonic() > deadline:
                 raise HostError(f"process {pid} does not end; see {runtime.log_path}")
             time.sleep(0.02)
+    strays.end(workers_of(runtime))  # one that a supervisor was just starting when it died
 
 
-def is_ours(pid: int) -> bool:
+def is_ours(pid: int | None) -> bool:
     """Whether ``pid`` is alive, no zombie, and a process of fuseswap (numbers are reused)."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -69,11 +69,11 @@ class MemoryWatch:
             await self._waiters.park()
 
     def is_reserved(self) -> bool:
-        """Whether the reserve is as large as it should be; orders what it lacks."""
+        """Whether enough of the reserve is there to begin; orders what it lacks."""
         self._feeder.collect()
         self._cache.keep_ready()
         frames = self._frames
-        return frames.warm >= min(frames.ready, frames.allowed)
+        return frames.warm >= min(frames.ready // 4, frames.allowed)
 
     async def run(self) -> None:
         """Take over what is made, for ever; with a feeder that defers nothing there is nothing."""

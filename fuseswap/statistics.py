@@ -106,8 +106,13 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
     _gauge(
         "mem_fixed", "bytes", "",
-        "Memory of worker and supervisor themselves, and what they always keep ready.",
+        "Memory of worker, supervisor and standby themselves, and frames always kept ready.",
         lambda s: s.mem_fixed(),
+    ),
+    _gauge(
+        "mem_standby", "bytes", "",
+        "Memory of the standby alone; mem_fixed has it too.",
+        lambda s: s.mem_standby(),
     ),
     _gauge(
         "reserve_bytes", "bytes", "",

@@ -8,7 +8,6 @@ the command line follow util-linux: ``512M``, ``2G``, ``1.5G`` are powers of
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 from typing import NewType
 
 from fuseswap.errors import InvalidArgument
@@ -44,7 +43,8 @@ def parse_size(text: str, percent_of: int | None = None) -> int:
     if match is None:
         example = "512M, 2G" if percent_of is None else "512M, 2G or 25%"
         raise InvalidArgument(f"'{text}' is not a size; write it like {example}")
-    return int(Fraction(match[1]) * _SUFFIXES[match[2].upper()])
+    whole, _, decimals = match[1].partition(".")
+    return int(whole + decimals) * _SUFFIXES[match[2].upper()] // int("1" + "0" * len(decimals))
 
 
 def format_size(size_bytes: int) -> str:

@@ -1,4 +1,4 @@
-"""The watchdog: is the worker alive and yet stuck?
+"""The watchdog: is the worker alive and yet stuck?  And of one that ended: had it served?
 
 The worker writes another number into the header once a second, from a task beside the
 transport; one that is stopped, spins or hangs does not.  One that waits for a slow tier
@@ -14,10 +14,13 @@ from __future__ import annotations
 import mmap
 import select
 import struct
+import time
 
+PROGRESS_AT = 512  # in the header (see cache/state.py): requests the worker has answered
 HEARTBEAT_AT = 520  # in the header (see cache/state.py)
 _HEARTBEAT = struct.Struct("<Q")
 _QUIET_TIMES = 3
+_HEALTHY_AFTER_S = 0.1
 
 
 class Watchdog:
@@ -35,6 +38,16 @@ class Watchdog:
         """Another worker serves."""
         self._last = self._heartbeat()
         self._looks = 0
+        self._began = time.monotonic()
+
+    def did_well(self) -> bool:
+        """Whether the worker that ended had served: then its end is no failure of starting.
+
+        Once for each, and before the next one begins.
+        """
+        (answered,) = _HEARTBEAT.unpack_from(self._header, PROGRESS_AT)
+        _HEARTBEAT.pack_into(self._header, PROGRESS_AT, 0)
+        return answered > 0 and time.monotonic() - self._began > _HEALTHY_AFTER_S
 
     def is_overdue(self) -> bool:
         """Whether the worker has to be replaced; at the earliest ``patience_s`` from now again."""

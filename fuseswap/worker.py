@@ -8,10 +8,13 @@ them is counted while it serves (``cache/recovery.py``).
 
 The lock, a POSIX lock on the header, is what keeps two workers from serving one state,
 whoever started them: it goes with the last thread of a process, and not earlier.  What
-supervisor and worker say to each other is in ``worker_process.py``.
+supervisor and worker say to each other is in ``worker_process.py``.  A worker whose
+supervisor has died goes on: prepared, it waits for the lock and attaches; serving, it says
+in ``state.json`` that it does, where `status` and `up` look.
 
-Tasks: the transport, writeback, recompression, merging, AIO, housekeeping, and one that waits
-for ``pause``.
+Tasks: the transport, writeback, recompression, merging, AIO, housekeeping, and one that
+listens to the supervisor.  Threads: the scribe (``scribe.py``), which writes all that is
+logged, and those of recompression and the engine.
 """
 
 from __future__ import annotations
@@ -22,27 +25,35 @@ import importlib
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
+from fuseswap import lean
+
+# isort: split
 import trio
 
 from fuseswap import crashpoints
 from fuseswap.cache.feeder import FeederThread
 from fuseswap.cache.frames import RESERVE_FRAMES
 from fuseswap.cache.region import Region
-from fuseswap.cache.state import REGION_NAMES, SEGMENT_SHIFT, Geometry, SharedState
+from fuseswap.cache.state import REGION_NAMES, Geometry, SharedState
 from fuseswap.device import Device
 from fuseswap.errors import FuseswapError
+from fuseswap.host import mount
 from fuseswap.host.heap import Heap, lock_private
 from fuseswap.host.protect import Protection, protect
 from fuseswap.host.runtime import Runtime
 from fuseswap.host_watch import HostWatch
+from fuseswap.orphan import OrphanNote
 from fuseswap.parameters import find_parameter
+from fuseswap.scribe import Scribe
 from fuseswap.tiers.direct import DirectFile, Engine, open_engine
 from fuseswap.tiers.faults import with_faults
 from fuseswap.tiers.file import FileTier
@@ -50,6 +61,7 @@ from fuseswap.tiers.threads import IoThreads
 from fuseswap.transport import Transport, open_transport
 from fuseswap.tree import Tree
 from fuseswap.units import MIB
+from fuseswap.worker_log import last_words, open_log
 from fuseswap.worker_memory import WorkerMemory
 
 log = logging.getLogger("fuseswap.worker")
@@ -60,14 +72,20 @@ _SEGMENT_BYTES = 256  # ... and of each segment in memory, where all are in line
 _LARGE_HEAP_BYTES = 4 * MIB  # replies, and writes that wait
 _READY_TIMEOUT_S = 5.0
 _HOUSEKEEPING_S = 1.0
+_NOTE_EVERY_S = 0.2
 _IDLE_STORES = 100  # fewer in a second: the device is idle, however often it is looked at
+
+
+class Unmounted(Exception):
+    """The file system is gone, and so is the sense of a worker."""
 
 
 class Channel:
     """The worker's end of the channel to its supervisor."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, go: int | None = None) -> None:
         self.socket = socket.socket(fileno=fd)
+        self._go = go  # an older supervisor, which goes on through an upgrade, has none
 
     def say(self, word: str, **more: Any) -> None:
         """One word; a supervisor that has died does not stop us."""
@@ -90,14 +108,33 @@ class Channel:
         except OSError:
             return ""
 
+    def hear_first(self) -> str:
+        """As `hear`; ``attach`` comes as an event (``worker_process.py``)."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        if self._go is not None:
+            poll.register(self._go, select.POLLIN)
+        ready = [fd for fd, _ in poll.poll()]
+        return "attach" if self._go in ready else self.hear()
+
 
 class Worker:
     """Builds the layers over inherited descriptors and runs them."""
 
     def __init__(
-        self, config: dict[str, Any], fds: dict[str, int], channel: Channel, *, fresh: bool
+        self,
+        config: dict[str, Any],
+        fds: dict[str, int],
+        channel: Channel,
+        note_orphaned: Callable[[Protection], bool] = lambda protection: True,
+        *,
+        fresh: bool,
     ) -> None:
-        """Get ready.  Raises `StateMismatch` for a header it does not know; writes nothing."""
+        """Get ready.  Raises `StateMismatch` for a header it does not know; writes nothing.
+
+        ``note_orphaned`` is called, until it says True, when this one serves and its supervisor
+        has died.
+        """
         for fd in fds.values():
             os.set_inheritable(fd, False)
         threading.stack_size(_THREAD_STACK_BYTES)
@@ -105,28 +142,35 @@ class Worker:
         self._fds = fds
         self.channel = channel
         importlib.import_module(f"fuseswap.transport.{config['transport']}")
-        segments = int(config["parameters"]["pool_limit_bytes"]) >> SEGMENT_SHIFT
-        self._heap = Heap(_SMALL_HEAP_BYTES + segments * _SEGMENT_BYTES)
+        lean.trim()
         self.protection: Protection = protect(populate=True)
-        self._heap.extend(_LARGE_HEAP_BYTES)
         self._thread = IoThreads(1)  # for recompression
         self._host = HostWatch(f"{config['mountpoint']}/swapfile")
         self._feeder = FeederThread()
-        self._feeder.chores = [self._heap.top_up, self._host.look]
+        self._feeder.chores = [self._host.look]
         self._feeder.start()
         self._regions = {name: Region(fd) for name, fd in fds.items() if name in REGION_NAMES}
+        if config.get("memory") != "memfd":  # nothing else keeps that in memory
+            self._regions["arena"].unlock()
         self._state = None if fresh else SharedState(self._regions)
         self._engine: Engine | None = None
         self._beats = 0
         self._memory = WorkerMemory()
+        self._heap: Heap | None = None
+        self._note_orphaned = note_orphaned
         gc.collect()
         gc.freeze()
         lock_private()
 
     def attach(self) -> None:
-        """Build the device from the state, once nobody else serves it, and say so."""
+        """Build the device from the state, once nobody else serves it, and say so.
+
+        Raises `Unmounted` where there is nothing to serve any more.
+        """
         config = self._config
         fcntl.lockf(self._fds["header"], fcntl.LOCK_EX)
+        if not mount.is_connected(self._fds["fuse"]):
+            raise Unmounted
         if self._state is None:
             self._state = SharedState.create(self._regions, Geometry(**config["geometry"]))
         self._state.mend()
@@ -152,10 +196,11 @@ class Worker:
         )
         self.device.mem_fixed = self._mem_fixed
         self.device.memory.count_faults = lambda: self._host.faults
+        self.device.mem_standby = lambda: self._host.standby_bytes
         for name, value in {**config["parameters"], **self._state.parameters}.items():
             find_parameter(name).set(self.device, value)
+        self._warm_up()
         self._fill_reserve()
-        self.device.warm_up()
         self._transport: Transport = open_transport(
             config["transport"],
             self._fds["fuse"],
@@ -165,10 +210,22 @@ class Worker:
         )
         gc.freeze()
         gc.disable()
-        lock_private()
         self._host.expect_no_faults()
         self._memory.watch(self.device, self._host)
         self.channel.say("ready", protection=self.protection._asdict())
+
+    def _warm_up(self) -> None:
+        """Make the heap, and have codecs make their tables: see ``host/heap.py``.
+
+        Not in a standby, which is to be small: what it needs now was kept ready as frames.
+        """
+        if self._heap is None:
+            segments = self.device.cache.log.frames.limit
+            self._heap = Heap(_SMALL_HEAP_BYTES + segments * _SEGMENT_BYTES, _LARGE_HEAP_BYTES)
+            self._feeder.chores.append(self._heap.top_up)
+        self.device.warm_up()
+        if self._engine is not None:
+            lock_private()  # its buffers
 
     def _fill_reserve(self) -> None:
         """Before anything is served: have the reserve, or as much as there is memory for."""
@@ -193,17 +250,33 @@ class Worker:
                 nursery.start_soon(self.device.writeback.run)
                 nursery.start_soon(self.device.recompression.run)
                 nursery.start_soon(self.device.merging.run)
-                nursery.start_soon(self._wait_for_pause, nursery.cancel_scope)
+                nursery.start_soon(self._listen, nursery.cancel_scope)
                 await self._transport.serve()
                 paused = False
                 nursery.cancel_scope.cancel()
             outer.cancel_scope.cancel()
         return paused
 
-    async def _wait_for_pause(self, scope: trio.CancelScope) -> None:
-        await trio.lowlevel.wait_readable(self.channel.socket)
-        if self.channel.hear() == "pause":
-            scope.cancel()
+    async def _listen(self, scope: trio.CancelScope) -> None:
+        """Hear what the supervisor says until it says ``pause``, or dies."""
+        while True:
+            await trio.lowlevel.wait_readable(self.channel.socket)
+            word = self.channel.hear()
+            if word == "pause":
+                scope.cancel()
+                return
+            if not word:
+                while not self._note_orphaned(self.protection):
+                    await trio.sleep(_NOTE_EVERY_S)
+                return
+            self._note_standby(word)
+
+    def _note_standby(self, word: str) -> bool:
+        """Take ``standby N``; False for any other word."""
+        said, _, pid = word.partition(" ")
+        if said == "standby":
+            self._host.standby_pid = int(pid)
+        return said == "standby"
 
     def _pause(self) -> None:
         """Leave the state alone until told to continue, or until nobody is left to tell us.
@@ -214,7 +287,8 @@ class Worker:
             self._engine.close()  # what is in flight ends before another may write there
         fcntl.lockf(self._fds["header"], fcntl.LOCK_UN)
         self.channel.say("paused")
-        self.channel.hear()
+        while self._note_standby(self.channel.hear()):
+            continue
         del self.device, self._transport  # derived from what was; another may have changed it
         gc.unfreeze()
         gc.collect()
@@ -247,32 +321,43 @@ class Worker:
             before = stores
 
 
-def main() -> int:
-    """``python -m fuseswap.worker JSON`` with ``name``, ``fds`` and ``fresh``."""
-    arguments = json.loads(sys.argv[1])
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s worker[%(process)d] %(levelname)s: %(message)s",
-        stream=sys.stderr,
-    )
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides when to stop
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    channel = Channel(arguments["fds"]["channel"])
+def _serve(arguments: dict[str, Any], channel: Channel, scribe: Scribe) -> int:
+    """Get ready, wait for the turn of this one, serve; its exit code."""
+    fds, fresh = arguments["fds"], arguments["fresh"]
+    runtime = Runtime(arguments["name"])
     try:
         crashpoints.arm(os.environ.get(crashpoints.VARIABLE, ""))
-        config = Runtime(arguments["name"]).config()
-        worker = Worker(config, arguments["fds"], channel, fresh=arguments["fresh"])
+        note = OrphanNote(runtime, scribe)
+        worker = Worker(runtime.config(), fds, channel, note.take, fresh=fresh)
+        scribe.start()
         channel.say("prepared")
-        if channel.hear() != "attach":
-            return 1
+        if channel.hear_first() != "attach" and fresh:
+            return 1  # nobody knows of what this one would make
         worker.attach()
+    except Unmounted:
+        return 0
     except (FuseswapError, OSError) as exc:
         log.error("cannot start: %s", exc)
         channel.complain(str(exc))
         return 1
     worker.run()
     return 0
+
+
+def main() -> int:
+    """``python -m fuseswap.worker JSON`` with ``name``, ``directory``, ``fds`` and ``fresh``."""
+    arguments = json.loads(sys.argv[1])
+    scribe = open_log()
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the supervisor decides when to stop
+    channel = Channel(arguments["fds"]["channel"], arguments["fds"].get("go"))
+    try:
+        code = _serve(arguments, channel, scribe)
+    except BaseException as exc:
+        last_words(scribe, exc)
+        os._exit(1)  # at once: the lock goes with this process
+    scribe.flush()
+    return code
 
 
 if __name__ == "__main__":

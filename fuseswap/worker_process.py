@@ -2,19 +2,24 @@
 
     supervisor      worker
     (spawn)         imports, protects itself, checks the header; touches nothing
-               <-   prepared
+               <-   prepared; a standby stays here for days
     attach     ->   takes the lock of the state, adopts what is in it
                <-   ready, with its protection; it serves from here on
+    standby N  ->   counts the memory of process N as fixed
     pause      ->   lets what is in flight to a tier end, drops the rest, lets go of the lock
                <-   paused
     continue   ->   as `attach`
 
-A worker may say ``error`` and why instead of any of its words, or end.  One packet a word.
+A worker may say ``error`` and why instead of any of its words, or end.  One packet a word,
+but ``attach``: that is an eventfd, since a packet is memory of the kernel, and a worker died
+just now, perhaps for want of it.  Where the supervisor has died the worker goes on by itself:
+prepared, it attaches once the lock is free; serving, it notes itself in ``state.json``.
 Imported by the supervisor: neither trio nor a codec here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -25,8 +30,15 @@ import struct
 import sys
 from typing import Any
 
+from fuseswap import libc, strays
 from fuseswap.errors import HostError
+from fuseswap.host.runtime import Runtime
 
+FLAGS = ("-X", "no_debug_ranges")
+ENVIRONMENT = {  # one malloc arena: every mapped byte of the worker is locked
+    "MALLOC_ARENA_MAX": "1",
+    "PYTHONMALLOC": "pymalloc",  # with malloc 2 MB less, and 11 % fewer writes a second
+}
 _MAX_BYTES = 8192
 PREPARE_TIMEOUT_S = 20.0  # 0.2 s on an idle machine
 PAUSE_TIMEOUT_S = 10.0
@@ -38,21 +50,33 @@ _WORDS_PER_S = 50_000  # of the slot table, on a machine a hundred times too slo
 class WorkerProcess:
     """One worker from spawn to reaping."""
 
-    def __init__(self, name: str, files: dict[str, int], page_count: int, *, fresh: bool) -> None:
-        """Spawn it over the descriptors ``files``; `fresh`: it makes the state."""
+    def __init__(
+        self, runtime: Runtime, files: dict[str, int], page_count: int, *, fresh: bool = False
+    ) -> None:
+        """Spawn it over the descriptors ``files``; `fresh`: it makes the state.
+
+        May wait for memory, without the interpreter lock.  Raises `HostError`.
+        """
         self._attach_timeout_s = _ATTACH_TIMEOUT_S + page_count / _WORDS_PER_S
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        inherited = {**files, "channel": theirs.fileno()}
-        for fd in inherited.values():
-            os.set_inheritable(fd, True)
-        arguments = {"name": name, "fds": inherited, "fresh": fresh}
-        # One malloc arena: every mapped byte of the worker is locked.
-        environment = {**os.environ, "MALLOC_ARENA_MAX": "1", "PYTHONMALLOC": "pymalloc"}
+        self._go = os.eventfd(0, os.EFD_CLOEXEC)
+        fds = {**files, "channel": theirs.fileno(), "go": self._go}
+        arguments = {
+            "name": runtime.name,
+            "directory": str(runtime.directory),
+            "fds": fds,
+            "fresh": fresh,
+        }
+        environment = {**os.environ, **ENVIRONMENT}
         if not fresh:
             environment.pop("FUSESWAP_CRASH_POINT", None)  # see crashpoints.py: once is enough
-        command = [sys.executable, "-m", "fuseswap.worker", json.dumps(arguments)]
+        command = [sys.executable, *FLAGS, "-m", "fuseswap.worker", json.dumps(arguments)]
         with theirs:
-            self.pid = os.posix_spawn(sys.executable, command, environment)
+            try:
+                self.pid = libc.spawn(sys.executable, command, environment, [*fds.values()])
+            except OSError as exc:
+                self._close()
+                raise HostError(f"cannot start a worker: {exc}") from exc
         self.pidfd = os.pidfd_open(self.pid)
 
     def wait_prepared(self) -> None:
@@ -61,13 +85,18 @@ class WorkerProcess:
 
     def attach(self) -> dict[str, Any]:
         """Have it serve; returns what it says of itself.  Raises `HostError`."""
-        self._say("attach")
+        os.eventfd_write(self._go, 1)
         return self._hear("ready", self._attach_timeout_s)
 
     def pause(self) -> None:
         """Have it stop between two requests.  Raises `HostError`."""
         self._say("pause")
         self._hear("paused", PAUSE_TIMEOUT_S)
+
+    def tell_standby(self, pid: int) -> None:
+        """Have it count the memory of its standby, 0 for none; waits for nobody."""
+        with contextlib.suppress(OSError):
+            self._channel.send(f"standby {pid}".encode(), socket.MSG_DONTWAIT)
 
     def go_on(self) -> dict[str, Any]:
         """Have a paused one serve again.  Raises `HostError`."""
@@ -87,8 +116,12 @@ class WorkerProcess:
         """Its exit code, once every one of its threads has ended."""
         _, status = os.waitpid(self.pid, 0)
         os.close(self.pidfd)
-        self._channel.close()
+        self._close()
         return os.waitstatus_to_exitcode(status)
+
+    def _close(self) -> None:
+        os.close(self._go)
+        self._channel.close()
 
     def _say(self, word: str) -> None:
         try:
@@ -120,19 +153,11 @@ def end_holder(header_fd: int) -> None:
 
     A POSIX lock goes with the last thread, so no write to a tier is left behind.
     """
-    while pid := _holder(header_fd):
-        try:
-            pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        os.kill(pid, signal.SIGKILL)
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        poll.poll()
-        os.close(pidfd)
+    while pid := holder(header_fd):
+        strays.end([pid])
 
 
-def _holder(header_fd: int) -> int:
+def holder(header_fd: int) -> int:
     """Process id of who holds the lock, 0 for nobody."""
     wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(header_fd, fcntl.F_GETLK, wanted))

@@ -346,7 +346,7 @@ def leftovers(name: str, mountpoint: str) -> list[str]:
 
 
 def processes_of(name: str) -> list[int]:
-    """Supervisor and worker of ``name``."""
+    """Supervisor, worker and standby of ``name``."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
@@ -356,6 +356,25 @@ def processes_of(name: str) -> list[int]:
                 if name.encode() in words or any(text.encode() in word for word in words):
                     found.append(int(path.parent.name))
     return found
+
+
+def standby_of(name: str) -> int:
+    """The standby of ``name``, once it is prepared."""
+    runtime = Runtime(name)
+
+    def pid() -> int:
+        return int(runtime.state().get("standby_pid") or 0)
+
+    wait_until("a standby", lambda: pid() in processes_of(name))
+    return pid()
+
+
+def kill_all(name: str) -> None:
+    """SIGKILL for supervisor, worker and standby: the end of what they hold."""
+    while found := processes_of(name):
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, 9)
 
 
 def may_set_resources() -> bool:

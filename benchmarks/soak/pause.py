@@ -139,6 +139,7 @@ def _wait(
 
 def _kill(runtime: Runtime) -> Event:
     """SIGKILL; over when the worker that follows is ready."""
+    _wait_for_standby(runtime)
     before = runtime.state()["worker_pid"]
     began = time.monotonic()
     os.kill(before, signal.SIGKILL)
@@ -150,6 +151,15 @@ def _kill(runtime: Runtime) -> Event:
         if time.monotonic() - began > _REPLACED_TIMEOUT_S:
             raise HostError(f"no worker after {before} (see {runtime.log_path})")
         time.sleep(0.005)
+
+
+def _wait_for_standby(runtime: Runtime) -> None:
+    """Until the device has its standby again, as it had for days."""
+    deadline = time.monotonic() + _REPLACED_TIMEOUT_S
+    while not is_ours(runtime.state().get("standby_pid")):
+        if time.monotonic() > deadline:
+            raise HostError(f"no standby (see {runtime.log_path})")
+        time.sleep(0.02)
 
 
 def _hand_over(runtime: Runtime) -> Event:

@@ -28,6 +28,7 @@ RESERVE_FRAMES = 16  # by default
 CLEANER_RESERVE = 1
 CLEANER_RESERVE_WITH_TIER = 2
 NO_FRAME = -1
+_ADOPTED_SHARE = 4  # 12 of 16 frames go back: heap 7 MiB, buffers of a backing file 4 MiB
 _GRANTS = 2  # workers that die so, one after the other; a limit may also be lowered by a lot
 _MAPPED_AT_ONCE = 16  # frames of a former worker, in one order
 
@@ -61,35 +62,48 @@ class FramePool:
     def adopt(self, used_frames: set[int]) -> None:
         """Take over an arena in which just ``used_frames`` hold segments.
 
-        Of the others up to `ready` whole ones are the reserve; the rest is returned.
+        Of the others some are the reserve already; the rest is returned.
         """
         self.in_use = len(used_frames)
         self._next = max(used_frames, default=-1) + 1
-        found: set[int] = set()
-        for start, end in self._arena.extents():
-            for frame in range(start >> SEGMENT_SHIFT, (end - 1 >> SEGMENT_SHIFT) + 1):
-                if frame in used_frames:
-                    continue
-                at = frame << SEGMENT_SHIFT
-                whole = start <= at and at + SEGMENT_BYTES <= end
-                if whole and len(found) < self.ready:
-                    found.add(frame)
-                else:
-                    self._punch(frame)
+        found: list[int] = []
+        end = 0  # of the used frame before; only between them is looked for memory
+        for used in (*sorted(used_frames), self._arena.size_bytes >> SEGMENT_SHIFT):
+            self._adopt_between(end, used, found)
+            end = used + 1
         self._next = max(self._next, max(found, default=-1) + 1)
+        kept = set(found)
         for frame in range(self._next - 1, -1, -1):
-            if frame not in used_frames and frame not in found:
+            if frame not in used_frames and frame not in kept:
                 self._cold.append(frame)
-        for frame in found:
-            try:
-                self._arena.populate(frame << SEGMENT_SHIFT, SEGMENT_BYTES)
-            except OSError:  # it is there, but no memory for a page table
-                self._cool(frame)
-            else:
-                self._warm.append(frame)
+        self._warm.extend(found)
         if self._feeder.deferred:
             self._unmapped.extend(used_frames)
         self.most_used = self.used
+
+    def _adopt_between(self, first: int, end: int, found: list[int]) -> None:
+        """Of the memory of frames from ``first`` to before ``end`` keep some: they are ``found``.
+
+        Not all of `ready`: from the rest this worker makes its heap and buffers.
+        """
+        while first < end:
+            at = self._arena.first_data(first << SEGMENT_SHIFT, end << SEGMENT_SHIFT)
+            if at is None:
+                return
+            frame = at >> SEGMENT_SHIFT
+            if len(found) < self.ready // _ADOPTED_SHARE and self._has_memory(frame):
+                found.append(frame)
+            else:
+                self._punch(frame)
+            first = frame + 1
+
+    def _has_memory(self, frame: int) -> bool:
+        """Map ``frame``, most of whose memory is there."""
+        try:
+            self._arena.populate(frame << SEGMENT_SHIFT, SEGMENT_BYTES)
+        except OSError:
+            return False
+        return True
 
     def map_some(self) -> None:
         """Have the frames of a former worker mapped, a few at a time.

@@ -50,7 +50,7 @@ def ledger(stats: dict[str, int], *, in_bytes: bool) -> list[str]:
         ("metadata", f"+{size(stats['metadata_bytes'])}", "tables, owners and checksums"),
         ("unused", f"+{size(stats['pool_unused_bytes'])}", "dead, not filled yet, or free"),
         ("memory", size(stats["mem_used_total"]), f"at most {size(stats['mem_used_max'])}"),
-        ("fixed", size(stats["mem_fixed"]), "worker and supervisor, besides that"),
+        ("fixed", size(stats["mem_fixed"]), "worker, standby and supervisor"),
     ]
     width = max(len(row[1]) for row in rows)
     lines = ["", *(_line(row, width) for row in rows)]

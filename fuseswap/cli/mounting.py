@@ -21,7 +21,10 @@ _IGNORED = frozenset(
     )
 )
 _KNOWN = frozenset(
-    {"size", "pool_limit", "compressor", "transport", "resend", "name", "backing_layout"}
+    {
+        *("size", "pool_limit", "compressor", "transport", "resend", "name", "backing_layout"),
+        "standby",
+    }
 )
 
 
@@ -62,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
         backing="none" if options.backing == "fuseswap" else options.backing,
         resend=chosen.get("resend", config.DEFAULT_RESEND),
         backing_layout=chosen.get("backing_layout", config.DEFAULT_LAYOUT),
+        standby=_on_off(chosen, "standby"),
         memory_bytes=swap.memory_bytes(),
     )
     if options.f:  # fake: all but the mounting
@@ -86,6 +90,13 @@ def _parse(text: str) -> dict[str, str]:
             )
         chosen[key] = value
     return chosen
+
+
+def _on_off(chosen: dict[str, str], key: str) -> bool:
+    value = chosen.get(key, "on")
+    if value not in ("on", "off"):
+        raise InvalidArgument(f"{key}={value}: use on or off")
+    return value == "on"
 
 
 def _name_for(mountpoint: str) -> str:

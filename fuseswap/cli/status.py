@@ -16,7 +16,7 @@ from fuseswap.host.protect import read_status_kib
 from fuseswap.host.reading import read_file
 from fuseswap.host.runtime import Runtime, all_devices, runtime_root
 from fuseswap.host.sysctl import Sysctl
-from fuseswap.lifecycle import is_ours, loop_of
+from fuseswap.lifecycle import is_ours, loop_of, workers_of
 from fuseswap.metrics import metric_name
 from fuseswap.parameters import PARAMETERS
 from fuseswap.statistics import STATISTICS
@@ -64,7 +64,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("SAVED-RECOMP", "saved by recompression", _stat("recompression_bytes_saved"), True),
     Column("SAVED-WB", "saved by writeback", _stat("writeback_bytes_saved"), True),
     Column("MAX", "the most TOTAL ever was", _stat("mem_used_max"), True),
-    Column("FIXED", "memory of the two processes", _stat("mem_fixed"), True),
+    Column("FIXED", "memory of the processes that serve", _stat("mem_fixed"), True),
     Column("TRANSPORT", "devfuse or pyfuse3", lambda s: s["transport"]),
     Column("RESTARTS", "times the worker was replaced", lambda s: s["restarts"]),
     Column("MOUNTPOINT", "where it is mounted", lambda s: s["mountpoint"]),
@@ -145,7 +145,7 @@ def standing(runtime: Runtime) -> dict[str, Any]:
     device = loop_of(runtime)
     area = swap.area_of(device) if device else None
     protection = state.get("protection", {})
-    worker_pid = state.get("worker_pid", 0)
+    worker_pid = state.get("worker_pid") or None  # 0: an older supervisor, degraded
     status: dict[str, Any] = {
         "name": runtime.name,
         "status": state.get("status", "starting"),
@@ -162,6 +162,7 @@ def standing(runtime: Runtime) -> dict[str, Any]:
         "recovery": None if config["transport"] == "devfuse" else "none",
         "supervisor_pid": state.get("supervisor_pid", 0),
         "worker_pid": worker_pid,
+        "standby_pid": state.get("standby_pid"),
         "restarts": state.get("restarts", 0),
         "memory": state.get("memory"),
         "memory_locked": protection.get("memory_locked", False),
@@ -169,6 +170,7 @@ def standing(runtime: Runtime) -> dict[str, Any]:
         "oom_score_adj": protection.get("oom_score_adj", 0),
         "supervisor_protection": state.get("supervisor_protection", {}),
         "worker_rss_bytes": _rss(worker_pid),
+        "standby_rss_bytes": _rss(state.get("standby_pid")),
         "supervisor_rss_bytes": _rss(state.get("supervisor_pid", 0)),
         "tuned": Sysctl(runtime_root()).set_by_us(),
         "log": runtime.log_tail(),
@@ -180,7 +182,7 @@ def standing(runtime: Runtime) -> dict[str, Any]:
         why = state.get("reason") or "not mounted"
         status.update(status="dead", reason=f"{why}; clean up with: fuseswap down")
         return status
-    if not is_ours(status["supervisor_pid"]) and not is_ours(worker_pid):
+    if not is_ours(status["supervisor_pid"]) and not workers_of(runtime):
         status.update(status="dead", reason="no process serves it; clean up with: fuseswap down")
     return status
 
@@ -237,7 +239,7 @@ def _int(text: str | None) -> int | None:
     return None if text is None else int(text)
 
 
-def _rss(pid: int) -> int:
+def _rss(pid: int | None) -> int:
     try:
         return read_status_kib(f"/proc/{pid}", "VmRSS") * 1024 if pid else 0
     except OSError:

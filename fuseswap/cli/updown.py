@@ -68,6 +68,12 @@ def add_to(commands: Any) -> None:
         help="replace a worker that hangs for so long (default 5; 0: never)",
     )
     up.add_argument(
+        "--standby",
+        choices=("on", "off"),
+        default="on",
+        help="keep a second worker ready, for the death of the first (default on)",
+    )
+    up.add_argument(
         "--notify",
         action="store_true",
         help="tell systemd (Type=notify), and leave the memory in its descriptor store",
@@ -110,6 +116,7 @@ def run_up(options: argparse.Namespace) -> int:
         backing_layout=options.backing_layout,
         resend=options.resend,
         watchdog_s=options.watchdog,
+        standby=options.standby == "on",
         memory_bytes=total_bytes,
     )
     require_root("'up' (loop devices and swapon)")

@@ -34,22 +34,18 @@ _STACK_BYTES = 256 << 10  # below what the main thread has used: lz4 alone takes
 class Heap:
     """The two heaps of this process; one object, made early and kept."""
 
-    def __init__(self, small_bytes: int) -> None:
-        """Make ``small_bytes`` of pymalloc's arenas, and have malloc keep what it gets."""
+    def __init__(self, small_bytes: int, ahead_bytes: int) -> None:
+        """Make ``small_bytes`` of pymalloc's arenas, and keep ``ahead_bytes`` of malloc's resident.
+
+        After `protect`: what is mapped when that is called becomes resident as a whole.
+        """
         libc.keep_heap()
         objects = [bytes(_SMALL) for _ in range(small_bytes // (_SMALL + 32))]
         pins: dict[int, bytes] = {}
         for one in objects:
             pins.setdefault(id(one) >> _SPAN_SHIFT, one)
         self._pins = list(pins.values())
-        self._ahead_bytes = 0
         self._resident_to = 0
-
-    def extend(self, ahead_bytes: int) -> None:
-        """Take malloc's address space, and keep ``ahead_bytes`` of it resident from now on.
-
-        After `protect`: what is mapped when that is called becomes resident as a whole.
-        """
         self._ahead_bytes = ahead_bytes
         libc.extend_heap(_SPACE_BYTES)
         self.top_up()

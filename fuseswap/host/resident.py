@@ -1,29 +1,43 @@
-"""Memory of a process: its own, not what it shares with the store."""
+"""Memory of a process: its own, not what it shares with the store.
+
+Counters the kernel keeps, about 30 us a process.  The arena and the tables are RssShmem and so
+not among it.  smaps would be exact, and would walk every page of the arena.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
 
-def own_bytes(pid: int) -> int:
-    """RssAnon and RssFile of process ``pid`` in bytes, 0 where it is gone.
 
-    Counters the kernel keeps: about 30 us.  The arena and the tables are RssShmem and so
-    not among it.  smaps would be exact, and would walk every page of the arena.
+class OwnMemory(NamedTuple):
+    """In bytes: heap and stacks (RssAnon), and program and libraries (RssFile).
+
+    Worker, standby and supervisor run the same program and share the latter.
     """
-    kib = 0
+
+    anonymous: int
+    libraries: int
+
+
+def own_memory(pid: int | str) -> OwnMemory:
+    """Of process ``pid``; zeros where it is gone, or before Linux 4.5."""
+    found = {"RssAnon": 0, "RssFile": 0}
     try:
         with open(f"/proc/{pid}/status") as file:
             for line in file:
-                if line.startswith(("RssAnon:", "RssFile:")):
-                    kib += int(line.split()[1])
+                name, _, rest = line.partition(":")
+                if name in found:
+                    found[name] = int(rest.split()[0]) * 1024
     except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return kib * 1024
+        return OwnMemory(0, 0)
+    return OwnMemory(found["RssAnon"], found["RssFile"])
+
+
+def own_bytes(pid: int) -> int:
+    """All of it, as if nothing were shared."""
+    return sum(own_memory(pid))
 
 
 def anonymous_bytes() -> int:
-    """RssAnon of this process in bytes: about 30 us; 0 before Linux 4.5."""
-    with open("/proc/self/status") as file:
-        for line in file:
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) * 1024
-    return 0
+    """Heap and stacks of this process."""
+    return own_memory("self").anonymous

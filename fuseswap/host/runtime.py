@@ -98,14 +98,17 @@ class Runtime:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other commands from changing the device meanwhile."""
+    def lock(self, *, wait: bool = True) -> Iterator[None]:
+        """Keep other commands from changing the device meanwhile.
+
+        Raises `BlockingIOError` where another does, and we shall not ``wait``.
+        """
         root = runtime_root()
         root.mkdir(parents=True, exist_ok=True, mode=0o755)
         path = root / f".{self.name}.lock"
         while True:
             with open(path, "w") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
                 if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
                     continue  # removed by the one we waited for, and perhaps made anew
                 try:

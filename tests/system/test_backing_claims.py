@@ -6,7 +6,6 @@ Unless somebody has made something else of it since.
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from fuseswap.host.runtime import Runtime
 from fuseswap.tiers.claim import FIRST_PAGE_AT
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
-from tests.devices import call, must, new_name, processes_of, run, succeed, taken_down, wait_until
+from tests.devices import call, kill_all, must, new_name, run, succeed, taken_down
 
 SIZE = ("--size", "32M", "--pool-limit", "16M", "--no-swapon")
 LAYOUTS = ("packed", "in-place")
@@ -50,12 +49,8 @@ def use(name: str) -> None:
 
 
 def crash(name: str) -> None:
-    """SIGKILL for both, and no trace in /run."""
-    state = Runtime(name).state()
-    os.kill(state["supervisor_pid"], signal.SIGSTOP)  # or it would replace the worker
-    for key in ("worker_pid", "supervisor_pid"):
-        os.kill(state[key], signal.SIGKILL)
-    wait_until("them to end", lambda: not processes_of(name))
+    """SIGKILL for all of its processes, and no trace in /run."""
+    kill_all(name)
     succeed("down", name)
 
 

@@ -109,7 +109,8 @@ def test_pyfuse3_cannot() -> None:
 def test_degraded_keeps_everything_until_mended() -> None:
     """Eight failures, then nothing is lost, refused or taken down until it works again."""
     page = os.urandom(4096)
-    with strangers_elsewhere(), device_up("--size", "64M", "--priority", "0") as device:
+    options = ("--size", "64M", "--priority", "0", "--standby", "off")
+    with strangers_elsewhere(), device_up(*options) as device:
         with open(device.swapfile, "r+b", buffering=0) as file:
             os.pwrite(file.fileno(), page, 16 << 20)
         mend = break_import(device)
@@ -131,6 +132,10 @@ def check_degraded(device: TestDevice) -> None:
     wait_until("it to give up", lambda: runtime.state()["status"] == "degraded", 120.0)
     status = device.status()
     assert "ended before it was prepared" in status["reason"]
+    # Null everywhere: `kill -9 0` would end the caller.
+    assert status["worker_pid"] is None
+    assert runtime.state()["worker_pid"] is None
+    assert json.loads(succeed("up", device.name, "--json"))["worker_pid"] is None
     table = succeed("status", device.name)
     assert "degraded" in table
     assert "No module named 'fuseswap.transport.none'" in table

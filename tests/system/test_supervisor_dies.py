@@ -1,6 +1,6 @@
 """The supervisor dies: the device serves on, comes down, and can have another supervisor.
 
-Where both processes die, what was swapped out is lost, so that must be nobody's.
+Where all of its processes die, what was swapped out is lost, so that must be nobody's.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tests.devices import (
     TestDevice,
     call,
     device_up,
+    kill_all,
     leftovers,
     new_name,
     processes_of,
@@ -92,13 +93,10 @@ def test_up_gives_it_another(tmp_path: Path) -> None:
         assert device.status()["restarts"] == 3
 
 
-@pytest.mark.parametrize("first", ["worker_pid", "supervisor_pid"])
-def test_both_die_and_down_clears_away(first: str) -> None:
+def test_all_die_and_down_clears_away() -> None:
     with device_up(*SIZE) as device:
         store(device.name)
-        second = {"worker_pid": "supervisor_pid", "supervisor_pid": "worker_pid"}[first]
-        os.kill(device.info["supervisor_pid"], signal.SIGSTOP)  # or it would replace the worker
-        kill(device.name, first, second)
+        kill_all(device.name)
         assert device.status()["status"] == "dead"
         up = call("up", device.name)
         assert up.returncode == 2
@@ -124,7 +122,7 @@ def test_the_service_manager_keeps_it_all(tmp_path: Path) -> None:
 
         loop = runtime.loop_path.read_text()
         store(name)
-        kill(name, "supervisor_pid", "worker_pid")
+        kill_all(name)
         done = manager.start(*arguments)
         assert done.returncode == 0, done.stderr
         assert is_stored(name)

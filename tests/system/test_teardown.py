@@ -13,6 +13,7 @@ from fuseswap.host import loop, swap
 from tests.devices import (
     TestDevice,
     device_up,
+    kill_all,
     leftovers,
     processes_of,
     strangers_elsewhere,
@@ -35,15 +36,14 @@ def kill(device: TestDevice, which: str) -> None:
 
 
 def nobody_serves(device: TestDevice, held: ExitStack) -> None:
-    os.kill(device.info["supervisor_pid"], signal.SIGSTOP)  # or it would replace the worker
-    kill(device, "worker_pid")
-    kill(device, "supervisor_pid")
+    kill_all(device.name)
 
 
 def nobody_answers(device: TestDevice, held: ExitStack) -> None:
     """Nor does anybody see to it."""
     kill(device, "supervisor_pid")
-    os.kill(device.info["worker_pid"], signal.SIGSTOP)
+    for pid in processes_of(device.name):
+        os.kill(pid, signal.SIGSTOP)
 
 
 def the_mount_is_busy(device: TestDevice, held: ExitStack) -> None:

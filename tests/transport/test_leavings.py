@@ -100,7 +100,7 @@ BOUNDS = {
     "Cleaner._moved": 4096,
     "Cleaner._owners": FILE_PAGES,
     "DevFuse._own_buffer": 2 * MIB,
-    "Buffers._free[][][]": 256,
+    "Buffers._free[][]": 128,
     "Buffers._line": 64,
     "InPlace._busy": DEPTH * 256 + 4 * 64 * 16,
     "InPlace._stores": DEPTH * 256,

@@ -72,7 +72,7 @@ def test_a_write_in_flight_ends_before_the_pause(
         worker, "_transport", SimpleNamespace(serve=trio.sleep_forever), raising=False
     )
     monkeypatch.setattr(worker, "_housekeeping", trio.sleep_forever)
-    monkeypatch.setattr(worker, "_wait_for_pause", pause)
+    monkeypatch.setattr(worker, "_listen", pause)
     assert trio.run(worker._serve_until_paused), "it was told to pause"
     assert (written, engine.in_flight) == ([0], 0)
     engine.close()

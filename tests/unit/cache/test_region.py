@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from fuseswap.cache.region import Region
@@ -54,3 +56,15 @@ def test_another_mapping_sees_the_same_bytes(memory: SharedMemory) -> None:
     assert second.buffer[12345] == 42
     first.close()
     assert second.buffer[12345] == 42
+
+
+def test_the_first_data_of_a_range() -> None:
+    fd = os.memfd_create("region")
+    os.ftruncate(fd, 64 * 4096)
+    region = Region(fd)
+    region.buffer[20 * 4096] = 1
+    assert region.first_data(0, 64 * 4096) == 20 * 4096
+    assert region.first_data(0, 20 * 4096) is None
+    assert region.first_data(21 * 4096, 64 * 4096) is None
+    region.close()
+    os.close(fd)

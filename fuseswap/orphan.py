@@ -1,0 +1,47 @@
+"""What a worker whose supervisor died leaves for `status` and `up`: that it serves.
+
+Written by its scribe, with the device's lock held: a command that gives it another
+supervisor, or takes the device down, comes first, and then there is nothing to note.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from fuseswap.host.protect import Protection
+from fuseswap.host.runtime import Runtime, write_json
+from fuseswap.scribe import Scribe
+
+
+class OrphanNote:
+    """One note in ``state.json``."""
+
+    def __init__(self, runtime: Runtime, scribe: Scribe) -> None:
+        self._runtime = runtime
+        self._scribe = scribe
+        self._protection: Protection | None = None
+        self._written = False
+
+    def take(self, protection: Protection) -> bool:
+        """This worker serves, and nobody would replace it.  False: ask again, to be sure."""
+        if self._written:
+            return True
+        self._protection = protection
+        self._scribe.do(self._write)
+        return False
+
+    def _write(self) -> None:
+        with contextlib.suppress(BlockingIOError), self._runtime.lock(wait=False):
+            self._written = True
+            if not self._runtime.exists():
+                return
+            state = self._runtime.state()
+            pid = os.getpid()
+            if state.get("worker_pid") != pid:
+                state["restarts"] = state.get("restarts", 0) + 1
+            state.pop("reason", None)
+            state.update(status="running", worker_pid=pid)
+            if self._protection:
+                state["protection"] = self._protection._asdict()
+            write_json(self._runtime.state_path, state)

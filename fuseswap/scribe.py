@@ -1,0 +1,94 @@
+"""The scribe: a thread that writes for one that must not wait.
+
+A log on a tmpfs, a notification, ``state.json``: each needs memory of the kernel, and so may
+wait for the very swap that its process serves.  So the thread that serves, or that reacts to
+a death, hands them to this one, which may wait as long as it likes:
+
+    say   a line of the log; with `MAX_LINES` waiting it is dropped, counted, and said later
+    do    a job, in its turn; one that waits already is not taken twice
+
+At an orderly end `flush` waits for both, for a bounded time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from fuseswap import libc
+
+MAX_LINES = 256
+FLUSH_TIMEOUT_S = 2.0
+STACK_BYTES = 256 * 1024
+
+Job = Callable[[], object]
+
+
+class Scribe:
+    """One thread that writes lines to ``fd`` and does jobs, in the order they came."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._queue: SimpleQueue[bytes | Job] = SimpleQueue()  # MAX_LINES, and each job once
+        self._jobs: set[Job] = set()
+        self._lines = 0
+        self._dropped = 0
+        threading.stack_size(STACK_BYTES)  # it is locked in memory, whatever its size
+        self._thread = threading.Thread(target=self._run, name="scribe", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write; what came before has waited."""
+        self._thread.start()
+
+    def say(self, line: str) -> None:
+        """Write ``line``, some time."""
+        if self._lines >= MAX_LINES:
+            self._dropped += 1
+            return
+        self._lines += 1
+        self._queue.put(line.encode(errors="replace") + b"\n")
+
+    def do(self, job: Job) -> None:
+        """Have ``job`` done, some time; what it raises of `OSError` goes into the log."""
+        if job not in self._jobs:
+            self._jobs.add(job)
+            self._queue.put(job)
+
+    def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
+        """Wait until what waits now is written; False where that took too long."""
+        if not self._thread.is_alive():
+            self.start()
+        done = threading.Event()
+        self._queue.put(done.set)
+        return done.wait(timeout_s)
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):  # where it was never set, it can't be cleared
+            libc.clear_io_flusher()  # nobody waits for this thread: it may wait for the swap
+        while True:
+            item = self._queue.get()
+            if isinstance(item, bytes):
+                self._lines -= 1
+                self._write(item)
+                continue
+            self._jobs.discard(item)
+            try:
+                item()
+            except OSError as exc:
+                self._write(f"{stamp()} cannot be written: {exc}\n".encode())
+
+    def _write(self, line: bytes) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._fd, line)
+            if self._dropped:
+                dropped, self._dropped = self._dropped, 0
+                os.write(self._fd, f"{stamp()} {dropped} lines were dropped\n".encode())
+
+
+def stamp() -> str:
+    """The time, as lines of the log begin."""
+    return time.strftime("%Y-%m-%d %H:%M:%S")

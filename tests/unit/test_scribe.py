@@ -1,0 +1,76 @@
+"""The scribe: it may wait, those who hand it something never do."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from fuseswap.scribe import MAX_LINES, Scribe
+
+
+def written(fd: int) -> list[str]:
+    os.set_blocking(fd, False)
+    return os.read(fd, 1 << 20).decode().splitlines()
+
+
+def test_in_the_order_they_came() -> None:
+    read, write = os.pipe()
+    scribe = Scribe(write)
+    scribe.say("first")
+    scribe.do(lambda: os.write(write, b"job\n"))
+    scribe.say("last")
+    scribe.start()
+    assert scribe.flush()
+    assert written(read) == ["first", "job", "last"]
+
+
+def test_lines_that_find_no_room_are_counted() -> None:
+    read, write = os.pipe()
+    scribe = Scribe(write)
+    for number in range(MAX_LINES + 7):
+        scribe.say(str(number))
+    assert scribe.flush()
+    lines = written(read)
+    assert len(lines) == MAX_LINES + 1
+    assert lines[1].endswith("7 lines were dropped")
+    assert lines[-1] == str(MAX_LINES - 1)
+
+
+def test_who_says_something_does_not_wait_for_a_log_that_is_full() -> None:
+    """As a tmpfs without memory: here a pipe that nobody reads."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    while True:
+        try:
+            os.write(write, bytes(4096))
+        except BlockingIOError:
+            break
+    os.set_blocking(write, True)
+    scribe = Scribe(write)
+    scribe.start()
+    for number in range(2 * MAX_LINES):
+        scribe.say(str(number))
+    assert not scribe.flush(0.01)
+    while not scribe.flush(0.01):
+        os.read(read, 1 << 16)
+
+
+def test_a_job_waits_once_and_its_error_is_a_line() -> None:
+    read, write = os.pipe()
+    scribe = Scribe(write)
+    may, done = threading.Event(), []
+
+    def job() -> None:
+        done.append(0)
+        raise OSError(28, "No space left on device")
+
+    scribe.do(may.wait)
+    scribe.do(job)
+    scribe.do(job)
+    scribe.start()
+    may.set()
+    assert scribe.flush()
+    scribe.do(job)
+    assert scribe.flush()
+    assert len(done) == 2
+    assert ["No space left" in line for line in written(read)] == [True, True]
