@@ -200,10 +200,13 @@ def pidfd_getfd(pidfd: int, fd: int) -> int:
 _FILE_ACTIONS_BYTES = 256  # posix_spawn_file_actions_t: 80 with glibc and with musl
 
 
-def spawn(path: str, arguments: list[str], environment: dict[str, str], fds: list[int]) -> int:
+def spawn(
+    path: str, arguments: list[str], environment: dict[str, str], fds: list[int], output: int
+) -> int:
     """posix_spawn(3) with the interpreter lock released: it may wait for memory.
 
-    The child has ``fds`` under the same numbers, whether or not they are inheritable here.
+    The child has ``fds`` under the same numbers, whether or not they are inheritable here, and
+    ``output`` as its standard output and error.
     """
     words = [os.fsencode(word) for word in arguments]
     pairs = [os.fsencode(f"{name}={value}") for name, value in environment.items()]
@@ -214,6 +217,8 @@ def spawn(path: str, arguments: list[str], environment: dict[str, str], fds: lis
     try:
         for fd in fds:  # onto itself: clears close-on-exec in the child
             _spawned(_libc.posix_spawn_file_actions_adddup2(actions, fd, fd))
+        for fd in (1, 2):
+            _spawned(_libc.posix_spawn_file_actions_adddup2(actions, output, fd))
         pid = ctypes.c_int()
         target = os.fsencode(path)
         _spawned(_libc.posix_spawn(ctypes.byref(pid), target, actions, None, argv, envp))

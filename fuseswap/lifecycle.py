@@ -27,11 +27,13 @@ from fuseswap.errors import HostError
 from fuseswap.host import control, loop, memory_limits, mount, resource_limits, swap
 from fuseswap.host.reading import read_file
 from fuseswap.host.runtime import Runtime
+from fuseswap.standby import has_room
 from fuseswap.units import format_size
 from fuseswap.worker_process import ENVIRONMENT, FLAGS
 
 _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 30.0
+_STANDBY_TIMEOUT_S = 30.0  # 0.3 s on an idle machine
 _RESTART_TIMEOUT_S = 300.0
 
 
@@ -275,6 +277,7 @@ def up(
         start_swap(runtime, swapon=swapon, priority=config.priority)
         return describe(runtime)
     start_filesystem(runtime, config)
+    _wait_for_standby(runtime, config)
     try:
         start_swap(runtime, swapon=swapon, priority=config.priority)
     except BaseException:
@@ -291,6 +294,18 @@ def _take_back(runtime: Runtime) -> None:
         device = loop_of(runtime)
         if not device or not swap.area_of(device):
             cut_off(runtime)
+
+
+def _wait_for_standby(runtime: Runtime, config: DeviceConfig) -> None:
+    """Until the standby is there, before anything is stored: later there may be no memory for it.
+
+    Not for ever, and not where there is none now: it is made when there is room.
+    """
+    deadline = time.monotonic() + _STANDBY_TIMEOUT_S
+    while config.standby and config.transport == "devfuse" and has_room():
+        if runtime.state().get("standby_pid") or time.monotonic() > deadline:
+            return
+        time.sleep(0.02)
 
 
 def down(runtime: Runtime) -> None:

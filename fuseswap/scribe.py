@@ -31,8 +31,13 @@ Job = Callable[[], object]
 class Scribe:
     """One thread that writes lines to ``fd`` and does jobs, in the order they came."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, may_swap: bool) -> None:
+        """``may_swap``: its memory may come from writing to swap.
+
+        Not that of a worker: it could not be killed while it waits for itself.
+        """
         self._fd = fd
+        self._may_swap = may_swap
         self._queue: SimpleQueue[bytes | Job] = SimpleQueue()  # MAX_LINES, and each job once
         self._jobs: set[Job] = set()
         self._lines = 0
@@ -67,8 +72,9 @@ class Scribe:
         return done.wait(timeout_s)
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError):  # where it was never set, it can't be cleared
-            libc.clear_io_flusher()  # nobody waits for this thread: it may wait for the swap
+        if self._may_swap:
+            with contextlib.suppress(OSError):  # where it was never set, it can't be cleared
+                libc.clear_io_flusher()  # nobody waits for this thread: it may wait for the swap
         while True:
             item = self._queue.get()
             if isinstance(item, bytes):

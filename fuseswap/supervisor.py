@@ -65,7 +65,7 @@ class Supervisor:
         self._ended_well = False
         self._restarts = 0
         self._failures = 0
-        self._scribe = Scribe(2)
+        self._scribe = Scribe(2, may_swap=True)
         self._state = StateFile(runtime, self._scribe)
         keep = self._resumes and self._config.get("standby", True)
         self._standby = Standby(self._spawn, self._tell_standby, has_room, keep=keep)

@@ -30,7 +30,7 @@ def open_log() -> Scribe:
 
     That is after the process is locked in memory, so that its stack is not taken as a whole.
     """
-    scribe = Scribe(2)
+    scribe = Scribe(2, may_swap=False)
     logging.basicConfig(level=logging.INFO, format=_FORMAT, handlers=[ScribeHandler(scribe)])
     return scribe
 

@@ -73,7 +73,14 @@ class WorkerProcess:
         command = [sys.executable, *FLAGS, "-m", "fuseswap.worker", json.dumps(arguments)]
         with theirs:
             try:
-                self.pid = libc.spawn(sys.executable, command, environment, [*fds.values()])
+                # Not our own description of the log: its position has a lock, which our scribe
+                # holds while it waits for memory, and an interpreter takes it when it starts.
+                output = os.open(runtime.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+                try:
+                    to_keep = [*fds.values()]
+                    self.pid = libc.spawn(sys.executable, command, environment, to_keep, output)
+                finally:
+                    os.close(output)
             except OSError as exc:
                 self._close()
                 raise HostError(f"cannot start a worker: {exc}") from exc

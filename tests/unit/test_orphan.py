@@ -27,7 +27,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runtime:
 
 @pytest.fixture
 def scribe() -> Scribe:
-    scribe = Scribe(2)
+    scribe = Scribe(2, may_swap=True)
     scribe.start()
     return scribe
 

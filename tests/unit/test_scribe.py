@@ -15,7 +15,7 @@ def written(fd: int) -> list[str]:
 
 def test_in_the_order_they_came() -> None:
     read, write = os.pipe()
-    scribe = Scribe(write)
+    scribe = Scribe(write, may_swap=True)
     scribe.say("first")
     scribe.do(lambda: os.write(write, b"job\n"))
     scribe.say("last")
@@ -26,7 +26,7 @@ def test_in_the_order_they_came() -> None:
 
 def test_lines_that_find_no_room_are_counted() -> None:
     read, write = os.pipe()
-    scribe = Scribe(write)
+    scribe = Scribe(write, may_swap=True)
     for number in range(MAX_LINES + 7):
         scribe.say(str(number))
     assert scribe.flush()
@@ -46,7 +46,7 @@ def test_who_says_something_does_not_wait_for_a_log_that_is_full() -> None:
         except BlockingIOError:
             break
     os.set_blocking(write, True)
-    scribe = Scribe(write)
+    scribe = Scribe(write, may_swap=True)
     scribe.start()
     for number in range(2 * MAX_LINES):
         scribe.say(str(number))
@@ -57,7 +57,7 @@ def test_who_says_something_does_not_wait_for_a_log_that_is_full() -> None:
 
 def test_a_job_waits_once_and_its_error_is_a_line() -> None:
     read, write = os.pipe()
-    scribe = Scribe(write)
+    scribe = Scribe(write, may_swap=True)
     may, done = threading.Event(), []
 
     def job() -> None:

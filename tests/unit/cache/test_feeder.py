@@ -1,0 +1,190 @@
+"""The feeder's thread: what it makes, what it leaves to others, and how it tells."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from fuseswap.cache.feeder import FeederThread
+from fuseswap.cache.region import Region
+from fuseswap.cache.watermarks import Watermarks
+from fuseswap.units import MIB, PAGE_SIZE
+
+
+class Levels(Watermarks):
+    """Watermarks that are where a test wants them."""
+
+    def __init__(self) -> None:
+        super().__init__("/nonexistent")
+        self.near = self.reached = False
+
+    def are_near(self) -> bool:
+        return self.near
+
+    def are_reached(self) -> bool:
+        return self.reached
+
+
+class Poor(Region):
+    """A region there is no memory for."""
+
+    def populate(self, offset: int, length: int) -> None:
+        raise OSError("no memory")
+
+
+@contextmanager
+def running(levels: Levels) -> Iterator[FeederThread]:
+    feeder = FeederThread(levels)
+    feeder.start()
+    try:
+        yield feeder
+    finally:
+        feeder.close()
+
+
+def region(kind: type[Region] = Region) -> Region:
+    fd = os.memfd_create("feeder")
+    os.ftruncate(fd, 8 * MIB)
+    return kind(fd)
+
+
+def wait(feeder: FeederThread, answers: list[bool], count: int) -> None:
+    """Until so many orders are answered: each is told through the eventfd."""
+    poll = select.poll()
+    poll.register(feeder.eventfd, select.POLLIN)
+    while len(answers) < count:
+        assert poll.poll(10_000), "the feeder said nothing"
+        os.eventfd_read(feeder.eventfd)
+        feeder.collect()
+
+
+def test_what_is_ordered_is_made_and_taken_over_where_it_was_ordered() -> None:
+    arena = region()
+    answers: list[bool] = []
+    threads: set[int] = set()
+
+    def done(made: bool) -> None:
+        answers.append(made)
+        threads.add(threading.get_ident())
+
+    with running(Levels()) as feeder:
+        feeder.populate(arena, MIB, MIB, done)
+        feeder.populate(arena, 0, PAGE_SIZE, done, can_wait=True)
+        wait(feeder, answers, 2)
+    assert answers == [True, True]
+    assert threads == {threading.get_ident()}
+    assert arena.allocated_bytes() == MIB + PAGE_SIZE
+
+
+def test_no_memory_is_an_answer() -> None:
+    answers: list[bool] = []
+    with running(Levels()) as feeder:
+        feeder.populate(region(Poor), 0, MIB, answers.append)
+        wait(feeder, answers, 1)
+        assert feeder.failed == 1
+    assert answers == [False]
+
+
+def test_what_can_wait_is_refused_while_memory_is_short_and_a_store_s_is_not() -> None:
+    levels = Levels()
+    levels.near = True
+    answers: list[tuple[str, bool]] = []
+    told: list[bool] = []
+
+    def note(name: str, made: bool) -> None:
+        answers.append((name, made))
+        told.append(made)
+
+    with running(levels) as feeder:
+        feeder.populate(region(), 0, MIB, lambda made: note("index", made), can_wait=True)
+        feeder.populate(region(), 0, MIB, lambda made: note("frame", made))
+        wait(feeder, told, 2)
+    assert sorted(answers) == [("frame", True), ("index", False)]
+
+
+def test_below_min_others_come_first_while_enough_frames_are_ready() -> None:
+    levels = Levels()
+    levels.near = levels.reached = True
+    level = [8]
+    answers: list[bool] = []
+    with running(levels) as feeder:
+        feeder.ready_level = lambda: level[0]
+        feeder.populate(region(), 0, MIB, answers.append)
+        cluster: list[bool] = []
+        feeder.populate(region(), 0, PAGE_SIZE, cluster.append)
+        wait(feeder, cluster, 1)
+        assert cluster == [True], "a store waits for that"
+        assert answers == []
+        level[0] = 7
+        wait(feeder, answers, 1)
+    assert answers == [True]
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_chores_are_done_in_its_thread(near: bool) -> None:
+    levels = Levels()
+    levels.near = near
+    done = threading.Event()
+    found: list[int] = []
+    feeder = FeederThread(levels)
+    feeder.chores = [lambda: found.append(threading.get_ident()), done.set]
+    feeder.start()
+    assert done.wait(10)
+    feeder.close()
+    assert set(found).isdisjoint({threading.get_ident()})
+    assert feeder.is_short == near
+
+
+ZONES = b"""Node 0, zone      DMA
+  per-node stats
+      nr_inactive_anon 44931
+  pages free     %d
+        boost    0
+        min      26
+        low      32
+        high     38
+        spanned  4095
+        managed  3840
+        protection: (0, 314)
+Node 0, zone    DMA32
+  pages free     %d
+        min      1796
+        low      1934
+        high     2072
+        spanned  94208
+        managed  82839
+Node 0, zone  Movable
+  pages free     0
+        min      32
+        low      32
+        high     32
+        spanned  0
+        managed  0
+"""
+
+
+@pytest.mark.parametrize(
+    ("dma", "dma32", "reached"), [(340, 1700, True), (340, 2100, False), (20, 5000, False)]
+)
+def test_min_is_reached_where_the_zones_that_matter_are_below_it(
+    tmp_path: object, dma: int, dma32: int, reached: bool
+) -> None:
+    path = f"{tmp_path}/zoneinfo"
+    with open(path, "wb") as file:
+        file.write(ZONES % (dma, dma32))
+    watermarks = Watermarks(path)
+    assert watermarks.are_reached() is reached
+    assert watermarks.spares(8) is reached
+    assert not watermarks.spares(7)
+    watermarks.close()
+
+
+def test_a_kernel_without_zoneinfo_is_never_short() -> None:
+    watermarks = Watermarks("/nonexistent")
+    watermarks.refresh()
+    assert not watermarks.are_reached()

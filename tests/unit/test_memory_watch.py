@@ -1,0 +1,188 @@
+"""Stores that wait for the system's memory, and frames given back to a machine that stands still."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from fuseswap.cache.feeder import FeederThread
+from fuseswap.cache.state import Geometry, SharedState
+from fuseswap.device import Device
+from fuseswap.errors import MustWait, NoMemory, StoreRefused
+from fuseswap.memory_watch import MemoryWatch
+from fuseswap.slowpath import MEMORY_PATIENCE_S
+from fuseswap.units import MIB, PAGE_SIZE
+from tests import pages
+from tests.fake_feeder import FakeFeeder
+from tests.stores import SharedMemory
+from tests.unit.cache.test_feeder import Levels
+
+READY = 4
+
+
+@pytest.fixture
+def feeder() -> FakeFeeder:
+    return FakeFeeder()
+
+
+@pytest.fixture
+def short(feeder: FakeFeeder) -> Iterator[Device]:
+    """A device whose reserve is used up but for what the cleaner keeps."""
+    geometry = Geometry.for_size(32 * MIB, 32 * MIB)
+    device = Device(SharedMemory(geometry).attach(), feeder=feeder, ready_frames=READY)
+    device.cache.keep_ready()
+    feeder.deliver()
+    device.cache.keep_ready()
+    feeder.deliver()
+    page = 0
+    while True:
+        try:
+            device.swapfile.write(page * PAGE_SIZE, memoryview(pages.incompressible(page)))
+        except NoMemory:
+            break
+        page += 1
+    yield device
+
+
+async def store(device: Device, page: int, data: bytes) -> None:
+    """As a transport does."""
+    tried: MustWait | None = None
+    try:
+        device.swapfile.write(page * PAGE_SIZE, memoryview(data))
+        return
+    except MustWait as exc:
+        tried = exc
+    await device.slowpath.write(page * PAGE_SIZE, memoryview(data), tried)
+
+
+async def test_a_store_waits_for_memory_and_is_done_once_it_is_there(
+    short: Device, feeder: FakeFeeder, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store, short, 4000, pages.incompressible(4000))
+        await trio.sleep(MEMORY_PATIENCE_S / 2)
+        assert short.cache.load(4000) is None
+        feeder.deliver(1)
+    assert short.cache.load(4000) == pages.incompressible(4000)
+    assert short.memory.statistics().reserve_refused == 0
+
+
+async def test_without_memory_a_store_is_refused_in_time_and_is_never_stale(
+    short: Device, autojump_clock: trio.testing.MockClock
+) -> None:
+    before = trio.current_time()
+    assert short.cache.load(3) is not None
+    with pytest.raises(StoreRefused):
+        await store(short, 3, pages.incompressible(99))
+    assert MEMORY_PATIENCE_S <= trio.current_time() - before < MEMORY_PATIENCE_S + 0.2
+    assert short.cache.load(3) is None
+    assert short.memory.statistics().reserve_refused == 1
+
+
+async def test_who_has_waited_in_line_waits_for_memory_as_long_as_others(
+    short: Device, feeder: FakeFeeder, autojump_clock: trio.testing.MockClock
+) -> None:
+    refused: list[int] = []
+
+    async def try_to(page: int) -> None:
+        try:
+            await store(short, page, pages.incompressible(page))
+        except StoreRefused:
+            refused.append(page)
+
+    async with trio.open_nursery() as nursery:
+        for page in (4000, 4001):
+            nursery.start_soon(try_to, page)
+            await trio.lowlevel.checkpoint()
+        await trio.sleep(MEMORY_PATIENCE_S + 0.3)
+        assert refused == [4000]
+        feeder.deliver(1)
+    assert refused == [4000]
+    assert short.cache.load(4001) == pages.incompressible(4001)
+
+
+async def test_loads_and_discards_go_on(
+    short: Device, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store, short, 4000, pages.incompressible(4000))
+        await trio.lowlevel.checkpoint()
+        assert short.swapfile.read(0, PAGE_SIZE) == pages.incompressible(0)
+        short.swapfile.punch(0, 1200 * PAGE_SIZE)  # and so there is room
+    assert short.cache.load(4000) == pages.incompressible(4000)
+
+
+async def test_a_partial_discard_is_not_waited_for_for_ever(
+    short: Device, autojump_clock: trio.testing.MockClock
+) -> None:
+    with pytest.raises(StoreRefused):
+        await short.slowpath.punch(5 * PAGE_SIZE + 100, 50)
+
+
+class Machine:
+    """A device on a machine of which a test says how it is."""
+
+    def __init__(self, path: Path) -> None:
+        self.levels = Levels()
+        self.feeder = FeederThread(self.levels)
+        geometry = Geometry.for_size(32 * MIB, 32 * MIB)
+        state: SharedState = SharedMemory(geometry).attach()
+        device = Device(state, feeder=self.feeder, ready_frames=READY)
+        self.frames = device.cache.log.frames
+        self.requests = 0
+        self.watch = MemoryWatch(self.feeder, device.cache, lambda: self.requests)
+        self._queue = path / "inflight"
+        self.queue("0 0")
+        self.watch.queue_file = os.open(self._queue, os.O_RDONLY)
+        self.feeder.start()
+        while not (self.watch.is_reserved() and self.frames.warm == READY):
+            os.sched_yield()
+
+    def queue(self, text: str) -> None:
+        self._queue.write_text(f"       {text}\n")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    made = Machine(tmp_path)
+    yield made
+    made.feeder.close()
+
+
+async def _look(machine: Machine, seconds: float) -> int:
+    """Look again and again; how many frames were given away."""
+    machine.feeder.is_short = machine.levels.near
+    before = machine.frames.given_back
+    end = trio.current_time() + seconds
+    while trio.current_time() < end:
+        machine.watch._look(machine.feeder)
+        await trio.sleep(0.05)
+    return machine.frames.given_back - before
+
+
+async def test_frames_are_given_back_where_requests_wait_and_none_comes(
+    machine: Machine, autojump_clock: trio.testing.MockClock
+) -> None:
+    machine.levels.near = True
+    machine.queue("3 128")
+    assert await _look(machine, 0.1) == 0, "not at once"
+    assert await _look(machine, 2.0) == READY - 2, "two are kept"
+    assert machine.watch.statistics().memory_stalls == 1
+    assert machine.watch.statistics().reserve_given_back == READY - 2
+
+
+@pytest.mark.parametrize("reason", ["no request waits", "there is memory", "requests come"])
+async def test_no_frame_is_given_back_where_it_helps_nobody(
+    machine: Machine, autojump_clock: trio.testing.MockClock, reason: str
+) -> None:
+    machine.levels.near = reason != "there is memory"
+    machine.queue("0 0" if reason == "no request waits" else "0 7")
+    given = 0
+    for _ in range(20):
+        machine.requests += reason == "requests come"
+        given += await _look(machine, 0.1)
+    assert given == 0
