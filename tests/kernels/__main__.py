@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--commit", help="of the source; by default its working tree")
     running.add_argument("--dirty", action="store_true", help="its working tree (the default)")
     running.add_argument("--sysctl", action="append", default=[], metavar="NAME=VALUE")
+    running.add_argument("--set", action="append", default=[], metavar="PARAMETER=VALUE")
     running.add_argument("--up-options", default="", help="more options of fuseswap up, one word")
     running.add_argument("--hog-mib", type=int, help="size of the hog")
     running.add_argument("--touches", type=int, help="pages it touches at random")
@@ -123,6 +124,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         hog_mib=options.hog_mib,
         touches=options.touches,
         up_options=tuple(shlex.split(options.up_options)),
+        parameters=tuple(options.set),
         sysctl=dict(pair.split("=", 1) for pair in options.sysctl),
         keep=options.keep,
     )

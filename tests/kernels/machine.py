@@ -54,6 +54,7 @@ class Settings:
     hog_mib: int | None = None
     touches: int | None = None
     up_options: tuple[str, ...] | None = None
+    parameters: tuple[str, ...] = ()
     sysctl: dict[str, str] = field(default_factory=dict)
     keep: bool = False
 
@@ -121,6 +122,7 @@ class Machine:
             **asdict(scenario),
             **load,
             "up_options": [*_UP_OPTIONS[scenario.backing], *(options or ())],
+            "parameters": list(settings.parameters),
             "sysctl": {**_HUNG_TASKS, **settings.sysctl},
             "stacks_after_s": settings.stacks_after_s,
             "patience_s": settings.silence_s,

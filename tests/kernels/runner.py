@@ -17,6 +17,7 @@ from tests.kernels.load import load_of
 from tests.kernels.machine import Images, Machine, Settings
 from tests.kernels.scenario import Scenario
 from tests.kernels.source_image import Source
+from tests.kernels.stacks import stacks
 from tests.kernels.verdict import judge
 
 _ONE_LINE = threading.Lock()
@@ -91,6 +92,8 @@ def _run_one(
     )
     outcome = machine.run(stop, said)
     verdict = judge(scenario, outcome.ended, outcome.wall_s, outcome.console, outcome.lines)
+    if found := stacks(outcome.console):
+        (machine.directory / "stacks").write_text(found)
     load = asdict(load_of(scenario, settings.hog_mib)) | {"touches_asked": settings.touches}
     record = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -98,6 +101,7 @@ def _run_one(
         **verdict.as_json(),
         "load": load,
         "up_options": settings.up_options,
+        "parameters": settings.parameters,
         "sysctl": settings.sysctl,
         "host_load": round(os.getloadavg()[0], 1),
         "directory": str(machine.directory),

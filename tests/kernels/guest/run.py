@@ -90,16 +90,20 @@ def must(*command: str) -> str:
 class Swap:
     """The swap of the guest, whatever it is."""
 
-    def __init__(self, kind: str, size_mib: int, options: list[str]) -> None:
-        self.kind = kind
-        self._size_mib = size_mib
-        self.up_command = (*FUSESWAP, "up", DEVICE, "--size", f"{size_mib}M", *options)
+    def __init__(self, scenario: dict[str, Any]) -> None:
+        self.kind = kind = scenario["swap"]
+        self._size_mib = scenario["swap_mib"]
+        self._parameters = scenario["parameters"]
+        options = ("--size", f"{self._size_mib}M", *scenario["up_options"])
+        self.up_command = (*FUSESWAP, "up", DEVICE, *options)
         self._area = str(SCRATCH / "swapfile") if kind == "file" else "/dev/zram0"
 
     def on(self) -> None:
         """Make it and switch it on."""
         if self.kind == "fuseswap":
             must(*self.up_command)
+            if self._parameters:
+                must(*FUSESWAP, "set", DEVICE, *self._parameters)
             return
         if self.kind == "file":
             with open(self._area, "wb") as file:
@@ -242,7 +246,7 @@ def run(scenario: dict[str, Any]) -> dict[str, Any]:
     """The whole course; what `verdict.py` judges."""
     for name, value in scenario["sysctl"].items():
         Path("/proc/sys", name.replace(".", "/")).write_text(str(value))
-    swap = Swap(scenario["swap"], scenario["swap_mib"], scenario["up_options"])
+    swap = Swap(scenario)
     began = time.monotonic()
     swap.on()
     up_s = time.monotonic() - began
