@@ -51,7 +51,6 @@ class Settings:
     silence_s: float = 90.0
     limit_s: float = 600.0
     stacks_after_s: int = 30
-    hog_mib: int | None = None
     touches: int | None = None
     up_options: tuple[str, ...] | None = None
     parameters: tuple[str, ...] = ()
@@ -114,7 +113,7 @@ class Machine:
     def _told(self) -> dict[str, Any]:
         """What `guest/run.py` reads."""
         settings, scenario = self._settings, self._scenario
-        load = asdict(load_of(scenario, settings.hog_mib))
+        load = asdict(load_of(scenario))
         if settings.touches is not None:
             load["touches"] = settings.touches
         options = settings.up_options

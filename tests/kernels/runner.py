@@ -21,6 +21,8 @@ from tests.kernels.stacks import stacks
 from tests.kernels.verdict import judge
 
 _ONE_LINE = threading.Lock()
+_LAST_LINES = 6  # of what a guest said, where its directory will be gone
+_STACK_LINES = 120
 
 
 def say(text: str) -> None:
@@ -50,8 +52,12 @@ def run_all(
     *,
     jobs: int,
     verbose: bool,
+    evidence: bool = False,
 ) -> int:
-    """Every scenario, ``jobs`` at a time; 0 where all of them passed."""
+    """Every scenario, ``jobs`` at a time; 0 where all of them passed.
+
+    ``evidence``: show the end of what failed, for a machine whose files nobody will see.
+    """
     root, kernels = build(sorted({scenario.kernel for scenario in scenarios}))
     described = source.describe()
     stop = threading.Event()
@@ -73,6 +79,9 @@ def run_all(
     if len(records) > 1:
         print(results.table(results.read(results.path()), records))
     failed = sum(not record["passed"] for record in records)
+    for record in records if evidence else ():
+        if not record["passed"]:
+            print(_evidence(Path(record["directory"])))
     if failed:
         print(f"kernels: {failed} of {len(records)} did not pass", file=sys.stderr)
     return 1 if failed else 0
@@ -94,7 +103,7 @@ def _run_one(
     verdict = judge(scenario, outcome.ended, outcome.wall_s, outcome.console, outcome.lines)
     if found := stacks(outcome.console):
         (machine.directory / "stacks").write_text(found)
-    load = asdict(load_of(scenario, settings.hog_mib)) | {"touches_asked": settings.touches}
+    load = asdict(load_of(scenario)) | {"touches_asked": settings.touches}
     record = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "source": source if scenario.swap == "fuseswap" else scenario.swap,
@@ -119,3 +128,13 @@ def _line(record: results.Record) -> str:
     at = f"{record['phase']} {record['done']:.0%}" if record["phase"] else "at the beginning"
     why = "; ".join(record["why"])
     return f"{record['scenario']}: FAILED, {took}, {at}: {why}\n    see {record['directory']}"
+
+
+def _evidence(directory: Path) -> str:
+    """The last lines a guest said, and the stacks, as far as they were taken."""
+    shown = [f"--- {directory.name}"]
+    for name, first, last in (("out", -_LAST_LINES, None), ("stacks", 0, _STACK_LINES)):
+        file = directory / name
+        if file.exists():
+            shown += file.read_text(errors="replace").splitlines()[first:last]
+    return "\n".join(shown)

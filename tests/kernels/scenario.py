@@ -37,11 +37,14 @@ class Scenario:
     backing: str = "none"
     kill: str = "none"
     out_of_memory: bool = False
+    hog_mib: int = 0  # 0: as load.py has it
 
     @property
     def name(self) -> str:
         """What `parse` reads; also the name of its directory."""
         parts = [self.kernel, str(self.memory_mib), self.hog]
+        if self.hog_mib:
+            parts.append(f"{self.hog_mib}m")
         if self.swap != "fuseswap":
             parts.append(self.swap)
         if self.backing != "none":
@@ -77,8 +80,10 @@ def parse(name: str) -> Scenario:
             scenario = replace(scenario, kill=part.removeprefix("kill."))
         elif part == "oom":
             scenario = replace(scenario, out_of_memory=True)
+        elif part.removesuffix("m").isdigit() and part.endswith("m"):
+            scenario = replace(scenario, hog_mib=int(part.removesuffix("m")))
         else:
-            raise BadName(f"'{name}': '{part}' is no swap, backing, kill.WHAT or oom")
+            raise BadName(f"'{name}': '{part}' is no size, swap, backing, kill.WHAT or oom")
     return scenario
 
 
@@ -90,6 +95,7 @@ def matrix(
     kills: Iterable[str] = ("none",),
     out_of_memory: Iterable[bool] = (False,),
     controls: Iterable[str] = (),
+    hog_mib: int = 0,
 ) -> Iterator[Scenario]:
     """Every combination, each one's controls just before the first that needs them."""
     controls = tuple(controls)
@@ -98,7 +104,7 @@ def matrix(
     for kernel, memory, hog, backing, kill, oom in product:
         if oom and not can_run_out(hog):
             continue
-        wanted = Scenario(kernel, memory, hog, "fuseswap", backing, kill, oom)
+        wanted = Scenario(kernel, memory, hog, "fuseswap", backing, kill, oom, hog_mib)
         for scenario in (*(wanted.on(swap) for swap in controls), wanted):
             if scenario not in seen:
                 seen.add(scenario)
@@ -119,7 +125,14 @@ def _groups() -> dict[str, tuple[Scenario, ...]]:
             for kernel, memory, hog, swap in itertools.product(kernels, MEMORY_MIB, HOGS, SWAPS[1:])
         ),
         "pressure": tuple(matrix(kernels, MEMORY_MIB, HOGS)),
-        "backing": tuple(matrix(kernels, MEMORY_MIB, ("c", "python"), BACKINGS[1:])),
+        # As much as without a device, and more than compressed pages could hold.
+        "backing": tuple(
+            scenario
+            for memory in MEMORY_MIB
+            for scenario in matrix(
+                kernels, (memory,), ("c", "python"), BACKINGS[1:], hog_mib=memory + 64
+            )
+        ),
         "kills": tuple(matrix(kernels, (384,), ("c",), both, KILLS[1:])),
         "oom": tuple(matrix(kernels, MEMORY_MIB, ("c", "python"), both, out_of_memory=(True,))),
     }

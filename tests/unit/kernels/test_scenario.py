@@ -15,14 +15,14 @@ def test_a_name_gives_the_scenario_back() -> None:
 
 
 def test_every_part_of_a_name_is_read() -> None:
-    found = parse("6.1-256-python-inplace-kill.both-oom")
-    assert found == Scenario("6.1", 256, "python", "fuseswap", "in-place", "both", True)
+    found = parse("6.1-256-python-400m-inplace-kill.both-oom")
+    assert found == Scenario("6.1", 256, "python", "fuseswap", "in-place", "both", True, 400)
 
 
 @pytest.mark.parametrize(
     "name",
     ["", "6.12", "6.12-384", "6.12-x-c", "5.4-384-c", "6.12-384-java", "6.12-384-c-kill.none",
-     "6.12-384-c-swap", "6.12-384-c-worker"],
+     "6.12-384-c-swap", "6.12-384-c-worker", "6.12-384-c-m"],
 )  # fmt: skip
 def test_another_name_is_refused(name: str) -> None:
     with pytest.raises(BadName):
@@ -38,8 +38,8 @@ def test_controls_come_first_and_once() -> None:
 
 
 def test_a_control_has_the_same_hog_and_nothing_is_killed() -> None:
-    scenario = parse("6.1-256-fork-packed-kill.both-oom")
-    assert scenario.on("file").name == "6.1-256-fork-file-oom"
+    scenario = parse("6.1-256-fork-300m-packed-kill.both-oom")
+    assert scenario.on("file").name == "6.1-256-fork-300m-file-oom"
 
 
 def test_a_tmpfs_does_not_run_out_for_good() -> None:
