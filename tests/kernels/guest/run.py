@@ -9,6 +9,7 @@ stands still.  Standard library only, and little of it: every import costs memor
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -62,21 +63,30 @@ def tick(**fields: object) -> None:
     say("tick", free=memory["MemFree"], available=memory["MemAvailable"], swapped=swapped, **fields)
 
 
-def call(*command: str, timeout_s: float = 240) -> tuple[int, str]:
-    """Exit code and output of a command; ticks while it runs.  Killed where it takes too long."""
+def end_of(process: subprocess.Popen[str], what: str, timeout_s: float = 240) -> str:
+    """What it says until its end; ticks while it runs.  Killed where it takes too long."""
     began = time.monotonic()
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        while True:
-            try:
-                output, _ = process.communicate(timeout=TICK_S)
-            except subprocess.TimeoutExpired:
-                tick(waiting=" ".join(command)[:60])
-                if time.monotonic() - began > timeout_s:
-                    process.kill()
-            else:
-                return process.returncode, output.strip()
+    while True:
+        try:
+            output, _ = process.communicate(timeout=TICK_S)
+        except subprocess.TimeoutExpired:
+            tick(waiting=what[:60])
+            if time.monotonic() - began > timeout_s:
+                process.kill()
+        else:
+            return output.strip()
+
+
+def begin(*command: str) -> subprocess.Popen[str]:
+    """Start a command whose output is asked for later."""
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def call(*command: str) -> tuple[int, str]:
+    """Exit code and output of a command."""
+    with begin(*command) as process:
+        output = end_of(process, " ".join(command))
+        return process.returncode, output
 
 
 def must(*command: str) -> str:
@@ -147,7 +157,7 @@ class Killer:
         self._what = what
         self._left = [] if what == "none" else list(KILL_AT)
         self._up_command = up_command
-        self._ups: list[subprocess.Popen[bytes]] = []
+        self._ups: list[subprocess.Popen[str]] = []
         self.kills = 0
 
     def look(self, phase: str, done: float) -> None:
@@ -169,16 +179,23 @@ class Killer:
         if self._what in ("supervisor", "both"):
             _kill(state["supervisor_pid"])
             # As a service manager would: somebody has to give the device a supervisor again.
-            self._ups.append(subprocess.Popen(self._up_command, stdout=subprocess.DEVNULL))
+            self._ups.append(begin(*self._up_command))
 
     def failed_ups(self) -> int:
         """How many of the `up` that were to bring a supervisor back failed."""
-        return sum(process.wait() != 0 for process in self._ups)
+        failed = 0
+        for process in self._ups:
+            output = end_of(process, "up")
+            if process.returncode:
+                failed += 1
+                say("log", text=f"up: {output}")
+        return failed
 
 
 def _kill(pid: int) -> None:
     if pid > 1:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 class Hog:
