@@ -15,8 +15,8 @@ SWAP_MIB = 1024
 _HOG_MIB = {192: 88, 256: 184, 384: 400, 640: 736}
 _TOUCHES_A_PAGE = 0.25
 _CACHED = 3  # a third of memory is the file that is read again and again
-_ENDLESS = 4  # times the memory: neither compressed nor on a swap file
-_OUT_OF_MEMORY_MARGIN_MIB = 256
+# Times the memory, where it is to run out for good: a hog larger than memory and swap.
+_ENDLESS_HOG, _ENDLESS_SWAP = 4, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class Load:
 def load_of(scenario: Scenario) -> Load:
     """The load of a scenario."""
     memory = scenario.memory_mib
-    hog_mib = scenario.hog_mib or _HOG_MIB.get(memory, memory + 64)
-    if scenario.out_of_memory and not scenario.hog_mib:
-        hog_mib = max(_ENDLESS * memory, memory + SWAP_MIB + _OUT_OF_MEMORY_MARGIN_MIB)
-    return Load(hog_mib, int((hog_mib << 8) * _TOUCHES_A_PAGE), memory // _CACHED, SWAP_MIB)
+    hog_mib, swap_mib = _HOG_MIB.get(memory, memory + 64), SWAP_MIB
+    if scenario.out_of_memory:
+        hog_mib, swap_mib = _ENDLESS_HOG * memory, _ENDLESS_SWAP * memory
+    hog_mib = scenario.hog_mib or hog_mib
+    return Load(hog_mib, int((hog_mib << 8) * _TOUCHES_A_PAGE), memory // _CACHED, swap_mib)

@@ -108,6 +108,7 @@ def _run_one(
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "source": source if scenario.swap == "fuseswap" else scenario.swap,
         **verdict.as_json(),
+        "cpu_s": outcome.cpu_s,
         "load": load,
         "up_options": settings.up_options,
         "parameters": settings.parameters,
