@@ -12,8 +12,19 @@ _OF_INTEREST = re.compile(r"guest-python|hog|kswapd|loop|kworker/\S*loop")
 
 
 def stacks(console: str) -> str:
-    """Blocked tasks and those of the swap, without times; also what memory there was."""
-    return "\n".join(line for block in _blocks(console) for line in block)
+    """What memory there was, fuseswap's tasks, others of the swap and those blocked; no times."""
+    blocks = sorted(_blocks(console), key=_order)
+    return "\n".join(line for block in blocks for line in block)
+
+
+def blocked(console: str) -> list[str]:
+    """Names of tasks that were blocked when stacks were taken."""
+    tasks = (_TASK.match(_TIME.sub("", line)) for line in console.splitlines())
+    return sorted({task[1] for task in tasks if task and task[2] == "D"})
+
+
+def _order(block: list[str]) -> int:
+    return 0 if "Show Memory" in block[0] else 1 if "guest-python" in block[0] else 2
 
 
 def _blocks(console: str) -> Iterator[list[str]]:

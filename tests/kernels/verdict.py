@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tests.kernels.scenario import Scenario
+from tests.kernels.stacks import blocked
 
 _HUNG = re.compile(r"task (\S+):\d+ blocked for more than")
 _KILLED = re.compile(r"Killed process \d+ \(([^)]*)\)")
@@ -83,10 +84,12 @@ def judge(scenario: Scenario, ended: str, wall_s: float, console: str, lines: st
     progress = next((event for event in reversed(course) if event.get("phase")), nothing)
     bad = max((event.get("bad_pages") or 0 for event in course), default=0)
     lost = sum(code != 0 for code in result.get("bystander_exits", ()))
+    still = blocked(console) if ended == "silent" and not hung else []
     why = [
         *([f"the guest was {ended}"] if ended != "off" else []),
         *([f"panic: {panic[1].strip()}"] if panic else []),
         *([f"hung: {', '.join(sorted(set(hung)))}"] if hung else []),
+        *([f"blocked: {', '.join(still)}"] if still else []),
         *([f"{bad} bad pages"] if bad else []),
         *_complaints_of_killer(scenario, killed),
         *([f"{lost} bystanders lost"] if lost else []),
@@ -103,7 +106,7 @@ def judge(scenario: Scenario, ended: str, wall_s: float, console: str, lines: st
         phase=progress.get("phase", ""),
         done=round(progress.get("done", 0.0), 3),
         bad_pages=bad,
-        hung_tasks=sorted(set(hung)),
+        hung_tasks=sorted({*hung, *still}),
         oom_kills=killed,
         panic=panic[1].strip() if panic else "",
         init_died="Attempted to kill init" in console,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.kernels.stacks import stacks
+from tests.kernels.stacks import blocked, stacks
 
 CONSOLE = """\
 [    6.2] Adding 1048572k swap on /dev/loop0.
@@ -33,6 +33,16 @@ def test_the_tasks_of_the_swap_and_those_that_wait() -> None:
     assert "kthreadd" not in found
     assert "Adding" not in found
     assert "Kernel Offset" not in found
+
+
+def test_fuseswap_comes_before_others() -> None:
+    worker, other = CONSOLE.index("[   61.0] task:guest-python"), CONSOLE.index("[   82.9]")
+    found = stacks(CONSOLE + CONSOLE[worker:other])
+    assert found.rindex("task:guest-python") < found.index("task:bystander")
+
+
+def test_who_waits_is_named() -> None:
+    assert blocked(CONSOLE) == ["bystander"]
 
 
 def test_a_guest_that_went_on_has_none() -> None:

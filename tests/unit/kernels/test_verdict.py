@@ -88,6 +88,14 @@ def test_hung_tasks_and_panics_are_read_from_the_console() -> None:
     assert (found.phase, found.done) == ("touch", 0.25)
 
 
+def test_a_guest_without_a_word_names_who_was_blocked() -> None:
+    console = "[ 61.0] task:kswapd0         state:D stack:0     pid:49\n"
+    lines = lines_of(boot=BOOT, tick=TICK)
+    found = judge(parse("6.12-384-c"), "silent", 90.0, console, lines)
+    assert found.hung_tasks == ["kswapd0"]
+    assert "blocked: kswapd0" in found.why
+
+
 def test_the_end_of_init_is_told_apart() -> None:
     console = "[ 50.0] Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b"
     assert verdict(console=console).init_died
