@@ -77,11 +77,12 @@ def wanted(options: argparse.Namespace) -> list[Scenario]:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
         prog="scripts/kernels", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = top.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="groups and their scenarios")
     report = commands.add_parser("report", help="a table of all results")
     report.add_argument("--last", type=int, default=0, help="only so many, the newest")
@@ -114,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--kernels", default="6.12", help=f"of {tuple(KERNELS)}, or all")
     ci = commands.add_parser("ci", help="what scripts/test runs")
     ci.add_argument("-v", "--verbose", action="store_true", help="what guests say")
-    return parser
+    return top
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -132,8 +133,8 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def _list() -> int:
     for name, scenarios in GROUPS.items():
-        print(f"{name} ({len(scenarios)}):")
-        for scenario in scenarios:
+        print(f"{name} ({len(scenarios)}){'' if name == 'all' else ':'}")
+        for scenario in scenarios if name != "all" else ():
             print(f"    {scenario.name}")
     return 0
 
@@ -156,7 +157,7 @@ def _ci(verbose: bool) -> int:
 def main() -> int:
     """The command; 1 where a run did not pass."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    options = _parser().parse_args()
+    options = parser().parse_args()
     try:
         if options.command == "list":
             return _list()

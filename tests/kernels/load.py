@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tests.kernels.scenario import Scenario
 
 SWAP_MIB = 1024
-_HOG_MIB = {192: 88, 256: 184, 384: 400, 640: 736}
+_HOG_MIB = {192: 72, 256: 176, 384: 400, 640: 736}
 _TOUCHES_A_PAGE = 0.25
 _CACHED = 3  # a third of memory is the file that is read again and again
 # Times the memory, where it is to run out for good: a hog larger than memory and swap.

@@ -118,7 +118,7 @@ def can_run_out(hog: str) -> bool:
 
 def _groups() -> dict[str, tuple[Scenario, ...]]:
     kernels, both = tuple(KERNELS), ("none", "packed")
-    return {
+    groups = {
         "ci": (Scenario("6.12", 384, "c"), Scenario("6.1", 384, "python")),
         "controls": tuple(
             Scenario(kernel, memory, hog, swap)
@@ -136,6 +136,7 @@ def _groups() -> dict[str, tuple[Scenario, ...]]:
         "kills": tuple(matrix(kernels, (384,), ("c",), both, KILLS[1:])),
         "oom": tuple(matrix(kernels, MEMORY_MIB, ("c", "python"), both, out_of_memory=(True,))),
     }
+    return {**groups, "all": tuple(dict.fromkeys(itertools.chain(*groups.values())))}
 
 
 GROUPS = _groups()
