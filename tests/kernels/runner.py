@@ -116,8 +116,9 @@ def _run_one(
         "host_load": round(os.getloadavg()[0], 1),
         "directory": str(machine.directory),
     }
-    results.append(record)
-    say(_line(record))
+    if outcome.ended != "stopped":
+        results.append(record)
+        say(_line(record))
     return record
 
 
