@@ -10,7 +10,7 @@ from typing import Any
 from tests.kernels.scenario import Scenario
 from tests.kernels.stacks import blocked
 
-_HUNG = re.compile(r"task (\S+):\d+ blocked for more than")
+_HUNG = re.compile(r"task (\S+):\d+ blocked (?:in I/O wait )?for more than")
 _KILLED = re.compile(r"Killed process \d+ \(([^)]*)\)")
 _PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
 _SWAP_ERROR = re.compile(r"(?:Read|Write)-error on swap-device|I/O error, dev \w+")

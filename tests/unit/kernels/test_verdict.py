@@ -77,12 +77,15 @@ def test_a_kill_that_never_came_is_no_success() -> None:
 
 
 def test_hung_tasks_and_panics_are_read_from_the_console() -> None:
-    console = f"{HUNG}\n{HUNG}\n[ 96.0] Kernel panic - not syncing: hung_task: blocked tasks\n"
+    newer = HUNG.replace("kworker/0:1:73 blocked", "hog:145 blocked in I/O wait")
+    console = (
+        f"{HUNG}\n{HUNG}\n{newer}\n[ 96.0] Kernel panic - not syncing: hung_task: blocked tasks\n"
+    )
     found = judge(parse("6.12-384-c"), "off", 96.0, console, lines_of(boot=BOOT, tick=TICK))
-    assert found.hung_tasks == ["kworker/0:1"]
+    assert found.hung_tasks == ["hog", "kworker/0:1"]
     assert found.why == [
         "panic: hung_task: blocked tasks",
-        "hung: kworker/0:1",
+        "hung: hog, kworker/0:1",
         "no result",
     ]
     assert (found.phase, found.done) == ("touch", 0.25)
