@@ -56,8 +56,32 @@ def meminfo() -> dict[str, int]:
     return {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
 
 
+class Log:
+    """fuseswap's own log, passed on as it grows: where the guest stands still it is gone."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = 0
+
+    def pass_on(self) -> None:
+        """Say what is new in it."""
+        try:
+            with open(self._path, "rb") as file:
+                file.seek(self._at)
+                new = file.read(4096)
+        except FileNotFoundError:
+            return
+        self._at += len(new)
+        if new:
+            say("fuseswap", text=new.decode(errors="replace"))
+
+
+LOG = Log(RUNTIME / "log")
+
+
 def tick(**fields: object) -> None:
-    """Say how much memory there is."""
+    """Say how much memory there is, and what fuseswap says."""
+    LOG.pass_on()
     memory = meminfo()
     swapped = memory["SwapTotal"] - memory["SwapFree"]
     say("tick", free=memory["MemFree"], available=memory["MemAvailable"], swapped=swapped, **fields)
@@ -314,9 +338,8 @@ def main() -> int:
     try:
         say("result", **run(scenario))
     except Exception as exc:
-        log = RUNTIME / "log"
-        tail = log.read_text()[-2000:] if log.exists() else ""
-        say("failed", error=f"{type(exc).__name__}: {exc}", log=tail)
+        LOG.pass_on()
+        say("failed", error=f"{type(exc).__name__}: {exc}")
         return 1
     return 0
 
