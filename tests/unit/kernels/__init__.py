@@ -1,0 +1,1 @@
+"""The pure parts of scripts/kernels: names, sources, verdicts, tables."""
