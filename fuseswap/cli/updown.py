@@ -130,7 +130,7 @@ def run_up(options: argparse.Namespace) -> int:
         notify.notify(*ready, timeout_s=_NOTIFY_TIMEOUT_S)
         notes = [] if was_up else [memory_limits.crowding(wanted.pool_limit_bytes, total_bytes)]
         if options.tune != "off" and not options.no_swapon:
-            settings = sysctl.recommended(total_bytes, always=options.tune == "on")
+            settings = sysctl.recommended(total_bytes, thorough=options.tune == "on")
             notes.append(sysctl.Sysctl(runtime_root()).tune(runtime.name, settings))
     if options.json:
         print(json.dumps(asdict(info)))

@@ -31,19 +31,25 @@ from fuseswap.units import GIB, KIB, MIB
 
 NAMES = ("watermark_boost_factor", "watermark_scale_factor", "min_free_kbytes")
 # Up to so much memory: watermark_scale_factor and min_free_kbytes.  More memory needs less.
-_SMALL_MACHINES = (
+_BY_MEMORY = (
     (640 * MIB, 300, 12_000),
     (2 * GIB, 200, 16_000),
     (8 * GIB, 100, 24_000),
 )
 
 
-def recommended(memory_bytes: int, *, always: bool = False) -> dict[str, int]:
-    """What a machine of so many bytes should have; ``always``: a large one all three as well."""
-    for at_most, scale, min_free in _SMALL_MACHINES:
-        if memory_bytes <= at_most or (always and at_most == _SMALL_MACHINES[-1][0]):
-            return {NAMES[0]: 0, NAMES[1]: scale, NAMES[2]: min_free}
-    return {NAMES[0]: 0}
+def recommended(memory_bytes: int, *, thorough: bool = False) -> dict[str, int]:
+    """What a machine of so many bytes should have; ``thorough``: also what costs memory.
+
+    Without the boost a guest of 384 MiB went on in every run (``docs/benchmarks.md``); with all
+    three its swap run took more than twice as long, since 31 MiB of it stay free.
+    """
+    wanted = {NAMES[0]: 0}
+    if thorough:
+        _, wanted[NAMES[1]], wanted[NAMES[2]] = next(
+            (row for row in _BY_MEMORY if memory_bytes <= row[0]), _BY_MEMORY[-1]
+        )
+    return wanted
 
 
 def cost_bytes(values: Mapping[str, int], memory_bytes: int) -> int:

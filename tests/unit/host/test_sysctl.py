@@ -10,7 +10,7 @@ from fuseswap.host import sysctl
 from fuseswap.host.sysctl import Sysctl
 from fuseswap.units import GIB, MIB
 
-WANTED = sysctl.recommended(384 * MIB)
+WANTED = sysctl.recommended(384 * MIB, thorough=True)
 
 
 @pytest.fixture
@@ -21,9 +21,10 @@ def vm(tmp_path: Path) -> Path:
     return tmp_path / "vm"
 
 
-def test_a_large_machine_needs_one_only_unless_asked() -> None:
-    assert sysctl.recommended(64 * GIB) == {"watermark_boost_factor": 0}
-    assert set(sysctl.recommended(64 * GIB, always=True)) == set(sysctl.NAMES)
+def test_only_what_costs_nothing_is_set_unless_asked() -> None:
+    for memory in (192 * MIB, 64 * GIB):
+        assert sysctl.recommended(memory) == {"watermark_boost_factor": 0}
+        assert set(sysctl.recommended(memory, thorough=True)) == set(sysctl.NAMES)
 
 
 def test_the_last_of_two_devices_puts_back(vm: Path, tmp_path: Path) -> None:
