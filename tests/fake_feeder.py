@@ -6,6 +6,7 @@ from collections import deque
 
 from fuseswap.cache.feeder import Done
 from fuseswap.cache.region import Region
+from fuseswap.cache.state import SEGMENT_BYTES
 
 
 class FakeFeeder:
@@ -37,6 +38,14 @@ class FakeFeeder:
             region, offset, length, done = self.orders.popleft()
             region.populate(offset, length if made else length // 2)
             self._finished.append((done, made))
+
+    def deliver_frames(self, count: int) -> None:
+        """As `deliver`, of frames alone."""
+        mine = [order for order in self.orders if order[2] == SEGMENT_BYTES][:count]
+        others = [order for order in self.orders if order not in mine]
+        self.orders = deque(mine)
+        self.deliver()
+        self.orders = deque([*others, *self.orders])
 
     def deliver(self, count: int = 1 << 20, *, made: bool = True) -> None:
         """`make`, and have it taken over; what that orders stays."""

@@ -1,4 +1,4 @@
-"""Stores that wait for the system's memory, and frames given back to a machine that stands still."""
+"""Stores that wait for the system's memory; frames given back to a machine that stands still."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def feeder() -> FakeFeeder:
 
 
 @pytest.fixture
-def short(feeder: FakeFeeder) -> Iterator[Device]:
+def short(feeder: FakeFeeder) -> Device:
     """A device whose reserve is used up but for what the cleaner keeps."""
     geometry = Geometry.for_size(32 * MIB, 32 * MIB)
     device = Device(SharedMemory(geometry).attach(), feeder=feeder, ready_frames=READY)
@@ -45,7 +45,7 @@ def short(feeder: FakeFeeder) -> Iterator[Device]:
         except NoMemory:
             break
         page += 1
-    yield device
+    return device
 
 
 async def store(device: Device, page: int, data: bytes) -> None:
@@ -66,7 +66,7 @@ async def test_a_store_waits_for_memory_and_is_done_once_it_is_there(
         nursery.start_soon(store, short, 4000, pages.incompressible(4000))
         await trio.sleep(MEMORY_PATIENCE_S / 2)
         assert short.cache.load(4000) is None
-        feeder.deliver(1)
+        feeder.deliver_frames(1)
     assert short.cache.load(4000) == pages.incompressible(4000)
     assert short.memory.statistics().reserve_refused == 0
 
@@ -100,7 +100,7 @@ async def test_who_has_waited_in_line_waits_for_memory_as_long_as_others(
             await trio.lowlevel.checkpoint()
         await trio.sleep(MEMORY_PATIENCE_S + 0.3)
         assert refused == [4000]
-        feeder.deliver(1)
+        feeder.deliver_frames(1)
     assert refused == [4000]
     assert short.cache.load(4001) == pages.incompressible(4001)
 

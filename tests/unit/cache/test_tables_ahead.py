@@ -7,6 +7,7 @@ import pytest
 from fuseswap.cache.dedup import ContentIndex
 from fuseswap.cache.dictionaries import Dictionaries
 from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.slots import READY_CLUSTERS, SlotTable
 from fuseswap.cache.state import DICTIONARY_PLACE_BYTES, Geometry
 from fuseswap.errors import NoMemory
@@ -122,10 +123,11 @@ def test_the_old_version_of_a_page_stays_while_its_store_waits(feeder: FakeFeede
     while not cache.log.frames.is_short:
         cache.store(page, pages.incompressible(page))
         page += 1
+    while cache.log.fits(cache.log.heads[Stream.INCOMPRESSIBLE], PAGE_SIZE):
+        cache.store(page, pages.incompressible(page))
+        page += 1
     with pytest.raises(NoMemory):
-        for _ in range(300):  # what is open takes some more
-            cache.store(page, pages.incompressible(page))
-            page += 1
+        cache.store(page, pages.incompressible(page))
     cache.store(0, bytes(PAGE_SIZE))  # what needs no frame goes on
     assert cache.load(0) == bytes(PAGE_SIZE)
     with pytest.raises(NoMemory):
