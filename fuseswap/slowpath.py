@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from functools import partial
 
 import trio
@@ -39,6 +39,7 @@ from fuseswap.errors import (
     kept,
 )
 from fuseswap.memory_watch import MemoryWatch
+from fuseswap.pending_requests import Read, ReadDone, Waits, Write, WriteDone, neighbours
 from fuseswap.swapfile import Swapfile
 from fuseswap.units import PAGE_SIZE
 from fuseswap.waiting import Answer, called, result_of
@@ -46,70 +47,10 @@ from fuseswap.writeback import Writeback
 
 # More reads than this of one request are not with the tier at once.
 _READS_AT_ONCE = 8
-# Objects this near to each other are read together, up to so many bytes.
-_NEAR_BYTES = PAGE_SIZE
-_TOGETHER_BYTES = 7 * PAGE_SIZE
 MEMORY_PATIENCE_S = 1.0  # stores wait so long for memory, in line: reclaim waits for them
 _WRITES_AT_ONCE = 32  # of the line, before others get a turn
 # How long stores waited: counted up to each bound, and beyond the last.
 WAIT_BOUNDS_S = (0.001, 0.01, 0.1, 1.0, 10.0)
-
-ReadDone = Callable[["bytes | Exception"], None]
-WriteDone = Callable[["Exception | None"], None]
-
-
-class _Read:
-    """One read on its way: the pages found so far, and the misses that wait for their turn."""
-
-    __slots__ = ("done", "error", "first", "flying", "left", "pieces", "size", "start", "waiting")
-
-    def __init__(self, offset: int, size: int, done: ReadDone) -> None:
-        self.first = offset // PAGE_SIZE
-        self.start = offset - self.first * PAGE_SIZE
-        self.size = size
-        self.done = done
-        self.left = -(-(self.start + size) // PAGE_SIZE)
-        self.pieces: list[bytes] = [b""] * self.left
-        self.error: Exception | None = None
-        self.waiting: deque[list[OnTier]] = deque()  # at most one for each of `pieces`
-        self.flying = 0
-
-    def put(self, page: int, found: bytes | Exception) -> None:
-        """``page`` is settled; the last one ends the read."""
-        if isinstance(found, Exception):
-            self.error = found
-        else:
-            self.pieces[page - self.first] = found
-        self.left -= 1
-        if not self.left:
-            whole = b"".join(self.pieces)
-            self.done(self.error or whole[self.start : self.start + self.size])
-
-
-class _Waits:
-    """Since when a request has got no memory, None while it does."""
-
-    __slots__ = ("without_memory",)
-
-    def __init__(self) -> None:
-        self.without_memory: float | None = None
-
-
-class _Write(_Waits):
-    """One write in line; ``offset`` and ``data`` are what is left of it."""
-
-    __slots__ = ("began", "data", "done", "error", "flying", "offset", "served", "size")
-
-    def __init__(self, offset: int, data: memoryview, done: WriteDone) -> None:
-        super().__init__()
-        self.offset = offset
-        self.data = data
-        self.size = len(data)
-        self.done = done
-        self.began = trio.current_time()
-        self.flying = 0  # pages of it on their way to their places
-        self.served = False
-        self.error: Exception | None = None
 
 
 class SlowPath:
@@ -128,9 +69,10 @@ class SlowPath:
         self._writeback = writeback
         # Their bytes are bounded by the transport: it takes no request while `waiting_bytes` is
         # above a limit of its own.
-        self._line: deque[_Write] = deque()
+        self._line: deque[Write] = deque()
         self._serving = False
-        self.waiting_bytes = 0
+        self.waiting_bytes = 0  # of writes
+        self.reading_bytes = 0
         self.tier_loads = 0
         self.waits = [0] * (len(WAIT_BOUNDS_S) + 1)
 
@@ -147,15 +89,20 @@ class SlowPath:
         if size <= 0:
             done(b"")
             return
-        read = _Read(offset, size, done)
+        self.reading_bytes += size
+        read = Read(offset, size, partial(self._read_ended, size, done))
         self._look_up(read, range(read.first, read.first + read.left))
+
+    def _read_ended(self, size: int, done: ReadDone, found: bytes | Exception) -> None:
+        self.reading_bytes -= size
+        done(found)
 
     async def read(self, offset: int, size: int) -> bytes:
         """As `Swapfile.read`."""
         found: bytes = result_of(await called(partial(self.begin_read, offset, size)))
         return found
 
-    def _look_up(self, read: _Read, pages: Iterable[int]) -> None:
+    def _look_up(self, read: Read, pages: Iterable[int]) -> None:
         """Settle what is in memory, and ask the tier for the rest."""
         misses = []
         for page in pages:
@@ -167,10 +114,10 @@ class SlowPath:
             except Exception as exc:
                 found = kept(exc)
             read.put(page, found)
-        read.waiting.extend(_neighbours(misses))
+        read.waiting.extend(neighbours(misses))
         self._ask(read)
 
-    def _ask(self, read: _Read) -> None:
+    def _ask(self, read: Read) -> None:
         while read.waiting and read.flying < _READS_AT_ONCE:
             together = read.waiting.popleft()
             read.flying += 1
@@ -182,7 +129,7 @@ class SlowPath:
             length = last.offset + last.length - first.offset
             self._writeback.begin_read(first, length, ended, patient=len(together) == 1)
 
-    def _ask_again(self, read: _Read, miss: OnTier) -> None:
+    def _ask_again(self, read: Read, miss: OnTier) -> None:
         """One page alone, for the last time."""
         read.flying += 1
 
@@ -192,7 +139,7 @@ class SlowPath:
         self._writeback.begin_read(miss, miss.length, ended, again=True)
 
     def _settle(
-        self, read: _Read, together: list[OnTier], outcome: bytes | CorruptData, *, final: bool
+        self, read: Read, together: list[OnTier], outcome: bytes | CorruptData, *, final: bool
     ) -> None:
         """The tier has answered for some neighbours."""
         read.flying -= 1
@@ -233,7 +180,7 @@ class SlowPath:
         ``tried``: what `Swapfile.write` just raised for it.
         """
         self.waiting_bytes += len(data)
-        write = _Write(offset, data, done)
+        write = Write(offset, data, done)
         if isinstance(tried, MustGoOut) and not self._line:
             self._go_out(write, tried)
             if not write.data:
@@ -295,7 +242,7 @@ class SlowPath:
         finally:
             self._serving = False
 
-    async def _retry_later(self, write: _Write, exc: MustWait) -> Exception | None:
+    async def _retry_later(self, write: Write, exc: MustWait) -> Exception | None:
         """Wait until ``write`` may be tried again; an error where it must not."""
         write.offset += exc.done
         write.data = write.data[exc.done :]
@@ -305,7 +252,7 @@ class SlowPath:
             return kept(failure)
         return None
 
-    def _go_out(self, write: _Write, out: MustGoOut) -> None:
+    def _go_out(self, write: Write, out: MustGoOut) -> None:
         """Send one page of ``write`` to its place; the rest of it goes on."""
         end = min((out.page + 1) * PAGE_SIZE, write.offset + len(write.data))
         write.data = write.data[end - write.offset :]
@@ -323,7 +270,7 @@ class SlowPath:
         else:
             self._writeback.begin_place(out.page, out.data, landed)
 
-    def _end(self, write: _Write) -> None:
+    def _end(self, write: Write) -> None:
         self.waiting_bytes -= write.size
         waited_s = trio.current_time() - write.began
         self.waits[bisect_left(WAIT_BOUNDS_S, waited_s)] += 1
@@ -333,7 +280,7 @@ class SlowPath:
 
     async def punch(self, offset: int, size: int) -> None:
         """As `Swapfile.punch`; starting over is harmless."""
-        waits = _Waits()
+        waits = Waits()
         while True:
             try:
                 self._swapfile.punch(offset, size)
@@ -342,7 +289,7 @@ class SlowPath:
             else:
                 return
 
-    async def _wait_for(self, exc: MustWait, waits: _Waits) -> None:
+    async def _wait_for(self, exc: MustWait, waits: Waits) -> None:
         """Make it likely that the next try succeeds.
 
         Raises `StoreRefused` where the system had no memory for too long: the kernel keeps the
@@ -390,18 +337,3 @@ class SlowPath:
 async def _end_of(answer: Answer[Exception | None]) -> None:
     """Wait for a write; raises what it ended with."""
     result_of(await answer.wait())
-
-
-def _neighbours(misses: list[OnTier]) -> list[list[OnTier]]:
-    """Misses in groups that one read brings: near each other on the same extent."""
-    groups: list[list[OnTier]] = []
-    for miss in sorted(misses, key=lambda miss: (miss.extent, miss.offset)):
-        if groups:
-            first, last = groups[-1][0], groups[-1][-1]
-            same = (miss.extent, miss.sequence) == (first.extent, first.sequence)
-            near = miss.offset - last.offset - last.length <= _NEAR_BYTES
-            if same and near and miss.offset + miss.length - first.offset <= _TOGETHER_BYTES:
-                groups[-1].append(miss)
-                continue
-        groups.append([miss])
-    return groups

@@ -49,8 +49,9 @@ _STRETCH_NS = 2_000_000
 _FIRST_WINDOW_NS = 10_000
 _BATCH = 16
 _LARGE_REPLY_BYTES = 32 << 10  # not gathered: the worker's memory is locked
-# Copies of writes that wait for room; beyond this, requests stay with the kernel.
-# They lie in the heap that the worker has beforehand (``host/heap.py``).
+# Copies of writes that wait for room, and pages of reads that wait for a tier; beyond either,
+# requests stay with the kernel.  The heap that the worker has beforehand (``host/heap.py``) has
+# room for both.
 _MAX_WAITING_BYTES = 2 << 20
 
 _READ = int(wire.Opcode.READ)
@@ -187,7 +188,8 @@ class DevFuse:
 
     def _is_crowded(self) -> bool:
         """Whether so much waits that requests stay with the kernel."""
-        if self._slowpath.waiting_bytes > _MAX_WAITING_BYTES:
+        slow = self._slowpath
+        if max(slow.waiting_bytes, slow.reading_bytes) > _MAX_WAITING_BYTES:
             return True
         return self._journal is not None and not self._journal.has_room
 

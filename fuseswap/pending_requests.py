@@ -1,0 +1,87 @@
+"""Reads and writes that can't be answered at once, on their way through ``slowpath.py``."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import trio
+
+from fuseswap.errors import OnTier
+from fuseswap.units import PAGE_SIZE
+
+# Objects this near to each other are read together, up to so many bytes.
+_NEAR_BYTES = PAGE_SIZE
+_TOGETHER_BYTES = 7 * PAGE_SIZE
+
+ReadDone = Callable[["bytes | Exception"], None]
+WriteDone = Callable[["Exception | None"], None]
+
+
+class Read:
+    """One read on its way: the pages found so far, and the misses that wait for their turn."""
+
+    __slots__ = ("done", "error", "first", "flying", "left", "pieces", "size", "start", "waiting")
+
+    def __init__(self, offset: int, size: int, done: ReadDone) -> None:
+        self.first = offset // PAGE_SIZE
+        self.start = offset - self.first * PAGE_SIZE
+        self.size = size
+        self.done = done
+        self.left = -(-(self.start + size) // PAGE_SIZE)
+        self.pieces: list[bytes] = [b""] * self.left
+        self.error: Exception | None = None
+        self.waiting: deque[list[OnTier]] = deque()  # at most one for each of `pieces`
+        self.flying = 0
+
+    def put(self, page: int, found: bytes | Exception) -> None:
+        """``page`` is settled; the last one ends the read."""
+        if isinstance(found, Exception):
+            self.error = found
+        else:
+            self.pieces[page - self.first] = found
+        self.left -= 1
+        if not self.left:
+            whole = b"".join(self.pieces)
+            self.done(self.error or whole[self.start : self.start + self.size])
+
+
+class Waits:
+    """Since when a request has got no memory, None while it does."""
+
+    __slots__ = ("without_memory",)
+
+    def __init__(self) -> None:
+        self.without_memory: float | None = None
+
+
+class Write(Waits):
+    """One write in line; ``offset`` and ``data`` are what is left of it."""
+
+    __slots__ = ("began", "data", "done", "error", "flying", "offset", "served", "size")
+
+    def __init__(self, offset: int, data: memoryview, done: WriteDone) -> None:
+        super().__init__()
+        self.offset = offset
+        self.data = data
+        self.size = len(data)
+        self.done = done
+        self.began = trio.current_time()
+        self.flying = 0  # pages of it on their way to their places
+        self.served = False
+        self.error: Exception | None = None
+
+
+def neighbours(misses: list[OnTier]) -> list[list[OnTier]]:
+    """Misses in groups that one read brings: near each other on the same extent."""
+    groups: list[list[OnTier]] = []
+    for miss in sorted(misses, key=lambda miss: (miss.extent, miss.offset)):
+        if groups:
+            first, last = groups[-1][0], groups[-1][-1]
+            same = (miss.extent, miss.sequence) == (first.extent, first.sequence)
+            near = miss.offset - last.offset - last.length <= _NEAR_BYTES
+            if same and near and miss.offset + miss.length - first.offset <= _TOGETHER_BYTES:
+                groups[-1].append(miss)
+                continue
+        groups.append([miss])
+    return groups
