@@ -30,6 +30,9 @@ Opcode by opcode:
     INIT                                             settles the same again
     SETATTR, FLUSH, FSYNC, FORGET, INTERRUPT, ...    do nothing
 
+Once `prepare` was called no memory is taken any more: `LARGE_SLOTS` are resident as a whole, for
+writes that wait, and of the others `_KEPT_BYTES`, for a read or a write of a page.
+
 Called by the transport alone; knows nothing of requests but the header's first 16 bytes.
 """
 
@@ -41,8 +44,9 @@ from fuseswap.cache.region import Region
 from fuseswap.transport.wire import BUFFER_BYTES
 from fuseswap.units import PAGE_SIZE
 
-# What a freed slot keeps of its memory: a request of 4 pages and its header fit in.
-_KEPT_BYTES = 5 * PAGE_SIZE
+# What a slot has and keeps of its memory: a request of a page and its header fit in.
+_KEPT_BYTES = 2 * PAGE_SIZE
+LARGE_SLOTS = 4  # for more; two MiB of writes wait, and one request more (``devfuse.py``)
 _WORDS = PAGE_SIZE // 8  # the table; the word after it is the first of slot 0
 _HEAD = struct.Struct("<IIQ")  # fuse_in_header: len, opcode, unique
 
@@ -58,18 +62,19 @@ class Journal:
         used = {slot for slot in range(1, self._slots + 1) if self._words[slot]}
         self._newest = max((self._words[slot] for slot in used), default=0)
         self._free = [slot for slot in range(self._slots, 0, -1) if slot not in used]
+        self._free_large: list[int] | None = None  # until `prepare`: all are alike
         self._forget_the_moved(used)
         self._punch_between(used)
 
     @property
     def has_room(self) -> bool:
         """Whether a request that is read now could wait."""
-        return bool(self._free)
+        return bool(self._free) and self._free_large != []
 
     @property
     def is_empty(self) -> bool:
         """Whether no request waits in a slot of its own."""
-        return len(self._free) == self._slots
+        return len(self._free) + len(self._free_large or []) == self._slots
 
     def taken(self) -> list[int]:
         """Slots that hold a request, oldest first; slot 0, the newest, last."""
@@ -94,7 +99,8 @@ class Journal:
         Only while `has_room`.
         """
         length = self.length_of(0)
-        slot = self._free.pop()
+        large = self._free_large is not None and length > _KEPT_BYTES
+        slot = self._free_large.pop() if large and self._free_large else self._free.pop()
         start = self._start(slot)
         self._region.buffer[start : start + length] = self.buffer[:length]
         self._newest += 1
@@ -107,21 +113,29 @@ class Journal:
         self._words[_WORDS] = 0
 
     def free(self, slot: int) -> None:
-        """The request in ``slot`` (not 0) is answered; most of its memory is returned."""
+        """The request in ``slot`` (not 0) is answered; what it took of memory is returned."""
         self._words[slot] = 0
+        if self._free_large is not None and slot <= LARGE_SLOTS:
+            self._free_large.append(slot)
+            return
         self._free.append(slot)
         surplus = -(-self.length_of(slot) // PAGE_SIZE) * PAGE_SIZE - _KEPT_BYTES
         if surplus > 0:
             self._region.punch(self._start(slot) + _KEPT_BYTES, surplus)
 
     def prepare(self) -> None:
-        """Make slot 0 resident and mapped, before anything large is read into it.
+        """Make slot 0 resident and mapped, and what else requests will need.
 
         A SIGKILL that comes while the kernel copies a request is no matter as long as it need
         not fault for it: where it must, it gives up (`__get_user_pages`, mm/gup.c), and the
         request ends with EIO.
         """
         self._region.populate(0, PAGE_SIZE + BUFFER_BYTES)
+        for slot in range(1, self._slots + 1):
+            size = BUFFER_BYTES if slot <= LARGE_SLOTS else _KEPT_BYTES
+            self._region.populate(self._start(slot), size)
+        self._free_large = [slot for slot in self._free if slot <= LARGE_SLOTS]
+        self._free = [slot for slot in self._free if slot > LARGE_SLOTS]
         for at in range(0, BUFFER_BYTES, PAGE_SIZE):  # before Linux 5.14 that maps nothing
             self.buffer[at] = self.buffer[at]
 
@@ -146,10 +160,8 @@ class Journal:
             self.clear()
 
     def _punch_between(self, used: set[int]) -> None:
-        """Return what a former worker's free slots still hold."""
-        start = self._start(1)
-        for slot in [*sorted(used), self._slots + 1]:
-            end = self._start(slot)
-            if end > start:
-                self._region.punch(start, end - start)
-            start = end + BUFFER_BYTES
+        """Return what a former worker's free slots hold, but what `prepare` makes resident."""
+        for slot in range(LARGE_SLOTS + 1, self._slots + 1):
+            if slot not in used:
+                start = self._start(slot) + _KEPT_BYTES
+                self._region.punch(start, BUFFER_BYTES - _KEPT_BYTES)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from fuseswap.cache.region import Region
-from fuseswap.transport.journal import Journal
+from fuseswap.transport.journal import LARGE_SLOTS, Journal
 from fuseswap.transport.wire import BUFFER_BYTES
 from fuseswap.units import MIB, PAGE_SIZE
 from tests.fuse_requests import Op, request
 
-SLOTS = 4
+SLOTS = LARGE_SLOTS + 4
 SLOT_0 = PAGE_SIZE + BUFFER_BYTES  # the table and the read buffer
 
 
@@ -135,7 +135,7 @@ def test_slots_are_bounded_and_used_again(journal: Journal, attach: Callable[[],
     journal.free(slots[2])
     assert (journal.has_room, attach().has_room) == (True, True)
     assert wait(journal, 9) == slots[2]
-    assert uniques(attach()) == [1, 2, 4, 9]
+    assert uniques(attach()) == [1, 2, *range(4, SLOTS + 1), 9]
     for slot in journal.taken():
         journal.free(slot)
     assert (journal.is_empty, attach().is_empty) == (True, True)
@@ -196,13 +196,31 @@ def test_a_freed_slot_keeps_little_memory(journal: Journal, fd: int) -> None:
 def test_the_next_worker_returns_what_free_slots_held(
     journal: Journal, attach: Callable[[], Journal], fd: int
 ) -> None:
-    slots = [wait(journal, unique, MIB) for unique in (1, 2, 3)]
-    for slot in (slots[0], slots[2]):
+    slots = [wait(journal, unique, MIB) for unique in range(1, LARGE_SLOTS + 4)]
+    for slot in slots[:2] + slots[-2:]:
         journal._words[slot] = 0  # killed before the memory was returned
     held = allocated(fd)
     second = attach()
-    assert uniques(second) == [2]
-    assert held - allocated(fd) >= 2 * MIB
+    assert uniques(second) == list(range(3, LARGE_SLOTS + 2))
+    assert 2 * MIB - 5 * 4096 <= held - allocated(fd) <= 2 * MIB, "some is to be resident"
+
+
+def test_once_prepared_no_request_takes_or_returns_memory(journal: Journal, fd: int) -> None:
+    journal.prepare()
+    held = allocated(fd)
+    for _ in range(3):
+        large = [wait(journal, unique, MIB) for unique in range(1, LARGE_SLOTS + 1)]
+        assert not journal.has_room, "the next one may be as large"
+        small = wait(journal, 9, 4096)
+        assert allocated(fd) == held
+        assert uniques(journal) == [*range(1, LARGE_SLOTS + 1), 9]
+        for slot in (small, *large):
+            journal.free(slot)
+        assert (journal.is_empty, journal.has_room, allocated(fd)) == (True, True, held)
+    for unique in range(SLOTS - LARGE_SLOTS):
+        assert journal.has_room
+        wait(journal, unique, 100)
+    assert not journal.has_room
 
 
 def test_prepared_memory_is_there_and_unchanged(journal: Journal, fd: int) -> None:
