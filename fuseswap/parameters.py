@@ -21,6 +21,8 @@ from fuseswap.units import MIB, parse_size
 MIN_POOL_LIMIT_BYTES = 8 * MIB
 MAX_BUSY_POLL_US = 1000
 MAX_BATCH = 12
+MIN_RESERVE_BYTES = 4 * MIB
+MAX_RESERVE_BYTES = 1024 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,13 @@ def _set_pool_limit(device: Device, text: str) -> None:
     if limit < MIN_POOL_LIMIT_BYTES:
         raise InvalidArgument(f"pool_limit_bytes is at least {MIN_POOL_LIMIT_BYTES}")
     device.cache.pool_limit_bytes = limit - limit % SEGMENT_BYTES
+
+
+def _set_reserve(device: Device, text: str) -> None:
+    size = parse_size(text)
+    if not MIN_RESERVE_BYTES <= size <= MAX_RESERVE_BYTES:
+        raise InvalidArgument(f"reserve_bytes is {MIN_RESERVE_BYTES} to {MAX_RESERVE_BYTES}")
+    device.cache.log.frames.set_ready(size // SEGMENT_BYTES)
 
 
 def _set_busy_poll(device: Device, text: str) -> None:
@@ -144,6 +153,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         "The most memory compressed pages may take, in whole segments of 1 MiB.",
         lambda device: str(device.cache.pool_limit_bytes),
         _set_pool_limit,
+    ),
+    Parameter(
+        "reserve_bytes",
+        "4M to 1024M",
+        "Free segments whose memory is there, so that no store waits for the system's.",
+        lambda device: str(device.cache.log.frames.ready * SEGMENT_BYTES),
+        _set_reserve,
     ),
     Parameter(
         "recomp_algorithm",

@@ -27,6 +27,7 @@ from fuseswap.worker_process import PREPARE_TIMEOUT_S, WorkerProcess
 FIRST_PAUSE_S = 0.2  # the worker that has just taken over is busy with what it took over
 LONGEST_PAUSE_S = 60.0
 ROOM_BYTES = 48 << 20  # twice what one takes
+SWAP_ROOM_BYTES = 4 * ROOM_BYTES  # memory is always short where swap is in use
 _TRIED_S = 10.0  # one that lived for so long was no failure
 
 
@@ -183,9 +184,11 @@ class Standby:
 
 
 def has_room() -> bool:
-    """Whether the machine has memory for a standby without taking it from others."""
+    """Whether the machine has memory for a standby, or can make it by swapping others out."""
+    found = {"MemAvailable": 0, "SwapFree": 0}
     with open("/proc/meminfo") as file:
         for line in file:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) << 10 >= ROOM_BYTES
-    return True
+            name, _, rest = line.partition(":")
+            if name in found:
+                found[name] = int(rest.split()[0]) << 10
+    return found["MemAvailable"] >= ROOM_BYTES or found["SwapFree"] >= SWAP_ROOM_BYTES

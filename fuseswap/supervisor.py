@@ -193,8 +193,7 @@ class Supervisor:
 
     def _spawn(self, *, fresh: bool = False) -> WorkerProcess:
         """A worker that gets ready; called from the standby's thread as well."""
-        pages = self._config["geometry"]["page_count"]
-        return WorkerProcess(self._runtime, self._holdings.files, pages, fresh=fresh)
+        return WorkerProcess(self._runtime, self._config, self._holdings.files, fresh=fresh)
 
     def _start_worker(self, worker: WorkerProcess, *, prepared: bool = True) -> None:
         """Have ``worker`` serve.  Raises `HostError`; it is ended then."""

@@ -289,6 +289,7 @@ class Worker:
         self.channel.say("paused")
         while self._note_standby(self.channel.hear()):
             continue
+        self._feeder.forget()
         del self.device, self._transport  # derived from what was; another may have changed it
         gc.unfreeze()
         gc.collect()
@@ -328,7 +329,7 @@ def _serve(arguments: dict[str, Any], channel: Channel, scribe: Scribe) -> int:
     try:
         crashpoints.arm(os.environ.get(crashpoints.VARIABLE, ""))
         note = OrphanNote(runtime, scribe)
-        worker = Worker(runtime.config(), fds, channel, note.take, fresh=fresh)
+        worker = Worker(arguments["config"], fds, channel, note.take, fresh=fresh)
         scribe.start()
         channel.say("prepared")
         if channel.hear_first() != "attach" and fresh:
@@ -345,7 +346,7 @@ def _serve(arguments: dict[str, Any], channel: Channel, scribe: Scribe) -> int:
 
 
 def main() -> int:
-    """``python -m fuseswap.worker JSON`` with ``name``, ``directory``, ``fds`` and ``fresh``."""
+    """``python -m fuseswap.worker JSON``: ``name, directory, config, fds, fresh``."""
     arguments = json.loads(sys.argv[1])
     scribe = open_log()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):

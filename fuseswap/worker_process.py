@@ -51,12 +51,18 @@ class WorkerProcess:
     """One worker from spawn to reaping."""
 
     def __init__(
-        self, runtime: Runtime, files: dict[str, int], page_count: int, *, fresh: bool = False
+        self,
+        runtime: Runtime,
+        config: dict[str, Any],
+        files: dict[str, int],
+        *,
+        fresh: bool = False,
     ) -> None:
         """Spawn it over the descriptors ``files``; `fresh`: it makes the state.
 
         May wait for memory, without the interpreter lock.  Raises `HostError`.
         """
+        page_count = config["geometry"]["page_count"]
         self._attach_timeout_s = _ATTACH_TIMEOUT_S + page_count / _WORDS_PER_S
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._go = os.eventfd(0, os.EFD_CLOEXEC)
@@ -65,6 +71,7 @@ class WorkerProcess:
             "name": runtime.name,
             "directory": str(runtime.directory),
             "fds": fds,
+            "config": config,  # config.json itself may be on the swap that nobody serves now
             "fresh": fresh,
         }
         environment = {**os.environ, **ENVIRONMENT}

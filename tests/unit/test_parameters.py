@@ -23,6 +23,11 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], list[str]]] = {
         [("8M", str(8 * MIB)), (str(9 * MIB + 5), str(9 * MIB)), ("1T", str(16 * MIB))],
         ["", "7M", "-8M", "25%", "much", "0"],
     ),
+    "reserve_bytes": (
+        "0",  # without a feeder
+        [("4M", str(4 * MIB)), ("16M", str(16 * MIB)), (str(9 * MIB + 5), str(9 * MIB))],
+        ["", "3M", "-8M", "1025M", "all"],
+    ),
     "same_filled_pages_enabled": (
         "Y",
         [("N", "N"), ("y", "Y"), ("0", "N"), ("on", "Y"), ("false", "N")],
