@@ -94,6 +94,11 @@ class Standby:
         self._renewing = True
         self.ask()
 
+    @property
+    def is_renewing(self) -> bool:
+        """Whether what is spawned now is to be as if it were the first."""
+        return self._renewing
+
     def end_of_renewal(self) -> None:
         """After `news`.  Raises `HostError` where none could be made; the former is kept then."""
         os.eventfd_read(self.news)

@@ -166,7 +166,7 @@ class Supervisor:
                 self._standby.renew()
 
     def _wait(self, wait_s: float) -> set[int]:
-        """The descriptors that have something to say, within ``wait_s``."""
+        """Descriptors that have something to say."""
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)
         poll.register(self._standby.news, select.POLLIN)
@@ -192,8 +192,13 @@ class Supervisor:
     # -- the worker ------------------------------------------------------------------
 
     def _spawn(self, *, fresh: bool = False) -> WorkerProcess:
-        """A worker that gets ready; called from the standby's thread as well."""
-        return WorkerProcess(self._runtime, self._config, self._holdings.files, fresh=fresh)
+        """A worker that gets ready; called from the standby's thread as well.
+
+        One that was asked for reads ``config.json``; in place of one that died it may not, since
+        that may be on the swap which nobody serves now.
+        """
+        files, rereads = self._holdings.files, self._standby.is_renewing
+        return WorkerProcess(self._runtime, self._config, files, fresh=fresh, rereads=rereads)
 
     def _start_worker(self, worker: WorkerProcess, *, prepared: bool = True) -> None:
         """Have ``worker`` serve.  Raises `HostError`; it is ended then."""

@@ -329,7 +329,8 @@ def _serve(arguments: dict[str, Any], channel: Channel, scribe: Scribe) -> int:
     try:
         crashpoints.arm(os.environ.get(crashpoints.VARIABLE, ""))
         note = OrphanNote(runtime, scribe)
-        worker = Worker(arguments["config"], fds, channel, note.take, fresh=fresh)
+        config = arguments["config"] or runtime.config()
+        worker = Worker(config, fds, channel, note.take, fresh=fresh)
         scribe.start()
         channel.say("prepared")
         if channel.hear_first() != "attach" and fresh:

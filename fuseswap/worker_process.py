@@ -57,8 +57,11 @@ class WorkerProcess:
         files: dict[str, int],
         *,
         fresh: bool = False,
+        rereads: bool = False,
     ) -> None:
         """Spawn it over the descriptors ``files``; `fresh`: it makes the state.
+
+        ``rereads``: it reads ``config.json``.
 
         May wait for memory, without the interpreter lock.  Raises `HostError`.
         """
@@ -71,7 +74,7 @@ class WorkerProcess:
             "name": runtime.name,
             "directory": str(runtime.directory),
             "fds": fds,
-            "config": config,  # config.json itself may be on the swap that nobody serves now
+            "config": None if rereads else config,
             "fresh": fresh,
         }
         environment = {**os.environ, **ENVIRONMENT}

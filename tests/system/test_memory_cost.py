@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fuseswap.host.resident import own_bytes
 from fuseswap.pressure import make_body
 from fuseswap.units import MIB
 from tests.devices import (
@@ -20,10 +21,10 @@ from tests.devices import (
 
 
 def rss_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("no VmRSS")
+    """Its own: the reserve and the tables are shared memory."""
+    own = own_bytes(pid)
+    assert own, "no such process"
+    return own
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
