@@ -14,7 +14,9 @@ from fuseswap.cache.codecs import parse_compressor
 from fuseswap.cache.state import Geometry
 from fuseswap.errors import InvalidArgument
 from fuseswap.host.backing import planned_bytes
+from fuseswap.host.heap import HEAP_FILE_BYTES
 from fuseswap.parameters import MIN_POOL_LIMIT_BYTES
+from fuseswap.tiers.buffers import BUFFER_BYTES
 from fuseswap.tiers.claim import BOTH_ENDS_BYTES, room_bytes
 from fuseswap.transport import TRANSPORTS
 from fuseswap.units import MIB, PAGE_SIZE, format_size, parse_size
@@ -136,7 +138,7 @@ class DeviceConfig:
         return {
             **asdict(self),
             "geometry": asdict(geometry),
-            "region_bytes": geometry.region_bytes(),
+            "region_bytes": {**geometry.region_bytes(), "heap": HEAP_FILE_BYTES + BUFFER_BYTES},
             "parameters": {
                 "compressor": self.compressor,
                 "pool_limit_bytes": str(self.pool_limit_bytes),

@@ -146,6 +146,20 @@ def extend_heap(size_bytes: int) -> None:
         _libc.free(block)
 
 
+_PROT_READ_WRITE = 3
+_MAP_SHARED_FIXED = 0x11
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t) + (ctypes.c_int,) * 3 + (ctypes.c_long,)
+_libc.mmap.restype = ctypes.c_void_p
+
+
+def map_over(address: int, length: int, fd: int) -> None:
+    """Map the start of a file, shared, in place of what is at ``address`` (mmap(2), MAP_FIXED)."""
+    found = _libc.mmap(address, length, _PROT_READ_WRITE, _MAP_SHARED_FIXED, fd, 0)
+    if found != address:
+        code = ctypes.get_errno()
+        raise OSError(code, f"mmap: {os.strerror(code)}")
+
+
 class _MallocInfo(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in (
         "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",

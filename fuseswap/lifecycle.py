@@ -29,7 +29,7 @@ from fuseswap.host.reading import read_file
 from fuseswap.host.runtime import Runtime
 from fuseswap.standby import has_room
 from fuseswap.units import format_size
-from fuseswap.worker_process import ENVIRONMENT, FLAGS
+from fuseswap.worker_process import FLAGS, SUPERVISOR_ENVIRONMENT
 
 _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 30.0
@@ -234,7 +234,7 @@ def _spawn_supervisor(runtime: Runtime, files: dict[str, int]) -> str:
             stdout=log,
             stderr=log,
             cwd="/",
-            env={**os.environ, **ENVIRONMENT},
+            env={**os.environ, **SUPERVISOR_ENVIRONMENT},
             pass_fds=(theirs, *files.values()),
             start_new_session=True,
         )

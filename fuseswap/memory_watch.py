@@ -73,7 +73,7 @@ class MemoryWatch:
         self._feeder.collect()
         self._cache.keep_ready()
         frames = self._frames
-        return frames.warm >= min(frames.ready // 4, frames.allowed)
+        return frames.warm >= min(frames.ready // 2, frames.allowed)
 
     async def run(self) -> None:
         """Take over what is made, for ever; with a feeder that defers nothing there is nothing."""

@@ -1,7 +1,7 @@
 """The supervisor: holds the ``/dev/fuse`` descriptor and the memory, runs the worker.
 
-Small on purpose: it imports neither trio nor a codec, touches none of the memory it
-holds but one page of progress, and looks once a second whether the worker lives.
+Small on purpose: it imports neither trio nor a codec, touches none of the memory it holds
+but one page of progress, and looks each second whether the worker lives.
 
     start:   protect, make the memory, mount, start a worker, wait until it is ready
     then:    sleep until the worker ends or somebody asks
@@ -375,7 +375,7 @@ def _noted(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> int:
-    """``python -m fuseswap.supervisor NAME STATUS_FD FILES``; writes ``ready`` or the error there.
+    """``... fuseswap.supervisor NAME STATUS_FD FILES``; writes ``ready`` or the error there.
 
     ``FILES``: descriptors to adopt by name, as JSON; ``{}`` to start afresh.
     """

@@ -19,11 +19,13 @@ logged, and those of recompression and the engine.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import gc
 import importlib
 import json
 import logging
+import mmap
 import os
 import select
 import signal
@@ -39,21 +41,22 @@ from fuseswap import lean
 # isort: split
 import trio
 
-from fuseswap import crashpoints
+from fuseswap import crashpoints, libc
 from fuseswap.cache.feeder import FeederThread
 from fuseswap.cache.frames import RESERVE_FRAMES
 from fuseswap.cache.region import Region
-from fuseswap.cache.state import REGION_NAMES, Geometry, SharedState
+from fuseswap.cache.state import REGION_NAMES, SEGMENT_SHIFT, Geometry, SharedState
 from fuseswap.device import Device
 from fuseswap.errors import FuseswapError
 from fuseswap.host import mount
-from fuseswap.host.heap import Heap, lock_private
+from fuseswap.host.heap import HEAP_FILE_BYTES, Heap, lock_private
 from fuseswap.host.protect import Protection, protect
 from fuseswap.host.runtime import Runtime
 from fuseswap.host_watch import HostWatch
 from fuseswap.orphan import OrphanNote
 from fuseswap.parameters import find_parameter
 from fuseswap.scribe import Scribe
+from fuseswap.tiers.buffers import BUFFER_BYTES, Buffers
 from fuseswap.tiers.direct import DirectFile, Engine, open_engine
 from fuseswap.tiers.faults import with_faults
 from fuseswap.tiers.file import FileTier
@@ -69,7 +72,7 @@ log = logging.getLogger("fuseswap.worker")
 _THREAD_STACK_BYTES = 256 * 1024  # resident
 _SMALL_HEAP_BYTES = 3 * MIB  # Python's small objects ...
 _SEGMENT_BYTES = 256  # ... and of each segment in memory, where all are in line and shared
-_LARGE_HEAP_BYTES = 4 * MIB  # replies, and writes that wait
+_LARGE_HEAP_BYTES = 5 * MIB  # replies, and requests that wait
 _READY_TIMEOUT_S = 5.0
 _HOUSEKEEPING_S = 1.0
 _NOTE_EVERY_S = 0.2
@@ -129,9 +132,11 @@ class Worker:
         note_orphaned: Callable[[Protection], bool] = lambda protection: True,
         *,
         fresh: bool,
+        inherits: bool = True,
     ) -> None:
         """Get ready.  Raises `StateMismatch` for a header it does not know; writes nothing.
 
+        ``inherits``: the worker before is dead, so its heap is ours; not where it hands over.
         ``note_orphaned`` is called, until it says True, when this one serves and its supervisor
         has died.
         """
@@ -144,6 +149,9 @@ class Worker:
         importlib.import_module(f"fuseswap.transport.{config['transport']}")
         lean.trim()
         self.protection: Protection = protect(populate=True)
+        segments = int(config["parameters"]["pool_limit_bytes"]) >> SEGMENT_SHIFT
+        self._heap = Heap(_SMALL_HEAP_BYTES + segments * _SEGMENT_BYTES)
+        self._heap_is_filled = False
         self._thread = IoThreads(1)  # for recompression
         self._host = HostWatch(f"{config['mountpoint']}/swapfile")
         self._feeder = FeederThread()
@@ -156,7 +164,7 @@ class Worker:
         self._engine: Engine | None = None
         self._beats = 0
         self._memory = WorkerMemory()
-        self._heap: Heap | None = None
+        self._inherits = inherits
         self._note_orphaned = note_orphaned
         gc.collect()
         gc.freeze()
@@ -174,11 +182,12 @@ class Worker:
         if self._state is None:
             self._state = SharedState.create(self._regions, Geometry(**config["geometry"]))
         self._state.mend()
+        self._fill_heap()
         tier: FileTier | None = None
         place_file: DirectFile | None = None
         if "backing" in self._fds:
             self._engine = with_faults(open_engine())
-            file = DirectFile(self._fds["backing"], self._engine)
+            file = DirectFile(self._fds["backing"], self._engine, self._buffers())
             if config["backing_layout"] == "in-place":
                 place_file = file
             else:
@@ -199,7 +208,7 @@ class Worker:
         self.device.mem_standby = lambda: self._host.standby_bytes
         for name, value in {**config["parameters"], **self._state.parameters}.items():
             find_parameter(name).set(self.device, value)
-        self._warm_up()
+        self.device.warm_up()
         self._fill_reserve()
         self._transport: Transport = open_transport(
             config["transport"],
@@ -214,18 +223,21 @@ class Worker:
         self._memory.watch(self.device, self._host)
         self.channel.say("ready", protection=self.protection._asdict())
 
-    def _warm_up(self) -> None:
-        """Make the heap, and have codecs make their tables: see ``host/heap.py``.
-
-        Not in a standby, which is to be small: what it needs now was kept ready as frames.
-        """
-        if self._heap is None:
-            segments = self.device.cache.log.frames.limit
-            self._heap = Heap(_SMALL_HEAP_BYTES + segments * _SEGMENT_BYTES, _LARGE_HEAP_BYTES)
+    def _fill_heap(self) -> None:
+        """Before the first device is built; once, since another may have the file later."""
+        if not self._heap_is_filled:
+            self._heap_is_filled = True
+            self._heap.fill(_LARGE_HEAP_BYTES, self._fds.get("heap") if self._inherits else None)
             self._feeder.chores.append(self._heap.top_up)
-        self.device.warm_up()
-        if self._engine is not None:
-            lock_private()  # its buffers
+
+    def _buffers(self) -> Buffers:
+        """For a backing file, in the same shared memory as the heap, or in some of their own."""
+        fd = self._fds.get("heap") if self._inherits else None
+        if fd is None:
+            return Buffers()
+        memory = mmap.mmap(fd, BUFFER_BYTES, offset=HEAP_FILE_BYTES)
+        libc.populate_write(ctypes.addressof(ctypes.c_char.from_buffer(memory)), BUFFER_BYTES)
+        return Buffers(memory=memory)
 
     def _fill_reserve(self) -> None:
         """Before anything is served: have the reserve, or as much as there is memory for."""
@@ -298,7 +310,8 @@ class Worker:
 
     def _mem_fixed(self) -> int:
         """Memory of the processes that serve, and what is kept ready for stores."""
-        return self._host.processes_bytes + self.device.cache.footprint.ready_bytes
+        heap = os.fstat(self._fds["heap"]).st_blocks * 512 if "heap" in self._fds else 0
+        return self._host.processes_bytes + heap + self.device.cache.footprint.ready_bytes
 
     async def _housekeeping(self) -> None:
         """Once a second: say that we live, and note how much memory is used.
@@ -330,7 +343,8 @@ def _serve(arguments: dict[str, Any], channel: Channel, scribe: Scribe) -> int:
         crashpoints.arm(os.environ.get(crashpoints.VARIABLE, ""))
         note = OrphanNote(runtime, scribe)
         config = arguments["config"] or runtime.config()
-        worker = Worker(config, fds, channel, note.take, fresh=fresh)
+        inherits = arguments["config"] is not None
+        worker = Worker(config, fds, channel, note.take, fresh=fresh, inherits=inherits)
         scribe.start()
         channel.say("prepared")
         if channel.hear_first() != "attach" and fresh:

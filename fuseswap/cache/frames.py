@@ -28,7 +28,7 @@ RESERVE_FRAMES = 16  # by default
 CLEANER_RESERVE = 1
 CLEANER_RESERVE_WITH_TIER = 2
 NO_FRAME = -1
-_ADOPTED_SHARE = 4  # 12 of 16 frames go back: heap 7 MiB, buffers of a backing file 4 MiB
+_ADOPTED_SHARE = 2
 _GRANTS = 2  # workers that die so, one after the other; a limit may also be lowered by a lot
 _MAPPED_AT_ONCE = 16  # frames of a former worker, in one order
 
@@ -84,7 +84,8 @@ class FramePool:
     def _adopt_between(self, first: int, end: int, found: list[int]) -> None:
         """Of the memory of frames from ``first`` to before ``end`` keep some: they are ``found``.
 
-        Not all of `ready`: from the rest this worker makes its heap and buffers.
+        Not all of `ready`: what else this worker needs, page tables and the like, comes from
+        what is returned.
         """
         while first < end:
             at = self._arena.first_data(first << SEGMENT_SHIFT, end << SEGMENT_SHIFT)

@@ -12,6 +12,10 @@ There are two heaps:
 malloc grows under a lock that every thread needs, so the feeder must not make it grow: it only
 touches what malloc has already.  The rest is the process's private memory: data of
 libraries, stacks.
+
+A standby has all of this but the memory above what malloc uses.  That is a file in the shared
+memory, mapped where malloc's free top lies: the worker that serves has it, and leaves it to the
+next one when it dies.  So it is there when there is no other memory, and it is paid for once.
 """
 
 from __future__ import annotations
@@ -24,18 +28,20 @@ from pathlib import Path
 from fuseswap import libc
 from fuseswap.units import MIB, PAGE_SIZE
 
+HEAP_FILE_BYTES = 6 * MIB  # FUSE's buffer, a device, replies, requests that wait (2 MiB each way)
 _SMALL = 480  # the largest that pymalloc takes, less what `bytes` needs
 _SPAN_SHIFT = 19  # every arena holds a whole aligned half MiB
 _SPACE_BYTES = 64 * MIB
 _STEP_BYTES = 512 << 10
+_HEADER_BYTES = 64  # of malloc's free top, at its start: not to be mapped over
 _STACK_BYTES = 256 << 10  # below what the main thread has used: lz4 alone takes 130 KiB
 
 
 class Heap:
     """The two heaps of this process; one object, made early and kept."""
 
-    def __init__(self, small_bytes: int, ahead_bytes: int) -> None:
-        """Make ``small_bytes`` of pymalloc's arenas, and keep ``ahead_bytes`` of malloc's resident.
+    def __init__(self, small_bytes: int) -> None:
+        """Make ``small_bytes`` of pymalloc's arenas, and have malloc keep what it gets.
 
         After `protect`: what is mapped when that is called becomes resident as a whole.
         """
@@ -45,9 +51,23 @@ class Heap:
         for one in objects:
             pins.setdefault(id(one) >> _SPAN_SHIFT, one)
         self._pins = list(pins.values())
-        self._resident_to = 0
-        self._ahead_bytes = ahead_bytes
         libc.extend_heap(_SPACE_BYTES)
+        self._resident_to = 0
+        self._ahead_bytes = 0
+
+    def fill(self, ahead_bytes: int, fd: int | None) -> None:
+        """Keep ``ahead_bytes`` of malloc's resident from now on.
+
+        At first it is the file ``fd``, which no other process may use, if there is one.
+        """
+        self._ahead_bytes = ahead_bytes
+        top, end = libc.heap_top()
+        if fd is not None and top:
+            start = -(-(top + _HEADER_BYTES) // PAGE_SIZE) * PAGE_SIZE
+            length = min(HEAP_FILE_BYTES, (end - start) & -PAGE_SIZE)
+            libc.map_over(start, length, fd)
+            libc.populate_write(start, length)
+            self._resident_to = start + length
         self.top_up()
 
     def top_up(self) -> None:

@@ -20,18 +20,25 @@ from fuseswap.units import MIB, PAGE_SIZE
 
 SIZES = ((2 * PAGE_SIZE, 128), (16 * PAGE_SIZE, 24), (34 * PAGE_SIZE, 4), (MIB, 1))
 
+BUFFER_BYTES = sum(size * count for size, count in SIZES)
+
 Use = Callable[[memoryview], None]
 
 
 class Buffers:
     """``sizes``: bytes (whole pages) and count of each kind, smallest first."""
 
-    def __init__(self, sizes: Sequence[tuple[int, int]] = SIZES) -> None:
+    def __init__(
+        self, sizes: Sequence[tuple[int, int]] = SIZES, memory: mmap.mmap | None = None
+    ) -> None:
+        """In ``memory`` of `BUFFER_BYTES`, resident, or in some of their own."""
+        whole = memoryview(memory or mmap.mmap(-1, sum(size * count for size, count in sizes)))
         self._free: list[tuple[int, list[memoryview]]] = []
+        start = 0
         for size, count in sizes:
-            memory = mmap.mmap(-1, size * count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            whole = memoryview(memory)
-            self._free.append((size, [whole[at : at + size] for at in range(0, len(whole), size)]))
+            end = start + size * count
+            self._free.append((size, [whole[at : at + size] for at in range(start, end, size)]))
+            start = end
         self._line: deque[tuple[int, Use]] = deque()
 
     def take(self, size: int, use: Use) -> None:

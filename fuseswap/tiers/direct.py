@@ -187,11 +187,11 @@ class DirectFile:
     Offsets of writes are multiples of 4096; reads take any range.
     """
 
-    def __init__(self, fd: int, engine: Engine) -> None:
+    def __init__(self, fd: int, engine: Engine, buffers: Buffers | None = None) -> None:
         self._fd = fd
         self.engine = engine
         self.size_bytes = room_bytes(os.lseek(fd, 0, os.SEEK_END))
-        self._buffers = Buffers()
+        self._buffers = buffers or Buffers()
 
     def begin_read(self, at: int, length: int, done: Callable[[bytes | OSError], None]) -> None:
         """Read ``length`` bytes at ``at``: the blocks around them, and no more."""
