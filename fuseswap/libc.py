@@ -121,18 +121,19 @@ def umount(target: str, *, lazy: bool = False) -> None:
 # -- the heap: taken once, and never given back ----------------------------------------------
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_HEAP_STEP = 16 << 20
+_HEAP_STEP = 1 << 20  # below the threshold
 _NEVER = (1 << 31) - 1
-_MOST_MMAP_THRESHOLD = 32 << 20  # glibc refuses more than HEAP_MAX_SIZE / 2
+# Twice the largest reply.  What is larger is the training of a dictionary, which gives it back.
+_MMAP_THRESHOLD = 2 << 20
 
 
 def keep_heap() -> None:
-    """Have malloc never take memory by mmap(2), and never give any back (glibc)."""
+    """Have malloc take no memory by mmap(2) for what requests need, and give none back (glibc)."""
     try:
         mallopt = _libc.mallopt
     except AttributeError:  # another libc
         return
-    mallopt(_M_MMAP_THRESHOLD, _MOST_MMAP_THRESHOLD)
+    mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
     mallopt(_M_TRIM_THRESHOLD, _NEVER)
 
 
@@ -158,6 +159,16 @@ def map_over(address: int, length: int, fd: int) -> None:
     if found != address:
         code = ctypes.get_errno()
         raise OSError(code, f"mmap: {os.strerror(code)}")
+
+
+_MADV_DONTNEED_LOCKED = 24
+_with_gil = ctypes.PyDLL(None, use_errno=True)
+_with_gil.madvise.argtypes = _libc.madvise.argtypes
+
+
+def drop_pages(address: int, length: int) -> None:
+    """MADV_DONTNEED_LOCKED (Linux 5.18), with the interpreter lock held all the time."""
+    _check(_with_gil.madvise(address, length, _MADV_DONTNEED_LOCKED), "madvise(DONTNEED_LOCKED)")
 
 
 class _MallocInfo(ctypes.Structure):

@@ -84,6 +84,7 @@ class Recompression(Pace):
         self.training = Training(cache)
         self.turnover = Turnover(cache, self.training, self._repack)
         self.demand = Demand()
+        self.give_back: Callable[[], None] = lambda: None  # what training took
         self.may_train: Callable[[], bool] = lambda: True  # it takes 10 MiB
         self.algorithm = ""
         self.set_algorithm(DEFAULT_ALGORITHM)
@@ -375,7 +376,10 @@ class Recompression(Pace):
         if not self._level:
             return
         job = partial(train, training.recompressor(self._level), objects)
-        training.judge(await called(partial(self._submit, job)), pages)
+        found = await called(partial(self._submit, job))
+        del objects, job
+        training.judge(found, pages)
+        self.give_back()  # the thread is idle
         if training.waiting:
             await self.turnover.make_place(self._level)
 

@@ -204,6 +204,7 @@ class Worker:
             ready_frames=RESERVE_FRAMES,
         )
         self.device.mem_fixed = self._mem_fixed
+        self.device.recompression.give_back = self._heap.give_back
         self.device.memory.count_faults = lambda: self._host.faults
         self.device.mem_standby = lambda: self._host.standby_bytes
         for name, value in {**config["parameters"], **self._state.parameters}.items():

@@ -52,7 +52,7 @@ class Heap:
             pins.setdefault(id(one) >> _SPAN_SHIFT, one)
         self._pins = list(pins.values())
         libc.extend_heap(_SPACE_BYTES)
-        self._resident_to = 0
+        self._resident_to = self._file_end = 0
         self._ahead_bytes = 0
 
     def fill(self, ahead_bytes: int, fd: int | None) -> None:
@@ -67,8 +67,21 @@ class Heap:
             length = min(HEAP_FILE_BYTES, (end - start) & -PAGE_SIZE)
             libc.map_over(start, length, fd)
             libc.populate_write(start, length)
-            self._resident_to = start + length
+            self._resident_to = self._file_end = start + length
         self.top_up()
+
+    def give_back(self) -> None:
+        """Return what lies far above what is used: a dictionary was trained, which takes 15 MiB.
+
+        Only while no thread allocates without the interpreter lock: what is dropped here malloc
+        must not give away meanwhile.
+        """
+        top, end = libc.heap_top()
+        start = max((top + self._ahead_bytes + PAGE_SIZE) & -PAGE_SIZE, self._file_end)
+        if start < end & -PAGE_SIZE:
+            with contextlib.suppress(OSError):  # before Linux 5.18
+                libc.drop_pages(start, (end & -PAGE_SIZE) - start)
+                self._resident_to = min(self._resident_to, start)
 
     def top_up(self) -> None:
         """Make what is ahead resident: the feeder's chore.  No lock of malloc's is held."""
