@@ -26,7 +26,7 @@ from fuseswap.worker_process import PREPARE_TIMEOUT_S, WorkerProcess
 
 FIRST_PAUSE_S = 0.2  # the worker that has just taken over is busy with what it took over
 LONGEST_PAUSE_S = 60.0
-ROOM_BYTES = 48 << 20  # twice what one takes
+ROOM_BYTES = 48 << 20  # more than twice what one takes
 SWAP_ROOM_BYTES = 4 * ROOM_BYTES  # memory is always short where swap is in use
 _TRIED_S = 10.0  # one that lived for so long was no failure
 

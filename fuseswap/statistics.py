@@ -296,7 +296,7 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
     _counter(
         "reserve_empty", "",
-        "Stores that found no segment ready below the limit, and waited for the system's memory.",
+        "Tries of stores that found no segment ready below the limit: they wait for memory.",
         lambda s: s.memory.reserve_empty,
     ),
     _counter(

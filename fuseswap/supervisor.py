@@ -292,9 +292,15 @@ class Supervisor:
             old.kill()
         self._restarts += 1
         self._now_serves(new, said)
+        self._scribe.do(self._reread_config)
         done = f"worker {old.pid} replaced by {new.pid}, pause {pause_ms:.0f} ms"
         self.say(done)
         return done
+
+    def _reread_config(self) -> None:
+        """What the worker that was asked for has read is what its replacements get."""
+        with contextlib.suppress(HostError):
+            self._config = self._runtime.config()
 
     def _serve_again(self, new: WorkerProcess | None) -> str:
         """Without a worker, or where ``new`` took the place of one that died meanwhile."""

@@ -220,7 +220,6 @@ class Worker:
         )
         gc.freeze()
         gc.disable()
-        self._host.expect_no_faults()
         self._memory.watch(self.device, self._host)
         self.channel.say("ready", protection=self.protection._asdict())
 
@@ -321,6 +320,7 @@ class Worker:
         """
         frames = self.device.cache.log.frames
         before = -1
+        self._host.expect_no_faults()
         while True:
             await trio.sleep(_HOUSEKEEPING_S)
             self._beats += 1

@@ -57,8 +57,8 @@ class Watermarks:
         pages = sum(managed for _, _, _, managed in zones)
         self._high_bytes = sum(high for _, _, high, managed in zones if managed) * PAGE_SIZE
         self._is_reached = all(
-            free < low + low // 8
-            for free, low, _, managed in zones
+            free < least + least // 8
+            for free, least, _, managed in zones
             if managed * _SMALL_SHARE > pages
         )
 
@@ -70,7 +70,10 @@ class Watermarks:
         return near
 
     def are_reached(self) -> bool:
-        """Whether those who allocate wait in every zone that matters, as of the last look."""
+        """Whether free memory is at min in every zone that matters, as of the last look.
+
+        Or an eighth above it: those who allocate wait, or are about to.
+        """
         return self._is_reached
 
     def spares(self, ready: int) -> bool:

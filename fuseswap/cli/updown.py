@@ -82,8 +82,8 @@ def add_to(commands: Any) -> None:
         "--tune",
         default=config.DEFAULT_TUNE,
         choices=config.TUNE,
-        help="settings of vm that keep swap-outs moving, put back by `down`: what a machine "
-        "of this size needs (auto, default), all of them (on), none (off)",
+        help="settings of vm that keep swap-outs moving, put back by `down`: what costs no memory "
+        "(auto, default), all of them (on), none (off)",
     )
     up.add_argument("--no-swapon", action="store_true", help="stop after the loop device")
     up.add_argument("--json", action="store_true", help="print the device as JSON")

@@ -41,8 +41,8 @@ _BY_MEMORY = (
 def recommended(memory_bytes: int, *, thorough: bool = False) -> dict[str, int]:
     """What a machine of so many bytes should have; ``thorough``: also what costs memory.
 
-    Without the boost a guest of 384 MiB went on in every run (``docs/benchmarks.md``); with all
-    three its swap run took more than twice as long, since 31 MiB of it stay free.
+    With all three a guest of 384 MiB takes more than twice as long for the same run, since 31 MiB
+    of it stay free (``docs/decisions.md``).
     """
     wanted = {NAMES[0]: 0}
     if thorough:
