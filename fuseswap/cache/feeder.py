@@ -16,7 +16,8 @@ so would the end of a worker that is killed meanwhile, and with it the next one.
 SCHED_RR, which lets it take from what the kernel keeps back (ALLOC_MIN_RESERVE).
 
 Two lines: what a store may need at once, and what can be left (an index that would grow, pages
-that are only to be mapped).  The second is refused while the machine is short of memory.
+that are only to be mapped).  The second is held back while the machine is short of memory: were
+it refused, those who ask would ask again at once, some thousand times a second.
 Bound of the first: a reserve of frames, a cluster for each store that waits; of the second: one
 order of each who asks.
 """
@@ -188,10 +189,8 @@ class FeederThread:
         """What to make now, if anything."""
         if self._urgent and not (self._is_large() and self._spares()):
             return self._urgent.popleft()
-        if self._leisurely:
-            if not self.is_short:
-                return self._leisurely.popleft()
-            self._finish(self._leisurely.popleft()[3], False)
+        if self._leisurely and not self.is_short:
+            return self._leisurely.popleft()
         return None
 
     def _is_large(self) -> bool:

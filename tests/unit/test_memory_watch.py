@@ -186,3 +186,24 @@ async def test_no_frame_is_given_back_where_it_helps_nobody(
         machine.requests += reason == "requests come"
         given += await _look(machine, 0.1)
     assert given == 0
+
+
+def test_watch_and_feeder_rest_while_memory_is_short(machine: Machine) -> None:
+    machine.levels.near = True
+    machine.frames._unmapped.append(0)  # what can wait
+    looks = 0
+
+    async def watch() -> None:
+        with trio.move_on_after(0.3):
+            await machine.watch.run()
+
+    real = machine.watch._look
+
+    def look(feeder: FeederThread) -> None:
+        nonlocal looks
+        looks += 1
+        real(feeder)
+
+    machine.watch._look = look  # type: ignore[method-assign]
+    trio.run(watch)
+    assert looks < 50
