@@ -171,7 +171,8 @@ class FeederThread:
             self.is_tight = self.is_short and self.watermarks.are_reached()
             if time.monotonic() >= next_chores:
                 for chore in self.chores:
-                    chore()
+                    with contextlib.suppress(OSError):  # no memory for it: again in a second
+                        chore()
                 next_chores = time.monotonic() + _IDLE_S
             self._is_busy = True
             order = self._next()

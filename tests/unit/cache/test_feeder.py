@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import threading
@@ -191,3 +192,29 @@ def test_a_kernel_without_zoneinfo_is_never_short() -> None:
     watermarks = Watermarks("/nonexistent")
     watermarks.refresh()
     assert not watermarks.are_reached()
+
+
+def test_a_chore_that_gets_no_memory_does_not_end_the_feeder() -> None:
+    def poor() -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    answers: list[bool] = []
+    feeder = FeederThread(Levels())
+    feeder.chores = [poor]
+    feeder.start()
+    try:
+        feeder.populate(region(), 0, MIB, answers.append)
+        wait(feeder, answers, 1)
+    finally:
+        feeder.close()
+    assert answers == [True]
+
+
+def test_watermarks_that_cannot_be_read_stay_as_they_were() -> None:
+    levels = Watermarks()
+    before = levels._high_bytes
+    os.close(levels._fd)
+    levels._fd = os.open("/", os.O_RDONLY)  # EISDIR
+    levels.refresh()
+    levels.close()
+    assert levels._high_bytes == before
