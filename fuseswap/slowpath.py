@@ -33,7 +33,6 @@ from fuseswap.errors import (
     MustGoOut,
     MustWait,
     NoMemory,
-    NoRoom,
     OnTier,
     StoreRefused,
     kept,
@@ -295,27 +294,30 @@ class SlowPath:
         Raises `StoreRefused` where the system had no memory for too long: the kernel keeps the
         page then, and can end somebody else's process for it.
         """
-        if isinstance(exc, NoMemory):
-            now = trio.current_time()
-            if waits.without_memory is None or exc.done:
-                waits.without_memory = now
-            if now - waits.without_memory > MEMORY_PATIENCE_S:
-                self._cache.reserve_refused += 1
-                raise StoreRefused(str(exc))
-            self._writeback.want_memory()
-            await self._memory.wait()
-            return
+        if exc.done:
+            waits.without_memory = None
         if isinstance(exc, OnTier):
             data = await self._fetch(exc)
             if data is None:
                 return
             try:
                 self._cache.store(exc.page, data, replace=True)
-            except NoMemory:
-                await self._memory.wait()
-            except NoRoom:
-                await self._writeback.wait_for_room()
+            except MustWait as again:
+                exc = kept(again)
+            else:
+                waits.without_memory = None
+                return
+        if isinstance(exc, NoMemory):
+            now = trio.current_time()
+            if waits.without_memory is None:
+                waits.without_memory = now
+            if now - waits.without_memory > MEMORY_PATIENCE_S:
+                self._cache.reserve_refused += 1
+                raise StoreRefused(str(exc))
+            self._writeback.want_memory()
+            await self._memory.wait()
         else:
+            waits.without_memory = None
             await self._writeback.wait_for_room()
 
     async def _fetch(self, miss: OnTier) -> bytes | None:

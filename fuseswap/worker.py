@@ -297,6 +297,7 @@ class Worker:
         """
         if self._engine is not None:
             self._engine.close()  # what is in flight ends before another may write there
+        self._feeder.forget()  # what it makes would be given back by a pool that is no more
         fcntl.lockf(self._fds["header"], fcntl.LOCK_UN)
         self.channel.say("paused")
         while self._note_standby(self.channel.hear()):

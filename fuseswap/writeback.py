@@ -168,7 +168,7 @@ class Writeback(TierWriter):
         """Send off what was asked for, what is old enough, and some under memory pressure."""
         pressed = self.shrinker_enabled and self._under_pressure()
         if pressed:
-            self._log.frames.trim(0)
+            self._log.frames.trim(self._log.frames.ready)
         if self._tier is None and self._place is None:
             return
         if self._tier is not None:

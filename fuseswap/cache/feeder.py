@@ -16,7 +16,8 @@ so would the end of a worker that is killed meanwhile, and with it the next one.
 SCHED_RR, which lets it take from what the kernel keeps back (ALLOC_MIN_RESERVE).
 
 Two lines: what a store may need at once, and what can be left (an index that would grow, pages
-that are only to be mapped).  The second is refused while the machine is short of memory.
+that are only to be mapped).  The second is held back while the machine is short of memory: were
+it refused, those who ask would ask again at once, some thousand times a second.
 Bound of the first: a reserve of frames, a cluster for each store that waits; of the second: one
 order of each who asks.
 """
@@ -36,7 +37,7 @@ from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.cache.watermarks import Watermarks
 
 Done = Callable[[bool], None]
-_Order = tuple[Region, int, int, Done]
+_Order = tuple[Region, int, int, Done, int]
 
 _IDLE_S = 1.0  # between two looks at the machine while nothing is ordered
 _SHORT_S = 0.02  # ... while memory is short, and after the kernel had none
@@ -93,7 +94,8 @@ class FeederThread:
         self.watermarks = watermarks or Watermarks()
         self._urgent: deque[_Order] = deque()
         self._leisurely: deque[_Order] = deque()
-        self._finished: deque[tuple[Done, bool]] = deque()
+        self._finished: deque[tuple[Done, bool, int]] = deque()
+        self._era = 0  # of who orders; see `forget`
         self._wake = threading.Lock()  # held while there is nothing to do
         self._wake.acquire()
         self._ended = False
@@ -113,7 +115,7 @@ class FeederThread:
         self, region: Region, offset: int, length: int, done: Done, *, can_wait: bool = False
     ) -> None:
         """See `Feeder`."""
-        order = (region, offset, length, done)
+        order = (region, offset, length, done, self._era)
         if can_wait:
             self._leisurely.append(order)
         elif length < SEGMENT_BYTES:  # a store waits for just this
@@ -126,8 +128,19 @@ class FeederThread:
         """See `Feeder`."""
         finished = self._finished
         while finished:
-            done, made = finished.popleft()
-            done(made)
+            done, made, era = finished.popleft()
+            if era == self._era:
+                done(made)
+
+    def forget(self) -> None:
+        """Who ordered so far is no more: it is not told, and what was not begun is not made.
+
+        Another may hold by now what it would give back.
+        """
+        self._era += 1
+        self._urgent.clear()
+        self._leisurely.clear()
+        self.ready_level = lambda: 0
 
     def forget(self) -> None:
         """Drop all that is ordered or made: its device is gone.  Waits for what is under way.
@@ -170,7 +183,8 @@ class FeederThread:
             self.is_tight = self.is_short and self.watermarks.are_reached()
             if time.monotonic() >= next_chores:
                 for chore in self.chores:
-                    chore()
+                    with contextlib.suppress(OSError):  # no memory for it: again in a second
+                        chore()
                 next_chores = time.monotonic() + _IDLE_S
             self._is_busy = True
             order = self._next()
@@ -186,12 +200,11 @@ class FeederThread:
 
     def _next(self) -> _Order | None:
         """What to make now, if anything."""
-        if self._urgent and not (self._is_large() and self._spares()):
-            return self._urgent.popleft()
-        if self._leisurely:
-            if not self.is_short:
+        with contextlib.suppress(IndexError):  # `forget`, meanwhile
+            if self._urgent and not (self._is_large() and self._spares()):
+                return self._urgent.popleft()
+            if self._leisurely and not self.is_short:
                 return self._leisurely.popleft()
-            self._finish(self._leisurely.popleft()[3], False)
         return None
 
     def _is_large(self) -> bool:
@@ -202,18 +215,18 @@ class FeederThread:
         return self.is_short and self.watermarks.spares(self.ready_level())
 
     def _carry_out(self, order: _Order) -> None:
-        region, offset, length, done = order
+        region, offset, length, done, era = order
         began = time.monotonic()
         try:
             region.populate(offset, length)
         except OSError:
             self.failed += 1
             time.sleep(_SHORT_S)  # the kernel had none for us: not at once again
-            self._finish(done, False)
+            self._finish(done, False, era)
         else:
             self.slowest_s = max(self.slowest_s, time.monotonic() - began)
-            self._finish(done, True)
+            self._finish(done, True, era)
 
-    def _finish(self, done: Done, made: bool) -> None:
-        self._finished.append((done, made))
+    def _finish(self, done: Done, made: bool, era: int) -> None:
+        self._finished.append((done, made, era))
         os.eventfd_write(self.eventfd, 1)

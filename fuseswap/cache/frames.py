@@ -80,6 +80,7 @@ class FramePool:
         if self._feeder.deferred:
             self._unmapped.extend(used_frames)
         self.most_used = self.used
+        self._settle()
 
     def _adopt_between(self, first: int, end: int, found: list[int]) -> None:
         """Of the memory of frames from ``first`` to before ``end`` keep some: they are ``found``.

@@ -201,7 +201,7 @@ class CompressedCache(Encoding):
                 self._refuse(page, old if replace else 0, was_stored=bool(old))
                 # The old version was the last in the open segment.  With frames left there is no
                 # memory: no room helps, and a part of a page may not be tried on a hole.
-                if not hopeless and log.frames.exhausted:
+                if not (hopeless or replace) and log.frames.exhausted:
                     self._note_full(page)
                 raise
             if codec < LZ4:

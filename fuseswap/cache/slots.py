@@ -140,12 +140,14 @@ class SlotTable:
             self._ready_end = first + count
             return
         for cluster in range(first, first + count):
-            if not self._present[cluster]:
+            if not self._present[cluster] and cluster not in self._wanted:
                 self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)
 
     def trim(self) -> None:
         """Give back what is ready far beyond the last cluster in use: 1 MiB at a time, idle."""
         first = self._ready_end - READY_CLUSTERS
+        if self._ordering or self._wanted:  # what is being made is not to be given back
+            return
         if first >= READY_CLUSTERS and not any(self.used[first - READY_CLUSTERS : self._ready_end]):
             self._ready_end = first
             self._present[first : first + READY_CLUSTERS] = bytes(READY_CLUSTERS)

@@ -46,13 +46,19 @@ class Watermarks:
         self.refresh()
 
     def refresh(self) -> None:
-        """Read them again: the kernel moves them.  Takes no memory but the first time."""
+        """Read them again: the kernel moves them.  Takes no memory but the first time.
+
+        Where they can't be read they stay as they were.
+        """
         self._read_at = time.monotonic()
         if self._fd < 0:
             return
         text = b""
-        while piece := os.pread(self._fd, 1 << 16, len(text)):
-            text += piece
+        try:
+            while piece := os.pread(self._fd, 1 << 16, len(text)):
+                text += piece
+        except OSError:
+            return
         zones = [tuple(map(int, found)) for found in _ZONE.findall(text)]
         pages = sum(managed for _, _, _, managed in zones)
         self._high_bytes = sum(high for _, _, high, managed in zones if managed) * PAGE_SIZE

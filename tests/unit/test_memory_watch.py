@@ -12,13 +12,16 @@ import trio
 from fuseswap.cache.feeder import FeederThread
 from fuseswap.cache.state import Geometry, SharedState
 from fuseswap.device import Device
-from fuseswap.errors import MustWait, NoMemory, StoreRefused
+from fuseswap.errors import MustWait, NoMemory, NoRoom, StoreRefused
 from fuseswap.memory_watch import MemoryWatch
+from fuseswap.pending_requests import Waits
 from fuseswap.slowpath import MEMORY_PATIENCE_S
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.fake_feeder import FakeFeeder
+from tests.fake_tier import FakeTier
 from tests.stores import SharedMemory
+from tests.tiered import EXTENTS, TIERED, Tiered
 from tests.unit.cache.test_feeder import Levels
 
 READY = 4
@@ -123,6 +126,46 @@ async def test_a_partial_discard_is_not_waited_for_for_ever(
         await short.slowpath.punch(5 * PAGE_SIZE + 100, 50)
 
 
+async def test_a_part_of_a_page_on_a_tier_is_not_waited_for_for_ever(
+    feeder: FakeFeeder, autojump_clock: trio.testing.MockClock
+) -> None:
+    memory, tier = SharedMemory(TIERED), FakeTier(EXTENTS)
+    former = Tiered(memory, tier)
+    former.fill()
+    await former.move_out()
+    page = former.on_tier()[0]
+    device = Device(memory.attach(), tier, feeder=feeder, ready_frames=READY)
+    before = trio.current_time()
+    with trio.fail_after(60), pytest.raises(StoreRefused):
+        await device.slowpath.write(page * PAGE_SIZE + 100, memoryview(b"x" * 50))
+    assert trio.current_time() - before < MEMORY_PATIENCE_S + 0.2
+    assert await device.slowpath.read(page * PAGE_SIZE, PAGE_SIZE) == former.expected[page]
+
+
+async def test_who_has_waited_for_room_since_waits_for_memory_anew(
+    short: Device, feeder: FakeFeeder, autojump_clock: trio.testing.MockClock
+) -> None:
+    waits = Waits()
+    await short.slowpath._wait_for(NoMemory(), waits)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(short.slowpath._wait_for, NoRoom(), waits)
+        await trio.sleep(MEMORY_PATIENCE_S + 1)
+        short.writeback._waiters.unpark_all()
+    await short.slowpath._wait_for(NoMemory(), waits)
+
+
+async def test_the_shrinker_leaves_the_reserve(
+    short: Device, feeder: FakeFeeder, autojump_clock: trio.testing.MockClock
+) -> None:
+    short.cache.keep_ready()
+    feeder.deliver()
+    short.writeback.shrinker_enabled = True
+    short.writeback._under_pressure = lambda: True
+    with trio.move_on_after(3):
+        await short.writeback.run()
+    assert short.cache.log.frames.warm == READY
+
+
 class Machine:
     """A device on a machine of which a test says how it is."""
 
@@ -186,3 +229,24 @@ async def test_no_frame_is_given_back_where_it_helps_nobody(
         machine.requests += reason == "requests come"
         given += await _look(machine, 0.1)
     assert given == 0
+
+
+def test_watch_and_feeder_rest_while_memory_is_short(machine: Machine) -> None:
+    machine.levels.near = True
+    machine.frames._unmapped.append(0)  # what can wait
+    looks = 0
+
+    async def watch() -> None:
+        with trio.move_on_after(0.3):
+            await machine.watch.run()
+
+    real = machine.watch._look
+
+    def look(feeder: FeederThread) -> None:
+        nonlocal looks
+        looks += 1
+        real(feeder)
+
+    machine.watch._look = look  # type: ignore[method-assign]
+    trio.run(watch)
+    assert looks < 50

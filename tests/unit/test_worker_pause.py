@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 import signal
@@ -12,6 +13,8 @@ from types import SimpleNamespace
 import pytest
 import trio
 
+from fuseswap.cache.feeder import FeederThread
+from fuseswap.cache.region import Region
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.host.backing import open_backing
 from fuseswap.tiers.direct import AioEngine, DirectFile, Engine, ThreadEngine
@@ -77,3 +80,28 @@ def test_a_write_in_flight_ends_before_the_pause(
     assert (written, engine.in_flight) == ([0], 0)
     engine.close()
     os.close(fd)
+
+
+def test_nothing_that_was_ordered_before_a_pause_is_told_after_it() -> None:
+    told: list[bool] = []
+    header, arena = os.memfd_create("header"), os.memfd_create("arena")
+    os.ftruncate(arena, MIB)
+    feeder = FeederThread()
+    feeder.populate(Region(arena), 0, MIB, told.append)
+    worker = Worker.__new__(Worker)
+    vars(worker).update(
+        _engine=None,
+        _feeder=feeder,
+        _fds={"header": header},
+        channel=SimpleNamespace(say=lambda word: None, hear=lambda: "continue"),
+        device=None,
+        _transport=None,
+        attach=gc.unfreeze,
+    )
+    worker._pause()
+    feeder.start()
+    feeder.close()
+    feeder.collect()
+    assert told == []
+    os.close(header)
+    os.close(arena)

@@ -8,6 +8,7 @@ import pytest
 
 from fuseswap.cache.frames import CLEANER_RESERVE
 from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.state import Geometry
 from fuseswap.errors import NoRoom, PoolFull, StoreRefused
 from fuseswap.units import MIB
 from tests import pages
@@ -184,3 +185,16 @@ def test_a_store_waits_whose_old_version_was_the_last_in_the_open_segment(
     cache.pool_limit_bytes = 4 * MIB
     cache.store(1, pages.compressible(2))
     assert cache.load(1) == pages.compressible(2)
+
+
+def test_the_next_worker_knows_at_once_that_the_pool_is_full() -> None:
+    memory = SharedMemory(Geometry(page_count=4096, segment_count=9, frame_count=3))
+    former = memory.attach_cache()
+    for page in range(2 * PER_FRAME):
+        former.store(page, pages.incompressible(page))
+    cache = memory.attach_cache()
+    cache.on_full = lambda: True
+    for replace in (True, False):
+        with pytest.raises(NoRoom):
+            cache.store(5, pages.incompressible(9999), replace=replace)
+        assert cache.load(5) == pages.incompressible(5), "nothing was changed"

@@ -193,3 +193,30 @@ def test_the_segment_table_is_ahead_of_its_segments(feeder: FakeFeeder) -> None:
     assert [order[0] for order in feeder.orders].count(cache.log._region) == 1
     feeder.deliver()
     assert cache.log.entries_ahead(ahead - 10) > 2000
+
+
+def test_a_cluster_that_a_store_waits_for_is_not_given_back_with_those_it_was_ordered_among(
+    memory: SharedMemory, feeder: FakeFeeder
+) -> None:
+    slots = slot_table(memory, feeder)
+    slots.get_ready()
+    with pytest.raises(NoMemory):
+        slots.allocate(0)
+    feeder.make(1, made=False)
+    feeder.make()
+    slots.allocate(0)
+    assert memory.allocated_bytes("slots") == PAGE_SIZE == slots.allocated_bytes
+
+
+def test_clusters_are_not_trimmed_while_others_are_being_made(
+    memory: SharedMemory, feeder: FakeFeeder
+) -> None:
+    slots = slot_table(memory, feeder)
+    for cluster in (0, READY_CLUSTERS):
+        slots.get_ready(cluster)
+        feeder.deliver()
+    slots.get_ready(READY_CLUSTERS + 32)
+    slots.trim()
+    feeder.deliver()
+    assert memory.allocated_bytes("slots") == slots.allocated_bytes
+    assert slots._ready_end * PAGE_SIZE == slots.allocated_bytes
