@@ -302,7 +302,6 @@ class Worker:
         self.channel.say("paused")
         while self._note_standby(self.channel.hear()):
             continue
-        self._feeder.forget()
         del self.device, self._transport  # derived from what was; another may have changed it
         gc.unfreeze()
         gc.collect()

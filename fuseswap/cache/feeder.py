@@ -99,7 +99,6 @@ class FeederThread:
         self._wake = threading.Lock()  # held while there is nothing to do
         self._wake.acquire()
         self._ended = False
-        self._is_busy = False  # with an order; set before it is out of its line
         self._thread: threading.Thread | None = None
         self.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.ready_level: Callable[[], int] = lambda: 0  # frames ready, as a hint
@@ -135,23 +134,13 @@ class FeederThread:
     def forget(self) -> None:
         """Who ordered so far is no more: it is not told, and what was not begun is not made.
 
-        Another may hold by now what it would give back.
+        Another may hold by now what it would give back.  What is under way is not waited for; it
+        stays, a frame at most, until the next one takes it.
         """
         self._era += 1
         self._urgent.clear()
         self._leisurely.clear()
         self.ready_level = lambda: 0
-
-    def forget(self) -> None:
-        """Drop all that is ordered or made: its device is gone.  Waits for what is under way.
-
-        What was made for nothing stays, a frame at most, until the next one takes it.
-        """
-        self._urgent.clear()
-        self._leisurely.clear()
-        while self._is_busy:
-            time.sleep(_SHORT_S / 10)
-        self._finished.clear()
 
     def nudge(self) -> None:
         """Have the thread look; a futex call at the most."""
@@ -186,12 +175,9 @@ class FeederThread:
                     with contextlib.suppress(OSError):  # no memory for it: again in a second
                         chore()
                 next_chores = time.monotonic() + _IDLE_S
-            self._is_busy = True
             order = self._next()
             if order is not None:
                 self._carry_out(order)
-            self._is_busy = False
-            if order is not None:
                 continue
             self._wake.acquire(timeout=_SHORT_S if self._holds_back() else _IDLE_S)
 
