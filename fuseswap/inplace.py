@@ -30,6 +30,7 @@ import xxhash
 
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.slots import (
+    CLUSTER_SHIFT,
     IN_PLACE,
     KIND_MASK,
     PARITY,
@@ -126,13 +127,16 @@ class InPlace:
         """Never at once: raises `MustGoOut`, for `begin_store`.
 
         Or `StoreRefused`: for a partial write, whose old bytes would be gone before the new are
-        safe; while the file fails; without a budget.
+        safe; while the file fails; without a budget.  Or `NoMemory`, for the cluster of its word.
         """
         self._stores.pop(page, None)
-        if replace:
-            raise StoreRefused(f"a partial write of page {page} finds no room in memory")
-        if not self.account.takes_stores():
+        if replace or not self.account.takes_stores():
+            self._slots.release_unused(page)
+            if replace:
+                raise StoreRefused(f"a partial write of page {page} finds no room in memory")
             raise StoreRefused(f"page {page} may not be written to the backing file now")
+        if not self._slots.used[page >> CLUSTER_SHIFT]:  # once it is written nothing can wait
+            self._slots.allocate(page)
         raise MustGoOut(page, bytes(data))
 
     def load(self, page: int) -> bytes | None:
@@ -166,6 +170,7 @@ class InPlace:
         """Write a page the cache refused; ``done`` gets None once it is stored, or the error."""
         store = self._stores[page] = (data,)
         digest = _digest(data)
+        self._slots.hold(page)
 
         def landed(failure: OSError | None) -> None:
             error: StoreRefused | None = None
@@ -175,6 +180,7 @@ class InPlace:
                 del self._stores[page]
                 if error is None:
                     error = self._commit_store(page, digest)
+            self._slots.let_go(page)
             self.note_late(error is None)
             done(error)
 

@@ -315,7 +315,7 @@ class CompressedCache(Encoding):
         if was_stored:
             self.slots.words[page] = 0  # crash point: refuse-clear
             self.slots.retire(page)
-        else:
+        elif not self._in_place:  # else the next backend's word comes there
             self.slots.release_unused(page)
         if old:
             self._forget(old)

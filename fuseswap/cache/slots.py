@@ -108,6 +108,7 @@ class SlotTable:
         self._ready_end = 0  # clusters before it keep their memory
         self._wanted: set[int] = set()  # ordered by stores that wait: as many as those, at most
         self._ordering = False
+        self._held: dict[int, int] = {}  # by cluster: pages on their way to it, see `hold`
         self._adopt()
 
     def _adopt(self) -> None:
@@ -146,7 +147,7 @@ class SlotTable:
     def trim(self) -> None:
         """Give back what is ready far beyond the last cluster in use: 1 MiB at a time, idle."""
         first = self._ready_end - READY_CLUSTERS
-        if self._ordering or self._wanted:  # what is being made is not to be given back
+        if self._ordering or self._wanted or self._held:  # not what is made for somebody
             return
         if first >= READY_CLUSTERS and not any(self.used[first - READY_CLUSTERS : self._ready_end]):
             self._ready_end = first
@@ -169,7 +170,7 @@ class SlotTable:
 
     def _empty(self, cluster: int) -> None:
         """Nothing is stored in ``cluster``: its memory goes back, unless it is kept ready."""
-        if cluster >= self._ready_end:
+        if cluster >= self._ready_end and cluster not in self._held:
             self._present[cluster] = 0
             self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)
 
@@ -196,6 +197,19 @@ class SlotTable:
         if cluster in self._wanted:
             raise NoMemory("the memory for a cluster of the slot table is being made")
         raise PoolFull("no memory for a cluster of the slot table")
+
+    def hold(self, page: int) -> None:
+        """Keep the cluster of ``page``, which is there, until `let_go`: its word comes later."""
+        cluster = page >> CLUSTER_SHIFT
+        self._held[cluster] = self._held.get(cluster, 0) + 1
+
+    def let_go(self, page: int) -> None:
+        """Undo one `hold`: the word of ``page`` is there, or does not come."""
+        cluster = page >> CLUSTER_SHIFT
+        self._held[cluster] -= 1
+        if not self._held[cluster]:
+            del self._held[cluster]
+            self.release_unused(page)
 
     def commit(self, page: int, word: int) -> None:
         """Set the nonzero ``word`` of ``page``: from here on the page is stored."""

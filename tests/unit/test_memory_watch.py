@@ -19,7 +19,7 @@ from fuseswap.slowpath import MEMORY_PATIENCE_S
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.fake_feeder import FakeFeeder
-from tests.fake_tier import FakeTier
+from tests.fake_tier import FakePlaceFile, FakeTier
 from tests.stores import SharedMemory
 from tests.tiered import EXTENTS, TIERED, Tiered
 from tests.unit.cache.test_feeder import Levels
@@ -140,6 +140,40 @@ async def test_a_part_of_a_page_on_a_tier_is_not_waited_for_for_ever(
         await device.slowpath.write(page * PAGE_SIZE + 100, memoryview(b"x" * 50))
     assert trio.current_time() - before < MEMORY_PATIENCE_S + 0.2
     assert await device.slowpath.read(page * PAGE_SIZE, PAGE_SIZE) == former.expected[page]
+
+
+async def test_stores_in_place_wait_for_their_cluster_before_they_are_written(
+    feeder: FakeFeeder, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Two of one cluster, which a full cache refuses; a third comes and goes meanwhile."""
+    geometry = Geometry.for_size(32 * MIB, 32 * MIB)
+    places = FakePlaceFile(geometry.page_count)
+    state: SharedState = SharedMemory(geometry).attach()
+    device = Device(state, feeder=feeder, ready_frames=READY, place_file=places)
+    feeder.orders.clear()
+    device.cache.pool_limit_bytes = MIB  # the cleaner's alone
+    device.cache.on_full = lambda: False
+    feeder.deliver()
+    places.hold_writes = True
+    first = 3 * 512
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store, device, first, pages.incompressible(1))
+        await trio.sleep(MEMORY_PATIENCE_S / 2)
+        assert not places.writes, "nowhere to note that it is there"
+        feeder.orders.rotate(1)  # the cluster first, as the thread does
+        feeder.deliver(1)
+        await trio.sleep(MEMORY_PATIENCE_S / 2)
+        nursery.start_soon(store, device, first + 1, pages.incompressible(2))
+        await trio.sleep(MEMORY_PATIENCE_S / 2)
+        assert len(places.writes) == 2
+        device.swapfile.write((first + 2) * PAGE_SIZE, memoryview(pages.filled(7)))
+        device.swapfile.punch((first + 2) * PAGE_SIZE, PAGE_SIZE)  # its cluster is empty now
+        places.let_go()
+    assert [places.page(first + n) for n in (0, 1)] == [pages.incompressible(n) for n in (1, 2)]
+    assert device.cache.in_place_pages == 2
+    assert device.cache.slots._present[3]
+    device.swapfile.punch(first * PAGE_SIZE, 2 * PAGE_SIZE)
+    assert not device.cache.slots._present[3]
 
 
 async def test_who_has_waited_for_room_since_waits_for_memory_anew(
