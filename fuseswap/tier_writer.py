@@ -75,7 +75,7 @@ class TierWriter:
             place.account = self
         if tier is not None:
             self._log.extents.extent_count = tier.extent_count
-            self._log.frames.cleaner_reserve = CLEANER_RESERVE_WITH_TIER
+            self._log.frames.keep_for_cleaner(CLEANER_RESERVE_WITH_TIER)
         self.writeback_batch_size = 4
         self.writeback_limit_bytes: int | None = None
         self.note_limit: Callable[[int], None] = lambda left: None

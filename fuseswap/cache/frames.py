@@ -218,6 +218,11 @@ class FramePool:
             self.reserve(self.ready)
         self._settle()
 
+    def keep_for_cleaner(self, count: int) -> None:
+        """Keep the last ``count`` frames from stores."""
+        self.cleaner_reserve = count
+        self._settle()
+
     def set_ready(self, count: int) -> None:
         """Keep ``count`` frames ready from now on."""
         self.ready = count
