@@ -28,6 +28,7 @@ FIRST_PAUSE_S = 0.2  # the worker that has just taken over is busy with what it 
 LONGEST_PAUSE_S = 60.0
 ROOM_BYTES = 48 << 20  # more than twice what one takes
 SWAP_ROOM_BYTES = 4 * ROOM_BYTES  # memory is always short where swap is in use
+_TAKE_TIMEOUT_S = 20.0  # one that is nearly ready comes sooner than another
 _TRIED_S = 10.0  # one that lived for so long was no failure
 
 
@@ -79,7 +80,7 @@ class Standby:
         Call `ask` once the worker serves.
         """
         if not self._kept:
-            self._settled.wait(PREPARE_TIMEOUT_S)
+            self._settled.wait(_TAKE_TIMEOUT_S)
         try:
             return self._kept.popleft()
         except IndexError:
