@@ -82,7 +82,7 @@ class MemoryWatch:
         feeder = self._feeder
         feeder.ready_level = lambda: self._frames.warm
         while True:
-            with trio.move_on_after(_LOOK_S if feeder.is_short else _IDLE_S):
+            with trio.move_on_after(_LOOK_S if _is_short(feeder) else _IDLE_S):
                 await trio.lowlevel.wait_readable(feeder.eventfd)
                 os.eventfd_read(feeder.eventfd)
             feeder.collect()
@@ -95,7 +95,7 @@ class MemoryWatch:
     def _look(self, feeder: FeederThread) -> None:
         """Give a frame back where nothing else moves."""
         now, requests = trio.current_time(), self._requests()
-        moves = requests != self._last_requests or not feeder.is_short or self._frames.is_short
+        moves = requests != self._last_requests or not _is_short(feeder) or self._frames.is_short
         if moves or not self._requests_wait():
             self._last_requests = requests
             self._progress_at = now
@@ -125,3 +125,8 @@ class MemoryWatch:
             memory_stalls=self.stalls,
             serving_faults=self.count_faults(),
         )
+
+
+def _is_short(feeder: FeederThread) -> bool:
+    """Whether memory is short, as the feeder saw last or as it shows."""
+    return feeder.is_short or feeder.is_stuck

@@ -41,6 +41,7 @@ _Order = tuple[Region, int, int, Done, int]
 
 _IDLE_S = 1.0  # between two looks at the machine while nothing is ordered
 _SHORT_S = 0.02  # ... while memory is short, and after the kernel had none
+_STUCK_S = 0.1  # with one order: the kernel has nothing to give; 1 MiB takes 0.5 ms
 _PRIORITY = 1  # of SCHED_RR
 
 
@@ -99,6 +100,7 @@ class FeederThread:
         self._wake = threading.Lock()  # held while there is nothing to do
         self._wake.acquire()
         self._ended = False
+        self._began = 0.0  # the order or chore under way; 0: there is none
         self._thread: threading.Thread | None = None
         self.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.ready_level: Callable[[], int] = lambda: 0  # frames ready, as a hint
@@ -142,6 +144,12 @@ class FeederThread:
         self._leisurely.clear()
         self.ready_level = lambda: 0
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it waits for memory itself, and so does not say what it last saw."""
+        began = self._began
+        return began > 0 and time.monotonic() - began > _STUCK_S
+
     def nudge(self) -> None:
         """Have the thread look; a futex call at the most."""
         if self._wake.locked():
@@ -170,7 +178,8 @@ class FeederThread:
         while not self._ended:
             self.is_short = self.watermarks.are_near()
             self.is_tight = self.is_short and self.watermarks.are_reached()
-            if time.monotonic() >= next_chores:
+            self._began = time.monotonic()
+            if self._began >= next_chores:
                 for chore in self.chores:
                     with contextlib.suppress(OSError):  # no memory for it: again in a second
                         chore()
@@ -179,6 +188,7 @@ class FeederThread:
             if order is not None:
                 self._carry_out(order)
                 continue
+            self._began = 0.0
             self._wake.acquire(timeout=_SHORT_S if self._holds_back() else _IDLE_S)
 
     def _holds_back(self) -> bool:

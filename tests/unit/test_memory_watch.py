@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -250,6 +251,16 @@ async def test_frames_are_given_back_where_requests_wait_and_none_comes(
     assert await _look(machine, 2.0) == READY - 2, "two are kept"
     assert machine.watch.statistics().memory_stalls == 1
     assert machine.watch.statistics().reserve_given_back == READY - 2
+
+
+async def test_a_feeder_that_waits_for_memory_itself_says_that_it_is_short(
+    machine: Machine, autojump_clock: trio.testing.MockClock
+) -> None:
+    machine.feeder.close()
+    machine.feeder._began = time.monotonic() - 1
+    machine.queue("3 128")
+    assert await _look(machine, 2.0) == READY - 2
+    machine.feeder.eventfd = os.eventfd(0)  # to be closed once more
 
 
 @pytest.mark.parametrize("reason", ["no request waits", "there is memory", "requests come"])

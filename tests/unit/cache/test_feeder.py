@@ -6,7 +6,8 @@ import errno
 import os
 import select
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -279,3 +280,25 @@ def test_a_frame_of_before_is_not_given_back_where_another_pool_has_it_in_use() 
         feeder.populate(region(), 0, MIB, told.append, can_wait=True)
         wait(feeder, told, 1)
     assert all(arena.buffer[frame * MIB] for frame in frames)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+def test_a_feeder_that_waits_for_memory_itself_is_seen_to() -> None:
+    slow = region(Slow)
+    assert isinstance(slow, Slow)
+    told: list[bool] = []
+    with running(Levels()) as feeder:
+        feeder.populate(slow, 0, MIB, told.append)
+        assert slow.begun.wait(10)
+        assert not feeder.is_stuck, "not at once"
+        until(lambda: feeder.is_stuck)
+        assert not feeder.is_short, "seen before it began"
+        slow.go_on.set()
+        wait(feeder, told, 1)
+        until(lambda: not feeder.is_stuck)
