@@ -47,18 +47,18 @@ class Read:
 
 
 class Waits:
-    """Since when a request has got no memory, None while it does."""
+    """Since when a request has waited for memory at the earliest: the line may have for longer."""
 
-    __slots__ = ("without_memory",)
+    __slots__ = ("began", "patient_since")
 
     def __init__(self) -> None:
-        self.without_memory: float | None = None
+        self.began = self.patient_since = trio.current_time()
 
 
 class Write(Waits):
     """One write in line; ``offset`` and ``data`` are what is left of it."""
 
-    __slots__ = ("began", "data", "done", "error", "flying", "offset", "served", "size")
+    __slots__ = ("data", "done", "error", "flying", "offset", "served", "size")
 
     def __init__(self, offset: int, data: memoryview, done: WriteDone) -> None:
         super().__init__()
@@ -66,7 +66,6 @@ class Write(Waits):
         self.data = data
         self.size = len(data)
         self.done = done
-        self.began = trio.current_time()
         self.flying = 0  # pages of it on their way to their places
         self.served = False
         self.error: Exception | None = None

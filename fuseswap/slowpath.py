@@ -72,6 +72,9 @@ class SlowPath:
         self._serving = False
         self.waiting_bytes = 0  # of writes
         self.reading_bytes = 0
+        # No store got memory since then: all that have waited for so long are refused together,
+        # for loop has 128 of them, and a second each would be minutes.
+        self._short_since: float | None = None
         self.tier_loads = 0
         self.waits = [0] * (len(WAIT_BOUNDS_S) + 1)
 
@@ -226,6 +229,8 @@ class SlowPath:
                         continue
                 except Exception as exc:
                     error = kept(exc)
+                else:
+                    self._short_since = None
                 if not self._line:  # stopped meanwhile
                     return
                 self._line.popleft()
@@ -295,7 +300,7 @@ class SlowPath:
         page then, and can end somebody else's process for it.
         """
         if exc.done:
-            waits.without_memory = None
+            self._short_since = None
         if isinstance(exc, OnTier):
             data = await self._fetch(exc)
             if data is None:
@@ -305,20 +310,20 @@ class SlowPath:
             except MustWait as again:
                 exc = kept(again)
             else:
-                waits.without_memory = None
+                self._short_since = None
                 return
         if isinstance(exc, NoMemory):
             now = trio.current_time()
-            if waits.without_memory is None:
-                waits.without_memory = now
-            if now - waits.without_memory > MEMORY_PATIENCE_S:
+            if self._short_since is None:
+                self._short_since = now
+            if now - max(self._short_since, waits.patient_since) > MEMORY_PATIENCE_S:
                 self._cache.reserve_refused += 1
                 raise StoreRefused(str(exc))
             self._writeback.want_memory()
             await self._memory.wait()
         else:
-            waits.without_memory = None
             await self._writeback.wait_for_room()
+            waits.patient_since = trio.current_time()
 
     async def _fetch(self, miss: OnTier) -> bytes | None:
         """The page of ``miss``, None where it changed meanwhile; `CorruptData` where unreadable."""
