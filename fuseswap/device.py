@@ -117,7 +117,12 @@ class Device:
             self.place.note_late = self.frontswap.note_late
         size_bytes = state.geometry.page_count * PAGE_SIZE
         self.swapfile = Swapfile(size_bytes, self.frontswap, self.cache.slots)
-        self.memory = MemoryWatch(feeder, self.cache, lambda: self.frontswap.operations)
+        self.memory = MemoryWatch(
+            feeder,
+            self.cache,
+            lambda: self.frontswap.operations,
+            lambda: self.slowpath.waiting_bytes + self.slowpath.reading_bytes > 0,
+        )
         self.slowpath = SlowPath(self.swapfile, self.cache, self.writeback, self.memory)
         self.writeback.note_limit = self._keep_limit
         self.transport = TransportCounters()

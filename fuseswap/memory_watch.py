@@ -47,13 +47,23 @@ class MemoryStatistics:
 
 
 class MemoryWatch:
-    """Of one device; ``requests`` counts all that the transport has read so far."""
+    """Of one device; ``requests`` counts all that was answered so far.
 
-    def __init__(self, feeder: Feeder, cache: CompressedCache, requests: Callable[[], int]) -> None:
+    ``holds_some``: whether a request waits here, for a tier or for room: then the queue is ours.
+    """
+
+    def __init__(
+        self,
+        feeder: Feeder,
+        cache: CompressedCache,
+        requests: Callable[[], int],
+        holds_some: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._feeder = feeder
         self._cache = cache
         self._frames = cache.log.frames
         self._requests = requests
+        self._holds_some = holds_some
         self._waiters = trio.lowlevel.ParkingLot()
         self.queue_file = -1  # /sys/block/loopN/inflight, once the feeder has found it
         self.count_faults: Callable[[], int] = lambda: 0  # of the serving thread
@@ -96,7 +106,7 @@ class MemoryWatch:
         """Give a frame back where nothing else moves."""
         now, requests = trio.current_time(), self._requests()
         moves = requests != self._last_requests or not _is_short(feeder) or self._frames.is_short
-        if moves or not self._requests_wait():
+        if moves or self._holds_some() or not self._requests_wait():
             self._last_requests = requests
             self._progress_at = now
             self._stalled = False

@@ -268,12 +268,15 @@ async def test_a_feeder_that_waits_for_memory_itself_says_that_it_is_short(
     machine.feeder.eventfd = os.eventfd(0)  # to be closed once more
 
 
-@pytest.mark.parametrize("reason", ["no request waits", "there is memory", "requests come"])
+@pytest.mark.parametrize(
+    "reason", ["no request waits", "there is memory", "requests come", "we hold it"]
+)
 async def test_no_frame_is_given_back_where_it_helps_nobody(
     machine: Machine, autojump_clock: trio.testing.MockClock, reason: str
 ) -> None:
     machine.levels.near = reason != "there is memory"
     machine.queue("0 0" if reason == "no request waits" else "0 7")
+    machine.watch._holds_some = lambda: reason == "we hold it"
     given = 0
     for _ in range(20):
         machine.requests += reason == "requests come"
