@@ -236,6 +236,7 @@ _STARTING_VALUES = {
     "dedup": "auto",
     "writethrough": "N",
     "compressor": "lz4",
+    "reserve_bytes": "4M",
     "pool_limit_bytes": "24M",
     "same_filled_pages_enabled": "Y",
     "non_same_filled_pages_enabled": "Y",
