@@ -131,7 +131,7 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
     _gauge(
         "pool_total_size", "bytes", "zswap",
-        "Memory of the arena: segments in use, and free ones kept for the next.",
+        "Memory of the arena: segments in use, and free ones kept beyond the reserve.",
         lambda s: s.cache.pool_total_size,
     ),
     _gauge(

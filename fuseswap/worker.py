@@ -73,6 +73,7 @@ _THREAD_STACK_BYTES = 256 * 1024  # resident
 _SMALL_HEAP_BYTES = 3 * MIB  # Python's small objects ...
 _SEGMENT_BYTES = 256  # ... and of each segment in memory, where all are in line and shared
 _LARGE_HEAP_BYTES = 5 * MIB  # replies, and requests that wait
+_RUNS_BYTES = 3 * MIB  # pages on their way to a backing file, and from it
 _READY_TIMEOUT_S = 5.0
 _HOUSEKEEPING_S = 1.0
 _NOTE_EVERY_S = 0.2
@@ -227,7 +228,10 @@ class Worker:
         """Before the first device is built; once, since another may have the file later."""
         if not self._heap_is_filled:
             self._heap_is_filled = True
-            self._heap.fill(_LARGE_HEAP_BYTES, self._fds.get("heap") if self._inherits else None)
+            more = _RUNS_BYTES if "backing" in self._fds else 0
+            self._heap.fill(
+                _LARGE_HEAP_BYTES + more, self._fds.get("heap") if self._inherits else None
+            )
             self._feeder.chores.append(self._heap.top_up)
 
     def _buffers(self) -> Buffers:

@@ -360,7 +360,7 @@ class CompressedCache(Encoding):
             incompressible_pages=raw_pages,
             orig_data_size=stored * PAGE_SIZE,
             compr_data_size=sum(sizes),
-            pool_total_size=log.frames.held << SEGMENT_SHIFT,
+            pool_total_size=pool,
             pool_limit_bytes=self.pool_limit_bytes,
             metadata_bytes=tables + objects * OBJECT_OVERHEAD,
             mem_used_total=pool + tables,

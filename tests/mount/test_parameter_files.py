@@ -20,6 +20,7 @@ GOOD = {
     "max_compression_ratio": ("100",),
     "writethrough": ("N",),
     "pool_limit_bytes": ("33554432", "16777216"),
+    "reserve_bytes": ("4194304", "8388608"),
     "same_filled_pages_enabled": ("N", "Y"),
     "non_same_filled_pages_enabled": ("N", "Y"),
     "accept_threshold_percent": ("1", "99"),
@@ -38,6 +39,7 @@ BAD = {
     "max_compression_ratio": ("0", "101", "50"),  # 50 needs the in-place layout
     "writethrough": ("2", "Y"),  # so does this
     "pool_limit_bytes": ("0", "-1", "5M", "much", "25%"),
+    "reserve_bytes": ("0", "3M", "2G", "all"),
     "same_filled_pages_enabled": ("2", "maybe"),
     "non_same_filled_pages_enabled": ("", "YN"),
     "accept_threshold_percent": ("0", "100", "90%"),
