@@ -26,7 +26,7 @@ class HostWatch:
         self.anonymous_bytes = 0  # heap and stacks of this process
         self.is_under_pressure = False
         self.faults = 0  # of the serving thread, since `expect_no_faults`
-        self._faults_before = 0
+        self._faults_before: int | None = None
         self._faults_file = os.open(f"/proc/self/task/{os.getpid()}/stat", os.O_RDONLY)
         self.queue_file = -1  # /sys/block/loopN/inflight of the device over the swapfile
 
@@ -42,7 +42,8 @@ class HostWatch:
     def look(self) -> None:
         """Look at everything; may wait."""
         self.anonymous_bytes = anonymous_bytes()
-        self.faults = self._count_faults() - self._faults_before
+        if self._faults_before is not None:
+            self.faults = self._count_faults() - self._faults_before
         others = [self._parent] if os.getppid() == self._parent else []
         self.standby_bytes = own_memory(self.standby_pid).anonymous if self.standby_pid else 0
         if self.standby_pid:
