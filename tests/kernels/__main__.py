@@ -39,7 +39,7 @@ from tests.kernels.scenario import (
 )
 from tests.kernels.source_image import Source
 
-_CI_LIMIT_S = 185.0
+_CI_LIMIT_S = 215.0
 _CI_SILENCE_S = 75.0
 
 
