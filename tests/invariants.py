@@ -260,7 +260,7 @@ def _check_gauges(cache: CompressedCache, census: Census) -> None:
     assert now.orig_data_size == census.stored * PAGE_SIZE
     assert now.compr_data_size == census.object_bytes
     assert now.segments == len(census.by_segment)
-    assert now.pool_total_size == cache.log.frames.held * SEGMENT_BYTES
+    assert now.pool_total_size == cache.log.frames.used * SEGMENT_BYTES
     _check_account(cache, now, census)
 
 
