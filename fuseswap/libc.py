@@ -147,18 +147,38 @@ def extend_heap(size_bytes: int) -> None:
         _libc.free(block)
 
 
+_PAGE_BYTES = 4096
+_MALLOC_WORDS_BYTES = 64  # what malloc notes at both ends of a block that is free
 _PROT_READ_WRITE = 3
 _MAP_SHARED_FIXED = 0x11
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t) + (ctypes.c_int,) * 3 + (ctypes.c_long,)
 _libc.mmap.restype = ctypes.c_void_p
 
 
-def map_over(address: int, length: int, fd: int) -> None:
-    """Map the start of a file, shared, in place of what is at ``address`` (mmap(2), MAP_FIXED)."""
-    found = _libc.mmap(address, length, _PROT_READ_WRITE, _MAP_SHARED_FIXED, fd, 0)
-    if found != address:
-        code = ctypes.get_errno()
-        raise OSError(code, f"mmap: {os.strerror(code)}")
+def back_heap(size_bytes: int, fd: int) -> int:
+    """Have the start of the file ``fd`` as the memory of so much of malloc's free heap.
+
+    Each MiB is allocated, mapped over (mmap(2), shared, MAP_FIXED) and freed, so no other thread
+    can have it meanwhile; malloc's own words lie in the pages around it.  Returns where it ends.
+    """
+    blocks: list[int] = []
+    end = 0
+    try:
+        for offset in range(0, size_bytes, _HEAP_STEP):
+            block = _libc.malloc(_HEAP_STEP + 2 * _PAGE_BYTES)
+            if not block:
+                raise OSError(errno.ENOMEM, "malloc")
+            blocks.append(block)
+            start = -(-(block + _MALLOC_WORDS_BYTES) // _PAGE_BYTES) * _PAGE_BYTES
+            where = (_PROT_READ_WRITE, _MAP_SHARED_FIXED, fd, offset)
+            if _libc.mmap(start, _HEAP_STEP, *where) != start:
+                code = ctypes.get_errno()
+                raise OSError(code, f"mmap: {os.strerror(code)}")
+            end = max(end, start + _HEAP_STEP)
+    finally:
+        for block in blocks:
+            _libc.free(block)
+    return end
 
 
 _MADV_DONTNEED_LOCKED = 24

@@ -33,7 +33,6 @@ _SMALL = 480  # the largest that pymalloc takes, less what `bytes` needs
 _SPAN_SHIFT = 19  # every arena holds a whole aligned half MiB
 _SPACE_BYTES = 64 * MIB
 _STEP_BYTES = 512 << 10
-_HEADER_BYTES = 64  # of malloc's free top, at its start: not to be mapped over
 _STACK_BYTES = 256 << 10  # below what the main thread has used: lz4 alone takes 130 KiB
 
 
@@ -61,13 +60,8 @@ class Heap:
         At first it is the file ``fd``, which no other process may use, if there is one.
         """
         self._ahead_bytes = ahead_bytes
-        top, end = libc.heap_top()
-        if fd is not None and top:
-            start = -(-(top + _HEADER_BYTES) // PAGE_SIZE) * PAGE_SIZE
-            length = min(HEAP_FILE_BYTES, (end - start) & -PAGE_SIZE)
-            libc.map_over(start, length, fd)
-            libc.populate_write(start, length)
-            self._resident_to = self._file_end = start + length
+        if fd is not None:
+            self._file_end = libc.back_heap(HEAP_FILE_BYTES, fd)
         self.top_up()
 
     def give_back(self) -> None:
