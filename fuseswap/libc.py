@@ -7,11 +7,13 @@ imported by the cache (hole punching) and by ``host/`` (locking, mounting).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import mmap
 import os
 import struct
+import threading
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -87,6 +89,39 @@ def populate_write(address: int, length: int) -> None:
 def mlock(address: int, length: int) -> None:
     """mlock(2): resident now, and for as long as it is mapped."""
     _check(_libc.mlock(address, length), "mlock")
+
+
+def set_real_time(on: bool) -> None:
+    """This thread at the lowest real-time priority (SCHED_RR 1), or not, where a limit permits it.
+
+    Such a thread may take from what the kernel keeps back (ALLOC_MIN_RESERVE, mm/page_alloc.c).
+    """
+    policy, priority = (os.SCHED_RR, 1) if on else (os.SCHED_OTHER, 0)
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(threading.get_native_id(), policy, os.sched_param(priority))
+
+
+_ATTRIBUTES_BYTES = 128  # pthread_attr_t: 56 with glibc and with musl
+_libc.pthread_self.restype = ctypes.c_void_p
+_libc.pthread_getattr_np.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+_libc.pthread_attr_getstack.argtypes = (ctypes.c_void_p,) * 3
+_libc.pthread_attr_destroy.argtypes = (ctypes.c_void_p,)
+
+
+def lock_stack(length: int) -> None:
+    """Have the upper ``length`` bytes of this thread's stack resident, where a limit permits it.
+
+    A thread that touches its stack for the first time does so with the interpreter lock held:
+    while it waits for that page nobody else goes on, nor who could make room for it.
+    """
+    attributes = (ctypes.c_char * _ATTRIBUTES_BYTES)()
+    if _libc.pthread_getattr_np(_libc.pthread_self(), attributes):
+        return
+    lowest, size = ctypes.c_void_p(), ctypes.c_size_t()
+    _libc.pthread_attr_getstack(attributes, ctypes.byref(lowest), ctypes.byref(size))
+    _libc.pthread_attr_destroy(attributes)
+    locked = min(length, size.value)
+    _libc.mlock((lowest.value or 0) + size.value - locked, locked)
 
 
 def set_io_flusher() -> None:

@@ -28,7 +28,7 @@ from fuseswap.host import control, loop, memory_limits, mount, resource_limits, 
 from fuseswap.host.reading import read_file
 from fuseswap.host.runtime import Runtime
 from fuseswap.standby import has_room
-from fuseswap.units import format_size
+from fuseswap.switch_off import switch_off
 from fuseswap.worker_process import FLAGS, SUPERVISOR_ENVIRONMENT
 
 _START_TIMEOUT_S = 90.0
@@ -316,13 +316,7 @@ def down(runtime: Runtime) -> None:
     if device:
         if swap.area_of(device):
             _refuse_endless_swapoff(runtime)
-            missing = swap.shortage_bytes(device)
-            if missing:
-                raise HostError(
-                    f"swapping off {runtime.name} needs {format_size(missing)} more memory than "
-                    "there is; end some processes or add other swap first"
-                )
-            swap.switch_off(device)
+            switch_off(runtime, device)
         loop.detach(device)
     mount.unmount(mountpoint)
     _wait_for_supervisor(runtime)

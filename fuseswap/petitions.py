@@ -1,4 +1,7 @@
-"""Who asks the supervisor for a restart: one after the other, each with one answer.
+"""Who asks the supervisor for something: one after the other, each with one answer.
+
+    restart        the answer comes when it is done
+    end-standby    `down` needs its memory; keep-standby: it was refused
 
 The answer is the scribe's to send, behind ``state.json``, which says the same by then.
 """
@@ -10,6 +13,11 @@ from pathlib import Path
 
 from fuseswap.host import control
 from fuseswap.scribe import Scribe
+
+RESTART = "restart"
+END_STANDBY = "end-standby"
+KEEP_STANDBY = "keep-standby"
+REQUESTS = (RESTART, END_STANDBY, KEEP_STANDBY)
 
 
 class Petitions:
@@ -27,18 +35,20 @@ class Petitions:
         """Readable where somebody asks; None while the one before waits."""
         return None if self._waiting else self._listener.fileno()
 
-    def take(self) -> bool:
-        """Hear the next; True: it waits for a restart now."""
+    def take(self) -> str:
+        """Hear the next, one of `REQUESTS`, which waits for its answer; "" where there is none."""
         asked = control.accept(self._listener)
         if asked is None:
-            return False
+            return ""
         self._waiting, request = asked
-        if request != "restart":
+        if request not in REQUESTS:
             self.answer("refused", f"'{request}' is unknown to this supervisor")
-        elif not self._resumes:
+        elif request == RESTART and not self._resumes:
             text = "the pyfuse3 transport can't hand over; use: fuseswap down, then up"
             self.answer("refused", text)
-        return self._waiting is not None
+        else:
+            return request
+        return ""
 
     def answer(self, kind: str, text: str) -> None:
         """Tell the one that waits what was ``done`` or ``refused``."""

@@ -24,6 +24,7 @@ from fuseswap import libc
 MAX_LINES = 256
 FLUSH_TIMEOUT_S = 2.0
 STACK_BYTES = 256 * 1024
+_LOCKED_STACK_BYTES = 128 * 1024  # json, and a traceback
 
 Job = Callable[[], object]
 
@@ -72,6 +73,7 @@ class Scribe:
         return done.wait(timeout_s)
 
     def _run(self) -> None:
+        libc.lock_stack(_LOCKED_STACK_BYTES)
         if self._may_swap:
             with contextlib.suppress(OSError):  # where it was never set, it can't be cleared
                 libc.clear_io_flusher()  # nobody waits for this thread: it may wait for the swap

@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from fuseswap import libc
 from fuseswap.errors import HostError
 from fuseswap.worker_process import PREPARE_TIMEOUT_S, WorkerProcess
 
@@ -28,6 +29,7 @@ FIRST_PAUSE_S = 0.2  # the worker that has just taken over is busy with what it 
 LONGEST_PAUSE_S = 60.0
 ROOM_BYTES = 48 << 20  # more than twice what one takes
 SWAP_ROOM_BYTES = 4 * ROOM_BYTES  # memory is always short where swap is in use
+_LOCKED_STACK_BYTES = 128 * 1024
 _TAKE_TIMEOUT_S = 20.0  # one that is nearly ready comes sooner than another
 _TRIED_S = 10.0  # one that lived for so long was no failure
 
@@ -48,7 +50,7 @@ class Standby:
         self._spawn = spawn
         self._changed = changed
         self._has_room = room
-        self._keep = keep
+        self._keep = self._may_keep = keep
         self._kept: deque[WorkerProcess] = deque()  # at most one
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.news = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -106,20 +108,33 @@ class Standby:
         if self._reason:
             raise HostError(self._reason)
 
+    def keep(self, keep: bool) -> None:
+        """Keep one from now on, where one may be kept; or none: then it is ended here."""
+        self._keep = keep and self._may_keep
+        self.ask()
+        if not keep:
+            self._end()
+
     def stop(self) -> None:
         """End the thread and the standby."""
         self._stopping = True
         self.ask()
-        if making := self._making:
+        if making := self._making:  # so that the thread ends
             making.signal_kill()
         if self._thread.is_alive():
             self._thread.join(PREPARE_TIMEOUT_S)
+        self._end()
+
+    def _end(self) -> None:
+        if making := self._making:
+            making.signal_kill()
         while self._kept:
             self._kept.popleft().kill()
 
     # -- the thread ------------------------------------------------------------------
 
     def _run(self) -> None:
+        libc.lock_stack(_LOCKED_STACK_BYTES)
         while not self._stopping:
             if self._renewing:
                 self._reason = self._make()
@@ -148,7 +163,7 @@ class Standby:
 
     def _prepared(self) -> WorkerProcess:
         self._making = worker = self._spawn()
-        if self._stopping:
+        if self._stopping or not (self._keep or self._renewing):
             worker.signal_kill()
         try:
             worker.wait_prepared()

@@ -40,7 +40,7 @@ from fuseswap.holdings import Holdings
 from fuseswap.host import mount
 from fuseswap.host.protect import protect
 from fuseswap.host.runtime import Runtime
-from fuseswap.petitions import Petitions
+from fuseswap.petitions import KEEP_STANDBY, RESTART, Petitions
 from fuseswap.scribe import Scribe, stamp
 from fuseswap.standby import Standby, has_room
 from fuseswap.state_file import StateFile
@@ -162,8 +162,16 @@ class Supervisor:
                 self._answer_signals(os.read(self._wake_read, 64))
             if self._standby.news in ready:
                 self._renewed()
-            if self._petitions.fd in ready and self._petitions.take():
-                self._standby.renew()
+            if self._petitions.fd in ready:
+                self._hear(self._petitions.take())
+
+    def _hear(self, request: str) -> None:
+        if request == RESTART:
+            self._standby.renew()
+        elif request:
+            self._standby.keep(request == KEEP_STANDBY)
+            self._tell_standby()
+            self._petitions.answer("done", request)
 
     def _wait(self, wait_s: float) -> set[int]:
         """Descriptors that have something to say."""
@@ -218,7 +226,7 @@ class Supervisor:
         self._standby.ask()
 
     def _tell_standby(self) -> None:
-        """There is another standby, or none: from its thread."""
+        """There is another standby, or none; mostly from its thread."""
         self._state.write_soon()
         if worker := self._worker:
             worker.tell_standby(self._standby.pid or 0)

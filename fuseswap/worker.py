@@ -162,7 +162,7 @@ class Worker:
         if config.get("memory") != "memfd":  # nothing else keeps that in memory
             self._regions["arena"].unlock()
         self._state = None if fresh else SharedState(self._regions)
-        self._engine: Engine | None = None
+        self._engine: Engine | None = self._open_engine()
         self._beats = 0
         self._memory = WorkerMemory()
         self._inherits = inherits
@@ -171,11 +171,17 @@ class Worker:
         gc.freeze()
         lock_private()
 
+    def _open_engine(self) -> Engine | None:
+        return with_faults(open_engine()) if "backing" in self._fds else None
+
     def attach(self) -> None:
         """Build the device from the state, once nobody else serves it, and say so.
 
+        At real-time priority, until it serves: what it may still allocate, a page table or
+        trio's sockets, the kernel has kept for such threads (``watermarks.py``).
         Raises `Unmounted` where there is nothing to serve any more.
         """
+        libc.set_real_time(True)
         config = self._config
         fcntl.lockf(self._fds["header"], fcntl.LOCK_EX)
         if not mount.is_connected(self._fds["fuse"]):
@@ -187,7 +193,8 @@ class Worker:
         tier: FileTier | None = None
         place_file: DirectFile | None = None
         if "backing" in self._fds:
-            self._engine = with_faults(open_engine())
+            self._engine = self._engine or self._open_engine()
+            assert self._engine
             file = DirectFile(self._fds["backing"], self._engine, self._buffers())
             if config["backing_layout"] == "in-place":
                 place_file = file
@@ -267,6 +274,7 @@ class Worker:
                 nursery.start_soon(self.device.recompression.run)
                 nursery.start_soon(self.device.merging.run)
                 nursery.start_soon(self._listen, nursery.cancel_scope)
+                libc.set_real_time(False)
                 await self._transport.serve()
                 paused = False
                 nursery.cancel_scope.cancel()
@@ -301,6 +309,7 @@ class Worker:
         """
         if self._engine is not None:
             self._engine.close()  # what is in flight ends before another may write there
+            self._engine = None
         self._feeder.forget()  # what it makes would be given back by a pool that is no more
         fcntl.lockf(self._fds["header"], fcntl.LOCK_UN)
         self.channel.say("paused")

@@ -32,6 +32,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from fuseswap import libc
 from fuseswap.cache.region import Region
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.cache.watermarks import Watermarks
@@ -42,7 +43,7 @@ _Order = tuple[Region, int, int, Done, int]
 _IDLE_S = 1.0  # between two looks at the machine while nothing is ordered
 _SHORT_S = 0.02  # ... while memory is short, and after the kernel had none
 _STUCK_S = 0.1  # with one order: the kernel has nothing to give; 1 MiB takes 0.5 ms
-_PRIORITY = 1  # of SCHED_RR
+_LOCKED_STACK_BYTES = 128 * 1024
 
 
 class Feeder(Protocol):
@@ -172,8 +173,8 @@ class FeederThread:
         os.close(self.eventfd)
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(threading.get_native_id(), os.SCHED_RR, os.sched_param(_PRIORITY))
+        libc.lock_stack(_LOCKED_STACK_BYTES)
+        libc.set_real_time(True)
         next_chores = 0.0
         while not self._ended:
             self.is_short = self.watermarks.are_near()

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from fuseswap.host.command import run
 from fuseswap.units import KIB, MIB
 
-# Left free on top of what swapoff brings back, so that it does not end in the OOM killer.
+# Left free on top of what swapoff brings back, so that it does not end in the OOM killer: a
+# sixteenth of memory, and no more than this.
 _MARGIN_BYTES = 64 * MIB
+_MARGIN_SHARE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ def shortage_bytes(device: str) -> int:
     if area is None or not area.used_bytes:
         return 0
     elsewhere = sum(a.size_bytes - a.used_bytes for a in areas() if a.device != device)
-    return max(0, area.used_bytes + _MARGIN_BYTES - available_bytes() - elsewhere)
+    margin = min(_MARGIN_BYTES, memory_bytes() // _MARGIN_SHARE)
+    return max(0, area.used_bytes + margin - available_bytes() - elsewhere)
 
 
 def available_bytes() -> int:

@@ -14,6 +14,10 @@ from typing import TypeVar
 
 import trio
 
+from fuseswap import libc
+
+_LOCKED_STACK_BYTES = 256 * 1024  # lz4 alone takes 130 KiB
+
 T = TypeVar("T")
 
 
@@ -50,6 +54,7 @@ class IoThreads:
             thread.join()
 
     def _work(self) -> None:
+        libc.lock_stack(_LOCKED_STACK_BYTES)
         while True:
             work = self._jobs.get()
             if work is None:

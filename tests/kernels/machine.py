@@ -37,6 +37,7 @@ _APPEND = (
 _HUNG_TASKS = {
     "kernel.hung_task_timeout_secs": 40,
     "kernel.hung_task_panic": 1,
+    "kernel.panic_print": 3,  # every task's stack, and memory
     "kernel.sysrq": 511,
 }
 _UP_OPTIONS = {

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
 from fuseswap import libc
+from fuseswap.host.runtime import Runtime
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.devices import TestDevice, device_up, wait_until
@@ -30,10 +32,21 @@ LAYOUTS = {
 }
 
 
+def faults(pid: int) -> dict[int, int]:
+    """Minor and major faults of each thread (fields 10 and 12) that waits for nobody's memory.
+
+    The feeder waits for memory so that no other has to; it alone has real-time priority.
+    """
+    found = {}
+    for thread in map(int, os.listdir(f"/proc/{pid}/task")):
+        text = Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()
+        if os.sched_getscheduler(thread) != os.SCHED_RR:
+            found[thread] = int(text[7]) + int(text[9])
+    return found
+
+
 def serving_faults(pid: int) -> int:
-    """Minor and major faults of the main thread: fields 10 and 12."""
-    text = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(text[7]) + int(text[9])
+    return faults(pid)[pid]
 
 
 def address_space_bytes(pid: int) -> int:
@@ -112,3 +125,24 @@ def test_no_request_takes_memory(layout: str, tmp_path: Path) -> None:
             assert device.stat("written_back_pages") > 1000
         told = device.stat("serving_faults")
         wait_until("the statistic", lambda: device.stat("serving_faults") == told)
+
+
+def test_a_death_takes_no_memory() -> None:
+    """Neither of the supervisor, nor, when that dies too, of the worker: not a page of a stack."""
+    with device_up("--size", "64M", "--no-swapon", "--pool-limit", "32M") as device:
+        runtime = Runtime(device.name)
+        supervisor, worker = device.info["supervisor_pid"], device.info["worker_pid"]
+        before = faults(supervisor)
+        os.kill(worker, signal.SIGKILL)
+        wait_until("another worker", lambda: runtime.state()["worker_pid"] not in (None, worker))
+        worker = runtime.state()["worker_pid"]
+        wait_until("another standby", lambda: runtime.state()["standby_pid"] not in (None, worker))
+        assert faults(supervisor) == before
+        with open(device.swapfile, "r+b", buffering=0) as file:
+            file.write(bytes(PAGE_SIZE))
+        before = faults(worker)
+        noted = runtime.state_path.stat().st_ino
+        os.kill(supervisor, signal.SIGKILL)
+        wait_until("its note", lambda: runtime.state_path.stat().st_ino != noted)
+        assert faults(worker) == before
+        assert len(before) > 2

@@ -106,10 +106,13 @@ def test_two_devices_at_once_and_down_all() -> None:
 def test_down_refuses_what_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     with device_up("--size", "256M") as device:
         runtime = Runtime(device.name)
+        standby = device.status()["standby_pid"]
         with monkeypatch.context() as patch:
             patch.setattr(swap, "shortage_bytes", lambda loop_device: 123 << 20)
             with pytest.raises(HostError, match="123M more memory"):
                 lifecycle.down(runtime)
+        wait_until("another standby", lambda: device.status()["standby_pid"] not in (None, standby))
+        assert device.param("reserve_bytes") == str(16 << 20)
         assert swap.area_of(device.loop) is not None
         assert loop.find(str(device.swapfile)) == device.loop
         assert device.status()["status"] == "running"
@@ -118,15 +121,37 @@ def test_down_refuses_what_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> Non
         )
 
 
+def test_down_without_room_takes_what_the_device_keeps_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with device_up("--size", "256M") as device:
+        runtime = Runtime(device.name)
+        seen: list[tuple[object, str]] = []
+
+        def shortage(loop_device: str) -> int:
+            seen.append((device.status()["standby_pid"], device.param("reserve_bytes")))
+            return 123 << 20 if len(seen) == 1 else 0
+
+        standby = device.status()["standby_pid"]
+        monkeypatch.setattr(swap, "shortage_bytes", shortage)
+        lifecycle.down(runtime)
+        assert standby
+        assert seen == [(standby, str(16 << 20)), (None, str(4 << 20))]
+        assert leftovers(device.name, str(device.mountpoint)) == []
+
+
 def test_shortage_counts_memory_and_other_swap(monkeypatch: pytest.MonkeyPatch) -> None:
     gib = 1 << 30
     ours = swap.SwapArea("/dev/loop9", 4 * gib, 3 * gib, 100)
     other = swap.SwapArea("/dev/vdb", gib, gib // 2, 1)
     monkeypatch.setattr(swap, "available_bytes", lambda: 2 * gib)
     monkeypatch.setattr(swap, "areas", lambda: [ours])
+    monkeypatch.setattr(swap, "memory_bytes", lambda: 4 * gib)
     assert swap.shortage_bytes("/dev/loop9") == gib + (64 << 20)
     monkeypatch.setattr(swap, "areas", lambda: [ours, other])
     assert swap.shortage_bytes("/dev/loop9") == gib // 2 + (64 << 20)
+    monkeypatch.setattr(swap, "memory_bytes", lambda: gib // 4)
+    assert swap.shortage_bytes("/dev/loop9") == gib // 2 + (16 << 20)
     monkeypatch.setattr(swap, "available_bytes", lambda: 3 * gib)
     assert swap.shortage_bytes("/dev/loop9") == 0
     assert swap.shortage_bytes("/dev/loop8") == 0

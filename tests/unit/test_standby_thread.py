@@ -115,6 +115,39 @@ def test_one_that_is_just_being_prepared_is_waited_for(scene: Scene) -> None:
     assert [worker.pid for worker in taken if worker] == [1]
 
 
+def test_none_is_kept_while_its_memory_is_needed(scene: Scene) -> None:
+    standby = scene.start()
+    scene.wait_told()
+    standby.keep(False)
+    assert scene.workers[0].reaped.is_set()
+    assert standby.take() is None
+    standby.ask()
+    standby.keep(True)
+    while standby.pid is None:
+        scene.wait_told()
+    assert (standby.pid, len(scene.workers)) == (2, 2)
+
+
+def test_one_that_is_being_prepared_is_not_kept_either(scene: Scene) -> None:
+    scene.prepare = lambda worker: worker.may_prepare.clear()
+    standby = scene.start()
+    assert scene.spawned.acquire(timeout=LONGEST_S)
+    standby.keep(False)
+    scene.workers[0].failure = "killed"
+    scene.workers[0].may_prepare.set()
+    assert scene.workers[0].reaped.wait(LONGEST_S)
+    assert standby.take() is None
+
+
+def test_none_is_kept_where_none_may_be(scene: Scene) -> None:
+    standby = scene.start(keep=False)
+    standby.keep(True)
+    standby.renew()
+    assert scene.spawned.acquire(timeout=LONGEST_S)
+    scene.wait_told()
+    assert len(scene.workers) == 1
+
+
 def test_none_is_made_without_room(scene: Scene) -> None:
     scene.has_room = False
     standby = scene.start()

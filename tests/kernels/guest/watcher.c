@@ -3,8 +3,9 @@
  *     watcher SECONDS <PIPE
  *
  * Whoever makes progress writes a byte to the pipe.  After SECONDS without one, memory,
- * blocked tasks and, 10 s later, all tasks are written to the console, at most twice.  It is locked and
- * SCHED_RR, and allocates nothing once it runs, so it works where the machine stands still.
+ * blocked tasks and, 10 s later, all tasks are written to the console, at most five times.  It is
+ * locked and SCHED_RR, and allocates nothing once it runs, so it works where the machine stands
+ * still.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -18,7 +19,7 @@ static char bytes[256];
 
 int main(int argc, char **argv)
 {
-    int patience_ms = (argc > 1 ? atoi(argv[1]) : 30) * 1000, left = 2;
+    int patience_ms = (argc > 1 ? atoi(argv[1]) : 30) * 1000, left = 5;
     struct sched_param priority = {.sched_priority = 50};
     struct pollfd pipe = {.fd = 0, .events = POLLIN};
     int trigger = open("/proc/sysrq-trigger", O_WRONLY);
