@@ -15,18 +15,16 @@ from dataclasses import asdict, dataclass, replace
 
 from fuseswap.cache.codecs import FILL, FIRST_DICTIONARY, LAST_RAW, LZ4, RAW, ZSTD
 from fuseswap.cache.segment_kinds import Mark, SegmentState, Stream
-from fuseswap.cache.slots import (
-    CODEC_SHIFT,
-    IN_PLACE,
-    KIND_MASK,
-    LENGTH_MASK,
-    LENGTH_SHIFT,
-    OBJECT,
-    OFFSET_MASK,
-    OFFSET_SHIFT,
-    REFERENCED,
-    SEGMENT_ID_SHIFT,
+from fuseswap.cache.slot_word import (
+    codec_of,
     fill_of,
+    is_corrupt,
+    is_in_place,
+    is_loaded,
+    is_object,
+    length_of,
+    offset_of,
+    segment_of,
 )
 from fuseswap.cache.state import SEGMENT_SHIFT
 from fuseswap.device import Device
@@ -86,16 +84,15 @@ class Explanation:
 def explain(device: Device, page: int) -> Explanation:
     """Explain ``page``, which is one of the swapfile."""
     word = device.cache.slots.get(page)
-    kind = word & KIND_MASK
     if device.place is not None and device.place.is_landing(page):
         return Explanation(page, MEMORY, "on its way to its place on the backing file", pages=1)
     if not word:
         return Explanation(page, HOLE, "never stored, or freed since: it reads as zeros")
-    if word.bit_count() & 1:
+    if is_corrupt(word):
         return _corrupt(page, "a bit of its slot word has flipped: it gives an I/O error")
-    if kind == OBJECT:
+    if is_object(word):
         return _explain_object(device, page, word)
-    if kind == IN_PLACE:
+    if is_in_place(word):
         if device.place is None:
             return _corrupt(page, "its slot word means nothing here: it gives an I/O error")
         return Explanation(
@@ -108,7 +105,7 @@ def explain(device: Device, page: int) -> Explanation:
             pages=1,
             checksum=NOT_READ,
         )
-    if word >> SEGMENT_ID_SHIFT or fill_of(word) >> 64:
+    if segment_of(word) or fill_of(word) >> 64:
         return _corrupt(page, "its slot word is impossible: it gives an I/O error")
     return Explanation(
         page,
@@ -122,12 +119,12 @@ def explain(device: Device, page: int) -> Explanation:
 
 def _explain_object(device: Device, page: int, word: int) -> Explanation:
     log = device.cache.log
-    segment = word >> SEGMENT_ID_SHIFT
-    codec = word >> CODEC_SHIFT & 0xF
+    segment = segment_of(word)
+    codec = codec_of(word)
     state = _state_of(device, segment)
     if state is None:
         return _corrupt(page, "its segment does not exist: it gives an I/O error")
-    loaded = word & REFERENCED != 0
+    loaded = is_loaded(word)
     is_open = state is SegmentState.OPEN
     now = int(time.clock_gettime(time.CLOCK_BOOTTIME))
     dictionary = device.cache.dictionaries.get(codec)
@@ -138,7 +135,7 @@ def _explain_object(device: Device, page: int, word: int) -> Explanation:
         codec=_codec_name(codec),
         dictionary=dictionary.version if dictionary else None,
         dictionary_bytes=len(dictionary.data) if dictionary else None,
-        stored_bytes=(word >> LENGTH_SHIFT & LENGTH_MASK) + 1,
+        stored_bytes=length_of(word),
         segment=segment,
         segment_is_open=is_open,
         age_seconds=None if is_open else max(0, now - log.age_of(segment)[1]),
@@ -147,7 +144,7 @@ def _explain_object(device: Device, page: int, word: int) -> Explanation:
     )
     if state is SegmentState.ON_TIER:
         at = FIRST_PAGE_AT + (log.location_of(segment) << SEGMENT_SHIFT)
-        at += word >> OFFSET_SHIFT & OFFSET_MASK
+        at += offset_of(word)
         why = found.why if found.why.startswith("cold") else f"written back; {found.why}"
         return replace(found, where=BACKING_FILE, why=why, file_offset=at, checksum=NOT_READ)
     sound = device.cache.decoder.is_sound(log.stored(word), codec)
@@ -190,7 +187,7 @@ def _why(device: Device, segment: int, codec: int, *, loaded: bool, is_open: boo
 def pages_of(device: Device, word: int) -> int:
     """How many pages share the object of ``word``, itself among them."""
     references = device.cache.log.references.count(word)
-    uncounted = word >> SEGMENT_ID_SHIFT in device.cache.log.unsettled
+    uncounted = segment_of(word) in device.cache.log.unsettled
     return max(1, references if uncounted else references + 1)
 
 

@@ -29,15 +29,16 @@ import trio
 import xxhash
 
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.cache.slots import (
-    CLUSTER_SHIFT,
-    IN_PLACE,
-    KIND_MASK,
-    PARITY,
-    REFERENCED,
-    SAME_FILLED,
-    SEGMENT_ID_SHIFT,
+from fuseswap.cache.slot_word import (
+    as_stored,
+    is_corrupt,
+    is_in_place,
+    is_loaded,
+    is_same_filled,
+    is_same_object,
+    segment_of,
 )
+from fuseswap.cache.slots import CLUSTER_SHIFT
 from fuseswap.errors import CorruptData, MustGoOut, NoMemory, OnTier, StoreRefused, kept
 from fuseswap.units import PAGE_SIZE
 
@@ -145,7 +146,7 @@ class InPlace:
         if store is not None:
             return store[0]
         word = self._slots.get(page)
-        if word & KIND_MASK != IN_PLACE or word.bit_count() & 1:
+        if not is_in_place(word) or is_corrupt(word):
             return None
         raise OnTier(page, word, 0, PLACE, page * PAGE_SIZE, PAGE_SIZE)
 
@@ -210,7 +211,7 @@ class InPlace:
 
     def write_through(self, page: int, data: bytes | memoryview) -> None:
         """The cache has just stored ``page``: raises `MustGoOut`, for `begin_copy`."""
-        if self._known is not None and self._slots.get(page) & KIND_MASK != SAME_FILLED:
+        if self._known is not None and not is_same_filled(self._slots.get(page)):
             raise MustGoOut(page, bytes(data), copy=True)
 
     def begin_copy(self, page: int, data: bytes, done: Callable[[], None]) -> None:
@@ -333,7 +334,7 @@ class _Eviction:
         self._cache = cache
         self._segment = segment
         self._sequence = sequence
-        self._spared_mask = REFERENCED if spares else 0
+        self._spares = spares
         self._run = _Run()
         self.flying = 0
         self.busy: list[int] = []  # of its pages; looked at again when their writes have ended
@@ -350,13 +351,13 @@ class _Eviction:
         """Look at one page that may have an object here, and add it to the run."""
         slots, result = self._cache.slots, self.result
         word = slots.get(page)
-        if word >> SEGMENT_ID_SHIFT != self._segment:
+        if segment_of(word) != self._segment:
             return
         if self._place.is_busy(page):
             self.busy.append(page)
             return
-        if word & self._spared_mask:
-            slots.words[page] = word ^ (REFERENCED | PARITY)
+        if self._spares and is_loaded(word):
+            slots.words[page] = as_stored(word)
             result.spared += 1
             return
         try:
@@ -401,7 +402,7 @@ class _Eviction:
         """The write of ``run`` has ended: what is still the same has moved."""
         cache = self._cache
         for page, word, digest in run.pages:
-            changed = (cache.slots.get(page) ^ word) & ~(REFERENCED | PARITY)
-            if not changed and cache.log.age_of(self._segment)[0] == self._sequence:
+            same = is_same_object(cache.slots.get(page), word)
+            if same and cache.log.age_of(self._segment)[0] == self._sequence:
                 cache.set_in_place(page, digest & 0xFFFFFFFF)
                 self.result.pages += 1

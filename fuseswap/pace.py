@@ -18,7 +18,7 @@ import trio
 import zstandard
 
 from fuseswap.cache.recompressor import Packed
-from fuseswap.cache.slots import CODEC_SHIFT
+from fuseswap.cache.slot_word import codec_of
 from fuseswap.waiting import called
 
 _BATCH = 32  # pages a thread is given while it is quiet: 2 ms
@@ -121,7 +121,7 @@ class Pace:
         self, words: list[int], read: Read, shrink: Shrink, *, patient: bool
     ) -> list[Packed | None]:
         """What the thread makes of the objects; it may be stopped early by a request."""
-        objects = [(word >> CODEC_SHIFT & 0xF, read(word)) for word in words]
+        objects = [(codec_of(word), read(word)) for word in words]
         self._last_requests = before = self._requests()
         stop = (lambda: False) if patient else (lambda: self._requests() != before)
 

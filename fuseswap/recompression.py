@@ -18,20 +18,19 @@ from functools import partial
 
 import trio
 
-from fuseswap.cache.cleaner import Cleaner, key_of
+from fuseswap.cache.cleaner import Cleaner
 from fuseswap.cache.codecs import parse_recompressor
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.recompressor import Packed, Repacker, train
 from fuseswap.cache.segment_kinds import Mark, Stream
-from fuseswap.cache.slots import (
-    CODEC_SHIFT,
-    KIND_MASK,
-    LENGTH_MASK,
-    LENGTH_SHIFT,
-    OBJECT,
-    PARITY,
-    REFERENCED,
-    SEGMENT_ID_SHIFT,
+from fuseswap.cache.slot_word import (
+    as_stored,
+    codec_of,
+    is_corrupt,
+    is_loaded,
+    is_object_of,
+    length_of,
+    object_key,
 )
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.candidates import Candidates
@@ -275,9 +274,9 @@ class Recompression(Pace):
         words: dict[int, bool] = {}
         for page in owners:
             word = slots.get(page) if page < slots.page_count else 0
-            mine = word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == segment
-            if mine and (hot or not word & REFERENCED) and not word.bit_count() & 1:
-                words[key_of(word)] = True
+            mine = is_object_of(word, segment)
+            if mine and (hot or not is_loaded(word)) and not is_corrupt(word):
+                words[object_key(word)] = True
         return list(words)
 
     def _spare(self, work: _Work) -> None:
@@ -285,9 +284,9 @@ class Recompression(Pace):
         slots = self._cache.slots
         for page in work.owners:
             word = slots.get(page)
-            mine = word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == work.segment
-            if mine and word & REFERENCED:
-                slots.words[page] = word ^ (REFERENCED | PARITY)
+            mine = is_object_of(word, work.segment)
+            if mine and is_loaded(word):
+                slots.words[page] = as_stored(word)
         self.candidates.spare(work.segment)
 
     def _put_off(self, segment: int) -> None:
@@ -309,7 +308,7 @@ class Recompression(Pace):
         for word, one in tried:
             if one is not None:
                 work.packed[word] = one
-                gained += (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 - len(one.payload)
+                gained += length_of(word) - len(one.payload)
         self.training.pages += len(tried)
         return gained
 
@@ -354,7 +353,7 @@ class Recompression(Pace):
         needed = self._log.live_bytes[work.segment]
         for word in self._words(work.segment, work.owners, hot=True):
             if word in work.packed:
-                needed -= (word >> LENGTH_SHIFT & LENGTH_MASK) + 1 - len(work.packed[word].payload)
+                needed -= length_of(word) - len(work.packed[word].payload)
         return needed
 
     # -- dictionaries ----------------------------------------------------------------
@@ -412,5 +411,5 @@ class Recompression(Pace):
             if self.candidates.is_there(segment):
                 words = self._words(segment, self._log.owners(segment))
                 words = words[:: -(-len(words) // each) or 1]
-                found += [(word >> CODEC_SHIFT & 0xF, self._log.stored(word)) for word in words]
+                found += [(codec_of(word), self._log.stored(word)) for word in words]
         return found

@@ -26,22 +26,20 @@ import trio
 import zstandard
 
 from fuseswap.cache.checks import CHECK_BYTES
-from fuseswap.cache.cleaner import CleanerStatistics, key_of
+from fuseswap.cache.cleaner import CleanerStatistics
 from fuseswap.cache.dictionaries import Dictionary
 from fuseswap.cache.dictionary_census import DictionaryCensus
 from fuseswap.cache.extractor import Extractor
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.recompressor import Packed, Recompressor, Repacker
 from fuseswap.cache.segment_kinds import SegmentState
-from fuseswap.cache.slots import (
-    CODEC_SHIFT,
-    KIND_MASK,
-    LENGTH_MASK,
-    LENGTH_SHIFT,
-    OBJECT,
-    OFFSET_MASK,
-    OFFSET_SHIFT,
-    SEGMENT_ID_SHIFT,
+from fuseswap.cache.slot_word import (
+    codec_of,
+    is_corrupt,
+    is_object_of,
+    length_of,
+    object_key,
+    offset_of,
 )
 from fuseswap.pace import Read
 from fuseswap.training import Training
@@ -220,7 +218,7 @@ class Turnover:
             packed = await self._packed(words, found, repacker)
             if packed is None:
                 return None
-            before += sum(_length(word) for word in packed)
+            before += sum(length_of(word) for word in packed)
             after += sum(len(its.payload) for its in packed.values())
         return (after - before) * 100 / before if before else None
 
@@ -260,10 +258,14 @@ class Turnover:
         get = self._cache.slots.get
         count = self._cache.slots.page_count
         words = (get(page) for page in found.owners if page < count)
-        bits = found.segment << SEGMENT_ID_SHIFT | codec << CODEC_SHIFT | OBJECT
-        mask = -1 << SEGMENT_ID_SHIFT | 0xF << CODEC_SHIFT | KIND_MASK
-        mine = (word for word in words if word & mask == bits and not word.bit_count() & 1)
-        return list(dict.fromkeys(map(key_of, mine)))
+        mine = (
+            object_key(word)
+            for word in words
+            if is_object_of(word, found.segment)
+            and codec_of(word) == codec
+            and not is_corrupt(word)
+        )
+        return list(dict.fromkeys(mine))
 
     async def _packed(
         self, words: list[int], found: _Segment, repacker: Repacker
@@ -273,8 +275,8 @@ class Turnover:
         def read(word: int) -> bytes:
             if not found.stored:
                 return self._log.stored(word)
-            at = word >> OFFSET_SHIFT & OFFSET_MASK
-            return found.stored[at : at + CHECK_BYTES + _length(word)]
+            at = offset_of(word)
+            return found.stored[at : at + CHECK_BYTES + length_of(word)]
 
         tried = await self._pack(words, read, repacker, lambda: self._is_same(found))
         return None if tried is None else {word: one for word, one in tried if one is not None}
@@ -328,7 +330,3 @@ class Turnover:
 
 def _version(dictionary: Dictionary | None) -> int:
     return dictionary.version if dictionary else 0
-
-
-def _length(word: int) -> int:
-    return (word >> LENGTH_SHIFT & LENGTH_MASK) + 1

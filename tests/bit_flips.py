@@ -20,7 +20,7 @@ from fuseswap.cache.loading import ZERO_PAGE
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.recompressor import Recompressor
 from fuseswap.cache.segment_kinds import SegmentState, Stream
-from fuseswap.cache.slots import CODEC_SHIFT
+from fuseswap.cache.slot_word import codec_of
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_ENTRY_BYTES, FuseSession, Geometry
 from fuseswap.device import Device
 from fuseswap.errors import CorruptData, OnTier
@@ -138,7 +138,7 @@ class Damage:
         """Recompress a page, with the dictionary that suits it."""
         dictionary = cache.dictionaries.current or cache.dictionaries.add(DICTIONARY)
         old = cache.slots.get(page)
-        objects = [(old >> CODEC_SHIFT & 0xF, cache.log.stored(old))]
+        objects = [(codec_of(old), cache.log.stored(old))]
         (packed,) = Recompressor(6, dictionary).shrink(objects, lambda: False)
         assert packed is not None
         assert packed.codec >= FIRST_DICTIONARY

@@ -16,17 +16,17 @@ from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import Mark, SegmentState
 from fuseswap.cache.segment_table import OWNER_BYTES
 from fuseswap.cache.segments import OBJECT_OVERHEAD
-from fuseswap.cache.slots import (
-    CODEC_SHIFT,
+from fuseswap.cache.slot_word import (
     IN_PLACE,
     KIND_MASK,
-    LENGTH_MASK,
-    LENGTH_SHIFT,
     OBJECT,
-    OFFSET_MASK,
     OFFSET_SHIFT,
     SAME_FILLED,
     SEGMENT_ID_SHIFT,
+    codec_of,
+    length_of,
+    offset_of,
+    segment_of,
 )
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_SHIFT
@@ -47,10 +47,10 @@ class StoredObject:
     def of(cls, page: int, word: int) -> StoredObject:
         return cls(
             page=page,
-            segment=word >> SEGMENT_ID_SHIFT,
-            offset=word >> OFFSET_SHIFT & OFFSET_MASK,
-            length=(word >> LENGTH_SHIFT & LENGTH_MASK) + 1,
-            codec=word >> CODEC_SHIFT & 0xF,
+            segment=segment_of(word),
+            offset=offset_of(word),
+            length=length_of(word),
+            codec=codec_of(word),
         )
 
     @property
@@ -125,7 +125,7 @@ def _count(census: Census, page: int, word: int, dictionaries: set[int]) -> None
         census.in_place += 1
         return
     if kind == SAME_FILLED:
-        assert word >> SEGMENT_ID_SHIFT == 0, f"page {page}: a fill with a segment"
+        assert segment_of(word) == 0, f"page {page}: a fill with a segment"
         census.same_filled += 1
         return
     found = StoredObject.of(page, word)

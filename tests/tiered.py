@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.cache.loading import ZERO_PAGE
 from fuseswap.cache.segment_kinds import SegmentState
-from fuseswap.cache.slots import IN_PLACE, KIND_MASK
+from fuseswap.cache.slot_word import IN_PLACE, KIND_MASK
 from fuseswap.cache.state import Geometry
 from fuseswap.device import Device
 from fuseswap.errors import MustWait, OnTier, StoreRefused

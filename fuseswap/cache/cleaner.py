@@ -32,19 +32,18 @@ from fuseswap.cache.log_head import LogHead
 from fuseswap.cache.recompressor import Packed
 from fuseswap.cache.segment_kinds import Mark, SegmentState, Stream
 from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
-from fuseswap.cache.slots import (
-    CODEC_SHIFT,
-    KIND_MASK,
-    LENGTH_MASK,
-    LENGTH_SHIFT,
-    OBJECT,
-    OFFSET_MASK,
-    OFFSET_SHIFT,
-    PARITY,
-    REFERENCED,
-    SEGMENT_ID_SHIFT,
-    SlotTable,
+from fuseswap.cache.slot_word import (
+    codec_of,
+    is_corrupt,
+    is_loaded,
+    is_object_of,
+    is_same_object,
+    length_of,
+    object_key,
+    offset_of,
+    segment_of,
 )
+from fuseswap.cache.slots import SlotTable
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.errors import PoolFull
 
@@ -75,11 +74,6 @@ class CleanerStatistics:
         return CleanerStatistics(*(mine + its for mine, its in pairs))
 
 
-def key_of(word: int) -> int:
-    """What two words of the same object have in common."""
-    return word & ~(REFERENCED | PARITY)
-
-
 class Cleaner:
     """Cleans one segment at a time, in steps."""
 
@@ -89,7 +83,7 @@ class Cleaner:
         self._decoder = decoder
         self._warm_head: LogHead = log.heads[Stream.SURVIVORS]
         self._cold_head = self._warm_head
-        self._spared = 0
+        self._spares = False
         self._stored = b""  # the bytes of a victim on the tier
         self._emptied = 0
         self._hand = 0
@@ -231,12 +225,12 @@ class Cleaner:
         sound = seen = 0
         for page in set(array("I", stored[log.extent_of(segment)[1] :])):
             word = self._slots.get(page) if page < self._slots.page_count else 0
-            if word & KIND_MASK != OBJECT or word >> SEGMENT_ID_SHIFT != segment:
+            if not is_object_of(word, segment):
                 continue
-            at = word >> OFFSET_SHIFT & OFFSET_MASK
-            end = at + CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+            at = offset_of(word)
+            end = at + CHECK_BYTES + length_of(word)
             seen += 1
-            sound += self._decoder.is_sound(stored[at:end], word >> CODEC_SHIFT & 0xF)
+            sound += self._decoder.is_sound(stored[at:end], codec_of(word))
         return sound < (seen if log.is_marked(segment, Mark.SHARED) else log.live[segment])
 
     def begin_on_tier(self, segment: int, stored: bytes) -> None:
@@ -246,7 +240,7 @@ class Cleaner:
         self._stored = stored
         self._warm_head = self._log.heads[Stream.SURVIVORS]
         self._cold_head = self._log.heads[Stream.EVICTED]
-        self._spared = 0
+        self._spares = False
         self._evicts = self._recompresses = False
         self._packed = None
         self._begin(segment)
@@ -271,7 +265,7 @@ class Cleaner:
             stream = Stream.RECOMPRESSED
         self._warm_head = self._log.heads[Stream.SURVIVORS]
         self._cold_head = self._log.heads[stream]
-        self._spared = REFERENCED if second_chance else 0
+        self._spares = second_chance
         self._evicts = evict
         self._recompresses = evict and self.recompress is not None
         if segment:
@@ -281,7 +275,7 @@ class Cleaner:
         return segment != 0
 
     def rewrite(self, segment: int, packed: Mapping[int, Packed], *, spare: bool = True) -> None:
-        """Take ``segment`` as the next to `step` through, with smaller payloads by `key_of`.
+        """Take ``segment`` as the next to `step` through, with smaller payloads by `object_key`.
 
         With ``spare``, what was loaded since it was stored and has none goes to the survivors.
         """
@@ -302,7 +296,7 @@ class Cleaner:
         log, tried = self._log, 0
         for page in log.owners(segment):
             word = self._slots.get(page) if page < self._slots.page_count else 0
-            if word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == segment:
+            if is_object_of(word, segment):
                 if self._recompress(word) is not None:
                     return True
                 tried += 1
@@ -321,16 +315,16 @@ class Cleaner:
         if page >= self._slots.page_count:  # a flipped bit in the directory
             return
         word = self._slots.get(page)
-        if word & KIND_MASK != OBJECT or word >> SEGMENT_ID_SHIFT != self._victim:
+        if not is_object_of(word, self._victim):
             return
-        if word.bit_count() & 1:
+        if is_corrupt(word):
             return
         new = self._moved_to(word) if self._moved else 0
         if not new:
             new = self._copy(page, word)
             if self._log.is_shared(word):
-                sequence = self._log.age_of(new >> SEGMENT_ID_SHIFT)[0]
-                self._moved[word >> OFFSET_SHIFT & OFFSET_MASK] = (page, new, sequence)
+                sequence = self._log.age_of(segment_of(new))[0]
+                self._moved[offset_of(word)] = (page, new, sequence)
         self._slots.words[page] = new  # crash point: clean-commit
         last = self._log.live[self._victim] == 1  # crash point: clean-done
         self._log.release(word)  # crash point: clean-release
@@ -343,21 +337,21 @@ class Cleaner:
 
         Looked at again, since that page may have gone since, and all of the copy with it.
         """
-        page, new, sequence = self._moved.get(word >> OFFSET_SHIFT & OFFSET_MASK, (0, 0, 0))
-        if not new or (self._slots.get(page) ^ new) & ~(REFERENCED | PARITY):
+        page, new, sequence = self._moved.get(offset_of(word), (0, 0, 0))
+        if not new or not is_same_object(self._slots.get(page), new):
             return 0
-        if self._log.age_of(new >> SEGMENT_ID_SHIFT)[0] != sequence or not self._log.share(new):
+        if self._log.age_of(segment_of(new))[0] != sequence or not self._log.share(new):
             return 0
         return new
 
     def _copy(self, page: int, word: int) -> int:
         """Append the object of ``word`` for ``page``; its new word."""
-        length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
-        offset = word >> OFFSET_SHIFT & OFFSET_MASK
-        head = self._warm_head if word & self._spared else self._cold_head
+        length = length_of(word)
+        offset = offset_of(word)
+        head = self._warm_head if self._spares and is_loaded(word) else self._cold_head
         packed = None
         if self._packed is not None:
-            packed = self._packed.get(key_of(word))
+            packed = self._packed.get(object_key(word))
             head = head if packed is None else self._cold_head
         elif self._recompresses and head is self._cold_head and not self.hurries:
             packed = self._recompress(word)
@@ -371,14 +365,14 @@ class Cleaner:
                 stored = self._stored[offset : offset + CHECK_BYTES + length]
             else:
                 stored = self._log.stored(word)
-            new = self._log.append_stored(head, page, stored, word >> CODEC_SHIFT & 0xF)
+            new = self._log.append_stored(head, page, stored, codec_of(word))
         self._objects_copied += 1
         self._bytes_copied += length + OBJECT_OVERHEAD
         return new
 
     def _recompress(self, word: int) -> Packed | None:
         """An object, made smaller; None where it stays as it is."""
-        if word >> CODEC_SHIFT & 0xF != LZ4 or self.recompress is None:
+        if codec_of(word) != LZ4 or self.recompress is None:
             return None
         stored = self._log.stored(word)
         if not self._decoder.is_sound(stored, LZ4):

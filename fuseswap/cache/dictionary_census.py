@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from fuseswap.cache.codecs import FIRST_DICTIONARY
-from fuseswap.cache.slots import CODEC_SHIFT, KIND_MASK, OBJECT, SEGMENT_ID_SHIFT, SlotTable
+from fuseswap.cache.slot_word import codec_of, is_object, segment_of
+from fuseswap.cache.slots import SlotTable
 
 SLICE_PAGES = 2048
-_DICTIONARY = FIRST_DICTIONARY << CODEC_SHIFT
-_MASK = KIND_MASK | _DICTIONARY
 
 
 class DictionaryCensus:
@@ -31,9 +30,9 @@ class DictionaryCensus:
         end = min(self._next + SLICE_PAGES, self._slots.page_count)
         for _, words in self._slots.clusters(self._next, end):
             keys = [
-                word >> SEGMENT_ID_SHIFT << 4 | word >> CODEC_SHIFT & 0xF
+                segment_of(word) << 4 | codec_of(word)
                 for word in words
-                if word & _MASK == OBJECT | _DICTIONARY
+                if is_object(word) and codec_of(word) >= FIRST_DICTIONARY
             ]
             for key, count in Counter(keys).items():
                 self.pages[key & 0xF][key >> 4] += count

@@ -24,14 +24,7 @@ from fuseswap.cache.codecs import (
 from fuseswap.cache.dedup import SAMPLE_DIVISOR, SAMPLE_REST, Dedup, Mode
 from fuseswap.cache.feeder import Feeder
 from fuseswap.cache.loading import Loading
-from fuseswap.cache.slots import (
-    CODEC_SHIFT,
-    KIND_MASK,
-    OBJECT,
-    PARITY,
-    REFERENCED,
-    fill_word,
-)
+from fuseswap.cache.slot_word import CODEC_SHIFT, KIND_MASK, OBJECT, as_stored, codec_of, fill_word
 from fuseswap.cache.state import SharedState
 from fuseswap.errors import CompressesPoorly, StoreRefused
 from fuseswap.units import PAGE_SIZE
@@ -117,7 +110,7 @@ class Encoding(Loading):
                 return word, b"", FILL
         if old & _DENIED_MASK == OBJECT and old & _TRIES_MASK != _TRIES_MASK:
             # It did not compress when it was last tried; a few stores later, try again.
-            return 0, bytes(data), (old >> CODEC_SHIFT & 0xF) + 1
+            return 0, bytes(data), codec_of(old) + 1
         payload = self._compress(data)
         length = len(payload)
         if length <= self._most_bytes:
@@ -137,12 +130,12 @@ class Encoding(Loading):
         if other < 0 or other >= self.page_count:
             return 0
         word = self.slots.get(other)
-        if other == page and RAW < word >> CODEC_SHIFT & 0xF <= LAST_RAW:
+        if other == page and RAW < codec_of(word) <= LAST_RAW:
             return 0  # kept raw untried: some day it is tried
         if self.contents_of(word) != bytes(data) or not self.log.share(word):
             return 0
         self.dedup.hits += other != page  # the same again in its place saves no memory
-        return word ^ (REFERENCED | PARITY) if word & REFERENCED else word
+        return as_stored(word)
 
     def _forget_share(self, word: int, payload: bytes) -> None:
         """The page that was to share the object of ``word``, if it was, is not stored."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fuseswap.cache.cleaner import Cleaner, key_of
+from fuseswap.cache.cleaner import Cleaner
 from fuseswap.cache.recompressor import Packed
 from fuseswap.cache.segment_kinds import Mark, Stream
+from fuseswap.cache.slot_word import object_key
 
 
 class Extractor(Cleaner):
@@ -20,9 +21,10 @@ class Extractor(Cleaner):
     _packed: Mapping[int, Packed]
 
     def take_out(self, segment: int, packed: Mapping[int, Packed], stored: bytes = b"") -> None:
-        """Take ``segment`` as the next to `step` through: what is ``packed``, by `key_of`, moves.
+        """Take ``segment`` as the next to `step` through: what is ``packed`` moves.
 
-        ``stored``: the 1 MiB of it where it is on the tier; what is moved leaves again.
+        By `object_key`.  ``stored``: the 1 MiB of it where it is on the tier; what is moved leaves
+        again.
         """
         if stored:
             self.begin_on_tier(segment, stored)
@@ -34,7 +36,7 @@ class Extractor(Cleaner):
             self._swept = self._slots.page_count  # the directory knows all
 
     def _move(self, page: int) -> None:
-        if page < self._slots.page_count and key_of(self._slots.get(page)) in self._packed:
+        if page < self._slots.page_count and object_key(self._slots.get(page)) in self._packed:
             super()._move(page)
 
     def _look_for_owners(self) -> None:

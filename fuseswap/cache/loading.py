@@ -18,11 +18,8 @@ from fuseswap.cache.dictionaries import Dictionaries
 from fuseswap.cache.feeder import Feeder
 from fuseswap.cache.segment_kinds import SegmentState
 from fuseswap.cache.segments import SegmentLog
-from fuseswap.cache.slots import (
-    CLUSTER_SHIFT,
+from fuseswap.cache.slot_word import (
     CODEC_SHIFT,
-    FILL_REPEATS_32,
-    IN_PLACE,
     KIND_MASK,
     LENGTH_MASK,
     LENGTH_SHIFT,
@@ -31,12 +28,21 @@ from fuseswap.cache.slots import (
     OFFSET_SHIFT,
     PARITY,
     REFERENCED,
-    SAME_FILLED,
     SEGMENT_ID_SHIFT,
-    SlotTable,
     check_of,
+    codec_of,
     fill_of,
+    is_corrupt,
+    is_in_place,
+    is_object,
+    is_same_filled,
+    is_same_object,
+    is_zero_filled,
+    length_of,
+    offset_of,
+    segment_of,
 )
+from fuseswap.cache.slots import CLUSTER_SHIFT, SlotTable
 from fuseswap.cache.state import SharedState
 from fuseswap.errors import CorruptData, OnTier
 from fuseswap.units import PAGE_SIZE
@@ -109,12 +115,12 @@ class Loading:
         counts only where it is ``final``: the tier may be asked for the bytes once more.
         """
         word = self.slots.get(miss.page)
-        same = not (word ^ miss.word) & ~(REFERENCED | PARITY)
-        if word & KIND_MASK == IN_PLACE:
+        same = is_same_object(word, miss.word)
+        if is_in_place(word):
             if same and _checksum(stored) & 0xFFFFFFFF != check_of(word):
                 raise self._corrupt(miss.page, word, "checksum mismatch", final)
             return stored if same else None
-        if not same or self.log.age_of(word >> SEGMENT_ID_SHIFT)[0] != miss.sequence:
+        if not same or self.log.age_of(segment_of(word))[0] != miss.sequence:
             return None
         if len(stored) != miss.length:
             reason = f"{len(stored)} of {miss.length} bytes read"
@@ -123,10 +129,10 @@ class Loading:
 
     def decode(self, page: int, word: int) -> bytes:
         """The 4096 bytes of an object in memory, without a trace; raises `CorruptData`."""
-        if word & KIND_MASK != OBJECT or word.bit_count() & 1:
+        if not is_object(word) or is_corrupt(word):
             raise CorruptData(f"page {page}: not an object")
-        start = self.log.bases[word >> SEGMENT_ID_SHIFT] + (word >> OFFSET_SHIFT & OFFSET_MASK)
-        end = start + CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+        start = self.log.bases[segment_of(word)] + offset_of(word)
+        end = start + CHECK_BYTES + length_of(word)
         payload = self._arena[start + CHECK_BYTES : end]
         return self._decode(page, word, payload, _u32(self._arena, start)[0])
 
@@ -135,9 +141,9 @@ class Loading:
 
         None for a fill, for what is corrupt, and for what is not in memory.
         """
-        if word & KIND_MASK != OBJECT or word.bit_count() & 1:
+        if not is_object(word) or is_corrupt(word):
             return None
-        segment, codec = word >> SEGMENT_ID_SHIFT, word >> CODEC_SHIFT & 0xF
+        segment, codec = segment_of(word), codec_of(word)
         if segment >= len(self.log.bases) or self.log.bases[segment] < 0 or codec == FILL:
             return None
         stored = self.log.stored(word)
@@ -151,13 +157,13 @@ class Loading:
     ) -> bytes:
         """Verify and decompress; raises `CorruptData`."""
         try:
-            return self.decoder.decode(payload, check, word >> CODEC_SHIFT & 0xF)
+            return self.decoder.decode(payload, check, codec_of(word))
         except CorruptData as exc:
             raise self._corrupt(page, word, str(exc), final) from exc
 
     def _miss(self, page: int, word: int) -> OnTier | CorruptData:
         """The error for an object that is in no frame."""
-        segment = word >> SEGMENT_ID_SHIFT
+        segment = segment_of(word)
         if not self.log.exists(segment) or self.log.state_of(segment) is not SegmentState.ON_TIER:
             return self._corrupt(page, word, "no such segment")
         return OnTier(
@@ -165,17 +171,17 @@ class Loading:
             word,
             self.log.age_of(segment)[0],
             self.log.location_of(segment),
-            word >> OFFSET_SHIFT & OFFSET_MASK,
-            CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1,
+            offset_of(word),
+            CHECK_BYTES + length_of(word),
         )
 
     def _load_fill(self, page: int, word: int) -> bytes | None:
         """A same-filled page, None for one in its place, or `CorruptData`."""
-        if self._in_place and word & KIND_MASK == IN_PLACE and not word.bit_count() & 1:
+        if self._in_place and is_in_place(word) and not is_corrupt(word):
             return None  # the next backend has it
-        if word & KIND_MASK != SAME_FILLED or word.bit_count() & 1 or word >> SEGMENT_ID_SHIFT:
+        if not is_same_filled(word) or is_corrupt(word) or segment_of(word):
             raise self._corrupt(page, word, "impossible slot word")
-        if word & ~(PARITY | FILL_REPEATS_32) == SAME_FILLED:
+        if is_zero_filled(word):
             return ZERO_PAGE
         fill = fill_of(word)
         if fill >> 64:

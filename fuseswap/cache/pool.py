@@ -38,17 +38,17 @@ from fuseswap.cache.log_head import LogHead
 from fuseswap.cache.recovery import Adoption, Recovered
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.segments import OBJECT_OVERHEAD
-from fuseswap.cache.slots import (
-    CLUSTER_SHIFT,
-    IN_PLACE,
-    KIND_MASK,
-    OBJECT,
-    REFERENCED,
-    SAME_FILLED,
-    SEGMENT_ID_SHIFT,
-    UNCOUNTED,
+from fuseswap.cache.slot_word import (
     in_place_word,
+    is_corrupt,
+    is_in_place,
+    is_loaded,
+    is_object,
+    is_object_of,
+    is_same_filled,
+    segment_of,
 )
+from fuseswap.cache.slots import CLUSTER_SHIFT, UNCOUNTED
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SEGMENT_SHIFT, SharedState
 from fuseswap.errors import CompressesPoorly, NoMemory, NoRoom, PoolFull
@@ -274,9 +274,9 @@ class CompressedCache(Encoding):
         loaded = found = 0
         for page in set(self.log.owners(segment)):
             word = self.slots.get(page) if page < self.page_count else 0
-            mine = word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == segment
+            mine = is_object_of(word, segment)
             found += mine
-            loaded += mine and word & REFERENCED != 0
+            loaded += mine and is_loaded(word)
         return loaded / max(1, found)
 
     # -- inside ----------------------------------------------------------------------
@@ -324,14 +324,14 @@ class CompressedCache(Encoding):
 
     def _forget(self, word: int) -> None:
         """The object or fill of ``word`` has lost its page; a corrupt word has none."""
-        if word.bit_count() & 1:
+        if is_corrupt(word):
             return
-        if word & KIND_MASK == OBJECT:
-            if self.log.is_live(word >> SEGMENT_ID_SHIFT):
+        if is_object(word):
+            if self.log.is_live(segment_of(word)):
                 self.log.release(word)
-        elif word & KIND_MASK == SAME_FILLED:
+        elif is_same_filled(word):
             self._fill_words -= 1
-        elif word & KIND_MASK == IN_PLACE:
+        elif is_in_place(word):
             self.in_place_pages -= 1
 
     def _ready_table_bytes(self) -> int:

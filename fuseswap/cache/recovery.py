@@ -22,16 +22,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fuseswap.cache.segments import SegmentLog
-from fuseswap.cache.slots import (
-    IN_PLACE,
-    KIND_MASK,
-    OBJECT,
-    PARITY,
-    SAME_FILLED,
-    SEGMENT_ID_SHIFT,
-    UNCOUNTED,
-    SlotTable,
+from fuseswap.cache.slot_word import (
+    is_corrupt,
+    is_in_place,
+    is_object,
+    is_same_filled,
+    segment_of,
+    spoiled,
 )
+from fuseswap.cache.slots import UNCOUNTED, SlotTable
 
 
 @dataclass(slots=True)
@@ -79,9 +78,9 @@ class Adoption:
             return
         log = self._log
         words = self._slots.count(cluster)
-        objects = [word for word in words if word & KIND_MASK == OBJECT]
+        objects = [word for word in words if is_object(word)]
         for word in objects:
-            if not word.bit_count() & 1 and log.exists(word >> SEGMENT_ID_SHIFT):
+            if not is_corrupt(word) and log.exists(segment_of(word)):
                 log.adopt_word(word)
         if len(objects) != len(words) - words.count(0):
             self._count_others(words)
@@ -90,12 +89,11 @@ class Adoption:
     def _count_others(self, words: list[int]) -> None:
         found = self.found
         for word in words:
-            kind = word & KIND_MASK
-            if kind == OBJECT or not word or word.bit_count() & 1:
+            if is_object(word) or not word or is_corrupt(word):
                 continue
-            if kind == SAME_FILLED:
+            if is_same_filled(word):
                 found.fill_words += 1
-            elif kind == IN_PLACE and self._in_place:
+            elif is_in_place(word) and self._in_place:
                 found.in_place_pages += 1
             else:
                 found.corrupt_words += 1
@@ -103,8 +101,8 @@ class Adoption:
     def _mark_corrupt(self, first: int, words: list[int]) -> None:
         """Count words of odd parity, and give odd parity to those of no segment."""
         for index, word in enumerate(words):
-            if word.bit_count() & 1:
+            if is_corrupt(word):
                 self.found.corrupt_words += 1
-            elif word & KIND_MASK == OBJECT and not self._log.exists(word >> SEGMENT_ID_SHIFT):
+            elif is_object(word) and not self._log.exists(segment_of(word)):
                 self.found.corrupt_words += 1
-                self._slots.words[first + index] = word ^ PARITY  # EIO now, and whoever gets the id
+                self._slots.words[first + index] = spoiled(word)  # EIO now, and whoever gets the id

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from array import array
 
-from fuseswap.cache.slots import OFFSET_MASK, OFFSET_SHIFT, SEGMENT_ID_SHIFT
+from fuseswap.cache.slot_word import offset_of, segment_of
 
 MOST = 4094  # one less than fits: while a worker counts, the first one is counted too
 _COUNT_BITS = 12
@@ -77,16 +77,16 @@ class References:
 
     def count(self, word: int) -> int:
         """References to the object of ``word``."""
-        table = self._tables.get(word >> SEGMENT_ID_SHIFT)
+        table = self._tables.get(segment_of(word))
         if table is None:
             return 0
-        place = table.place_of(word >> OFFSET_SHIFT & OFFSET_MASK)
+        place = table.place_of(offset_of(word))
         return table.entries[place] & _COUNT_MASK
 
     def add(self, word: int, *, bounded: bool = True) -> int:
         """One more; returns how many there are now, 0 where there is no room for it."""
-        segment = word >> SEGMENT_ID_SHIFT
-        offset = word >> OFFSET_SHIFT & OFFSET_MASK
+        segment = segment_of(word)
+        offset = offset_of(word)
         table = self._tables.get(segment)
         if table is None:
             table = self._tables[segment] = _Table(_LEAST_ENTRIES)
@@ -108,10 +108,10 @@ class References:
 
     def drop(self, word: int) -> int:
         """One less; returns how many are left, -1 where there was none."""
-        table = self._tables.get(word >> SEGMENT_ID_SHIFT)
+        table = self._tables.get(segment_of(word))
         if table is None:
             return -1
-        place = table.place_of(word >> OFFSET_SHIFT & OFFSET_MASK)
+        place = table.place_of(offset_of(word))
         entry = table.entries[place]
         if not entry:
             return -1
@@ -121,7 +121,7 @@ class References:
         else:
             table.remove(place)
             if not table.used:
-                self.forget(word >> SEGMENT_ID_SHIFT)
+                self.forget(segment_of(word))
         return left
 
     def settle(self, segment: int) -> int:

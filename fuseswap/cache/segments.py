@@ -52,15 +52,18 @@ from fuseswap.cache.segment_kinds import (
     stream_and_marks,
 )
 from fuseswap.cache.segment_table import OWNER_BYTES, WORDS, SegmentTable
-from fuseswap.cache.slots import (
+from fuseswap.cache.slot_word import (
     CODEC_SHIFT,
     LENGTH_MASK,
     LENGTH_SHIFT,
     OBJECT,
-    OFFSET_MASK,
     OFFSET_SHIFT,
     PARITY,
     SEGMENT_ID_SHIFT,
+    codec_of,
+    length_of,
+    offset_of,
+    segment_of,
 )
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_SHIFT, SharedState
 from fuseswap.errors import PoolFull
@@ -138,8 +141,8 @@ class SegmentLog(SegmentTable):
 
     def stored(self, word: int) -> bytes:
         """Check and payload of the object of ``word``, which is in memory."""
-        start = self.bases[word >> SEGMENT_ID_SHIFT] + (word >> OFFSET_SHIFT & OFFSET_MASK)
-        return self._arena[start : start + CHECK_BYTES + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1]
+        start = self.bases[segment_of(word)] + offset_of(word)
+        return self._arena[start : start + CHECK_BYTES + length_of(word)]
 
     def append_stored(self, head: LogHead, owner: int, stored: bytes, codec: int) -> int:
         """Append an object as it is: ``stored`` is its check and payload.  As `append`."""
@@ -155,15 +158,15 @@ class SegmentLog(SegmentTable):
 
         The mark comes before the second word, so that whoever comes after a crash knows.
         """
-        segment = word >> SEGMENT_ID_SHIFT
+        segment = segment_of(word)
         if segment in self._closed or not self.references.add(word):
             return False
         self.mark(segment, Mark.SHARED)  # crash point: share-mark
         self.extra[segment] += 1  # crash point: share-done
         self.live[segment] += 1
-        self.codec_pages[word >> CODEC_SHIFT & 0xF] += 1
+        self.codec_pages[codec_of(word)] += 1
         self.duplicate_pages += 1
-        self.duplicate_bytes += (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+        self.duplicate_bytes += length_of(word)
         return True
 
     def close_to_shares(self, segment: int) -> None:
@@ -178,7 +181,7 @@ class SegmentLog(SegmentTable):
 
     def is_shared(self, word: int) -> bool:
         """Whether the object of ``word`` has more than one page."""
-        return self.extra[word >> SEGMENT_ID_SHIFT] > 0 and self.references.count(word) > 0
+        return self.extra[segment_of(word)] > 0 and self.references.count(word) > 0
 
     def _drop_reference(self, word: int, segment: int) -> bool:
         """A page of an object in a segment with shared ones is gone; False: it was the last."""
@@ -189,7 +192,7 @@ class SegmentLog(SegmentTable):
         if not left and segment in self.unsettled:
             return False
         self.duplicate_pages -= 1
-        self.duplicate_bytes -= (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+        self.duplicate_bytes -= length_of(word)
         return True
 
     def release(self, word: int) -> None:
@@ -362,9 +365,9 @@ class SegmentLog(SegmentTable):
 
     def adopt_word(self, word: int) -> None:
         """Count a page of an object, as a former process left it."""
-        segment = word >> SEGMENT_ID_SHIFT
-        codec = word >> CODEC_SHIFT & 0xF
-        length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
+        segment = segment_of(word)
+        codec = codec_of(word)
+        length = length_of(word)
         self.live[segment] += 1
         self.codec_pages[codec] += 1
         if segment in self.unsettled:

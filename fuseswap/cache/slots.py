@@ -1,25 +1,4 @@
-"""The slot table: one 64-bit word a swap page, and the only truth.
-
-     63          40 39      20 19        8 7     4  3   2  1  0
-    +--------------+----------+-----------+-------+---+---+----+
-    |  segment id  |  offset  | length-1  | codec | R | P | 10 |  object
-    +--------------+----------+-----------+-------+---+---+----+
-    |      0       |        fill (36 bits)        | W | P | 01 |  same-filled
-    +--------------+------------------------------+---+---+----+
-    |    0    |      checksum (bits 4-35)      |  0  | P | 11 |  in place
-    +----------------------------------------------------------+
-    |                      0                                   |  hole
-    +----------------------------------------------------------+
-
-    segment id  24 bits, never 0 for an object: the top is 0 for all else
-    offset      bytes from the start of the segment (1 MiB)
-    length-1    stored bytes less one (1 to 4096)
-    codec       see ``codecs.py``
-    R           loaded since it was stored (second chance for the cleaner)
-    P           parity: every word has an even number of bits set, so that a
-                flipped bit anywhere, also in a hole, is found on load
-    checksum    of the raw page on the backing file (``inplace.py``)
-    W           0: fill is the 64-bit word, zero-extended; 1: a 32-bit word, twice
+"""The slot table: one 64-bit word (``slot_word.py``) a swap page, and the only truth.
 
 Writing a word is the commit of a store, and zeroing it that of an invalidate.
 
@@ -39,23 +18,9 @@ from functools import partial
 
 from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.region import Region
+from fuseswap.cache.slot_word import SEGMENT_ID_BYTE, is_corrupt, is_object_of
 from fuseswap.errors import NoMemory, PoolFull
 from fuseswap.units import PAGE_SIZE
-
-KIND_MASK = 0b11
-SAME_FILLED = 0b01
-OBJECT = 0b10
-IN_PLACE = 0b11
-PARITY = 0b100
-REFERENCED = 0b1000
-FILL_REPEATS_32 = 0b1000
-
-CODEC_SHIFT = 4
-LENGTH_SHIFT = 8
-OFFSET_SHIFT = 20
-SEGMENT_ID_SHIFT = 40
-LENGTH_MASK = 0xFFF
-OFFSET_MASK = 0xFFFFF
 
 CLUSTER_SHIFT = 9
 SWEEP_CLUSTERS = 512  # looked through at once, 0.14 ms
@@ -63,36 +28,6 @@ SWEEP_WORDS = 1024  # of them looked at one by one, 0.2 ms
 UNCOUNTED = 0xFFFF  # in ``used``: present, and not looked at yet (see ``recovery.py``)
 READY_CLUSTERS = 256  # 512 MiB of pages: 1 MiB, made 16 at a time
 _MADE_AT_ONCE = 16
-_FILL_SHIFT = 4
-_FILL_BITS = 36
-
-
-def fill_word(fill: int) -> int:
-    """Word for a page of one repeated 64-bit ``fill``, or 0 where the fill does not fit in."""
-    if fill >> _FILL_BITS == 0:
-        word = fill << _FILL_SHIFT | SAME_FILLED
-    elif fill >> 32 == fill & 0xFFFFFFFF:
-        word = (fill >> 32) << _FILL_SHIFT | FILL_REPEATS_32 | SAME_FILLED
-    else:
-        return 0
-    return word | PARITY if word.bit_count() & 1 else word
-
-
-def fill_of(word: int) -> int:
-    """The 64-bit fill of a same-filled ``word``."""
-    fill = word >> _FILL_SHIFT
-    return fill << 32 | fill if word & FILL_REPEATS_32 else fill
-
-
-def in_place_word(check: int) -> int:
-    """Word for a page at its own place on the backing file, with the 32-bit ``check`` of it."""
-    word = check << _FILL_SHIFT | IN_PLACE
-    return word | PARITY if word.bit_count() & 1 else word
-
-
-def check_of(word: int) -> int:
-    """The checksum in an in-place ``word``."""
-    return word >> _FILL_SHIFT & 0xFFFFFFFF
 
 
 class SlotTable:
@@ -223,7 +158,7 @@ class SlotTable:
         word = self.words[page] if self.used[cluster] else 0
         if not word:
             return
-        if word.bit_count() & 1:
+        if is_corrupt(word):
             self.recount(cluster)
         self.words[page] = 0  # crash point: discard-clear
         self.retire(page)  # crash point: discard-retire
@@ -275,15 +210,14 @@ class SlotTable:
             while cluster < limit and used[cluster]:
                 cluster += 1
             end = min(cluster << CLUSTER_SHIFT, page_count)
-            low = self._region.map[8 * first + SEGMENT_ID_SHIFT // 8 : 8 * end : 8]
+            low = self._region.map[8 * first + SEGMENT_ID_BYTE : 8 * end : 8]
             at = low.find(byte)
             while at >= 0:
                 if looked == SWEEP_WORDS:
                     return found, first + at
                 looked += 1
                 word = words[first + at]
-                mine = word >> SEGMENT_ID_SHIFT == segment and word & KIND_MASK == OBJECT
-                if mine and not word.bit_count() & 1:
+                if is_object_of(word, segment) and not is_corrupt(word):
                     found.append(first + at)
                 at = low.find(byte, at + 1)
         return found, min(cluster << CLUSTER_SHIFT, page_count)

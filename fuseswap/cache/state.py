@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 from fuseswap.cache.records import CHECK_BYTES, check_of, is_sound, opened, sealed
 from fuseswap.cache.region import Region
+from fuseswap.cache.slot_word import MAX_SEGMENTS
 from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -41,7 +42,6 @@ CLUSTER_PAGES = 512
 SEGMENT_SHIFT = 20
 SEGMENT_BYTES = 1 << SEGMENT_SHIFT
 SEGMENT_ENTRY_BYTES = 32
-MAX_SEGMENTS = 1 << 24
 DICTIONARY_PLACES = 8
 DICTIONARY_PLACE_BYTES = 128 << 10
 _INDEX_ENTRY_BYTES = 8

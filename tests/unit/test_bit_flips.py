@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fuseswap.cache.codecs import LAST_RAW
-from fuseswap.cache.slots import CODEC_SHIFT, KIND_MASK, OBJECT, SAME_FILLED
+from fuseswap.cache.slot_word import KIND_MASK, OBJECT, SAME_FILLED, codec_of
 from tests.bit_flips import Damage, Outcome
 from tests.effort import scaled
 
@@ -99,7 +99,7 @@ def test_two_bits_of_a_slot_word(make_damage: MakeDamage, layout: str, region: s
 
 def may_be_taken(word: int) -> bool:
     """Whether ``word`` may be that of another page though it is none that was written."""
-    kind, codec = word & KIND_MASK, word >> CODEC_SHIFT & 0xF
+    kind, codec = word & KIND_MASK, codec_of(word)
     return kind == SAME_FILLED or (kind == OBJECT and codec <= LAST_RAW)
 
 

@@ -15,7 +15,7 @@ from fuseswap import pace
 from fuseswap.cache.codecs import LZ4, RAW, ZSTD
 from fuseswap.cache.recompressor import Packed, Recompressor
 from fuseswap.cache.segment_kinds import Mark, Stream
-from fuseswap.cache.slots import REFERENCED
+from fuseswap.cache.slot_word import REFERENCED
 from fuseswap.demand import Demand
 from fuseswap.errors import InvalidArgument, StoreRefused
 from fuseswap.parameters import find_parameter

@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap import writeback
 from fuseswap.cache.segment_kinds import Stream
-from fuseswap.cache.slots import REFERENCED
+from fuseswap.cache.slot_word import REFERENCED
 from fuseswap.cache.state import Geometry
 from fuseswap.errors import NoRoom, StoreRefused
 from fuseswap.units import MIB, PAGE_SIZE

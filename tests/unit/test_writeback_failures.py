@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.segment_kinds import SegmentState, Stream
-from fuseswap.cache.slots import PARITY
+from fuseswap.cache.slot_word import PARITY
 from fuseswap.errors import StoreRefused
 from fuseswap.units import MIB
 from tests import pages

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from fuseswap.cache.segment_kinds import SegmentState, Stream
-from fuseswap.cache.slots import OBJECT, PARITY, REFERENCED
+from fuseswap.cache.slot_word import OBJECT, PARITY, REFERENCED
 from fuseswap.cache.state import SEGMENT_BYTES, Geometry
 from fuseswap.errors import CorruptData
 from fuseswap.units import MIB

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fuseswap.cache.codecs import FILL, FIRST_DICTIONARY, LZ4
 from fuseswap.cache.dictionary_census import SLICE_PAGES, DictionaryCensus
-from fuseswap.cache.slots import (
+from fuseswap.cache.slot_word import (
     CODEC_SHIFT,
     OBJECT,
     PARITY,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from fuseswap.cache.checks import checksum_of
-from fuseswap.cache.cleaner import STEP_OBJECTS, key_of
+from fuseswap.cache.cleaner import STEP_OBJECTS
 from fuseswap.cache.codecs import ZSTD, parse_compressor
 from fuseswap.cache.extractor import Extractor
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.recompressor import Packed
 from fuseswap.cache.segment_kinds import Mark, Stream
+from fuseswap.cache.slot_word import object_key
 from tests import pages
 from tests.invariants import check_invariants
 
@@ -50,7 +51,7 @@ def test_only_what_is_packed_moves(cache: CompressedCache, extractor: Extractor)
     get = cache.slots.get
     before = [get(page) for page in range(PAGES)]
     (segment,) = cache.log.segments()
-    extractor.take_out(segment, {key_of(before[page]): packed(page) for page in (3, 70, 149)})
+    extractor.take_out(segment, {object_key(before[page]): packed(page) for page in (3, 70, 149)})
     assert finish(extractor) == -(-PAGES // STEP_OBJECTS)
     changed = [page for page in range(PAGES) if get(page) != before[page]]
     assert changed == [3, 70, 149]
@@ -67,7 +68,7 @@ def test_where_all_of_it_is_packed_the_segment_goes(
 ) -> None:
     (segment,) = cache.log.segments()
     words = [cache.slots.get(page) for page in range(PAGES)]
-    extractor.take_out(segment, {key_of(word): packed(p) for p, word in enumerate(words)})
+    extractor.take_out(segment, {object_key(word): packed(p) for p, word in enumerate(words)})
     finish(extractor)
     assert not cache.log.is_live(segment)
     check(cache)
@@ -78,7 +79,7 @@ def test_what_was_overwritten_since_stays_as_it_is(
 ) -> None:
     (segment,) = cache.log.segments()
     first = cache.slots.get(0)
-    extractor.take_out(segment, {key_of(first): packed(0)})
+    extractor.take_out(segment, {object_key(first): packed(0)})
     cache.store(0, pages.hexadecimal(0))
     finish(extractor)
     assert extractor.statistics().recompressed_pages == 0
@@ -93,9 +94,11 @@ def test_of_a_shared_object_all_pages_move(cache: CompressedCache, extractor: Ex
     cache.store(1001, pages.compressible(5))
     assert cache.log.is_marked(segment, Mark.SHARED)
     word = cache.slots.get(5)
-    sharing = [page for page in (5, 1000, 1001) if key_of(cache.slots.get(page)) == key_of(word)]
+    sharing = [
+        page for page in (5, 1000, 1001) if object_key(cache.slots.get(page)) == object_key(word)
+    ]
     assert len(sharing) > 1
-    extractor.take_out(segment, {key_of(word): packed(5)})
+    extractor.take_out(segment, {object_key(word): packed(5)})
     finish(extractor)
     assert len({cache.slots.get(page) for page in sharing}) == 1
     assert cache.slots.get(5) != word

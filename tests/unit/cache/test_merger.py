@@ -11,7 +11,7 @@ from fuseswap.cache.codecs import RAW
 from fuseswap.cache.dedup import Mode
 from fuseswap.cache.merger import STEP_OBJECTS, Merger
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.cache.slots import REFERENCED
+from fuseswap.cache.slot_word import REFERENCED
 from fuseswap.cache.state import Geometry
 from tests import pages
 from tests.cleaned import ROOMY, Cleaned

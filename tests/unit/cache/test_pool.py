@@ -6,7 +6,7 @@ import pytest
 
 from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, MAX_COMPRESSED_BYTES, RAW, ZSTD
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.cache.slots import KIND_MASK, SAME_FILLED
+from fuseswap.cache.slot_word import KIND_MASK, SAME_FILLED
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages

@@ -8,7 +8,7 @@ import pytest
 
 from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.cache.slots import CODEC_SHIFT, PARITY, SEGMENT_ID_SHIFT
+from fuseswap.cache.slot_word import CODEC_SHIFT, PARITY, SEGMENT_ID_SHIFT
 from fuseswap.errors import CorruptData
 from tests import pages
 from tests.invariants import StoredObject

@@ -11,7 +11,7 @@ import pytest
 from fuseswap.cache.frames import CLEANER_RESERVE
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import SegmentState, Stream
-from fuseswap.cache.slots import PARITY
+from fuseswap.cache.slot_word import PARITY
 from fuseswap.cache.state import Geometry
 from fuseswap.errors import CorruptData
 from fuseswap.frontswap import Frontswap

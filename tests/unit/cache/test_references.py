@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from fuseswap.cache.references import MOST, References
-from fuseswap.cache.slots import OFFSET_SHIFT, SEGMENT_ID_SHIFT
+from fuseswap.cache.slot_word import OFFSET_SHIFT, SEGMENT_ID_SHIFT
 
 
 def word_at(segment: int, offset: int) -> int:

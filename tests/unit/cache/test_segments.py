@@ -13,7 +13,7 @@ from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.segment_table import OWNER_BYTES
 from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
-from fuseswap.cache.slots import OFFSET_MASK, OFFSET_SHIFT, SEGMENT_ID_SHIFT
+from fuseswap.cache.slot_word import offset_of, segment_of
 from fuseswap.cache.state import SEGMENT_BYTES, Geometry
 from fuseswap.errors import CorruptData, PoolFull
 from fuseswap.units import MIB, PAGE_SIZE
@@ -35,10 +35,6 @@ def append(log: SegmentLog, owner: int, length: int, stream: Stream = Stream.STO
     return log.append(log.heads[stream], owner, bytes(length), 0, LZ4)
 
 
-def segment_of(word: int) -> int:
-    return word >> SEGMENT_ID_SHIFT
-
-
 def fill(log: SegmentLog, owner: int) -> list[int]:
     """Append objects that fill one segment to the last byte; return their slot words."""
     words = [append(log, owner, length) for length in FULL]
@@ -53,9 +49,9 @@ def test_objects_stand_one_after_the_other(memory: SharedMemory) -> None:
     locations = [
         log.append(head, 40 + n, bytes([n]) * length, n, LZ4) for n, length in enumerate((5, 9))
     ]
-    first, second = (location >> OFFSET_SHIFT & OFFSET_MASK for location in locations)
+    first, second = (offset_of(location) for location in locations)
     assert (first, second) == (0, CHECK_BYTES + 5)
-    base = log.bases[locations[1] >> SEGMENT_ID_SHIFT]
+    base = log.bases[segment_of(locations[1])]
     assert bytes(state.arena.buffer[base + second : base + second + 13]) == (
         b"\x01\0\0\0" + b"\x01" * 9
     )

@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 
 from fuseswap.cache.codecs import FILL, LZ4, RAW
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.cache.slots import (
-    KIND_MASK,
-    REFERENCED,
-    SAME_FILLED,
-    UNCOUNTED,
-    SlotTable,
-    fill_of,
-    fill_word,
-)
+from fuseswap.cache.slot_word import REFERENCED, fill_of, fill_word, is_loaded, is_same_filled
+from fuseswap.cache.slots import UNCOUNTED, SlotTable
 from fuseswap.cache.state import Geometry
 from fuseswap.errors import CorruptData
 from fuseswap.units import GIB, PAGE_SIZE
@@ -36,7 +29,7 @@ def test_fill_word_keeps_what_fits_and_nothing_else(fill: int) -> None:
     assert bool(word) == fits
     if fits:
         assert fill_of(word) == fill
-        assert word & KIND_MASK == SAME_FILLED
+        assert is_same_filled(word)
         assert word.bit_count() % 2 == 0
         assert word < 2**40  # no segment id
 
@@ -63,7 +56,7 @@ def test_a_load_marks_an_object_referenced_and_keeps_parity(cache: CompressedCac
     for _ in range(2):
         assert cache.load(7) == pages.CORPUS["compressible"]
         word = cache.slots.get(7)
-        assert word & REFERENCED
+        assert is_loaded(word)
         assert word.bit_count() % 2 == 0
 
 

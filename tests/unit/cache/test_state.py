@@ -10,9 +10,9 @@ import pytest
 
 from fuseswap.cache.records import CHECK_BYTES, sealed
 from fuseswap.cache.segments import OBJECT_OVERHEAD
+from fuseswap.cache.slot_word import MAX_SEGMENTS
 from fuseswap.cache.state import (
     LAYOUT_VERSION,
-    MAX_SEGMENTS,
     SEGMENT_BYTES,
     FuseSession,
     Geometry,
