@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from fuseswap.errors import FuseswapError, HostError, InvalidArgument
-from fuseswap.units import parse_size
+from fuseswap.sizes import parse_size
 
 _LOCK = "/run/fuseswap-bench.lock"
 

@@ -44,21 +44,25 @@ class Candidates:
     def is_there(self, segment: int) -> bool:
         """Whether ``segment`` is sealed, in memory, and not recompressed or tried yet."""
         log = self._log
-        movable = log.live[segment] > 0 and log.bases[segment] >= 0 and log.is_movable(segment)
-        return movable and not log.is_recompressed(segment)
+        movable = (
+            log.table.live[segment] > 0
+            and log.table.bases[segment] >= 0
+            and log.table.is_movable(segment)
+        )
+        return movable and not log.table.is_recompressed(segment)
 
     def is_due(self, segment: int) -> bool:
         """Whether ``segment`` is old enough to be recompressed, and nobody has tried."""
         if not self.age_seconds or not self.is_there(segment):
             return False
-        sequence, sealed = self._log.age_of(segment)
-        age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - sealed
+        table = self._log.table
+        age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - table.sealed_at(segment)
         if age_s < (
             min(_SCARCE_AGE_S, self.age_seconds) if self._is_scarce() else self.age_seconds
         ):
             return False
         spared, until = self._spared.get(segment, (0, 0.0))
-        return spared != sequence or trio.current_time() >= until
+        return spared != table.sequence_of(segment) or trio.current_time() >= until
 
     def _is_scarce(self) -> bool:
         """Whether the pool is nearly full: what is in it had better be small."""
@@ -68,14 +72,14 @@ class Candidates:
     def spare(self, segment: int) -> None:
         """Look at ``segment`` again later."""
         until = trio.current_time() + max(1, self.age_seconds)
-        self._spared[segment] = (self._log.age_of(segment)[0], until)
+        self._spared[segment] = (self._log.table.sequence_of(segment), until)
         if len(self._spared) > 2 * self._log.frames.in_use + _FEW:
             self._spared = {s: self._spared[s] for s in self._spared if self.was_spared(s)}
 
     def was_spared(self, segment: int) -> bool:
         """Whether `spare` was called for it, however long ago; it is in memory since."""
-        same = self._spared.get(segment, (0, 0.0))[0] == self._log.age_of(segment)[0]
-        return same and self._log.bases[segment] >= 0
+        same = self._spared.get(segment, (0, 0.0))[0] == self._log.table.sequence_of(segment)
+        return same and self._log.table.bases[segment] >= 0
 
     def spare_none(self) -> None:
         """Forget all calls of `spare`."""
@@ -96,7 +100,7 @@ class Candidates:
         now = self._what_is_open()
         if self._nothing_in == now:
             return False
-        known = len(self._log.live)
+        known = len(self._log.table.live)
         self._found = next((s for s in range(1, known) if self.is_there(s)), 0)
         if self._found or self._full_heads():
             return True
@@ -106,7 +110,7 @@ class Candidates:
     def for_room(self) -> int:
         """One to be recompressed while stores wait; 0: none is left."""
         spared = 0
-        for segment in self._walk(len(self._log.live)):
+        for segment in self._walk(len(self._log.table.live)):
             if self.is_there(segment):
                 if not self.was_spared(segment):
                     return segment
@@ -119,7 +123,7 @@ class Candidates:
         return self.for_room() if full else 0
 
     def _walk(self, window: int) -> Iterator[int]:
-        known = len(self._log.live)
+        known = len(self._log.table.live)
         for _ in range(min(window, known - 1)):
             self._hand = self._hand + 1 if self._hand + 1 < known else 1
             yield self._hand
@@ -130,4 +134,4 @@ class Candidates:
 
     def _what_is_open(self) -> tuple[int, ...]:
         """It changes with every segment that is sealed."""
-        return (self._log.newest_sequence, *(head.segment for head in self._log.heads))
+        return (self._log.table.newest_sequence, *(head.segment for head in self._log.heads))

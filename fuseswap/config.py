@@ -16,10 +16,11 @@ from fuseswap.errors import InvalidArgument
 from fuseswap.host.backing import planned_bytes
 from fuseswap.host.heap import HEAP_FILE_BYTES
 from fuseswap.parameters import MIN_POOL_LIMIT_BYTES
+from fuseswap.sizes import format_size, parse_size
 from fuseswap.tiers.buffers import BUFFER_BYTES
 from fuseswap.tiers.claim import BOTH_ENDS_BYTES, room_bytes
 from fuseswap.transport import TRANSPORTS
-from fuseswap.units import MIB, PAGE_SIZE, format_size, parse_size
+from fuseswap.units import MIB, PAGE_SIZE
 
 DEFAULT_NAME = "swap0"
 DEFAULT_SIZE = "2G"

@@ -10,6 +10,8 @@ from __future__ import annotations
 import traceback
 from typing import TypeVar
 
+from fuseswap.units import SegmentRef
+
 E = TypeVar("E", bound=Exception)
 
 
@@ -70,12 +72,12 @@ class OnTier(MustWait):
     """The page is not in memory: read ``length`` bytes at ``offset`` of ``extent``, then finish."""
 
     def __init__(
-        self, page: int, word: int, sequence: int, extent: int, offset: int, length: int
+        self, page: int, word: int, ref: SegmentRef, extent: int, offset: int, length: int
     ) -> None:
         super().__init__(f"page {page} is on extent {extent}")
         self.page = page
         self.word = word
-        self.sequence = sequence
+        self.ref = ref
         self.extent = extent
         self.offset = offset
         self.length = length

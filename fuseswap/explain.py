@@ -138,12 +138,12 @@ def _explain_object(device: Device, page: int, word: int) -> Explanation:
         stored_bytes=length_of(word),
         segment=segment,
         segment_is_open=is_open,
-        age_seconds=None if is_open else max(0, now - log.age_of(segment)[1]),
+        age_seconds=None if is_open else max(0, now - log.table.sealed_at(segment)),
         loaded_since_stored=loaded,
         pages=pages_of(device, word),
     )
     if state is SegmentState.ON_TIER:
-        at = FIRST_PAGE_AT + (log.location_of(segment) << SEGMENT_SHIFT)
+        at = FIRST_PAGE_AT + (log.table.location_of(segment) << SEGMENT_SHIFT)
         at += offset_of(word)
         why = found.why if found.why.startswith("cold") else f"written back; {found.why}"
         return replace(found, where=BACKING_FILE, why=why, file_offset=at, checksum=NOT_READ)
@@ -154,20 +154,20 @@ def _explain_object(device: Device, page: int, word: int) -> Explanation:
 def _state_of(device: Device, segment: int) -> SegmentState | None:
     """None for a segment that is not there, as a word with two flipped bits may name."""
     log = device.cache.log
-    if segment >= len(log.bases):  # not read: that would allocate a page of the table
+    if segment >= len(log.table.bases):  # not read: that would allocate a page of the table
         return None
     try:
-        state = log.state_of(segment)
-        log.stream_of(segment)
+        state = log.table.state_of(segment)
+        log.table.stream_of(segment)
     except ValueError:
         return None
-    in_memory = state in (SegmentState.OPEN, SegmentState.SEALED) and log.bases[segment] >= 0
+    in_memory = state in (SegmentState.OPEN, SegmentState.SEALED) and log.table.bases[segment] >= 0
     return state if in_memory or state is SegmentState.ON_TIER else None
 
 
 def _why(device: Device, segment: int, codec: int, *, loaded: bool, is_open: bool) -> str:
     log = device.cache.log
-    stream = log.stream_of(segment)
+    stream = log.table.stream_of(segment)
     if codec <= LAST_RAW:
         why = "incompressible: compressing it saved less than 3 %"
         ago = "one store ago" if codec == RAW + 1 else f"{codec} stores ago"
@@ -175,7 +175,7 @@ def _why(device: Device, segment: int, codec: int, *, loaded: bool, is_open: boo
     if codec == FILL:
         return "one word repeated, which does not fit in the slot word"
     tried = stream is Stream.RECOMPRESSED and codec == LZ4
-    if tried or log.is_marked(segment, Mark.TRIED):
+    if tried or log.table.is_marked(segment, Mark.TRIED):
         return "cold; compressing it harder was tried and gains nothing"
     if loaded:
         return "hot: loaded since it was stored"

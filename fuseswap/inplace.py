@@ -40,7 +40,7 @@ from fuseswap.cache.slot_word import (
 )
 from fuseswap.cache.slots import CLUSTER_SHIFT
 from fuseswap.errors import CorruptData, MustGoOut, NoMemory, OnTier, StoreRefused, kept
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, SegmentRef
 
 RUN_PAGES = 16
 # Of a segment.  Reads wait behind them: with 16 a touch took 193 us, with 8 it took 175 us.
@@ -48,6 +48,7 @@ _RUNS_AT_ONCE = 8
 _MOST_RUNS = 64  # of a device that does not answer for `_PATIENCE_S`
 _PATIENCE_S = 0.02
 _PAGES_A_TURN = 32  # decompressed before others get a turn, about 150 us
+_NO_SEGMENT = SegmentRef(0, 0)
 PLACE = -1  # as the extent of an `OnTier`: the page's own place
 
 _digest = xxhash.xxh3_64_intdigest
@@ -148,7 +149,7 @@ class InPlace:
         word = self._slots.get(page)
         if not is_in_place(word) or is_corrupt(word):
             return None
-        raise OnTier(page, word, 0, PLACE, page * PAGE_SIZE, PAGE_SIZE)
+        raise OnTier(page, word, _NO_SEGMENT, PLACE, page * PAGE_SIZE, PAGE_SIZE)
 
     def is_landing(self, page: int) -> bool:
         """Whether ``page`` is on its way to its place, and nowhere else."""
@@ -265,13 +266,14 @@ class InPlace:
 
     # -- eviction ----------------------------------------------------------------------
 
-    async def evict(self, segment: int, sequence: int, *, second_chance: bool) -> Evicted:
+    async def evict(self, ref: SegmentRef, *, second_chance: bool) -> Evicted:
         """Write the cold pages of a sealed segment to their places.
 
         Those loaded since they were stored are spared once: they stay, as if not loaded.
         An error ends it early, and so does the end of the budget.
         """
-        eviction = _Eviction(self, self._cache, segment, sequence, spares=second_chance)
+        segment = ref.id
+        eviction = _Eviction(self, self._cache, ref, spares=second_chance)
         self._cache.log.close_to_shares(segment)
         first = 0
         try:
@@ -328,12 +330,11 @@ class _Eviction:
     """One segment on its way to the places of its pages."""
 
     def __init__(
-        self, place: InPlace, cache: CompressedCache, segment: int, sequence: int, *, spares: bool
+        self, place: InPlace, cache: CompressedCache, ref: SegmentRef, *, spares: bool
     ) -> None:
         self._place = place
         self._cache = cache
-        self._segment = segment
-        self._sequence = sequence
+        self._ref = ref
         self._spares = spares
         self._run = _Run()
         self.flying = 0
@@ -343,15 +344,14 @@ class _Eviction:
     @property
     def goes_on(self) -> bool:
         """Whether the segment is still the one it was, in memory, and nothing failed."""
-        log, segment = self._cache.log, self._segment
-        same = log.live[segment] > 0 and log.age_of(segment)[0] == self._sequence
-        return same and log.bases[segment] >= 0 and not self.result.stopped
+        table, ref = self._cache.log.table, self._ref
+        return table.is_current(ref) and table.bases[ref.id] >= 0 and not self.result.stopped
 
     def take(self, page: int) -> None:
         """Look at one page that may have an object here, and add it to the run."""
         slots, result = self._cache.slots, self.result
         word = slots.get(page)
-        if segment_of(word) != self._segment:
+        if segment_of(word) != self._ref.id:
             return
         if self._place.is_busy(page):
             self.busy.append(page)
@@ -403,6 +403,6 @@ class _Eviction:
         cache = self._cache
         for page, word, digest in run.pages:
             same = is_same_object(cache.slots.get(page), word)
-            if same and cache.log.age_of(self._segment)[0] == self._sequence:
+            if same and cache.log.table.is_current(self._ref):
                 cache.set_in_place(page, digest & 0xFFFFFFFF)
                 self.result.pages += 1

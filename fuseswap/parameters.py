@@ -15,8 +15,9 @@ from fuseswap.demand import Demand
 from fuseswap.device import Device
 from fuseswap.errors import InvalidArgument
 from fuseswap.inplace import InPlace
+from fuseswap.sizes import parse_size
 from fuseswap.training import NO_DICTIONARIES
-from fuseswap.units import MIB, parse_size
+from fuseswap.units import MIB
 
 MIN_POOL_LIMIT_BYTES = 8 * MIB
 MAX_BUSY_POLL_US = 1000

@@ -77,7 +77,7 @@ def neighbours(misses: list[OnTier]) -> list[list[OnTier]]:
     for miss in sorted(misses, key=lambda miss: (miss.extent, miss.offset)):
         if groups:
             first, last = groups[-1][0], groups[-1][-1]
-            same = (miss.extent, miss.sequence) == (first.extent, first.sequence)
+            same = (miss.extent, miss.ref) == (first.extent, first.ref)
             near = miss.offset - last.offset - last.length <= _NEAR_BYTES
             if same and near and miss.offset + miss.length - first.offset <= _TOGETHER_BYTES:
                 groups[-1].append(miss)

@@ -39,6 +39,7 @@ from fuseswap.errors import InvalidArgument
 from fuseswap.pace import Pace, Read, Submit, run_here
 from fuseswap.training import LEAST_PAGES, Training
 from fuseswap.turnover import Turnover
+from fuseswap.units import SegmentRef
 from fuseswap.waiting import called
 
 DEFAULT_ALGORITHM = "zstd:6"
@@ -57,10 +58,14 @@ _TRAINING_SEGMENTS = 64
 class _Work:
     """One segment: what it was when it was begun, its pages, and what became smaller, by key."""
 
-    segment: int
-    sequence: int
+    ref: SegmentRef
     owners: list[int]
     packed: dict[int, Packed] = field(default_factory=dict)
+
+    @property
+    def segment(self) -> int:
+        """Its id."""
+        return self.ref.id
 
 
 class Recompression(Pace):
@@ -112,8 +117,8 @@ class Recompression(Pace):
             for head in self._log.heads:
                 if head.stream not in (Stream.RECOMPRESSED, Stream.EVICTED):
                     self._log.seal(head)
-        segments = self._log.departures.matching(demand.takes)
-        demand.left = [s for s in segments if not self._log.is_recompressed(s)]
+        segments = self._log.eviction_queue.matching(demand.takes)
+        demand.left = [s for s in segments if not self._log.table.is_recompressed(s)]
         demand.total = len(demand.left)
         self.demand = demand
         self._pages_before = self.tried_pages
@@ -170,8 +175,7 @@ class Recompression(Pace):
 
     def _is_same(self, work: _Work) -> bool:
         """Whether the segment is there, and the one it was."""
-        same = self.candidates.is_there(work.segment)
-        return same and self._log.age_of(work.segment)[0] == work.sequence
+        return self.candidates.is_there(work.segment) and self._log.table.is_current(work.ref)
 
     # -- the task --------------------------------------------------------------------
 
@@ -226,13 +230,13 @@ class Recompression(Pace):
     async def _recompress(self, segment: int) -> bool:
         """Rewrite or mark ``segment``; False where there is no room or memory to do so now."""
         log = self._log
-        work = _Work(segment, log.age_of(segment)[0], await self._owners(segment))
+        work = _Work(log.table.ref(segment), await self._owners(segment))
         if not self._is_same(work):
             return True
         asked = segment in self.demand.left
         asked = asked or (self.in_need and self.candidates.was_spared(segment))
         words = self._words(segment, work.owners, hot=asked)
-        objects = log.live[segment] - log.extra[segment]
+        objects = log.table.live[segment] - log.table.extra[segment]
         if not asked and len(words) < objects * (1 - _MANY_LOADED):
             self._spare(work)
             return True
@@ -252,8 +256,8 @@ class Recompression(Pace):
                 return False
             if number == 0 and not gained:
                 break
-        if gained < _WORTH_BYTES and gained * 4 < log.live_bytes[segment]:
-            log.mark(segment, Mark.TRIED)  # crash point: recompress-mark
+        if gained < _WORTH_BYTES and gained * 4 < log.table.live_bytes[segment]:
+            log.table.mark(segment, Mark.TRIED)  # crash point: recompress-mark
             return True
         return await self._rewrite(work)
 
@@ -350,7 +354,7 @@ class Recompression(Pace):
 
     def _bytes_needed(self, work: _Work) -> int:
         """What the objects of a segment will take; what has died meanwhile gains nothing."""
-        needed = self._log.live_bytes[work.segment]
+        needed = self._log.table.live_bytes[work.segment]
         for word in self._words(work.segment, work.owners, hot=True):
             if word in work.packed:
                 needed -= length_of(word) - len(work.packed[word].payload)
@@ -365,7 +369,9 @@ class Recompression(Pace):
             return
         segments = self.demand.left or await self._all_due()
         pages = sum(
-            self._log.live[segment] for segment in segments if self.candidates.is_there(segment)
+            self._log.table.live[segment]
+            for segment in segments
+            if self.candidates.is_there(segment)
         )
         if pages < LEAST_PAGES:
             return
@@ -385,8 +391,8 @@ class Recompression(Pace):
     async def _all_due(self) -> list[int]:
         """All segments that are due: 2 us each, so with turns for others."""
         found: list[int] = []
-        for first in range(0, len(self._log.live), _WINDOW):
-            found += self.candidates.due(min(_WINDOW, len(self._log.live) - first))
+        for first in range(0, len(self._log.table.live), _WINDOW):
+            found += self.candidates.due(min(_WINDOW, len(self._log.table.live) - first))
             await trio.lowlevel.checkpoint()
         return found
 

@@ -16,7 +16,7 @@ from fuseswap.host import control, swap
 from fuseswap.host.reading import read_file, write_file
 from fuseswap.host.runtime import Runtime
 from fuseswap.petitions import END_STANDBY, KEEP_STANDBY
-from fuseswap.units import format_size
+from fuseswap.sizes import format_size
 
 _LEAST_RESERVE = "4M"
 _TIMEOUT_S = 30.0

@@ -32,7 +32,7 @@ from fuseswap.inplace import RUN_PAGES, InPlace
 from fuseswap.readahead import ReadAhead
 from fuseswap.tier_reader import Begin, TierReader
 from fuseswap.tiers import Tier
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, SegmentRef
 from fuseswap.waiting import called
 
 log = logging.getLogger(__name__)
@@ -79,8 +79,7 @@ class TierWriter:
         self.writeback_batch_size = 4
         self.writeback_limit_bytes: int | None = None
         self.note_limit: Callable[[int], None] = lambda left: None
-        # Segment and sequence, since ids are used again: `writeback_batch_size` at most.
-        self._writing: set[tuple[int, int]] = set()
+        self._writing: set[SegmentRef] = set()  # `writeback_batch_size` at most
         self._write_ended = trio.Event()
         self._rests_until = 0.0
         self._backoff_s = _FIRST_BACKOFF_S
@@ -92,8 +91,8 @@ class TierWriter:
         self._reader = TierReader(self._begin_of_reads())
         # Not in place: there, what lies at an offset changes.
         self._ahead = ReadAhead(self._begin_ahead) if tier is not None else None
-        # By segment, so as many as there are at most: until when, sequence.  Soonest first.
-        self._set_aside: dict[int, tuple[float, int]] = {}
+        # Until when, soonest first; each segment once, so as many as there are at most.
+        self._set_aside: dict[SegmentRef, float] = {}
 
     def _begin_of_reads(self) -> Begin | None:
         """What begins a read of one extent; the in-place layout has but one."""
@@ -130,7 +129,7 @@ class TierWriter:
         if self._ahead is None or again:
             alone()
         else:
-            where = (miss.extent, miss.sequence)
+            where = (miss.extent, miss.ref.sequence)
             self._ahead.begin_read(where, miss.offset, length, ended, alone)
 
     def _begin_ahead(
@@ -144,30 +143,29 @@ class TierWriter:
 
     async def read_segment(self, segment: int, *, again: bool = False) -> bytes | None:
         """The 1 MiB of ``segment``; None where it can't be read: then it is set aside a while."""
-        sequence = self._log.age_of(segment)[0]
-        extent = self._log.location_of(segment)
+        table = self._log.table
+        ref, extent = table.ref(segment), table.location_of(segment)
         outcome: bytes | OSError = await called(
             partial(self._reader.begin_read, extent, 0, SEGMENT_BYTES, again=again)
         )
         if isinstance(outcome, bytes):
             return outcome
-        if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
-            self._log.pin(segment)
-            until = trio.current_time() + _SET_ASIDE_S
-            self._set_aside.pop(segment, None)
-            self._set_aside[segment] = (until, sequence)
+        if table.is_current(ref):
+            table.pin(segment)
+            self._set_aside.pop(ref, None)
+            self._set_aside[ref] = trio.current_time() + _SET_ASIDE_S
         return None
 
     def _take_back(self) -> None:
         """Segments that could not be read a while ago may be tried again."""
         now = trio.current_time()
         while self._set_aside:
-            segment, (until, sequence) = next(iter(self._set_aside.items()))
+            ref, until = next(iter(self._set_aside.items()))
             if until > now:
                 return
-            del self._set_aside[segment]
-            if self._log.age_of(segment)[0] == sequence:
-                self._log.unpin(segment)
+            del self._set_aside[ref]
+            if self._log.table.is_current(ref):
+                self._log.table.unpin(ref.id)
 
     # -- pages and their places (see ``inplace.py``) ------------------------------------
 
@@ -231,65 +229,63 @@ class TierWriter:
     def _send_in_place(self, nursery: trio.Nursery, segment: int, *, second_chance: bool) -> None:
         """Start to write the cold pages of ``segment`` to their places."""
         assert self._place is not None
-        sequence = self._log.age_of(segment)[0]
-        self._writing.add((segment, sequence))
+        ref = self._log.table.ref(segment)
+        self._writing.add(ref)
         self._attempted += 1
-        nursery.start_soon(self._write_in_place, self._place, segment, sequence, second_chance)
+        nursery.start_soon(self._write_in_place, self._place, ref, second_chance)
 
-    async def _write_in_place(
-        self, place: InPlace, segment: int, sequence: int, second_chance: bool
-    ) -> None:
+    async def _write_in_place(self, place: InPlace, ref: SegmentRef, second_chance: bool) -> None:
         """Write page by page; what is left of the segment gets in line again."""
         try:
-            result = await place.evict(segment, sequence, second_chance=second_chance)
+            result = await place.evict(ref, second_chance=second_chance)
             self._pages += result.pages
-            if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
+            if self._log.table.is_current(ref):
                 if result.pages or result.spared or result.stopped:
-                    self._log.departures.add(segment, first=result.failed)
+                    self._log.eviction_queue.add(ref.id, first=result.failed)
                 else:
-                    self._log.pin(segment)  # what is left in it is corrupt
+                    self._log.table.pin(ref.id)  # what is left in it is corrupt
         finally:
-            self._note_write_ended(segment, sequence)
+            self._note_write_ended(ref)
 
     def _send(self, nursery: trio.Nursery, segment: int) -> None:
         """Start to write ``segment``; what it is now is taken down here, before any wait."""
         extent = self._log.extents.take()
         if extent == NO_EXTENT:
-            self._log.departures.add(segment, first=True)
+            self._log.eviction_queue.add(segment, first=True)
             return
-        sequence = self._log.age_of(segment)[0]
-        self._writing.add((segment, sequence))
+        ref = self._log.table.ref(segment)
+        self._writing.add(ref)
         self._attempted += 1
         self._charge(SEGMENT_BYTES)
         view = self._log.view(segment)
-        nursery.start_soon(self._write_back, segment, sequence, view, extent)
+        nursery.start_soon(self._write_back, ref, view, extent)
 
-    async def _write_back(self, segment: int, sequence: int, view: memoryview, extent: int) -> None:
+    async def _write_back(self, ref: SegmentRef, view: memoryview, extent: int) -> None:
         """Write, look again, flip."""
         assert self._tier is not None
+        table, segment = self._log.table, ref.id
         try:
             await self._tier.write(extent, view)  # crash point: writeback-write
         except OSError as exc:
             self._log.extents.give_back(extent)  # crash point: writeback-failed
             self._charge(-SEGMENT_BYTES)
-            if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
-                self._log.departures.add(segment, first=True)
+            if table.is_current(ref):
+                self._log.eviction_queue.add(segment, first=True)
             self._rest(exc)
         else:
             self._backoff_s = _FIRST_BACKOFF_S
             self._writes += SEGMENT_BYTES // PAGE_SIZE
-            same = self._log.live[segment] and self._log.age_of(segment)[0] == sequence
-            if same and self._log.bases[segment] >= 0:
-                self._pages += self._log.live[segment]
+            if table.is_current(ref) and table.bases[segment] >= 0:
+                self._pages += table.live[segment]
                 self._log.move_to_tier(segment, extent)  # crash point: writeback-written
             else:  # it died on the way
                 self._log.extents.give_back(extent)  # crash point: writeback-died
         finally:
             view.release()
-            self._note_write_ended(segment, sequence)
+            self._note_write_ended(ref)
 
-    def _note_write_ended(self, segment: int, sequence: int) -> None:
-        self._writing.discard((segment, sequence))
+    def _note_write_ended(self, ref: SegmentRef) -> None:
+        self._writing.discard(ref)
         self._write_ended.set()
         self._write_ended = trio.Event()
 

@@ -43,7 +43,7 @@ from fuseswap.cache.slot_word import (
 )
 from fuseswap.pace import Read
 from fuseswap.training import Training
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, SegmentRef
 
 _LOOK_EVERY_S = 60
 _REST_S = 600
@@ -63,8 +63,7 @@ Pack = Callable[
 class _Segment:
     """One segment: what it was, its pages, and its bytes where it is on the tier."""
 
-    segment: int
-    sequence: int
+    ref: SegmentRef
     owners: list[int]
     stored: bytes
 
@@ -195,16 +194,16 @@ class Turnover:
     def _living(self, census: DictionaryCensus, one: Dictionary) -> Counter[int]:
         """Its pages by segment; a corrupt word may name one that is not there."""
         found = census.pages[one.codec]
-        return Counter({s: count for s, count in found.items() if self._log.is_live(s)})
+        return Counter({s: count for s, count in found.items() if self._log.table.is_live(s)})
 
     def _on_tier(self, segments: Iterable[int]) -> int:
-        return sum(self._log.bases[segment] < 0 for segment in segments)
+        return sum(self._log.table.bases[segment] < 0 for segment in segments)
 
     async def _growth_percent(
         self, one: Dictionary, pages: Counter[int], repacker: Repacker
     ) -> float | None:
         """By how much its objects would grow, from some of them; None where none can be had."""
-        here = [segment for segment in pages if self._log.bases[segment] >= 0]
+        here = [segment for segment in pages if self._log.table.bases[segment] >= 0]
         chosen = here[:: -(-len(here) // _SAMPLED_SEGMENTS) or 1]
         if not here:
             chosen = [segment for segment, _ in pages.most_common(1)]
@@ -227,11 +226,11 @@ class Turnover:
     async def _look_at(self, segment: int) -> _Segment | None:
         """What ``segment`` is now; None where its objects can't be moved."""
         log, slots = self._log, self._cache.slots
-        if not log.is_live(segment):
+        if not log.table.is_live(segment):
             return None
-        sequence, stored = log.age_of(segment)[0], b""
-        if log.state_of(segment) is SegmentState.ON_TIER:
-            if self.read_segment is None or log.is_pinned(segment):
+        ref, stored = log.table.ref(segment), b""
+        if log.table.state_of(segment) is SegmentState.ON_TIER:
+            if self.read_segment is None or log.table.is_pinned(segment):
                 return None
             stored = await self.read_segment(segment) or b""
             if not stored:
@@ -239,19 +238,20 @@ class Turnover:
         owners: list[int] = []
         first = 0
         while first < slots.page_count:
-            if not log.live[segment] or log.age_of(segment)[0] != sequence:
-                return None
-            if (log.bases[segment] < 0) != bool(stored):
+            if not self._is_where_it_was(ref, stored):
                 return None
             found, first = self._cache.owners_of(segment, first, stored)
             owners += found
             await trio.lowlevel.checkpoint()
-        return _Segment(segment, sequence, owners, stored)
+        return _Segment(ref, owners, stored)
 
     def _is_same(self, found: _Segment) -> bool:
-        log, segment = self._log, found.segment
-        same = log.live[segment] > 0 and log.age_of(segment)[0] == found.sequence
-        return same and (log.bases[segment] < 0) == bool(found.stored)
+        return self._is_where_it_was(found.ref, found.stored)
+
+    def _is_where_it_was(self, ref: SegmentRef, stored: bytes) -> bool:
+        """Whether the segment goes on, in memory, or on the tier where its bytes are ``stored``."""
+        table = self._log.table
+        return table.is_current(ref) and (table.bases[ref.id] < 0) == bool(stored)
 
     def _words(self, found: _Segment, codec: int) -> list[int]:
         """Keys of the objects of ``codec``."""
@@ -261,9 +261,7 @@ class Turnover:
         mine = (
             object_key(word)
             for word in words
-            if is_object_of(word, found.segment)
-            and codec_of(word) == codec
-            and not is_corrupt(word)
+            if is_object_of(word, found.ref.id) and codec_of(word) == codec and not is_corrupt(word)
         )
         return list(dict.fromkeys(mine))
 
@@ -293,7 +291,7 @@ class Turnover:
         left = _PASSES
         while pages[one.codec] and left:
             living = self._living(census, one)
-            for segment in sorted(living, key=lambda s: self._log.bases[s] < 0):
+            for segment in sorted(living, key=lambda s: self._log.table.bases[s] < 0):
                 if not await self._empty_segment(segment, one, repacker):
                     return
             left -= 1

@@ -1,16 +1,11 @@
-"""Units, and the words people use for sizes.
+"""Constants, and types that keep page numbers and segments apart.
 
-Page numbers count 4096-byte pages from the start of the swapfile.  Sizes on
-the command line follow util-linux: ``512M``, ``2G``, ``1.5G`` are powers of
-1024; a plain number is bytes; ``25%`` (where allowed) is of the machine's RAM.
+Page numbers count 4096-byte pages from the start of the swapfile.
 """
 
 from __future__ import annotations
 
-import re
-from typing import NewType
-
-from fuseswap.errors import InvalidArgument
+from typing import NamedTuple, NewType
 
 PAGE_SIZE = 4096
 PAGE_SHIFT = 12
@@ -21,38 +16,9 @@ GIB = 1 << 30
 PageNumber = NewType("PageNumber", int)
 SegmentId = NewType("SegmentId", int)
 
-_SUFFIXES = {"": 1, "B": 1, "K": KIB, "M": MIB, "G": GIB, "T": 1 << 40, "P": 1 << 50}
-_SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)\s*([BKMGTP]?)(?:iB)?", re.IGNORECASE)
 
+class SegmentRef(NamedTuple):
+    """A segment from its opening to its end: ids are used again, sequences are not."""
 
-def parse_size(text: str, percent_of: int | None = None) -> int:
-    """Turn ``512M``, ``1.5G``, ``4096`` or (with ``percent_of``, bytes) ``25%`` into bytes.
-
-    Raises `InvalidArgument` for anything else.
-    """
-    text = text.strip()
-    if percent_of is not None and text.endswith("%"):
-        try:
-            percent = float(text[:-1])
-        except ValueError:
-            percent = -1.0
-        if not 0 < percent <= 100:
-            raise InvalidArgument(f"'{text}' is not a percentage between 0 and 100")
-        return int(percent_of * percent / 100)
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        example = "512M, 2G" if percent_of is None else "512M, 2G or 25%"
-        raise InvalidArgument(f"'{text}' is not a size; write it like {example}")
-    whole, _, decimals = match[1].partition(".")
-    return int(whole + decimals) * _SUFFIXES[match[2].upper()] // int("1" + "0" * len(decimals))
-
-
-def format_size(size_bytes: int) -> str:
-    """Write ``size_bytes`` as util-linux does: at most one decimal, power of 1024."""
-    size = float(size_bytes)
-    for suffix in ("B", "K", "M", "G", "T"):
-        if abs(size) < 1024 or suffix == "T":
-            break
-        size /= 1024
-    text = f"{size:.1f}".removesuffix(".0")
-    return text + suffix
+    id: int
+    sequence: int

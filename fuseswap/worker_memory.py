@@ -47,5 +47,5 @@ class WorkerMemory:
     def bound_bytes(self, device: Device) -> int:
         """The most that may be held, with what is stored now."""
         log = device.cache.log
-        tables = EACH_SEGMENT_BYTES * len(log.live) + log.references.allocated_bytes
+        tables = EACH_SEGMENT_BYTES * len(log.table.live) + log.references.allocated_bytes
         return self._ready_bytes + ALLOWANCE_BYTES + tables

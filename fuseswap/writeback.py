@@ -159,7 +159,7 @@ class Writeback(TierWriter):
         for head in self._log.heads:
             if demand.takes_all or head.stream is Stream.INCOMPRESSIBLE:
                 self._log.seal(head)
-        demand.left = self._log.departures.matching(demand.takes)
+        demand.left = self._log.eviction_queue.matching(demand.takes)
         demand.total = len(demand.left)
         self.demand = demand
         self._wanted.set()
@@ -174,10 +174,10 @@ class Writeback(TierWriter):
         if self._tier is not None:
             await self._merge_on_tier(nursery)
         await self._write_demanded(nursery)
-        departures = self._log.departures
+        queue = self._log.eviction_queue
         while self.writeback_age_seconds and await self._has_a_place():
-            segment, age_s = departures.oldest()
-            if age_s <= self.writeback_age_seconds or not departures.take(segment):
+            segment, age_s = queue.oldest()
+            if age_s <= self.writeback_age_seconds or not queue.remove(segment):
                 break
             self._evict(nursery, segment)
             await self._finish_cleaning(nursery)
@@ -195,7 +195,7 @@ class Writeback(TierWriter):
             return
         while await self._has_a_place() and self.demand is demand and demand.left:
             segment = demand.left.pop(0)
-            if self._log.departures.take(segment):
+            if self._log.eviction_queue.remove(segment):
                 self._evict(nursery, segment)
                 await self._finish_cleaning(nursery)
             if self._full:  # stores wait, and only `_make_room` wakes them; go on after it
@@ -226,14 +226,14 @@ class Writeback(TierWriter):
             segment = self.cleaner.choose_on_tier(LAST_RESORT_BYTES if full else SPARSE_BYTES)
             if not segment or self.cleaner.busy:
                 break
-            sequence = self._log.age_of(segment)[0]
+            ref = self._log.table.ref(segment)
             stored = await self.read_segment(segment)
-            if stored and self.cleaner.is_worth_another_read(segment, sequence, stored):
+            if stored and self.cleaner.is_worth_another_read(ref, stored):
                 stored = await self.read_segment(segment, again=True)
             if stored is None:
                 break
             merged = True
-            if self._log.live[segment] and self._log.age_of(segment)[0] == sequence:
+            if self._log.table.is_current(ref):
                 self.cleaner.begin_on_tier(segment, stored)
                 await self._finish_cleaning(nursery)
         return merged
@@ -249,7 +249,7 @@ class Writeback(TierWriter):
 
         Cleaning to u live costs about 1/(1-u) copies a store, so not all of it is worth it.
         """
-        self._stores_go_on = self._log.newest_sequence > self._opened
+        self._stores_go_on = self._log.table.newest_sequence > self._opened
         start, stop = _TIDY_BUSY if self._stores_go_on else _TIDY_IDLE
         dead, held = self._log.dead_bytes()
         if dead > max(2 * SEGMENT_BYTES, held * start):
@@ -264,7 +264,7 @@ class Writeback(TierWriter):
                 await trio.lowlevel.checkpoint()
                 dead, held = self._log.dead_bytes()
             self.cleaner.at_leisure = False
-        self._opened = self._log.newest_sequence
+        self._opened = self._log.table.newest_sequence
 
     async def _finish_cleaning(self, nursery: trio.Nursery) -> None:
         """Complete the segment that is being gathered, and send off what was gathered."""
@@ -274,11 +274,11 @@ class Writeback(TierWriter):
                 await trio.lowlevel.checkpoint()
             elif not await self._wait_for_a_write():
                 self.cleaner.give_up()
-        while segment := self._log.departures.next_gathered():
+        while segment := self._log.eviction_queue.pop_gathered():
             if not await self._has_a_place():
-                self._log.departures.add(segment, first=True)
+                self._log.eviction_queue.add(segment, first=True)
                 return
-            if self._log.live[segment] and self._log.bases[segment] >= 0:
+            if self._log.table.live[segment] and self._log.table.bases[segment] >= 0:
                 self._send(nursery, segment)
 
     async def _make_room(self, nursery: trio.Nursery) -> None:
@@ -374,7 +374,7 @@ class Writeback(TierWriter):
         for head in self._log.heads:
             if head.segment and not self.cleaner.busy:
                 used = head.tail + SEGMENT_BYTES - head.bound
-                if self._log.live_bytes[head.segment] < used * _DEAD_HEAD_SHARE:
+                if self._log.table.live_bytes[head.segment] < used * _DEAD_HEAD_SHARE:
                     self._log.seal(head)
                     sealed = True
         return sealed
@@ -384,11 +384,11 @@ class Writeback(TierWriter):
     def _evict_oldest(self, nursery: trio.Nursery) -> bool:
         """Send the next segment off, or begin to gather its cold objects."""
         log_ = self._log
-        segment = log_.departures.next()
+        segment = log_.eviction_queue.pop()
         if not segment:  # all that is left is open
             for head in log_.heads:
                 log_.seal(head)
-            segment = log_.departures.next()
+            segment = log_.eviction_queue.pop()
             if not segment:
                 return False
         self._evict(nursery, segment)
@@ -401,8 +401,8 @@ class Writeback(TierWriter):
             spare = self._cache.loaded_share(segment) < _MANY_LOADED
             self._send_in_place(nursery, segment, second_chance=spare)
             return
-        if segment and not log_.departures.leaves_as_it_is(segment):
-            share = log_.live_bytes[segment] / SEGMENT_BYTES
+        if segment and not log_.eviction_queue.leaves_as_it_is(segment):
+            share = log_.table.live_bytes[segment] / SEGMENT_BYTES
             loaded = self._cache.loaded_share(segment)
             worth_it = share < _DENSE_SHARE or loaded > _FEW_LOADED
             free = not self.cleaner.busy and log_.frames.ensure_spare()

@@ -150,7 +150,7 @@ class Damage:
     def _move_half_out(self, cache: CompressedCache) -> None:
         for head in cache.log.heads:
             cache.log.seal(head)
-        for segment in cache.log.departures.all_sealed()[::2]:
+        for segment in cache.log.eviction_queue.all_sealed()[::2]:
             self._move_out(cache, segment)
 
     def _move_out(self, cache: CompressedCache, segment: int) -> None:
@@ -177,7 +177,7 @@ class Damage:
 
     def _find_spots(self) -> dict[str, list[tuple[int, int]]]:
         """Bytes from and to, by region: what a flip there may hurt."""
-        entries = max(self._attach().cache.log.segments()) + 2
+        entries = max(self._attach().cache.log.table.segments()) + 2
         self._restore()
         allocated = {name: list(region.extents()) for name, region in self._regions.items()}
         return {
@@ -320,7 +320,7 @@ class Damage:
     def _work(self, cache: CompressedCache) -> None:
         """What happens to segments in the background: cleaned, looked at, moved out."""
         device_cleaner = Cleaner(cache.slots, cache.log, cache.decoder)
-        for segment in cache.log.departures.all_sealed()[:2]:
+        for segment in cache.log.eviction_queue.all_sealed()[:2]:
             cache.loaded_share(segment)
             cache.owners_of(segment)
             device_cleaner.begin(segment)
@@ -330,14 +330,13 @@ class Damage:
             return
         on_tier = device_cleaner.choose_on_tier(SEGMENT_BYTES)
         if on_tier:
-            at = cache.log.location_of(on_tier) * SEGMENT_BYTES
+            at = cache.log.table.location_of(on_tier) * SEGMENT_BYTES
             stored = self._backing.region.map[at : at + SEGMENT_BYTES]
-            sequence = cache.log.age_of(on_tier)[0]
-            device_cleaner.is_worth_another_read(on_tier, sequence, stored)
+            device_cleaner.is_worth_another_read(cache.log.table.ref(on_tier), stored)
             device_cleaner.begin_on_tier(on_tier, stored)
             while device_cleaner.busy and device_cleaner.step():
                 pass
-        sealed = cache.log.departures.all_sealed()
+        sealed = cache.log.eviction_queue.all_sealed()
         if sealed:
             self._move_out(cache, sealed[0])
 
@@ -348,4 +347,4 @@ class Damage:
         assert device.cache.slots.stored_pages == 0
         device.frontswap.store(0, pages.compressible(0))
         assert device.frontswap.load(0) == pages.compressible(0)
-        assert SegmentState.SEALED not in map(device.cache.log.state_of, range(1, 3))
+        assert SegmentState.SEALED not in map(device.cache.log.table.state_of, range(1, 3))

@@ -736,7 +736,7 @@ def cleaning_of_extent(worker: Tiered) -> Scene:
         cleaner = worker.writeback.cleaner
         segment = cleaner.choose_on_tier()
         if segment:
-            extent = worker.log.location_of(segment)
+            extent = worker.log.table.location_of(segment)
             stored = await tier_of(worker).read(extent, 0, SEGMENT_BYTES)
             cleaner.begin_on_tier(segment, stored)
             await clean(worker)
@@ -763,7 +763,7 @@ def uncounted(worker: Tiered) -> Tiered:
     """The next worker, which has not counted what ``worker`` stored."""
     trio.run(worker.move_out)
     # How many are left in memory depends on whose turn it was; nobody makes room in these scenes.
-    for segment in worker.log.departures.all_sealed():
+    for segment in worker.log.eviction_queue.all_sealed():
         for page in worker.pages_of(segment):
             worker.discard(page)
     some_pages(worker)

@@ -97,7 +97,7 @@ def check_invariants(cache: CompressedCache) -> None:
     _check_sharing(cache, census)
     _check_frames(cache)
     _check_extents(cache)
-    _check_departures(cache)
+    _check_eviction_queue(cache)
     _check_gauges(cache, census)
 
 
@@ -143,60 +143,62 @@ def _check_segments(cache: CompressedCache, census: Census) -> None:
     """Live counts are the table's, segments in use have just the live objects' ids."""
     log = cache.log
     in_use = set()
-    for segment in range(1, len(log.live)):
+    for segment in range(1, len(log.table.live)):
         objects = census.by_segment.get(segment, [])
-        assert log.live[segment] == len(objects), f"live of segment {segment}"
+        assert log.table.live[segment] == len(objects), f"live of segment {segment}"
         distinct = census.distinct(segment)
         live_bytes = sum(length + OBJECT_OVERHEAD for _, length, _ in distinct)
-        assert log.live_bytes[segment] == live_bytes, f"live bytes of segment {segment}"
-        is_free = log.state_of(segment) is SegmentState.FREE
-        assert is_free == (not objects), f"segment {segment} is {log.state_of(segment)!r}"
-        in_frame = log.state_of(segment) in (SegmentState.OPEN, SegmentState.SEALED)
-        base = log.location_of(segment) << SEGMENT_SHIFT if in_frame else -1
-        assert log.bases[segment] == base, f"base of segment {segment}"
+        assert log.table.live_bytes[segment] == live_bytes, f"live bytes of segment {segment}"
+        is_free = log.table.state_of(segment) is SegmentState.FREE
+        assert is_free == (not objects), f"segment {segment} is {log.table.state_of(segment)!r}"
+        in_frame = log.table.state_of(segment) in (SegmentState.OPEN, SegmentState.SEALED)
+        base = log.table.location_of(segment) << SEGMENT_SHIFT if in_frame else -1
+        assert log.table.bases[segment] == base, f"base of segment {segment}"
         if not is_free:
             in_use.add(segment)
     assert set(census.by_segment) == in_use
-    assert set(log.segments()) == in_use
-    assert log.segments_in_use == len(in_use)
-    opened = {s for s in in_use if log.state_of(s) is SegmentState.OPEN}
+    assert set(log.table.segments()) == in_use
+    assert log.table.in_use == len(in_use)
+    opened = {s for s in in_use if log.table.state_of(s) is SegmentState.OPEN}
     assert opened == {head.segment for head in log.heads if head.segment}
     for head in log.heads:
         if head.segment:
-            assert (head.tail, head.bound) == log.extent_of(head.segment)
-            assert head.base == log.bases[head.segment]
+            assert (head.tail, head.bound) == log.table.bounds_of(head.segment)
+            assert head.base == log.table.bases[head.segment]
 
 
 def _check_objects(cache: CompressedCache, segment: int, objects: list[StoredObject]) -> None:
     """Within the tail, apart from each other, and known to the directory."""
-    tail, bound = cache.log.extent_of(segment)
+    tail, bound = cache.log.table.bounds_of(segment)
     assert 0 < tail <= bound < SEGMENT_BYTES, f"segment {segment}: tail {tail}, bound {bound}"
     end = 0
     for found in sorted({o.place: o for o in objects}.values(), key=lambda o: o.offset):
         assert found.offset >= end, f"{found} overlaps the object before it"
         end = found.end
     assert end <= tail, f"segment {segment}: an object ends at {end}, the tail is {tail}"
-    if cache.log.bases[segment] < 0:
+    if cache.log.table.bases[segment] < 0:
         return
     owners = cache.log.owners(segment).tolist()
     assert len(owners) * OWNER_BYTES == SEGMENT_BYTES - bound
     known = {o.page for o in objects} <= set(owners)
-    assert known or cache.log.is_marked(segment, Mark.SHARED), f"segment {segment}: owner missing"
+    assert known or cache.log.table.is_marked(segment, Mark.SHARED), (
+        f"segment {segment}: owner missing"
+    )
 
 
 def _check_sharing(cache: CompressedCache, census: Census) -> None:
     """References are the table's, in the segments that say so, and the sums are theirs."""
     log = cache.log
     pages = saved = 0
-    for segment in range(1, len(log.live)):
+    for segment in range(1, len(log.table.live)):
         extra = 0
         for (offset, length, _), found in census.distinct(segment).items():
             word = segment << SEGMENT_ID_SHIFT | offset << OFFSET_SHIFT
             assert log.references.count(word) == len(found) - 1, f"references of {found}"
             extra += len(found) - 1
             saved += (len(found) - 1) * length
-        assert log.extra[segment] == extra, f"extra references of segment {segment}"
-        assert not extra or log.is_marked(segment, Mark.SHARED)
+        assert log.table.extra[segment] == extra, f"extra references of segment {segment}"
+        assert not extra or log.table.is_marked(segment, Mark.SHARED)
         pages += extra
     assert (log.duplicate_pages, log.duplicate_bytes) == (pages, saved)
     objects = [o for found in census.by_segment.values() for o in found]
@@ -213,10 +215,10 @@ def _check_frames(cache: CompressedCache) -> None:
     """One frame a segment; memory held is memory taken, and no more than allowed."""
     log = cache.log
     frames = log.frames
-    in_frames = [segment for segment, base in enumerate(log.bases) if base >= 0]
-    bases = [log.bases[segment] for segment in in_frames]
+    in_frames = [segment for segment, base in enumerate(log.table.bases) if base >= 0]
+    bases = [log.table.bases[segment] for segment in in_frames]
     assert len(set(bases)) == len(bases) == frames.in_use
-    assert log.live_in_frames == sum(log.live_bytes[segment] for segment in in_frames)
+    assert log.live_in_frames == sum(log.table.live_bytes[segment] for segment in in_frames)
     dead, held = log.dead_bytes()
     assert 0 <= dead <= held == frames.in_use * SEGMENT_BYTES
     assert frames.exhausted == (frames.available == 0)
@@ -231,24 +233,26 @@ def _check_frames(cache: CompressedCache) -> None:
 def _check_extents(cache: CompressedCache) -> None:
     """One extent a segment on the tier; any other in use is being written to."""
     log = cache.log
-    on_tier = [s for s in log.segments() if log.state_of(s) is SegmentState.ON_TIER]
-    extents = {log.location_of(segment) for segment in on_tier}
+    on_tier = [s for s in log.table.segments() if log.table.state_of(s) is SegmentState.ON_TIER]
+    extents = {log.table.location_of(segment) for segment in on_tier}
     assert len(extents) == len(on_tier)
     assert len(extents) <= log.extents.in_use
-    assert log.segments_in_use == log.frames.in_use + len(on_tier)
+    assert log.table.in_use == log.frames.in_use + len(on_tier)
     count = log.extents.extent_count
     if count:
         assert all(extent < count for extent in extents)
         assert log.extents.available == count - log.extents.in_use
 
 
-def _check_departures(cache: CompressedCache) -> None:
+def _check_eviction_queue(cache: CompressedCache) -> None:
     """Nobody stands in line twice, or who has no frame."""
-    log, departures = cache.log, cache.log.departures
-    first, second = departures._lines
+    log, queue = cache.log, cache.log.eviction_queue
+    first, second = queue._lines
     assert first.keys().isdisjoint(second), "in two lines"
-    assert first.keys() >= departures._gathered.keys()
-    assert all(log.live[s] and log.bases[s] >= 0 for s in (*first, *second)), "dead, and in line"
+    assert first.keys() >= queue._gathered.keys()
+    assert all(log.table.live[s] and log.table.bases[s] >= 0 for s in (*first, *second)), (
+        "dead, and in line"
+    )
 
 
 def _check_gauges(cache: CompressedCache, census: Census) -> None:
@@ -283,5 +287,5 @@ def _check_account(cache: CompressedCache, now: CacheStatistics, census: Census)
     assert min(saved, now.pool_unused_bytes, now.writeback_bytes_saved) >= 0
     assert now.mem_used_max >= now.mem_used_total
     log = cache.log
-    marked = [s for s in log.segments() if log.is_marked(s, Mark.TRIED)]
+    marked = [s for s in log.table.segments() if log.table.is_marked(s, Mark.TRIED)]
     assert now.tried_segments == len(marked)

@@ -34,5 +34,5 @@ def memory_device(size_bytes: int = 64 * MIB, memory_bytes: int = 64 * MIB) -> I
 def flip_bit_of_page(device: Device, page: int) -> None:
     """Damage the stored object of ``page``, as a stray write would."""
     word = device.cache.slots.get(page)
-    at = device.cache.log.bases[word >> 40] + (word >> 20 & 0xFFFFF)
+    at = device.cache.log.table.bases[word >> 40] + (word >> 20 & 0xFFFFF)
     device.state.arena.buffer[at + 8] ^= 1

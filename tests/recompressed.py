@@ -71,8 +71,8 @@ def make_old(log: SegmentLog, seconds: int = 100) -> None:
     """Seal what is open, and have all that is sealed be so since ``seconds`` ago."""
     for head in log.heads:
         log.seal(head)
-    for segment in log.segments():
-        log._table[segment * 4 + 3] -= seconds
+    for segment in log.table.segments():
+        log.table.entries[segment * 4 + 3] -= seconds
 
 
 async def finish(recompression: Recompression) -> None:

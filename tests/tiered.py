@@ -117,7 +117,7 @@ class Tiered:
 
     def on_tier(self) -> list[int]:
         """Stored pages whose segment is on the tier, in order."""
-        state_of = self.log.state_of
+        state_of = self.log.table.state_of
         return [
             page
             for page in sorted(self.expected)

@@ -25,7 +25,8 @@ from benchmarks.peers import Fuseswap, prepared
 from fuseswap.errors import HostError
 from fuseswap.host.runtime import Runtime
 from fuseswap.lifecycle import is_ours
-from fuseswap.units import MIB, PAGE_SIZE, format_size
+from fuseswap.sizes import format_size
+from fuseswap.units import MIB, PAGE_SIZE
 
 NAME = "soak-pause"
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fuseswap.units import MIB, format_size
+from fuseswap.sizes import format_size
+from fuseswap.units import MIB
 
 # What is summed up; the other statistics are in the metrics of the device.
 COUNTED = (

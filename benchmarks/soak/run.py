@@ -28,7 +28,8 @@ from benchmarks.soak.kills import INJECT, Shooter
 from fuseswap.errors import HostError
 from fuseswap.host.cgroup import MemoryCgroup
 from fuseswap.host.runtime import Runtime
-from fuseswap.units import MIB, format_size
+from fuseswap.sizes import format_size
+from fuseswap.units import MIB
 
 NAME = "soak"
 NO_BACKING = "none"

@@ -46,6 +46,7 @@ from fuseswap.cache.slot_word import (
 from fuseswap.cache.slots import SlotTable
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.errors import PoolFull
+from fuseswap.units import SegmentRef
 
 MAX_LIVE_SHARE = 0.98
 STEP_OBJECTS = 64  # about 120 us
@@ -87,11 +88,11 @@ class Cleaner:
         self._stored = b""  # the bytes of a victim on the tier
         self._emptied = 0
         self._hand = 0
-        self._sequence = 0
+        self._ref = SegmentRef(0, 0)
         self._owners: array[int] = array("I")  # of one segment, or of a piece of the slot table
         self._swept = 0  # how far the slot table was looked through for the owners
-        # Shared objects that were moved: offset -> (a page, its new word, sequence of its segment)
-        self._moved: dict[int, tuple[int, int, int]] = {}
+        # Shared objects that were moved: offset -> (a page, its new word, its segment)
+        self._moved: dict[int, tuple[int, int, SegmentRef]] = {}
         self._segments_cleaned = 0
         self._objects_copied = 0
         self._bytes_copied = 0
@@ -133,12 +134,12 @@ class Cleaner:
         """The segment in memory that is best cleaned next; 0 where none is worth it."""
         log = self._log
         best, best_score = 0, 0.0
-        newest = log.newest_sequence
-        for segment in self._window(lambda s: log.bases[s] >= 0 and log.is_movable(s)):
-            share = log.live_bytes[segment] / SEGMENT_BYTES
+        newest = log.table.newest_sequence
+        for segment in self._window(lambda s: log.table.bases[s] >= 0 and log.table.is_movable(s)):
+            share = log.table.live_bytes[segment] / SEGMENT_BYTES
             if share > max_live_share or (self.at_leisure and self.leave(segment)):
                 continue
-            age = newest - log.age_of(segment)[0] + 1
+            age = newest - log.table.sequence_of(segment) + 1
             score = (1 - share) * age / share
             if score > best_score:
                 best, best_score = segment, score
@@ -146,7 +147,7 @@ class Cleaner:
 
     def _window(self, wanted: Callable[[int], bool]) -> Iterator[int]:
         """Up to `WINDOW` segments that are ``wanted``, going on where the last call stopped."""
-        known = len(self._log.live)
+        known = len(self._log.table.live)
         seen = 0
         for _ in range(known - 1):
             self._hand = self._hand + 1 if self._hand + 1 < known else 1
@@ -159,13 +160,15 @@ class Cleaner:
     def choose_on_tier(self, most_bytes: int = SPARSE_BYTES) -> int:
         """The sparsest segment on the tier of those looked at; 0: all hold more than that alive."""
         log = self._log
-        on_tier = [s for s in self._window(self._is_on_tier) if log.live_bytes[s] <= most_bytes]
-        return min(on_tier, key=lambda segment: log.live_bytes[segment], default=0)
+        on_tier = [
+            s for s in self._window(self._is_on_tier) if log.table.live_bytes[s] <= most_bytes
+        ]
+        return min(on_tier, key=lambda segment: log.table.live_bytes[segment], default=0)
 
     def _is_on_tier(self, segment: int) -> bool:
         log = self._log
-        on_tier = log.state_of(segment) is SegmentState.ON_TIER
-        return on_tier and log.live[segment] > 0 and not log.is_pinned(segment)
+        on_tier = log.table.state_of(segment) is SegmentState.ON_TIER
+        return on_tier and log.table.live[segment] > 0 and not log.table.is_pinned(segment)
 
     def step(self, max_live_share: float = MAX_LIVE_SHARE) -> bool:
         """Copy up to `STEP_OBJECTS`; False where there is nothing (more) worth cleaning.
@@ -209,21 +212,21 @@ class Cleaner:
     def give_up(self) -> None:
         """Leave the segment that is half cleaned; one on its way out gets in line again."""
         if self._victim and self._is_still_there() and self._evicts:
-            self._log.departures.add(self._victim, first=True)
+            self._log.eviction_queue.add(self._victim, first=True)
         self._given_up += self._victim != 0
         self._victim = 0
 
-    def is_worth_another_read(self, segment: int, sequence: int, stored: bytes) -> bool:
-        """Whether a live object of ``segment`` is corrupt, or not to be found, in ``stored``.
+    def is_worth_another_read(self, ref: SegmentRef, stored: bytes) -> bool:
+        """Whether a live object of the segment is corrupt, or not to be found, in ``stored``.
 
         False where the segment is not what it was when it was read.  Up to a millisecond.
         Of shared objects whose first page has gone nobody looks: their pages are not known here.
         """
-        log = self._log
-        if not log.live[segment] or log.age_of(segment)[0] != sequence:
+        log, segment = self._log, ref.id
+        if not log.table.is_current(ref):
             return False
         sound = seen = 0
-        for page in set(array("I", stored[log.extent_of(segment)[1] :])):
+        for page in set(array("I", stored[log.table.bounds_of(segment)[1] :])):
             word = self._slots.get(page) if page < self._slots.page_count else 0
             if not is_object_of(word, segment):
                 continue
@@ -231,7 +234,9 @@ class Cleaner:
             end = at + CHECK_BYTES + length_of(word)
             seen += 1
             sound += self._decoder.is_sound(stored[at:end], codec_of(word))
-        return sound < (seen if log.is_marked(segment, Mark.SHARED) else log.live[segment])
+        return sound < (
+            seen if log.table.is_marked(segment, Mark.SHARED) else log.table.live[segment]
+        )
 
     def begin_on_tier(self, segment: int, stored: bytes) -> None:
         """Clean ``segment`` from the 1 MiB the tier had ``stored``; what lives leaves again."""
@@ -244,8 +249,8 @@ class Cleaner:
         self._evicts = self._recompresses = False
         self._packed = None
         self._begin(segment)
-        if not self._log.is_marked(segment, Mark.SHARED):
-            self._owners = array("I", stored[self._log.extent_of(segment)[1] :])
+        if not self._log.table.is_marked(segment, Mark.SHARED):
+            self._owners = array("I", stored[self._log.table.bounds_of(segment)[1] :])
 
     def begin(self, segment: int, *, evict: bool = False, second_chance: bool = True) -> bool:
         """Take ``segment`` in memory as the next to clean (0: none).
@@ -261,7 +266,7 @@ class Cleaner:
         stream = Stream.SURVIVORS
         if evict:
             stream = Stream.EVICTED
-        elif segment and self._log.is_recompressed(segment):
+        elif segment and self._log.table.is_recompressed(segment):
             stream = Stream.RECOMPRESSED
         self._warm_head = self._log.heads[Stream.SURVIVORS]
         self._cold_head = self._log.heads[stream]
@@ -270,7 +275,7 @@ class Cleaner:
         self._recompresses = evict and self.recompress is not None
         if segment:
             self._begin(segment)
-            if not self._log.is_marked(segment, Mark.SHARED):
+            if not self._log.table.is_marked(segment, Mark.SHARED):
                 self._owners = self._log.owners(segment)
         return segment != 0
 
@@ -284,14 +289,14 @@ class Cleaner:
         self._packed = packed
 
     def _begin(self, segment: int) -> None:
-        self._sequence = self._log.age_of(segment)[0]
+        self._ref = self._log.table.ref(segment)
         self._owners = array("I")
         self._swept = 0
         self._moved.clear()
 
     def gains(self, segment: int) -> bool:
         """Whether some objects of a segment in memory can be recompressed: a few are tried."""
-        if self.recompress is None or self._log.is_recompressed(segment):
+        if self.recompress is None or self._log.table.is_recompressed(segment):
             return False
         log, tried = self._log, 0
         for page in log.owners(segment):
@@ -307,8 +312,8 @@ class Cleaner:
     def _is_still_there(self) -> bool:
         """Whether the segment is the one that was begun, and where it was then."""
         log, segment = self._log, self._victim
-        same = log.live[segment] > 0 and log.age_of(segment)[0] == self._sequence
-        return same and (log.bases[segment] >= 0) != bool(self._stored)
+        same = log.table.is_current(self._ref)
+        return same and (log.table.bases[segment] >= 0) != bool(self._stored)
 
     def _move(self, page: int) -> None:
         """Copy the object of ``page`` forward, if its word still points into the victim."""
@@ -323,10 +328,9 @@ class Cleaner:
         if not new:
             new = self._copy(page, word)
             if self._log.is_shared(word):
-                sequence = self._log.age_of(segment_of(new))[0]
-                self._moved[offset_of(word)] = (page, new, sequence)
+                self._moved[offset_of(word)] = (page, new, self._log.table.ref(segment_of(new)))
         self._slots.words[page] = new  # crash point: clean-commit
-        last = self._log.live[self._victim] == 1  # crash point: clean-done
+        last = self._log.table.live[self._victim] == 1  # crash point: clean-done
         self._log.release(word)  # crash point: clean-release
         if last:
             self._segments_cleaned += 1
@@ -337,12 +341,10 @@ class Cleaner:
 
         Looked at again, since that page may have gone since, and all of the copy with it.
         """
-        page, new, sequence = self._moved.get(offset_of(word), (0, 0, 0))
-        if not new or not is_same_object(self._slots.get(page), new):
+        page, new, ref = self._moved.get(offset_of(word), (0, 0, None))
+        if ref is None or not is_same_object(self._slots.get(page), new):
             return 0
-        if self._log.age_of(segment_of(new))[0] != sequence or not self._log.share(new):
-            return 0
-        return new
+        return new if self._log.table.is_current(ref) and self._log.share(new) else 0
 
     def _copy(self, page: int, word: int) -> int:
         """Append the object of ``word`` for ``page``; its new word."""
@@ -391,7 +393,7 @@ class Cleaner:
             self._owners = array("I", reversed(found))
         else:
             self._given_up += 1  # words of it are corrupt: it can never be emptied
-            self._log.pin(self._victim)
+            self._log.table.pin(self._victim)
             self._victim = 0
 
     def statistics(self) -> CleanerStatistics:

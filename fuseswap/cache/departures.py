@@ -1,10 +1,10 @@
-"""Departures: the order in which sealed segments leave memory.
+"""The eviction queue: the order in which sealed segments leave memory.
 
 Two lines: segments that leave as they are (incompressible pages, and what was gathered
 on its way out) before the others; each oldest first.  All derived.
 
-    sealed -> `add` -> in line -> `next`, `take`: on its way out, or to the cleaner
-                          `-----> `remove`: it died, or has left
+    sealed -> `add` -> in line -> `pop`, `remove`: on its way out, or to the cleaner
+                          `-----> `drop`: it died, or has left
 
 A segment that lives in memory stands in line once at most, and one that does not is taken out, so
 the lines are never longer than there are frames.  Each step takes the same time, however long
@@ -16,21 +16,18 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from fuseswap.cache.segment_kinds import Stream
-
-if TYPE_CHECKING:
-    from fuseswap.cache.segments import SegmentLog
+from fuseswap.cache.segment_table import SegmentTable
 
 AS_THEY_ARE = (Stream.INCOMPRESSIBLE, Stream.EVICTED)
 
 
-class Departures:
-    """The lines of one log."""
+class EvictionQueue:
+    """The lines of one segment table."""
 
-    def __init__(self, log: SegmentLog) -> None:
-        self._log = log
+    def __init__(self, table: SegmentTable) -> None:
+        self._table = table
         # Segments that live in memory, each in one line: together at most as many as frames.
         self._lines: tuple[OrderedDict[int, None], ...] = (OrderedDict(), OrderedDict())
         self._gathered: OrderedDict[int, None] = OrderedDict()  # of the first line, in its order
@@ -42,14 +39,14 @@ class Departures:
         """
         if not self._may_leave(segment):
             return
-        stream = self._log.stream_of(segment)
+        stream = self._table.stream_of(segment)
         for line in (self._lines[stream not in AS_THEY_ARE], self._gathered):
             line[segment] = None
             line.move_to_end(segment, last=not first)
             if stream is not Stream.EVICTED:
                 break
 
-    def remove(self, segment: int) -> None:
+    def drop(self, segment: int) -> None:
         """``segment`` is no more, or is in memory no more."""
         for line in (*self._lines, self._gathered):
             line.pop(segment, None)
@@ -61,36 +58,38 @@ class Departures:
         for segment in self.all_sealed():
             self.add(segment)
 
-    def next(self) -> int:
+    def pop(self) -> int:
         """Take the next one out of line; 0 where nobody stands in it."""
         for line in self._lines:
             if segment := self._first_of(line):
-                self.remove(segment)
+                self.drop(segment)
                 return segment
         return 0
 
-    def take(self, segment: int) -> bool:
+    def remove(self, segment: int) -> bool:
         """Take ``segment`` out of line; False where it is not in line any more."""
         found = any(segment in line for line in self._lines) and self._may_leave(segment)
-        self.remove(segment)
+        self.drop(segment)
         return found
 
     def matching(self, wanted: Callable[[Stream, float], bool]) -> list[int]:
         """Sealed segments in memory, oldest first, for which ``wanted(stream, age in s)``."""
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        log = self._log
-        return [s for s in self.all_sealed() if wanted(log.stream_of(s), now - log.age_of(s)[1])]
+        table = self._table
+        return [
+            s for s in self.all_sealed() if wanted(table.stream_of(s), now - table.sealed_at(s))
+        ]
 
     def all_sealed(self) -> list[int]:
         """Every sealed segment in memory, oldest first."""
-        log = self._log
-        sealed = [int(s) for s in log.segments() if log.bases[s] >= 0 and log.is_movable(s)]
-        return sorted(sealed, key=log.age_of)
+        table = self._table
+        sealed = [int(s) for s in table.segments() if table.bases[s] >= 0 and table.is_movable(s)]
+        return sorted(sealed, key=table.sequence_of)
 
-    def next_gathered(self) -> int:
+    def pop_gathered(self) -> int:
         """Take the next one that was gathered on its way out; 0 where there is none."""
         segment = self._first_of(self._gathered)
-        self.remove(segment)
+        self.drop(segment)
         return segment
 
     def oldest(self) -> tuple[int, float]:
@@ -99,14 +98,14 @@ class Departures:
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         for line in self._lines:
             if segment := self._first_of(line):
-                age_s = now - self._log.age_of(segment)[1]
+                age_s = now - self._table.sealed_at(segment)
                 if not best[0] or age_s > best[1]:
                     best = (segment, age_s)
         return best
 
     def leaves_as_it_is(self, segment: int) -> bool:
         """Whether nothing can be gained by gathering its live objects elsewhere first."""
-        return self._log.stream_of(segment) in AS_THEY_ARE
+        return self._table.stream_of(segment) in AS_THEY_ARE
 
     def _first_of(self, line: OrderedDict[int, None]) -> int:
         """Who stands first in ``line``, 0: nobody.  Those before it that may not leave are out."""
@@ -114,9 +113,9 @@ class Departures:
             segment = next(iter(line))
             if self._may_leave(segment):
                 return segment
-            self.remove(segment)
+            self.drop(segment)
         return 0
 
     def _may_leave(self, segment: int) -> bool:
-        log = self._log
-        return log.live[segment] > 0 and log.bases[segment] >= 0 and log.is_movable(segment)
+        table = self._table
+        return table.live[segment] > 0 and table.bases[segment] >= 0 and table.is_movable(segment)

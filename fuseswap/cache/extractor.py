@@ -32,7 +32,7 @@ class Extractor(Cleaner):
             self.begin(segment, second_chance=False)
             self._cold_head = self._log.heads[Stream.RECOMPRESSED]
         self._packed = packed
-        if not self._log.is_marked(segment, Mark.SHARED):
+        if not self._log.table.is_marked(segment, Mark.SHARED):
             self._swept = self._slots.page_count  # the directory knows all
 
     def _move(self, page: int) -> None:

@@ -90,7 +90,7 @@ class Loading:
         if word & KIND_MASK != OBJECT or word.bit_count() & 1:
             return self._load_fill(page, word)
         try:
-            base = self.log.bases[word >> SEGMENT_ID_SHIFT]
+            base = self.log.table.bases[word >> SEGMENT_ID_SHIFT]
         except IndexError:
             base = -1
         if base < 0:
@@ -120,7 +120,7 @@ class Loading:
             if same and _checksum(stored) & 0xFFFFFFFF != check_of(word):
                 raise self._corrupt(miss.page, word, "checksum mismatch", final)
             return stored if same else None
-        if not same or self.log.age_of(segment_of(word))[0] != miss.sequence:
+        if not same or not self.log.table.is_current(miss.ref):
             return None
         if len(stored) != miss.length:
             reason = f"{len(stored)} of {miss.length} bytes read"
@@ -131,7 +131,7 @@ class Loading:
         """The 4096 bytes of an object in memory, without a trace; raises `CorruptData`."""
         if not is_object(word) or is_corrupt(word):
             raise CorruptData(f"page {page}: not an object")
-        start = self.log.bases[segment_of(word)] + offset_of(word)
+        start = self.log.table.bases[segment_of(word)] + offset_of(word)
         end = start + CHECK_BYTES + length_of(word)
         payload = self._arena[start + CHECK_BYTES : end]
         return self._decode(page, word, payload, _u32(self._arena, start)[0])
@@ -144,7 +144,11 @@ class Loading:
         if not is_object(word) or is_corrupt(word):
             return None
         segment, codec = segment_of(word), codec_of(word)
-        if segment >= len(self.log.bases) or self.log.bases[segment] < 0 or codec == FILL:
+        if (
+            segment >= len(self.log.table.bases)
+            or self.log.table.bases[segment] < 0
+            or codec == FILL
+        ):
             return None
         stored = self.log.stored(word)
         try:
@@ -164,13 +168,16 @@ class Loading:
     def _miss(self, page: int, word: int) -> OnTier | CorruptData:
         """The error for an object that is in no frame."""
         segment = segment_of(word)
-        if not self.log.exists(segment) or self.log.state_of(segment) is not SegmentState.ON_TIER:
+        if (
+            not self.log.table.exists(segment)
+            or self.log.table.state_of(segment) is not SegmentState.ON_TIER
+        ):
             return self._corrupt(page, word, "no such segment")
         return OnTier(
             page,
             word,
-            self.log.age_of(segment)[0],
-            self.log.location_of(segment),
+            self.log.table.ref(segment),
+            self.log.table.location_of(segment),
             offset_of(word),
             CHECK_BYTES + length_of(word),
         )

@@ -245,7 +245,7 @@ class CompressedCache(Encoding):
         A bounded piece; all have been given where the second is `page_count`.  ``stored``: the
         1 MiB of a segment that is on a tier.
         """
-        if self.log.is_marked(segment, Mark.SHARED):
+        if self.log.table.is_marked(segment, Mark.SHARED):
             return self.slots.sweep(segment, first)
         owners = self.log.owners(segment, stored)
         pages = {page for page in owners if page < self.page_count}
@@ -327,7 +327,7 @@ class CompressedCache(Encoding):
         if is_corrupt(word):
             return
         if is_object(word):
-            if self.log.is_live(segment_of(word)):
+            if self.log.table.is_live(segment_of(word)):
                 self.log.release(word)
         elif is_same_filled(word):
             self._fill_words -= 1
@@ -336,8 +336,7 @@ class CompressedCache(Encoding):
 
     def _ready_table_bytes(self) -> int:
         """Memory of the tables that a feeder made ahead of need."""
-        segments = self.log.ready_bytes(len(self.log.live))
-        tables = self.slots.ready_bytes + segments + self.dedup.index.ready_bytes
+        tables = self.slots.ready_bytes + self.log.table.ready_bytes + self.dedup.index.ready_bytes
         return tables + self.dictionaries.ready_bytes
 
     # -- looking at it ---------------------------------------------------------------
@@ -349,10 +348,10 @@ class CompressedCache(Encoding):
         stored = self.slots.stored_pages
         raw_pages, raw_bytes = sum(pages[:LZ4]), sum(sizes[:LZ4])
         same_filled = self._fill_words + pages[FILL]
-        words = sum(log.live)
+        words = sum(log.table.live)
         objects = words - log.duplicate_pages
         index = self.dedup.index.allocated_bytes + log.references.allocated_bytes
-        live_bytes = sum(log.live_bytes)
+        live_bytes = sum(log.table.live_bytes)
         pool, tables = footprint.pool_bytes, footprint.table_bytes
         return CacheStatistics(
             stored_pages=stored,
@@ -379,9 +378,9 @@ class CompressedCache(Encoding):
             - (sum(sizes) - sizes[FILL])
             - log.duplicate_bytes,
             writeback_bytes_saved=live_bytes - log.live_in_frames + self.in_place_pages * PAGE_SIZE,
-            tried_segments=log.tried_segments,
+            tried_segments=log.table.tried_segments,
             uncounted_pages=self._used.count(UNCOUNTED) << CLUSTER_SHIFT if self.adopting else 0,
-            segments=log.segments_in_use,
+            segments=log.table.in_use,
             appended_bytes=sum(
                 self.log.heads[stream].appended_bytes
                 for stream in (Stream.STORE, Stream.INCOMPRESSIBLE)

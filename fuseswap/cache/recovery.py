@@ -80,7 +80,7 @@ class Adoption:
         words = self._slots.count(cluster)
         objects = [word for word in words if is_object(word)]
         for word in objects:
-            if not is_corrupt(word) and log.exists(segment_of(word)):
+            if not is_corrupt(word) and log.table.exists(segment_of(word)):
                 log.adopt_word(word)
         if len(objects) != len(words) - words.count(0):
             self._count_others(words)
@@ -103,6 +103,6 @@ class Adoption:
         for index, word in enumerate(words):
             if is_corrupt(word):
                 self.found.corrupt_words += 1
-            elif is_object(word) and not self._log.exists(segment_of(word)):
+            elif is_object(word) and not self._log.table.exists(segment_of(word)):
                 self.found.corrupt_words += 1
                 self._slots.words[first + index] = spoiled(word)  # EIO now, and whoever gets the id

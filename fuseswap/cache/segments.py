@@ -25,20 +25,18 @@ An object may have several pages (``dedup.py``): their words are the same.  The 
 knows one of them; a segment with `Mark.SHARED` has owners that only a sweep of the slot table
 finds.
 
-`live` (pages) and `live_bytes` (of their objects, with both 4-byte records), `codec_pages`
-and `codec_bytes` (pages, and payload bytes of objects, by codec) and the references of shared
-objects are derived from the slot table by ``recovery.py``.  A segment with no live page is
-free at once, wherever it lives.
+What is live in each segment (``segment_table.py``), `codec_pages` and `codec_bytes` (pages, and
+payload bytes of objects, by codec) and the references of shared objects are derived from the slot
+table by ``recovery.py``.  A segment with no live page is free at once, wherever it lives.
 """
 
 from __future__ import annotations
 
 import struct
-import time
 from array import array
 
 from fuseswap.cache.checks import CHECK_BYTES
-from fuseswap.cache.departures import Departures
+from fuseswap.cache.departures import EvictionQueue
 from fuseswap.cache.extents import ExtentPool
 from fuseswap.cache.feeder import Feeder
 from fuseswap.cache.frames import NO_FRAME, FramePool
@@ -46,10 +44,7 @@ from fuseswap.cache.log_head import LogHead
 from fuseswap.cache.references import References
 from fuseswap.cache.segment_kinds import (
     Mark,
-    SegmentState,
     Stream,
-    entry_word,
-    stream_and_marks,
 )
 from fuseswap.cache.segment_table import OWNER_BYTES, WORDS, SegmentTable
 from fuseswap.cache.slot_word import (
@@ -67,11 +62,9 @@ from fuseswap.cache.slot_word import (
 )
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_SHIFT, SharedState
 from fuseswap.errors import PoolFull
-from fuseswap.units import SegmentId
 
 OBJECT_OVERHEAD = CHECK_BYTES + OWNER_BYTES
 
-_GROW = 256
 # May take the frames kept for the cleaner.
 _COPYING = (Stream.SURVIVORS, Stream.EVICTED, Stream.RECOMPRESSED)
 
@@ -79,21 +72,19 @@ _put_u32 = struct.Struct("<I").pack_into
 _get_u32 = struct.Struct("<I").unpack_from
 
 
-class SegmentLog(SegmentTable):
-    """Segments by id.  ``bases`` (arena offset of a segment, -1 where it is in no frame) is hot."""
+class SegmentLog:
+    """What is stored, in segments; ``table`` knows each of them."""
 
     def __init__(self, state: SharedState, feeder: Feeder | None = None, ready: int = 0) -> None:
         """``ready`` frames are kept for stores, whatever is stored (``frames.py``)."""
-        super().__init__(state, feeder)
+        self.table = table = SegmentTable(state, feeder)
+        self._entries, self._bases = table.entries, table.bases
+        self._live, self._live_bytes, self._extra = table.live, table.live_bytes, table.extra
         self._arena = state.arena.map
         self._arena_u32 = state.arena.buffer.cast("I")  # for owners, which are aligned
         self.frames = FramePool(state.arena, state.geometry.frame_count, feeder, ready)
         self.extents = ExtentPool()
         self.heads = tuple(LogHead(stream) for stream in Stream)
-        self.bases = array("q", [-1])
-        self.live = array("I", [0])
-        self.live_bytes = array("q", [0])
-        self.extra = array("I", [0])  # pages of a segment that share the object of another
         self.references = References()
         self.unsettled: set[int] = set()  # all references are counted, not only the extra ones
         self._closed: dict[int, int] = {}  # how many are at work to empty a segment
@@ -101,11 +92,8 @@ class SegmentLog(SegmentTable):
         self.duplicate_bytes = 0
         self.codec_pages = [0] * 16
         self.codec_bytes = [0] * 16
-        self._free_ids: list[int] = []
-        self.departures = Departures(self)
+        self.eviction_queue = EvictionQueue(table)
         self.live_in_frames = 0  # live bytes of all segments in memory
-        self.newest_sequence = 0
-        self.segments_in_use = 0
         self.adopting = False  # counts are not complete: nothing is freed
 
     # -- appending -----------------------------------------------------------------
@@ -129,9 +117,9 @@ class SegmentLog(SegmentTable):
         _put_u32(arena, start, check)
         arena[start + CHECK_BYTES : head.base + end] = payload  # crash point: append-payload
         segment = head.segment
-        self._table[segment * WORDS + 1] = end << 32 | bound  # crash point: append-tail
-        self.live[segment] += 1  # crash point: append-count
-        self.live_bytes[segment] += length + OBJECT_OVERHEAD
+        self._entries[segment * WORDS + 1] = end << 32 | bound  # crash point: append-tail
+        self._live[segment] += 1  # crash point: append-count
+        self._live_bytes[segment] += length + OBJECT_OVERHEAD
         self.live_in_frames += length + OBJECT_OVERHEAD
         self.codec_pages[codec] += 1
         self.codec_bytes[codec] += length
@@ -141,7 +129,7 @@ class SegmentLog(SegmentTable):
 
     def stored(self, word: int) -> bytes:
         """Check and payload of the object of ``word``, which is in memory."""
-        start = self.bases[segment_of(word)] + offset_of(word)
+        start = self._bases[segment_of(word)] + offset_of(word)
         return self._arena[start : start + CHECK_BYTES + length_of(word)]
 
     def append_stored(self, head: LogHead, owner: int, stored: bytes, codec: int) -> int:
@@ -161,9 +149,9 @@ class SegmentLog(SegmentTable):
         segment = segment_of(word)
         if segment in self._closed or not self.references.add(word):
             return False
-        self.mark(segment, Mark.SHARED)  # crash point: share-mark
-        self.extra[segment] += 1  # crash point: share-done
-        self.live[segment] += 1
+        self.table.mark(segment, Mark.SHARED)  # crash point: share-mark
+        self._extra[segment] += 1  # crash point: share-done
+        self._live[segment] += 1
         self.codec_pages[codec_of(word)] += 1
         self.duplicate_pages += 1
         self.duplicate_bytes += length_of(word)
@@ -181,14 +169,14 @@ class SegmentLog(SegmentTable):
 
     def is_shared(self, word: int) -> bool:
         """Whether the object of ``word`` has more than one page."""
-        return self.extra[segment_of(word)] > 0 and self.references.count(word) > 0
+        return self._extra[segment_of(word)] > 0 and self.references.count(word) > 0
 
     def _drop_reference(self, word: int, segment: int) -> bool:
         """A page of an object in a segment with shared ones is gone; False: it was the last."""
-        left = self.references.drop(word) if self.extra[segment] else -1
+        left = self.references.drop(word) if self._extra[segment] else -1
         if left < 0:
             return False
-        self.extra[segment] -= 1
+        self._extra[segment] -= 1
         if not left and segment in self.unsettled:
             return False
         self.duplicate_pages -= 1
@@ -203,72 +191,50 @@ class SegmentLog(SegmentTable):
         if not (self.duplicate_pages or self.adopting) or not self._drop_reference(word, segment):
             length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
             self.codec_bytes[codec] -= length
-            self.live_bytes[segment] -= length + OBJECT_OVERHEAD
-            if self.bases[segment] >= 0:
+            self._live_bytes[segment] -= length + OBJECT_OVERHEAD
+            if self._bases[segment] >= 0:
                 self.live_in_frames -= length + OBJECT_OVERHEAD
-        live = self.live[segment] - 1
-        self.live[segment] = live
+        live = self._live[segment] - 1
+        self._live[segment] = live
         if not live and not self.adopting:
             self._free(segment)
 
     def seal(self, head: LogHead) -> None:
         """Close the open segment of ``head``; its bytes are immutable from here on."""
         if head.segment:
-            at = head.segment * WORDS
-            now = int(time.clock_gettime(time.CLOCK_BOOTTIME))
-            self._table[at + 3] = now  # crash point: seal-time
-            stream = stream_and_marks(self._entry(head.segment))
-            word = entry_word(SegmentState.SEALED, stream, head.base >> SEGMENT_SHIFT)
-            self._table[at] = word  # crash point: seal-commit
-            self.departures.add(head.segment)  # crash point: seal-done
+            self.table.seal(head.segment)
+            self.eviction_queue.add(head.segment)  # crash point: seal-done
             head.close()
 
     def _open_next(self, head: LogHead) -> None:
-        segment = self._new_id()
+        segment = self.table.take_id()
         frame = self.frames.take(cleaning=head.stream in _COPYING)
         if frame == NO_FRAME:
-            self._free_ids.append(segment)
+            self.table.return_id(segment)
             raise PoolFull("the pool is at its limit")
         self.seal(head)  # crash point: open-frame-taken
-        at = segment * WORDS
-        self.newest_sequence += 1
-        self._table[at + 1] = SEGMENT_BYTES  # crash point: open-tail
-        self._table[at + 2] = self.newest_sequence  # crash point: open-sequence
-        word = entry_word(SegmentState.OPEN, head.stream, frame)
-        self._table[at] = word  # crash point: open-commit
-        self.bases[segment] = head.base = frame << SEGMENT_SHIFT
-        head.segment = segment  # crash point: open-done
+        head.base = self.table.open(segment, head.stream, frame)
+        head.segment = segment
         head.tail = 0
         head.bound = SEGMENT_BYTES
-        self.segments_in_use += 1
 
     def _free(self, segment: int) -> None:
         for head in self.heads:
             if head.segment == segment:
                 head.close()
-        base, entry = self.bases[segment], self._entry(segment)
-        self._table[segment * WORDS] = SegmentState.FREE  # crash point: free-commit
-        self.bases[segment] = -1  # crash point: free-done
-        self._pinned.discard(segment)
-        self.departures.remove(segment)
+        frame, extent = self.table.free(segment)
+        self.eviction_queue.drop(segment)
         self.references.forget(segment)
-        self._free_ids.append(segment)
-        self.segments_in_use -= 1
-        self.tried_segments -= stream_and_marks(entry) & Mark.TRIED != 0
-        if base >= 0:
-            self.frames.give_back(base >> SEGMENT_SHIFT)  # crash point: free-frame
-        elif entry & 0xFF == SegmentState.ON_TIER:
-            self.extents.give_back(entry >> 32)  # crash point: free-extent
+        if frame >= 0:
+            self.frames.give_back(frame)  # crash point: free-frame
+        elif extent >= 0:
+            self.extents.give_back(extent)  # crash point: free-extent
 
     def move_to_tier(self, segment: int, extent: int) -> None:
         """The bytes of sealed ``segment`` are on ``extent``: flip its location, free its frame."""
-        frame = self.bases[segment] >> SEGMENT_SHIFT
-        stream = stream_and_marks(self._entry(segment))
-        moved = entry_word(SegmentState.ON_TIER, stream, extent)
-        self._table[segment * WORDS] = moved  # crash point: flip-commit
-        self.bases[segment] = -1
-        self.departures.remove(segment)
-        self.live_in_frames -= self.live_bytes[segment]
+        frame = self.table.relocate(segment, extent)
+        self.eviction_queue.drop(segment)
+        self.live_in_frames -= self._live_bytes[segment]
         self.frames.give_back(frame)  # crash point: flip-frame
 
     def dead_bytes(self) -> tuple[int, int]:
@@ -279,106 +245,50 @@ class SegmentLog(SegmentTable):
 
     def view(self, segment: int) -> memoryview:
         """The whole 1 MiB of a segment in memory, page-aligned; release it after use."""
-        base = self.bases[segment]
+        base = self._bases[segment]
         return memoryview(self._arena)[base : base + SEGMENT_BYTES]
 
-    def _new_id(self) -> int:
-        if not self._free_ids:
-            known = len(self.live)
-            more = min(_GROW, self.entries_ahead(known))
-            if more <= 0:
-                raise PoolFull("the segment table is full")
-            self.bases.extend([-1] * more)
-            self.live.extend([0] * more)
-            self.live_bytes.extend([0] * more)
-            self.extra.extend([0] * more)
-            self._free_ids.extend(range(known + more - 1, known - 1, -1))
-        return self._free_ids.pop()
-
     # -- reading -------------------------------------------------------------------
-
-    def is_live(self, segment: int) -> bool:
-        """Whether ``segment`` has a live object."""
-        return segment < len(self.live) and self.live[segment] > 0
-
-    def exists(self, segment: int) -> bool:
-        """Whether the table knows ``segment`` as holding data."""
-        return 0 < segment < len(self.live) and self._entry(segment) & 0xFF != SegmentState.FREE
 
     def owners(self, segment: int, stored: bytes = b"") -> array[int]:
         """Pages the objects of a segment were stored for, newest first.
 
         In memory, or in the 1 MiB that a tier had ``stored``.
         """
-        bound = self.extent_of(segment)[1]
-        base = self.bases[segment]
+        bound = self.table.bounds_of(segment)[1]
+        base = self._bases[segment]
         owners = array("I")
         owners.frombytes(stored[bound:] or self._arena[base + bound : base + SEGMENT_BYTES])
         return owners
 
-    def segments(self) -> list[SegmentId]:
-        """Ids of all segments in use."""
-        return [SegmentId(segment) for segment in range(1, len(self.live)) if self.live[segment]]
-
     # -- attaching -----------------------------------------------------------------
 
     def adopt(self) -> None:
-        """Take over the table as a former process left it, without counts (``recovery.py``).
-
-        A segment that was open is sealed where it stood; what can't be mended is lost.
-        """
-        known = self._highest_id() + 1
+        """Take over the table as a former process left it, without counts (``recovery.py``)."""
         self.adopting = True
         self.live_in_frames = 0
-        self.bases = array("q", [-1]) * known
-        self.live = array("I", [0]) * known
-        self.live_bytes = array("q", [0]) * known
-        self.extra = array("I", [0]) * known
         self.codec_pages[:] = self.codec_bytes[:] = [0] * 16
-        self._free_ids = []
-        self.segments_in_use = self.tried_segments = 0
-        used: dict[bool, set[int]] = {False: set(), True: set()}  # frames, extents
-        for segment in range(known - 1, 0, -1):
-            at = segment * WORDS
-            word = self._mend(segment, self._table[at]) if self._table[at] else 0
-            state, location = word & 0xFF, word >> 32
-            self.newest_sequence = max(self.newest_sequence, self._table[at + 2])
-            if state == SegmentState.OPEN:
-                self._table[at + 3] = int(time.clock_gettime(time.CLOCK_BOOTTIME))
-                stream = stream_and_marks(word)
-                self._table[at] = entry_word(SegmentState.SEALED, stream, location)
-            if state == SegmentState.FREE:
-                self._free_ids.append(segment)
-                continue
-            self.segments_in_use += 1
-            self.tried_segments += stream_and_marks(word) & Mark.TRIED != 0
-            if state == SegmentState.LOST:
-                continue
-            on_tier = state == SegmentState.ON_TIER
-            used[on_tier].add(location)
-            if stream_and_marks(word) & Mark.SHARED:
-                self.unsettled.add(segment)
-            if not on_tier:
-                self.bases[segment] = location << SEGMENT_SHIFT
-        self.frames.adopt(used[False])
-        self.extents.adopt(used[True])
+        frames, extents = self.table.adopt()
+        self.unsettled = self.table.all_marked(Mark.SHARED)
+        self.frames.adopt(frames)
+        self.extents.adopt(extents)
 
     def adopt_word(self, word: int) -> None:
         """Count a page of an object, as a former process left it."""
         segment = segment_of(word)
         codec = codec_of(word)
         length = length_of(word)
-        self.live[segment] += 1
+        self._live[segment] += 1
         self.codec_pages[codec] += 1
         if segment in self.unsettled:
-            self.extra[segment] += 1
+            self._extra[segment] += 1
             if self.references.add(word, bounded=False) > 1:
                 self.duplicate_pages += 1
                 self.duplicate_bytes += length
                 return
         self.codec_bytes[codec] += length
-        self.live_bytes[segment] += length + OBJECT_OVERHEAD
-        if self.bases[segment] >= 0:
+        self._live_bytes[segment] += length + OBJECT_OVERHEAD
+        if self._bases[segment] >= 0:
             self.live_in_frames += length + OBJECT_OVERHEAD
 
     def settle_one(self) -> bool:
@@ -386,18 +296,18 @@ class SegmentLog(SegmentTable):
         if not self.unsettled:
             return False
         segment = self.unsettled.pop()
-        self.extra[segment] = self.references.settle(segment)
+        self._extra[segment] = self.references.settle(segment)
         return True
 
     def finish_adoption(self) -> None:
         """The counts are complete: free the segments no word points to, line up the others."""
         self.adopting = False
-        for segment in range(1, len(self.live)):
-            if not self.live[segment] and self.exists(segment):
+        for segment in range(1, len(self._live)):
+            if not self._live[segment] and self.table.exists(segment):
                 self._free(segment)
-        self.departures.start_over()
+        self.eviction_queue.start_over()
 
     def close(self) -> None:
         """Release the views of the shared state."""
         self._arena_u32.release()
-        self._table.release()
+        self.table.close()

@@ -15,7 +15,7 @@ from typing import Any
 from fuseswap import config
 from fuseswap.host import idle, memory, memory_limits, swap, sysctl
 from fuseswap.host.runtime import runtime_root
-from fuseswap.units import format_size, parse_size
+from fuseswap.sizes import format_size, parse_size
 
 _CAP_SYS_RESOURCE = 24
 

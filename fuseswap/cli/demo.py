@@ -15,7 +15,8 @@ from fuseswap.errors import HostError
 from fuseswap.host import swap
 from fuseswap.host.cgroup import MemoryCgroup
 from fuseswap.host.runtime import Runtime
-from fuseswap.units import MIB, format_size, parse_size
+from fuseswap.sizes import format_size, parse_size
+from fuseswap.units import MIB
 
 _TIMES = 3
 

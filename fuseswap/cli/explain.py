@@ -10,7 +10,8 @@ from typing import Any
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.host.reading import read_file
 from fuseswap.host.runtime import Runtime
-from fuseswap.units import KIB, PAGE_SIZE, format_size, parse_size
+from fuseswap.sizes import format_size, parse_size
+from fuseswap.units import KIB, PAGE_SIZE
 
 
 def add_to(commands: Any) -> None:

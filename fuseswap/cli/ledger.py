@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fuseswap.units import format_size
+from fuseswap.sizes import format_size
 
 # Statistic and title; one that is 0, or unknown to the worker, is left out.
 _SAVED = (

@@ -19,8 +19,8 @@ from fuseswap.host.sysctl import Sysctl
 from fuseswap.lifecycle import is_ours, loop_of, workers_of
 from fuseswap.metrics import metric_name
 from fuseswap.parameters import PARAMETERS
+from fuseswap.sizes import format_size
 from fuseswap.statistics import STATISTICS
-from fuseswap.units import format_size
 
 
 @dataclass(frozen=True, slots=True)

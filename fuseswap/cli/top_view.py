@@ -15,7 +15,8 @@ from fuseswap.cli.looks import DeviceLook, Look
 from fuseswap.cli.rates import Rates
 from fuseswap.cli.status import COLUMNS as STATUS_COLUMNS
 from fuseswap.cli.status import show
-from fuseswap.units import PAGE_SIZE, format_size
+from fuseswap.sizes import format_size
+from fuseswap.units import PAGE_SIZE
 
 _MIN_NAME_WIDTH = 5
 

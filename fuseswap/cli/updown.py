@@ -14,8 +14,8 @@ from fuseswap.errors import HostError
 from fuseswap.host import memory_limits, notify, swap, sysctl
 from fuseswap.host.protect import Protection
 from fuseswap.host.runtime import Runtime, all_devices, runtime_root
+from fuseswap.sizes import format_size
 from fuseswap.transport import TRANSPORTS
-from fuseswap.units import format_size
 
 _NOTIFY_TIMEOUT_S = 30.0
 

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuseswap.errors import HostError
+from fuseswap.sizes import format_size
 from fuseswap.tiers.claim import BOTH_ENDS_BYTES, END_BYTES, Claim, is_zero
-from fuseswap.units import MIB, PAGE_SIZE, format_size
+from fuseswap.units import MIB, PAGE_SIZE
 
 MIN_BYTES = 8 * MIB + BOTH_ENDS_BYTES
 _MACHINE_ID = Path("/etc/machine-id")

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from fuseswap.errors import HostError
 from fuseswap.host.swap import memory_bytes
-from fuseswap.units import MIB, format_size
+from fuseswap.sizes import format_size
+from fuseswap.units import MIB
 
 _NO_LIMIT_BYTES = 1 << 60  # version 1 writes 2^63 less a page
 _LIMIT_FILES = ("memory.limit_in_bytes", "memory.max", "memory.high")

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuseswap.errors import HostError
-from fuseswap.units import MIB, format_size
+from fuseswap.sizes import format_size
+from fuseswap.units import MIB
 
 UNLIMITED = resource.RLIM_INFINITY
 # Beside the regions: interpreter, libraries, thread stacks, heap (mapped, not resident).

@@ -161,11 +161,11 @@ def test_segments_that_were_tried_are_counted(memory: SharedMemory, lazy: bool) 
     for page in range(600):
         device.swapfile.write(page * PAGE_SIZE, memoryview(pages.incompressible(page)))
     log = device.cache.log
-    first, second, *_ = log.segments()
+    first, second, *_ = log.table.segments()
     for _ in range(2):
-        log.mark(first, Mark.TRIED)
-        log.mark(second, Mark.TRIED)
-    log.mark(first, Mark.SHARED)
+        log.table.mark(first, Mark.TRIED)
+        log.table.mark(second, Mark.TRIED)
+    log.table.mark(first, Mark.SHARED)
     assert check_ledger(device)["tried_segments"] == 2
     after = Device(memory.attach(), lazy=lazy)
     assert read(after)["tried_segments"] == 2

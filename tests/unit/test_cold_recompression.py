@@ -82,7 +82,9 @@ async def test_what_is_old_becomes_smaller(tierless: Tiered, mock_clock: MockClo
     assert tierless.cache.statistics().compr_data_size < before * 2 / 3
     now = tierless.device.statistics().cleaner
     assert now.recompressed_pages == PAGES
-    assert {tierless.log.stream_of(s) for s in tierless.log.segments()} == {Stream.RECOMPRESSED}
+    assert {tierless.log.table.stream_of(s) for s in tierless.log.table.segments()} == {
+        Stream.RECOMPRESSED
+    }
     await tierless.check()
 
 
@@ -182,7 +184,7 @@ async def test_the_hot_ones_among_cold_stay_as_they_are(
         tierless.cache.load(page)
     await run_for(tierless, 3)
     assert codecs(tierless) == {LZ4: len(hot), ZSTD: PAGES - len(hot)}
-    streams = {tierless.log.stream_of(tierless.segment_of(page)) for page in hot}
+    streams = {tierless.log.table.stream_of(tierless.segment_of(page)) for page in hot}
     assert streams == {Stream.SURVIVORS}
     await tierless.check()
 
@@ -223,11 +225,11 @@ async def test_a_segment_that_gains_nothing_is_marked_for_all_time(
     for page in range(PAGES):
         tierless.store(page)
     make_old(tierless.log)
-    segments = tierless.log.segments()
+    segments = tierless.log.table.segments()
     jobs = hold(tierless, holds=False)
     await run_for(tierless, 3)
-    assert all(tierless.log.is_marked(segment, Mark.TRIED) for segment in segments)
-    assert tierless.log.segments() == segments
+    assert all(tierless.log.table.is_marked(segment, Mark.TRIED) for segment in segments)
+    assert tierless.log.table.segments() == segments
     assert jobs.count == len(segments)  # a few pages of each, and not the others
     await run_for(tierless, 70)
     await recompress(tierless.device.recompression)
@@ -243,10 +245,10 @@ async def test_marks_go_with_the_segment(tierless: Tiered, mock_clock: MockClock
     for page in range(PAGES):
         tierless.store(page)
     await recompress(tierless.device.recompression)
-    marked = tierless.log.segments()
+    marked = tierless.log.table.segments()
     tierless.discard(0, PAGES)
     store_some(tierless, 600)
-    assert set(marked) & set(tierless.log.segments())
+    assert set(marked) & set(tierless.log.table.segments())
     await recompress(tierless.device.recompression)
     assert codecs(tierless) == {ZSTD: 600}
 
@@ -255,7 +257,7 @@ async def test_corrupt_pages_are_left_as_they_are(tierless: Tiered, mock_clock: 
     store_some(tierless)
     for page in (0, 7, PAGES - 1):
         found = StoredObject.of(page, tierless.cache.slots.get(page))
-        at = tierless.log.bases[found.segment] + found.offset + 100
+        at = tierless.log.table.bases[found.segment] + found.offset + 100
         tierless.device.state.arena.buffer[at] ^= 4
     await recompress(tierless.device.recompression)
     assert codecs(tierless) == {ZSTD: PAGES - 3, LZ4: 3}
@@ -289,7 +291,7 @@ async def test_a_demand_tells_how_far_it_is(tierless: Tiered, mock_clock: MockCl
     async with trio.open_nursery() as nursery:
         nursery.start_soon(recompression.run)
         recompression.ask(Demand.parse("all"))
-        total = len(tierless.log.segments())
+        total = len(tierless.log.table.segments())
         assert total > 2
         await pass_time(1)
         assert str(recompression.demand) == f"all: 0 of {total} segments"
@@ -380,10 +382,10 @@ async def test_without_any_room_it_waits(tierless: Tiered, mock_clock: MockClock
     fill(tierless)
     frames, recompression = tierless.log.frames, tierless.device.recompression
     tierless.cache.pool_limit_bytes = frames.in_use * MIB
-    before = sorted(tierless.log.segments())
+    before = sorted(tierless.log.table.segments())
     await recompress(recompression)
     assert len(recompression.demand.left) == recompression.demand.total > 0
-    assert sorted(tierless.log.segments()) == before
+    assert sorted(tierless.log.table.segments()) == before
     await tierless.check()
     tierless.cache.pool_limit_bytes = (frames.in_use + 1) * MIB
     await recompress(recompression)
@@ -400,7 +402,7 @@ async def test_a_store_that_waits_is_not_kept_waiting_for_recompression(
     for page in range(0, len(tierless.expected), 2):
         tierless.discard(page)
     make_old(tierless.log)
-    assert all(tierless.device.recompression.is_due(s) for s in tierless.log.segments())
+    assert all(tierless.device.recompression.is_due(s) for s in tierless.log.table.segments())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tierless.writeback.run)
         for page in range(2000, 2250):
@@ -416,12 +418,12 @@ async def test_a_segment_given_up_is_not_in_line_twice(
     """Two writes of one segment would each flip its location."""
     store_some(tierless)
     make_old(tierless.log)
-    (segment,) = tierless.log.segments()
+    (segment,) = tierless.log.table.segments()
     cleaner = tierless.device.recompression.cleaner
     cleaner.rewrite(segment, {})
     cleaner.give_up()
-    departures = tierless.log.departures
-    assert (departures.next(), departures.next()) == (segment, 0)
+    queue = tierless.log.eviction_queue
+    assert (queue.pop(), queue.pop()) == (segment, 0)
 
 
 # -- a new worker ------------------------------------------------------------------------

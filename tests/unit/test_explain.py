@@ -105,7 +105,7 @@ def test_the_age_is_counted_from_the_seal(device: Device, monkeypatch: pytest.Mo
     log = device.cache.log
     store(device, 5, pages.compressible(1))
     log.seal(log.heads[Stream.STORE])
-    sealed = log.age_of(log.segments()[0])[1]
+    sealed = log.table.sealed_at(log.table.segments()[0])
     monkeypatch.setattr("fuseswap.explain.time.clock_gettime", lambda clock: sealed + 77.9)
     assert explain(device, 5).age_seconds == 77
 
@@ -125,7 +125,7 @@ def test_zstd_and_a_segment_that_was_tried(device: Device) -> None:
     found = explain(device, 5)
     assert (found.codec, found.dictionary) == ("zstd", None)
     assert found.segment is not None
-    device.cache.log.mark(found.segment, Mark.TRIED)
+    device.cache.log.table.mark(found.segment, Mark.TRIED)
     assert "gains nothing" in explain(device, 5).why
 
 
@@ -226,7 +226,7 @@ async def test_a_page_on_the_backing_file_is_not_read(tiered: Tiered, tier: Fake
     assert found.segment is not None
     assert found.file_offset is not None
     extent, at = divmod(found.file_offset - FIRST_PAGE_AT, MIB)
-    assert extent == tiered.log.location_of(found.segment)
+    assert extent == tiered.log.table.location_of(found.segment)
     assert found.stored_bytes is not None
     with pytest.raises(OnTier) as miss:
         tiered.device.frontswap.load(page)

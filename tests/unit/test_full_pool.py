@@ -134,7 +134,7 @@ async def test_hot_segments_come_last(
     tierless: Tiered, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
     page = fill(tierless, shrinking)
-    segments = sorted(tierless.log.segments())
+    segments = sorted(tierless.log.table.segments())
     hot = set(segments[:2])
     for number in range(page):
         if tierless.segment_of(number) in hot:
@@ -143,9 +143,9 @@ async def test_hot_segments_come_last(
     await wait_all_tasks_blocked()
     await pass_time(0.5)
     await tierless.write(page, shrinking(page))
-    assert hot < set(tierless.log.segments())
+    assert hot < set(tierless.log.table.segments())
     await write_until_refused(tierless, shrinking, page + 1)
-    streams = {tierless.log.stream_of(tierless.segment_of(n)) for n in range(page)}
+    streams = {tierless.log.table.stream_of(tierless.segment_of(n)) for n in range(page)}
     assert Stream.STORE not in streams
     assert not any(tierless.cache.slots.get(n) & REFERENCED for n in range(page))
     await tierless.check()
@@ -158,7 +158,7 @@ async def test_what_was_spared_is_taken_where_nothing_else_is_left(
     candidates = tierless.device.recompression.candidates
     first = candidates.for_room()
     candidates.spare(first)
-    others = {candidates.for_room() for _ in tierless.log.segments()}
+    others = {candidates.for_room() for _ in tierless.log.table.segments()}
     assert first not in others
     assert len(others) > 1
     for segment in others:
@@ -305,7 +305,7 @@ async def test_stores_leave_the_room_of_a_segment_that_is_half_cleaned(
     assert tierless.cache.has_other_room
     before = tierless.log.frames.in_use
     tierless.store(page)
-    assert tierless.log.stream_of(tierless.segment_of(page)) is Stream.SURVIVORS
+    assert tierless.log.table.stream_of(tierless.segment_of(page)) is Stream.SURVIVORS
     assert tierless.log.frames.in_use == before
     await tierless.check()
 
@@ -322,7 +322,9 @@ async def test_a_segment_that_is_half_hot_is_cleaned_with_one_frame(
     assert tierless.log.frames.has_spare
     assert tierless.log.frames.exhausted
     victim = next(
-        s for s in tierless.log.segments() if tierless.log.stream_of(s) is Stream.RECOMPRESSED
+        s
+        for s in tierless.log.table.segments()
+        if tierless.log.table.stream_of(s) is Stream.RECOMPRESSED
     )
     for number in range(0, page, 2):
         if tierless.segment_of(number) == victim:
@@ -331,7 +333,7 @@ async def test_a_segment_that_is_half_hot_is_cleaned_with_one_frame(
     cleaner.begin(victim)
     while cleaner.busy:
         assert cleaner.step()
-    assert not tierless.log.live[victim]
+    assert not tierless.log.table.live[victim]
     assert tierless.log.frames.has_spare
     await tierless.check()
 

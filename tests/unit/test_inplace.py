@@ -32,7 +32,7 @@ def evict(worker: Tiered, nursery: trio.Nursery, *, second_chance: bool = True) 
     segment = next(filter(None, map(worker.segment_of, sorted(worker.expected))))
     for head in worker.log.heads:
         worker.log.seal(head)
-    assert worker.log.departures.take(segment)
+    assert worker.log.eviction_queue.remove(segment)
     worker.writeback._send_in_place(nursery, segment, second_chance=second_chance)
     return segment
 
@@ -103,7 +103,7 @@ async def test_neighbours_are_written_together(
     assert lengths == [RUN_PAGES, RUN_PAGES, 3, 1, 1]
     assert placed.in_place() == sorted(placed.expected)
     assert all(places.page(page) == data for page, data in placed.expected.items())
-    assert segment not in placed.log.segments()
+    assert segment not in placed.log.table.segments()
     now = placed.writeback.statistics()
     assert now.written_back_pages == now.bd_writes == now.bd_count == len(placed.expected)
     await placed.check()
@@ -192,7 +192,7 @@ async def test_what_fails_stays_and_is_first_in_line(
     assert placed.in_place() == []
     assert placed.writeback.statistics().writeback_failed > 0
     assert not placed.writeback._can_write()
-    assert placed.log.departures.next() == segment
+    assert placed.log.eviction_queue.pop() == segment
     await placed.check()
 
 
@@ -206,13 +206,13 @@ async def test_a_segment_that_dies_or_is_reborn_while_it_is_written(
     await wait_all_tasks_blocked()
     placed.discard(0, 100)
     page = 200
-    while segment not in placed.log.segments():
+    while segment not in placed.log.table.segments():
         placed.store(page)
         page += 1
     places.let_go()
     await wait_all_tasks_blocked()
     assert placed.in_place() == []
-    assert not placed.log.departures.take(segment)
+    assert not placed.log.eviction_queue.remove(segment)
     await placed.check()
 
 
@@ -236,14 +236,14 @@ async def test_a_corrupt_page_stays_alone_and_is_not_tried_for_ever(
         placed.store(page)
     segment = placed.segment_of(4)
     found = placed.cache.slots.get(4)
-    at = placed.log.bases[segment] + (found >> 20 & 0xFFFFF) + 100
+    at = placed.log.table.bases[segment] + (found >> 20 & 0xFFFFF) + 100
     placed.device.state.arena.map[at] ^= 1
     evict(placed, nursery)
     await wait_all_tasks_blocked()
     assert placed.in_place() == [page for page in range(10) if page != 4]
     evict(placed, nursery)
     await wait_all_tasks_blocked()
-    assert placed.log.is_pinned(segment)
+    assert placed.log.table.is_pinned(segment)
     with pytest.raises(CorruptData):
         await placed.read(4)
     assert await placed.read(5) == placed.expected[5]
@@ -598,7 +598,7 @@ async def test_a_budget_is_never_exceeded(
     assert placed.writeback.writeback_limit_bytes == 1
     assert ask_page(placed, nursery, 1001, dense(1)).error is not None
     placed.writeback.writeback_limit_bytes = None
-    assert placed.log.departures.take(segment)
+    assert placed.log.eviction_queue.remove(segment)
     placed.writeback._send_in_place(nursery, segment, second_chance=True)
     await wait_all_tasks_blocked()
     assert len(placed.in_place()) == 201
@@ -675,8 +675,8 @@ async def test_a_full_pool_in_which_nothing_can_be_evicted_is_passed_by(
     page = placed.fill()
     for head in placed.log.heads:
         placed.log.seal(head)
-    for segment in placed.log.segments():
-        placed.log.pin(segment)
+    for segment in placed.log.table.segments():
+        placed.log.table.pin(segment)
     nursery.start_soon(placed.writeback.run)
     for number in range(page, page + 20):
         await placed.write(number)

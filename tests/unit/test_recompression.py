@@ -77,7 +77,7 @@ async def test_a_corrupt_page_leaves_as_it_is_and_stays_corrupt(
 ) -> None:
     tiered.store(0, pages.hexadecimal(0))
     found = StoredObject.of(0, tiered.cache.slots.get(0))
-    at = tiered.log.bases[found.segment] + found.offset + 100
+    at = tiered.log.table.bases[found.segment] + found.offset + 100
     tiered.device.state.arena.buffer[at] ^= 4
     assert await move_out(tiered, nursery, first=1) == {LZ4, ZSTD}
     assert 0 in tiered.on_tier()

@@ -208,7 +208,9 @@ async def test_the_cleaner_moves_such_pages_as_they_are(
         pass
     assert cleaner.statistics().objects_copied > 0
     assert codecs(tierless) == {FIRST_DICTIONARY: 500}
-    streams = {tierless.log.stream_of(tierless.segment_of(page)) for page in tierless.expected}
+    streams = {
+        tierless.log.table.stream_of(tierless.segment_of(page)) for page in tierless.expected
+    }
     assert Stream.RECOMPRESSED in streams
     await tierless.check()
 

@@ -109,13 +109,13 @@ async def test_a_segment_that_dies_and_whose_id_is_used_again(
     await pass_time(1)
     get = tierless.cache.slots.get
     before = {page: get(page) for page in range(PAGES)}
-    (segment,) = tierless.log.segments()
+    (segment,) = tierless.log.table.segments()
     tierless.discard(0, PAGES)
     for page in range(PAGES):
         tierless.store(page, twin_of(page))
     for head in tierless.log.heads:
         tierless.log.seal(head)
-    assert tierless.log.segments() == [segment]
+    assert tierless.log.table.segments() == [segment]
     assert {page: get(page) for page in range(PAGES)} == before
     await let_go(tierless, jobs)
     await tierless.check()
@@ -138,9 +138,9 @@ async def test_a_segment_that_leaves_for_the_tier(
     await let_go(tiered, jobs)
     assert tiered.on_tier() == list(range(PAGES))
     assert tiered.device.statistics().cleaner.recompressed_pages == 0
-    for segment in tiered.log.segments():
-        assert tiered.log.state_of(segment) is SegmentState.ON_TIER
-        assert not tiered.log.is_marked(segment, Mark.TRIED)
+    for segment in tiered.log.table.segments():
+        assert tiered.log.table.state_of(segment) is SegmentState.ON_TIER
+        assert not tiered.log.table.is_marked(segment, Mark.TRIED)
     await tiered.check()
 
 
@@ -155,12 +155,12 @@ async def test_a_segment_that_is_being_written_to_the_tier(
     nursery.start_soon(tiered.writeback.run)
     await pass_time(1)
     tier.hold_writes = True
-    (segment,) = tiered.log.segments()
+    (segment,) = tiered.log.table.segments()
     tiered.writeback.ask(Demand.parse("all"))
     await pass_time(1)
     assert len(tier.writes) == 1
     await let_go(tiered, jobs)
-    assert not tiered.log.live[segment]
+    assert not tiered.log.table.live[segment]
     assert tiered.device.statistics().cleaner.recompressed_pages == count
     tier.hold_writes = False
     (tier.writes[0].finish if succeeds else tier.writes[0].fail)()
@@ -174,7 +174,7 @@ async def test_while_the_cleaner_has_emptied_half_of_it(
 ) -> None:
     jobs = begin(tierless, nursery)
     await pass_time(1)
-    (segment,) = tierless.log.segments()
+    (segment,) = tierless.log.table.segments()
     tierless.writeback.cleaner.begin(segment)
     assert tierless.writeback.cleaner.step()
     for page in range(0, PAGES, 3):

@@ -50,7 +50,7 @@ def test_a_write_in_flight_ends_first(
     untouched = tiered.segment_of(1)
     again = next_worker(tiered, tier)
     expected = SegmentState.SEALED if fails else SegmentState.ON_TIER
-    assert again.log.state_of(untouched) is expected
+    assert again.log.table.state_of(untouched) is expected
     assert again.log.extents.in_use == (not fails)
 
 
@@ -127,7 +127,7 @@ def test_a_segment_that_is_half_cleaned(tiered: Tiered, tier: FakeTier, on_tier:
     tiered.cache.pool_limit_bytes += MIB
     if on_tier:
         segment = tiered.segment_of(0)
-        extent = tiered.log.location_of(segment)
+        extent = tiered.log.table.location_of(segment)
         cleaner.begin_on_tier(segment, bytes(tier.extents[extent]))
     else:
         for page in range(2000, 2300):
@@ -137,4 +137,4 @@ def test_a_segment_that_is_half_cleaned(tiered: Tiered, tier: FakeTier, on_tier:
     assert cleaner.step()
     assert cleaner.busy
     again = next_worker(tiered, tier)
-    assert again.log.live[segment] == tiered.log.live[segment]
+    assert again.log.table.live[segment] == tiered.log.table.live[segment]

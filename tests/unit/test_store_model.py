@@ -283,13 +283,13 @@ class StoreModel(RuleBasedStateMachine):
             pass
         if orderly:
             self.device.cache.close()
-        before = self.device.cache.log
-        old = (before.live[:], before.live_bytes[:], before.segments(), before.segments_in_use)
+        before = self.device.cache.log.table
+        old = (before.live[:], before.live_bytes[:], before.segments(), before.in_use)
         self.start_worker()
-        after = self.device.cache.log
+        after = self.device.cache.log.table
         known = len(after.live)
         assert (after.live, after.live_bytes) == (old[0][:known], old[1][:known])
-        assert (after.segments(), after.segments_in_use) == old[2:]
+        assert (after.segments(), after.in_use) == old[2:]
         self.touched.update(list(self.model)[:50])
 
     @rule()
@@ -307,7 +307,7 @@ class StoreModel(RuleBasedStateMachine):
     @invariant()
     def the_log_is_sound(self) -> None:
         if self.device.cache.adopting:
-            assert self.device.cache.log.segments_in_use <= SMALL.segment_count
+            assert self.device.cache.log.table.in_use <= SMALL.segment_count
             return
         check_invariants(self.device.cache)
 

@@ -43,7 +43,7 @@ async def make_sparse(tiered: Tiered, nursery: trio.Nursery) -> list[int]:
 
 
 def still_on_tier(tiered: Tiered, segments: list[int]) -> int:
-    return sum(tiered.log.state_of(segment) is SegmentState.ON_TIER for segment in segments)
+    return sum(tiered.log.table.state_of(segment) is SegmentState.ON_TIER for segment in segments)
 
 
 async def test_merging_frees_extents_and_keeps_every_page(

@@ -101,11 +101,11 @@ async def test_a_page_that_the_cleaner_brings_back_while_it_is_read(
 ) -> None:
     reads = await begin_reads(tiered, tier, nursery)
     segment = tiered.segment_of(0)
-    extent = tiered.log.location_of(segment)
+    extent = tiered.log.table.location_of(segment)
     tiered.writeback.cleaner.begin_on_tier(segment, bytes(tier.extents[extent]))
     while tiered.writeback.cleaner.busy:
         assert tiered.writeback.cleaner.step()
-    assert tiered.log.live[segment] == 0
+    assert tiered.log.table.live[segment] == 0
     tier.extents[extent][:] = bytes(SEGMENT_BYTES)  # it is free: anybody may write there
     await release_reads(tier)
     assert len(reads.found) == 10
@@ -135,7 +135,7 @@ async def begin_merging(
     tier.hold_reads = tier.hold_writes = True
     clock.jump(1)
     await wait_all_tasks_blocked()
-    assert [read.extent for read in tier.reads] == [tiered.log.location_of(segment)]
+    assert [read.extent for read in tier.reads] == [tiered.log.table.location_of(segment)]
     return found
 
 
@@ -184,7 +184,7 @@ async def test_a_segment_id_that_is_used_again_while_it_is_read_to_be_merged(
     tiered.store(found[0])
     assert tiered.segment_of(found[0]) == segment
     await release_reads(tier)
-    assert tiered.log.state_of(segment) is SegmentState.OPEN
+    assert tiered.log.table.state_of(segment) is SegmentState.OPEN
     await tiered.check()
 
 
@@ -194,7 +194,7 @@ async def test_a_segment_id_that_is_on_the_tier_again_when_the_read_ends(
     """What was read is another segment's, and every check in it is right."""
     found = await begin_merging(tiered, tier, nursery, mock_clock)
     segment = tiered.segment_of(found[0])
-    read_already = bytes(tier.extents[tiered.log.location_of(segment)])
+    read_already = bytes(tier.extents[tiered.log.table.location_of(segment)])
     for page in found:
         tiered.discard(page)
     for head in tiered.log.heads:
@@ -223,7 +223,7 @@ async def test_between_two_steps_of_merging(tiered: Tiered, tier: FakeTier, acti
     segment = tiered.segment_of(0)
     tiered.cache.pool_limit_bytes += 2 * MIB
     cleaner = tiered.writeback.cleaner
-    cleaner.begin_on_tier(segment, bytes(tier.extents[tiered.log.location_of(segment)]))
+    cleaner.begin_on_tier(segment, bytes(tier.extents[tiered.log.table.location_of(segment)]))
     page = 0
     while cleaner.busy:
         cleaner.step()
@@ -231,5 +231,5 @@ async def test_between_two_steps_of_merging(tiered: Tiered, tier: FakeTier, acti
             action(tiered, page)
             page += 9
         check_invariants(tiered.cache)
-    assert tiered.log.live[segment] == 0
+    assert tiered.log.table.live[segment] == 0
     await tiered.check()

@@ -248,7 +248,7 @@ async def test_only_its_own_objects_move(tierless: Tiered, mock_clock: MockClock
     assert tierless.segment_of(0) == tierless.segment_of(1000)
     await look(tierless)
     assert {page: get(page) for page in range(1000, 1100)} == before
-    assert tierless.log.stream_of(tierless.segment_of(0)) is Stream.RECOMPRESSED
+    assert tierless.log.table.stream_of(tierless.segment_of(0)) is Stream.RECOMPRESSED
     await tierless.check()
 
 
@@ -261,7 +261,7 @@ async def test_objects_with_several_pages_keep_them(
         tierless.store(page, tierless.expected[0])
     shared = [page for page in (500, 501, 502) if codec_of(tierless, page) == codec_of(tierless, 0)]
     assert shared
-    assert tierless.log.is_marked(tierless.segment_of(0), Mark.SHARED)
+    assert tierless.log.table.is_marked(tierless.segment_of(0), Mark.SHARED)
     tierless.discard(0)  # the page that its directory knows
     await look(tierless)
     assert len(tierless.cache.dictionaries.all) == 1
@@ -290,7 +290,7 @@ async def test_a_corrupt_page_keeps_its_dictionary_and_is_not_tried_for_ever(
 ) -> None:
     old, _ = await two(tierless, 2)
     word = tierless.cache.slots.get(0)
-    at = tierless.log.bases[word >> 40] + (word >> 20 & 0xFFFFF) + 10
+    at = tierless.log.table.bases[word >> 40] + (word >> 20 & 0xFFFFF) + 10
     tierless.device.state.arena.buffer[at] ^= 4
     tierless.expected.pop(0)
     await look(tierless)

@@ -279,7 +279,11 @@ async def test_a_window_that_was_read_ahead_outlives_the_dictionary(
     assert is_gone(tiered, old)
     await compress_with(tiered, dictionary_for(3), 3, range(2000, 2060))
     await write_back(tiered)
-    extents = [s for s in tiered.log.segments() if tiered.log.state_of(s) is SegmentState.ON_TIER]
+    extents = [
+        s
+        for s in tiered.log.table.segments()
+        if tiered.log.table.state_of(s) is SegmentState.ON_TIER
+    ]
     assert extents
     await tiered.check()
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuseswap.errors import InvalidArgument
-from fuseswap.units import GIB, KIB, MIB, format_size, parse_size
+from fuseswap.sizes import format_size, parse_size
+from fuseswap.units import GIB, KIB, MIB
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ async def test_a_segment_whose_write_failed_stays_in_memory(
     now = tiered.writeback.statistics()
     assert (now.writeback_attempted, now.writeback_failed, now.bd_count) == (1, 1, 0)
     assert (now.written_back_pages, now.bd_writes) == (0, 0)
-    assert tiered.log.state_of(tiered.segment_of(0)) is SegmentState.SEALED
+    assert tiered.log.table.state_of(tiered.segment_of(0)) is SegmentState.SEALED
     assert tiered.log.extents.available == EXTENTS
     await tiered.check()
 
@@ -76,7 +76,7 @@ async def test_it_is_tried_again_after_a_while_and_the_store_goes_on(
     await wait_all_tasks_blocked()
     assert tiered.writeback.statistics().writeback_attempted >= 2
     assert tiered.writeback.statistics().writeback_failed == 1
-    assert tiered.log.state_of(oldest) is SegmentState.ON_TIER, "the same one, and first"
+    assert tiered.log.table.state_of(oldest) is SegmentState.ON_TIER, "the same one, and first"
     assert page in tiered.expected
     await tiered.check()
 
@@ -171,7 +171,7 @@ async def test_after_a_failure_the_cleaner_may_take_the_segment(
     await fail_once(tiered, tier, nursery, mock_clock)
     segment = tiered.segment_of(0)
     tiered.writeback.cleaner.begin(segment)
-    while tiered.log.live[segment]:
+    while tiered.log.table.live[segment]:
         assert tiered.writeback.cleaner.step()
     mock_clock.jump(1)
     await wait_all_tasks_blocked()

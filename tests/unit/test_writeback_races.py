@@ -44,7 +44,7 @@ async def test_while_it_is_written(
     (tier.writes[0].fail if fails else tier.writes[0].finish)()
     await wait_all_tasks_blocked()
     expected = SegmentState.SEALED if fails else SegmentState.ON_TIER
-    assert tiered.log.state_of(segment) is expected
+    assert tiered.log.table.state_of(segment) is expected
     await tiered.check()
 
 
@@ -80,7 +80,10 @@ async def test_while_it_is_cleaned_on_its_way_out(
             action(tiered, number)
             number += 3
         check_invariants(tiered.cache)
-    assert tiered.log.live[segment] == 0 or tiered.log.state_of(segment) is SegmentState.OPEN
+    assert (
+        tiered.log.table.live[segment] == 0
+        or tiered.log.table.state_of(segment) is SegmentState.OPEN
+    )
     nursery.start_soon(tiered.writeback.run)
     for more in range(page, page + 600):
         await tiered.write(more)
@@ -125,12 +128,12 @@ async def test_another_segment_of_the_same_id_does_not_move(
     for page in tiered.pages_of(segment):
         tiered.discard(page)
     page = next_page
-    while segment not in tiered.log.segments():
+    while segment not in tiered.log.table.segments():
         tiered.store(page)
         page += 1
     tier.writes[0].finish()
     await wait_all_tasks_blocked()
-    assert tiered.log.state_of(segment) is SegmentState.OPEN
+    assert tiered.log.table.state_of(segment) is SegmentState.OPEN
     await tiered.check()
 
 
@@ -141,15 +144,15 @@ async def test_another_segment_of_the_same_id_is_not_in_line_twice_after_a_failu
     segment = tiered.segment_of(0)
     for number in tiered.pages_of(segment):
         tiered.discard(number)
-    while segment not in tiered.log.segments():
+    while segment not in tiered.log.table.segments():
         tiered.store(page)
         page += 1
     for head in tiered.log.heads:
         tiered.log.seal(head)
     tier.writes[0].fail()
     await wait_all_tasks_blocked()
-    assert tiered.log.departures.take(segment)
-    assert not tiered.log.departures.take(segment)
+    assert tiered.log.eviction_queue.remove(segment)
+    assert not tiered.log.eviction_queue.remove(segment)
 
 
 async def test_the_batch_size_is_a_bound_though_ids_are_used_again(
@@ -160,7 +163,7 @@ async def test_the_batch_size_is_a_bound_though_ids_are_used_again(
     first = tiered.segment_of(0)
     for number in tiered.pages_of(first):
         tiered.discard(number)
-    while first not in tiered.log.segments():
+    while first not in tiered.log.table.segments():
         tiered.store(page)
         page += 1
     for head in tiered.log.heads:
@@ -202,7 +205,7 @@ async def test_the_cleaner_may_take_a_segment_that_is_being_written(
     tier.hold_writes = False
     tier.writes[0].finish()
     await wait_all_tasks_blocked()
-    assert tiered.log.state_of(segment) is SegmentState.ON_TIER
+    assert tiered.log.table.state_of(segment) is SegmentState.ON_TIER
     busy.append(cleaner.step() and cleaner.busy)
     assert busy == [True, False]
     await tiered.check()

@@ -119,7 +119,7 @@ async def test_a_full_tier_refuses_once_the_pool_is_full_too(
     assert len(tier.written) == EXTENTS
     assert page > (EXTENTS + STORE_FRAMES - 1) * 266
     await tiered.check()
-    first = tiered.log.state_of(tiered.segment_of(0))
+    first = tiered.log.table.state_of(tiered.segment_of(0))
     assert first is SegmentState.ON_TIER
     for number in tiered.pages_of(tiered.segment_of(0)):
         tiered.discard(number)

@@ -51,8 +51,8 @@ def test_benefit_over_cost(cleaned: Cleaned) -> None:
     log = cleaned.log
 
     def score(segment: int) -> float:
-        u = log.live_bytes[segment] / SEGMENT_BYTES
-        return (1 - u) * (log.newest_sequence - log.age_of(segment)[0] + 1) / u
+        u = log.table.live_bytes[segment] / SEGMENT_BYTES
+        return (1 - u) * (log.table.newest_sequence - log.table.sequence_of(segment) + 1) / u
 
     assert cleaned.cleaner.choose() == max(segments, key=score) == segments[2]
 
@@ -68,7 +68,7 @@ def test_the_open_segment_is_never_chosen(cleaned: Cleaned) -> None:
 def test_more_than_98_percent_live_is_left_alone(cleaned: Cleaned) -> None:
     segment = cleaned.seal_one()
     found = cleaned.pages_of(segment)
-    while cleaned.log.live_bytes[segment] / SEGMENT_BYTES > 0.98:
+    while cleaned.log.table.live_bytes[segment] / SEGMENT_BYTES > 0.98:
         assert cleaned.cleaner.choose() == 0
         cleaned.discard(found.pop())
     assert cleaned.cleaner.choose() == segment
@@ -103,11 +103,11 @@ def test_a_step_copies_a_bounded_number_of_objects(cleaned: Cleaned) -> None:
     segment = cleaned.seal_one()
     cleaned.thin_out(segment, 0.9)
     copied = [0]
-    while cleaned.log.live[segment]:
+    while cleaned.log.table.live[segment]:
         assert cleaned.cleaner.step()
         copied.append(cleaned.cleaner.statistics().objects_copied)
         assert copied[-1] - copied[-2] <= STEP_OBJECTS
-        assert cleaned.cleaner.busy == (cleaned.log.live[segment] > 0)
+        assert cleaned.cleaner.busy == (cleaned.log.table.live[segment] > 0)
         cleaned.check()
     assert len(copied) > 4
 
@@ -139,9 +139,9 @@ def test_a_corrupt_object_stays_corrupt_and_alone(cleaned: Cleaned) -> None:
     bad = cleaned.pages_of(segment)[5]
     found = StoredObject.of(bad, cleaned.cache.slots.get(bad))
     arena = cleaned.memory.attach().arena.buffer
-    arena[cleaned.log.bases[segment] + found.offset + 1000] ^= 1
+    arena[cleaned.log.table.bases[segment] + found.offset + 1000] ^= 1
     cleaned.clean_up()
-    assert cleaned.log.live[segment] == 0
+    assert cleaned.log.table.live[segment] == 0
     with pytest.raises(CorruptData):
         cleaned.cache.load(bad)
     del cleaned.expected[bad]

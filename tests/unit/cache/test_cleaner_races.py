@@ -49,7 +49,7 @@ def test_what_is_discarded_is_not_copied(cleaned: Cleaned) -> None:
     for page in cleaned.pages_of(segment)[::2]:
         cleaned.discard(page)
     cleaned.clean_up()
-    assert cleaned.log.live[segment] == 0
+    assert cleaned.log.table.live[segment] == 0
     cleaned.check()
 
 
@@ -58,7 +58,7 @@ def test_what_is_loaded_is_copied_all_the_same(cleaned: Cleaned) -> None:
     for page in cleaned.pages_of(segment):
         cleaned.cache.load(page)
     cleaned.clean_up()
-    assert cleaned.log.live[segment] == 0
+    assert cleaned.log.table.live[segment] == 0
     cleaned.check()
 
 
@@ -77,7 +77,10 @@ def test_another_segment_of_the_same_id_is_not_taken_for_it(cleaned: Cleaned) ->
         cleaned.discard(page)
     assert cleaned.seal_one() == segment
     assert not cleaned.cleaner.step()
-    assert (cleaned.cleaner.busy, cleaned.log.state_of(segment)) == (False, SegmentState.SEALED)
+    assert (cleaned.cleaner.busy, cleaned.log.table.state_of(segment)) == (
+        False,
+        SegmentState.SEALED,
+    )
     cleaned.check()
 
 
@@ -104,7 +107,7 @@ def test_without_a_frame_to_copy_to_it_waits_and_goes_on_later(cleaned: Cleaned)
     for page in cleaned.pages_of(other):
         cleaned.discard(page)
     cleaned.clean_up()
-    assert cleaned.log.live[segment] == 0
+    assert cleaned.log.table.live[segment] == 0
     assert not cleaned.cleaner.busy
     cleaned.check()
 
@@ -146,8 +149,10 @@ def test_cold_objects_are_gathered_and_loaded_ones_spared(cleaned: Cleaned) -> N
     evict(cleaned, segment)
     assert streams_of(cleaned, cold) == {Stream.EVICTED}
     assert streams_of(cleaned, loaded) == {Stream.SURVIVORS}
-    assert cleaned.log.departures.leaves_as_it_is(cleaned.log.heads[Stream.EVICTED].segment)
-    assert not cleaned.log.departures.leaves_as_it_is(cleaned.log.heads[Stream.SURVIVORS].segment)
+    assert cleaned.log.eviction_queue.leaves_as_it_is(cleaned.log.heads[Stream.EVICTED].segment)
+    assert not cleaned.log.eviction_queue.leaves_as_it_is(
+        cleaned.log.heads[Stream.SURVIVORS].segment
+    )
     cleaned.check()
 
 
@@ -182,13 +187,13 @@ def test_without_a_second_chance_all_is_gathered(cleaned: Cleaned) -> None:
 def test_a_corrupt_directory_falls_back_to_the_slot_table(cleaned: Cleaned, owner: int) -> None:
     segment = cleaned.seal_one()
     cleaned.thin_out(segment, 0.5)
-    bound = cleaned.log.extent_of(segment)[1]
-    directory = cleaned.log.bases[segment] + bound
+    bound = cleaned.log.table.bounds_of(segment)[1]
+    directory = cleaned.log.table.bases[segment] + bound
     count = (SEGMENT_BYTES - bound) // 4
     arena = cleaned.memory.attach().arena.buffer
     arena[directory : directory + 4 * count] = struct.pack("<I", owner) * count
     cleaned.clean_up()
-    assert cleaned.log.live[segment] == 0
+    assert cleaned.log.table.live[segment] == 0
     assert cleaned.cleaner.statistics().given_up == 0
     cleaned.check()
 
@@ -202,9 +207,9 @@ def test_a_corrupt_word_makes_it_give_up_and_never_loop(cleaned: Cleaned, flip: 
     cleaned.clean_up()
     now = cleaned.cleaner.statistics()
     assert (now.given_up, now.segments_cleaned, cleaned.cleaner.busy) == (1, 0, False)
-    assert cleaned.log.live[segment] == 1
+    assert cleaned.log.table.live[segment] == 1
     assert cleaned.cleaner.choose() == 0
-    assert cleaned.log.departures.next() == 0
+    assert cleaned.log.eviction_queue.pop() == 0
     del cleaned.expected[bad]
     assert {page: cleaned.cache.load(page) for page in cleaned.expected} == cleaned.expected
     with pytest.raises(CorruptData):
@@ -221,5 +226,5 @@ def test_a_given_up_segment_is_free_for_the_next_worker_once_its_page_is_gone(
     cleaned.clean_up()
     cleaned.cache.invalidate_area(0, cleaned.cache.page_count)
     again = Cleaned(cleaned.memory)
-    assert again.log.segments() == []
+    assert again.log.table.segments() == []
     check_invariants(again.cache)

@@ -116,11 +116,11 @@ def test_a_corrupt_object_is_not_shared_and_not_reported(
     segment, offset = place(cache, 0)
     arena = memory.attach().arena.buffer
     for at in (offset, offset + 50):  # the check, the payload
-        arena[cache.log.bases[segment] + at] ^= 4
+        arena[cache.log.table.bases[segment] + at] ^= 4
         cache.store(1, SAME)
         assert place(cache, 1) != (segment, offset)
         assert cache.statistics().checksum_errors == 0
-        arena[cache.log.bases[segment] + at] ^= 4
+        arena[cache.log.table.bases[segment] + at] ^= 4
         cache.invalidate_page(1)
     cache.invalidate_page(0)
 
@@ -188,7 +188,7 @@ def test_the_next_worker_knows_who_shares_and_finds_more(memory: SharedMemory) -
     assert place(new, 1000) == place(new, 7)
     new.invalidate_area(0, 1001)
     check_invariants(new)
-    assert new.log.segments() == []
+    assert new.log.table.segments() == []
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -237,7 +237,7 @@ def seal_pairs(cleaned: Cleaned) -> int:
 def test_what_is_shared_is_copied_once(cleaned: Cleaned) -> None:
     segment = seal_pairs(cleaned)
     cleaned.cleaner.begin(segment)
-    while cleaned.log.live[segment]:
+    while cleaned.log.table.live[segment]:
         assert cleaned.cleaner.step()
         cleaned.check()
     now = cleaned.cleaner.statistics()
@@ -253,7 +253,7 @@ def test_owners_that_are_in_no_directory_are_found(cleaned: Cleaned) -> None:
     cleaned.cleaner.begin(segment)
     while cleaned.cleaner.busy:
         assert cleaned.cleaner.step()
-    assert cleaned.log.live[segment] == 0
+    assert cleaned.log.table.live[segment] == 0
     cleaned.check()
 
 
@@ -289,15 +289,15 @@ def test_a_corrupt_word_of_a_shared_segment_pins_it(cleaned: Cleaned) -> None:
     cleaned.cleaner.begin(segment)
     while cleaned.cleaner.busy:
         cleaned.cleaner.step()
-    assert cleaned.log.live[segment] == 1
-    assert cleaned.log.is_pinned(segment)
+    assert cleaned.log.table.live[segment] == 1
+    assert cleaned.log.table.is_pinned(segment)
     with pytest.raises(CorruptData):
         cleaned.cache.load(3000)
 
 
 def test_a_mark_without_sharers_costs_nothing_but_the_sweep(cleaned: Cleaned) -> None:
     segment = cleaned.seal_one()
-    cleaned.log.mark(segment, Mark.SHARED)
+    cleaned.log.table.mark(segment, Mark.SHARED)
     cleaned.cleaner.begin(segment)
     while cleaned.cleaner.busy:
         cleaned.cleaner.step()

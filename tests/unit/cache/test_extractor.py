@@ -50,14 +50,14 @@ def check(cache: CompressedCache) -> None:
 def test_only_what_is_packed_moves(cache: CompressedCache, extractor: Extractor) -> None:
     get = cache.slots.get
     before = [get(page) for page in range(PAGES)]
-    (segment,) = cache.log.segments()
+    (segment,) = cache.log.table.segments()
     extractor.take_out(segment, {object_key(before[page]): packed(page) for page in (3, 70, 149)})
     assert finish(extractor) == -(-PAGES // STEP_OBJECTS)
     changed = [page for page in range(PAGES) if get(page) != before[page]]
     assert changed == [3, 70, 149]
-    assert {cache.log.stream_of(get(page) >> 40) for page in changed} == {Stream.RECOMPRESSED}
-    assert cache.log.live[segment] == PAGES - 3
-    assert cache.log.is_movable(segment)
+    assert {cache.log.table.stream_of(get(page) >> 40) for page in changed} == {Stream.RECOMPRESSED}
+    assert cache.log.table.live[segment] == PAGES - 3
+    assert cache.log.table.is_movable(segment)
     assert extractor.statistics().recompressed_pages == 3
     assert extractor.statistics().given_up == 0
     check(cache)
@@ -66,18 +66,18 @@ def test_only_what_is_packed_moves(cache: CompressedCache, extractor: Extractor)
 def test_where_all_of_it_is_packed_the_segment_goes(
     cache: CompressedCache, extractor: Extractor
 ) -> None:
-    (segment,) = cache.log.segments()
+    (segment,) = cache.log.table.segments()
     words = [cache.slots.get(page) for page in range(PAGES)]
     extractor.take_out(segment, {object_key(word): packed(p) for p, word in enumerate(words)})
     finish(extractor)
-    assert not cache.log.is_live(segment)
+    assert not cache.log.table.is_live(segment)
     check(cache)
 
 
 def test_what_was_overwritten_since_stays_as_it_is(
     cache: CompressedCache, extractor: Extractor
 ) -> None:
-    (segment,) = cache.log.segments()
+    (segment,) = cache.log.table.segments()
     first = cache.slots.get(0)
     extractor.take_out(segment, {object_key(first): packed(0)})
     cache.store(0, pages.hexadecimal(0))
@@ -89,10 +89,10 @@ def test_what_was_overwritten_since_stays_as_it_is(
 
 def test_of_a_shared_object_all_pages_move(cache: CompressedCache, extractor: Extractor) -> None:
     cache.dedup.set_switch("on")
-    (segment,) = cache.log.segments()
+    (segment,) = cache.log.table.segments()
     cache.store(1000, pages.compressible(5))  # the index may know it or not
     cache.store(1001, pages.compressible(5))
-    assert cache.log.is_marked(segment, Mark.SHARED)
+    assert cache.log.table.is_marked(segment, Mark.SHARED)
     word = cache.slots.get(5)
     sharing = [
         page for page in (5, 1000, 1001) if object_key(cache.slots.get(page)) == object_key(word)
@@ -102,5 +102,5 @@ def test_of_a_shared_object_all_pages_move(cache: CompressedCache, extractor: Ex
     finish(extractor)
     assert len({cache.slots.get(page) for page in sharing}) == 1
     assert cache.slots.get(5) != word
-    assert not cache.log.is_pinned(segment)
+    assert not cache.log.table.is_pinned(segment)
     check(cache)

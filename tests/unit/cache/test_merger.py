@@ -110,9 +110,9 @@ def test_each_page_keeps_its_r_bit(cache: CompressedCache, loaded: set[int]) -> 
 
 def test_the_last_page_of_a_segment_frees_it(cleaned: Cleaned) -> None:
     merger = pairs(cleaned)
-    assert cleaned.log.segments_in_use == 2
+    assert cleaned.log.table.in_use == 2
     sweep(merger)
-    assert cleaned.log.segments_in_use == 1
+    assert cleaned.log.table.in_use == 1
     cleaned.check()
 
 
@@ -157,7 +157,7 @@ def test_what_is_corrupt_is_not_merged_and_not_reported(
     merger = begin(cache, *((page, pages.compressible(1)) for page in range(3)))
     first = object_of(cache, 0)
     arena = memory.attach().arena.buffer
-    arena[cache.log.bases[first.segment] + first.offset + 20] ^= 1
+    arena[cache.log.table.bases[first.segment] + first.offset + 20] ^= 1
     cache.slots.words[1] ^= 1 << 30
     sweep(merger)
     assert merger.merged_pages == 0

@@ -125,7 +125,7 @@ def test_overwriting_leaves_nothing_of_the_old_version(cache: CompressedCache) -
             cache.store(5, data, replace=replace)
     cache.store(5, pages.ZERO)
     assert gauges(cache.statistics()) == (1, 1, 0, 0)
-    assert cache.log.segments() == []
+    assert cache.log.table.segments() == []
 
 
 def test_invalidate_says_whether_the_page_was_there(cache: CompressedCache) -> None:

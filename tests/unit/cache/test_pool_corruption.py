@@ -34,7 +34,7 @@ OBJECTS = [
 def place(cache: CompressedCache, page: int) -> tuple[int, StoredObject]:
     """Arena offset of the object of ``page``, and the object."""
     found = StoredObject.of(page, cache.slots.get(page))
-    return cache.log.bases[found.segment] + found.offset, found
+    return cache.log.table.bases[found.segment] + found.offset, found
 
 
 @pytest.mark.parametrize(("page", "name"), OBJECTS)

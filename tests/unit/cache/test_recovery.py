@@ -64,12 +64,12 @@ def known_segments(cache: CompressedCache) -> dict[int, tuple[int, int, int, tup
     log = cache.log
     return {
         segment: (
-            log.bases[segment],
-            log.live[segment],
-            log.live_bytes[segment],
-            log.extent_of(segment),
+            log.table.bases[segment],
+            log.table.live[segment],
+            log.table.live_bytes[segment],
+            log.table.bounds_of(segment),
         )
-        for segment in log.segments()
+        for segment in log.table.segments()
     }
 
 
@@ -127,14 +127,14 @@ def test_the_open_segment_is_sealed_where_it_stood(memory: SharedMemory) -> None
     old = memory.attach_cache()
     old.store(0, pages.compressible(0))
     segment = old.log.heads[Stream.STORE].segment
-    extent = old.log.extent_of(segment)
+    extent = old.log.table.bounds_of(segment)
     new = memory.attach_cache()
-    assert new.log.state_of(segment) is SegmentState.SEALED
-    assert new.log.extent_of(segment) == extent
-    assert new.log.age_of(segment)[1] > 0
+    assert new.log.table.state_of(segment) is SegmentState.SEALED
+    assert new.log.table.bounds_of(segment) == extent
+    assert new.log.table.sealed_at(segment) > 0
     new.store(1, pages.compressible(1))
     assert new.log.heads[Stream.STORE].segment not in (0, segment)
-    assert new.log.age_of(new.log.heads[Stream.STORE].segment)[0] == 2
+    assert new.log.table.sequence_of(new.log.heads[Stream.STORE].segment) == 2
 
 
 def test_warm_frames_of_the_former_worker_are_returned(memory: SharedMemory) -> None:
@@ -209,7 +209,7 @@ def test_a_segment_opened_for_nothing_is_free_again(memory: SharedMemory) -> Non
     old.log.append(old.log.heads[Stream.STORE], 1, b"never committed", 0, 4)
     new = memory.attach_cache()
     check_invariants(new)
-    assert new.log.segments() == []
+    assert new.log.table.segments() == []
     new.log.frames.trim(0)
     assert memory.allocated_bytes("arena") == 0
 
@@ -241,7 +241,7 @@ def test_impossible_words_stay_errors_and_cost_nothing_else(
         with pytest.raises(CorruptData):
             new.load(page)
     assert [new.load(page) for page in range(3, 6)] == [pages.compressible(p) for p in (3, 4, 5)]
-    assert new.log.live[1] == 3
+    assert new.log.table.live[1] == 3
 
 
 def test_an_empty_store_is_recovered_to_an_empty_store(memory: SharedMemory) -> None:

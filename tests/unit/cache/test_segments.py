@@ -51,11 +51,11 @@ def test_objects_stand_one_after_the_other(memory: SharedMemory) -> None:
     ]
     first, second = (offset_of(location) for location in locations)
     assert (first, second) == (0, CHECK_BYTES + 5)
-    base = log.bases[segment_of(locations[1])]
+    base = log.table.bases[segment_of(locations[1])]
     assert bytes(state.arena.buffer[base + second : base + second + 13]) == (
         b"\x01\0\0\0" + b"\x01" * 9
     )
-    assert log.extent_of(1) == (2 * CHECK_BYTES + 14, SEGMENT_BYTES - 2 * OWNER_BYTES)
+    assert log.table.bounds_of(1) == (2 * CHECK_BYTES + 14, SEGMENT_BYTES - 2 * OWNER_BYTES)
 
 
 def test_the_directory_lists_owners_newest_first(log: SegmentLog) -> None:
@@ -66,19 +66,22 @@ def test_the_directory_lists_owners_newest_first(log: SegmentLog) -> None:
 
 def test_segment_0_is_never_used(log: SegmentLog) -> None:
     assert segment_of(append(log, 0, 10)) == 1
-    assert not log.exists(0)
-    assert log.exists(1)
-    assert not log.exists(2)
-    assert not log.exists(2**24 - 1)
+    assert not log.table.exists(0)
+    assert log.table.exists(1)
+    assert not log.table.exists(2)
+    assert not log.table.exists(2**24 - 1)
 
 
 def test_a_full_segment_is_sealed_and_the_next_one_opened(log: SegmentLog) -> None:
     assert segment_of(fill(log, 1)[0]) == 1
     tail = SEGMENT_BYTES - len(FULL) * OWNER_BYTES
-    assert log.extent_of(1) == (tail, tail)
-    assert log.state_of(1) is SegmentState.OPEN
+    assert log.table.bounds_of(1) == (tail, tail)
+    assert log.table.state_of(1) is SegmentState.OPEN
     assert segment_of(append(log, 2, 1)) == 2
-    assert (log.state_of(1), log.state_of(2)) == (SegmentState.SEALED, SegmentState.OPEN)
+    assert (log.table.state_of(1), log.table.state_of(2)) == (
+        SegmentState.SEALED,
+        SegmentState.OPEN,
+    )
 
 
 def test_an_object_one_byte_too_long_goes_to_the_next_segment(log: SegmentLog) -> None:
@@ -93,8 +96,9 @@ def test_an_object_one_byte_too_long_goes_to_the_next_segment(log: SegmentLog) -
 def test_ages_follow_the_order_of_opening(log: SegmentLog) -> None:
     for owner in range(3):
         fill(log, owner)
-    sequences, sealed = zip(*(log.age_of(segment) for segment in (1, 2, 3)), strict=True)
-    assert sequences == (1, 2, 3)
+    sequences = [log.table.sequence_of(segment) for segment in (1, 2, 3)]
+    sealed = [log.table.sealed_at(segment) for segment in (1, 2, 3)]
+    assert sequences == [1, 2, 3]
     assert 0 < sealed[0] <= sealed[1]
     assert sealed[2] == 0  # still open
 
@@ -107,12 +111,12 @@ def test_each_stream_has_its_own_segment(log: SegmentLog) -> None:
 def test_live_counts_follow_append_and_release(log: SegmentLog) -> None:
     first = append(log, 1, 100)
     append(log, 2, 50)
-    assert (log.live[1], log.live_bytes[1]) == (2, 150 + 2 * OBJECT_OVERHEAD)
+    assert (log.table.live[1], log.table.live_bytes[1]) == (2, 150 + 2 * OBJECT_OVERHEAD)
     assert (log.codec_pages[LZ4], log.codec_bytes[LZ4]) == (2, 150)
     log.release(first)
     assert (log.codec_pages[LZ4], log.codec_bytes[LZ4]) == (1, 50)
-    assert (log.live[1], log.live_bytes[1]) == (1, 50 + OBJECT_OVERHEAD)
-    assert log.segments() == [1]
+    assert (log.table.live[1], log.table.live_bytes[1]) == (1, 50 + OBJECT_OVERHEAD)
+    assert log.table.segments() == [1]
 
 
 def test_the_last_release_frees_a_sealed_segment(log: SegmentLog) -> None:
@@ -120,18 +124,18 @@ def test_the_last_release_frees_a_sealed_segment(log: SegmentLog) -> None:
     fill(log, 2)
     for word in first:
         log.release(word)
-    assert log.state_of(1) is SegmentState.FREE
-    assert (log.bases[1], log.live[1], log.live_bytes[1]) == (-1, 0, 0)
-    assert (log.segments(), log.segments_in_use, log.frames.in_use) == ([2], 1, 1)
+    assert log.table.state_of(1) is SegmentState.FREE
+    assert (log.table.bases[1], log.table.live[1], log.table.live_bytes[1]) == (-1, 0, 0)
+    assert (log.table.segments(), log.table.in_use, log.frames.in_use) == ([2], 1, 1)
 
 
 def test_the_last_release_frees_the_open_segment_too(log: SegmentLog) -> None:
     log.release(append(log, 1, 10))
-    assert log.state_of(1) is SegmentState.FREE
+    assert log.table.state_of(1) is SegmentState.FREE
     assert log.heads[Stream.STORE].segment == 0
-    assert log.segments_in_use == 0
+    assert log.table.in_use == 0
     append(log, 2, 10)
-    assert log.segments_in_use == 1
+    assert log.table.in_use == 1
 
 
 def test_ids_are_used_again(log: SegmentLog) -> None:
@@ -140,17 +144,27 @@ def test_ids_are_used_again(log: SegmentLog) -> None:
         assert segment_of(words[0]) < 9
         for word in words:
             log.release(word)
-    assert log.newest_sequence == 50
+    assert log.table.newest_sequence == 50
 
 
 def test_full_refuses_changes_nothing_and_still_takes_what_fits(log: SegmentLog) -> None:
     log.frames.set_limit(1 + CLEANER_RESERVE)
     for length in FULL[:-1]:
         append(log, 1, length)
-    before = (log.extent_of(1), list(log.live), list(log.live_bytes), log.frames.in_use)
+    before = (
+        log.table.bounds_of(1),
+        list(log.table.live),
+        list(log.table.live_bytes),
+        log.frames.in_use,
+    )
     with pytest.raises(PoolFull):
         append(log, 2, LAST + 1)
-    assert (log.extent_of(1), list(log.live), list(log.live_bytes), log.frames.in_use) == before
+    assert (
+        log.table.bounds_of(1),
+        list(log.table.live),
+        list(log.table.live_bytes),
+        log.frames.in_use,
+    ) == before
     assert segment_of(append(log, 3, LAST - 500)) == 1
 
 
@@ -161,7 +175,7 @@ def test_no_free_segment_id_costs_no_frame(
     assert [segment_of(fill(log, owner)[0]) for owner in range(2)] == [1, 2]
     with pytest.raises(PoolFull):
         append(log, 3, PAGE_SIZE)
-    assert log.frames.in_use == log.segments_in_use == 2
+    assert log.frames.in_use == log.table.in_use == 2
 
 
 def test_sealed_bytes_never_change(memory: SharedMemory) -> None:
@@ -169,15 +183,15 @@ def test_sealed_bytes_never_change(memory: SharedMemory) -> None:
     for page in range(300):
         cache.store(page, pages.incompressible(page))
     log = cache.log
-    assert log.state_of(1) is SegmentState.SEALED
-    base = log.bases[1]
+    assert log.table.state_of(1) is SegmentState.SEALED
+    base = log.table.bases[1]
     arena = memory.attach().arena.buffer
     sealed = bytes(arena[base : base + SEGMENT_BYTES])
     for page in range(0, 250, 2):
         cache.store(page, pages.compressible(page))
         cache.load(page + 1)
         cache.invalidate_page(page // 2)
-    assert log.live[1] > 0
+    assert log.table.live[1] > 0
     assert bytes(arena[base : base + SEGMENT_BYTES]) == sealed
 
 
@@ -188,7 +202,7 @@ def test_freed_segments_return_their_memory(memory: SharedMemory, cache: Compres
     cache.invalidate_area(0, 1280)
     cache.log.frames.trim(0)
     assert memory.allocated_bytes("arena") == 0
-    assert cache.log.segments() == []
+    assert cache.log.table.segments() == []
 
 
 def test_a_lost_segment_holds_its_id_until_no_page_needs_it(memory: SharedMemory) -> None:
@@ -196,16 +210,16 @@ def test_a_lost_segment_holds_its_id_until_no_page_needs_it(memory: SharedMemory
     old = memory.attach_cache()
     for page in range(2):
         old.store(page, pages.compressible(page))
-    old.log._table[4] ^= 0b11 << 32  # two bits of the location
+    old.log.table.entries[4] ^= 0b11 << 32  # two bits of the location
     cache = memory.attach_cache()
-    assert cache.log.state_of(1) is SegmentState.LOST
+    assert cache.log.table.state_of(1) is SegmentState.LOST
     for page in range(2):
         with pytest.raises(CorruptData, match="no such segment"):
             cache.load(page)
     cache.store(0, pages.compressible(9))
-    assert cache.log.state_of(2) is SegmentState.OPEN
+    assert cache.log.table.state_of(2) is SegmentState.OPEN
     cache.invalidate_page(1)
-    assert cache.log.state_of(1) is SegmentState.FREE
+    assert cache.log.table.state_of(1) is SegmentState.FREE
     assert cache.load(0) == pages.compressible(9)
     check_invariants(memory.attach_cache())
 
@@ -213,7 +227,7 @@ def test_a_lost_segment_holds_its_id_until_no_page_needs_it(memory: SharedMemory
 def test_the_only_segment_is_found_though_its_sequence_lost_its_bit(memory: SharedMemory) -> None:
     old = memory.attach_cache()
     old.store(0, pages.compressible(0))
-    old.log._table[6] ^= 1  # it was 1
+    old.log.table.entries[6] ^= 1  # it was 1
     assert memory.attach_cache().load(0) == pages.compressible(0)
 
 
@@ -225,7 +239,7 @@ def test_a_running_worker_frees_what_it_holds_and_nothing_else(
     cache = memory.attach_cache()
     for page in range(600):
         cache.store(page, pages.incompressible(page))
-    cache.log._table[4] ^= 1 << bit
+    cache.log.table.entries[4] ^= 1 << bit
     cache.invalidate_area(0, 300)
     check_invariants(cache)
     assert cache.load(599) == pages.incompressible(599)
