@@ -19,6 +19,7 @@ from functools import partial
 from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.region import Region
 from fuseswap.cache.slot_word import SEGMENT_ID_BYTE, is_corrupt, is_object_of
+from fuseswap.cache.state import CLUSTER_PAGES
 from fuseswap.errors import NoMemory, PoolFull
 from fuseswap.units import PAGE_SIZE
 
@@ -28,6 +29,7 @@ SWEEP_WORDS = 1024  # of them looked at one by one, 0.2 ms
 UNCOUNTED = 0xFFFF  # in ``used``: present, and not looked at yet (see ``recovery.py``)
 READY_CLUSTERS = 256  # 512 MiB of pages: 1 MiB, made 16 at a time
 _MADE_AT_ONCE = 16
+_HOLES = memoryview(bytes(PAGE_SIZE)).cast("Q")
 
 
 class SlotTable:
@@ -107,7 +109,8 @@ class SlotTable:
         """Nothing is stored in ``cluster``: its memory goes back, unless it is kept ready."""
         if cluster >= self._ready_end and cluster not in self._held:
             self._present[cluster] = 0
-            self._region.punch(cluster * PAGE_SIZE, PAGE_SIZE)
+            at = cluster * PAGE_SIZE
+            self._region.punch(at, PAGE_SIZE)  # crash point: cluster-release
 
     def get(self, page: int) -> int:
         """The word of ``page``; 0 is a hole."""
@@ -163,6 +166,23 @@ class SlotTable:
         self.words[page] = 0  # crash point: discard-clear
         self.retire(page)  # crash point: discard-retire
 
+    def clear_area(self, first: int, end: int) -> Iterator[list[int]]:
+        """Make pages ``first`` to before ``end`` holes; yields their former words, by cluster."""
+        for cluster in range(first >> CLUSTER_SHIFT, -(-end // CLUSTER_PAGES)):
+            if not self.used[cluster]:
+                continue
+            start = cluster << CLUSTER_SHIFT
+            whole: list[int] = self.words[start : start + CLUSTER_PAGES].tolist()
+            lower, upper = max(first - start, 0), min(end - start, len(whole))
+            words = whole[lower:upper]
+            left = whole.count(0) - words.count(0)
+            holes = _HOLES[: upper - lower]
+            self.words[start + lower : start + upper] = holes  # crash point: discard-area-clear
+            self.used[cluster] = len(whole) - len(words) - left
+            if not self.used[cluster]:
+                self._empty(cluster)
+            yield words
+
     def recount(self, cluster: int) -> None:
         """Count a corrupt word too: it may have been a hole when it was counted."""
         words = self.words[cluster << CLUSTER_SHIFT : (cluster + 1) << CLUSTER_SHIFT]
@@ -179,7 +199,7 @@ class SlotTable:
         cluster = page >> CLUSTER_SHIFT
         self.used[cluster] -= 1
         if not self.used[cluster]:
-            self._empty(cluster)  # crash point: cluster-release
+            self._empty(cluster)
 
     def clusters(self, first: int = 0, end: int | None = None) -> Iterator[tuple[int, list[int]]]:
         """Yield ``(first page, words)`` of each present cluster that meets pages first..end."""

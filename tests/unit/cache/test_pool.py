@@ -6,6 +6,7 @@ import pytest
 
 from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, MAX_COMPRESSED_BYTES, RAW, ZSTD
 from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.slot_word import KIND_MASK, SAME_FILLED
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.units import MIB, PAGE_SIZE
@@ -187,3 +188,24 @@ def test_the_index_of_contents_is_at_most_24_bytes_a_page(cache: CompressedCache
     for page in range(1280):
         cache.store(page, pages.compressible(page))
     assert 0 < cache.statistics().dedup_index_bytes <= 24 * 1280
+
+
+def test_the_share_of_loaded_pages_is_asked_of_few(
+    memory: SharedMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = memory.attach_cache()
+    for page in range(200):
+        cache.store(page, pages.compressible(page))
+    for page in range(0, 200, 2):
+        cache.load(page)
+    segment = cache.log.heads[Stream.STORE].segment
+    asked: list[int] = []
+    get = cache.slots.get
+
+    def count(page: int) -> int:
+        asked.append(page)
+        return get(page)
+
+    monkeypatch.setattr(cache.slots, "get", count)
+    assert 0.4 < cache.loaded_share(segment) < 0.6
+    assert 30 <= len(asked) <= 64
