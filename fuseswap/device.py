@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from fuseswap.cache.cleaner import CleanerStatistics
 from fuseswap.cache.codecs import parse_compressor
@@ -24,6 +25,7 @@ from fuseswap.pace import Submit, run_here
 from fuseswap.recompression import Recompression
 from fuseswap.slowpath import SlowPath
 from fuseswap.swapfile import Swapfile
+from fuseswap.tier_reader import TierLoad, TierReader
 from fuseswap.tier_writer import WritebackStatistics
 from fuseswap.tiers import Tier
 from fuseswap.tiers.direct import Engine
@@ -93,15 +95,21 @@ class Device:
         self.state = state
         self.engine = engine  # of the tier's I/O, where it has one that can be polled
         feeder = feeder or AtOnce()
+        if place_file is not None:
+            place = place_file
+            self.reader = TierReader(lambda _, at, size, done: place.begin_read(at, size, done))
+        else:
+            self.reader = TierReader(tier.begin_read if tier else None, ahead=tier is not None)
         self.cache = CompressedCache(
             state,
             in_place=place_file is not None,
             lazy=lazy,
             feeder=feeder,
             ready_frames=ready_frames,
+            defer=partial(TierLoad, self.reader),
         )
-        self.place = None if place_file is None else InPlace(self.cache, place_file)
-        self.writeback = Writeback(self.cache, tier, under_pressure, self.place)
+        self.place = None if place_file is None else InPlace(self.cache, place_file, self.reader)
+        self.writeback = Writeback(self.cache, tier, self.reader, under_pressure, self.place)
         self.recompression = Recompression(self.cache, submit, lambda: self.frontswap.operations)
         self.recompression.is_memory_short = lambda: feeder.is_tight
         self.recompression.may_train = lambda: not feeder.is_short
@@ -162,7 +170,7 @@ class Device:
             + self.recompression.cleaner.statistics()
             + self.recompression.turnover.copied(),
             waits=tuple(self.slowpath.waits),
-            tier_loads=self.slowpath.tier_loads,
+            tier_loads=self.reader.loads,
             journal_bytes=self.state.journal.allocated_bytes(),
             mem_fixed=self.mem_fixed,
             memory=self.memory.statistics(),

@@ -10,8 +10,6 @@ from __future__ import annotations
 import traceback
 from typing import TypeVar
 
-from fuseswap.units import SegmentRef
-
 E = TypeVar("E", bound=Exception)
 
 
@@ -51,7 +49,7 @@ class PoolFull(StoreRefused):
     """The pool is at ``pool_limit_bytes`` and nothing could be freed."""
 
 
-class MustWait(FuseswapError):
+class Deferred(FuseswapError):
     """This can't be answered at once; nothing of the page was changed (see ``slowpath.py``).
 
     ``done`` counts the bytes of a write before that page: they are stored.
@@ -60,30 +58,22 @@ class MustWait(FuseswapError):
     done = 0
 
 
-class NoRoom(MustWait):
+class Retry:
+    """Instead of an answer that was deferred: the page has changed meanwhile, so ask again."""
+
+
+RETRY = Retry()
+
+
+class NoRoom(Deferred):
     """The pool is full but room is being made: try again then."""
 
 
-class NoMemory(MustWait):
+class NoMemory(Deferred):
     """The system's memory is short: more was ordered, try again when it is there."""
 
 
-class OnTier(MustWait):
-    """The page is not in memory: read ``length`` bytes at ``offset`` of ``extent``, then finish."""
-
-    def __init__(
-        self, page: int, word: int, ref: SegmentRef, extent: int, offset: int, length: int
-    ) -> None:
-        super().__init__(f"page {page} is on extent {extent}")
-        self.page = page
-        self.word = word
-        self.ref = ref
-        self.extent = extent
-        self.offset = offset
-        self.length = length
-
-
-class MustGoOut(MustWait):
+class MustGoOut(Deferred):
     """The page has to be written to its own place; with ``copy`` it is in memory as well."""
 
     def __init__(self, page: int, data: bytes, *, copy: bool = False) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fuseswap.errors import InvalidArgument, MustWait, StoreRefused
+from fuseswap.errors import Deferred, InvalidArgument, StoreRefused
 
 
 class Backend(Protocol):
@@ -61,7 +61,7 @@ class Frontswap:
         self._load_first = self._first.load
         self._store_first = self._first.store
         self._rest = self.backends[1:]
-        # Called with each page the first backend has stored; may raise `MustWait`.
+        # Called with each page the first backend has stored; may raise `Deferred`.
         self.write_through: Callable[[int, bytes | memoryview], None] | None = None
         self._loads = 0
         self._succ_stores = 0
@@ -76,7 +76,7 @@ class Frontswap:
             self._store_further(page, data, replace)
             self._succ_stores += 1
             return
-        except MustWait:
+        except Deferred:
             raise
         except Exception:
             for backend in self._rest:
@@ -97,14 +97,14 @@ class Frontswap:
             self.write_through(page, data)
 
     def note_late(self, stored: bool) -> None:
-        """A store that raised `MustWait` because a backend takes it later has ended."""
+        """A store that raised `Deferred` because a backend takes it later has ended."""
         self._succ_stores += stored
         self._failed_stores += not stored
 
     def _store_further(self, page: int, data: bytes | memoryview, replace: bool) -> None:
         """The first backend refused (and holds nothing): ask the others in order.
 
-        One that raises `MustWait` takes the page later, and says so to `note_late`.
+        One that raises `Deferred` takes the page later, and says so to `note_late`.
         """
         taken = False
         for backend in self._rest:

@@ -31,6 +31,7 @@ import xxhash
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.slot_word import (
     as_stored,
+    check_of,
     is_corrupt,
     is_in_place,
     is_loaded,
@@ -39,7 +40,8 @@ from fuseswap.cache.slot_word import (
     segment_of,
 )
 from fuseswap.cache.slots import CLUSTER_SHIFT
-from fuseswap.errors import CorruptData, MustGoOut, NoMemory, OnTier, StoreRefused, kept
+from fuseswap.errors import CorruptData, MustGoOut, NoMemory, StoreRefused, kept
+from fuseswap.tier_reader import TierLoad, TierReader
 from fuseswap.units import PAGE_SIZE, SegmentRef
 
 RUN_PAGES = 16
@@ -49,7 +51,6 @@ _MOST_RUNS = 64  # of a device that does not answer for `_PATIENCE_S`
 _PATIENCE_S = 0.02
 _PAGES_A_TURN = 32  # decompressed before others get a turn, about 150 us
 _NO_SEGMENT = SegmentRef(0, 0)
-PLACE = -1  # as the extent of an `OnTier`: the page's own place
 
 _digest = xxhash.xxh3_64_intdigest
 
@@ -103,9 +104,10 @@ class InPlace:
 
     name = "backing"
 
-    def __init__(self, cache: CompressedCache, file: PlaceFile) -> None:
+    def __init__(self, cache: CompressedCache, file: PlaceFile, reader: TierReader) -> None:
         self._cache = cache
         self._file = file
+        self.reader = reader
         self._slots = cache.slots
         # Pages in flight: of a segment in at most `_MOST_RUNS` runs, of each request that
         # stores or copies; and of such requests those that wait for the write before them.
@@ -142,14 +144,24 @@ class InPlace:
         raise MustGoOut(page, bytes(data))
 
     def load(self, page: int) -> bytes | None:
-        """A page whose store is in flight, None for one that is not here; or raises `OnTier`."""
+        """A page whose store is in flight, None for one that is not here; or raises `Deferred`."""
         store = self._stores.get(page)
         if store is not None:
             return store[0]
         word = self._slots.get(page)
         if not is_in_place(word) or is_corrupt(word):
             return None
-        raise OnTier(page, word, _NO_SEGMENT, PLACE, page * PAGE_SIZE, PAGE_SIZE)
+        raise TierLoad(
+            self.reader, self._finish_load, page, word, _NO_SEGMENT, 0, page * PAGE_SIZE, PAGE_SIZE
+        )
+
+    def _finish_load(self, load: TierLoad, stored: bytes, *, final: bool = True) -> bytes | None:
+        """See `Finish`."""
+        if not is_same_object(self._slots.get(load.page), load.word):
+            return None
+        if _digest(stored) & 0xFFFFFFFF != check_of(load.word):
+            raise self._cache.corrupt(load.page, load.word, "checksum mismatch", final)
+        return stored
 
     def is_landing(self, page: int) -> bool:
         """Whether ``page`` is on its way to its place, and nowhere else."""
@@ -257,12 +269,6 @@ class InPlace:
         if waiting:
             waiting[0]()
             self._busy[page] += waiting[1:]
-
-    # -- loads -------------------------------------------------------------------------
-
-    def begin_read(self, at: int, length: int, done: Callable[[bytes | OSError], None]) -> None:
-        """Read pages of the file; the caller looks at their words again."""
-        self._file.begin_read(at, length, done)
 
     # -- eviction ----------------------------------------------------------------------
 

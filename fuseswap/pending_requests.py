@@ -7,12 +7,8 @@ from collections.abc import Callable
 
 import trio
 
-from fuseswap.errors import OnTier
+from fuseswap.tier_reader import TierLoad
 from fuseswap.units import PAGE_SIZE
-
-# Objects this near to each other are read together, up to so many bytes.
-_NEAR_BYTES = PAGE_SIZE
-_TOGETHER_BYTES = 7 * PAGE_SIZE
 
 ReadDone = Callable[["bytes | Exception"], None]
 WriteDone = Callable[["Exception | None"], None]
@@ -21,7 +17,18 @@ WriteDone = Callable[["Exception | None"], None]
 class Read:
     """One read on its way: the pages found so far, and the misses that wait for their turn."""
 
-    __slots__ = ("done", "error", "first", "flying", "left", "pieces", "size", "start", "waiting")
+    __slots__ = (
+        "asking",
+        "done",
+        "error",
+        "first",
+        "in_flight",
+        "left",
+        "pieces",
+        "size",
+        "start",
+        "waiting",
+    )
 
     def __init__(self, offset: int, size: int, done: ReadDone) -> None:
         self.first = offset // PAGE_SIZE
@@ -31,8 +38,9 @@ class Read:
         self.left = -(-(self.start + size) // PAGE_SIZE)
         self.pieces: list[bytes] = [b""] * self.left
         self.error: Exception | None = None
-        self.waiting: deque[list[OnTier]] = deque()  # at most one for each of `pieces`
-        self.flying = 0
+        self.waiting: deque[list[TierLoad]] = deque()  # at most one for each of `pieces`
+        self.in_flight = 0  # pages
+        self.asking = False
 
     def put(self, page: int, found: bytes | Exception) -> None:
         """``page`` is settled; the last one ends the read."""
@@ -69,18 +77,3 @@ class Write(Waits):
         self.flying = 0  # pages of it on their way to their places
         self.served = False
         self.error: Exception | None = None
-
-
-def neighbours(misses: list[OnTier]) -> list[list[OnTier]]:
-    """Misses in groups that one read brings: near each other on the same extent."""
-    groups: list[list[OnTier]] = []
-    for miss in sorted(misses, key=lambda miss: (miss.extent, miss.offset)):
-        if groups:
-            first, last = groups[-1][0], groups[-1][-1]
-            same = (miss.extent, miss.ref) == (first.extent, first.ref)
-            near = miss.offset - last.offset - last.length <= _NEAR_BYTES
-            if same and near and miss.offset + miss.length - first.offset <= _TOGETHER_BYTES:
-                groups[-1].append(miss)
-                continue
-        groups.append([miss])
-    return groups

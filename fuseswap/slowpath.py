@@ -4,10 +4,8 @@ The rule: decide synchronously, do the I/O afterwards, look again, commit.  Each
 operation tries the synchronous call first; it is the only one that decides anything.
 Where that must wait, this waits, without holding anything, and tries again.
 
-    read    the page is on a tier: its bytes are read, and are the answer only if the
-            page is still the one that was looked up.  Neighbours on the tier are read
-            at once; a swap-out put them there together.  What is wrong, or could not be
-            read with its neighbours, is read once more, each page alone
+    read    the page is on a tier: its bytes are read (``tier_reader.py``), and are the answer
+            only if the page is still the one that was looked up
     write   the pool is full: it stands in line until a segment is freed; all writes that
             come meanwhile stand behind it.  One task serves the line, and ends with it.
             A partial write to a page on a tier brings that page back into memory first
@@ -29,17 +27,17 @@ import trio
 
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.errors import (
-    CorruptData,
+    Deferred,
     MustGoOut,
-    MustWait,
     NoMemory,
-    OnTier,
+    Retry,
     StoreRefused,
     kept,
 )
 from fuseswap.memory_watch import MemoryWatch
-from fuseswap.pending_requests import Read, ReadDone, Waits, Write, WriteDone, neighbours
+from fuseswap.pending_requests import Read, ReadDone, Waits, Write, WriteDone
 from fuseswap.swapfile import Swapfile
+from fuseswap.tier_reader import TierLoad, neighbours
 from fuseswap.units import PAGE_SIZE
 from fuseswap.waiting import Answer, called, result_of
 from fuseswap.writeback import Writeback
@@ -75,7 +73,6 @@ class SlowPath:
         # No store got memory since then: all that have waited for so long are refused together,
         # for loop has 128 of them, and a second each would be minutes.
         self._short_since: float | None = None
-        self.tier_loads = 0
         self.waits = [0] * (len(WAIT_BOUNDS_S) + 1)
 
     @property
@@ -85,17 +82,30 @@ class SlowPath:
 
     # -- reads -----------------------------------------------------------------------
 
-    def begin_read(self, offset: int, size: int, done: ReadDone) -> None:
-        """As `Swapfile.read`; ``done`` gets the bytes, or the error."""
+    def begin_read(
+        self, offset: int, size: int, done: ReadDone, tried: Deferred | None = None
+    ) -> None:
+        """As `Swapfile.read`; ``done`` gets the bytes, or the error.
+
+        ``tried``: what `Swapfile.read` just raised for it.
+        """
         size = min(size, self._swapfile.size_bytes - offset)
         if size <= 0:
             done(b"")
             return
         self.reading_bytes += size
-        read = Read(offset, size, partial(self._read_ended, size, done))
-        self._look_up(read, range(read.first, read.first + read.left))
+        ended = partial(self._read_ended, offset, size, done)
+        if isinstance(tried, TierLoad) and size == PAGE_SIZE and not offset % PAGE_SIZE:
+            tried.begin(ended)
+        else:
+            self._look_up_all(offset, size, ended)
 
-    def _read_ended(self, size: int, done: ReadDone, found: bytes | Exception) -> None:
+    def _read_ended(
+        self, offset: int, size: int, done: ReadDone, found: bytes | Retry | Exception
+    ) -> None:
+        if isinstance(found, Retry):
+            self._look_up_all(offset, size, partial(self._read_ended, offset, size, done))
+            return
         self.reading_bytes -= size
         done(found)
 
@@ -104,13 +114,17 @@ class SlowPath:
         found: bytes = result_of(await called(partial(self.begin_read, offset, size)))
         return found
 
+    def _look_up_all(self, offset: int, size: int, done: ReadDone) -> None:
+        read = Read(offset, size, done)
+        self._look_up(read, range(read.first, read.first + read.left))
+
     def _look_up(self, read: Read, pages: Iterable[int]) -> None:
         """Settle what is in memory, and ask the tier for the rest."""
         misses = []
         for page in pages:
             try:
                 found: bytes | Exception = self._swapfile.read(page * PAGE_SIZE, PAGE_SIZE)
-            except OnTier as miss:
+            except TierLoad as miss:
                 misses.append(kept(miss))
                 continue
             except Exception as exc:
@@ -120,62 +134,29 @@ class SlowPath:
         self._ask(read)
 
     def _ask(self, read: Read) -> None:
-        while read.waiting and read.flying < _READS_AT_ONCE:
+        """Have a bounded number of reads with the tier; some are answered at once."""
+        if read.asking:
+            return
+
+        def answered(one: TierLoad, found: bytes | Retry | Exception) -> None:
+            read.in_flight -= 1
+            if isinstance(found, Retry):
+                self._look_up(read, [one.page])
+                return
+            read.put(one.page, found)
+            self._ask(read)
+
+        read.asking = True
+        while read.waiting and read.in_flight < _READS_AT_ONCE:
             together = read.waiting.popleft()
-            read.flying += 1
-            first, last = together[0], together[-1]
-
-            def ended(outcome: bytes | CorruptData, together: list[OnTier] = together) -> None:
-                self._settle(read, together, outcome, final=False)
-
-            length = last.offset + last.length - first.offset
-            self._writeback.begin_read(first, length, ended, patient=len(together) == 1)
-
-    def _ask_again(self, read: Read, miss: OnTier) -> None:
-        """One page alone, for the last time."""
-        read.flying += 1
-
-        def ended(outcome: bytes | CorruptData) -> None:
-            self._settle(read, [miss], outcome, final=True)
-
-        self._writeback.begin_read(miss, miss.length, ended, again=True)
-
-    def _settle(
-        self, read: Read, together: list[OnTier], outcome: bytes | CorruptData, *, final: bool
-    ) -> None:
-        """The tier has answered for some neighbours."""
-        read.flying -= 1
-        changed, doubtful = [], []
-        for miss in together:
-            found: bytes | Exception | None = None
-            if isinstance(outcome, CorruptData):
-                found = outcome
-                if len(together) > 1:
-                    doubtful.append(miss)
-                    continue
-            else:
-                at = miss.offset - together[0].offset
-                try:
-                    stored = outcome[at : at + miss.length]
-                    found = self._cache.finish_load(miss, stored, final=final)
-                except CorruptData as exc:
-                    found = kept(exc)
-                    if not final:
-                        doubtful.append(miss)
-                        continue
-            if found is None:
-                changed.append(miss.page)
-            else:
-                self.tier_loads += isinstance(found, bytes)
-                read.put(miss.page, found)
-        for miss in doubtful:
-            self._ask_again(read, miss)
-        self._look_up(read, changed)
+            read.in_flight += len(together)
+            together[0].reader.load_together(together, answered)
+        read.asking = False
 
     # -- writes ----------------------------------------------------------------------
 
     def begin_write(
-        self, offset: int, data: memoryview, done: WriteDone, tried: MustWait | None = None
+        self, offset: int, data: memoryview, done: WriteDone, tried: Deferred | None = None
     ) -> None:
         """As `Swapfile.write`, in order of arrival; ``done`` gets None, or the error.
 
@@ -196,7 +177,7 @@ class SlowPath:
             trio.lowlevel.spawn_system_task(self._serve_line)
 
     def write(
-        self, offset: int, data: memoryview, tried: MustWait | None = None
+        self, offset: int, data: memoryview, tried: Deferred | None = None
     ) -> Awaitable[None]:
         """As `Swapfile.write`, in order of arrival while the pool is full.
 
@@ -223,7 +204,7 @@ class SlowPath:
                 except MustGoOut as out:
                     self._go_out(write, out)
                     continue
-                except MustWait as exc:
+                except Deferred as exc:
                     error = await self._retry_later(write, exc)
                     if error is None:
                         continue
@@ -246,7 +227,7 @@ class SlowPath:
         finally:
             self._serving = False
 
-    async def _retry_later(self, write: Write, exc: MustWait) -> Exception | None:
+    async def _retry_later(self, write: Write, exc: Deferred) -> Exception | None:
         """Wait until ``write`` may be tried again; an error where it must not."""
         write.offset += exc.done
         write.data = write.data[exc.done :]
@@ -288,12 +269,12 @@ class SlowPath:
         while True:
             try:
                 self._swapfile.punch(offset, size)
-            except MustWait as exc:
+            except Deferred as exc:
                 await self._wait_for(exc, waits)
             else:
                 return
 
-    async def _wait_for(self, exc: MustWait, waits: Waits) -> None:
+    async def _wait_for(self, exc: Deferred, waits: Waits) -> None:
         """Make it likely that the next try succeeds.
 
         Raises `StoreRefused` where the system had no memory for too long: the kernel keeps the
@@ -301,13 +282,14 @@ class SlowPath:
         """
         if exc.done:
             self._short_since = None
-        if isinstance(exc, OnTier):
-            data = await self._fetch(exc)
-            if data is None:
+        if isinstance(exc, TierLoad):
+            found = await called(exc.begin)
+            if isinstance(found, Retry):
                 return
+            data: bytes = result_of(found)
             try:
                 self._cache.store(exc.page, data, replace=True)
-            except MustWait as again:
+            except Deferred as again:
                 exc = kept(again)
             else:
                 self._short_since = None
@@ -324,21 +306,6 @@ class SlowPath:
         else:
             await self._writeback.wait_for_room()
             waits.patient_since = trio.current_time()
-
-    async def _fetch(self, miss: OnTier) -> bytes | None:
-        """The page of ``miss``, None where it changed meanwhile; `CorruptData` where unreadable."""
-        stored = await self._ask_for(miss, again=False)
-        try:
-            return self._cache.finish_load(miss, stored, final=False)
-        except CorruptData:
-            stored = await self._ask_for(miss, again=True)
-        return self._cache.finish_load(miss, stored)
-
-    async def _ask_for(self, miss: OnTier, *, again: bool) -> bytes:
-        """What the tier has for one page; raises `CorruptData` where it can't be read."""
-        begin = partial(self._writeback.begin_read, miss, miss.length, again=again)
-        stored: bytes = result_of(await called(begin))
-        return stored
 
 
 async def _end_of(answer: Answer[Exception | None]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from fuseswap.cache.loading import ZERO_PAGE
 from fuseswap.cache.slots import SlotTable
-from fuseswap.errors import BeyondEnd, InvalidArgument, MustWait, StoreRefused
+from fuseswap.errors import BeyondEnd, Deferred, InvalidArgument, StoreRefused
 from fuseswap.frontswap import Frontswap
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -76,7 +76,7 @@ class Swapfile:
                     self._store(page, piece)
                 else:
                     self._change(page, start, piece)
-            except MustWait as exc:
+            except Deferred as exc:
                 exc.done = done
                 raise
             except StoreRefused:

@@ -1,4 +1,4 @@
-"""Departing segments: their writes to the tier, its reads, its failures, its budget.
+"""Departing segments: their writes to the tier, its failures, its budget.
 
 The mechanism under ``writeback.py``, which decides what leaves and when:
 
@@ -10,8 +10,7 @@ segment is read, overwritten and discarded as always; should it die, its extent 
 back when the write is over, and not before.
 
 A write that fails leaves the segment in memory, first in line; the tier rests, longer
-each time.  A read that fails, and fails again (``tier_reader.py``), is
-`CorruptData` for that page alone.
+each time.
 """
 
 from __future__ import annotations
@@ -27,10 +26,8 @@ from fuseswap.cache.extents import NO_EXTENT
 from fuseswap.cache.frames import CLEANER_RESERVE_WITH_TIER
 from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.state import SEGMENT_BYTES
-from fuseswap.errors import CorruptData, OnTier
 from fuseswap.inplace import RUN_PAGES, InPlace
-from fuseswap.readahead import ReadAhead
-from fuseswap.tier_reader import Begin, TierReader
+from fuseswap.tier_reader import TierReader
 from fuseswap.tiers import Tier
 from fuseswap.units import PAGE_SIZE, SegmentRef
 from fuseswap.waiting import called
@@ -66,7 +63,11 @@ class TierWriter:
     """Segments of ``log`` on their way to ``tier`` (None: nothing ever leaves)."""
 
     def __init__(
-        self, segment_log: SegmentLog, tier: Tier | None, place: InPlace | None = None
+        self,
+        segment_log: SegmentLog,
+        tier: Tier | None,
+        reader: TierReader,
+        place: InPlace | None = None,
     ) -> None:
         self._log = segment_log
         self._tier = tier
@@ -88,54 +89,9 @@ class TierWriter:
         self._pages = 0
         self._saved = 0
         self._writes = 0
-        self._reader = TierReader(self._begin_of_reads())
-        # Not in place: there, what lies at an offset changes.
-        self._ahead = ReadAhead(self._begin_ahead) if tier is not None else None
+        self._reader = reader
         # Until when, soonest first; each segment once, so as many as there are at most.
         self._set_aside: dict[SegmentRef, float] = {}
-
-    def _begin_of_reads(self) -> Begin | None:
-        """What begins a read of one extent; the in-place layout has but one."""
-        place = self._place
-        if place is not None:
-            return lambda extent, offset, length, done: place.begin_read(offset, length, done)
-        return self._tier.begin_read if self._tier is not None else None
-
-    def begin_read(
-        self,
-        miss: OnTier,
-        length: int,
-        done: Callable[[bytes | CorruptData], None],
-        *,
-        again: bool = False,
-        patient: bool = True,
-    ) -> None:
-        """Read ``length`` stored bytes from where ``miss`` begins; ``done`` gets the outcome.
-
-        As `TierReader.begin_read`.
-        """
-
-        def ended(outcome: bytes | OSError) -> None:
-            if isinstance(outcome, bytes):
-                done(outcome)
-                return
-            done(CorruptData(f"page {miss.page} cannot be read from the tier: {outcome}"))
-
-        def alone() -> None:
-            self._reader.begin_read(
-                miss.extent, miss.offset, length, ended, again=again, patient=patient
-            )
-
-        if self._ahead is None or again:
-            alone()
-        else:
-            where = (miss.extent, miss.ref.sequence)
-            self._ahead.begin_read(where, miss.offset, length, ended, alone)
-
-    def _begin_ahead(
-        self, extent: int, offset: int, length: int, done: Callable[[bytes | OSError], None]
-    ) -> None:
-        self._reader.begin_read(extent, offset, length, done, patient=False)
 
     def may_write_again(self) -> bool:
         """Whether pages may come back to be moved, and leave once more: not from a budget."""
@@ -311,6 +267,7 @@ class TierWriter:
 
     def statistics(self) -> WritebackStatistics:
         """A snapshot."""
+        ahead = self._reader.ahead
         return WritebackStatistics(
             outstanding_writebacks=len(self._writing),
             writeback_attempted=self._attempted,
@@ -320,8 +277,8 @@ class TierWriter:
             bd_count=self._units_taken(),
             bd_reads=self._reader.units,
             bd_writes=self._writes,
-            tier_ra=self._ahead.reads if self._ahead else 0,
-            tier_ra_hit=self._ahead.hits if self._ahead else 0,
+            tier_ra=ahead.reads if ahead else 0,
+            tier_ra_hit=ahead.hits if ahead else 0,
             tier_read_retries=self._reader.retries,
             tier_read_errors=self._reader.errors,
             in_place_stores=0 if self._place is None else self._place.direct_stores,

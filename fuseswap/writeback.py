@@ -33,6 +33,7 @@ from fuseswap.demand import Demand
 from fuseswap.errors import InvalidArgument
 from fuseswap.inplace import InPlace
 from fuseswap.recompression import Recompression
+from fuseswap.tier_reader import TierReader
 from fuseswap.tier_writer import TierWriter
 from fuseswap.tiers import Tier
 
@@ -67,13 +68,14 @@ class Writeback(TierWriter):
     def __init__(
         self,
         cache: CompressedCache,
-        tier: Tier | None = None,
+        tier: Tier | None,
+        reader: TierReader,
         under_pressure: Callable[[], bool] = lambda: False,
         place: InPlace | None = None,
     ) -> None:
         self._cache = cache
         self._under_pressure = under_pressure
-        super().__init__(cache.log, tier, place)
+        super().__init__(cache.log, tier, reader, place)
         self.cleaner = Cleaner(cache.slots, cache.log, cache.decoder)
         self.accept_threshold_percent = 90
         self.writeback_age_seconds = 0

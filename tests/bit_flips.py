@@ -23,8 +23,8 @@ from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.slot_word import codec_of
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_ENTRY_BYTES, FuseSession, Geometry
 from fuseswap.device import Device
-from fuseswap.errors import CorruptData, OnTier
-from fuseswap.inplace import PLACE
+from fuseswap.errors import CorruptData
+from fuseswap.tier_reader import TierLoad
 from fuseswap.units import PAGE_SIZE
 from tests import pages
 from tests.crashes import SharedPlaces, SharedTier
@@ -292,11 +292,11 @@ class Damage:
     def _load(self, device: Device, page: int) -> bytes | None:
         try:
             return device.frontswap.load(page)
-        except OnTier as miss:
-            start = 0 if miss.extent == PLACE else miss.extent * SEGMENT_BYTES
+        except TierLoad as miss:
+            start = miss.extent * SEGMENT_BYTES
             start += miss.offset
             stored = self._backing.region.map[start : start + miss.length]
-            data = device.cache.finish_load(miss, stored)
+            data = miss.finish(stored)
             assert data is not None, "the page would be read again and again"
             return data
 

@@ -25,7 +25,7 @@ from trio.testing import MockClock
 import fuseswap
 from fuseswap.cache.region import Region
 from fuseswap.cache.state import SEGMENT_BYTES
-from fuseswap.errors import OnTier
+from fuseswap.tier_reader import TierLoad
 from fuseswap.units import PAGE_SIZE
 from tests.fake_tier import FakePlaceFile, FakeTier
 from tests.invariants import check_invariants
@@ -247,5 +247,5 @@ class Aftermath:
     def _load(self, worker: Tiered, page: int) -> bytes | None:
         try:
             return worker.device.frontswap.load(page)
-        except OnTier as miss:
-            return worker.cache.finish_load(miss, self._tier.stored(miss))
+        except TierLoad as miss:
+            return miss.finish(self._tier.stored(miss))

@@ -14,7 +14,7 @@ from functools import partial
 import trio
 
 from fuseswap.cache.state import SEGMENT_BYTES
-from fuseswap.errors import OnTier
+from fuseswap.tier_reader import TierLoad
 from fuseswap.units import PAGE_SIZE
 
 _HALF = SEGMENT_BYTES // 2
@@ -100,7 +100,7 @@ class FakeTier:
         finally:
             self.reads.remove(operation)
 
-    def stored(self, miss: OnTier) -> bytes:
+    def stored(self, miss: TierLoad) -> bytes:
         """What a read for ``miss`` would find."""
         return bytes(self.extents[miss.extent][miss.offset :][: miss.length])
 
@@ -213,6 +213,6 @@ class FakePlaceFile:
         """What is at the place of ``page``."""
         return bytes(self.bytes[page * PAGE_SIZE : (page + 1) * PAGE_SIZE])
 
-    def stored(self, miss: OnTier) -> bytes:
+    def stored(self, miss: TierLoad) -> bytes:
         """What a read for ``miss`` would find."""
         return bytes(self.bytes[miss.offset : miss.offset + miss.length])

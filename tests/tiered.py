@@ -15,7 +15,8 @@ from fuseswap.cache.segment_kinds import SegmentState
 from fuseswap.cache.slot_word import IN_PLACE, KIND_MASK
 from fuseswap.cache.state import Geometry
 from fuseswap.device import Device
-from fuseswap.errors import MustWait, OnTier, StoreRefused
+from fuseswap.errors import Deferred, StoreRefused
+from fuseswap.tier_reader import TierLoad
 from fuseswap.units import MIB, PAGE_SIZE
 from fuseswap.waiting import called, result_of
 from tests import pages
@@ -70,7 +71,7 @@ class Tiered:
         for page in range(first, self.cache.page_count):
             try:
                 self.store(page)
-            except (MustWait, StoreRefused):
+            except (Deferred, StoreRefused):
                 return page
         raise AssertionError("never full")
 
@@ -135,7 +136,7 @@ class Tiered:
         for page, data in self.expected.items():
             try:
                 found = self.device.frontswap.load(page)
-            except OnTier:
+            except TierLoad:
                 found = await self.read(page)
             assert found == data, f"page {page}"
         assert self.cache.slots.stored_pages == len(self.expected)

@@ -23,7 +23,7 @@ from fuseswap.cache.codecs import (
 )
 from fuseswap.cache.dedup import SAMPLE_DIVISOR, SAMPLE_REST, Dedup, Mode
 from fuseswap.cache.feeder import Feeder
-from fuseswap.cache.loading import Loading
+from fuseswap.cache.loading import Defer, Loading
 from fuseswap.cache.slot_word import CODEC_SHIFT, KIND_MASK, OBJECT, as_stored, codec_of, fill_word
 from fuseswap.cache.state import SharedState
 from fuseswap.errors import CompressesPoorly, StoreRefused
@@ -58,8 +58,11 @@ class Encoding(Loading):
         in_place: bool,
         feeder: Feeder,
         ready_frames: int,
+        defer: Defer,
     ) -> None:
-        super().__init__(state, in_place=in_place, feeder=feeder, ready_frames=ready_frames)
+        super().__init__(
+            state, in_place=in_place, feeder=feeder, ready_frames=ready_frames, defer=defer
+        )
         self.dedup = Dedup(state.index, self.log.codec_pages, feeder)
         self.set_compressor(compressor)
         self.same_filled_pages_enabled = True

@@ -1,6 +1,6 @@
 """What a slot word leads to: the load half of ``pool.py``.
 
-Hits are answered here in one piece; what is on a tier is an `OnTier`, and comes back through
+Hits are answered here in one piece; what is on a tier is `Deferred`, and comes back through
 `finish_load`.  Nothing here changes what is stored, but for the R bit.
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import struct
+from collections.abc import Callable
+from typing import Protocol
 
 import lz4.block
 import xxhash
@@ -16,7 +18,6 @@ from fuseswap.cache.checks import CHECK_BYTES, Decoder
 from fuseswap.cache.codecs import FILL, LZ4
 from fuseswap.cache.dictionaries import Dictionaries
 from fuseswap.cache.feeder import Feeder
-from fuseswap.cache.segment_kinds import SegmentState
 from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.slot_word import (
     CODEC_SHIFT,
@@ -29,7 +30,6 @@ from fuseswap.cache.slot_word import (
     PARITY,
     REFERENCED,
     SEGMENT_ID_SHIFT,
-    check_of,
     codec_of,
     fill_of,
     is_corrupt,
@@ -44,8 +44,8 @@ from fuseswap.cache.slot_word import (
 )
 from fuseswap.cache.slots import CLUSTER_SHIFT, SlotTable
 from fuseswap.cache.state import SharedState
-from fuseswap.errors import CorruptData, OnTier
-from fuseswap.units import PAGE_SIZE
+from fuseswap.errors import CorruptData, Deferred
+from fuseswap.units import PAGE_SIZE, SegmentRef
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +60,43 @@ _lz4 = lz4.block.decompress
 _checksum = xxhash.xxh3_64_intdigest
 
 
+class Missing(Protocol):
+    """What a load from a tier is of."""
+
+    page: int
+    word: int
+    ref: SegmentRef
+    length: int
+
+
+# Makes the `Deferred` of one: from `finish_load`, page, word, segment, extent, offset, length.
+Defer = Callable[[Callable[..., "bytes | None"], int, int, SegmentRef, int, int, int], Deferred]
+
+
+def no_reader(
+    finish: Callable[..., bytes | None],
+    page: int,
+    word: int,
+    ref: SegmentRef,
+    extent: int,
+    offset: int,
+    length: int,
+) -> Deferred:
+    """Of a cache that nobody gave a tier."""
+    return Deferred(f"page {page} is on extent {extent}")
+
+
 class Loading:
     """Slot table and log of one state, and what reads them."""
 
     def __init__(
-        self, state: SharedState, *, in_place: bool, feeder: Feeder, ready_frames: int
+        self,
+        state: SharedState,
+        *,
+        in_place: bool,
+        feeder: Feeder,
+        ready_frames: int,
+        defer: Defer,
     ) -> None:
         """``in_place``: the next backend keeps pages in their places, with words in this table."""
         self.page_count = state.geometry.page_count
@@ -75,12 +107,13 @@ class Loading:
         self.decoder = Decoder()
         self.dictionaries = Dictionaries(state.dictionaries, self.decoder.learn, feeder)
         self._in_place = in_place
+        self._defer = defer
         self._checksum_errors = 0
 
     def load(self, page: int) -> bytes | None:
         """The 4096 bytes of ``page``, None where it is not stored.
 
-        Raises `CorruptData`, or `OnTier` where it has to be read (then `finish_load`).
+        Raises `CorruptData`, or `Deferred` where it has to be read.
         """
         if not self._used[page >> CLUSTER_SHIFT]:
             return None
@@ -108,24 +141,20 @@ class Loading:
             self._words[page] = word ^ (REFERENCED | PARITY)  # crash point: load-mark
         return data
 
-    def finish_load(self, miss: OnTier, stored: bytes, *, final: bool = True) -> bytes | None:
-        """The page of ``miss`` from the ``stored`` bytes (check and payload) a tier returned.
+    def finish_load(self, load: Missing, stored: bytes, *, final: bool = True) -> bytes | None:
+        """The page of ``load`` from the ``stored`` bytes (check and payload) a tier returned.
 
         None where the page changed meanwhile: load it again.  Raises `CorruptData`, which
         counts only where it is ``final``: the tier may be asked for the bytes once more.
         """
-        word = self.slots.get(miss.page)
-        same = is_same_object(word, miss.word)
-        if is_in_place(word):
-            if same and _checksum(stored) & 0xFFFFFFFF != check_of(word):
-                raise self._corrupt(miss.page, word, "checksum mismatch", final)
-            return stored if same else None
-        if not same or not self.log.table.is_current(miss.ref):
+        page, word = load.page, load.word
+        now = self._words[page] if self._used[page >> CLUSTER_SHIFT] else 0
+        if not is_same_object(now, word) or not self.log.table.is_current(load.ref):
             return None
-        if len(stored) != miss.length:
-            reason = f"{len(stored)} of {miss.length} bytes read"
-            raise self._corrupt(miss.page, word, reason, final)
-        return self._decode(miss.page, word, stored[CHECK_BYTES:], _u32(stored)[0], final)
+        if len(stored) != load.length:
+            reason = f"{len(stored)} of {load.length} bytes read"
+            raise self.corrupt(page, word, reason, final)
+        return self._decode(page, word, stored[CHECK_BYTES:], _u32(stored)[0], final)
 
     def decode(self, page: int, word: int) -> bytes:
         """The 4096 bytes of an object in memory, without a trace; raises `CorruptData`."""
@@ -163,23 +192,17 @@ class Loading:
         try:
             return self.decoder.decode(payload, check, codec_of(word))
         except CorruptData as exc:
-            raise self._corrupt(page, word, str(exc), final) from exc
+            raise self.corrupt(page, word, str(exc), final) from exc
 
-    def _miss(self, page: int, word: int) -> OnTier | CorruptData:
+    def _miss(self, page: int, word: int) -> Deferred | CorruptData:
         """The error for an object that is in no frame."""
-        segment = segment_of(word)
-        if (
-            not self.log.table.exists(segment)
-            or self.log.table.state_of(segment) is not SegmentState.ON_TIER
-        ):
-            return self._corrupt(page, word, "no such segment")
-        return OnTier(
-            page,
-            word,
-            self.log.table.ref(segment),
-            self.log.table.location_of(segment),
-            offset_of(word),
-            CHECK_BYTES + length_of(word),
+        found = self.log.table.on_tier(word >> SEGMENT_ID_SHIFT)
+        if found is None:
+            return self.corrupt(page, word, "no such segment")
+        ref, extent = found
+        offset, length = word >> OFFSET_SHIFT & OFFSET_MASK, word >> LENGTH_SHIFT & LENGTH_MASK
+        return self._defer(
+            self.finish_load, page, word, ref, extent, offset, CHECK_BYTES + length + 1
         )
 
     def _load_fill(self, page: int, word: int) -> bytes | None:
@@ -187,15 +210,15 @@ class Loading:
         if self._in_place and is_in_place(word) and not is_corrupt(word):
             return None  # the next backend has it
         if not is_same_filled(word) or is_corrupt(word) or segment_of(word):
-            raise self._corrupt(page, word, "impossible slot word")
+            raise self.corrupt(page, word, "impossible slot word")
         if is_zero_filled(word):
             return ZERO_PAGE
         fill = fill_of(word)
         if fill >> 64:
-            raise self._corrupt(page, word, "impossible fill")
+            raise self.corrupt(page, word, "impossible fill")
         return fill.to_bytes(8, "little") * (PAGE_SIZE // 8)
 
-    def _corrupt(self, page: int, word: int, reason: str, final: bool = True) -> CorruptData:
+    def corrupt(self, page: int, word: int, reason: str, final: bool = True) -> CorruptData:
         """Count, log and build the error of a page that cannot be trusted."""
         self._checksum_errors += final
         if final and self._checksum_errors <= _LOGGED_ERRORS:

@@ -34,6 +34,7 @@ from fuseswap.cache.dedup import Mode
 from fuseswap.cache.encoding import Encoding
 from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.footprint import Footprint
+from fuseswap.cache.loading import Defer, no_reader
 from fuseswap.cache.log_head import LogHead
 from fuseswap.cache.recovery import Adoption, Recovered
 from fuseswap.cache.segment_kinds import Mark, Stream
@@ -76,17 +77,23 @@ class CompressedCache(Encoding):
         lazy: bool = False,
         feeder: Feeder | None = None,
         ready_frames: int = 0,
+        defer: Defer = no_reader,
     ) -> None:
         """Attach to ``state``, fresh or left by a former process, and rebuild what is derived.
 
         ``lazy``: the caller calls `adopt_some` until it is done; loads and stores need not wait.
         ``in_place``: the next backend keeps pages in their places, with words in this table.
         ``feeder`` makes memory ahead of need, and keeps ``ready_frames``; without one it is made
-        on the spot.
+        on the spot.  ``defer`` says how a page on a tier is read.
         """
         feeder = feeder or AtOnce()
         super().__init__(
-            state, compressor, in_place=in_place, feeder=feeder, ready_frames=ready_frames
+            state,
+            compressor,
+            in_place=in_place,
+            feeder=feeder,
+            ready_frames=ready_frames,
+            defer=defer,
         )
         self.footprint = Footprint(state, self.log, self._ready_table_bytes)
         self._head = self.log.heads[Stream.STORE]

@@ -212,6 +212,16 @@ class SegmentTable:
         """Frame or extent of ``segment``, as its state says."""
         return self._entry(segment) >> 32
 
+    def on_tier(self, segment: int) -> tuple[SegmentRef, int] | None:
+        """The life of ``segment`` and its extent, where it is on a tier."""
+        if not 0 < segment < len(self.live):
+            return None
+        at = segment * WORDS
+        entry = self._entry(segment)
+        if entry & 0xFF != SegmentState.ON_TIER:
+            return None
+        return SegmentRef(segment, self.entries[at + 2]), entry >> 32
+
     def exists(self, segment: int) -> bool:
         """Whether ``segment`` holds data, as far as the table knows."""
         return 0 < segment < len(self.live) and self._entry(segment) & 0xFF != SegmentState.FREE

@@ -35,7 +35,7 @@ from time import perf_counter_ns
 
 import trio
 
-from fuseswap.errors import FuseswapError, MustWait
+from fuseswap.errors import Deferred, FuseswapError, kept
 from fuseswap.transport import wire
 from fuseswap.transport.errnos import errno_of
 from fuseswap.transport.journal import Journal
@@ -287,7 +287,7 @@ class DevFuse:
                     self._swapfile.write(offset, self._view[wire.WRITE_HEADER_BYTES : end])
                     return _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0)
             return self._other(length, opcode, unique, inode)
-        except MustWait as exc:
+        except Deferred as exc:
             self._delay(opcode, unique, offset, count, exc)
             return None
         except FuseswapError as exc:
@@ -311,7 +311,7 @@ class DevFuse:
         return _out(16 + len(body), 0, unique) + body
 
     def _delay(
-        self, opcode: int, unique: int, offset: int, count: int, tried: MustWait | None
+        self, opcode: int, unique: int, offset: int, count: int, tried: Deferred | None
     ) -> None:
         """Answer later, since this one must wait: ``tried``.  Copies what is written."""
         slow, journal = self._slowpath, self._journal
@@ -327,7 +327,7 @@ class DevFuse:
                 else:
                     self._reply(slot, _out(16 + len(found), 0, unique) + found)
 
-            slow.begin_read(offset, count, read_ended)
+            slow.begin_read(offset, count, read_ended, tried and kept(tried))
         elif opcode == _WRITE:
 
             def write_ended(error: Exception | None) -> None:
@@ -337,8 +337,8 @@ class DevFuse:
                     self._reply(slot, _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0))
 
             data = view[wire.WRITE_HEADER_BYTES : wire.WRITE_HEADER_BYTES + count]
-            kept = memoryview(bytes(data)) if journal is None else data
-            slow.begin_write(offset, kept, write_ended, tried)
+            copied = memoryview(bytes(data)) if journal is None else data
+            slow.begin_write(offset, copied, write_ended, tried)
         else:
             body = view[wire.IN_HEADER_BYTES :]
             _, offset, length, _, _ = wire.FALLOCATE_IN.unpack_from(body)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyfuse3
 
-from fuseswap.errors import FuseswapError, MustWait, kept
+from fuseswap.errors import Deferred, FuseswapError, kept
 from fuseswap.handles import OpenTexts
 from fuseswap.transport.errnos import errno_of
 from fuseswap.tree import SWAPFILE, Tree
@@ -115,7 +115,7 @@ class TreeOperations(pyfuse3.Operations):
             if fh == _SWAPFILE_HANDLE:
                 try:
                     return self._tree.swapfile.read(off, size)
-                except MustWait:
+                except Deferred:
                     return await self._slowpath.read(off, size)
             return self._texts.read(fh, self._texts.inode_of(fh), off, size)
 
@@ -128,12 +128,12 @@ class TreeOperations(pyfuse3.Operations):
             return len(buf)
 
     async def _write_swapfile(self, offset: int, data: memoryview) -> None:
-        tried: MustWait | None = None
+        tried: Deferred | None = None
         try:
             if not self._slowpath.has_queue:
                 self._tree.swapfile.write(offset, data)
                 return
-        except MustWait as exc:
+        except Deferred as exc:
             tried = kept(exc)
         await self._slowpath.write(offset, data, tried)
 

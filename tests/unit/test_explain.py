@@ -13,9 +13,9 @@ from fuseswap.cache.codecs import LZ4
 from fuseswap.cache.recompressor import Recompressor
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.device import Device
-from fuseswap.errors import OnTier
 from fuseswap.explain import Explanation, explain
 from fuseswap.statistics import STATISTICS
+from fuseswap.tier_reader import TierLoad
 from fuseswap.tiers.claim import FIRST_PAGE_AT
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
@@ -228,10 +228,10 @@ async def test_a_page_on_the_backing_file_is_not_read(tiered: Tiered, tier: Fake
     extent, at = divmod(found.file_offset - FIRST_PAGE_AT, MIB)
     assert extent == tiered.log.table.location_of(found.segment)
     assert found.stored_bytes is not None
-    with pytest.raises(OnTier) as miss:
+    with pytest.raises(TierLoad) as miss:
         tiered.device.frontswap.load(page)
     stored = bytes(tier.extents[extent][at : at + CHECK_BYTES + found.stored_bytes])
-    assert tiered.cache.finish_load(miss.value, stored) == tiered.expected[page]
+    assert miss.value.finish(stored) == tiered.expected[page]
 
 
 async def test_a_page_in_its_own_place(placed: Tiered) -> None:

@@ -10,8 +10,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.segment_kinds import Stream
-from fuseswap.errors import CorruptData, MustWait, OnTier, StoreRefused
+from fuseswap.errors import CorruptData, Deferred, StoreRefused
 from fuseswap.inplace import RUN_PAGES, InPlace
+from fuseswap.tier_reader import TierLoad
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.fake_tier import FakePlaceFile
@@ -63,7 +64,7 @@ def ask(worker: Tiered, nursery: trio.Nursery, offset: int, data: bytes) -> Outc
 
     try:
         worker.device.swapfile.write(offset, memoryview(data))
-    except MustWait as exc:
+    except Deferred as exc:
         nursery.start_soon(end, worker.slowpath.write(offset, memoryview(data), exc))
     except StoreRefused as exc:
         outcome.error = exc
@@ -749,7 +750,7 @@ async def test_a_worker_without_the_file_takes_no_place_for_a_page(
 
 def test_a_page_in_its_place_has_to_be_read(placed: Tiered) -> None:
     placed.cache.set_in_place(3, 0x12345678)
-    with pytest.raises(OnTier) as caught:
+    with pytest.raises(TierLoad) as caught:
         placed.device.frontswap.load(3)
     assert (caught.value.offset, caught.value.length) == (3 * PAGE_SIZE, PAGE_SIZE)
     assert placed.log.heads[Stream.STORE].segment == 0

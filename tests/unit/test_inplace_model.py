@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.loading import ZERO_PAGE
-from fuseswap.errors import MustWait, StoreRefused
+from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.effort import scaled
@@ -117,13 +117,13 @@ class Model:
         open_.outcomes.append(None)
         number = len(open_.outcomes) - 1
         offset = page * PAGE_SIZE + start
-        tried: MustWait | None = None
+        tried: Deferred | None = None
         try:
             if not tiered.slowpath.has_queue:
                 swapfile.write(offset, memoryview(data))
                 self.answered(page, number, new)
                 return
-        except MustWait as exc:
+        except Deferred as exc:
             tried = exc
         except StoreRefused:
             self.answered(page, number, ZERO_PAGE)

@@ -13,7 +13,7 @@ import trio
 from fuseswap.cache.feeder import FeederThread
 from fuseswap.cache.state import Geometry, SharedState
 from fuseswap.device import Device
-from fuseswap.errors import MustWait, NoMemory, NoRoom, StoreRefused
+from fuseswap.errors import Deferred, NoMemory, NoRoom, StoreRefused
 from fuseswap.memory_watch import MemoryWatch
 from fuseswap.pending_requests import Waits
 from fuseswap.slowpath import MEMORY_PATIENCE_S
@@ -54,11 +54,11 @@ def short(feeder: FakeFeeder) -> Device:
 
 async def store(device: Device, page: int, data: bytes) -> None:
     """As a transport does."""
-    tried: MustWait | None = None
+    tried: Deferred | None = None
     try:
         device.swapfile.write(page * PAGE_SIZE, memoryview(data))
         return
-    except MustWait as exc:
+    except Deferred as exc:
         tried = exc
     await device.slowpath.write(page * PAGE_SIZE, memoryview(data), tried)
 

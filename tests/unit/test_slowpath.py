@@ -6,7 +6,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fuseswap.errors import CorruptData, OnTier
+from fuseswap.errors import CorruptData
+from fuseswap.tier_reader import TierLoad
 from fuseswap.units import PAGE_SIZE
 from tests.fake_tier import FakeTier
 from tests.invariants import check_invariants
@@ -49,7 +50,7 @@ async def finish_read(tier: FakeTier) -> None:
 
 async def test_a_page_on_the_tier_is_read_and_stays_there(tiered: Tiered, tier: FakeTier) -> None:
     on_tier = await tiered.move_out()
-    with pytest.raises(OnTier):
+    with pytest.raises(TierLoad):
         tiered.cache.load(on_tier[0])
     assert await tiered.read(on_tier[0]) == tiered.expected[on_tier[0]]
     assert tiered.on_tier() == on_tier

@@ -8,7 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.dictionaries import Dictionary
 from fuseswap.cache.segment_kinds import SegmentState
-from fuseswap.errors import OnTier
+from fuseswap.tier_reader import TierLoad
 from tests import pages
 from tests.fake_tier import FakeTier
 from tests.families import codec_of, compress_with, dictionary_for
@@ -254,7 +254,7 @@ async def test_bytes_that_were_read_are_not_taken_for_those_of_another(
 ) -> None:
     """The same page, stored again and with the new dictionary of that number."""
     old = await prepare_on_tier(tiered)
-    with pytest.raises(OnTier) as raised:
+    with pytest.raises(TierLoad) as raised:
         tiered.cache.load(0)
     miss = raised.value
     assert isinstance(tiered.tier, FakeTier)
@@ -263,7 +263,7 @@ async def test_bytes_that_were_read_are_not_taken_for_those_of_another(
     assert is_gone(tiered, old)
     await compress_with(tiered, dictionary_for(3), 3, range(10))
     assert codec_of(tiered, 0) == old.codec
-    assert tiered.cache.finish_load(miss, stored) is None
+    assert miss.finish(stored) is None
     await tiered.check()
 
 

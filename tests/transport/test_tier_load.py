@@ -1,0 +1,86 @@
+"""What a load from a tier costs: Python calls, from the request to the reply."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import trio
+
+from fuseswap.cache.region import Region
+from fuseswap.cache.segment_kinds import SegmentState
+from fuseswap.cache.state import Geometry, SharedState
+from fuseswap.device import Device
+from fuseswap.host import memory
+from fuseswap.tiers.claim import FIRST_PAGE_AT
+from fuseswap.tiers.direct import DirectFile
+from fuseswap.tiers.file import FileTier
+from fuseswap.tree import Tree
+from fuseswap.units import MIB, PAGE_SIZE
+from tests import pages
+from tests.fuse_requests import FakeKernel, read_request
+from tests.memory_engine import MemoryEngine
+
+MOST_CALLS = 40
+
+
+class Calls:
+    """Counts calls of Python functions while it is on."""
+
+    def __init__(self) -> None:
+        self.by_function: Counter[str] = Counter()
+
+    def note(self, frame: FrameType, event: str, _: Any) -> None:
+        code = frame.f_code
+        if event == "call" and "/fuseswap/" in code.co_filename:
+            self.by_function[f"{Path(code.co_filename).name}:{code.co_qualname}"] += 1
+
+
+async def test_a_load_from_a_tier_takes_few_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 8 * MIB
+    geometry = Geometry.for_size(64 * MIB, 64 * MIB, extent_count=8)
+    _, files = memory.create_files(geometry.region_bytes(), "memfd")
+    state = SharedState.create({name: Region(fd) for name, fd in files.items()}, geometry)
+    backing = os.open(tmp_path / "backing", os.O_RDWR | os.O_CREAT)
+    os.truncate(backing, size + 2 * FIRST_PAGE_AT)
+    engine = MemoryEngine(bytearray(size + 2 * FIRST_PAGE_AT))
+    device = Device(state, FileTier(DirectFile(backing, engine)), engine=engine)
+    for page in range(300):
+        device.swapfile.write(page * PAGE_SIZE, memoryview(pages.compressible(page)))
+    log = device.cache.log
+    for head in log.heads:
+        log.seal(head)
+    async with trio.open_nursery() as nursery:
+        device.writeback.ask(device.writeback.demand.__class__.parse("all"))
+        nursery.start_soon(device.writeback.run)
+        while not device.statistics().writeback.written_back_pages:
+            await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    on_tier = [
+        page
+        for page in range(300)
+        if log.table.state_of(device.cache.slots.get(page) >> 40) is SegmentState.ON_TIER
+    ]
+    kernel = FakeKernel(Tree(device))
+    answered: list[bytes] = []
+    monkeypatch.setattr(kernel.transport, "_reply", lambda slot, reply: answered.append(reply))
+    calls = Calls()
+    try:
+        sys.setprofile(calls.note)
+        assert kernel.raw(read_request(on_tier[7] * PAGE_SIZE, PAGE_SIZE)) is None
+        while not answered:
+            await trio.lowlevel.checkpoint()
+    finally:
+        sys.setprofile(None)
+    assert answered[0][16:] == pages.compressible(on_tier[7])
+    total = sum(v for k, v in calls.by_function.items())
+    assert total <= MOST_CALLS, f"{total}: " + "\n".join(
+        f"{n} {c}" for c, n in calls.by_function.items()
+    )
