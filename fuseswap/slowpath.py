@@ -23,11 +23,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 
 import trio
 
 from fuseswap.cache.pool import CompressedCache
+from fuseswap.counting import counter, zeros
 from fuseswap.errors import (
     CorruptData,
     MustGoOut,
@@ -50,6 +52,24 @@ MEMORY_PATIENCE_S = 1.0  # stores wait so long for memory, in line: reclaim wait
 _WRITES_AT_ONCE = 32  # of the line, before others get a turn
 # How long stores waited: counted up to each bound, and beyond the last.
 WAIT_BOUNDS_S = (0.001, 0.01, 0.1, 1.0, 10.0)
+
+
+@dataclass(slots=True)
+class SlowPathStatistics:
+    """What had to wait.  Writes by how long they did, from `WAIT_BOUNDS_S` to the next."""
+
+    tier_loads: int = counter(
+        "Pages asked for and read from the backing file.", after="tier_ra_hit"
+    )
+    store_waits_1ms: int = counter(
+        "Writes that waited for room (or for a page on the backing file) for up to 1 ms.",
+        after="saved_by_writeback",
+    )
+    store_waits_10ms: int = counter("The same, for 1 to 10 ms.")
+    store_waits_100ms: int = counter("The same, for 10 to 100 ms.")
+    store_waits_1s: int = counter("The same, for 0.1 to 1 s.")
+    store_waits_10s: int = counter("The same, for 1 to 10 s.")
+    store_waits_longer: int = counter("The same, for more than 10 s.")
 
 
 class SlowPath:
@@ -75,13 +95,26 @@ class SlowPath:
         # No store got memory since then: all that have waited for so long are refused together,
         # for loop has 128 of them, and a second each would be minutes.
         self._short_since: float | None = None
-        self.tier_loads = 0
+        self.counters = zeros(SlowPathStatistics)
         self.waits = [0] * (len(WAIT_BOUNDS_S) + 1)
 
     @property
     def has_queue(self) -> bool:
         """Whether stores stand in line: a new one goes behind them."""
         return bool(self._line)
+
+    def statistics(self) -> SlowPathStatistics:
+        """A snapshot of the counters."""
+        waits = self.waits
+        return replace(
+            self.counters,
+            store_waits_1ms=waits[0],
+            store_waits_10ms=waits[1],
+            store_waits_100ms=waits[2],
+            store_waits_1s=waits[3],
+            store_waits_10s=waits[4],
+            store_waits_longer=waits[5],
+        )
 
     # -- reads -----------------------------------------------------------------------
 
@@ -166,7 +199,7 @@ class SlowPath:
             if found is None:
                 changed.append(miss.page)
             else:
-                self.tier_loads += isinstance(found, bytes)
+                self.counters.tier_loads += isinstance(found, bytes)
                 read.put(miss.page, found)
         for miss in doubtful:
             self._ask_again(read, miss)
@@ -317,7 +350,7 @@ class SlowPath:
             if self._short_since is None:
                 self._short_since = now
             if now - max(self._short_since, waits.patient_since) > MEMORY_PATIENCE_S:
-                self._cache.reserve_refused += 1
+                self._cache.counters.reserve_refused += 1
                 raise StoreRefused(str(exc))
             self._writeback.want_memory()
             await self._memory.wait()

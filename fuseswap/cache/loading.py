@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import struct
+from dataclasses import dataclass
 
 import lz4.block
 import xxhash
@@ -44,6 +45,7 @@ from fuseswap.cache.slot_word import (
 )
 from fuseswap.cache.slots import CLUSTER_SHIFT, SlotTable
 from fuseswap.cache.state import SharedState
+from fuseswap.counting import counter, zeros
 from fuseswap.errors import CorruptData, OnTier
 from fuseswap.units import PAGE_SIZE
 
@@ -58,6 +60,15 @@ _LZ4_BITS = LZ4 << CODEC_SHIFT
 _u32 = struct.Struct("<I").unpack_from
 _lz4 = lz4.block.decompress
 _checksum = xxhash.xxh3_64_intdigest
+
+
+@dataclass(slots=True)
+class LoadingCounters:
+    """What loads add to."""
+
+    checksum_errors: int = counter(
+        "Loads that found corrupt data and gave EIO.", after="recompressed_bytes_after"
+    )
 
 
 class Loading:
@@ -75,7 +86,7 @@ class Loading:
         self.decoder = Decoder()
         self.dictionaries = Dictionaries(state.dictionaries, self.decoder.learn, feeder)
         self._in_place = in_place
-        self._checksum_errors = 0
+        self.loading_counters = zeros(LoadingCounters)
 
     def load(self, page: int) -> bytes | None:
         """The 4096 bytes of ``page``, None where it is not stored.
@@ -197,7 +208,7 @@ class Loading:
 
     def _corrupt(self, page: int, word: int, reason: str, final: bool = True) -> CorruptData:
         """Count, log and build the error of a page that cannot be trusted."""
-        self._checksum_errors += final
-        if final and self._checksum_errors <= _LOGGED_ERRORS:
+        self.loading_counters.checksum_errors += final
+        if final and self.loading_counters.checksum_errors <= _LOGGED_ERRORS:
             log.error("page %d is corrupt (slot word %#x): %s", page, word, reason)
         return CorruptData(f"page {page}: {reason}")
