@@ -10,9 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuseswap import metrics
 from fuseswap.errors import HostError
-from fuseswap.metrics import CONTENT_END, metric_name
-from fuseswap.statistics import STATISTICS
 
 _SECTOR_BYTES = 512  # of a disk's `stat`, whatever the disk's own is
 
@@ -102,7 +101,6 @@ def parse_vmstat(text: str) -> dict[str, int]:
 
 def parse_metrics(text: str) -> dict[str, int]:
     """OpenMetrics of a device as statistics by their names.  Raises `HostError`."""
-    if not text.endswith(CONTENT_END):
+    if not text.endswith(metrics.CONTENT_END):
         raise HostError("the metrics of the device are cut off")
-    samples = dict(line.split() for line in text.splitlines() if not line.startswith("#"))
-    return {one.name: int(samples[metric_name(one)]) for one in STATISTICS}
+    return metrics.parse_metrics(text)

@@ -7,26 +7,27 @@ Built by the worker, looked at through the tables in ``parameters.py`` and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from fuseswap.balance import balance
 from fuseswap.cache.cleaner import CleanerStatistics
 from fuseswap.cache.codecs import parse_compressor
 from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.cache.snapshot import CacheStatistics
+from fuseswap.cache.snapshot import by_codec
 from fuseswap.cache.state import SharedState
-from fuseswap.frontswap import Frontswap, FrontswapStatistics
+from fuseswap.counting import Key, counter, gauge, numbers_of, zeros
+from fuseswap.frontswap import Frontswap
 from fuseswap.inplace import InPlace, PlaceFile
-from fuseswap.memory_watch import MemoryStatistics, MemoryWatch
+from fuseswap.memory_watch import MemoryWatch
 from fuseswap.merging import Merging
 from fuseswap.pace import Submit, run_here
 from fuseswap.recompression import Recompression
 from fuseswap.slowpath import SlowPath
 from fuseswap.swapfile import Swapfile
 from fuseswap.tier_reader import TierLoad, TierReader
-from fuseswap.tier_writer import WritebackStatistics
 from fuseswap.tiers import Tier
 from fuseswap.tiers.direct import Engine
 from fuseswap.units import PAGE_SIZE
@@ -39,37 +40,41 @@ DEFAULT_BUSY_POLL_US = 200
 class TransportCounters:
     """What the transport counts; it adds, everyone else reads."""
 
-    requests: int = 0
-    wakeups: int = 0
-    malformed_requests: int = 0
-    failed_requests: int = 0
-    discards: int = 0
-    replayed_requests: int = 0
+    requests: int = counter("FUSE requests answered.")
+    wakeups: int = counter("Times the transport slept and was woken.")
+    failed_requests: int = counter(
+        "Well-formed requests that failed (EIO, ENOSPC, EINVAL, ...), 'no such file' left out."
+    )
+    malformed_requests: int = counter("Requests that were not well-formed.")
+    discards: int = counter(
+        "Ranges the kernel freed (fallocate); the pyfuse3 transport never sees one."
+    )
+    replayed_requests: int = counter(
+        "Requests a former worker had taken and not answered that came from the journal."
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceStatistics:
-    """One moment of the whole device."""
+class ProcessStatistics:
+    """Memory that does not grow with what is stored."""
 
-    cache: CacheStatistics
-    frontswap: FrontswapStatistics
-    transport: TransportCounters
-    writeback: WritebackStatistics
-    cleaner: CleanerStatistics
-    waits: tuple[int, ...]
-    tier_loads: int
-    journal_bytes: int
-    mem_fixed: Callable[[], int]
-    memory: MemoryStatistics
-    mem_worker: Callable[[], int]
-    mem_worker_bound: Callable[[], int]
-    mem_standby: Callable[[], int]
-    dictionaries: int
-    dictionaries_trained: int
-    dedup_merged_pages: int
-    dedup_unswept_pages: int
-    dictionaries_dropped: int
-    dictionary_pages_moved: int
+    mem_fixed: int = gauge(
+        "bytes",
+        "Memory of worker, supervisor and standby themselves, and frames always kept ready.",
+        after="mem_used_max",
+    )
+    mem_standby: int = gauge("bytes", "Memory of the standby alone; mem_fixed has it too.")
+    mem_worker: int = gauge(
+        "bytes", "The worker's own memory: heap and stacks (RssAnon), all of it locked."
+    )
+    mem_worker_bound: int = gauge(
+        "bytes", "The most mem_worker may be with what is stored; above it the worker leaks."
+    )
+    journal_bytes: int = gauge(
+        "bytes",
+        "Memory of the journal of requests in flight; 0 where the kernel sends them again.",
+        after="discards",
+    )
 
 
 class Device:
@@ -122,7 +127,7 @@ class Device:
         self.frontswap = Frontswap([self.cache] if self.place is None else [self.cache, self.place])
         if self.place is not None:
             self.frontswap.write_through = self.place.write_through
-            self.place.note_late = self.frontswap.note_late
+            self.place.note_late = partial(self.frontswap.note_late, self.place)
         size_bytes = state.geometry.page_count * PAGE_SIZE
         self.swapfile = Swapfile(size_bytes, self.frontswap, self.cache.slots)
         self.memory = MemoryWatch(
@@ -133,7 +138,7 @@ class Device:
         )
         self.slowpath = SlowPath(self.swapfile, self.cache, self.writeback, self.memory)
         self.writeback.note_limit = self._keep_limit
-        self.transport = TransportCounters()
+        self.transport = zeros(TransportCounters)
         self.busy_poll_us = DEFAULT_BUSY_POLL_US
         self.created_ns = time.time_ns()
         # Memory of the processes that serve; only the worker knows them.
@@ -159,28 +164,44 @@ class Device:
         """Memory that what is stored takes, in bytes."""
         return self.cache.footprint.used_bytes()
 
-    def statistics(self) -> DeviceStatistics:
-        """A snapshot."""
-        return DeviceStatistics(
-            cache=self.cache.statistics(),
-            frontswap=self.frontswap.statistics(),
-            transport=self.transport,
-            writeback=self.writeback.statistics(),
-            cleaner=self.writeback.cleaner.statistics()
+    def cleaned(self) -> CleanerStatistics:
+        """What all cleaners did together."""
+        return (
+            self.writeback.cleaner.statistics()
             + self.recompression.cleaner.statistics()
-            + self.recompression.turnover.copied(),
-            waits=tuple(self.slowpath.waits),
-            tier_loads=self.reader.loads,
-            journal_bytes=self.state.journal.allocated_bytes(),
-            mem_fixed=self.mem_fixed,
-            memory=self.memory.statistics(),
-            mem_worker=self.mem_worker,
-            mem_worker_bound=self.mem_worker_bound,
-            mem_standby=self.mem_standby,
-            dictionaries=len(self.cache.dictionaries.all),
-            dictionaries_trained=self.recompression.training.trained,
-            dedup_merged_pages=self.merging.merger.merged_pages,
-            dedup_unswept_pages=self.merging.merger.unswept_pages,
-            dictionaries_dropped=self.recompression.training.dropped,
-            dictionary_pages_moved=self.recompression.turnover.moved,
+            + self.recompression.turnover.copied()
         )
+
+    def parts(self) -> Iterator[object]:
+        """What the classes that ``statistics.py`` lists have counted, at this moment."""
+        cache, cleaner = self.cache.statistics(), self.cleaned()
+        yield cache
+        yield self.frontswap.counters
+        yield self.cache.counters
+        yield self.cache.encoding_counters
+        yield self.cache.loading_counters
+        yield cleaner
+        yield balance(cache, cleaner)
+        yield self.merging.merger.statistics()
+        yield self.writeback.statistics()
+        yield self.slowpath.statistics()
+        yield self.recompression.training.statistics()
+        yield self.recompression.turnover.statistics()
+        yield self.memory.statistics()
+        yield self.transport
+        yield ProcessStatistics(
+            mem_fixed=self.mem_fixed(),
+            mem_standby=self.mem_standby(),
+            mem_worker=self.mem_worker(),
+            mem_worker_bound=self.mem_worker_bound(),
+            journal_bytes=self.state.journal.allocated_bytes(),
+        )
+        yield from by_codec(self.cache.log.codec_pages, self.cache.log.codec_bytes)
+        yield from self.frontswap.by_backend()
+
+    def statistics(self) -> dict[Key, int]:
+        """All numbers, by name; those with labels by name and labels."""
+        numbers: dict[Key, int] = {}
+        for part in self.parts():
+            numbers.update(numbers_of(part))
+        return numbers

@@ -16,9 +16,10 @@ bytes nor offsets (``swapfile.py``) nor how a page is kept (``cache/``).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from fuseswap.counting import counter, zeros
 from fuseswap.errors import Deferred, InvalidArgument, StoreRefused
 
 
@@ -40,14 +41,32 @@ class Backend(Protocol):
         """Forget a run; how many pages were there."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FrontswapStatistics:
     """Counters as Linux's frontswap kept them in debugfs."""
 
-    loads: int
-    succ_stores: int
-    failed_stores: int
-    invalidates: int
+    loads: int = counter(
+        "Pages asked for and found in memory, holes among them.", like="frontswap", after="segments"
+    )
+    succ_stores: int = counter("Pages taken.", like="frontswap")
+    failed_stores: int = counter("Pages no backend took; the kernel kept them.", like="frontswap")
+    invalidates: int = counter("Stored pages the kernel freed.", like="frontswap")
+
+
+@dataclass(slots=True)
+class BackendStatistics:
+    """The part of one backend in them."""
+
+    backend: str
+    backend_stores: int = counter("Pages each backend took.", labels=("backend",))
+    backend_refusals: int = counter(
+        "Pages each backend refused: the next one was asked, or the kernel kept them.",
+        labels=("backend",),
+    )
+    backend_loads: int = counter(
+        "Loads each backend answered at once; those of holes, and tier_loads, are of none.",
+        labels=("backend",),
+    )
 
 
 class Frontswap:
@@ -63,18 +82,19 @@ class Frontswap:
         self._rest = self.backends[1:]
         # Called with each page the first backend has stored; may raise `Deferred`.
         self.write_through: Callable[[int, bytes | memoryview], None] | None = None
-        self._loads = 0
-        self._succ_stores = 0
-        self._failed_stores = 0
-        self._invalidates = 0
+        self.counters = zeros(FrontswapStatistics)
+        # Of the first one only what is rare: the rest of it is what the others did not do.
+        self._by_backend = [zeros(BackendStatistics, backend=one.name) for one in self.backends]
+        self._not_in_first = 0
 
     def store(self, page: int, data: bytes | memoryview, replace: bool = False) -> None:
         """Store 4096 bytes in the first backend that takes them; raises `StoreRefused`."""
         try:
             self._store_first(page, data, replace)
         except StoreRefused:
+            self._by_backend[0].backend_refusals += 1
             self._store_further(page, data, replace)
-            self._succ_stores += 1
+            self.counters.succ_stores += 1
             return
         except Deferred:
             raise
@@ -82,7 +102,7 @@ class Frontswap:
             for backend in self._rest:
                 backend.invalidate_page(page)
             raise
-        self._succ_stores += 1
+        self.counters.succ_stores += 1
         if self._rest:
             self._stored_first(page, data, replace)
 
@@ -96,10 +116,13 @@ class Frontswap:
         if self.write_through is not None and not replace:
             self.write_through(page, data)
 
-    def note_late(self, stored: bool) -> None:
-        """A store that raised `Deferred` because a backend takes it later has ended."""
-        self._succ_stores += stored
-        self._failed_stores += not stored
+    def note_late(self, backend: Backend, stored: bool) -> None:
+        """A store that raised `Deferred` because ``backend`` takes it later has ended."""
+        self.counters.succ_stores += stored
+        self.counters.failed_stores += not stored
+        counted = self._by_backend[self.backends.index(backend)]
+        counted.backend_stores += stored
+        counted.backend_refusals += not stored
 
     def _store_further(self, page: int, data: bytes | memoryview, replace: bool) -> None:
         """The first backend refused (and holds nothing): ask the others in order.
@@ -107,50 +130,62 @@ class Frontswap:
         One that raises `Deferred` takes the page later, and says so to `note_late`.
         """
         taken = False
-        for backend in self._rest:
+        for backend, counted in zip(self._rest, self._by_backend[1:], strict=True):
             if taken:
                 backend.invalidate_page(page)
                 continue
             try:
                 backend.store(page, data, replace)
             except StoreRefused:
+                counted.backend_refusals += 1
                 continue
+            counted.backend_stores += 1
             taken = True
         if not taken:
-            self._failed_stores += 1
+            self.counters.failed_stores += 1
             raise StoreRefused(f"no backend took page {page}")
 
     def load(self, page: int) -> bytes | None:
         """4096 bytes of ``page``, None for a hole; raises `CorruptData`."""
         data = self._load_first(page)
-        self._loads += 1
+        self.counters.loads += 1
         if data is None:
-            for backend in self._rest:
+            self._not_in_first += 1
+            for backend, counted in zip(self._rest, self._by_backend[1:], strict=True):
                 data = backend.load(page)
                 if data is not None:
+                    counted.backend_loads += 1
                     break
         return data
 
     def invalidate_page(self, page: int) -> None:
         """Forget ``page`` everywhere."""
         for backend in self.backends:
-            self._invalidates += backend.invalidate_page(page)
+            self.counters.invalidates += backend.invalidate_page(page)
 
     def invalidate_area(self, first: int, count: int) -> None:
         """Forget ``count`` pages from ``first`` everywhere."""
         for backend in self.backends:
-            self._invalidates += backend.invalidate_area(first, count)
+            self.counters.invalidates += backend.invalidate_area(first, count)
 
     @property
     def operations(self) -> int:
         """All that was asked so far: it changes with each page that is loaded or stored."""
-        return self._loads + self._succ_stores + self._failed_stores + self._invalidates
+        now = self.counters
+        return now.loads + now.succ_stores + now.failed_stores + now.invalidates
 
     def statistics(self) -> FrontswapStatistics:
         """A snapshot of the counters."""
-        return FrontswapStatistics(
-            loads=self._loads,
-            succ_stores=self._succ_stores,
-            failed_stores=self._failed_stores,
-            invalidates=self._invalidates,
-        )
+        return replace(self.counters)
+
+    def by_backend(self) -> list[BackendStatistics]:
+        """The same, in the order of the chain."""
+        first, *others = self._by_backend
+        return [
+            replace(
+                first,
+                backend_stores=self.counters.succ_stores - sum(o.backend_stores for o in others),
+                backend_loads=self.counters.loads - self._not_in_first,
+            ),
+            *map(replace, others),
+        ]

@@ -102,7 +102,7 @@ class _Run:
 class InPlace:
     """Pages of ``cache`` at their own offsets in ``file``."""
 
-    name = "backing"
+    name = "in_place"
 
     def __init__(self, cache: CompressedCache, file: PlaceFile, reader: TierReader) -> None:
         self._cache = cache

@@ -25,6 +25,7 @@ import trio
 from fuseswap.cache.feeder import Feeder, FeederThread
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.counting import counter, gauge
 
 _LOOK_S = 0.05  # while memory is short
 _IDLE_S = 1.0
@@ -38,12 +39,21 @@ _RETRY_S = 0.05  # a store looks again, woken or not
 class MemoryStatistics:
     """One moment of the reserve, and what came of it so far."""
 
-    reserve_bytes: int
-    reserve_empty: int
-    reserve_refused: int
-    reserve_given_back: int
-    memory_stalls: int
-    serving_faults: int
+    reserve_bytes: int = gauge(
+        "bytes",
+        "Free segments whose memory is there, so that no store waits for the system's.",
+        after="mem_standby",
+    )
+    reserve_given_back: int = counter(
+        "Segments of the reserve returned, since the machine stood still for want of memory.",
+        after="reserve_refused",
+    )
+    memory_stalls: int = counter(
+        "Times the loop device had requests, and none came, while memory was short."
+    )
+    serving_faults: int = counter(
+        "Page faults of the thread that serves: what it needs is resident, so there are none."
+    )
 
 
 class MemoryWatch:
@@ -129,8 +139,6 @@ class MemoryWatch:
         """A snapshot."""
         return MemoryStatistics(
             reserve_bytes=self._frames.warm * SEGMENT_BYTES,
-            reserve_empty=self._cache.reserve_empty,
-            reserve_refused=self._cache.reserve_refused,
             reserve_given_back=self._frames.given_back,
             memory_stalls=self.stalls,
             serving_faults=self.count_faults(),

@@ -21,11 +21,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass
 from functools import partial
 
 import trio
 
 from fuseswap.cache.pool import CompressedCache
+from fuseswap.counting import counter
 from fuseswap.errors import (
     Deferred,
     MustGoOut,
@@ -42,12 +44,27 @@ from fuseswap.units import PAGE_SIZE
 from fuseswap.waiting import Answer, called, result_of
 from fuseswap.writeback import Writeback
 
-# More reads than this of one request are not with the tier at once.
-_READS_AT_ONCE = 8
+# More pages than this of one request are not with the tier at once.
+_PAGES_AT_ONCE = 16
 MEMORY_PATIENCE_S = 1.0  # stores wait so long for memory, in line: reclaim waits for them
 _WRITES_AT_ONCE = 32  # of the line, before others get a turn
 # How long stores waited: counted up to each bound, and beyond the last.
 WAIT_BOUNDS_S = (0.001, 0.01, 0.1, 1.0, 10.0)
+
+
+@dataclass(slots=True)
+class SlowPathStatistics:
+    """What had to wait.  Writes by how long they did, from `WAIT_BOUNDS_S` to the next."""
+
+    store_waits_1ms: int = counter(
+        "Writes that waited for room (or for a page on the backing file) for up to 1 ms.",
+        after="saved_by_writeback",
+    )
+    store_waits_10ms: int = counter("The same, for 1 to 10 ms.")
+    store_waits_100ms: int = counter("The same, for 10 to 100 ms.")
+    store_waits_1s: int = counter("The same, for 0.1 to 1 s.")
+    store_waits_10s: int = counter("The same, for 1 to 10 s.")
+    store_waits_longer: int = counter("The same, for more than 10 s.")
 
 
 class SlowPath:
@@ -79,6 +96,18 @@ class SlowPath:
     def has_queue(self) -> bool:
         """Whether stores stand in line: a new one goes behind them."""
         return bool(self._line)
+
+    def statistics(self) -> SlowPathStatistics:
+        """A snapshot of the counters."""
+        waits = self.waits
+        return SlowPathStatistics(
+            store_waits_1ms=waits[0],
+            store_waits_10ms=waits[1],
+            store_waits_100ms=waits[2],
+            store_waits_1s=waits[3],
+            store_waits_10s=waits[4],
+            store_waits_longer=waits[5],
+        )
 
     # -- reads -----------------------------------------------------------------------
 
@@ -147,7 +176,7 @@ class SlowPath:
             self._ask(read)
 
         read.asking = True
-        while read.waiting and read.in_flight < _READS_AT_ONCE:
+        while read.waiting and read.in_flight < _PAGES_AT_ONCE:
             together = read.waiting.popleft()
             read.in_flight += len(together)
             together[0].reader.load_together(together, answered)
@@ -299,7 +328,7 @@ class SlowPath:
             if self._short_since is None:
                 self._short_since = now
             if now - max(self._short_since, waits.patient_since) > MEMORY_PATIENCE_S:
-                self._cache.reserve_refused += 1
+                self._cache.counters.reserve_refused += 1
                 raise StoreRefused(str(exc))
             self._writeback.want_memory()
             await self._memory.wait()

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import trio
@@ -26,6 +26,7 @@ from fuseswap.cache.extents import NO_EXTENT
 from fuseswap.cache.frames import CLEANER_RESERVE_WITH_TIER
 from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.counting import counter, gauge, zeros
 from fuseswap.inplace import RUN_PAGES, InPlace
 from fuseswap.tier_reader import TierReader
 from fuseswap.tiers import Tier
@@ -40,23 +41,53 @@ _SET_ASIDE_S = 30.0  # a segment that can't be read
 _WORTH_WAITING_S = 1.0  # a tier that failed for longer than this: stores are refused
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WritebackStatistics:
-    """One moment of writeback.  ``bd_*`` count 4096-byte units, as zram's bd_stat does."""
+    """Writeback so far, and in a snapshot also what others count for it.
 
-    outstanding_writebacks: int
-    writeback_attempted: int
-    writeback_failed: int
-    written_back_pages: int
-    saved_by_writeback: int
-    bd_count: int
-    bd_reads: int
-    bd_writes: int
-    tier_ra: int
-    tier_ra_hit: int
-    tier_read_retries: int
-    tier_read_errors: int
-    in_place_stores: int
+    ``bd_*`` are 4096-byte units, as in zram's bd_stat.
+    """
+
+    tier_ra: int = counter(
+        "Windows of 128 KiB read ahead from the backing file (as swap_ra of /proc/vmstat).",
+        after="loads",
+    )
+    tier_ra_hit: int = counter("Reads of the backing file that such a window answered.")
+    tier_loads: int = counter("Pages asked for and read from the backing file.")
+    outstanding_writebacks: int = gauge(
+        "segments",
+        "Segments being written to the tier right now.",
+        like="zswap",
+        after="dedup_merged_pages",
+    )
+    bd_count: int = gauge(
+        "4096-byte units",
+        "Space taken on the backing file: in whole segments, or pages in their places.",
+        like="zram",
+    )
+    bd_reads: int = counter("4096-byte units read from the backing file.", like="zram")
+    bd_writes: int = counter("4096-byte units written to the backing file.", like="zram")
+    written_back_pages: int = counter(
+        "Pages that moved from memory to the backing file.", like="zswap"
+    )
+    in_place_stores: int = counter(
+        "Pages the pool refused and that were written to their places (layout in-place)."
+    )
+    writeback_attempted: int = counter(
+        "Segments whose write to the backing file was started.", like="zswap"
+    )
+    writeback_failed: int = counter(
+        "Writes that failed; what was to leave memory stayed and is tried again."
+    )
+    saved_by_writeback: int = counter(
+        "Stores that found the pool full, waited, and went on.", like="zswap"
+    )
+    tier_read_retries: int = counter(
+        "Reads from the backing file made again, after an error or for a wrong checksum."
+    )
+    tier_read_errors: int = counter(
+        "Reads from the backing file that failed for good; a page gave EIO."
+    )
 
 
 class TierWriter:
@@ -84,11 +115,7 @@ class TierWriter:
         self._write_ended = trio.Event()
         self._rests_until = 0.0
         self._backoff_s = _FIRST_BACKOFF_S
-        self._attempted = 0
-        self._failed = 0
-        self._pages = 0
-        self._saved = 0
-        self._writes = 0
+        self.counters = zeros(WritebackStatistics)
         self._reader = reader
         # Until when, soonest first; each segment once, so as many as there are at most.
         self._set_aside: dict[SegmentRef, float] = {}
@@ -154,7 +181,7 @@ class TierWriter:
     def put_ended(self, count: int, error: OSError | None) -> None:
         """They are there, or not: then they cost nothing, and the file rests."""
         if error is None:
-            self._writes += count // PAGE_SIZE
+            self.counters.bd_writes += count // PAGE_SIZE
             self._backoff_s = _FIRST_BACKOFF_S
         else:
             self._charge(-count)
@@ -187,14 +214,14 @@ class TierWriter:
         assert self._place is not None
         ref = self._log.table.ref(segment)
         self._writing.add(ref)
-        self._attempted += 1
+        self.counters.writeback_attempted += 1
         nursery.start_soon(self._write_in_place, self._place, ref, second_chance)
 
     async def _write_in_place(self, place: InPlace, ref: SegmentRef, second_chance: bool) -> None:
         """Write page by page; what is left of the segment gets in line again."""
         try:
             result = await place.evict(ref, second_chance=second_chance)
-            self._pages += result.pages
+            self.counters.written_back_pages += result.pages
             if self._log.table.is_current(ref):
                 if result.pages or result.spared or result.stopped:
                     self._log.eviction_queue.add(ref.id, first=result.failed)
@@ -211,7 +238,7 @@ class TierWriter:
             return
         ref = self._log.table.ref(segment)
         self._writing.add(ref)
-        self._attempted += 1
+        self.counters.writeback_attempted += 1
         self._charge(SEGMENT_BYTES)
         view = self._log.view(segment)
         nursery.start_soon(self._write_back, ref, view, extent)
@@ -230,9 +257,9 @@ class TierWriter:
             self._rest(exc)
         else:
             self._backoff_s = _FIRST_BACKOFF_S
-            self._writes += SEGMENT_BYTES // PAGE_SIZE
+            self.counters.bd_writes += SEGMENT_BYTES // PAGE_SIZE
             if table.is_current(ref) and table.bases[segment] >= 0:
-                self._pages += table.live[segment]
+                self.counters.written_back_pages += table.live[segment]
                 self._log.move_to_tier(segment, extent)  # crash point: writeback-written
             else:  # it died on the way
                 self._log.extents.give_back(extent)  # crash point: writeback-died
@@ -253,7 +280,7 @@ class TierWriter:
 
     def _rest(self, exc: Exception) -> None:
         """A write failed: leave the tier alone for a while, longer each time."""
-        self._failed += 1
+        self.counters.writeback_failed += 1
         if trio.current_time() < self._rests_until:
             return  # another of the same batch
         self._rests_until = trio.current_time() + self._backoff_s
@@ -268,17 +295,14 @@ class TierWriter:
     def statistics(self) -> WritebackStatistics:
         """A snapshot."""
         ahead = self._reader.ahead
-        return WritebackStatistics(
+        return replace(
+            self.counters,
             outstanding_writebacks=len(self._writing),
-            writeback_attempted=self._attempted,
-            writeback_failed=self._failed,
-            written_back_pages=self._pages,
-            saved_by_writeback=self._saved,
             bd_count=self._units_taken(),
             bd_reads=self._reader.units,
-            bd_writes=self._writes,
             tier_ra=ahead.reads if ahead else 0,
             tier_ra_hit=ahead.hits if ahead else 0,
+            tier_loads=self._reader.loads,
             tier_read_retries=self._reader.retries,
             tier_read_errors=self._reader.errors,
             in_place_stores=0 if self._place is None else self._place.direct_stores,

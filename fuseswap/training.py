@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fuseswap.cache.dictionaries import Dictionary
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.recompressor import Recompressor, Trained
+from fuseswap.counting import counter, gauge
 
 DEFAULT_GAIN_PERCENT = 3
 NO_DICTIONARIES = 100  # percent
@@ -30,6 +31,24 @@ class Waiting:
 
     data: bytes
     gain_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStatistics:
+    """Dictionaries there are, came and went."""
+
+    dictionaries: int = gauge(
+        "dictionaries",
+        "Dictionaries kept: the current one, and older ones that pages still need.",
+        after="recompressed_pages",
+    )
+    trained: int = counter(
+        "Dictionaries that won on pages they were not trained on, and were kept.",
+        name="dictionaries_trained",
+    )
+    dropped: int = counter(
+        "Dictionaries that no page needed any more.", name="dictionaries_dropped"
+    )
 
 
 class Training:
@@ -109,3 +128,7 @@ class Training:
             if unused and not self._pages_of[one.codec]:
                 self._dictionaries.drop(one)
                 self.dropped += 1
+
+    def statistics(self) -> TrainingStatistics:
+        """A snapshot."""
+        return TrainingStatistics(len(self._dictionaries.all), self.trained, self.dropped)

@@ -1,14 +1,15 @@
 """The tree at the mountpoint: what the filesystem *is*.  Knows no FUSE.
 
     /swapfile      the swap (mode 0600)
-    /stats/NAME    one number each
+    /stats/NAME    one number each; NAME.VALUE where it has a label
     /params/NAME   readable and writable
     /metrics       everything, as OpenMetrics text
     /pages/NUMBER  where one page is and why, as JSON (mode 0400; not listed)
 
-Inode numbers are fixed by position in the declarative tables, or by the page's number,
-so they hold across a restart of the worker.  Text files are rendered when opened: a reader
-sees one moment, however many reads it takes.
+Inode numbers are fixed by position in the declarative tables, by the page's number, or, where
+there is a file for each value of a label, by the checksum of its name.  So they hold across a
+restart of the worker, while codecs and backends come and go.  Text files are rendered when
+opened: a reader sees one moment, however many reads it takes.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from __future__ import annotations
 import os
 import re
 import stat
+from binascii import crc32
 from dataclasses import dataclass
 
+from fuseswap.counting import file_name
 from fuseswap.device import Device
 from fuseswap.errors import InvalidArgument, NoSuchFile, NotPermitted
 from fuseswap.explain import explain
@@ -34,6 +37,7 @@ METRICS = 5
 PAGES = 6
 _STAT_BASE = 0x1000
 _PARAM_BASE = 0x2000
+_LABELLED_BASE = 1 << 32  # and 32 bits of checksum
 PAGE_BASE = 1 << 40
 _PAGE_NAME = re.compile("0|[1-9][0-9]{0,9}")  # 2**32 at most
 
@@ -75,7 +79,9 @@ class Tree:
     def __init__(self, device: Device) -> None:
         self.device = device
         self.swapfile = device.swapfile
-        stats = [Entry(s.name, _STAT_BASE + i, False) for i, s in enumerate(STATISTICS)]
+        stats = [
+            Entry(s.name, _STAT_BASE + i, False) for i, s in enumerate(STATISTICS) if not s.labels
+        ]
         params = [Entry(p.name, _PARAM_BASE + i, False) for i, p in enumerate(PARAMETERS)]
         root = [
             Entry("swapfile", SWAPFILE, False),
@@ -110,6 +116,9 @@ class Tree:
         try:
             return self._names[directory][name]
         except KeyError:
+            inode = _labelled_inode(name)
+            if directory == STATS and "." in name and inode in self._labelled():
+                return inode
             raise NoSuchFile(f"no '{name}' in inode {directory}") from None
 
     def _lookup_page(self, name: str) -> int:
@@ -117,12 +126,25 @@ class Tree:
             return PAGE_BASE + int(name)
         raise NoSuchFile(f"there is no page '{name}'")
 
+    def _labelled(self) -> dict[int, tuple[str, int]]:
+        """The statistics that have labels: inode -> name of the file, number."""
+        found = {}
+        for key, number in self.device.statistics().items():
+            if isinstance(key, tuple):
+                name = file_name(*key)
+                found[_labelled_inode(name)] = (name, number)
+        return found
+
     def entries(self, directory: int) -> list[Entry]:
         """The names in ``directory``, in a fixed order; raises `NoSuchFile`."""
         try:
-            return self._directories[directory]
+            entries = self._directories[directory]
         except KeyError:
             raise NoSuchFile(f"inode {directory} is no directory") from None
+        if directory == STATS:
+            labelled = self._labelled().items()
+            return entries + [Entry(name, inode, False) for inode, (name, _) in labelled]
+        return entries
 
     def attributes(self, inode: int) -> Attributes:
         """Attributes of ``inode``; raises `NoSuchFile`."""
@@ -144,8 +166,13 @@ class Tree:
         if inode == METRICS:
             return render_metrics(self.device).encode()
         if _STAT_BASE <= inode < _STAT_BASE + len(STATISTICS):
-            value = STATISTICS[inode - _STAT_BASE].read(self.device.statistics())
-            return f"{value}\n".encode()
+            row = STATISTICS[inode - _STAT_BASE]
+            if not row.labels:
+                return f"{self.device.statistics()[row.name]}\n".encode()
+        if _LABELLED_BASE <= inode < PAGE_BASE:
+            labelled = self._labelled()
+            if inode in labelled:
+                return f"{labelled[inode][1]}\n".encode()
         if _PARAM_BASE <= inode < _PARAM_BASE + len(PARAMETERS):
             return f"{PARAMETERS[inode - _PARAM_BASE].get(self.device)}\n".encode()
         if PAGE_BASE <= inode < PAGE_BASE + self.device.cache.page_count:
@@ -175,9 +202,13 @@ class Tree:
         """What df shows."""
         pages = self.swapfile.size_bytes // PAGE_SIZE
         stored = self.device.cache.slots.stored_pages
-        files = sum(len(entries) for entries in self._directories.values())
+        files = sum(len(self.entries(directory)) for directory in self._directories)
         return FilesystemUsage(blocks=pages, blocks_free=pages - stored, files=files)
 
 
 def _is_parameter(inode: int) -> bool:
     return _PARAM_BASE <= inode < _PARAM_BASE + len(PARAMETERS)
+
+
+def _labelled_inode(name: str) -> int:
+    return _LABELLED_BASE + crc32(name.encode("utf-8", "surrogateescape"))

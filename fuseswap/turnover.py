@@ -41,6 +41,7 @@ from fuseswap.cache.slot_word import (
     object_key,
     offset_of,
 )
+from fuseswap.counting import counter
 from fuseswap.pace import Read
 from fuseswap.training import Training
 from fuseswap.units import PAGE_SIZE, SegmentRef
@@ -57,6 +58,17 @@ Pack = Callable[
     [list[int], Read, Repacker, Callable[[], bool]],
     Awaitable[list[tuple[int, Packed | None]] | None],
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnoverStatistics:
+    """Work done to retire dictionaries."""
+
+    moved: int = counter(
+        "Pages that were compressed anew so that their dictionary could go.",
+        name="dictionary_pages_moved",
+        after="dictionaries_dropped",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +97,9 @@ class Turnover:
         self._rests: dict[int, float] = {}  # until when; it could not be emptied
         self._next_look: float | None = None  # not in the first minute of a worker
 
-    @property
-    def moved(self) -> int:
-        """Objects that were packed anew."""
-        return self.extractor.statistics().recompressed_pages
+    def statistics(self) -> TurnoverStatistics:
+        """A snapshot: objects that were packed anew."""
+        return TurnoverStatistics(self.extractor.counters.recompressed_pages)
 
     def copied(self) -> CleanerStatistics:
         """What it did of a cleaner's work: nothing of it was recompressed to save memory."""

@@ -108,7 +108,7 @@ class Writeback(TierWriter):
         """Wait until it is worth trying the store again (it may be refused then)."""
         self._want_room()
         await self._waiters.park()
-        self._saved += 1
+        self.counters.saved_by_writeback += 1
 
     def _expect_room(self) -> bool:
         """Asked by a store that finds the pool full: is it worth waiting?"""

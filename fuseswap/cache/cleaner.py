@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 from fuseswap.cache.checks import CHECK_BYTES, Decoder, checksum_of
 from fuseswap.cache.codecs import LZ4, ZSTD
@@ -45,6 +45,7 @@ from fuseswap.cache.slot_word import (
 )
 from fuseswap.cache.slots import SlotTable
 from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.counting import counter, zeros
 from fuseswap.errors import PoolFull
 from fuseswap.units import SegmentRef
 
@@ -57,17 +58,25 @@ LAST_RESORT_BYTES = SEGMENT_BYTES * 19 // 20  # on a tier that is full
 WINDOW = 256  # segments looked at for one choice, about 200 us: the best of these, not of all
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CleanerStatistics:
     """Work done: segments freed, objects and bytes copied, segments given up."""
 
-    segments_cleaned: int
-    objects_copied: int
-    bytes_copied: int
-    given_up: int
-    recompressed_pages: int
-    recompressed_bytes_before: int
-    recompressed_bytes_after: int
+    segments_cleaned: int = counter(
+        "Sparse segments the cleaner emptied and freed.", after="tier_read_errors"
+    )
+    bytes_copied: int = counter(
+        "Bytes the cleaner copied forward, 8 for each object among them.",
+        name="cleaner_copied_bytes",
+    )
+    recompressed_pages: int = counter(
+        "Pages that were compressed again, harder: cold ones, and on their way to the file.",
+        after="appended_bytes",
+    )
+    recompressed_bytes_before: int = counter("Bytes those pages took before.")
+    recompressed_bytes_after: int = counter("Bytes they took after.")
+    objects_copied: int = 0
+    given_up: int = 0
 
     def __add__(self, other: CleanerStatistics) -> CleanerStatistics:
         """Of two cleaners of one log."""
@@ -93,13 +102,7 @@ class Cleaner:
         self._swept = 0  # how far the slot table was looked through for the owners
         # Shared objects that were moved: offset -> (a page, its new word, its segment)
         self._moved: dict[int, tuple[int, int, SegmentRef]] = {}
-        self._segments_cleaned = 0
-        self._objects_copied = 0
-        self._bytes_copied = 0
-        self._given_up = 0
-        self._recompressed = 0
-        self._recompressed_before = 0
-        self._recompressed_after = 0
+        self.counters = zeros(CleanerStatistics)
         self._evicts = False  # the victim was taken out of line: others stand in it still
         self._recompresses = False
         self._packed: Mapping[int, Packed] | None = None
@@ -181,9 +184,12 @@ class Cleaner:
             return False
         if stale and not self.begin(self.choose(max_live_share)):
             return False
-        enough = self._recompressed + (STEP_RECOMPRESSED if self._recompresses else STEP_OBJECTS)
+        done = self.counters
+        enough = done.recompressed_pages + (
+            STEP_RECOMPRESSED if self._recompresses else STEP_OBJECTS
+        )
         for _ in range(min(STEP_OBJECTS, len(self._owners))):
-            if self._recompressed == enough:
+            if done.recompressed_pages == enough:
                 break
             try:
                 self._move(self._owners[-1])
@@ -213,7 +219,7 @@ class Cleaner:
         """Leave the segment that is half cleaned; one on its way out gets in line again."""
         if self._victim and self._is_still_there() and self._evicts:
             self._log.eviction_queue.add(self._victim, first=True)
-        self._given_up += self._victim != 0
+        self.counters.given_up += self._victim != 0
         self._victim = 0
 
     def is_worth_another_read(self, ref: SegmentRef, stored: bytes) -> bool:
@@ -333,7 +339,7 @@ class Cleaner:
         last = self._log.table.live[self._victim] == 1  # crash point: clean-done
         self._log.release(word)  # crash point: clean-release
         if last:
-            self._segments_cleaned += 1
+            self.counters.segments_cleaned += 1
             self._victim = 0
 
     def _moved_to(self, word: int) -> int:
@@ -359,17 +365,17 @@ class Cleaner:
             packed = self._recompress(word)
         if packed is not None:
             new = self._log.append(head, page, packed.payload, packed.check, packed.codec)
-            self._recompressed += 1
-            self._recompressed_before += length
-            self._recompressed_after += len(packed.payload)
+            self.counters.recompressed_pages += 1
+            self.counters.recompressed_bytes_before += length
+            self.counters.recompressed_bytes_after += len(packed.payload)
         else:
             if self._stored:
                 stored = self._stored[offset : offset + CHECK_BYTES + length]
             else:
                 stored = self._log.stored(word)
             new = self._log.append_stored(head, page, stored, codec_of(word))
-        self._objects_copied += 1
-        self._bytes_copied += length + OBJECT_OVERHEAD
+        self.counters.objects_copied += 1
+        self.counters.bytes_copied += length + OBJECT_OVERHEAD
         return new
 
     def _recompress(self, word: int) -> Packed | None:
@@ -392,18 +398,10 @@ class Cleaner:
             found, self._swept = self._slots.sweep(self._victim, self._swept)
             self._owners = array("I", reversed(found))
         else:
-            self._given_up += 1  # words of it are corrupt: it can never be emptied
+            self.counters.given_up += 1  # words of it are corrupt: it can never be emptied
             self._log.table.pin(self._victim)
             self._victim = 0
 
     def statistics(self) -> CleanerStatistics:
         """A snapshot of the counters."""
-        return CleanerStatistics(
-            segments_cleaned=self._segments_cleaned,
-            objects_copied=self._objects_copied,
-            bytes_copied=self._bytes_copied,
-            given_up=self._given_up,
-            recompressed_pages=self._recompressed,
-            recompressed_bytes_before=self._recompressed_before,
-            recompressed_bytes_after=self._recompressed_after,
-        )
+        return replace(self.counters)

@@ -8,6 +8,7 @@ counted once more.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 import xxhash
 
@@ -26,6 +27,7 @@ from fuseswap.cache.feeder import Feeder
 from fuseswap.cache.loading import Defer, Loading
 from fuseswap.cache.slot_word import CODEC_SHIFT, KIND_MASK, OBJECT, as_stored, codec_of, fill_word
 from fuseswap.cache.state import SharedState
+from fuseswap.counting import counter, zeros
 from fuseswap.errors import CompressesPoorly, StoreRefused
 from fuseswap.units import PAGE_SIZE
 
@@ -45,6 +47,20 @@ _digest = xxhash.xxh3_64_digest
 def _repeats(data: bytes | memoryview, fill: int) -> bool:
     """Whether ``data`` is nothing but the 64-bit ``fill``."""
     return bytes(data) == fill.to_bytes(8, "little") * (PAGE_SIZE // 8)
+
+
+@dataclass(slots=True)
+class EncodingCounters:
+    """What became of pages that do not compress."""
+
+    reject_compress_poor: int = counter(
+        "Stores that did not compress; they were kept raw, or written to their places.",
+        like="zswap",
+        after="pool_limit_hit",
+    )
+    compress_skipped: int = counter(
+        "Stores kept raw untried, since the page did not compress a moment ago."
+    )
 
 
 class Encoding(Loading):
@@ -69,8 +85,7 @@ class Encoding(Loading):
         self.non_same_filled_pages_enabled = True
         self._max_ratio = 100
         self._most_bytes = MAX_COMPRESSED_BYTES
-        self._reject_compress_poor = 0
-        self._compress_skipped = 0
+        self.encoding_counters = zeros(EncodingCounters)
 
     def set_compressor(self, name: str) -> None:
         """Compress new pages with ``name``; raises `InvalidArgument`."""
@@ -123,7 +138,7 @@ class Encoding(Loading):
                     return 0, harder, ZSTD
             return 0, payload, self._codec
         if self._max_ratio < 100:
-            self._reject_compress_poor += 1
+            self.encoding_counters.reject_compress_poor += 1
             raise CompressesPoorly(f"a page compresses to {len(payload)} bytes")
         return 0, bytes(data), RAW
 
@@ -147,5 +162,5 @@ class Encoding(Loading):
 
     def _count_raw(self, codec: int) -> None:
         """A page was stored as it is."""
-        self._reject_compress_poor += codec == RAW
-        self._compress_skipped += codec != RAW
+        self.encoding_counters.reject_compress_poor += codec == RAW
+        self.encoding_counters.compress_skipped += codec != RAW

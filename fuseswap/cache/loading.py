@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import lz4.block
@@ -44,6 +45,7 @@ from fuseswap.cache.slot_word import (
 )
 from fuseswap.cache.slots import CLUSTER_SHIFT, SlotTable
 from fuseswap.cache.state import SharedState
+from fuseswap.counting import counter, zeros
 from fuseswap.errors import CorruptData, Deferred
 from fuseswap.units import PAGE_SIZE, SegmentRef
 
@@ -86,6 +88,15 @@ def no_reader(
     return Deferred(f"page {page} is on extent {extent}")
 
 
+@dataclass(slots=True)
+class LoadingCounters:
+    """What loads add to."""
+
+    checksum_errors: int = counter(
+        "Loads that found corrupt data and gave EIO.", after="recompressed_bytes_after"
+    )
+
+
 class Loading:
     """Slot table and log of one state, and what reads them."""
 
@@ -108,7 +119,7 @@ class Loading:
         self.dictionaries = Dictionaries(state.dictionaries, self.decoder.learn, feeder)
         self._in_place = in_place
         self._defer = defer
-        self._checksum_errors = 0
+        self.loading_counters = zeros(LoadingCounters)
 
     def load(self, page: int) -> bytes | None:
         """The 4096 bytes of ``page``, None where it is not stored.
@@ -220,7 +231,7 @@ class Loading:
 
     def corrupt(self, page: int, word: int, reason: str, final: bool = True) -> CorruptData:
         """Count, log and build the error of a page that cannot be trusted."""
-        self._checksum_errors += final
-        if final and self._checksum_errors <= _LOGGED_ERRORS:
+        self.loading_counters.checksum_errors += final
+        if final and self.loading_counters.checksum_errors <= _LOGGED_ERRORS:
             log.error("page %d is corrupt (slot word %#x): %s", page, word, reason)
         return CorruptData(f"page {page}: {reason}")

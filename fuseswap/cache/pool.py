@@ -26,11 +26,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import xxhash
 
-from fuseswap.cache.codecs import FILL, FIRST_DICTIONARY, LAST_RAW, LZ4, RAW, ZSTD
-from fuseswap.cache.dedup import Mode
+from fuseswap.cache.codecs import LAST_RAW, LZ4, RAW
 from fuseswap.cache.encoding import Encoding
 from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.footprint import Footprint
@@ -50,8 +50,9 @@ from fuseswap.cache.slot_word import (
     segment_of,
 )
 from fuseswap.cache.slots import CLUSTER_SHIFT, UNCOUNTED
-from fuseswap.cache.snapshot import CacheStatistics
+from fuseswap.cache.snapshot import CacheStatistics, take_snapshot
 from fuseswap.cache.state import SEGMENT_SHIFT, SharedState
+from fuseswap.counting import counter, zeros
 from fuseswap.errors import CompressesPoorly, NoMemory, NoRoom, PoolFull
 from fuseswap.units import PAGE_SIZE
 
@@ -63,10 +64,33 @@ _ASKED_PAGES = 64  # for the share of those that were loaded: 8 us; within 6 % o
 _checksum = xxhash.xxh3_64_intdigest
 
 
+@dataclass(slots=True)
+class StoreCounters:
+    """What stores find; ``snapshot.py`` has what they leave behind."""
+
+    pool_limit_hit: int = counter(
+        "Stores that found the pool at its limit; they waited for room, or were refused.",
+        like="zswap",
+        after="invalidates",
+    )
+    reject_alloc_fail: int = counter(
+        "Stores refused because the system had no memory for another segment.",
+        like="zswap",
+    )
+    reserve_empty: int = counter(
+        "Tries of stores that found no segment ready below the limit: they wait for memory."
+    )
+    reserve_refused: int = counter("Stores refused because it did not come in time.")
+    duplicate_entry: int = counter(
+        "Stores to a page that was stored already; the old version went first.",
+        like="zswap",
+    )
+
+
 class CompressedCache(Encoding):
     """A frontswap backend that keeps pages compressed in memory."""
 
-    name = "cache"
+    name = "compressed_cache"
 
     def __init__(
         self,
@@ -103,11 +127,7 @@ class CompressedCache(Encoding):
         self._mixed_bytes = 0
         self._fill_words = 0
         self.in_place_pages = 0
-        self._pool_limit_hit = 0
-        self.reserve_empty = 0  # stores that had to wait for the feeder
-        self.reserve_refused = 0  # ... and did so in vain
-        self._reject_alloc_fail = 0
-        self._duplicate_entry = 0
+        self.counters = zeros(StoreCounters)
         self._adoption = Adoption(self.slots, self.log, in_place=in_place)
         self.adopting = True  # the clusters of the slot table are not all counted yet
         while not lazy and self.adopt_some(_ALL):
@@ -189,7 +209,7 @@ class CompressedCache(Encoding):
                     len(payload) + OBJECT_OVERHEAD
                 )
         if old:
-            self._duplicate_entry += 1
+            self.counters.duplicate_entry += 1
             if old.bit_count() & 1:
                 slots.recount(page >> CLUSTER_SHIFT)
             if not replace:
@@ -311,9 +331,9 @@ class CompressedCache(Encoding):
         Or, below the limit, `NoMemory`: the reserve is used up.
         """
         if self.log.frames.is_short:
-            self.reserve_empty += 1
+            self.counters.reserve_empty += 1
             raise NoMemory(f"no frame is ready for page {page}")
-        self._pool_limit_hit += 1
+        self.counters.pool_limit_hit += 1
         if self.on_full is not None and self.on_full():
             raise NoRoom(f"no room for page {page} yet")
 
@@ -327,7 +347,7 @@ class CompressedCache(Encoding):
         if old:
             self._forget(old)
         if not self.log.frames.exhausted:
-            self._reject_alloc_fail += 1
+            self.counters.reject_alloc_fail += 1
 
     def _forget(self, word: int) -> None:
         """The object or fill of ``word`` has lost its page; a corrupt word has none."""
@@ -350,59 +370,15 @@ class CompressedCache(Encoding):
 
     def statistics(self) -> CacheStatistics:
         """A snapshot; sums over clusters and segments, not for the hot path."""
-        log, footprint = self.log, self.footprint
-        pages, sizes = log.codec_pages, log.codec_bytes
-        stored = self.slots.stored_pages
-        raw_pages, raw_bytes = sum(pages[:LZ4]), sum(sizes[:LZ4])
-        same_filled = self._fill_words + pages[FILL]
-        words = sum(log.table.live)
-        objects = words - log.duplicate_pages
-        index = self.dedup.index.allocated_bytes + log.references.allocated_bytes
-        live_bytes = sum(log.table.live_bytes)
-        pool, tables = footprint.pool_bytes, footprint.table_bytes
-        return CacheStatistics(
-            stored_pages=stored,
-            same_filled_pages=same_filled,
-            incompressible_pages=raw_pages,
-            orig_data_size=stored * PAGE_SIZE,
-            compr_data_size=sum(sizes),
-            pool_total_size=pool,
-            pool_limit_bytes=self.pool_limit_bytes,
-            metadata_bytes=tables + objects * OBJECT_OVERHEAD,
-            mem_used_total=pool + tables,
-            mem_used_max=footprint.note_peak(),
-            pool_unused_bytes=pool - log.live_in_frames,
-            raw_pages=raw_pages,
-            raw_bytes=raw_bytes,
-            lz4_pages=pages[LZ4],
-            lz4_bytes=sizes[LZ4],
-            zstd_pages=pages[ZSTD],
-            zstd_bytes=sizes[ZSTD],
-            zstd_dictionary_pages=sum(pages[FIRST_DICTIONARY:]),
-            zstd_dictionary_bytes=sum(sizes[FIRST_DICTIONARY:]),
-            same_filled_bytes_saved=same_filled * PAGE_SIZE - sizes[FILL],
-            payload_bytes_saved=(words - pages[FILL]) * PAGE_SIZE
-            - (sum(sizes) - sizes[FILL])
-            - log.duplicate_bytes,
-            writeback_bytes_saved=live_bytes - log.live_in_frames + self.in_place_pages * PAGE_SIZE,
-            tried_segments=log.table.tried_segments,
+        return take_snapshot(
+            self.log,
+            self.dedup,
+            self.footprint,
+            stored_pages=self.slots.stored_pages,
             uncounted_pages=self._used.count(UNCOUNTED) << CLUSTER_SHIFT if self.adopting else 0,
-            segments=log.table.in_use,
-            appended_bytes=sum(
-                self.log.heads[stream].appended_bytes
-                for stream in (Stream.STORE, Stream.INCOMPRESSIBLE)
-            )
-            + self._mixed_bytes,
-            pool_limit_hit=self._pool_limit_hit,
-            reject_compress_poor=self._reject_compress_poor,
-            compress_skipped=self._compress_skipped,
-            reject_alloc_fail=self._reject_alloc_fail,
-            duplicate_entry=self._duplicate_entry,
-            duplicate_pages=self.log.duplicate_pages,
-            duplicate_bytes_saved=self.log.duplicate_bytes,
-            dedup_index_bytes=index,
-            dedup_active=int(self.dedup.mode == Mode.ON),
-            checksum_errors=self._checksum_errors,
+            fill_words=self._fill_words,
+            in_place_pages=self.in_place_pages,
+            mixed_bytes=self._mixed_bytes,
         )
 
     def close(self) -> None:

@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from fuseswap.cli.rates import Rates, Sample, rates
-from fuseswap.cli.status import parse_metrics, standing
+from fuseswap.cli.status import standing
+from fuseswap.counting import Kind
 from fuseswap.errors import HostError
 from fuseswap.host import processor, psi, swap
 from fuseswap.host.reading import TIMEOUT_S, begin_reading
 from fuseswap.host.runtime import Runtime, all_devices
-from fuseswap.statistics import STATISTICS, Kind
+from fuseswap.metrics import parse_metrics
+from fuseswap.statistics import STATISTICS
 
 _COUNTERS = frozenset(s.name for s in STATISTICS if s.kind is Kind.COUNTER)
 _LEAST_PATIENCE_S = 1.0
@@ -185,7 +187,11 @@ class _Watched:
 
     def _compare(self, question: _Question) -> Rates | None:
         assert question.statistics is not None
-        counters = {n: v for n, v in question.statistics.items() if n in _COUNTERS}
+        counters = {
+            name: number
+            for name, number in question.statistics.items()
+            if name.partition(".")[0] in _COUNTERS  # a label's value may follow
+        }
         before, self._answer = self._answer, Sample(question.answered_at_s, counters)
         return rates(before, self._answer)
 

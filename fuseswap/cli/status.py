@@ -17,10 +17,9 @@ from fuseswap.host.reading import read_file
 from fuseswap.host.runtime import Runtime, all_devices, runtime_root
 from fuseswap.host.sysctl import Sysctl
 from fuseswap.lifecycle import is_ours, loop_of, workers_of
-from fuseswap.metrics import metric_name
+from fuseswap.metrics import parse_metrics
 from fuseswap.parameters import PARAMETERS
 from fuseswap.sizes import format_size
-from fuseswap.statistics import STATISTICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +195,6 @@ def warnings_of(name: str, stats: dict[str, int]) -> list[str]:
         f"the worker holds {format_size(held)} of its own, and should need {format_size(most)} "
         f"at most: it leaks; give it back with: fuseswap restart {name}"
     ]
-
-
-def parse_metrics(text: str) -> dict[str, int]:
-    """Statistics by their own names, from the file ``metrics``."""
-    samples = (line.split() for line in text.splitlines() if not line.startswith("#"))
-    values = {name: int(value) for name, value in samples}
-    return {s.name: values[metric_name(s)] for s in STATISTICS if metric_name(s) in values}
 
 
 def _read_params(directory: Path) -> dict[str, str]:

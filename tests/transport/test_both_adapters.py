@@ -38,8 +38,11 @@ async def test_names_lead_to_inodes(client: Client) -> None:
     assert swapfile.size == SIZE
     stats = await client.lookup(ROOT, "stats")
     assert stat.S_ISDIR(stats.mode)
-    number = await client.lookup(stats.inode, STATISTICS[-1].name)
+    number = await client.lookup(stats.inode, STATISTICS[0].name)
     assert number.mode == stat.S_IFREG | 0o444
+    labelled = await client.lookup(stats.inode, "codec_pages.lz4")
+    assert labelled.mode == stat.S_IFREG | 0o444
+    assert (await client.getattr(labelled.inode)) == labelled
     params = await client.lookup(ROOT, "params")
     parameter = await client.lookup(params.inode, PARAMETERS[0].name)
     assert parameter.mode == stat.S_IFREG | 0o644
@@ -213,7 +216,7 @@ async def test_corrupt_page_is_eio_alone(client: Client, device: Device) -> None
     assert await client.read(SWAPFILE, 0, 8192, 4096) == PAGE
     await client.write(SWAPFILE, 0, 4096, PAGE)
     assert await client.read(SWAPFILE, 0, 4096, 4096) == PAGE
-    assert device.statistics().cache.checksum_errors == 3
+    assert device.cache.loading_counters.checksum_errors == 3
 
 
 async def test_unexpected_error_is_eio_and_logged(

@@ -43,14 +43,14 @@ def test_ranges_become_zeros(filled: FakeKernel, device: Device, mode: int) -> N
     expected = bytearray(PAGE * 8)
     expected[4196 : 4196 + 3 * 4096] = bytes(3 * 4096)
     assert after == expected
-    assert device.statistics().cache.stored_pages == 6, "whole pages are holes"
+    assert device.cache.statistics().stored_pages == 6, "whole pages are holes"
     assert device.transport.discards == 1
 
 
 def test_a_punch_may_reach_beyond_the_end(filled: FakeKernel, device: Device) -> None:
     mode = PUNCH_HOLE | KEEP_SIZE
     assert filled.ask(fallocate_request(mode, 4096, (1 << 63) - 4097)).error == 0
-    assert device.statistics().cache.stored_pages == 1
+    assert device.cache.statistics().stored_pages == 1
     assert filled.ask(fallocate_request(mode, SIZE, 4096)).error == 0
     assert filled.ask(fallocate_request(mode, SIZE + 1, 1)).error == 0
 
@@ -69,7 +69,7 @@ def test_a_punch_may_reach_beyond_the_end(filled: FakeKernel, device: Device) ->
 )
 def test_other_modes_are_refused(filled: FakeKernel, device: Device, mode: int, code: int) -> None:
     assert filled.ask(fallocate_request(mode, 0, 8 * 4096)).error == code
-    assert device.statistics().cache.stored_pages == 8
+    assert device.cache.statistics().stored_pages == 8
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_impossible_ranges_are_einval(
 ) -> None:
     message = fallocate_request(PUNCH_HOLE | KEEP_SIZE, offset, length)
     assert filled.ask(message).error == errno.EINVAL
-    assert device.statistics().cache.stored_pages == 8
+    assert device.cache.statistics().stored_pages == 8
 
 
 @pytest.mark.parametrize("inode", [ROOT, METRICS, 0x1000, 0x2000, 99])

@@ -118,7 +118,7 @@ def test_lengths_that_do_not_match_are_einval(kernel: FakeKernel, device: Device
     longer = struct.pack("<I", len(good) + 8) + good[4:] + bytes(8)
     assert kernel.ask(longer).error == errno.EINVAL, "more data than the write says"
     assert device.transport.malformed_requests == 5
-    assert not device.statistics().cache.stored_pages
+    assert not device.cache.statistics().stored_pages
 
 
 def test_a_read_larger_than_was_settled_is_einval(kernel: FakeKernel) -> None:

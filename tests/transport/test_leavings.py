@@ -315,7 +315,7 @@ class Worker:
     def statistics(self) -> Counter[str]:
         """By their names."""
         found = self.device.statistics()
-        return Counter({one.name: one.read(found) for one in STATISTICS})
+        return Counter({name: found[name] for name in found if isinstance(name, str)})
 
     def _set_faults(self, faults: dict[str, dict[str, object]]) -> None:
         new = self._faults.with_suffix(".new")

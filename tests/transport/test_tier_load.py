@@ -60,7 +60,7 @@ async def test_a_load_from_a_tier_takes_few_calls(
     async with trio.open_nursery() as nursery:
         device.writeback.ask(device.writeback.demand.__class__.parse("all"))
         nursery.start_soon(device.writeback.run)
-        while not device.statistics().writeback.written_back_pages:
+        while not device.statistics()["written_back_pages"]:
             await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
     on_tier = [

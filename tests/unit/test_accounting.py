@@ -24,7 +24,7 @@ SAVED = (
 
 def read(device: Device) -> dict[str, int]:
     now = device.statistics()
-    return {statistic.name: statistic.read(now) for statistic in STATISTICS}
+    return {row.name: now[row.name] for row in STATISTICS if not row.labels}
 
 
 def check_ledger(device: Device) -> dict[str, int]:

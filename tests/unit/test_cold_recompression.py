@@ -80,7 +80,7 @@ async def test_what_is_old_becomes_smaller(tierless: Tiered, mock_clock: MockClo
     await run_for(tierless, 3)
     assert codecs(tierless) == {ZSTD: PAGES}
     assert tierless.cache.statistics().compr_data_size < before * 2 / 3
-    now = tierless.device.statistics().cleaner
+    now = tierless.device.cleaned()
     assert now.recompressed_pages == PAGES
     assert {tierless.log.table.stream_of(s) for s in tierless.log.table.segments()} == {
         Stream.RECOMPRESSED
@@ -449,7 +449,7 @@ async def test_the_next_worker_goes_on(tierless: Tiered, mock_clock: MockClock) 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tierless.device.recompression.run)
         await pass_time(2)
-        while tierless.device.statistics().cleaner.recompressed_pages < 100:
+        while tierless.device.cleaned().recompressed_pages < 100:
             jobs.run()
             await pass_time(0.5)
         nursery.cancel_scope.cancel()

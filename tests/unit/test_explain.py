@@ -14,7 +14,6 @@ from fuseswap.cache.recompressor import Recompressor
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.device import Device
 from fuseswap.explain import Explanation, explain
-from fuseswap.statistics import STATISTICS
 from fuseswap.tier_reader import TierLoad
 from fuseswap.tiers.claim import FIRST_PAGE_AT
 from fuseswap.units import MIB, PAGE_SIZE
@@ -45,7 +44,7 @@ def _all_of(device: Device) -> tuple[object, ...]:
     now = device.statistics()
     regions = [region.allocated_bytes() for region in device.state.regions.values()]
     words = list(device.cache.slots.clusters())
-    return [s.read(now) for s in STATISTICS], regions, words
+    return now, regions, words
 
 
 def store(device: Device, page: int, data: bytes) -> None:

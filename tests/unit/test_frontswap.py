@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from fuseswap.errors import CorruptData, InvalidArgument, StoreRefused
+from fuseswap.errors import CorruptData, Deferred, InvalidArgument, StoreRefused
 from fuseswap.frontswap import Frontswap, FrontswapStatistics
 
 
 class FakeBackend:
     """A dict that refuses or fails when told to, and then, by the contract, holds nothing."""
 
-    name = "fake"
-
-    def __init__(self) -> None:
+    def __init__(self, name: str = "fake") -> None:
+        self.name = name
         self.pages: dict[int, bytes] = {}
         self.error: Exception | None = None
         self.replaced: list[bool] = []
@@ -39,7 +38,7 @@ class FakeBackend:
 
 @pytest.fixture
 def chain() -> list[FakeBackend]:
-    return [FakeBackend(), FakeBackend(), FakeBackend()]
+    return [FakeBackend(name) for name in ("first", "second", "third")]
 
 
 def holders(chain: list[FakeBackend], page: int) -> list[int]:
@@ -145,4 +144,44 @@ def test_stores_are_counted_by_their_outcome(chain: list[FakeBackend]) -> None:
         frontswap.store(3, b"c")
     assert frontswap.statistics() == FrontswapStatistics(
         loads=0, succ_stores=2, failed_stores=1, invalidates=0
+    )
+
+
+def counted(frontswap: Frontswap) -> list[tuple[str, int, int, int]]:
+    """Of each backend: stores, refusals, loads."""
+    return [
+        (one.backend, one.backend_stores, one.backend_refusals, one.backend_loads)
+        for one in frontswap.by_backend()
+    ]
+
+
+def test_each_backend_has_its_part(chain: list[FakeBackend]) -> None:
+    frontswap = Frontswap(chain)
+    for page in range(4):
+        frontswap.store(page, b"a")
+    chain[0].error = StoreRefused("full")
+    frontswap.store(4, b"b")
+    chain[1].error = StoreRefused("full")
+    frontswap.store(5, b"c")
+    chain[2].error = StoreRefused("full")
+    with pytest.raises(StoreRefused):
+        frontswap.store(6, b"d")
+    for page in (0, 1, 2, 4, 5, 5, 6, 7):
+        frontswap.load(page)
+    assert counted(frontswap) == [("first", 4, 3, 3), ("second", 1, 2, 1), ("third", 1, 1, 2)]
+    assert frontswap.statistics().succ_stores == 6
+    assert frontswap.statistics().loads == 8
+
+
+def test_a_store_that_ends_late_is_of_the_backend_that_took_it(chain: list[FakeBackend]) -> None:
+    frontswap = Frontswap(chain)
+    chain[0].error = StoreRefused("full")
+    chain[1].error = Deferred("later")
+    for stored in (True, False):
+        with pytest.raises(Deferred):
+            frontswap.store(1, b"a")
+        frontswap.note_late(chain[1], stored)
+    assert counted(frontswap) == [("first", 0, 2, 0), ("second", 1, 1, 0), ("third", 0, 0, 0)]
+    assert frontswap.statistics() == FrontswapStatistics(
+        loads=0, succ_stores=1, failed_stores=1, invalidates=0
     )

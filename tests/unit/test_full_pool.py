@@ -99,7 +99,7 @@ async def test_without_recompression_only_dead_space_is_room(
         tierless.discard(number)
     await pass_time(1)
     assert await write_until_refused(tierless, shrinking, page) > page + 100
-    assert tierless.device.statistics().cleaner.recompressed_pages == 0
+    assert tierless.device.cleaned().recompressed_pages == 0
     await tierless.check()
 
 

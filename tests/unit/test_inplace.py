@@ -664,9 +664,9 @@ async def test_with_a_file_that_works_no_store_is_refused(
     for page in range(1, 4096, 2):
         await placed.write(page, pages.nearly_incompressible(page, 1500 + page % 2500))
     now = placed.device.statistics()
-    assert now.frontswap.failed_stores == 0
-    assert now.frontswap.succ_stores == 4096
-    assert now.cache.pool_total_size <= placed.cache.pool_limit_bytes
+    assert now["failed_stores"] == 0
+    assert now["succ_stores"] == 4096
+    assert now["pool_total_size"] <= placed.cache.pool_limit_bytes
     await placed.check()
 
 

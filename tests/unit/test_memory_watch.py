@@ -72,7 +72,7 @@ async def test_a_store_waits_for_memory_and_is_done_once_it_is_there(
         assert short.cache.load(4000) is None
         feeder.deliver_frames(1)
     assert short.cache.load(4000) == pages.incompressible(4000)
-    assert short.memory.statistics().reserve_refused == 0
+    assert short.cache.counters.reserve_refused == 0
 
 
 async def test_without_memory_a_store_is_refused_in_time_and_is_never_stale(
@@ -84,7 +84,7 @@ async def test_without_memory_a_store_is_refused_in_time_and_is_never_stale(
         await store(short, 3, pages.incompressible(99))
     assert MEMORY_PATIENCE_S <= trio.current_time() - before < MEMORY_PATIENCE_S + 0.2
     assert short.cache.load(3) is None
-    assert short.memory.statistics().reserve_refused == 1
+    assert short.cache.counters.reserve_refused == 1
 
 
 async def test_those_who_have_waited_for_so_long_are_refused_together(

@@ -31,9 +31,9 @@ async def test_it_waits_until_there_is_something_and_ends(
     for _ in range(2):
         store_pairs(device.cache)
         await pass_time(2)
-        assert device.statistics().dedup_unswept_pages == 0
+        assert device.statistics()["dedup_unswept_pages"] == 0
         assert device.cache.statistics().duplicate_pages == 600
-    assert device.statistics().dedup_merged_pages == 1200
+    assert device.statistics()["dedup_merged_pages"] == 1200
 
 
 async def test_stores_between_the_steps(

@@ -60,7 +60,7 @@ async def test_while_the_thread_has_it(
         action(tierless, page)
     await let_go(tierless, jobs)
     assert tierless.device.recompression.demand.left == []
-    assert tierless.device.statistics().cleaner.recompressed_pages >= PAGES - 5
+    assert tierless.device.cleaned().recompressed_pages >= PAGES - 5
     await tierless.check()
 
 
@@ -96,7 +96,7 @@ async def test_a_segment_that_dies(
     tierless.discard(0, PAGES)
     await let_go(tierless, jobs)
     assert tierless.device.recompression.demand.left == []
-    assert tierless.device.statistics().cleaner.recompressed_pages == 0
+    assert tierless.device.cleaned().recompressed_pages == 0
     assert jobs.count == 1
     await tierless.check()
 
@@ -137,7 +137,7 @@ async def test_a_segment_that_leaves_for_the_tier(
     assert tiered.on_tier() == list(range(PAGES))
     await let_go(tiered, jobs)
     assert tiered.on_tier() == list(range(PAGES))
-    assert tiered.device.statistics().cleaner.recompressed_pages == 0
+    assert tiered.device.cleaned().recompressed_pages == 0
     for segment in tiered.log.table.segments():
         assert tiered.log.table.state_of(segment) is SegmentState.ON_TIER
         assert not tiered.log.table.is_marked(segment, Mark.TRIED)
@@ -161,7 +161,7 @@ async def test_a_segment_that_is_being_written_to_the_tier(
     assert len(tier.writes) == 1
     await let_go(tiered, jobs)
     assert not tiered.log.table.live[segment]
-    assert tiered.device.statistics().cleaner.recompressed_pages == count
+    assert tiered.device.cleaned().recompressed_pages == count
     tier.hold_writes = False
     (tier.writes[0].finish if succeeds else tier.writes[0].fail)()
     await pass_time(8)

@@ -87,7 +87,7 @@ async def test_so_many_pages_of_a_read_are_asked_for_at_once(
 
     nursery.start_soon(read)
     await wait_all_tasks_blocked()
-    assert len(tier.reads) == 8
+    assert len(tier.reads) == 16
     tier.hold_reads = False
     for operation in tier.reads[::-1]:
         operation.finish()

@@ -1,110 +1,109 @@
-"""Statistics: each row of the table reads the number it says it does."""
+"""Statistics: each part delivers what it declares, and each number is what its name says."""
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 
 import pytest
+import trio
 
 from fuseswap.cache.cleaner import CleanerStatistics
 from fuseswap.cache.segments import OBJECT_OVERHEAD
 from fuseswap.cache.snapshot import CacheStatistics
-from fuseswap.device import Device, DeviceStatistics, TransportCounters
+from fuseswap.counting import Kind, rows_of, samples_by_name
+from fuseswap.device import Device
 from fuseswap.errors import CorruptData, StoreRefused
-from fuseswap.frontswap import FrontswapStatistics
-from fuseswap.memory_watch import MemoryStatistics
-from fuseswap.statistics import STATISTICS, Kind
-from fuseswap.tier_writer import WritebackStatistics
+from fuseswap.statistics import PARTS, STATISTICS
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
+from tests.tiered import Tiered
 
 
 def read(device: Device) -> dict[str, int]:
+    """Those without labels."""
     now = device.statistics()
-    return {statistic.name: statistic.read(now) for statistic in STATISTICS}
+    return {row.name: now[row.name] for row in STATISTICS if not row.labels}
 
 
-def test_names_are_unique_and_explained() -> None:
-    assert len({statistic.name for statistic in STATISTICS}) == len(STATISTICS)
-    for statistic in STATISTICS:
-        assert statistic.help.endswith(".")
-        assert statistic.unit or statistic.kind is Kind.COUNTER
+def of_label(device: Device, name: str) -> dict[str, int]:
+    """One with one label, by its values."""
+    return {value: number for (value,), number in samples_by_name(device.statistics())[name]}
 
 
-def test_every_row_reads_a_number_of_its_own() -> None:
-    """Give each field another number: no two rows may read the same one."""
-    numbers = (number * number for number in itertools.count(40))
-    snapshot = DeviceStatistics(
-        cache=CacheStatistics(**{f.name: next(numbers) for f in fields(CacheStatistics)}),
-        frontswap=FrontswapStatistics(
-            **{f.name: next(numbers) for f in fields(FrontswapStatistics)}
-        ),
-        transport=TransportCounters(**{f.name: next(numbers) for f in fields(TransportCounters)}),
-        writeback=WritebackStatistics(
-            **{f.name: next(numbers) for f in fields(WritebackStatistics)}
-        ),
-        cleaner=CleanerStatistics(**{f.name: next(numbers) for f in fields(CleanerStatistics)}),
-        waits=tuple(next(numbers) for _ in range(6)),
-        journal_bytes=next(numbers),
-        tier_loads=next(numbers),
-        mem_fixed=lambda: 999,
-        memory=MemoryStatistics(81, 82, 83, 84, 85, 86),
-        mem_worker=lambda: 998,
-        mem_worker_bound=lambda: 997,
-        mem_standby=lambda: 99,
-        dictionaries=next(numbers),
-        dictionaries_trained=next(numbers),
-        dedup_merged_pages=next(numbers),
-        dedup_unswept_pages=next(numbers),
-        dictionaries_dropped=next(numbers),
-        dictionary_pages_moved=next(numbers),
-    )
-    values = [statistic.read(snapshot) for statistic in STATISTICS]
-    assert len(set(values)) == len(values)
-    unread = {
-        f.name
-        for part in (getattr(snapshot, f.name) for f in fields(snapshot)[:5])
-        for f in fields(part)
-        if getattr(part, f.name) not in values
+def test_rows_are_explained() -> None:
+    for row in STATISTICS:
+        assert row.help.endswith(".")
+        assert bool(row.unit) is (row.kind is Kind.GAUGE)
+        assert row.like in ("", "zswap", "zram", "frontswap")
+
+
+def test_a_name_is_in_the_table_once() -> None:
+    assert len({row.name for row in STATISTICS}) == len(STATISTICS)
+
+
+@pytest.mark.parametrize("layout", ["device", "placed"])
+def test_what_is_declared_is_delivered_and_nothing_else(
+    request: pytest.FixtureRequest, layout: str
+) -> None:
+    made = request.getfixturevalue(layout)
+    device = made.device if isinstance(made, Tiered) else made
+    parts = list(device.parts())
+    assert {type(part) for part in parts} == set(PARTS)
+    declared = [row for part in parts for row in rows_of(type(part))]
+    assert set(declared) == set(STATISTICS)
+    now = device.statistics()
+    assert len(now) == len(declared), "two parts deliver the same"
+    by_name = samples_by_name(now)
+    assert set(by_name) == {row.name for row in STATISTICS}
+    for row in STATISTICS:
+        for values, number in by_name[row.name]:
+            assert len(values) == len(row.labels)
+            assert type(number) is int
+
+
+def test_what_is_no_statistic_is_known() -> None:
+    """A number that somebody forgot to declare would be missing everywhere else."""
+    assert all(map(is_dataclass, PARTS))
+    undeclared = {(part, one.name) for part in PARTS for one in fields(part) if not one.metadata}
+    labels = {(part, label) for part in PARTS for row in rows_of(part) for label in row.labels}
+    assert undeclared - labels == {
+        (CacheStatistics, "pool_limit_bytes"),  # a parameter
+        (CacheStatistics, "payload_bytes_saved"),  # two rows share it out
+        (CleanerStatistics, "objects_copied"),
+        (CleanerStatistics, "given_up"),
     }
-    # a parameter, what only tests ask for, and what two rows share out
-    assert unread == {"pool_limit_bytes", "objects_copied", "given_up", "payload_bytes_saved"}
 
 
-def test_rows_are_named_for_what_they_read() -> None:
-    known = {
-        f.name
-        for part in (
-            CacheStatistics,
-            FrontswapStatistics,
-            TransportCounters,
-            WritebackStatistics,
-            CleanerStatistics,
-            MemoryStatistics,
-        )
-        for f in fields(part)
-    }
-    assert {s.name for s in STATISTICS} - known == {
-        "stored_incompressible_pages",
-        "cleaner_copied_bytes",
-        "journal_bytes",
-        "mem_fixed",
-        "mem_worker",
-        "mem_worker_bound",
-        "mem_standby",
-        "compression_bytes_saved",
-        "recompression_bytes_saved",
-        "dictionaries",
-        "dictionaries_trained",
-        "dedup_merged_pages",
-        "dedup_unswept_pages",
-        "dictionaries_dropped",
-        "dictionary_pages_moved",
-        "tier_loads",
-        "write_amplification_percent",
-        *(f"store_waits_{bound}" for bound in ("1ms", "10ms", "100ms", "1s", "10s", "longer")),
-    }
+def test_pages_and_bytes_by_codec(device: Device) -> None:
+    for page, data in enumerate(pages.CORPUS.values()):
+        device.swapfile.write(page * PAGE_SIZE, memoryview(data))
+    device.cache.set_compressor("zstd:1")
+    device.swapfile.write(200 * PAGE_SIZE, memoryview(pages.compressible(200)))
+    now, by_pages, by_bytes = (
+        read(device), of_label(device, "codec_pages"), of_label(device, "codec_bytes")
+    )  # fmt: skip
+    assert list(by_pages) == list(by_bytes) == ["raw", "lz4", "zstd", "fill", "zstd_dictionary"]
+    for codec in ("raw", "lz4", "zstd", "zstd_dictionary"):
+        assert by_pages[codec] == now[f"{codec}_pages"]
+        assert by_bytes[codec] == now[f"{codec}_bytes"]
+    assert by_pages["zstd"] == 1
+    assert sum(by_bytes.values()) == now["compr_data_size"]
+    assert by_bytes["fill"] == 8 * by_pages["fill"] > 0
+
+
+async def test_stores_by_backend(placed: Tiered, nursery: trio.Nursery) -> None:
+    nursery.start_soon(placed.writeback.run)
+    await placed.write(1, pages.compressible(1))
+    placed.cache.max_compression_ratio = 10
+    for page in range(2, 5):
+        await placed.write(page, pages.incompressible(page))
+    assert placed.device.frontswap.load(1) is not None
+    assert placed.device.frontswap.load(900) is None
+    now = read(placed.device)
+    assert of_label(placed.device, "backend_stores") == {"compressed_cache": 1, "in_place": 3}
+    assert of_label(placed.device, "backend_refusals") == {"compressed_cache": 3, "in_place": 0}
+    assert of_label(placed.device, "backend_loads") == {"compressed_cache": 1, "in_place": 0}
+    assert (now["succ_stores"], now["in_place_stores"]) == (4, 3)
 
 
 def test_an_empty_device_has_nothing_but_zeros(device: Device) -> None:
@@ -138,7 +137,8 @@ def test_a_day_in_the_life(device: Device) -> None:
     assert now["compr_data_size"] == 8 + compressed
     assert now["duplicate_pages"] == now["duplicate_bytes_saved"] == 0
     appended = 8 + compressed + PAGE_SIZE + 3 * OBJECT_OVERHEAD
-    counters = {s.name: now[s.name] for s in STATISTICS if s.kind is Kind.COUNTER and now[s.name]}
+    names = [row.name for row in STATISTICS if row.kind is Kind.COUNTER and not row.labels]
+    counters = {name: now[name] for name in names if now[name]}
     assert counters == {
         "loads": 8,
         "succ_stores": 5,
@@ -167,11 +167,11 @@ def test_write_amplification_is_what_the_cleaner_adds(device: Device) -> None:
 
 
 def test_counters_never_fall(device: Device) -> None:
-    counters = [s for s in STATISTICS if s.kind is Kind.COUNTER]
-    before = [s.read(device.statistics()) for s in counters]
+    counters = [s.name for s in STATISTICS if s.kind is Kind.COUNTER and not s.labels]
+    before = [read(device)[name] for name in counters]
     for page in range(300):
         device.swapfile.write(page % 40 * PAGE_SIZE, memoryview(pages.compressible(page)))
         device.swapfile.punch(page % 7 * PAGE_SIZE, 2 * PAGE_SIZE)
-        now = [s.read(device.statistics()) for s in counters]
+        now = [read(device)[name] for name in counters]
         assert all(new >= old for new, old in zip(now, before, strict=True))
         before = now

@@ -144,12 +144,12 @@ class StoreModel(RuleBasedStateMachine):
         cache = self.device.cache
         same_filled = data == data[:8] * (PAGE_SIZE // 8) and cache.same_filled_pages_enabled
         switched_off = not cache.non_same_filled_pages_enabled and not same_filled
-        assert switched_off or cache.statistics().pool_limit_hit > self.limit_hits
+        assert switched_off or cache.counters.pool_limit_hit > self.limit_hits
 
     def request(self, offset: int, data: bytes, *, punch: bool = False) -> None:
         changes = self.changes(offset, data, punch=punch)
         before = self.device.frontswap.statistics()
-        self.limit_hits = self.device.cache.statistics().pool_limit_hit
+        self.limit_hits = self.device.cache.counters.pool_limit_hit
         refused = False
         try:
             if punch:
@@ -339,7 +339,7 @@ class StoreModel(RuleBasedStateMachine):
                 while self.device.cache.adopt_some():
                     pass
                 check_invariants(self.device.cache)
-                assert self.device.cache.statistics().checksum_errors == 0
+                assert self.device.cache.loading_counters.checksum_errors == 0
         finally:
             self.memory.close()
 

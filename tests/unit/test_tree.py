@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import stat
 
@@ -16,6 +17,8 @@ from fuseswap.tree import Tree
 from fuseswap.units import PAGE_SIZE
 from tests import pages
 from tests.stores import SMALL, SharedMemory
+
+CODECS = ("raw", "lz4", "zstd", "fill", "zstd_dictionary")
 
 
 def inode_of(tree: Tree, path: str) -> int:
@@ -37,7 +40,13 @@ def test_the_root_has_five_names(tree: Tree) -> None:
 
 
 def test_directories_list_the_tables(tree: Tree) -> None:
-    assert [e.name for e in tree.entries(fs.STATS)] == [s.name for s in STATISTICS]
+    plain = [s.name for s in STATISTICS if not s.labels]
+    listed = [e.name for e in tree.entries(fs.STATS)]
+    assert listed[: len(plain)] == plain
+    assert set(listed[len(plain) :]) == {
+        *(f"codec_{what}.{codec}" for what in ("pages", "bytes") for codec in CODECS),
+        *(f"backend_{what}.compressed_cache" for what in ("stores", "refusals", "loads")),
+    }
     assert [e.name for e in tree.entries(fs.PARAMS)] == [p.name for p in PARAMETERS]
 
 
@@ -58,7 +67,10 @@ def test_inodes_hold_across_a_restart_of_the_worker(memory: SharedMemory) -> Non
         assert first.entries(directory) == second.entries(directory)
 
 
-@pytest.mark.parametrize("name", ["", ".", "nothing", "swapfile/", "stats"])
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "nothing", "swapfile/", "stats", "codec_pages", "codec_pages.", "codec_pages.lz5"],
+)
 def test_lookup_of_anything_else_is_no_such_file(tree: Tree, name: str) -> None:
     with pytest.raises(NoSuchFile):
         tree.lookup(fs.STATS, name)
@@ -72,6 +84,8 @@ def test_lookup_of_anything_else_is_no_such_file(tree: Tree, name: str) -> None:
         0,
         7,
         0x1000 + len(STATISTICS),
+        0x1000 + [s.name for s in STATISTICS].index("codec_pages"),
+        1 << 32,
         0x2000 + len(PARAMETERS),
         fs.PAGE_BASE - 1,
         fs.PAGE_BASE + SMALL.page_count,
@@ -157,8 +171,30 @@ def test_texts_are_one_line_and_as_long_as_stat_says(tree: Tree) -> None:
             assert text.count(b"\n") == 1
             assert tree.attributes(entry.inode).size_bytes == len(text)
     assert tree.text(inode_of(tree, "stats/stored_pages")) == b"1\n"
+    assert tree.text(inode_of(tree, "stats/codec_pages.lz4")) == b"1\n"
+    assert tree.text(inode_of(tree, "stats/codec_pages.zstd")) == b"0\n"
     assert tree.text(inode_of(tree, "params/compressor")) == b"lz4\n"
     assert tree.text(fs.METRICS).endswith(b"# EOF\n")
+
+
+def test_a_reader_of_everything_leaves_nothing_for_the_collector(tree: Tree) -> None:
+    tree.swapfile.write(0, memoryview(pages.compressible(1)))
+
+    def read_all() -> None:
+        for directory in (fs.ROOT, fs.STATS, fs.PARAMS):
+            for entry in tree.entries(directory):
+                if not entry.is_directory and entry.inode != fs.SWAPFILE:
+                    tree.text(entry.inode)
+        tree.usage()
+
+    read_all()  # what is made once
+    gc.collect()
+    gc.disable()
+    try:
+        read_all()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_a_parameter_is_written_with_or_without_a_newline(tree: Tree) -> None:

@@ -52,7 +52,7 @@ def next_worker(worker: Tiered) -> Tiered:
 
 
 def moved(worker: Tiered) -> int:
-    return worker.device.statistics().dictionary_pages_moved
+    return worker.device.statistics()["dictionary_pages_moved"]
 
 
 # -- for a place -------------------------------------------------------------------------
@@ -64,8 +64,8 @@ async def test_with_all_places_taken_another_is_trained_all_the_same(
     old = await take_all_places(tierless)
     new = store_family(tierless, 8, 100, NEW)
     await recompress(tierless.device.recompression)
-    now = tierless.device.statistics()
-    assert (now.dictionaries, now.dictionaries_trained, now.dictionaries_dropped) == (8, 1, 1)
+    now = tierless.device.recompression.training.statistics()
+    assert (now.dictionaries, now.trained, now.dropped) == (8, 1, 1)
     (gone,) = [one for one in old if one not in tierless.cache.dictionaries.all]
     assert moved(tierless) == 1
     current = tierless.cache.dictionaries.current
@@ -115,7 +115,7 @@ async def test_one_program_after_the_other(tierless: Tiered, mock_clock: MockClo
         assert current is not None
         assert codec_of(tierless, 1000) == current.codec
         tierless.discard(200 * (family % 3), 199)
-    assert tierless.device.statistics().dictionaries_trained == 12
+    assert tierless.device.statistics()["dictionaries_trained"] == 12
     assert len(tierless.cache.dictionaries.all) <= 8
     await tierless.check()
 
@@ -298,9 +298,9 @@ async def test_a_corrupt_page_keeps_its_dictionary_and_is_not_tried_for_ever(
     assert codec_of(tierless, 1) == ZSTD
     with pytest.raises(CorruptData):
         tierless.cache.load(0)
-    copied = tierless.device.statistics().cleaner.objects_copied
+    copied = tierless.device.cleaned().objects_copied
     await look(tierless, 300)
-    assert tierless.device.statistics().cleaner.objects_copied == copied
+    assert tierless.device.cleaned().objects_copied == copied
     tierless.discard(0)
     await look(tierless)
     assert old not in tierless.cache.dictionaries.all

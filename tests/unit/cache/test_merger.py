@@ -161,7 +161,7 @@ def test_what_is_corrupt_is_not_merged_and_not_reported(
     cache.slots.words[1] ^= 1 << 30
     sweep(merger)
     assert merger.merged_pages == 0
-    assert cache.statistics().checksum_errors == 0
+    assert cache.loading_counters.checksum_errors == 0
     assert cache.load(2) == pages.compressible(1)
 
 

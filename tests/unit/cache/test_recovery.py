@@ -8,11 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
+from fuseswap.cache.encoding import EncodingCounters
 from fuseswap.cache.frames import CLEANER_RESERVE
-from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.pool import CompressedCache, StoreCounters
 from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.slot_word import PARITY
 from fuseswap.cache.state import Geometry
+from fuseswap.counting import zeros
 from fuseswap.errors import CorruptData
 from fuseswap.frontswap import Frontswap
 from fuseswap.swapfile import Swapfile
@@ -102,9 +104,10 @@ def test_everything_derived_is_the_same_afterwards(memory: SharedMemory) -> None
 
 def test_counters_start_again_at_zero(memory: SharedMemory) -> None:
     old, _ = busy(memory)
-    assert old.statistics().duplicate_entry > 0
-    now = memory.attach_cache().statistics()
-    assert now.duplicate_entry == now.reject_compress_poor == now.pool_limit_hit == 0
+    assert old.counters.duplicate_entry > 0
+    new = memory.attach_cache()
+    assert new.counters == zeros(StoreCounters)
+    assert new.encoding_counters == zeros(EncodingCounters)
 
 
 def test_it_works_on_and_holds_the_invariants(

@@ -11,7 +11,8 @@ import pytest
 from fuseswap.cli.looks import DeviceLook, Look
 from fuseswap.cli.rates import Rates
 from fuseswap.cli.top_view import COLUMNS, DONE, HELD, as_object, format_rate, in_words
-from fuseswap.statistics import STATISTICS, Kind
+from fuseswap.counting import Kind
+from fuseswap.statistics import STATISTICS
 
 COUNTERS = [s.name for s in STATISTICS if s.kind is Kind.COUNTER]
 HUGE = 16 << 40  # bytes, of a swapfile
