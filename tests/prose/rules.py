@@ -2,6 +2,7 @@
 
 sentences   at most 25 words; a piece of code counts as one
 subjects    no "somebody", "nobody", "whoever"; no "what is ..." where a noun can stand
+repeated    no word twice in a row
 work        no number of an issue, no word about how the work was organised
 units       a number with decimals has a unit, or says what it is a share of
 """
@@ -22,10 +23,11 @@ from tests.prose.text import END
 
 MAX_WORDS = 25
 
-# Of proselint's own: typography is left out, since pages are plain text too.
+# Of proselint's own.  Left out: typography, since pages are plain text too, and its repeated words,
+# which it sees in "zstd:1 15.9 us".
 TAKEN = (
-    "annotations", "archaism", "cliches", "hedging", "industrial_language", "lexical_illusions",
-    "malapropisms", "misc", "mixed_metaphors", "mondegreens", "needless_variants", "nonwords",
+    "annotations", "archaism", "cliches", "hedging", "industrial_language", "malapropisms",
+    "misc", "mixed_metaphors", "mondegreens", "needless_variants", "nonwords",
     "oxymorons", "redundancy", "uncomparables", "weasel_words",
 )  # fmt: skip
 
@@ -37,6 +39,7 @@ _SUBJECTS = re.compile(
     r"|(?:^|[.:;,(\u00b6]\s+)(?:(?:and|but|so)\s+)?(what (?:is|was|are|were)\b)(?![^.\u00b6]*\?)",
     re.IGNORECASE,
 )
+_REPEATED = re.compile(r"(?<![\w-])(?!that\b|had\b)([a-z]+)\s+\1\b", re.IGNORECASE)
 _WORK = re.compile(
     r"\bissues?\s+#?\d+|(?<![\w&/])#\d+\b|\b(?:milestone|sprint|assignee|pull request|user story"
     r"|work package|code review)s?\b|\bTODO\b|\b(?:this|next|last) session\b",
@@ -113,6 +116,7 @@ def _own() -> tuple[Check, ...]:
     kinds: dict[str, Callable[..., Iterator[CheckResult]]] = {
         "sentences": too_long,
         "subjects": named_by(_SUBJECTS, "'{}': name the thing"),
+        "repeated": named_by(_REPEATED, "'{}' stands twice"),
         "work": named_by(_WORK, "'{}' is about how the work was organised"),
         "units": without_unit,
     }

@@ -11,7 +11,7 @@ from tests.prose.__main__ import LENGTHS, complaints, main
 
 
 def some(count: int) -> str:
-    """So many words, each of them once, since a repeated one is a fault of its own."""
+    """So many words, each of them once, since no word may stand twice in a row."""
     return " ".join(f"word{number}" for number in range(count))
 
 
@@ -90,7 +90,12 @@ def test_a_number_has_its_unit() -> None:
 
 
 def test_the_checks_of_proselint_are_there() -> None:
-    assert broken("It is is here.\n") == [(1, "lexical_illusions")]
+    assert broken("An ATM machine.\n") == [(1, "redundancy.ras_syndrome")]
+
+
+def test_no_word_stands_twice() -> None:
+    assert broken("It is\nis here.\n") == [(1, "repeated")]
+    assert broken("A word that that one had had: zstd:1 15.9 us.\n") == []
 
 
 def test_docstrings_have_the_lines_of_their_file() -> None:
@@ -140,7 +145,7 @@ def test_an_exception_holds_as_long_as_it_is_needed(tree: Path) -> None:
 
 def test_a_page_has_a_length(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LENGTHS, "README.md", 800)
-    (tree / "README.md").write_text("Word.\n\n" * 801)
+    (tree / "README.md").write_text("Word.\n\n" * 801 + f"```\n{LONG}\n```\n")
     assert "README.md:1: 801 words, at most 800" in list(complaints(tree, {"fuseswap/old.py"}))
 
 
