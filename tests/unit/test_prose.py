@@ -143,6 +143,13 @@ def test_an_exception_holds_as_long_as_it_is_needed(tree: Path) -> None:
     assert any("subjects" in line for line in complaints(tree, set()))
 
 
+def test_a_script_names_pages_that_exist(tree: Path) -> None:
+    (tree / "scripts").mkdir()
+    (tree / "scripts" / "run").write_text("#!/bin/sh\n# Nobody: see docs/none.md\n")
+    complaint = "scripts/run:2: 'docs/none.md': there is no such file"
+    assert complaint in list(complaints(tree, {"fuseswap/old.py"}))
+
+
 def test_a_page_has_a_length(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LENGTHS, "README.md", 800)
     (tree / "README.md").write_text("Word.\n\n" * 801 + f"```\n{LONG}\n```\n")
