@@ -1,9 +1,9 @@
 """Reads from a tier, made again where they fail.
 
-A page that cannot be read costs the process it belongs to its life, so an error is not
-believed at once: a read is tried `1 + len(_PAUSES_S)` times in all.  What came back with
-a wrong checksum is asked for once more by ``slowpath.py`` (and by ``writeback.py``, for a
-whole segment), which knows the checksum; it is counted here.
+A page that cannot be read costs the process it belongs to its life.  So an error is not
+believed at once: a read is tried `1 + len(_PAUSES_S)` times in all.  Bytes with a wrong
+checksum are asked for once more by ``slowpath.py``, which knows it (a whole segment by
+``writeback.py``), and counted here.
 """
 
 from __future__ import annotations
