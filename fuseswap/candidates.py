@@ -1,4 +1,4 @@
-"""Candidates: segments nobody has recompressed yet, and which of them is next.
+"""Candidates: segments that were not recompressed yet, and which of them is next.
 
     due         sealed `age_seconds` ago; a second ago where the pool is nearly full
     for room    any that is sealed, while stores wait: hot ones last, then open segments that
@@ -52,7 +52,7 @@ class Candidates:
         return movable and not log.table.is_recompressed(segment)
 
     def is_due(self, segment: int) -> bool:
-        """Whether ``segment`` is old enough to be recompressed, and nobody has tried."""
+        """Whether ``segment`` is old enough to be recompressed, and was not tried."""
         if not self.age_seconds or not self.is_there(segment):
             return False
         table = self._log.table
@@ -65,7 +65,7 @@ class Candidates:
         return spared != table.sequence_of(segment) or trio.current_time() >= until
 
     def _is_scarce(self) -> bool:
-        """Whether the pool is nearly full: what is in it had better be small."""
+        """Whether the pool is nearly full: its pages had better be small."""
         frames = self._log.frames
         return frames.available * 100 < frames.limit * _SCARCE_PERCENT
 

@@ -5,9 +5,9 @@
         requests: int = counter("FUSE requests answered.")
 
 That line is the counter, the file in ``stats/``, the family in ``metrics``, the key in
-``status --json`` and the row in ``docs/statistics.md``.  Such a class is a *part*: either an
-object of counters that are added to (made by `zeros`), or a snapshot that is taken when somebody
-reads.  `numbers_of` makes the mapping of a part; nothing is made while something is counted.
+``status --json`` and the row in ``docs/statistics.md``.  Such a class is a *part*.  It is
+an object of counters that are added to (made by `zeros`), or a snapshot, taken when it is
+read.  `numbers_of` makes the mapping of a part; nothing is made while something is counted.
 A field that is declared with neither `counter` nor `gauge` is no statistic.
 
 Where there are several of a kind (codecs, backends) each has an object of its own, and the

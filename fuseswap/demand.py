@@ -1,4 +1,4 @@
-"""A demand for writeback: what somebody asked for, and how far that is."""
+"""A demand for writeback: which segments are asked for, and how far that is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fuseswap.errors import InvalidArgument
 
 @dataclass(slots=True)
 class Demand:
-    """What somebody asked to be written back now: `parse` has the words for it."""
+    """Segments that are to be written back now: `parse` has the words for it."""
 
     text: str = "idle"
     idle_seconds: int = 0

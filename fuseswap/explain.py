@@ -1,8 +1,8 @@
 """One page explained: where it is, why there, and how it was kept.
 
 For a person who asks, through ``pages/NUMBER`` of the tree.  It leaves no trace: no R bit
-is set, no counter moves, no cluster of the slot table is made.  It never waits: what is on
-the backing file is described by what memory knows of it, and not read.
+is set, no counter moves, no cluster of the slot table is made.  It never waits: a page
+on the backing file is described by what memory knows of it, and not read.
 
 Shows nothing of a page's contents but the word of a same-filled one.
 """
@@ -52,7 +52,7 @@ _HOW_STORED = {
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What is known of one page; None where it does not apply.
+    """All that is known of one page; None where it does not apply.
 
     ``file_offset``: bytes from the start of the backing file.  ``stored_bytes``: of the
     object without its 8 bytes of owner and checksum.  ``age_seconds``: since its segment was

@@ -81,7 +81,7 @@ def populate_write(address: int, length: int) -> None:
     """MADV_POPULATE_WRITE (Linux 5.14): make and map the pages of a range, as writing them would.
 
     Without the interpreter lock, and without the lock of the file's inode that `fallocate`
-    takes: who waits for memory here keeps nobody from giving some back.
+    takes.  So a wait for memory here keeps no other thread from giving some back.
     """
     _check(_libc.madvise(address, length, MADV_POPULATE_WRITE), "madvise(POPULATE_WRITE)")
 
@@ -111,8 +111,8 @@ _libc.pthread_attr_destroy.argtypes = (ctypes.c_void_p,)
 def lock_stack(length: int) -> None:
     """Have the upper ``length`` bytes of this thread's stack resident, where a limit permits it.
 
-    A thread that touches its stack for the first time does so with the interpreter lock held:
-    while it waits for that page nobody else goes on, nor who could make room for it.
+    A thread that touches its stack for the first time does so with the interpreter lock held.
+    While it waits for that page no other thread goes on, nor one that could make room for it.
     """
     attributes = (ctypes.c_char * _ATTRIBUTES_BYTES)()
     if _libc.pthread_getattr_np(_libc.pthread_self(), attributes):
@@ -194,7 +194,7 @@ def back_heap(size_bytes: int, fd: int) -> int:
     """Have the start of the file ``fd`` as the memory of so much of malloc's free heap.
 
     Each MiB is allocated, mapped over (mmap(2), shared, MAP_FIXED) and freed, so no other thread
-    can have it meanwhile; malloc's own words lie in the pages around it.  Returns where it ends.
+    can have it meanwhile.  malloc's own words lie in the pages around it.  Returns where it ends.
     """
     blocks: list[int] = []
     end = 0
@@ -263,7 +263,7 @@ _sysinfo = _SysInfo()
 
 
 def free_bytes() -> int:
-    """Memory of the machine that nobody uses (sysinfo(2)); makes no file, takes no memory."""
+    """Unused memory of the machine (sysinfo(2)); makes no file, takes no memory."""
     _libc.sysinfo(ctypes.byref(_sysinfo))
     return int(_sysinfo.freeram)
 

@@ -1,12 +1,13 @@
 """Merging: a trio task that has duplicates found among what is stored already.
 
-It sleeps until the index of contents is behind and finding duplicates pays
-(``cache/dedup.py``), then takes the steps of a sweep (``cache/merger.py``), one after the other
-while no request comes.  While they do, it takes a tenth of the thread and no more, by the clock,
-so that a step that had to wait for the processor is followed by a longer pause.  It does not
-wait for quiet as recompression does: copies are found by it while they are being stored, and
-what is merged then makes room for those that come.  Cleaning has 4 % of the thread, for ever;
-this ends: a tenth is 10000 pages a second, 25 s for each GiB of pages.
+It sleeps until the index of contents is behind and finding duplicates pays (``cache/dedup.py``).
+Then it takes the steps of a sweep (``cache/merger.py``), one after the other while no request
+comes.  While they do, it takes a tenth of the thread and no more.  That is by the clock, so a step
+that had to wait for the processor is followed by a longer pause.
+
+It does not wait for quiet as recompression does.  It finds copies while they are being stored, and
+makes room for those that come.  It ends: a tenth is 10000 pages a second, 25 s for each GiB of
+pages.  Cleaning, with 4 % of the thread, has no end.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Merging:
         self._quiet_from = 0.0
 
     async def run(self) -> None:
-        """Sweep whenever there is something to sweep, for ever."""
+        """Sweep whenever there is something to sweep."""
         while True:
             await trio.sleep(_LOOK_EVERY_S)
             while self.merger.busy:

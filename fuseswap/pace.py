@@ -1,10 +1,10 @@
 """Pace: when the thread of recompression may work, and how much at a time.
 
 It comes last of all.  A batch waits until no request has come for a moment, and where that is
-never so, goes on with a few pages; the thread stops after the page it is at when a request
+never so, goes on with a few pages.  The thread stops after the page it is at when a request
 comes.  Where a batch takes longer than the processor needs for it, others want that too, and
-the pauses grow.  While stores wait for what it makes smaller it waits for nobody; where it
-gets no memory it rests.  Knows payloads, and not what becomes of them.
+the pauses grow.  While stores wait for its gains it does not wait; where it gets no
+memory it rests.  Knows payloads, and not what becomes of them.
 """
 
 from __future__ import annotations

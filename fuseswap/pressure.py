@@ -5,8 +5,8 @@
 Fills ``size`` bytes, then touches random pages: verifies the whole page against what
 was last written there, and rewrites every second one.  What a page holds follows
 from its number, its version and the seed, so it is checked without a copy of it.
-About a sixth of the pages are same-filled, as on real machines; one in fifty is random
-bytes; the rest compress to a half or a third, as anonymous memory does.
+About a sixth of the pages are same-filled, as on real machines.  One in fifty is random
+bytes.  The rest compress to a half or a third, as anonymous memory does.
 
 Prints one JSON object a line: progress about twice a second (``phase``, ``done``),
 at the end ``touches``, ``fill_seconds``, ``seconds``, ``bad_pages``, ``micros_per_touch``

@@ -2,11 +2,11 @@
 
 Pages that were swapped out together lie together in their segment, and are often wanted
 together.  The second read of a segment that begins where one has ended brings a window of
-`WINDOW_BYTES`; reads within it are answered from memory (or wait for it), and the first one
+`WINDOW_BYTES`.  Reads within it are answered from memory (or wait for it), and the first one
 beyond it opens the next.
 
-A window is known by extent and sequence, and the bytes of a segment on a tier never change,
-so what it holds can't be stale.  A window that can't be read costs nothing: those who wait
+A window is known by extent and sequence.  The bytes of a segment on a tier never change,
+so it can't be stale.  A window that can't be read costs nothing: those who wait
 for it read on their own.
 """
 

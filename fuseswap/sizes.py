@@ -1,7 +1,7 @@
 """Sizes in the words people use for them.
 
 Sizes on the command line follow util-linux: ``512M``, ``2G``, ``1.5G`` are powers of
-1024; a plain number is bytes; ``25%`` (where allowed) is of the machine's RAM.
+1024.  A plain number is bytes; ``25%`` (where allowed) is of the machine's RAM.
 """
 
 from __future__ import annotations

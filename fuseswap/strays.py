@@ -1,8 +1,8 @@
 """The worker processes of a device, found without its supervisor.
 
-``state.json`` says which worker serves, but only once somebody wrote it: a standby that took
-over a moment ago, or a process that was being started when its supervisor died, is found by
-its command line, in ``/proc``.  Only processes of our own user count: anybody may give his
+``state.json`` says which worker serves, but only once it is written.  A standby may have taken
+over a moment ago, or a process was being started when its supervisor died.  These are found by
+their command line, in ``/proc``.  Only processes of our own user count: any user may give his
 process such a line.
 """
 
@@ -46,7 +46,7 @@ def arguments_of(pid: int) -> dict[str, Any]:
 
 
 def wake(pids: Iterable[int]) -> None:
-    """Let them go on, where somebody stopped them."""
+    """Let them go on, where they were stopped."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)

@@ -1,8 +1,8 @@
 """The swapfile: byte ranges become page numbers.
 
-One file of fixed size.  Whole pages pass straight through to frontswap; a
-partial page is loaded, changed and stored with ``replace``, so that its old
-bytes are in reach until the new ones are (a resend after a crash needs them).
+One file of fixed size.  Whole pages pass straight through to frontswap.
+A partial page is loaded, changed and stored with ``replace``.  So its old bytes
+are in reach until the new ones are (a resend after a crash needs them).
 Holes read as zeros.  Knows neither FUSE nor how pages are kept.
 
 Called from the transport, in one thread; nothing here waits.
@@ -54,9 +54,9 @@ class Swapfile:
     def write(self, offset: int, data: memoryview) -> None:
         """Store ``data`` at ``offset``.
 
-        Raises `BeyondEnd` (nothing written), `StoreRefused` (pages before the refused one
-        are stored, that one and those after it are holes), or `CorruptData` for a partial
-        write to a corrupt page.
+        Raises `BeyondEnd` (nothing written), or `CorruptData` for a partial write to a
+        corrupt page.  Or `StoreRefused`: pages before the refused one are stored, that one
+        and those after it are holes.
         """
         size = len(data)
         if offset + size > self.size_bytes:
@@ -126,7 +126,7 @@ class Swapfile:
             self._frontswap.invalidate_area(first, last - first)
 
     def _change(self, page: int, start: int, piece: memoryview) -> None:
-        """Replace the bytes from ``start`` in ``page``; what is all zeros then is a hole."""
+        """Replace the bytes from ``start`` in ``page``; one of zeros is a hole then."""
         old = self._load(page)
         if old is None and not any(piece):
             return

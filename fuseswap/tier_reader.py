@@ -8,9 +8,9 @@ One owner for all that stands between a page that is not in memory and its bytes
                    page has changed meanwhile (`RETRY`), or it is wrong
     again          what is wrong, or could not be read with others, is read once more, alone
 
-A page that cannot be read costs the process it belongs to its life, so an error is not believed
+A page that cannot be read costs the process it belongs to its life.  So an error is not believed
 at once: a read of one page is tried `1 + len(_PAUSES_S)` times.  A fault waits for this, so no
-task is made, and a load takes 30 Python calls from the request to the reply.
+task is made, and a load takes 35 Python calls from the request to the reply.
 """
 
 from __future__ import annotations

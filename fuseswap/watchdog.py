@@ -1,12 +1,12 @@
 """The watchdog: is the worker alive and yet stuck?  And of one that ended: had it served?
 
 The worker writes another number into the header once a second, from a task beside the
-transport; one that is stopped, spins or hangs does not.  One that waits for a slow tier
+transport.  One that is stopped, spins or hangs does not.  One that waits for a slow tier
 does, however long its requests take: how old they are says nothing.
 
 Looks are counted, not seconds: the machine, or the supervisor with its worker, may
 have been stopped between two of them.  Without a request in the kernel's queue it takes
-`_QUIET_TIMES` as many, since nobody can see whether one was taken and not answered.
+`_QUIET_TIMES` as many, since it can't be seen whether one was taken and not answered.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@
     W           0: fill is the 64-bit word, zero-extended; 1: a 32-bit word, twice
 
 Two bits are free at the top, so a word is below 2**62.  Every operation on the bits is a
-function here.  Three hot ways write them out, since a call costs 60 ns: a `load` and a `store` of
-the compressed cache, and what a store does to the segment log (`append`, `release`).
+function here.  Three hot ways write them out, since a call costs 60 ns.  They are `load` and
+`store` of the compressed cache, and `append` and `release` of the segment log.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def is_corrupt(word: int) -> bool:
 
 
 def spoiled(word: int) -> int:
-    """``word``, to be found corrupt by whoever reads it; or what it was before that."""
+    """``word``, to be found corrupt by the next reader; or what it was before that."""
     return word ^ PARITY
 
 
@@ -129,7 +129,7 @@ def is_same_object(one: int, other: int) -> bool:
 
 
 def object_key(word: int) -> int:
-    """What is the same for every word of one object."""
+    """The bits that every word of one object has in common."""
     return word & ~_LOADED
 
 

@@ -1,6 +1,6 @@
 """A snapshot of what the cache holds, as levels; what happens is counted where it happens.
 
-Derived from the slot table and the log when somebody asks, never kept.
+Derived from the slot table and the log when it is asked for, never kept.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is stored, what each trick saved, and what is left: a ledger that adds up.
+"""Stored pages, the savings of each trick, the memory left: a ledger that adds up.
 
     DATA - all that was saved + metadata + room not in use = TOTAL
 

@@ -36,7 +36,7 @@ _SIGNALS = (*_ENDING, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
 
 
 class Ended(Exception):
-    """Somebody wants it to end: by a key (None) or by a signal."""
+    """It is to end: by a key (None) or by a signal."""
 
     def __init__(self, by: signal.Signals | None) -> None:
         super().__init__(by)
@@ -125,7 +125,7 @@ class Screen:
         self._redraw()
 
     def _stop(self) -> None:
-        """As if the signal had not been caught; goes on when somebody sends SIGCONT."""
+        """As if the signal had not been caught; goes on with SIGCONT."""
         self._give_back()
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)

@@ -3,8 +3,8 @@
 Exclusively locked, mode 0600, preallocated (no block is allocated under memory
 pressure) and O_DIRECT (nothing is kept a second time in the page cache).  Taken is one
 whose ends are zeros, or bear the claim of a device of this machine that did not go down
-(``tiers/claim.py``); any other is refused: it may be somebody's.  What is written between
-the ends, ``tiers/file.py`` and ``inplace.py`` know.
+(``tiers/claim.py``).  Any other is refused: its data may be wanted.  ``tiers/file.py`` and
+``inplace.py`` know what is written between the ends.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Backing:
 
 
 def planned_bytes(path: str, default_bytes: int) -> int:
-    """How large the backing will be: what is there already, or a new file for ``default_bytes``.
+    """How large the backing will be: the file as it is, or a new file for ``default_bytes``.
 
     Raises `HostError` where that is less than `MIN_BYTES`.
     """
@@ -59,8 +59,8 @@ def open_backing(path: str, size_bytes: int, name: str) -> Backing:
     """Open, lock, look at, preallocate and claim the backing file for the device ``name``.
 
     A block device is used in its whole size; a regular file is made, or grown, to
-    ``size_bytes``.  Raises `HostError` in one line; a file that was made is removed again,
-    one that was there is as it was, but for its length and mode where there was no room.
+    ``size_bytes``.  Raises `HostError` in one line.  A file that was made is removed again.
+    One that was there is as it was, but for its length and mode where there was no room.
     """
     existed = os.path.exists(path)
     try:

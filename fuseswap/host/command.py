@@ -12,8 +12,8 @@ TIMEOUT_S = 60.0
 def run(*arguments: str, timeout_s: float | None = TIMEOUT_S) -> str:
     """Standard output of a command.  Raises `HostError` with its last line of complaint.
 
-    ``timeout_s`` None waits for ever: a swapoff that is stopped half-way leaves pages
-    nobody owns.
+    ``timeout_s`` None waits without an end: a swapoff that is stopped half-way leaves
+    pages without an owner.
     """
     try:
         process = subprocess.Popen(

@@ -1,7 +1,7 @@
 """Whether an idle processor waits a moment before it sleeps: on a virtual machine that decides
 what a fault costs.
 
-A fault is two or three wake-ups, and where the processor has gone to sleep (HLT, an exit to the
+A fault is two or three wake-ups.  Where the processor has gone to sleep (HLT, an exit to the
 host) each costs 10 us and more.  Linux guests with the haltpoll governor may poll before: for
 how long at most, ``guest_halt_poll_ns`` says, and some hosts start their guests with 0.
 Measured in docs/benchmarks.md.  Nothing here changes it: it is the administrator's.

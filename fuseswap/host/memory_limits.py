@@ -5,8 +5,8 @@ each of its ancestors.  At a limit the kernel reclaims there, finds locked memor
 worker, and each one after it.  So `require` is asked before anything is made.
 
 Version 1: ``memory.limit_in_bytes``, as far up as the hierarchy is used.  Version 2:
-``memory.max`` and ``memory.high``.  What is above the root of a cgroup namespace can't be
-seen; nor can a file that may not be read: both are passed over.
+``memory.max`` and ``memory.high``.  Cgroups above the root of a namespace can't be
+seen, nor can a file that may not be read: both are passed over.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MARGIN_BYTES = 96 * MIB  # kernel and other processes
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimit:
-    """A limit of one cgroup: the file that holds it, and what is left below it."""
+    """A limit of one cgroup: the file that holds it, and the room left below it."""
 
     path: Path
     limit_bytes: int
@@ -68,7 +68,7 @@ def require(pool_limit_bytes: int, proc: Path = Path("/proc/self")) -> None:
 
 
 def shortage(limit: MemoryLimit, pool_limit_bytes: int) -> str:
-    """One line: the cgroup, its limit, what is needed, the remedy."""
+    """One line: the cgroup, its limit, the need, the remedy."""
     return (
         f"the memory cgroup {limit.path.parent} is limited to {format_size(limit.limit_bytes)}, "
         f"{format_size(limit.left_bytes)} of it left; needed are "

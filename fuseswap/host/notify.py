@@ -16,7 +16,7 @@ _STORE_TIMEOUT_S = 5.0  # its queue may hold as few as ten messages
 
 
 def is_asked_for() -> bool:
-    """Whether there is somebody to tell."""
+    """Whether a service manager is there to tell."""
     return SOCKET in os.environ
 
 

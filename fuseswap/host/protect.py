@@ -41,8 +41,8 @@ class Protection(NamedTuple):
 def protect(*, populate: bool) -> Protection:
     """Take every step that is permitted and read all of them back.
 
-    ``populate`` makes all that is mapped resident first (the worker: 33 MB instead of 27);
-    without it only what was touched is locked (the supervisor, which is idle).
+    ``populate`` makes all that is mapped resident first (the worker: 33 MB instead of 27).
+    Without it only touched pages are locked (the supervisor, which is idle).
     """
     for step in (libc.set_io_flusher, _set_oom_score_adj, lambda: lock_memory(populate=populate)):
         try:

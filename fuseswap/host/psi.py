@@ -1,7 +1,7 @@
 """Memory pressure of the machine: PSI where the kernel has it, else available memory.
 
-PSI (Linux 4.20+, Documentation/accounting/psi.rst) says which share of the last ten
-seconds somebody waited for memory.
+PSI (Linux 4.20+, Documentation/accounting/psi.rst) says in which share of the last
+ten seconds a task waited for memory.
 """
 
 from __future__ import annotations

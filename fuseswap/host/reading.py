@@ -1,7 +1,7 @@
 """Read and write small files of a FUSE mount without hanging on it.
 
 A request that a dead server has taken cannot be interrupted, so the access is made by
-a child process; one that does not end in time is left behind and reported.  `Access` is
+a child process.  One that does not end in time is left behind and reported.  `Access` is
 for a caller that waits for several at once, or for something else as well.
 """
 
@@ -77,7 +77,7 @@ class Access:
         return self._content
 
     def kill(self) -> None:
-        """Nobody wants it any more: it ends at once, or when its request is answered or cut off.
+        """It is not wanted any more: it ends at once, or when its request is answered or cut off.
 
         `advance` goes on as before.
         """
@@ -94,7 +94,7 @@ def begin_reading(path: Path) -> Access:
 
 
 def _act(action: Callable[[], bytes], pipe: int) -> NoReturn:
-    """What the child does: nobody may see it return, or its exceptions."""
+    """What the child does: it never returns, and its exceptions stay here."""
     code = 0
     try:
         _let_go_of_streams(pipe)

@@ -1,6 +1,6 @@
 """Resource limits (getrlimit(2)) of the processes that serve a device.
 
-`up` gets them from whoever called it, and supervisor and worker from `up`.  A limit that is
+`up` gets them from its caller, and supervisor and worker from `up`.  A limit that is
 too low shows late, as a worker that dies again and again, or as memory of a worse kind.  So
 `settle` raises what may be raised, before anything is made, and refuses the rest in one line.
 
@@ -63,7 +63,7 @@ def needs(region_bytes: Mapping[str, int], backing_bytes: int) -> tuple[Need, ..
 
 
 def settle(wanted: tuple[Need, ...]) -> None:
-    """Give this process, and so its children, what is needed.
+    """Give this process, and so its children, the limits in need.
 
     Raises `HostError`, having changed nothing, for the first limit that is too low and may
     not be raised.

@@ -58,7 +58,7 @@ def switch_off(device: str) -> None:
 def shortage_bytes(device: str) -> int:
     """How much memory is missing to switch ``device`` off; 0 where it fits.
 
-    What is swapped out must fit into available memory and the free part of the other areas.
+    Swapped pages must fit into available memory and the free part of the other areas.
     """
     area = area_of(device)
     if area is None or not area.used_bytes:

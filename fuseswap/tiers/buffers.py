@@ -56,7 +56,7 @@ class Buffers:
         return None
 
     def give_back(self, buffer: memoryview) -> None:
-        """Whoever `take` gave ``buffer`` to has done with it; the next in line may get one."""
+        """The user of ``buffer`` has done with it; the next in line may get one."""
         for held, free in self._free:
             if held == len(buffer):
                 free.append(buffer)

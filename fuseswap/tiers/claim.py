@@ -7,9 +7,9 @@
 
 Both ends are never written to but for the claim, which fits in one sector and so is there
 or not.  File systems, partition tables, RAID, LVM, swap and encryption mark a disk in its
-first or its last MiB, none with zeros: whatever somebody made of the disk since has left
-something in an end, and so has what was there before.  It works the other way round, too:
-a page that is the image of such a mark never lies where others look for it.
+first or its last MiB, none with zeros.  So any use of the disk before or since has left a mark
+in an end.  It works the other way round, too.  A page that is the image of such a mark never
+lies where others look.  The second header of LUKS2 is the exception (1, 2 and 4 MiB).
 
 No secret: it says which device of which machine has the file, and how large that is.
 Bytes only; who opens and locks a backing file, and looks at its ends, is ``host/backing.py``.

@@ -1,9 +1,9 @@
-"""Direct I/O that nobody waits for: reads and writes of an O_DIRECT descriptor.
+"""Direct I/O without a wait: reads and writes of an O_DIRECT descriptor.
 
     begin -> the device -> `reap` -> the caller's function gets the result
 
-By Linux AIO, from the one thread of the worker: no hand-over to another thread, which
-costs more than the I/O (the interpreter lock changes hands twice).  An eventfd wakes
+By Linux AIO, from the one thread of the worker.  A hand-over to another thread costs more
+than the I/O (the interpreter lock changes hands twice).  An eventfd wakes
 `run`; a transport that polls calls `reap` itself, which costs 0.2 us where nothing has ended.
 Where there is no AIO (a container, another processor), threads do it.
 
@@ -54,7 +54,7 @@ class Engine(Protocol):
         """Requests begun and not ended."""
 
     async def run(self) -> None:
-        """Reap whenever something has ended, for ever."""
+        """Reap whenever something has ended."""
 
     def close(self) -> None:
         """Wait for what is in flight; nothing is begun afterwards."""

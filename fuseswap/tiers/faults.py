@@ -2,7 +2,7 @@
 
 ``worker.py`` puts it around the engine of ``direct.py`` where the environment variable
 `VARIABLE` names a JSON file.  The file is looked at again before each request, so that a
-device that is up can be made to fail and to heal; replace it in one step (rename):
+device that is up can be made to fail and to heal.  Replace it in one step (rename):
 
     {"write": {"errno": "EIO", "probability": 0.5}, "read": {"latency_s": 2}}
 
@@ -208,7 +208,7 @@ class FaultyEngine:
         await self._engine.run()
 
     def close(self) -> None:
-        """See `Engine`; what is held back is never begun."""
+        """See `Engine`; a request that is held back is never begun."""
         self._engine.close()
 
 

@@ -4,7 +4,7 @@ On a descriptor opened by ``host/backing.py`` with O_DIRECT: a write goes straig
 the arena to the device.  Extent N lies at N MiB of what is between the ends.
 
 Extents that are free again are reused as they are.  They are not punched out: that
-would give back the very blocks that were preallocated.
+would give back the blocks that were preallocated.
 """
 
 from __future__ import annotations

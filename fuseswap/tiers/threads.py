@@ -1,6 +1,6 @@
 """Threads for blocking work, started beforehand.
 
-trio's own worker threads come and go; starting one maps a stack, and under memory
+trio's own worker threads come and go.  Starting one maps a stack, and under memory
 pressure that is the last thing a swap server should need.  These start once, after
 the process is marked IO_FLUSHER (which they inherit), and stay.
 """

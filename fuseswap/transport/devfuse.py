@@ -4,20 +4,20 @@ One task, one buffer.  `drain` answers all waiting requests before it yields:
 
     read -> answer -> write -> read -> ...  nothing waiting: poll, then sleep
 
-While requests keep coming, replies are gathered and written up to 16 at a time: the first
+While requests keep coming, replies are gathered and written up to 16 at a time.  The first
 wakes the caller, the others find it awake (0.6 us of 3.4 us of system time a request at
 queue depth 32).  A single request is always answered at once.
 
 Waking a sleeping process costs more than compressing a page, so after the last
 request `drain` keeps asking for up to ``busy_poll_us``.  The window adapts as
-KVM's halt polling does (virt/kvm/kvm_main.c): it doubles while requests arrive
+KVM's halt polling does (virt/kvm/kvm_main.c).  It doubles while requests arrive
 shortly after the transport went to sleep, and halves to nothing while they do
-not, so an idle device never polls.
+not.  So an idle device never polls.
 
 What a dead worker had taken and not answered the next one gets from the kernel again
-(Linux 6.9+).  Where the kernel can't, every request is read into the journal, stays there
-until it is answered, and the next worker replays it before it reads anything new; replies
-are then not gathered.  INIT settles which of the two it is; until then it is the journal.
+(Linux 6.9+).  Where the kernel can't, every request is read into the journal and stays there
+until it is answered.  The next worker replays it before it reads anything new.  Replies are
+then not gathered.  INIT settles which of the two it is; until then it is the journal.
 
 READ and WRITE of the swapfile are decoded here, with one `struct` call each;
 everything else is in ``requests.py``.  Whatever a request holds, it gets an
@@ -368,11 +368,11 @@ class DevFuse:
         self._crowd.unpark_all()
 
     def _die_of(self, exc: Exception, unique: int, inode: int = SWAPFILE) -> None:
-        """Raise what nobody raised on purpose, so that this worker ends and the next one tries.
+        """Raise an unforeseen error, so that this worker ends and the next one tries.
 
-        What is derived may be wrong after it, and the next worker builds it anew.  But not
-        where this is that next try (then the request alone pays, with EIO), nor for a text file,
-        nor where there is no next worker yet.
+        Derived data may be wrong after it, and the next worker builds it anew.  Not where this
+        is that next try: then the request alone pays, with EIO.  Nor for a text file, nor where
+        there is no next worker yet.
         """
         if isinstance(exc, FuseswapError | OSError) or not self._settled or inode != SWAPFILE:
             return

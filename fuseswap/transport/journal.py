@@ -1,25 +1,25 @@
 """The journal: requests taken from the kernel and not answered yet, for the next worker.
 
-Before Linux 6.9 the kernel does not send again what a dead worker had taken, so what was
-taken stays in shared memory until it is answered:
+Before Linux 6.9 the kernel does not send again what a dead worker had taken.  So a request
+stays in shared memory until it is answered:
 
     0          one word a slot: its sequence, 0 for a free one
     4096       slot 0: the transport reads every request straight into it
     4096 + n * BUFFER_BYTES
                slot n: a request that must wait (a tier, room in the pool)
 
-A request is in slot 0 from read(2) on: the kernel copies it whole before the process can
-die, since a signal ends the process only on its way out of the call (fuse_dev_do_read in
-fs/fuse/dev.c; see `prepare` for the one exception).  It leaves slot 0 when its reply is
-written (`clear`), or for a slot of its own (`take`); that slot is freed in the step in
-which its answer is written.  Every such change is one aligned 8-byte store:
+A request is in slot 0 from read(2) on.  The kernel copies it whole before the process can die.
+A signal ends the process only on its way out of the call (fuse_dev_do_read in fs/fuse/dev.c;
+see `prepare` for the one exception).  It leaves slot 0 when its reply is written (`clear`), or
+for a slot of its own (`take`).  That slot is freed in the step in which its answer is written.
+Every such change is one aligned 8-byte store:
 
     take    bytes -> sequence of the slot: **commit** -> word 0 of slot 0 zeroed
     answer  reply written -> sequence, or word 0 of slot 0, zeroed
 
 Dead between reply and zero, and the request is carried out twice; the kernel says ENOENT to
-the second reply.  Nothing newer is undone by that: newer requests are read into slot 0, so
-none was between the two, and whoever waits for an answer sends no next version of a page.
+the second reply.  Nothing newer is undone by that.  Newer requests are read into slot 0, so
+none was between the two.  A process that waits for an answer sends no next version of a page.
 Opcode by opcode:
 
     READ, LOOKUP, GETATTR, STATFS, READDIR, LSEEK    change nothing
@@ -30,7 +30,7 @@ Opcode by opcode:
     INIT                                             settles the same again
     SETATTR, FLUSH, FSYNC, FORGET, INTERRUPT, ...    do nothing
 
-Once `prepare` was called no memory is taken any more: `LARGE_SLOTS` are resident as a whole, for
+Once `prepare` was called no memory is taken any more.  `LARGE_SLOTS` are resident as a whole, for
 writes that wait, and of the others `_KEPT_BYTES`, for a read or a write of a page.
 
 Called by the transport alone; knows nothing of requests but the header's first 16 bytes.
@@ -84,7 +84,7 @@ class Journal:
         return [*slots, 0] if words[_WORDS] else slots
 
     def view(self, slot: int) -> memoryview:
-        """The `BUFFER_BYTES` of ``slot``: request header, body, and what was there before."""
+        """The `BUFFER_BYTES` of ``slot``: request header, body, and older bytes after them."""
         start = self._start(slot)
         return self._region.buffer[start : start + BUFFER_BYTES]
 
@@ -127,8 +127,9 @@ class Journal:
         """Make slot 0 resident and mapped, and what else requests will need.
 
         A SIGKILL that comes while the kernel copies a request is no matter as long as it need
-        not fault for it: where it must, it gives up (`__get_user_pages`, mm/gup.c), and the
-        request ends with EIO.
+        not fault for it.  Where it must, it gives up (`__get_user_pages`, mm/gup.c), and the
+        request ends with EIO.  A page that compaction is just moving is not excluded; none
+        was seen.
         """
         self._region.populate(0, PAGE_SIZE + BUFFER_BYTES)
         for slot in range(1, self._slots + 1):
@@ -140,7 +141,7 @@ class Journal:
             self.buffer[at] = self.buffer[at]
 
     def leave(self) -> None:
-        """Return all memory: nobody needs a journal here.  Only while `is_empty`."""
+        """Return all memory: no journal is needed here.  Only while `is_empty`."""
         self._region.punch(0, self._region.size_bytes)
         self.close()
 

@@ -1,9 +1,9 @@
 """The second transport: the same tree through pyfuse3's Operations and libfuse.
 
 For comparison, and for hosts where libfuse is wanted.  It has limits that
-``devfuse`` has not, and ``status`` says so: pyfuse3 has no handler for fallocate, so
-discards never arrive and freed pages stay in memory until they are overwritten; it
-cannot resume after a crash; it costs about four times the processor time a request.
+``devfuse`` has not, and ``status`` says so.  pyfuse3 has no handler for fallocate, so
+discards never arrive and freed pages stay in memory until they are overwritten.  It
+cannot resume after a crash, and costs about four times the processor time a request.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Every FUSE request but READ and WRITE: decode, ask the tree, encode.
 
-One method an opcode, in a table; each takes the request's body (a memoryview
+One method an opcode, in a table.  Each takes the request's body (a memoryview
 that is only valid during the call) and returns the reply's body, or raises.
 An opcode without a row is ENOSYS, which the kernel remembers.  A body that is
 too short raises `struct.error`, which the transport answers with EINVAL.
@@ -105,7 +105,7 @@ class Requests:
         )
 
     def forget(self, _: int, __: memoryview) -> None:
-        """FORGET, BATCH_FORGET, INTERRUPT: never answered; inodes are for ever, answers quick."""
+        """FORGET, BATCH_FORGET, INTERRUPT: never answered; inodes stay, answers are quick."""
 
     # -- names and attributes --------------------------------------------------------
 
@@ -185,7 +185,7 @@ class Requests:
     def fsync(self, _: int, __: memoryview) -> bytes:
         """FSYNC, FLUSH and the like: a store is complete before it is answered, so nothing waits.
 
-        The promise is that of swap: what is acknowledged outlives the worker, not the machine.
+        The promise is that of swap: acknowledged data outlives the worker, not the machine.
         """
         return b""
 
