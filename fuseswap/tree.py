@@ -6,8 +6,8 @@
     /metrics       everything, as OpenMetrics text
     /pages/NUMBER  where one page is and why, as JSON (mode 0400; not listed)
 
-Inode numbers are fixed: by position in the declarative tables, by the page's number, or by the
-checksum of the name where a label has a file for each value.  So they hold across a
+Inode numbers are fixed: by position in the tables, by the page's number, or, with a label, by the
+checksum of the file's name.  So they hold across a
 restart of the worker, while codecs and backends come and go.  Text files are rendered when
 opened: a reader sees one moment, however many reads it takes.
 """
