@@ -14,16 +14,18 @@ from fuseswap import __version__
 from fuseswap.cli import (
     check,
     demo,
+    down,
     explain,
-    mounting,
-    parameters,
+    mount,
     recompress,
     restart,
     status,
     top,
-    updown,
+    up,
     writeback,
 )
+from fuseswap.cli import get as get_command
+from fuseswap.cli import set as set_command
 from fuseswap.errors import FuseswapError, InvalidArgument
 from fuseswap.lifecycle import MountFailed
 
@@ -32,17 +34,19 @@ EXIT_SYSTEM = 2
 EXIT_MOUNT = 32
 
 _COMMANDS = (
-    updown,
+    up,
+    down,
     restart,
     status,
     top,
     explain,
-    parameters,
+    get_command,
+    set_command,
     writeback,
     recompress,
     check,
     demo,
-    mounting,
+    mount,
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fuseswap import config, lifecycle
 from fuseswap.cli.status import device_status
-from fuseswap.cli.updown import require_root
+from fuseswap.cli.up import require_root
 from fuseswap.errors import HostError
 from fuseswap.host import swap
 from fuseswap.host.cgroup import MemoryCgroup

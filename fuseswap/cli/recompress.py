@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from fuseswap import config
-from fuseswap.cli.parameters import directory_of
+from fuseswap.cli.parameter_files import directory_of
 from fuseswap.cli.progress import order
 from fuseswap.errors import InvalidArgument
 from fuseswap.host.reading import read_file

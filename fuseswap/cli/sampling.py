@@ -1,12 +1,12 @@
-"""Looks at all devices and the host, one after another, each compared with the one before.
+"""Samples all devices and the host, again and again, and compares each with the one before.
 
-A look never hangs on a device: its statistics are one file (``metrics``), read by a child
-process (``host/reading.py``), and a device is asked again only when it has answered.  One
-that does not answer within ``patience_s`` is silent: the look goes on without it, and the
-next does not wait for it at all.  What it counted meanwhile is in the rates of the look in
-which it answers, over the time between its two answers.
+A sample never hangs on a device.  The statistics of a device are one file (``metrics``),
+read by a child process (``host/reading.py``).  A device is asked again only when it has
+answered.  One that does not answer within ``patience_s`` is silent: the sample goes on
+without it, and the next does not wait for it.  What it counted meanwhile is in the rates of
+the sample in which it answers, over the time between its two answers.
 
-Whoever looks also waits for other things (keys, signals), so waiting is the caller's.
+The caller also waits for keys and signals, so it brings the function that waits.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Wait = Callable[[Sequence[int], float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceLook:
+class DeviceSnapshot:
     """One device: ``status`` as in ``fuseswap status --json``, without ``params``.
 
     ``rates`` are of all counters among the statistics; processor time in percent of one
@@ -48,17 +48,17 @@ class DeviceLook:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Snapshot:
     """Everything at one moment, ``time`` in seconds since 1970; ``traffic`` in pages."""
 
     time: float
     memory_some_avg10_percent: float | None
     traffic: dict[str, int]
     traffic_rates: Rates | None
-    devices: list[DeviceLook]
+    devices: list[DeviceSnapshot]
 
 
-class Looks:
+class Sampler:
     """Of all devices, or of the one ``name``, which need not be there (yet)."""
 
     def __init__(self, name: str | None, patience_s: float = TIMEOUT_S) -> None:
@@ -69,8 +69,8 @@ class Looks:
         self._gone: list[_Question] = []
         self._traffic: Sample | None = None
 
-    def look(self, wait: Wait) -> Look:
-        """The next look.  What ``wait`` raises goes through."""
+    def sample(self, wait: Wait) -> Snapshot:
+        """The next snapshot.  What ``wait`` raises goes through."""
         began_s = time.monotonic()
         statuses = self._statuses()
         for status in statuses:
@@ -85,12 +85,12 @@ class Looks:
                 question.hear()
         traffic = swap.traffic_pages()
         before, self._traffic = self._traffic, Sample(time.monotonic(), traffic)
-        return Look(
+        return Snapshot(
             time=time.time(),
             memory_some_avg10_percent=psi.some_avg10_percent(),
             traffic=traffic,
             traffic_rates=rates(before, self._traffic),
-            devices=[self._watched[status["name"]].look(status) for status in statuses],
+            devices=[self._watched[status["name"]].snapshot(status) for status in statuses],
         )
 
     def close(self) -> None:
@@ -149,7 +149,7 @@ class _Question:
 
 
 class _Watched:
-    """What is remembered of a device between two looks."""
+    """What is remembered of a device between two samples."""
 
     def __init__(self) -> None:
         self.question: _Question | None = None
@@ -165,7 +165,7 @@ class _Watched:
         running = status["status"] == "running"
         self.question = _Question(Path(status["mountpoint"]) / "metrics") if running else None
 
-    def look(self, status: dict[str, Any]) -> DeviceLook:
+    def snapshot(self, status: dict[str, Any]) -> DeviceSnapshot:
         """The device with what it has answered."""
         changes = None
         if status["status"] == "running" and self.question:
@@ -176,7 +176,7 @@ class _Watched:
                 waited_s = time.monotonic() - self.question.asked_at_s
                 reason = self.question.failure or f"no answer for {waited_s:.0f} s"
                 status.update(status="silent", reason=reason)
-        return DeviceLook(
+        return DeviceSnapshot(
             status,
             changes,
             self._processor_percent("worker", status["worker_pid"]),

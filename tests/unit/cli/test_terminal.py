@@ -16,7 +16,7 @@ from tests.terminals import ENTERED, LEFT, Terminal, terminal
 SOURCE = Path(fuseswap.__file__).resolve().parent.parent
 PROGRAM = """
 import sys
-from fuseswap.cli.screen import Ended, Screen
+from fuseswap.cli.terminal import Ended, Screen
 
 def render(width):
     return [f"{width} columns", "x" * 300, *(str(number) for number in range(30))]
