@@ -25,7 +25,6 @@ from typing import Any, TextIO
 from fuseswap.cli import top_view
 from fuseswap.cli.sampling import Sampler
 from fuseswap.cli.status import NO_DEVICES
-from fuseswap.cli.terminal import Ended, Screen
 from fuseswap.errors import InvalidArgument
 from fuseswap.host.protect import lock_memory
 from fuseswap.host.runtime import Runtime
@@ -107,13 +106,15 @@ def _ticks(interval_s: float) -> Iterator[float]:
 
 
 def _draw(sampler: Sampler, name: str | None, interval_s: float) -> int:
+    from fuseswap.cli.terminal import Ended, Terminal  # curses: for no other command
+
     absent = f"no device '{name}' yet; waiting for it" if name else NO_DEVICES
     try:
-        with Screen() as screen:
+        with Terminal() as terminal:
             for delay_s in _ticks(interval_s):
-                snapshot = sampler.sample(screen.wait)
-                screen.draw(partial(top_view.in_words, snapshot, interval_s, absent))
-                screen.wait((), delay_s)
+                snapshot = sampler.sample(terminal.wait)
+                terminal.draw(partial(top_view.in_words, snapshot, interval_s, absent))
+                terminal.wait((), delay_s)
     except Ended as exc:
         if exc.by is signal.SIGINT:
             raise KeyboardInterrupt from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,21 +16,26 @@ from tests.terminals import ENTERED, LEFT, Terminal, terminal
 
 SOURCE = Path(fuseswap.__file__).resolve().parent.parent
 PROGRAM = """
-import sys
-from fuseswap.cli.terminal import Ended, Screen
+import fuseswap, sys, types
+
+cli = types.ModuleType("fuseswap.cli")  # without the commands, which take 0.3 s to import
+cli.__path__ = [fuseswap.__path__[0] + "/cli"]
+sys.modules["fuseswap.cli"] = cli
+from fuseswap.cli.terminal import Ended, Terminal
 
 def render(width):
-    return [f"{width} columns", "x" * 300, *(str(number) for number in range(30))]
+    return [f"{width} columns", "x" * 300, "a\\u00b7\\u4e2d", *map(str, range(40))]
 
 try:
-    with Screen() as screen:
-        screen.draw(render)
+    with Terminal() as terminal:
+        terminal.draw(render)
         if "raise" in sys.argv:
             raise ValueError("on purpose")
-        screen.wait((), 60)
+        terminal.wait((), 60)
 except Ended as exc:
     print("ended by", exc.by.name if exc.by else "a key")
 """
+MORE = "... a larger window shows more"
 ENVIRONMENT = {**os.environ, "TERM": "xterm", "PYTHONPATH": str(SOURCE)}
 
 
@@ -37,11 +43,26 @@ def program(*arguments: str) -> list[str]:
     return [sys.executable, "-c", PROGRAM, *arguments]
 
 
+def expected(rows: int, columns: int) -> list[str]:
+    """What the program shows on so large a screen."""
+    lines = [f"{columns} columns", "x" * 300, "a\u00b7\u4e2d", *map(str, range(40))]
+    if len(lines) > rows:
+        lines = [*lines[: rows - 1], MORE]
+    return [line[:columns] for line in lines]
+
+
+def wait_for_frame(found: Terminal, rows: int = 24, columns: int = 80) -> None:
+    found.read_until(
+        f"a frame of {columns}x{rows}", lambda: found.shown() == expected(rows, columns)
+    )
+
+
 @pytest.fixture
 def drawn() -> Iterator[Terminal]:
     with terminal(program(), env=ENVIRONMENT) as found:
-        found.read_until("a first frame", lambda: bool(found.frame()))
+        wait_for_frame(found)
         assert ENTERED in found.printed
+        assert not found.shows_cursor()
         assert found.modes() != found.modes_before
         yield found
 
@@ -49,14 +70,29 @@ def drawn() -> Iterator[Terminal]:
 def assert_restored(found: Terminal) -> None:
     assert found.modes() == found.modes_before
     assert LEFT in found.printed
+    assert found.shows_cursor()
 
 
-def test_a_frame_fits_and_says_what_is_missing(drawn: Terminal) -> None:
-    frame = drawn.frame()
-    assert frame[0] == "80 columns"
-    assert max(map(len, frame)) == 80
-    assert len(frame) == 24
-    assert frame[-1] == "... a larger window shows more"
+@pytest.mark.parametrize(("rows", "columns"), [(10, 40), (60, 200), (1, 12), (2, 1)])
+def test_a_frame_fits_and_says_what_is_missing(rows: int, columns: int) -> None:
+    with terminal(program(), rows, columns, env=ENVIRONMENT) as found:
+        wait_for_frame(found, rows, columns)
+
+
+def test_a_terminal_that_does_not_know_its_size_is_taken_for_80x24() -> None:
+    with terminal(program(), env=ENVIRONMENT) as found:
+        found.resize(0, 0)
+        wait_for_frame(found)
+
+
+@pytest.mark.parametrize("kind", ["linux", "screen", "tmux-256color", "vt100", "not-in-terminfo"])
+def test_terminals_of_other_kinds(kind: str) -> None:
+    with terminal(program(), env={**ENVIRONMENT, "TERM": kind}) as found:
+        wait_for_frame(found)
+        found.type(b"q")
+        assert found.wait_for_end() == 0
+        assert found.modes() == found.modes_before
+        assert found.shows_cursor()
 
 
 def test_q_ends(drawn: Terminal) -> None:
@@ -89,9 +125,36 @@ def test_an_exception_ends() -> None:
 
 
 def test_another_size_is_drawn_anew(drawn: Terminal) -> None:
-    drawn.resize(50, 100)
-    drawn.read_until("the new size", lambda: drawn.frame()[:1] == ["100 columns"])
-    assert len(drawn.frame()) == 32
+    for rows, columns in ((50, 100), (10, 40), (24, 80), (60, 200), (1, 12), (24, 80)):
+        drawn.resize(rows, columns)
+        wait_for_frame(drawn, rows, columns)
+
+
+def test_sizes_that_change_while_it_draws(drawn: Terminal) -> None:
+    for step in range(100):
+        drawn.resize(1 + step % 60, 1 + step * 7 % 200)
+    drawn.resize(10, 40)
+    wait_for_frame(drawn, 10, 40)
+    drawn.type(b"q")
+    assert drawn.wait_for_end() == 0
+    assert_restored(drawn)
+
+
+def test_what_others_write_on_it_is_drawn_over(drawn: Terminal) -> None:
+    drawn.write(b"\x1b[5;5Ha message for all users\r\n\n")
+    drawn.read_until("the message", lambda: any("message" in line for line in drawn.shown()))
+    drawn.send(signal.SIGWINCH)
+    wait_for_frame(drawn)
+
+
+def test_a_terminal_that_takes_no_output_is_not_waited_for(drawn: Terminal) -> None:
+    drawn.stop_output()
+    drawn.send(signal.SIGWINCH)
+    drawn.type(b"q")
+    drawn.read_until("the modes", lambda: drawn.modes() == drawn.modes_before)
+    drawn.go_on_with_output()
+    assert drawn.wait_for_end() == 0
+    assert_restored(drawn)
 
 
 def test_stopped_and_continued(drawn: Terminal) -> None:
@@ -101,7 +164,8 @@ def test_stopped_and_continued(drawn: Terminal) -> None:
     assert_restored(drawn)
     drawn.printed = b""
     drawn.send(signal.SIGCONT)
-    drawn.read_until("another frame", lambda: bool(drawn.frame()))
+    drawn.read_until("another frame", lambda: MORE.encode() in drawn.printed)
+    wait_for_frame(drawn)
     assert drawn.printed.count(ENTERED) == 1
     assert drawn.modes() != drawn.modes_before
     drawn.type(b"q")
@@ -118,10 +182,17 @@ def test_modes_a_shell_has_set_meanwhile_are_set_again(drawn: Terminal) -> None:
     drawn.read_until("the modes", lambda: drawn.modes() == mine)
 
 
-@pytest.mark.parametrize("kind", ["", "dumb"])
+@pytest.mark.parametrize("kind", ["", "dumb", "unknown"])
 def test_a_terminal_that_cannot_be_drawn_on(kind: str) -> None:
     with terminal(program(), env={**ENVIRONMENT, "TERM": kind}) as found:
         assert found.wait_for_end() == 1
         assert found.modes() == found.modes_before
         assert ENTERED not in found.printed
         assert b"use --batch" in found.printed
+
+
+def test_no_other_command_imports_curses() -> None:
+    code = "import sys; from fuseswap.cli import build_parser; build_parser(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "fuseswap.cli.top" in done.stdout.split()
+    assert "curses" not in done.stdout.split()
