@@ -29,6 +29,7 @@ from fuseswap.statistics import STATISTICS, Kind
 _COUNTERS = frozenset(s.name for s in STATISTICS if s.kind is Kind.COUNTER)
 _LEAST_PATIENCE_S = 1.0
 
+Clock = Callable[[], float]  # seconds that never go back
 # Returns when one of the descriptors is readable, or after so many seconds, or before.
 Wait = Callable[[Sequence[int], float], None]
 
@@ -61,8 +62,11 @@ class Snapshot:
 class Sampler:
     """Of all devices, or of the one ``name``, which need not be there (yet)."""
 
-    def __init__(self, name: str | None, patience_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, name: str | None, patience_s: float = TIMEOUT_S, clock: Clock = time.monotonic
+    ) -> None:
         """Raises `InvalidArgument` for what is no name."""
+        self._clock = clock
         self._runtime = Runtime(name) if name else None
         self._patience_s = max(_LEAST_PATIENCE_S, min(patience_s, TIMEOUT_S))
         self._watched: dict[str, _Watched] = {}
@@ -71,20 +75,20 @@ class Sampler:
 
     def sample(self, wait: Wait) -> Snapshot:
         """The next snapshot.  What ``wait`` raises goes through."""
-        began_s = time.monotonic()
+        began_s = self._clock()
         statuses = self._statuses()
         for status in statuses:
             self._watched[status["name"]].ask(status)
-        deadline_s = time.monotonic() + self._patience_s  # starting a child may have taken long
+        deadline_s = self._clock() + self._patience_s  # starting a child may have taken long
         while questions := [q for q in self._questions() if q.asked_at_s >= began_s]:
-            left_s = deadline_s - time.monotonic()
+            left_s = deadline_s - self._clock()
             if left_s <= 0:
                 break
             wait([question.access.fileno() for question in questions], left_s)
             for question in questions:
                 question.hear()
         traffic = swap.traffic_pages()
-        before, self._traffic = self._traffic, Sample(time.monotonic(), traffic)
+        before, self._traffic = self._traffic, Sample(self._clock(), traffic)
         return Snapshot(
             time=time.time(),
             memory_some_avg10_percent=psi.some_avg10_percent(),
@@ -111,7 +115,7 @@ class Sampler:
                 statuses.append(standing(runtime))
         before = self._watched
         names = [status["name"] for status in statuses]
-        self._watched = {name: before.get(name) or _Watched() for name in names}
+        self._watched = {name: before.get(name) or _Watched(self._clock) for name in names}
         for name, watched in before.items():
             if name not in names and watched.question and not watched.question.has_ended:
                 watched.question.access.kill()
@@ -125,9 +129,10 @@ class Sampler:
 class _Question:
     """A device was asked for its statistics; the answer, once it has come."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._clock = clock
         self.access = begin_reading(path)
-        self.asked_at_s = time.monotonic()
+        self.asked_at_s = clock()
         self.has_ended = False
         self.statistics: dict[str, int] | None = None
         self.failure: str | None = None
@@ -145,13 +150,14 @@ class _Question:
                     continue
                 self.statistics = parse_metrics(content.decode())
             self.has_ended = True
-            self.answered_at_s = time.monotonic()
+            self.answered_at_s = self._clock()
 
 
 class _Watched:
     """What is remembered of a device between two samples."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.question: _Question | None = None
         self._answer: Sample | None = None
         self._processors: dict[str, Sample] = {}
@@ -163,7 +169,8 @@ class _Watched:
             if not self.question.has_ended:
                 return
         running = status["status"] == "running"
-        self.question = _Question(Path(status["mountpoint"]) / "metrics") if running else None
+        path = Path(status["mountpoint"]) / "metrics"
+        self.question = _Question(path, self._clock) if running else None
 
     def snapshot(self, status: dict[str, Any]) -> DeviceSnapshot:
         """The device with what it has answered."""
@@ -173,7 +180,7 @@ class _Watched:
                 status["stats"] = self.question.statistics
                 changes = self._compare(self.question)
             else:
-                waited_s = time.monotonic() - self.question.asked_at_s
+                waited_s = self._clock() - self.question.asked_at_s
                 reason = self.question.failure or f"no answer for {waited_s:.0f} s"
                 status.update(status="silent", reason=reason)
         return DeviceSnapshot(
@@ -194,7 +201,7 @@ class _Watched:
         if used_s is None:
             self._processors.pop(who, None)
             return None
-        sample = Sample(time.monotonic(), {"cpu": used_s}, source=pid)
+        sample = Sample(self._clock(), {"cpu": used_s}, source=pid)
         changes = rates(self._processors.get(who), sample)
         self._processors[who] = sample
         return None if changes is None else changes.per_second["cpu"] * 100

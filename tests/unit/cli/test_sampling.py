@@ -65,12 +65,36 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     return found
 
 
+class Clock:
+    """Seconds that pass only where a test waits in vain."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.silent = 0  # devices that will not answer
+
+    def __call__(self) -> float:
+        self.now_s += 1e-6
+        return self.now_s
+
+    def wait(self, fds: Sequence[int], timeout_s: float) -> None:
+        """Until there is an answer; where none is to come, all of the time passes at once."""
+        if len(fds) > self.silent:
+            assert select.select(list(fds), [], [], 10)[0]
+        else:
+            self.now_s += timeout_s
+
+
 @pytest.fixture
-def made() -> Iterator[Callable[..., Sampler]]:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def made(clock: Clock) -> Iterator[Callable[..., Sampler]]:
     every: list[Sampler] = []
 
     def make(name: str | None = None) -> Sampler:
-        every.append(Sampler(name, patience_s=1.0))
+        every.append(Sampler(name, patience_s=1.0, clock=clock))
         return every[-1]
 
     yield make
@@ -100,16 +124,18 @@ def only(devices: list[DeviceSnapshot]) -> DeviceSnapshot:
     return device
 
 
-def test_rates_come_with_the_second_sample(host: Host, made: Callable[..., Sampler]) -> None:
+def test_rates_come_with_the_second_sample(
+    host: Host, made: Callable[..., Sampler], clock: Clock
+) -> None:
     path = host.add("a")
     path.write_text(metrics(100))
     sampler = made()
-    first = sampler.sample(wait)
+    first = sampler.sample(clock.wait)
     assert only(first.devices).status["stats"]["loads"] == 100
     assert only(first.devices).rates is None
     assert first.traffic_rates is None
     path.write_text(metrics(300))
-    second = sampler.sample(wait)
+    second = sampler.sample(clock.wait)
     device = only(second.devices)
     assert device.rates is not None
     assert device.rates.per_second["loads"] == pytest.approx(200 / device.rates.seconds)
@@ -121,12 +147,15 @@ def test_rates_come_with_the_second_sample(host: Host, made: Callable[..., Sampl
 
 
 def test_a_device_that_does_not_answer_is_silent_and_waited_for_once(
-    host: Host, made: Callable[..., Sampler]
+    host: Host, made: Callable[..., Sampler], clock: Clock
 ) -> None:
     path = host.add("a")
     os.mkfifo(path)
     sampler = made()
-    assert only(sampler.sample(wait).devices).status["status"] == "silent"
+    clock.silent = 1
+    began_s = clock.now_s
+    assert only(sampler.sample(clock.wait).devices).status["status"] == "silent"
+    assert clock.now_s - began_s == pytest.approx(1.0, abs=1e-3)
     again = only(sampler.sample(never).devices)
     assert again.status["status"] == "silent"
     assert again.status["reason"].startswith("no answer for")
@@ -136,22 +165,24 @@ def test_a_device_that_does_not_answer_is_silent_and_waited_for_once(
     path.write_text(metrics(200))
     late = sampler._watched["a"].question
     assert late is not None
+    clock.silent = 0
     while not late.has_ended:
         wait([late.access.fileno()], 10)
         late.hear()
-    assert only(sampler.sample(wait).devices).status["stats"]["loads"] == 200
+    assert only(sampler.sample(clock.wait).devices).status["stats"]["loads"] == 200
 
 
-def test_others_are_shown_meanwhile(host: Host, made: Callable[..., Sampler]) -> None:
+def test_others_are_shown_meanwhile(host: Host, made: Callable[..., Sampler], clock: Clock) -> None:
+    clock.silent = 1
     os.mkfifo(host.add("a"))
     host.add("b").write_text(metrics(5))
-    states = {d.status["name"]: d.status["status"] for d in made().sample(wait).devices}
+    states = {d.status["name"]: d.status["status"] for d in made().sample(clock.wait).devices}
     assert states == {"a": "silent", "b": "running"}
 
 
-def test_a_read_that_fails_says_why(host: Host, made: Callable[..., Sampler]) -> None:
+def test_a_read_that_fails_says_why(host: Host, made: Callable[..., Sampler], clock: Clock) -> None:
     host.add("a")
-    device = only(made().sample(wait).devices)
+    device = only(made().sample(clock.wait).devices)
     assert device.status["status"] == "silent"
     assert "No such file" in device.status["reason"]
 
@@ -165,11 +196,12 @@ def test_nobody_is_asked_who_would_not_answer(
     assert (device.status["status"], device.status["stats"], device.rates) == (state, {}, None)
 
 
-def test_devices_come_and_go(host: Host, made: Callable[..., Sampler]) -> None:
+def test_devices_come_and_go(host: Host, made: Callable[..., Sampler], clock: Clock) -> None:
     sampler = made()
+    clock.silent = 1
     assert sampler.sample(never).devices == []
     os.mkfifo(host.add("a"))
-    assert len(sampler.sample(wait).devices) == 1
+    assert len(sampler.sample(clock.wait).devices) == 1
     host.remove("a")
     assert sampler.sample(never).devices == []
     while sampler._gone:  # its child was killed, and is reaped by a later sample
@@ -177,11 +209,13 @@ def test_devices_come_and_go(host: Host, made: Callable[..., Sampler]) -> None:
         sampler.sample(never)
 
 
-def test_a_named_one_need_not_be_there(host: Host, made: Callable[..., Sampler]) -> None:
+def test_a_named_one_need_not_be_there(
+    host: Host, made: Callable[..., Sampler], clock: Clock
+) -> None:
     sampler = made("b")
     host.add("a").write_text(metrics(1))
     assert sampler.sample(never).devices == []
     host.add("b").write_text(metrics(1))
-    assert only(sampler.sample(wait).devices).status["name"] == "b"
+    assert only(sampler.sample(clock.wait).devices).status["name"] == "b"
     with pytest.raises(InvalidArgument):
         made("no/name")
