@@ -15,6 +15,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "get",
         help="show a parameter",
+        description="Show a parameter of a device, or all.",
         epilog=help_text(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -14,7 +14,11 @@ from fuseswap.host.reading import read_file
 
 def add_to(commands: Any) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("recompress", help="compress cold pages harder now")
+    parser = commands.add_parser(
+        "recompress",
+        help="compress cold pages harder now",
+        description="Compress cold pages again, harder, and show how far it is.",
+    )
     parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(

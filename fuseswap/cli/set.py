@@ -15,6 +15,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "set",
         help="change a parameter",
+        description="Change parameters of a device while it runs.",
         epilog=help_text(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

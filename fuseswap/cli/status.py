@@ -81,6 +81,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "status",
         help="show devices",
+        description="Show devices; with NAME also what each way of saving memory has saved.",
         epilog=f"columns:\n{columns}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

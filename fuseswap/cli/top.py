@@ -40,6 +40,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "top",
         help="show what devices do, every two seconds; q ends",
+        description="Show what devices hold and do, again and again; q ends.",
         epilog=f"columns:\n{columns}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -127,23 +128,20 @@ def _print(
     sampler: Sampler, options: argparse.Namespace, interval_s: float, count: int | None
 ) -> int:
     snapshot = sampler.sample(_wait)
-    try:
-        for delay_s in itertools.islice(_ticks(interval_s), count):
-            if snapshot.devices:
-                _wait((), delay_s)
-                snapshot = sampler.sample(_wait)
-            if not snapshot.devices and options.name:
-                Runtime(options.name).config()  # says that there is none
-            if options.json:
-                print(json.dumps(top_view.as_object(snapshot)), flush=True)
-            else:
-                width = shutil.get_terminal_size().columns
-                print(*top_view.in_words(snapshot, interval_s, NO_DEVICES, width), "", sep="\n")
-                sys.stdout.flush()
-            if not snapshot.devices:
-                break
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for delay_s in itertools.islice(_ticks(interval_s), count):
+        if snapshot.devices:
+            _wait((), delay_s)
+            snapshot = sampler.sample(_wait)
+        if not snapshot.devices and options.name:
+            Runtime(options.name).config()  # says that there is none
+        if options.json:
+            print(json.dumps(top_view.as_object(snapshot)), flush=True)
+        else:
+            width = shutil.get_terminal_size().columns
+            lines = top_view.in_words(snapshot, interval_s, NO_DEVICES, width)
+            print(*lines, "", sep="\n", flush=True)
+        if not snapshot.devices:
+            break
     return 0
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fuseswap import config, lifecycle
-from fuseswap.errors import HostError
+from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.host import memory_limits, notify, swap, sysctl
 from fuseswap.host.protect import Protection
 from fuseswap.host.runtime import Runtime, runtime_root
@@ -23,7 +23,9 @@ _NOTIFY_TIMEOUT_S = 30.0
 def add_to(commands: Any) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
-        "up", help="mount, attach the loop device, make and enable the swap"
+        "up",
+        help="mount, attach the loop device, make and enable the swap",
+        description="Mount, attach the loop device, make and enable the swap.",
     )
     parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
     _add_device_options(parser)
@@ -100,6 +102,8 @@ def require_root(what: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Bring a device up; one that is up already is described and left alone."""
+    if not options.backing:
+        raise InvalidArgument("--backing is empty; give a path, or 'none'")
     runtime = Runtime(options.name)
     total_bytes = swap.memory_bytes()
     wanted = config.DeviceConfig.parse(
