@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     pairs = []
     for assignment in options.assignment:
         name, equals, value = assignment.partition("=")
-        if not equals:
+        if not equals or not value:
             raise InvalidArgument(f"'{assignment}' is not PARAM=VALUE")
         pairs.append((find_parameter(name), value))
     for parameter, value in pairs:

@@ -15,6 +15,7 @@ import pytest
 
 from fuseswap import lifecycle
 from fuseswap.cli import build_parser, check, demo, main
+from fuseswap.host.runtime import Runtime
 
 COMMANDS = (
     "up", "down", "restart", "status", "top", "explain", "get", "set", "writeback", "recompress",
@@ -158,6 +159,7 @@ def test_an_error_of_the_system_names_the_file_and_not_its_number(
     ("arguments", "says"),
     [
         (("down", "--all", "some"), "not both"),
+        (("set", "some", "compressor="), "is not PARAM=VALUE"),
         (("up", "--backing", ""), "or 'none'"),
         (("demo", "--seconds", "nan"), "0 to 86400"),
         (("demo", "--seconds", "-1"), "0 to 86400"),
@@ -171,6 +173,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
     arguments: tuple[str, ...],
     says: str,
 ) -> None:
+    monkeypatch.setattr(Runtime, "config", lambda runtime: {"mountpoint": "/nowhere"})
     for name in ("up", "down"):
         monkeypatch.delattr(lifecycle, name)
     code, said = complaint(capsys, *arguments)
