@@ -381,7 +381,7 @@ class Supervisor:
         """Say why there is no device."""
         self.say(f"cannot start: {reason}")
         self._scribe.flush()
-        os.write(status_fd, f"{reason}\n".encode())
+        os.write(status_fd, f"{reason}\n".encode(errors="backslashreplace"))
 
 
 def _noted(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""A pseudoterminal with a process on it: what it drew last, keys, size, and modes."""
+"""A pseudoterminal with a process on it: what its screen shows, keys, size, and modes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import pyte
+
 ENTERED = b"\x1b[?1049h"
-LEFT = b"\x1b[?25h\x1b[?1049l"
-_HOME = b"\x1b[H"
+LEFT = b"\x1b[?1049l"
 # What a shell does: without a parent outside its process group nobody can be stopped.
 _SHELL = """
 import os, signal, sys
@@ -39,6 +40,8 @@ class Terminal:
 
     def __init__(self, command: Sequence[str], rows: int, columns: int, **more: Any) -> None:
         self._master, self._slave = pty.openpty()
+        self._screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self._screen)
         self.resize(rows, columns)
         self.modes_before = self.modes()
         self.printed = b""
@@ -70,10 +73,22 @@ class Terminal:
 
     def resize(self, rows: int, columns: int) -> None:
         """Also signals whoever is in the foreground."""
+        self._screen.resize(rows, columns)
         fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def type(self, keys: bytes) -> None:
         os.write(self._master, keys)
+
+    def write(self, data: bytes) -> None:
+        """Print as another process does that has the terminal open."""
+        os.write(self._slave, data)
+
+    def stop_output(self) -> None:
+        """As Scroll Lock does on a console."""
+        termios.tcflow(self._slave, termios.TCOOFF)
+
+    def go_on_with_output(self) -> None:
+        termios.tcflow(self._slave, termios.TCOON)
 
     def read_until(self, what: str, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
         """Take what is printed until ``condition`` holds; fails with ``what`` it waited for."""
@@ -81,20 +96,27 @@ class Terminal:
         while not condition():
             assert time.monotonic() < deadline, f"waited for {what}; printed: {self.printed!r}"
             if select.select([self._master], [], [], 0.05)[0]:
-                self.printed += os.read(self._master, 1 << 16)
+                self._read()
 
-    def frame(self) -> list[str]:
-        """The lines it drew last, if they are complete."""
-        _, begin, body = self.printed.rpartition(_HOME)
-        if not begin or not body.endswith(b"\x1b[K\x1b[J"):
-            return []
-        return body.removesuffix(b"\x1b[K\x1b[J").decode().replace("\r", "").split("\x1b[K\n")
+    def shown(self) -> list[str]:
+        """The lines on the screen, without what is empty at their ends and below them.
+
+        A frame may be there in part.
+        """
+        lines = [line.rstrip() for line in self._screen.display]
+        while lines and not lines[-1]:
+            lines.pop()
+        return lines
+
+    def shows_cursor(self) -> bool:
+        """Whether there is a cursor on the screen."""
+        return not self._screen.cursor.hidden
 
     def wait_for_end(self) -> int:
         """Its exit code (128 and the signal), and all it printed read."""
         self.read_until("the end of the process", lambda: self.process.poll() is not None)
         while select.select([self._master], [], [], 0)[0]:
-            self.printed += os.read(self._master, 1 << 16)
+            self._read()
         return self.process.wait()
 
     def is_stopped(self) -> bool:
@@ -104,6 +126,11 @@ class Terminal:
 
     def send(self, number: signal.Signals) -> None:
         os.killpg(os.tcgetpgrp(self._master), number)
+
+    def _read(self) -> None:
+        data = os.read(self._master, 1 << 16)
+        self.printed += data
+        self._stream.feed(data)
 
 
 @contextmanager

@@ -7,6 +7,9 @@ failure.  Every failure is one line on standard error that says what to do.
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -14,16 +17,18 @@ from fuseswap import __version__
 from fuseswap.cli import (
     check,
     demo,
+    down,
     explain,
-    mounting,
-    parameters,
+    mount,
     recompress,
     restart,
     status,
     top,
-    updown,
+    up,
     writeback,
 )
+from fuseswap.cli import get as get_command
+from fuseswap.cli import set as set_command
 from fuseswap.errors import FuseswapError, InvalidArgument
 from fuseswap.lifecycle import MountFailed
 
@@ -32,17 +37,19 @@ EXIT_SYSTEM = 2
 EXIT_MOUNT = 32
 
 _COMMANDS = (
-    updown,
+    up,
+    down,
     restart,
     status,
     top,
     explain,
-    parameters,
+    get_command,
+    set_command,
     writeback,
     recompress,
     check,
     demo,
-    mounting,
+    mount,
 )
 
 
@@ -50,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse with one line of complaint and our exit code."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(EXIT_USAGE, f"{self.prog}: {message} (see: {self.prog} --help)\n")
+        self.exit(EXIT_USAGE, f"{self.prog}: {_one_line(message)} (see: {self.prog} --help)\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -65,20 +72,50 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    options = build_parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a path is printed as it is
     try:
-        code: int = options.run(options)
+        try:
+            options = build_parser().parse_args(arguments)
+            code: int = options.run(options)
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
     except InvalidArgument as exc:
-        return _complain(exc, EXIT_USAGE)
+        return _complain(str(exc), EXIT_USAGE)
     except MountFailed as exc:
-        return _complain(exc, EXIT_MOUNT)
-    except (FuseswapError, OSError) as exc:
-        return _complain(exc, EXIT_SYSTEM)
+        return _complain(str(exc), EXIT_MOUNT)
+    except FuseswapError as exc:
+        return _complain(str(exc), EXIT_SYSTEM)
+    except OSError as exc:
+        if isinstance(exc, BrokenPipeError) and _has_lost_its_reader():
+            return 0
+        return _complain(_reason(exc), EXIT_SYSTEM)
     except KeyboardInterrupt:
         return 130
     return code
 
 
-def _complain(exc: Exception, code: int) -> int:
-    print(f"fuseswap: {exc}", file=sys.stderr)
+def _has_lost_its_reader() -> bool:
+    """Whether what reads standard output has seen enough (`| head`); then it goes nowhere."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
+def _reason(exc: OSError) -> str:
+    path = f"{os.fsdecode(exc.filename)}: " if isinstance(exc.filename, (str, bytes)) else ""
+    return f"{path}{exc.strerror or exc}"
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"fuseswap: {_one_line(text)}", file=sys.stderr)
     return code
+
+
+def _one_line(text: str) -> str:
+    """A name may hold anything: bytes that are no text are shown escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -31,7 +31,11 @@ class Finding:
 
 def add_to(commands: Any) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("check", help="is this host fit, and why not")
+    parser = commands.add_parser(
+        "check",
+        help="is this host fit, and why not",
+        description="Say whether this host is fit to serve swap, and if not, why. Changes nothing.",
+    )
     parser.set_defaults(run=run)
 
 
@@ -57,8 +61,10 @@ def _root() -> Finding:
 def _fuse() -> Finding:
     try:
         os.close(os.open("/dev/fuse", os.O_RDWR))
+    except PermissionError as exc:
+        return Finding(False, True, f"/dev/fuse: {exc.strerror}; ask for access to it, or be root")
     except OSError as exc:
-        return Finding(False, True, f"/dev/fuse: {exc.strerror}; load the fuse module")
+        return Finding(False, True, f"/dev/fuse: {exc.strerror}; modprobe fuse")
     return Finding(True, True, "/dev/fuse opens")
 
 

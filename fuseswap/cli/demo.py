@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from fuseswap import config, lifecycle
 from fuseswap.cli.status import device_status
-from fuseswap.cli.updown import require_root
-from fuseswap.errors import HostError
+from fuseswap.cli.up import require_root
+from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.host import swap
 from fuseswap.host.cgroup import MemoryCgroup
 from fuseswap.host.runtime import Runtime
@@ -19,11 +23,17 @@ from fuseswap.sizes import format_size, parse_size
 from fuseswap.units import MIB
 
 _TIMES = 3
+_LEAST_MEMORY = 16 * MIB  # for Python itself
+_MOST_SECONDS = 86400.0
 
 
 def add_to(commands: Any) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("demo", help="a memory-pressure run, before and after")
+    parser = commands.add_parser(
+        "demo",
+        help="a memory-pressure run, before and after",
+        description="Put a process three times its memory cgroup under pressure; verify its pages.",
+    )
     parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
     parser.add_argument("--memory", default="128M", help="of the cgroup (default 128M)")
     parser.add_argument("--seconds", type=float, default=10.0, help="of random touches")
@@ -32,18 +42,29 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Use the device if it is up; else bring one up for the demo and take it down after."""
-    require_root("'demo' (a memory cgroup and swap)")
     limit = parse_size(options.memory)
+    if limit < _LEAST_MEMORY:
+        raise InvalidArgument(
+            f"--memory {options.memory} is less than {format_size(_LEAST_MEMORY)}"
+        )
+    if not 0 <= options.seconds <= _MOST_SECONDS:  # nor is "nan"
+        raise InvalidArgument(f"--seconds is {options.seconds}, not 0 to {_MOST_SECONDS:g}")
+    require_root("'demo' (a memory cgroup and swap)")
     runtime = Runtime(options.name)
     with runtime.lock():
         own = not lifecycle.is_up(runtime)
         if own:
             lifecycle.up(runtime, _demo_config(runtime, limit), swapon=True)
+        signal.signal(signal.SIGTERM, _end)  # to leave nothing behind
         try:
             return _demonstrate(runtime, limit, options.seconds)
         finally:
             if own:
                 lifecycle.down(runtime)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _demo_config(runtime: Runtime, limit: int) -> config.DeviceConfig:
@@ -83,12 +104,17 @@ def _press(
     command = [sys.executable, "-m", "fuseswap.pressure"]
     command += ["--size", str(size), "--seconds", str(seconds)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, preexec_fn=cgroup.enter, cwd="/"
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=cgroup.enter,
+        cwd="/",
+        process_group=0,  # Ctrl-C is for us
     )
     assert process.stdout is not None
     peak: dict[str, int] = {}
     line: dict[str, Any] = {}
-    with process:
+    with process, _killed_on_failure(process):
         for text in process.stdout:
             line = json.loads(text)
             now = _stats(runtime)
@@ -106,6 +132,15 @@ def _press(
     if process.returncode not in (0, 1) or line.get("phase") != "end":
         raise HostError(f"the demo process ended with {process.returncode}; see dmesg")
     return line, peak
+
+
+@contextmanager
+def _killed_on_failure(process: subprocess.Popen[str]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        process.kill()
+        raise
 
 
 def _stats(runtime: Runtime) -> dict[str, int]:

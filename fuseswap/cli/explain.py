@@ -16,7 +16,11 @@ from fuseswap.units import KIB, PAGE_SIZE
 
 def add_to(commands: Any) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("explain", help="where a page is, and why")
+    parser = commands.add_parser(
+        "explain",
+        help="where a page is, and why",
+        description="Show where one page of a device is, why, and how it was kept.",
+    )
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("page", metavar="PAGE", nargs="?", help="its number, from 0")
     parser.add_argument("--offset", metavar="BYTES", help="the page at this byte instead")

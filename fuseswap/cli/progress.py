@@ -6,7 +6,7 @@ import re
 import sys
 import time
 
-from fuseswap.cli.parameters import directory_of, set_value
+from fuseswap.cli.parameter_files import directory_of, set_value
 from fuseswap.errors import HostError
 from fuseswap.host.reading import read_file
 

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from fuseswap import config
-from fuseswap.cli.parameters import directory_of
+from fuseswap.cli.parameter_files import directory_of
 from fuseswap.cli.progress import order
 from fuseswap.errors import InvalidArgument
 from fuseswap.host.reading import read_file
@@ -14,7 +14,11 @@ from fuseswap.host.reading import read_file
 
 def add_to(commands: Any) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("recompress", help="compress cold pages harder now")
+    parser = commands.add_parser(
+        "recompress",
+        help="compress cold pages harder now",
+        description="Compress cold pages again, harder, and show how far it is.",
+    )
     parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(

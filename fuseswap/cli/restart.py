@@ -14,7 +14,11 @@ from fuseswap.host.runtime import Runtime
 
 def add_to(commands: Any) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("restart", help="replace the worker, without a loss")
+    parser = commands.add_parser(
+        "restart",
+        help="replace the worker, without a loss",
+        description="Replace the worker of a device by a new one, without a loss.",
+    )
     parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
     parser.set_defaults(run=run)
 

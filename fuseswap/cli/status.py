@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fuseswap.cli.ledger import ledger
+from fuseswap.cli.savings import savings
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.host import mount, swap
 from fuseswap.host.protect import read_status_kib
@@ -80,6 +80,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "status",
         help="show devices",
+        description="Show devices; with NAME also what each way of saving memory has saved.",
         epilog=f"columns:\n{columns}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -113,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
         for warning in status["warnings"]:
             print(f"{status['name']}: {warning}")
     if options.name and not options.output and not options.noheadings:
-        for line in ledger(statuses[0]["stats"], in_bytes=options.bytes):
+        for line in savings(statuses[0]["stats"], in_bytes=options.bytes):
             print(line)
     return 0
 

@@ -1,7 +1,7 @@
 """``fuseswap top``: what the devices hold and do, again and again.
 
 On a terminal it draws on all of it; otherwise, and with ``--batch``, ``--count`` or
-``--json``, one block or line follows the other.  A first look that would have nothing to
+``--json``, one block or line follows the other.  A first sample that would have nothing to
 compare with is not printed then.
 """
 
@@ -23,8 +23,7 @@ from functools import partial
 from typing import Any, TextIO
 
 from fuseswap.cli import top_view
-from fuseswap.cli.looks import Looks
-from fuseswap.cli.screen import Ended, Screen
+from fuseswap.cli.sampling import Sampler
 from fuseswap.cli.status import NO_DEVICES
 from fuseswap.errors import InvalidArgument
 from fuseswap.host.protect import lock_memory
@@ -41,11 +40,12 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "top",
         help="show what devices do, every two seconds; q ends",
+        description="Show what devices hold and do, again and again; q ends.",
         epilog=f"columns:\n{columns}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", nargs="?", help="one device; all, if left out")
-    parser.add_argument("--interval", metavar="SECONDS", help="between two looks (default 2)")
+    parser.add_argument("--interval", metavar="SECONDS", help="between two samples (default 2)")
     parser.add_argument("--batch", action="store_true", help="print, do not draw")
     parser.add_argument("--count", metavar="N", help="end after N blocks; implies --batch")
     parser.add_argument("--json", action="store_true", help="an object a line; implies --batch")
@@ -57,12 +57,12 @@ def run(options: argparse.Namespace) -> int:
     interval_s = _interval(options.interval)
     count = _count(options.count)
     printed = options.batch or options.json or count is not None
-    with closing(Looks(options.name, patience_s=interval_s)) as looks:
+    with closing(Sampler(options.name, patience_s=interval_s)) as sampler:
         with suppress(OSError):  # then it may wait for the swap it looks at
             lock_memory(populate=False)
         if printed or not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout)):
-            return _print(looks, options, interval_s, count)
-        return _draw(looks, options.name, interval_s)
+            return _print(sampler, options, interval_s, count)
+        return _draw(sampler, options.name, interval_s)
 
 
 def _is_terminal(file: TextIO | None) -> bool:
@@ -93,7 +93,7 @@ def _count(text: str | None) -> int | None:
 
 
 def _ticks(interval_s: float) -> Iterator[float]:
-    """Seconds to wait before each look but the first.
+    """Seconds to wait before each sample but the first.
 
     After one that was missed a whole interval: rates of a moment would say nothing.
     """
@@ -106,14 +106,16 @@ def _ticks(interval_s: float) -> Iterator[float]:
         yield due_s - now_s
 
 
-def _draw(looks: Looks, name: str | None, interval_s: float) -> int:
+def _draw(sampler: Sampler, name: str | None, interval_s: float) -> int:
+    from fuseswap.cli.terminal import Ended, Terminal  # curses: for no other command
+
     absent = f"no device '{name}' yet; waiting for it" if name else NO_DEVICES
     try:
-        with Screen() as screen:
+        with Terminal() as terminal:
             for delay_s in _ticks(interval_s):
-                look = looks.look(screen.wait)
-                screen.draw(partial(top_view.in_words, look, interval_s, absent))
-                screen.wait((), delay_s)
+                snapshot = sampler.sample(terminal.wait)
+                terminal.draw(partial(top_view.in_words, snapshot, interval_s, absent))
+                terminal.wait((), delay_s)
     except Ended as exc:
         if exc.by is signal.SIGINT:
             raise KeyboardInterrupt from None
@@ -122,25 +124,24 @@ def _draw(looks: Looks, name: str | None, interval_s: float) -> int:
     return 0
 
 
-def _print(looks: Looks, options: argparse.Namespace, interval_s: float, count: int | None) -> int:
-    look = looks.look(_wait)
-    try:
-        for delay_s in itertools.islice(_ticks(interval_s), count):
-            if look.devices:
-                _wait((), delay_s)
-                look = looks.look(_wait)
-            if not look.devices and options.name:
-                Runtime(options.name).config()  # says that there is none
-            if options.json:
-                print(json.dumps(top_view.as_object(look)), flush=True)
-            else:
-                width = shutil.get_terminal_size().columns
-                print(*top_view.in_words(look, interval_s, NO_DEVICES, width), "", sep="\n")
-                sys.stdout.flush()
-            if not look.devices:
-                break
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _print(
+    sampler: Sampler, options: argparse.Namespace, interval_s: float, count: int | None
+) -> int:
+    snapshot = sampler.sample(_wait)
+    for delay_s in itertools.islice(_ticks(interval_s), count):
+        if snapshot.devices:
+            _wait((), delay_s)
+            snapshot = sampler.sample(_wait)
+        if not snapshot.devices and options.name:
+            Runtime(options.name).config()  # says that there is none
+        if options.json:
+            print(json.dumps(top_view.as_object(snapshot)), flush=True)
+        else:
+            width = shutil.get_terminal_size().columns
+            lines = top_view.in_words(snapshot, interval_s, NO_DEVICES, width)
+            print(*lines, "", sep="\n", flush=True)
+        if not snapshot.devices:
+            break
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A look at the devices as text of so many columns, or as an object for JSON.
+"""A snapshot of the devices as text of so many columns, or as an object for JSON.
 
 What a device holds and what it does are two tables, which fit 80 columns together with any
 number; where a line has room for both they are one.
@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fuseswap.cli.looks import DeviceLook, Look
 from fuseswap.cli.rates import Rates
+from fuseswap.cli.sampling import DeviceSnapshot, Snapshot
 from fuseswap.cli.status import COLUMNS as STATUS_COLUMNS
 from fuseswap.cli.status import show
 from fuseswap.sizes import format_size
@@ -28,17 +28,19 @@ class Column:
     name: str
     width: int
     help: str
-    show: Callable[[DeviceLook], str]
+    show: Callable[[DeviceSnapshot], str]
 
 
 def _status(name: str, width: int) -> Column:
     column = next(column for column in STATUS_COLUMNS if column.name == name)
-    return Column(name, width, column.help, lambda look: show(column, look.status, in_bytes=False))
+    return Column(
+        name, width, column.help, lambda snapshot: show(column, snapshot.status, in_bytes=False)
+    )
 
 
 def _rate(name: str, width: int, help_: str, counter: str, *, in_bytes: bool = False) -> Column:
-    def show_rate(look: DeviceLook) -> str:
-        per_second = look.rates.per_second.get(counter) if look.rates else None
+    def show_rate(snapshot: DeviceSnapshot) -> str:
+        per_second = snapshot.rates.per_second.get(counter) if snapshot.rates else None
         if per_second is None:
             return "-"
         return format_size(int(per_second * PAGE_SIZE)) if in_bytes else format_rate(per_second)
@@ -46,8 +48,8 @@ def _rate(name: str, width: int, help_: str, counter: str, *, in_bytes: bool = F
     return Column(name, width, help_, show_rate)
 
 
-def _cpu(look: DeviceLook) -> str:
-    percent = look.worker_cpu_percent
+def _cpu(snapshot: DeviceSnapshot) -> str:
+    percent = snapshot.worker_cpu_percent
     return "-" if percent is None else f"{percent:.0f}"
 
 
@@ -85,40 +87,40 @@ def format_rate(per_second: float) -> str:
     return f"{per_second:.0f}T"
 
 
-def in_words(look: Look, interval_s: float, absent: str, width: int) -> list[str]:
+def in_words(snapshot: Snapshot, interval_s: float, absent: str, width: int) -> list[str]:
     """Lines of at most ``width`` columns (80 or more), but for the reasons below the tables.
 
     ``absent`` is said where there are no devices.
     """
-    lines = [_headline(look, interval_s)]
-    if not look.devices:
+    lines = [_headline(snapshot, interval_s)]
+    if not snapshot.devices:
         return [*lines, "", absent]
-    longest = max(len(device.status["name"]) for device in look.devices)
+    longest = max(len(device.status["name"]) for device in snapshot.devices)
     needed = longest + sum(column.width + 1 for column in (*HELD, *DONE))
     tables = ((*HELD, *DONE),) if needed <= width else (HELD, DONE)
     for columns in tables:
-        lines += ["", *_table(columns, look.devices, width)]
-    notes = [note for device in look.devices for note in _notes(device)]
+        lines += ["", *_table(columns, snapshot.devices, width)]
+    notes = [note for device in snapshot.devices for note in _notes(device)]
     return [*lines, "", *notes] if notes else lines
 
 
-def as_object(look: Look) -> dict[str, Any]:
+def as_object(snapshot: Snapshot) -> dict[str, Any]:
     """All of it with plain numbers: what is counted, and how much that is a second."""
     return {
-        "time": round(look.time, 3),
-        "memory_some_avg10_percent": look.memory_some_avg10_percent,
-        **look.traffic,
-        "rates": _rates(look.traffic_rates),
-        "devices": [_device(device) for device in look.devices],
+        "time": round(snapshot.time, 3),
+        "memory_some_avg10_percent": snapshot.memory_some_avg10_percent,
+        **snapshot.traffic,
+        "rates": _rates(snapshot.traffic_rates),
+        "devices": [_device(device) for device in snapshot.devices],
     }
 
 
-def _headline(look: Look, interval_s: float) -> str:
-    parts = [time.strftime("%H:%M:%S", time.localtime(look.time)), f"every {interval_s:g} s"]
-    if look.memory_some_avg10_percent is not None:
-        parts.append(f"memory pressure {look.memory_some_avg10_percent:.1f} %")
-    if look.traffic_rates:
-        swapped = look.traffic_rates.per_second
+def _headline(snapshot: Snapshot, interval_s: float) -> str:
+    parts = [time.strftime("%H:%M:%S", time.localtime(snapshot.time)), f"every {interval_s:g} s"]
+    if snapshot.memory_some_avg10_percent is not None:
+        parts.append(f"memory pressure {snapshot.memory_some_avg10_percent:.1f} %")
+    if snapshot.traffic_rates:
+        swapped = snapshot.traffic_rates.per_second
         parts += [
             f"{way} {format_rate(swapped[name])}/s"
             for way, name in (("swap in", "pswpin"), ("out", "pswpout"))
@@ -127,7 +129,7 @@ def _headline(look: Look, interval_s: float) -> str:
     return "  ".join(parts)
 
 
-def _table(columns: Sequence[Column], devices: Sequence[DeviceLook], width: int) -> list[str]:
+def _table(columns: Sequence[Column], devices: Sequence[DeviceSnapshot], width: int) -> list[str]:
     """Headings and a line each, numbers to the right; the name has what is left."""
     rows = [[column.name for column in columns]]
     rows += [[column.show(device) for column in columns] for device in devices]
@@ -151,7 +153,7 @@ def _cut(name: str, width: int) -> str:
     return name if len(name) <= width else f"{name[: width - 1]}~"
 
 
-def _notes(device: DeviceLook) -> list[str]:
+def _notes(device: DeviceSnapshot) -> list[str]:
     notes = []
     if device.status["reason"]:
         notes.append(device.status["reason"])
@@ -161,7 +163,7 @@ def _notes(device: DeviceLook) -> list[str]:
     return ["".join(c if c.isprintable() else " " for c in f"{name}: {note}") for note in notes]
 
 
-def _device(device: DeviceLook) -> dict[str, Any]:
+def _device(device: DeviceSnapshot) -> dict[str, Any]:
     status = {key: value for key, value in device.status.items() if key in _FIELDS}
     return {
         **status,

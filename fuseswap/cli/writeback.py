@@ -13,7 +13,11 @@ from fuseswap.host.runtime import Runtime
 
 def add_to(commands: Any) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("writeback", help="write cold pages back now")
+    parser = commands.add_parser(
+        "writeback",
+        help="write cold pages back now",
+        description="Write cold pages to the backing file now, and show how far it is.",
+    )
     parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(

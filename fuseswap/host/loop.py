@@ -55,7 +55,9 @@ def backing_of(device: str) -> str | None:
     After its file system was unmounted lazily it is the path within: ``/swapfile``.
     """
     try:
-        backing = (_BLOCK / Path(device).name / "loop" / "backing_file").read_text()
+        backing = (_BLOCK / Path(device).name / "loop" / "backing_file").read_text(
+            errors="surrogateescape"
+        )
     except OSError:
         return None
     return backing.rstrip("\n").removesuffix(" (deleted)")

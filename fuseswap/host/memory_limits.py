@@ -113,8 +113,8 @@ def limits(proc: Path) -> Iterator[MemoryLimit]:
 def _place(proc: Path) -> tuple[Path, Path] | None:
     """Mountpoint of the hierarchy with the memory controller, and our directory in it."""
     try:
-        lines = (proc / "cgroup").read_text().splitlines()
-        mounts = (proc / "mountinfo").read_text().splitlines()
+        lines = (proc / "cgroup").read_text(errors="surrogateescape").splitlines()
+        mounts = (proc / "mountinfo").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return None
     memberships = [line.split(":", 2) for line in lines]

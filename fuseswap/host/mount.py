@@ -100,16 +100,16 @@ def is_mounted(mountpoint: str) -> bool:
 
 def mountpoints() -> list[str]:
     """Every mountpoint of this kind, from /proc/self/mounts."""
-    with open("/proc/self/mounts") as mounts:
-        fields = [line.split() for line in mounts]
+    with open("/proc/self/mounts", errors="surrogateescape") as mounts:
+        fields = [line.split(" ") for line in mounts]
     return [_unescape(point) for _, point, fstype, *_ in fields if fstype == FSTYPE]
 
 
 def connection_of(mountpoint: str) -> str | None:
     """Minor device number of the mount: its name under /sys/fs/fuse/connections."""
-    with open("/proc/self/mountinfo") as mounts:
+    with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
         for line in mounts:
-            fields = line.split()
+            fields = line.split(" ")
             if _unescape(fields[4]) == mountpoint and FSTYPE in fields:
                 return fields[2].partition(":")[2]
     return None

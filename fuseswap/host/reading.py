@@ -28,10 +28,12 @@ def read_file(path: Path, timeout_s: float = TIMEOUT_S) -> str:
 def write_file(path: Path, text: str, timeout_s: float = TIMEOUT_S) -> None:
     """Write ``text`` in one piece; errors as in `read_file`."""
 
+    data = text.encode(errors="surrogateescape")
+
     def write() -> bytes:
         fd = os.open(path, os.O_WRONLY)
         try:
-            os.write(fd, text.encode())
+            os.write(fd, data)
         finally:
             os.close(fd)
         return b""

@@ -26,7 +26,7 @@ class SwapArea:
 def areas() -> list[SwapArea]:
     """Every active swap area."""
     found = []
-    with open("/proc/swaps") as swaps:
+    with open("/proc/swaps", errors="surrogateescape") as swaps:
         next(swaps)
         for line in swaps:
             device, _, size, used, priority = line.rsplit(maxsplit=4)

@@ -41,7 +41,13 @@ def drawn(device: TestDevice) -> Iterator[Terminal]:
 
 
 def wait_for(found: Terminal, text: str) -> None:
-    found.read_until(text, lambda: any(text in line for line in found.frame()))
+    found.read_until(text, lambda: any(text in line for line in found.shown()))
+
+
+def assert_restored(found: Terminal) -> None:
+    assert found.modes() == found.modes_before
+    assert LEFT in found.printed
+    assert found.shows_cursor()
 
 
 def objects(process: Popen[str]) -> Iterator[dict[str, Any]]:
@@ -156,8 +162,7 @@ def test_without_devices_it_ends_as_status_does(tmp_path: Path) -> None:
 def test_q_ends_and_the_terminal_is_as_it_was(drawn: Terminal) -> None:
     drawn.type(b"q")
     assert drawn.wait_for_end() == 0
-    assert drawn.modes() == drawn.modes_before
-    assert drawn.printed.endswith(LEFT)
+    assert_restored(drawn)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -166,16 +171,16 @@ def test_a_signal_ends_it_as_it_ends_others(
 ) -> None:
     drawn.send(number)
     assert drawn.wait_for_end() == code
-    assert drawn.modes() == drawn.modes_before
-    assert drawn.printed.endswith(LEFT)
+    assert_restored(drawn)
 
 
 def test_one_table_where_there_is_room(drawn: Terminal) -> None:
-    assert sum(line.startswith("NAME") for line in drawn.frame()) == 2
+    def tables() -> int:
+        return sum(line.startswith("NAME") for line in drawn.shown())
+
+    drawn.read_until("two tables", lambda: tables() == 2)
     drawn.resize(30, 200)
-    drawn.read_until(
-        "one table", lambda: sum(line.startswith("NAME") for line in drawn.frame()) == 1
-    )
+    drawn.read_until("one table", lambda: tables() == 1)
 
 
 def test_devices_come_and_go(drawn: Terminal) -> None:
@@ -183,17 +188,21 @@ def test_devices_come_and_go(drawn: Terminal) -> None:
         wait_for(drawn, other.name)
     drawn.read_until(
         "the other to go",
-        lambda: bool(drawn.frame()) and not any(other.name in line for line in drawn.frame()),
+        lambda: not any(other.name in line for line in drawn.shown()),
     )
 
 
-def test_it_waits_for_a_device_that_is_not_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "says"), [("absent", "no device 'absent' yet"), (None, "no devices; try")]
+)
+def test_it_waits_for_a_device_that_is_not_there(
+    tmp_path: Path, name: str | None, says: str
+) -> None:
     environment = {**os.environ, "TERM": "xterm", "FUSESWAP_RUNTIME_DIR": str(tmp_path)}
-    for name, says in (("absent", "no device 'absent' yet"), (None, "no devices; try")):
-        command = fuseswap_command("top", *QUICK, *([name] if name else []))
-        with terminal(command, env=environment) as found:
-            wait_for(found, says)
-            found.printed = b""
-            wait_for(found, says)
-            found.type(b"q")
-            assert found.wait_for_end() == 0
+    command = fuseswap_command("top", *QUICK, *([name] if name else []))
+    with terminal(command, env=environment) as found:
+        wait_for(found, says)
+        found.printed = b""
+        found.read_until("another frame", lambda: says.encode() in found.printed)
+        found.type(b"q")
+        assert found.wait_for_end() == 0

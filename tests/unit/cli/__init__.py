@@ -1,1 +1,1 @@
-"""Unit tests of the store."""
+"""Unit tests of the commands."""

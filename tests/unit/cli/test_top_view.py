@@ -1,4 +1,4 @@
-"""How a look is shown: 80 columns whatever the numbers, and the shape of the JSON."""
+"""How a snapshot is shown: 80 columns whatever the numbers, and the shape of the JSON."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fuseswap.cli.looks import DeviceLook, Look
 from fuseswap.cli.rates import Rates
+from fuseswap.cli.sampling import DeviceSnapshot, Snapshot
 from fuseswap.cli.top_view import COLUMNS, DONE, HELD, as_object, format_rate, in_words
 from fuseswap.counting import Kind
 from fuseswap.statistics import STATISTICS
@@ -25,7 +25,7 @@ def device(
     per_second: float | None = 0.0,
     cpu: float | None = 12.34,
     **status: Any,
-) -> DeviceLook:
+) -> DeviceSnapshot:
     fields = {
         "name": name,
         "status": "running",
@@ -44,13 +44,15 @@ def device(
     changes = None
     if per_second is not None:
         changes = Rates(2.0, dict.fromkeys(COUNTERS, per_second), anew=False)
-    return DeviceLook(fields | status, changes, cpu, cpu)
+    return DeviceSnapshot(fields | status, changes, cpu, cpu)
 
 
-def look(*devices: DeviceLook, percent: float | None = 0.0, per_second: float = 0.0) -> Look:
+def snapshot(
+    *devices: DeviceSnapshot, percent: float | None = 0.0, per_second: float = 0.0
+) -> Snapshot:
     traffic = {"pswpin": 5, "pswpout": 6}
     changes = Rates(2.0, dict.fromkeys(traffic, per_second), anew=False)
-    return Look(1e9, percent, traffic, changes, list(devices))
+    return Snapshot(1e9, percent, traffic, changes, list(devices))
 
 
 def cells(lines: list[str]) -> dict[str, str]:
@@ -76,10 +78,10 @@ def test_rates_are_short(per_second: float, text: str) -> None:
 
 def test_every_column_is_there_in_80_and_in_one_row_where_there_is_room() -> None:
     names = [column.name for column in COLUMNS]
-    narrow = in_words(look(device()), 2.0, ABSENT, 80)
+    narrow = in_words(snapshot(device()), 2.0, ABSENT, 80)
     assert sum(line.startswith("NAME") for line in narrow) == 2
     assert list(cells(narrow)) == names
-    wide = in_words(look(device()), 2.0, ABSENT, 200)
+    wide = in_words(snapshot(device()), 2.0, ABSENT, 200)
     assert sum(line.startswith("NAME") for line in wide) == 1
     assert cells(wide) == cells(narrow)
 
@@ -93,7 +95,7 @@ def test_80_columns_hold_any_number(number: int, per_second: float) -> None:
         device("s" * length, stats, per_second, cpu=12800.0, status=state, restarts=12345678)
         for length, state in ((1, "running"), (32, "degraded"))
     ]
-    lines = in_words(look(*full, percent=100.0, per_second=per_second), 86400.0, ABSENT, 80)
+    lines = in_words(snapshot(*full, percent=100.0, per_second=per_second), 86400.0, ABSENT, 80)
     assert max(map(len, lines)) <= 80
     starts = {line.index(" ") for line in lines if line.startswith("s")}
     assert starts <= {1, *range(5, 33)}
@@ -101,7 +103,7 @@ def test_80_columns_hold_any_number(number: int, per_second: float) -> None:
 
 def test_numbers_stand_below_their_headings() -> None:
     stats = {statistic.name: 3 << 30 for statistic in STATISTICS}
-    lines = in_words(look(device(stats=stats, per_second=1234.0)), 2.0, ABSENT, 80)
+    lines = in_words(snapshot(device(stats=stats, per_second=1234.0)), 2.0, ABSENT, 80)
     for at, line in enumerate(lines):
         if line.startswith("NAME"):
             for column in (*HELD, *DONE):
@@ -118,15 +120,15 @@ def test_rates_per_column() -> None:
         "loads": 1.0, "succ_stores": 2.0, "invalidates": 3.0, "bd_writes": 256.0,
         "bd_reads": 512.0, "tier_loads": 4.0, "recompressed_pages": 5.0,
     }  # fmt: skip
-    some = DeviceLook(known.status, Rates(2.0, per_second, anew=False), 7.6, None)
-    row = cells(in_words(look(some), 2.0, ABSENT, 80))
+    some = DeviceSnapshot(known.status, Rates(2.0, per_second, anew=False), 7.6, None)
+    row = cells(in_words(snapshot(some), 2.0, ABSENT, 80))
     assert [row[column.name] for column in DONE] == ["1", "2", "3", "1M", "2M", "4", "5"]
     assert row["CPU%"] == "8"
 
 
 def test_a_silent_device_has_no_numbers_and_says_why() -> None:
     silent = device(stats={}, per_second=None, cpu=None, status="silent", reason="no\nanswer")
-    lines = in_words(look(silent), 2.0, ABSENT, 80)
+    lines = in_words(snapshot(silent), 2.0, ABSENT, 80)
     row = cells(lines)
     assert row.pop("NAME") == "swap0"
     assert (row.pop("STATE"), row.pop("DISKSIZE"), row.pop("RESTARTS")) == ("silent", "16T", "0")
@@ -137,21 +139,21 @@ def test_a_silent_device_has_no_numbers_and_says_why() -> None:
 def test_another_worker_is_said() -> None:
     known = device()
     assert known.rates is not None
-    other = DeviceLook(known.status, Rates(2.0, known.rates.per_second, anew=True), None, None)
-    assert "another worker" in in_words(look(other), 2.0, ABSENT, 80)[-1]
+    other = DeviceSnapshot(known.status, Rates(2.0, known.rates.per_second, anew=True), None, None)
+    assert "another worker" in in_words(snapshot(other), 2.0, ABSENT, 80)[-1]
 
 
 def test_no_device_and_an_older_kernel() -> None:
-    headline, *_, last = in_words(look(percent=None), 0.5, ABSENT, 80)
+    headline, *_, last = in_words(snapshot(percent=None), 0.5, ABSENT, 80)
     assert last == ABSENT
     assert "every 0.5 s" in headline
     assert "pressure" not in headline
-    assert "pressure 1.5 %" in in_words(look(percent=1.5), 0.5, ABSENT, 80)[0]
+    assert "pressure 1.5 %" in in_words(snapshot(percent=1.5), 0.5, ABSENT, 80)[0]
 
 
 def test_json_has_counters_and_rates() -> None:
     silent = device("b", stats={}, per_second=None, cpu=None, status="silent", reason="why")
-    found = json.loads(json.dumps(as_object(look(device("a", per_second=1.5), silent))))
+    found = json.loads(json.dumps(as_object(snapshot(device("a", per_second=1.5), silent))))
     assert set(found) == {
         "time", "memory_some_avg10_percent", "pswpin", "pswpout", "rates", "devices",
     }  # fmt: skip

@@ -52,6 +52,14 @@ def test_version_1_without_hierarchy_ends_at_the_own_cgroup(tmp_path: Path) -> N
     assert memory_limits.tightest(tree.proc) is None
 
 
+def test_a_mountpoint_of_others_that_is_not_utf8(tmp_path: Path) -> None:
+    tree = Tree(tmp_path, 2, "/a")
+    tree.put("a", max=str(100 * MIB), current=str(MIB))
+    with open(tree.proc / "mountinfo", "ab") as mounts:
+        mounts.write(b"40 31 0:33 / /mnt/\xff rw - tmpfs tmpfs rw\n")
+    assert memory_limits.tightest(tree.proc) is not None
+
+
 @pytest.mark.parametrize("name", ["max", "high"])
 def test_version_2_knows_both_limits(tmp_path: Path, name: str) -> None:
     tree = Tree(tmp_path, 2, "/a/b")

@@ -23,6 +23,13 @@ def end_of(access: Access) -> bytes:
             return content
 
 
+def test_what_is_no_text_is_written_as_it_was_typed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    write_file(path, "a\udcff")
+    assert path.read_bytes() == b"a\xff"
+
+
 def test_more_than_a_pipe_holds(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()

@@ -1,12 +1,12 @@
-"""Looks at all devices and the host, one after another, each compared with the one before.
+"""Samples all devices and the host, again and again, and compares each with the one before.
 
-A look never hangs on a device: its statistics are one file (``metrics``), read by a child
-process (``host/reading.py``), and a device is asked again only when it has answered.  One
-that does not answer within ``patience_s`` is silent: the look goes on without it, and the
-next does not wait for it at all.  What it counted meanwhile is in the rates of the look in
-which it answers, over the time between its two answers.
+A sample never hangs on a device.  The statistics of a device are one file (``metrics``),
+read by a child process (``host/reading.py``).  A device is asked again only when it has
+answered.  One that does not answer within ``patience_s`` is silent: the sample goes on
+without it, and the next does not wait for it.  What it counted meanwhile is in the rates of
+the sample in which it answers, over the time between its two answers.
 
-Whoever looks also waits for other things (keys, signals), so waiting is the caller's.
+The caller also waits for keys and signals, so it brings the function that waits.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from fuseswap.statistics import STATISTICS
 _COUNTERS = frozenset(s.name for s in STATISTICS if s.kind is Kind.COUNTER)
 _LEAST_PATIENCE_S = 1.0
 
+Clock = Callable[[], float]  # seconds that never go back
 # Returns when one of the descriptors is readable, or after so many seconds, or before.
 Wait = Callable[[Sequence[int], float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceLook:
+class DeviceSnapshot:
     """One device: ``status`` as in ``fuseswap status --json``, without ``params``.
 
     ``rates`` are of all counters among the statistics; processor time in percent of one
@@ -50,49 +51,52 @@ class DeviceLook:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Snapshot:
     """Everything at one moment, ``time`` in seconds since 1970; ``traffic`` in pages."""
 
     time: float
     memory_some_avg10_percent: float | None
     traffic: dict[str, int]
     traffic_rates: Rates | None
-    devices: list[DeviceLook]
+    devices: list[DeviceSnapshot]
 
 
-class Looks:
+class Sampler:
     """Of all devices, or of the one ``name``, which need not be there (yet)."""
 
-    def __init__(self, name: str | None, patience_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, name: str | None, patience_s: float = TIMEOUT_S, clock: Clock = time.monotonic
+    ) -> None:
         """Raises `InvalidArgument` for what is no name."""
+        self._clock = clock
         self._runtime = Runtime(name) if name else None
         self._patience_s = max(_LEAST_PATIENCE_S, min(patience_s, TIMEOUT_S))
         self._watched: dict[str, _Watched] = {}
         self._gone: list[_Question] = []
         self._traffic: Sample | None = None
 
-    def look(self, wait: Wait) -> Look:
-        """The next look.  What ``wait`` raises goes through."""
-        began_s = time.monotonic()
+    def sample(self, wait: Wait) -> Snapshot:
+        """The next snapshot.  What ``wait`` raises goes through."""
+        began_s = self._clock()
         statuses = self._statuses()
         for status in statuses:
             self._watched[status["name"]].ask(status)
-        deadline_s = time.monotonic() + self._patience_s  # starting a child may have taken long
+        deadline_s = self._clock() + self._patience_s  # starting a child may have taken long
         while questions := [q for q in self._questions() if q.asked_at_s >= began_s]:
-            left_s = deadline_s - time.monotonic()
+            left_s = deadline_s - self._clock()
             if left_s <= 0:
                 break
             wait([question.access.fileno() for question in questions], left_s)
             for question in questions:
                 question.hear()
         traffic = swap.traffic_pages()
-        before, self._traffic = self._traffic, Sample(time.monotonic(), traffic)
-        return Look(
+        before, self._traffic = self._traffic, Sample(self._clock(), traffic)
+        return Snapshot(
             time=time.time(),
             memory_some_avg10_percent=psi.some_avg10_percent(),
             traffic=traffic,
             traffic_rates=rates(before, self._traffic),
-            devices=[self._watched[status["name"]].look(status) for status in statuses],
+            devices=[self._watched[status["name"]].snapshot(status) for status in statuses],
         )
 
     def close(self) -> None:
@@ -113,7 +117,7 @@ class Looks:
                 statuses.append(standing(runtime))
         before = self._watched
         names = [status["name"] for status in statuses]
-        self._watched = {name: before.get(name) or _Watched() for name in names}
+        self._watched = {name: before.get(name) or _Watched(self._clock) for name in names}
         for name, watched in before.items():
             if name not in names and watched.question and not watched.question.has_ended:
                 watched.question.access.kill()
@@ -127,9 +131,10 @@ class Looks:
 class _Question:
     """A device was asked for its statistics; the answer, once it has come."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._clock = clock
         self.access = begin_reading(path)
-        self.asked_at_s = time.monotonic()
+        self.asked_at_s = clock()
         self.has_ended = False
         self.statistics: dict[str, int] | None = None
         self.failure: str | None = None
@@ -147,27 +152,29 @@ class _Question:
                     continue
                 self.statistics = parse_metrics(content.decode())
             self.has_ended = True
-            self.answered_at_s = time.monotonic()
+            self.answered_at_s = self._clock()
 
 
 class _Watched:
-    """What is remembered of a device between two looks."""
+    """One device, remembered between two samples."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.question: _Question | None = None
         self._answer: Sample | None = None
         self._processors: dict[str, Sample] = {}
 
     def ask(self, status: dict[str, Any]) -> None:
-        """Ask for the statistics, unless a former question waits still, or nobody would answer."""
+        """Ask for the statistics, unless a former question waits still, or no worker would answer."""
         if self.question:
             self.question.hear()
             if not self.question.has_ended:
                 return
         running = status["status"] == "running"
-        self.question = _Question(Path(status["mountpoint"]) / "metrics") if running else None
+        path = Path(status["mountpoint"]) / "metrics"
+        self.question = _Question(path, self._clock) if running else None
 
-    def look(self, status: dict[str, Any]) -> DeviceLook:
+    def snapshot(self, status: dict[str, Any]) -> DeviceSnapshot:
         """The device with what it has answered."""
         changes = None
         if status["status"] == "running" and self.question:
@@ -175,10 +182,10 @@ class _Watched:
                 status["stats"] = self.question.statistics
                 changes = self._compare(self.question)
             else:
-                waited_s = time.monotonic() - self.question.asked_at_s
+                waited_s = self._clock() - self.question.asked_at_s
                 reason = self.question.failure or f"no answer for {waited_s:.0f} s"
                 status.update(status="silent", reason=reason)
-        return DeviceLook(
+        return DeviceSnapshot(
             status,
             changes,
             self._processor_percent("worker", status["worker_pid"]),
@@ -200,7 +207,7 @@ class _Watched:
         if used_s is None:
             self._processors.pop(who, None)
             return None
-        sample = Sample(time.monotonic(), {"cpu": used_s}, source=pid)
+        sample = Sample(self._clock(), {"cpu": used_s}, source=pid)
         changes = rates(self._processors.get(who), sample)
         self._processors[who] = sample
         return None if changes is None else changes.per_second["cpu"] * 100

@@ -27,7 +27,7 @@ _CODECS = (
 )
 
 
-def ledger(stats: dict[str, int], *, in_bytes: bool) -> list[str]:
+def savings(stats: dict[str, int], *, in_bytes: bool) -> list[str]:
     """Two blocks of at most 80 columns, an empty line before each.
 
     None for a worker that does not have the numbers.

@@ -1,4 +1,4 @@
-"""Looks at devices that answer, answer late, fail, come and go: a FIFO plays the device."""
+"""Samples of devices that answer, answer late, fail, come and go: a FIFO plays the device."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from fuseswap.cli import looks as looks_module
-from fuseswap.cli.looks import DeviceLook, Looks
+from fuseswap.cli import sampling
+from fuseswap.cli.sampling import DeviceSnapshot, Sampler
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.host.runtime import Runtime
 from fuseswap.metrics import metric_name
@@ -61,21 +61,45 @@ class Host:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     found = Host(tmp_path)
     monkeypatch.setenv("FUSESWAP_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(looks_module, "standing", found.standing)
+    monkeypatch.setattr(sampling, "standing", found.standing)
     return found
 
 
-@pytest.fixture
-def made() -> Iterator[Callable[..., Looks]]:
-    every: list[Looks] = []
+class Clock:
+    """Seconds that pass only where a test waits in vain."""
 
-    def make(name: str | None = None) -> Looks:
-        every.append(Looks(name, patience_s=1.0))
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.silent = 0  # devices that will not answer
+
+    def __call__(self) -> float:
+        self.now_s += 1e-6
+        return self.now_s
+
+    def wait(self, fds: Sequence[int], timeout_s: float) -> None:
+        """Until there is an answer; where none is to come, all of the time passes at once."""
+        if len(fds) > self.silent:
+            assert select.select(list(fds), [], [], 10)[0]
+        else:
+            self.now_s += timeout_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def made(clock: Clock) -> Iterator[Callable[..., Sampler]]:
+    every: list[Sampler] = []
+
+    def make(name: str | None = None) -> Sampler:
+        every.append(Sampler(name, patience_s=1.0, clock=clock))
         return every[-1]
 
     yield make
-    for looks in every:
-        looks.close()
+    for sampler in every:
+        sampler.close()
     while every:
         every.pop()
     deadline = time.monotonic() + 10
@@ -95,21 +119,23 @@ def never(fds: Sequence[int], timeout_s: float) -> None:
     raise AssertionError("there is nothing to wait for")
 
 
-def only(devices: list[DeviceLook]) -> DeviceLook:
+def only(devices: list[DeviceSnapshot]) -> DeviceSnapshot:
     (device,) = devices
     return device
 
 
-def test_rates_come_with_the_second_look(host: Host, made: Callable[..., Looks]) -> None:
+def test_rates_come_with_the_second_sample(
+    host: Host, made: Callable[..., Sampler], clock: Clock
+) -> None:
     path = host.add("a")
     path.write_text(metrics(100))
-    looks = made()
-    first = looks.look(wait)
+    sampler = made()
+    first = sampler.sample(clock.wait)
     assert only(first.devices).status["stats"]["loads"] == 100
     assert only(first.devices).rates is None
     assert first.traffic_rates is None
     path.write_text(metrics(300))
-    second = looks.look(wait)
+    second = sampler.sample(clock.wait)
     device = only(second.devices)
     assert device.rates is not None
     assert device.rates.per_second["loads"] == pytest.approx(200 / device.rates.seconds)
@@ -121,67 +147,75 @@ def test_rates_come_with_the_second_look(host: Host, made: Callable[..., Looks])
 
 
 def test_a_device_that_does_not_answer_is_silent_and_waited_for_once(
-    host: Host, made: Callable[..., Looks]
+    host: Host, made: Callable[..., Sampler], clock: Clock
 ) -> None:
     path = host.add("a")
     os.mkfifo(path)
-    looks = made()
-    assert only(looks.look(wait).devices).status["status"] == "silent"
-    again = only(looks.look(never).devices)
+    sampler = made()
+    clock.silent = 1
+    began_s = clock.now_s
+    assert only(sampler.sample(clock.wait).devices).status["status"] == "silent"
+    assert clock.now_s - began_s == pytest.approx(1.0, abs=1e-3)
+    again = only(sampler.sample(never).devices)
     assert again.status["status"] == "silent"
     assert again.status["reason"].startswith("no answer for")
     with open(path, "w") as file:  # the child that was left waiting reads this
         file.write(metrics(100))
     path.unlink()
     path.write_text(metrics(200))
-    late = looks._watched["a"].question
+    late = sampler._watched["a"].question
     assert late is not None
+    clock.silent = 0
     while not late.has_ended:
         wait([late.access.fileno()], 10)
         late.hear()
-    assert only(looks.look(wait).devices).status["stats"]["loads"] == 200
+    assert only(sampler.sample(clock.wait).devices).status["stats"]["loads"] == 200
 
 
-def test_others_are_shown_meanwhile(host: Host, made: Callable[..., Looks]) -> None:
+def test_others_are_shown_meanwhile(host: Host, made: Callable[..., Sampler], clock: Clock) -> None:
+    clock.silent = 1
     os.mkfifo(host.add("a"))
     host.add("b").write_text(metrics(5))
-    states = {d.status["name"]: d.status["status"] for d in made().look(wait).devices}
+    states = {d.status["name"]: d.status["status"] for d in made().sample(clock.wait).devices}
     assert states == {"a": "silent", "b": "running"}
 
 
-def test_a_read_that_fails_says_why(host: Host, made: Callable[..., Looks]) -> None:
+def test_a_read_that_fails_says_why(host: Host, made: Callable[..., Sampler], clock: Clock) -> None:
     host.add("a")
-    device = only(made().look(wait).devices)
+    device = only(made().sample(clock.wait).devices)
     assert device.status["status"] == "silent"
     assert "No such file" in device.status["reason"]
 
 
 @pytest.mark.parametrize("state", ["degraded", "dead", "starting"])
 def test_nobody_is_asked_who_would_not_answer(
-    host: Host, made: Callable[..., Looks], state: str
+    host: Host, made: Callable[..., Sampler], state: str
 ) -> None:
     os.mkfifo(host.add("a", state))
-    device = only(made().look(never).devices)
+    device = only(made().sample(never).devices)
     assert (device.status["status"], device.status["stats"], device.rates) == (state, {}, None)
 
 
-def test_devices_come_and_go(host: Host, made: Callable[..., Looks]) -> None:
-    looks = made()
-    assert looks.look(never).devices == []
+def test_devices_come_and_go(host: Host, made: Callable[..., Sampler], clock: Clock) -> None:
+    sampler = made()
+    clock.silent = 1
+    assert sampler.sample(never).devices == []
     os.mkfifo(host.add("a"))
-    assert len(looks.look(wait).devices) == 1
+    assert len(sampler.sample(clock.wait).devices) == 1
     host.remove("a")
-    assert looks.look(never).devices == []
-    while looks._gone:  # its child was killed, and is reaped by a later look
-        wait([question.access.fileno() for question in looks._gone], 10)
-        looks.look(never)
+    assert sampler.sample(never).devices == []
+    while sampler._gone:  # its child was killed, and is reaped by a later sample
+        wait([question.access.fileno() for question in sampler._gone], 10)
+        sampler.sample(never)
 
 
-def test_a_named_one_need_not_be_there(host: Host, made: Callable[..., Looks]) -> None:
-    looks = made("b")
+def test_a_named_one_need_not_be_there(
+    host: Host, made: Callable[..., Sampler], clock: Clock
+) -> None:
+    sampler = made("b")
     host.add("a").write_text(metrics(1))
-    assert looks.look(never).devices == []
+    assert sampler.sample(never).devices == []
     host.add("b").write_text(metrics(1))
-    assert only(looks.look(wait).devices).status["name"] == "b"
+    assert only(sampler.sample(clock.wait).devices).status["name"] == "b"
     with pytest.raises(InvalidArgument):
         made("no/name")

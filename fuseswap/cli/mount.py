@@ -33,13 +33,16 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "mount",
         help="mount the file system alone, without loop device and swap",
+        description="Mount the file system alone, as mount.fuseswap does.",
         epilog="options: " + ", ".join(sorted(_KNOWN)),
     )
     parser.add_argument(
         "backing", metavar="BACKING", help="file or block device for cold pages, or 'none'"
     )
     parser.add_argument("directory", metavar="DIR")
-    parser.add_argument("-o", dest="options", action="append", default=[], metavar="OPT[=VALUE],…")
+    parser.add_argument(
+        "-o", dest="options", action="append", default=[], metavar="OPT[=VALUE],..."
+    )
     for flag in ("-f", "-n", "-s", "-v"):  # what mount(8) hands to every helper
         parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("-t", dest="fstype", help=argparse.SUPPRESS)

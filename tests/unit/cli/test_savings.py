@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuseswap.cli.ledger import ledger
+from fuseswap.cli.savings import savings
 from fuseswap.device import Device
 from fuseswap.statistics import STATISTICS
 from fuseswap.units import PAGE_SIZE
@@ -19,19 +19,19 @@ def titles(lines: list[str]) -> list[str]:
 
 
 def test_a_worker_without_the_numbers_has_no_ledger() -> None:
-    assert ledger({}, in_bytes=False) == []
-    assert ledger({"orig_data_size": 4096, "stored_pages": 1}, in_bytes=False) == []
+    assert savings({}, in_bytes=False) == []
+    assert savings({"orig_data_size": 4096, "stored_pages": 1}, in_bytes=False) == []
 
 
 def test_an_empty_device(device: Device) -> None:
-    lines = ledger(statistics_of(device), in_bytes=False)
+    lines = savings(statistics_of(device), in_bytes=False)
     assert titles(lines) == ["", "stored", "metadata", "unused", "memory", "fixed"]
 
 
 def test_it_adds_up(device: Device) -> None:
     for page, data in enumerate(pages.CORPUS.values()):
         device.swapfile.write(page * PAGE_SIZE, memoryview(data))
-    lines = ledger(statistics_of(device), in_bytes=True)
+    lines = savings(statistics_of(device), in_bytes=True)
     assert titles(lines) == [
         "", "stored", "same-filled", "compression", "metadata", "unused", "memory", "fixed",
         "", "incompressible", "lz4",
@@ -49,6 +49,6 @@ def test_every_line_there_can_be_fits_80_columns() -> None:
             most[statistic.name] = 1 << 32
     most["bd_count"] = 1 << 32
     for in_bytes in (False, True):
-        lines = ledger(most, in_bytes=in_bytes)
+        lines = savings(most, in_bytes=in_bytes)
         assert len(lines) == 17
         assert max(map(len, lines)) <= 80

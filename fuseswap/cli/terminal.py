@@ -1,19 +1,22 @@
-"""The terminal while a command draws on all of it, and its way back in every case.
+"""The terminal while `top` draws on all of it, and its way back in every case.
 
-Plain control sequences, those every terminal of today knows; curses would bring a library
-and the question whether there is an entry for $TERM.  The terminal goes to the alternate
-screen without echo and without line editing, and back:
+curses knows the terminal and writes to it.  Signals and waiting are here:
 
-    q, SIGINT, SIGTERM, SIGHUP   `Ended`, from `wait` or from a write that is stuck
+    q, SIGINT, SIGTERM, SIGHUP   `Ended`, from `wait`
     an exception                 by the context manager
     SIGTSTP                      back, stop; drawn again on SIGCONT
     SIGWINCH                     drawn again
 
-Signals are bytes in a pipe that `wait` looks at, so nothing else is interrupted.
+Signals are bytes in a pipe that `wait` looks at, so nothing else is interrupted.  curses
+repeats a write that a signal interrupts.  So a terminal that takes no output is not drawn
+on.  Where one stops within a frame, signals wait until it goes on or hangs up.
+
+`top` alone imports this, and only where it draws.
 """
 
 from __future__ import annotations
 
+import curses
 import os
 import select
 import signal
@@ -22,15 +25,13 @@ import termios
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import FrameType, TracebackType
+from types import TracebackType
 
 from fuseswap.errors import HostError
 
 # Lines of so many columns; what is longer is cut off.
 Render = Callable[[int], list[str]]
 
-_ENTER = b"\x1b[?1049h\x1b[?25l"
-_LEAVE = b"\x1b[?25h\x1b[?1049l"
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SIGNALS = (*_ENDING, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
 
@@ -43,31 +44,27 @@ class Ended(Exception):
         self.by = by
 
 
-class Screen:
+class Terminal:
     """Context manager: the terminal on standard input and output.  Main thread only."""
 
     def __init__(self) -> None:
         """Raises `HostError` for a terminal that can't be drawn on."""
-        kind = os.environ.get("TERM", "")
-        if kind in ("", "dumb", "unknown"):
-            raise HostError(f"a terminal with TERM='{kind}' can't be drawn on; use --batch")
         self._input = sys.stdin.fileno()
         self._output = sys.stdout.fileno()
         self._render: Render = lambda width: []
-        self._writing = False
+        _look_up(self._output)
 
-    def __enter__(self) -> Screen:
+    def __enter__(self) -> Terminal:
         self._before = termios.tcgetattr(self._input)
-        self._wake, theirs = os.pipe()
-        for end in (self._wake, theirs):
+        self._wake, self._theirs = os.pipe()
+        for end in (self._wake, self._theirs):
             os.set_blocking(end, False)
-        self._theirs = theirs
         self._handlers = {
-            number: signal.signal(number, self._note)
+            number: signal.signal(number, lambda number, frame: None)
             for number in _SIGNALS
             if signal.getsignal(number) is not signal.SIG_IGN
         }
-        self._old_wakeup = signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
+        self._old_wakeup = signal.set_wakeup_fd(self._theirs, warn_on_full_buffer=False)
         try:
             self._take()
         except BaseException:
@@ -121,36 +118,27 @@ class Screen:
         if signal.SIGTSTP in numbers:
             self._stop()
         elif signal.SIGCONT in numbers:
-            self._set_modes()  # a shell had the terminal meanwhile
+            curses.reset_prog_mode()  # a shell had the terminal meanwhile
         self._redraw()
 
     def _stop(self) -> None:
-        """As if the signal had not been caught; goes on with SIGCONT."""
-        self._give_back()
+        """As if the signal had not been caught; drawing takes the terminal again."""
+        curses.endwin()
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, handler)
-        self._take()
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._writing and number in _ENDING:
-            raise Ended(signal.Signals(number))
 
     def _take(self) -> None:
-        self._set_modes()
-        self._write(_ENTER)
-
-    def _set_modes(self) -> None:
+        self._window = curses.initscr()
+        curses.cbreak()  # Ctrl-C and Ctrl-Z stay signals
+        curses.noecho()
+        curses.typeahead(-1)  # a key must not cut a frame short
+        with suppress(curses.error):  # a terminal that always shows its cursor
+            curses.curs_set(0)
         modes = termios.tcgetattr(self._input)
-        # Ctrl-C and Ctrl-Z stay; Ctrl-S would only have us hang in a write.
-        modes[0] &= ~termios.IXON
-        modes[3] &= ~(termios.ICANON | termios.ECHO)
-        modes[6][termios.VMIN], modes[6][termios.VTIME] = 1, 0
+        modes[0] &= ~termios.IXON  # Ctrl-S would only have us hang in a write
         termios.tcsetattr(self._input, termios.TCSANOW, modes)
-
-    def _give_back(self) -> None:
-        termios.tcsetattr(self._input, termios.TCSANOW, self._before)
-        self._write(_LEAVE)
+        curses.def_prog_mode()
 
     def _release(self) -> None:
         signal.set_wakeup_fd(self._old_wakeup)
@@ -158,24 +146,40 @@ class Screen:
             signal.signal(number, handler)
         os.close(self._wake)
         os.close(self._theirs)
-        with suppress(OSError, termios.error):  # the terminal has gone
-            self._give_back()
+        with suppress(termios.error):  # the terminal has gone
+            termios.tcsetattr(self._input, termios.TCSANOW, self._before)
+        with suppress(curses.error):
+            curses.endwin()
 
     def _redraw(self) -> None:
         try:
             width, height = os.get_terminal_size(self._output)
         except OSError as exc:
             raise Ended(None) from exc
-        lines = [line[:width] for line in self._render(width)]
-        if len(lines) > height > 0:
-            lines = [*lines[: height - 1], "... a larger window shows more"[:width]]
-        body = "\x1b[K\r\n".join(lines)
-        self._write(b"\x1b[H" + body.encode() + b"\x1b[K\x1b[J")
+        if width and height:  # a serial line does not know
+            curses.resizeterm(height, width)
+        height, width = self._window.getmaxyx()
+        lines = self._render(width)
+        if len(lines) > height:
+            lines = [*lines[: height - 1], "... a larger window shows more"]
+        self._window.erase()
+        for row, line in enumerate(lines):
+            self._window.insnstr(row, 0, line, width)
+        if select.select((), (self._output,), (), 0)[1]:
+            self._window.redrawwin()  # all of it: others write to terminals, too
+            self._window.refresh()
 
-    def _write(self, data: bytes) -> None:
-        self._writing = True
-        try:
-            while data:
-                data = data[os.write(self._output, data) :]
-        finally:
-            self._writing = False
+
+def _look_up(output: int) -> None:
+    """Load the entry of $TERM, or that of xterm where the host does not have it."""
+    kind = os.environ.get("TERM", "")
+    drawable = False
+    if kind not in ("", "dumb", "unknown"):
+        for known in (kind, "xterm"):
+            with suppress(curses.error):
+                curses.setupterm(known, output)
+                os.environ["TERM"] = known  # initscr reads it again
+                drawable = bool(curses.tigetstr("cup"))
+                break
+    if not drawable:
+        raise HostError(f"a terminal with TERM='{kind}' can't be drawn on; use --batch")

@@ -1,4 +1,4 @@
-"""``fuseswap up`` and ``fuseswap down``."""
+"""``fuseswap up``: mount, attach the loop device, make and enable the swap."""
 
 from __future__ import annotations
 
@@ -10,18 +10,58 @@ from dataclasses import asdict
 from typing import Any
 
 from fuseswap import config, lifecycle
-from fuseswap.errors import HostError
+from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.host import memory_limits, notify, swap, sysctl
 from fuseswap.host.protect import Protection
-from fuseswap.host.runtime import Runtime, all_devices, runtime_root
+from fuseswap.host.runtime import Runtime, runtime_root
 from fuseswap.sizes import format_size
 from fuseswap.transport import TRANSPORTS
 
 _NOTIFY_TIMEOUT_S = 30.0
 
 
-def add_device_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say what a device is, shared with `mount`."""
+def add_to(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "up",
+        help="mount, attach the loop device, make and enable the swap",
+        description="Mount, attach the loop device, make and enable the swap.",
+    )
+    parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
+    _add_device_options(parser)
+    parser.add_argument("--priority", type=int, default=config.DEFAULT_PRIORITY, help="default 100")
+    parser.add_argument(
+        "--watchdog",
+        type=int,
+        default=config.DEFAULT_WATCHDOG_S,
+        metavar="SECONDS",
+        help="replace a worker that hangs for so long (default 5; 0: never)",
+    )
+    parser.add_argument(
+        "--standby",
+        choices=("on", "off"),
+        default="on",
+        help="keep a second worker ready, for the death of the first (default on)",
+    )
+    parser.add_argument(
+        "--notify",
+        action="store_true",
+        help="tell systemd (Type=notify), and leave the memory in its descriptor store",
+    )
+    parser.add_argument(
+        "--tune",
+        default=config.DEFAULT_TUNE,
+        choices=config.TUNE,
+        help="settings of vm that keep swap-outs moving, put back by `down`: what costs no memory "
+        "(auto, default), all of them (on), none (off)",
+    )
+    parser.add_argument("--no-swapon", action="store_true", help="stop after the loop device")
+    parser.add_argument("--json", action="store_true", help="print the device as JSON")
+    parser.set_defaults(run=run)
+
+
+def _add_device_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say what a device is."""
     parser.add_argument("--size", default=config.DEFAULT_SIZE, help="of the swap (default 2G)")
     parser.add_argument(
         "--pool-limit",
@@ -54,54 +94,16 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_to(commands: Any) -> None:
-    """Add both subcommands."""
-    up = commands.add_parser("up", help="mount, attach the loop device, make and enable the swap")
-    up.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
-    add_device_options(up)
-    up.add_argument("--priority", type=int, default=config.DEFAULT_PRIORITY, help="default 100")
-    up.add_argument(
-        "--watchdog",
-        type=int,
-        default=config.DEFAULT_WATCHDOG_S,
-        metavar="SECONDS",
-        help="replace a worker that hangs for so long (default 5; 0: never)",
-    )
-    up.add_argument(
-        "--standby",
-        choices=("on", "off"),
-        default="on",
-        help="keep a second worker ready, for the death of the first (default on)",
-    )
-    up.add_argument(
-        "--notify",
-        action="store_true",
-        help="tell systemd (Type=notify), and leave the memory in its descriptor store",
-    )
-    up.add_argument(
-        "--tune",
-        default=config.DEFAULT_TUNE,
-        choices=config.TUNE,
-        help="settings of vm that keep swap-outs moving, put back by `down`: what costs no memory "
-        "(auto, default), all of them (on), none (off)",
-    )
-    up.add_argument("--no-swapon", action="store_true", help="stop after the loop device")
-    up.add_argument("--json", action="store_true", help="print the device as JSON")
-    up.set_defaults(run=run_up)
-    down = commands.add_parser("down", help="swapoff, detach, unmount")
-    down.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
-    down.add_argument("--all", action="store_true", help="every device")
-    down.set_defaults(run=run_down)
-
-
 def require_root(what: str) -> None:
     """Raise `HostError` for an ordinary user."""
     if os.geteuid() != 0:
         raise HostError(f"{what} needs root; try: sudo fuseswap ...")
 
 
-def run_up(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Bring a device up; one that is up already is described and left alone."""
+    if not options.backing:
+        raise InvalidArgument("--backing is empty; give a path, or 'none'")
     runtime = Runtime(options.name)
     total_bytes = swap.memory_bytes()
     wanted = config.DeviceConfig.parse(
@@ -154,18 +156,4 @@ def run_up(options: argparse.Namespace) -> int:
             "note: the pyfuse3 transport sees no discards and can't resume after a crash",
             file=sys.stderr,
         )
-    return 0
-
-
-def run_down(options: argparse.Namespace) -> int:
-    """Take one device down, or all of them."""
-    runtimes = all_devices() if options.all else [Runtime(options.name)]
-    for runtime in runtimes:
-        try:
-            with runtime.lock():
-                lifecycle.down(runtime)
-        finally:  # also where it had ended by itself
-            alive = {device.name for device in all_devices()}
-            sysctl.Sysctl(runtime_root()).restore(alive)
-        print(f"{runtime.name} is down")
     return 0

@@ -1,0 +1,39 @@
+"""``fuseswap down``: swapoff, detach, unmount."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from fuseswap import config, lifecycle
+from fuseswap.errors import InvalidArgument
+from fuseswap.host import sysctl
+from fuseswap.host.runtime import Runtime, all_devices, runtime_root
+
+
+def add_to(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "down",
+        help="swapoff, detach, unmount",
+        description="Disable the swap, detach, unmount; refused where memory has no room for it.",
+    )
+    parser.add_argument("name", nargs="?", help=f"default {config.DEFAULT_NAME}")
+    parser.add_argument("--all", action="store_true", help="every device")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Take one device down, or all of them."""
+    if options.all and options.name:
+        raise InvalidArgument("'down' takes a name or --all, not both")
+    runtimes = all_devices() if options.all else [Runtime(options.name or config.DEFAULT_NAME)]
+    for runtime in runtimes:
+        try:
+            with runtime.lock():
+                lifecycle.down(runtime)
+        finally:  # also where it had ended by itself
+            alive = {device.name for device in all_devices()}
+            sysctl.Sysctl(runtime_root()).restore(alive)
+        print(f"{runtime.name} is down")
+    return 0

@@ -1,0 +1,33 @@
+"""Parameters of a device, through their files at the mountpoint; for `get`, `set` and orders."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.host.reading import write_file
+from fuseswap.host.runtime import Runtime
+from fuseswap.parameters import PARAMETERS, find_parameter
+
+
+def help_text() -> str:
+    """All parameters, below the help of a command."""
+    table = "\n".join(f"  {p.name} ({p.values})\n      {p.help}" for p in PARAMETERS)
+    return f"parameters:\n{table}"
+
+
+def directory_of(name: str) -> Path:
+    """Where the parameters of the device ``name`` are."""
+    return Path(Runtime(name).config()["mountpoint"]) / "params"
+
+
+def set_value(path: Path, value: str) -> None:
+    """Write ``value`` to the parameter file; raises `InvalidArgument` or `HostError`."""
+    try:
+        write_file(path, value)
+    except OSError as exc:
+        if exc.errno == errno.EINVAL:
+            values = find_parameter(path.name).values
+            raise InvalidArgument(f"'{value}' is not valid for {path.name} ({values})") from exc
+        raise HostError(f"cannot set {path.name}: {exc.strerror}") from exc
