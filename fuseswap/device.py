@@ -155,7 +155,7 @@ class Device:
     def warm_up(self) -> None:
         """Have every codec make its tables now, rather than while a request waits for it."""
         page = bytes(range(256)) * (PAGE_SIZE // 256)
-        self.cache.warm_up(page)
+        self.cache.encoder.warm_up(page)
         self.recompression.warm_up(page)
         if self.writeback.cleaner.recompress is not None:
             self.writeback.cleaner.recompress(parse_compressor("lz4").compress(page))
@@ -178,8 +178,8 @@ class Device:
         yield cache
         yield self.frontswap.counters
         yield self.cache.counters
-        yield self.cache.encoding_counters
-        yield self.cache.loading_counters
+        yield self.cache.encoder.counters
+        yield self.cache.reader.counters
         yield cleaner
         yield balance(cache, cleaner)
         yield self.merging.merger.statistics()

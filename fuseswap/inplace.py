@@ -160,7 +160,7 @@ class InPlace:
         if not is_same_object(self._slots.get(load.page), load.word):
             return None
         if _digest(stored) & 0xFFFFFFFF != check_of(load.word):
-            raise self._cache.corrupt(load.page, load.word, "checksum mismatch", final)
+            raise self._cache.reader.corrupt(load.page, load.word, "checksum mismatch", final)
         return stored
 
     def is_landing(self, page: int) -> bool:
@@ -367,7 +367,7 @@ class _Eviction:
             result.spared += 1
             return
         try:
-            data = self._cache.decode(page, word)
+            data = self._cache.reader.decode(page, word)
         except CorruptData:
             return
         digest = _digest(data)

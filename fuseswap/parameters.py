@@ -59,11 +59,11 @@ def _show(switch: bool) -> str:
 
 
 def _set_same_filled(device: Device, text: str) -> None:
-    device.cache.same_filled_pages_enabled = parse_switch(text)
+    device.cache.encoder.same_filled_pages_enabled = parse_switch(text)
 
 
 def _set_non_same_filled(device: Device, text: str) -> None:
-    device.cache.non_same_filled_pages_enabled = parse_switch(text)
+    device.cache.encoder.non_same_filled_pages_enabled = parse_switch(text)
 
 
 def _set_pool_limit(device: Device, text: str) -> None:
@@ -125,7 +125,7 @@ def _set_ratio(device: Device, text: str) -> None:
     percent = parse_number(text, 1, 100)
     if percent < 100:
         _place(device)
-    device.cache.max_compression_ratio = percent
+    device.cache.encoder.max_compression_ratio = percent
 
 
 def _set_writethrough(device: Device, text: str) -> None:
@@ -145,8 +145,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         "compressor",
         "lz4 | zstd:LEVEL",
         "What new pages are compressed with; stored pages keep their codec.",
-        lambda device: device.cache.compressor.name,
-        lambda device, text: device.cache.set_compressor(text),
+        lambda device: device.cache.encoder.compressor.name,
+        lambda device, text: device.cache.encoder.set_compressor(text),
     ),
     Parameter(
         "pool_limit_bytes",
@@ -195,14 +195,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         "same_filled_pages_enabled",
         "Y | N",
         "Keep a page of one repeated 8-byte word as that word alone.",
-        lambda device: _show(device.cache.same_filled_pages_enabled),
+        lambda device: _show(device.cache.encoder.same_filled_pages_enabled),
         _set_same_filled,
     ),
     Parameter(
         "non_same_filled_pages_enabled",
         "Y | N",
         "Take pages that are not same-filled; N refuses them (ENOSPC).",
-        lambda device: _show(device.cache.non_same_filled_pages_enabled),
+        lambda device: _show(device.cache.encoder.non_same_filled_pages_enabled),
         _set_non_same_filled,
     ),
     Parameter(
@@ -216,7 +216,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "max_compression_ratio",
         "1 to 100 percent",
         "In-place layout: a page that compresses to more than this goes to its place; 100: none.",
-        lambda device: str(device.cache.max_compression_ratio),
+        lambda device: str(device.cache.encoder.max_compression_ratio),
         _set_ratio,
     ),
     Parameter(

@@ -119,7 +119,7 @@ class Damage:
         random.Random(1).shuffle(numbers)
         for kind in KINDS.values():
             if kind.compressor != _DICTIONARY:
-                cache.set_compressor(kind.compressor)
+                cache.encoder.set_compressor(kind.compressor)
             for number in range(kind.count):
                 page = numbers.pop()
                 cache.store(page, kind.make(number))

@@ -558,7 +558,7 @@ def refusing(made: Scene) -> Scene:
     """The same, and a dense page goes to its place."""
 
     async def act(worker: Tiered) -> None:
-        worker.cache.max_compression_ratio = 50
+        worker.cache.encoder.max_compression_ratio = 50
         await made.act(worker)
 
     return Scene(made.worker, act, made.after, made.holes)
@@ -684,7 +684,7 @@ def unmerged(worker: Tiered) -> None:
     worker.cache.dedup.set_switch("off")
     for page in range(20):
         worker.store(page, pages.compressible(page))
-    worker.cache.set_compressor("zstd:9")
+    worker.cache.encoder.set_compressor("zstd:9")
     for page in range(10):
         worker.store(page + 10 * (page % 2), pages.compressible(page + 10 * (page % 2)))
     for page in range(20):

@@ -23,10 +23,10 @@ from fuseswap.cache.codecs import (
     parse_compressor,
 )
 from fuseswap.cache.dedup import SAMPLE_DIVISOR, SAMPLE_REST, Dedup, Mode
-from fuseswap.cache.feeder import Feeder
-from fuseswap.cache.loading import Defer, Loading
+from fuseswap.cache.loading import PageReader
+from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.slot_word import CODEC_SHIFT, KIND_MASK, OBJECT, as_stored, codec_of, fill_word
-from fuseswap.cache.state import SharedState
+from fuseswap.cache.slots import SlotTable
 from fuseswap.counting import counter, zeros
 from fuseswap.errors import CompressesPoorly, StoreRefused
 from fuseswap.units import PAGE_SIZE
@@ -63,29 +63,27 @@ class EncodingCounters:
     )
 
 
-class Encoding(Loading):
+class PageEncoder:
     """Compressor, switches and index of contents."""
 
     def __init__(
         self,
-        state: SharedState,
+        slots: SlotTable,
+        segment_log: SegmentLog,
+        reader: PageReader,
+        dedup: Dedup,
         compressor: str,
-        *,
-        in_place: bool,
-        feeder: Feeder,
-        ready_frames: int,
-        defer: Defer,
     ) -> None:
-        super().__init__(
-            state, in_place=in_place, feeder=feeder, ready_frames=ready_frames, defer=defer
-        )
-        self.dedup = Dedup(state.index, self.log.codec_pages, feeder)
+        self._slots = slots
+        self._log = segment_log
+        self._reader = reader
+        self.dedup = dedup
         self.set_compressor(compressor)
         self.same_filled_pages_enabled = True
         self.non_same_filled_pages_enabled = True
         self._max_ratio = 100
         self._most_bytes = MAX_COMPRESSED_BYTES
-        self.encoding_counters = zeros(EncodingCounters)
+        self.counters = zeros(EncodingCounters)
 
     def set_compressor(self, name: str) -> None:
         """Compress new pages with ``name``; raises `InvalidArgument`."""
@@ -111,7 +109,7 @@ class Encoding(Loading):
         self._max_ratio = percent
         self._most_bytes = min(percent * PAGE_SIZE // 100, MAX_COMPRESSED_BYTES)
 
-    def _encode(self, page: int, data: bytes | memoryview, old: int) -> tuple[int, bytes, int]:
+    def encode(self, page: int, data: bytes | memoryview, old: int) -> tuple[int, bytes, int]:
         """What ``data`` becomes: ``(word, payload, codec)``.
 
         The word is 0 for a new object; the payload is empty for one that is shared, and counted.
@@ -138,29 +136,29 @@ class Encoding(Loading):
                     return 0, harder, ZSTD
             return 0, payload, self._codec
         if self._max_ratio < 100:
-            self.encoding_counters.reject_compress_poor += 1
+            self.counters.reject_compress_poor += 1
             raise CompressesPoorly(f"a page compresses to {len(payload)} bytes")
         return 0, bytes(data), RAW
 
     def _share(self, page: int, data: bytes | memoryview) -> int:
         """The word of an object in memory that holds ``data``, counted once more; or 0."""
         other = self.dedup.candidate(page, _digest(data))
-        if other < 0 or other >= self.page_count:
+        if other < 0 or other >= self._slots.page_count:
             return 0
-        word = self.slots.get(other)
+        word = self._slots.get(other)
         if other == page and RAW < codec_of(word) <= LAST_RAW:
             return 0  # kept raw untried: some day it is tried
-        if self.contents_of(word) != bytes(data) or not self.log.share(word):
+        if self._reader.contents_of(word) != bytes(data) or not self._log.share(word):
             return 0
         self.dedup.hits += other != page  # the same again in its place saves no memory
         return as_stored(word)
 
-    def _forget_share(self, word: int, payload: bytes) -> None:
+    def forget_share(self, word: int, payload: bytes) -> None:
         """The page that was to share the object of ``word``, if it was, is not stored."""
         if word and not payload:
-            self.log.release(word)
+            self._log.release(word)
 
-    def _count_raw(self, codec: int) -> None:
+    def count_raw(self, codec: int) -> None:
         """A page was stored as it is."""
-        self.encoding_counters.reject_compress_poor += codec == RAW
-        self.encoding_counters.compress_skipped += codec != RAW
+        self.counters.reject_compress_poor += codec == RAW
+        self.counters.compress_skipped += codec != RAW

@@ -7,6 +7,7 @@ Hits are answered here in one piece; what is on a tier is `Deferred`, and comes 
 from __future__ import annotations
 
 import logging
+import mmap
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +18,6 @@ import xxhash
 
 from fuseswap.cache.checks import CHECK_BYTES, Decoder
 from fuseswap.cache.codecs import FILL, LZ4
-from fuseswap.cache.dictionaries import Dictionaries
-from fuseswap.cache.feeder import Feeder
 from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.slot_word import (
     CODEC_SHIFT,
@@ -44,7 +43,6 @@ from fuseswap.cache.slot_word import (
     segment_of,
 )
 from fuseswap.cache.slots import CLUSTER_SHIFT, SlotTable
-from fuseswap.cache.state import SharedState
 from fuseswap.counting import counter, zeros
 from fuseswap.errors import CorruptData, Deferred
 from fuseswap.units import PAGE_SIZE, SegmentRef
@@ -97,29 +95,28 @@ class LoadingCounters:
     )
 
 
-class Loading:
-    """Slot table and log of one state, and what reads them."""
+class PageReader:
+    """Reads pages by the words of ``slots``, out of the segments of ``log``."""
 
     def __init__(
         self,
-        state: SharedState,
+        slots: SlotTable,
+        segment_log: SegmentLog,
+        arena: mmap.mmap,
+        decoder: Decoder,
+        defer: Defer,
         *,
         in_place: bool,
-        feeder: Feeder,
-        ready_frames: int,
-        defer: Defer,
     ) -> None:
         """``in_place``: the next backend keeps pages in their places, with words in this table."""
-        self.page_count = state.geometry.page_count
-        self._arena = state.arena.map
-        self.slots = SlotTable(state.slots, self.page_count, feeder)
-        self._words, self._used = self.slots.words, self.slots.used  # hot: one look-up less
-        self.log = SegmentLog(state, feeder, ready_frames)
-        self.decoder = Decoder()
-        self.dictionaries = Dictionaries(state.dictionaries, self.decoder.learn, feeder)
+        self._slots = slots
+        self._words, self._used = slots.words, slots.used  # hot: one look-up less
+        self._log = segment_log
+        self._arena = arena
+        self._decoder = decoder
         self._in_place = in_place
         self._defer = defer
-        self.loading_counters = zeros(LoadingCounters)
+        self.counters = zeros(LoadingCounters)
 
     def load(self, page: int) -> bytes | None:
         """The 4096 bytes of ``page``, None where it is not stored.
@@ -134,7 +131,7 @@ class Loading:
         if word & KIND_MASK != OBJECT or word.bit_count() & 1:
             return self._load_fill(page, word)
         try:
-            base = self.log.table.bases[word >> SEGMENT_ID_SHIFT]
+            base = self._log.table.bases[word >> SEGMENT_ID_SHIFT]
         except IndexError:
             base = -1
         if base < 0:
@@ -160,7 +157,7 @@ class Loading:
         """
         page, word = load.page, load.word
         now = self._words[page] if self._used[page >> CLUSTER_SHIFT] else 0
-        if not is_same_object(now, word) or not self.log.table.is_current(load.ref):
+        if not is_same_object(now, word) or not self._log.table.is_current(load.ref):
             return None
         if len(stored) != load.length:
             reason = f"{len(stored)} of {load.length} bytes read"
@@ -171,7 +168,7 @@ class Loading:
         """The 4096 bytes of an object in memory, without a trace; raises `CorruptData`."""
         if not is_object(word) or is_corrupt(word):
             raise CorruptData(f"page {page}: not an object")
-        start = self.log.table.bases[segment_of(word)] + offset_of(word)
+        start = self._log.table.bases[segment_of(word)] + offset_of(word)
         end = start + CHECK_BYTES + length_of(word)
         payload = self._arena[start + CHECK_BYTES : end]
         return self._decode(page, word, payload, _u32(self._arena, start)[0])
@@ -185,14 +182,14 @@ class Loading:
             return None
         segment, codec = segment_of(word), codec_of(word)
         if (
-            segment >= len(self.log.table.bases)
-            or self.log.table.bases[segment] < 0
+            segment >= len(self._log.table.bases)
+            or self._log.table.bases[segment] < 0
             or codec == FILL
         ):
             return None
-        stored = self.log.stored(word)
+        stored = self._log.stored(word)
         try:
-            return self.decoder.decode(stored[CHECK_BYTES:], _u32(stored)[0], codec)
+            return self._decoder.decode(stored[CHECK_BYTES:], _u32(stored)[0], codec)
         except CorruptData:
             return None
 
@@ -201,13 +198,13 @@ class Loading:
     ) -> bytes:
         """Verify and decompress; raises `CorruptData`."""
         try:
-            return self.decoder.decode(payload, check, codec_of(word))
+            return self._decoder.decode(payload, check, codec_of(word))
         except CorruptData as exc:
             raise self.corrupt(page, word, str(exc), final) from exc
 
     def _miss(self, page: int, word: int) -> Deferred | CorruptData:
         """The error for an object that is in no frame."""
-        found = self.log.table.on_tier(word >> SEGMENT_ID_SHIFT)
+        found = self._log.table.on_tier(word >> SEGMENT_ID_SHIFT)
         if found is None:
             return self.corrupt(page, word, "no such segment")
         ref, extent = found
@@ -231,7 +228,7 @@ class Loading:
 
     def corrupt(self, page: int, word: int, reason: str, final: bool = True) -> CorruptData:
         """Count, log and build the error of a page that cannot be trusted."""
-        self.loading_counters.checksum_errors += final
-        if final and self.loading_counters.checksum_errors <= _LOGGED_ERRORS:
+        self.counters.checksum_errors += final
+        if final and self.counters.checksum_errors <= _LOGGED_ERRORS:
             log.error("page %d is corrupt (slot word %#x): %s", page, word, reason)
         return CorruptData(f"page {page}: {reason}")

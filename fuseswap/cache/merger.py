@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import xxhash
 
-from fuseswap.cache.encoding import Encoding
+from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.slot_word import (
     as_loaded,
     as_stored,
@@ -61,7 +61,7 @@ class MergerStatistics:
 class Merger:
     """Sweeps the slot table of ``cache``, in steps."""
 
-    def __init__(self, cache: Encoding) -> None:
+    def __init__(self, cache: CompressedCache) -> None:
         self._cache = cache
         self._slots = cache.slots
         self._log = cache.log
@@ -115,7 +115,7 @@ class Merger:
 
     def _look_at(self, page: int, word: int) -> bool:
         """Tell the index of ``page``, and merge it with its twin; whether it took long."""
-        data = self._cache.contents_of(word)
+        data = self._cache.reader.contents_of(word)
         if data is None:
             return False
         twin = self._dedup.index.exchange(page, _digest(data))
@@ -129,7 +129,7 @@ class Merger:
         In the order of a store of a duplicate with `replace`.
         """
         its = self._slots.get(twin)
-        if object_key(its) == object_key(word) or self._cache.contents_of(its) != data:
+        if object_key(its) == object_key(word) or self._cache.reader.contents_of(its) != data:
             return
         ways = [(page, word, its), (twin, its, word)]
         if length_of(word) < length_of(its) and not self._log.is_shared(its):

@@ -30,15 +30,18 @@ from dataclasses import dataclass
 
 import xxhash
 
+from fuseswap.cache.checks import Decoder
 from fuseswap.cache.codecs import LAST_RAW, LZ4, RAW
-from fuseswap.cache.encoding import Encoding
+from fuseswap.cache.dedup import Dedup
+from fuseswap.cache.dictionaries import Dictionaries
+from fuseswap.cache.encoding import PageEncoder
 from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.footprint import Footprint
-from fuseswap.cache.loading import Defer, no_reader
+from fuseswap.cache.loading import Defer, PageReader, no_reader
 from fuseswap.cache.log_head import LogHead
 from fuseswap.cache.recovery import Adoption, Recovered
 from fuseswap.cache.segment_kinds import Mark, Stream
-from fuseswap.cache.segments import OBJECT_OVERHEAD
+from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
 from fuseswap.cache.slot_word import (
     in_place_word,
     is_corrupt,
@@ -49,7 +52,7 @@ from fuseswap.cache.slot_word import (
     is_same_filled,
     segment_of,
 )
-from fuseswap.cache.slots import CLUSTER_SHIFT, UNCOUNTED
+from fuseswap.cache.slots import CLUSTER_SHIFT, UNCOUNTED, SlotTable
 from fuseswap.cache.snapshot import CacheStatistics, take_snapshot
 from fuseswap.cache.state import SEGMENT_SHIFT, SharedState
 from fuseswap.counting import counter, zeros
@@ -87,7 +90,7 @@ class StoreCounters:
     )
 
 
-class CompressedCache(Encoding):
+class CompressedCache:
     """A frontswap backend that keeps pages compressed in memory."""
 
     name = "compressed_cache"
@@ -111,14 +114,20 @@ class CompressedCache(Encoding):
         on the spot.  ``defer`` says how a page on a tier is read.
         """
         feeder = feeder or AtOnce()
-        super().__init__(
-            state,
-            compressor,
-            in_place=in_place,
-            feeder=feeder,
-            ready_frames=ready_frames,
-            defer=defer,
+        self.page_count = state.geometry.page_count
+        self.slots = SlotTable(state.slots, self.page_count, feeder)
+        self._words, self._used = self.slots.words, self.slots.used  # hot: one look-up less
+        self.log = SegmentLog(state, feeder, ready_frames)
+        self.decoder = Decoder()
+        self.dictionaries = Dictionaries(state.dictionaries, self.decoder.learn, feeder)
+        self.reader = PageReader(
+            self.slots, self.log, state.arena.map, self.decoder, defer, in_place=in_place
         )
+        self.load = self.reader.load
+        self.dedup = Dedup(state.index, self.log.codec_pages, feeder)
+        self.encoder = PageEncoder(self.slots, self.log, self.reader, self.dedup, compressor)
+        self._encode = self.encoder.encode
+        self._in_place = in_place
         self.footprint = Footprint(state, self.log, self._ready_table_bytes)
         self._head = self.log.heads[Stream.STORE]
         self._raw_head = self.log.heads[Stream.INCOMPRESSIBLE]
@@ -219,7 +228,7 @@ class CompressedCache(Encoding):
             try:
                 slots.allocate(page)  # crash point: store-allocate
             except (PoolFull, NoMemory):
-                self._forget_share(word, payload)
+                self.encoder.forget_share(word, payload)
                 raise
         if not word:
             try:
@@ -233,7 +242,7 @@ class CompressedCache(Encoding):
                     self._note_full(page)
                 raise
             if codec < LZ4:
-                self._count_raw(codec)
+                self.encoder.count_raw(codec)
         elif payload:
             self._fill_words += 1
         words[page] = word  # crash point: store-commit

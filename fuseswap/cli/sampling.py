@@ -165,7 +165,7 @@ class _Watched:
         self._processors: dict[str, Sample] = {}
 
     def ask(self, status: dict[str, Any]) -> None:
-        """Ask for the statistics, unless a former question waits still, or no worker would answer."""
+        """Ask for the statistics, unless a former question still waits, or no worker would."""
         if self.question:
             self.question.hear()
             if not self.question.has_ended:

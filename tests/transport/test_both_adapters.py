@@ -98,7 +98,7 @@ async def test_parameters_are_written_and_read(client: Client, device: Device) -
     assert await client.write(inode, handle, 0, b"zstd:3\n") == 7
     await client.flush(inode, handle)
     await client.release(inode, handle)
-    assert device.cache.compressor.name == "zstd:3"
+    assert device.cache.encoder.compressor.name == "zstd:3"
     handle = await client.open(inode, os.O_RDONLY)
     assert await client.read(inode, handle, 0, 4096) == b"zstd:3\n"
     assert await client.read(inode, handle, 5, 1) == b"3"
@@ -216,7 +216,7 @@ async def test_corrupt_page_is_eio_alone(client: Client, device: Device) -> None
     assert await client.read(SWAPFILE, 0, 8192, 4096) == PAGE
     await client.write(SWAPFILE, 0, 4096, PAGE)
     assert await client.read(SWAPFILE, 0, 4096, 4096) == PAGE
-    assert device.cache.loading_counters.checksum_errors == 3
+    assert device.cache.reader.counters.checksum_errors == 3
 
 
 async def test_unexpected_error_is_eio_and_logged(

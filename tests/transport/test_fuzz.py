@@ -223,7 +223,7 @@ def test_a_million_requests(caplog: pytest.LogCaptureFixture, seed: int) -> None
         assert counters.malformed_requests > REQUESTS // 10
         assert counters.failed_requests > REQUESTS // 100
         assert counters.discards > REQUESTS // 1000
-        assert device.cache.loading_counters.checksum_errors == 0
+        assert device.cache.reader.counters.checksum_errors == 0
     assert "unexpected error" not in caplog.text
     assert seen["valid"] >= REQUESTS // VALID_EVERY
 

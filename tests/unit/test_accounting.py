@@ -55,7 +55,7 @@ def test_one_page_of_each_kind(device: Device) -> None:
 
 def test_each_codec_has_its_own(device: Device) -> None:
     for page, name in enumerate(("lz4", "zstd:1", "zstd:9")):
-        device.cache.set_compressor(name)
+        device.cache.encoder.set_compressor(name)
         device.swapfile.write(page * PAGE_SIZE, memoryview(pages.compressible(page)))
     now = check_ledger(device)
     assert (now["lz4_pages"], now["zstd_pages"], now["zstd_dictionary_pages"]) == (1, 2, 0)

@@ -119,7 +119,7 @@ def test_an_incompressible_page_and_its_denials(device: Device) -> None:
 
 
 def test_zstd_and_a_segment_that_was_tried(device: Device) -> None:
-    device.cache.set_compressor("zstd:3")
+    device.cache.encoder.set_compressor("zstd:3")
     store(device, 5, pages.compressible(1))
     found = explain(device, 5)
     assert (found.codec, found.dictionary) == ("zstd", None)

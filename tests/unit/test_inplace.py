@@ -40,7 +40,7 @@ def evict(worker: Tiered, nursery: trio.Nursery, *, second_chance: bool = True) 
 
 def refuse_dense(worker: Tiered) -> None:
     """From now on a dense page goes to its place."""
-    worker.cache.max_compression_ratio = 50
+    worker.cache.encoder.max_compression_ratio = 50
 
 
 @dataclass
@@ -317,7 +317,7 @@ async def test_while_a_store_is_in_flight(
     placed: Tiered, places: FakePlaceFile, nursery: trio.Nursery, action: Action
 ) -> None:
     outcome = await fly(placed, places, nursery, 7, dense(70))
-    placed.cache.max_compression_ratio = 100
+    placed.cache.encoder.max_compression_ratio = 100
     action(placed, 7)
     places.let_go()
     await wait_all_tasks_blocked()
@@ -660,7 +660,7 @@ async def test_with_a_file_that_works_no_store_is_refused(
     for page in range(0, 4096, 2):
         kind = pages.incompressible if page % 6 == 0 else dense
         await placed.write(page, kind(page))
-    placed.cache.max_compression_ratio = 60
+    placed.cache.encoder.max_compression_ratio = 60
     for page in range(1, 4096, 2):
         await placed.write(page, pages.nearly_incompressible(page, 1500 + page % 2500))
     now = placed.device.statistics()
@@ -718,7 +718,7 @@ async def test_the_next_worker_finds_all_of_it(
     await wait_all_tasks_blocked()
     assert placed.in_place() == [0, 1]
     del placed.expected[0], placed.expected[1]
-    placed.cache.max_compression_ratio = 100
+    placed.cache.encoder.max_compression_ratio = 100
     placed.store(2)
     places.hold_writes = True
     evict(placed, nursery)

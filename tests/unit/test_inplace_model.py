@@ -95,7 +95,7 @@ class Model:
         self.nursery.start_soon(self.run_worker, self.tiered, self.scope)
 
     def set_up(self) -> None:
-        self.tiered.cache.max_compression_ratio = self.ratio
+        self.tiered.cache.encoder.max_compression_ratio = self.ratio
         assert self.tiered.device.place is not None
         self.tiered.device.place.writethrough = self.through
         self.tiered.writeback.writeback_limit_bytes = self.budget

@@ -24,7 +24,7 @@ async def test_corrupt_bytes_are_an_error_of_that_page_alone(
     tier.mangle = lambda found: found[:at] + bytes([found[at] ^ 1]) + found[at + 1 :]
     with pytest.raises(CorruptData):
         await tiered.read(0)
-    assert tiered.cache.loading_counters.checksum_errors == 1
+    assert tiered.cache.reader.counters.checksum_errors == 1
     tier.mangle = None
     await tiered.check()
 
@@ -51,7 +51,7 @@ async def test_a_read_error_is_an_error_of_that_page_alone(
     assert trio.current_time() - start == pytest.approx(0.11)
     now = tiered.writeback.statistics()
     assert (now.tier_read_retries, now.tier_read_errors) == (2, 1)
-    assert tiered.cache.loading_counters.checksum_errors == 0
+    assert tiered.cache.reader.counters.checksum_errors == 0
     assert "cannot be read" in caplog.text
     tier.fail_reads = False
     await tiered.check()
@@ -74,7 +74,7 @@ async def test_bytes_that_are_wrong_once_are_read_again(tiered: Tiered, tier: Fa
     tier.mangle = wrong_for(1)
     assert await tiered.read(0) == tiered.expected[0]
     assert tiered.writeback.statistics().tier_read_retries == 1
-    assert tiered.cache.loading_counters.checksum_errors == 0
+    assert tiered.cache.reader.counters.checksum_errors == 0
 
 
 async def test_bytes_that_are_wrong_twice_are_an_error(tiered: Tiered, tier: FakeTier) -> None:
@@ -83,7 +83,7 @@ async def test_bytes_that_are_wrong_twice_are_an_error(tiered: Tiered, tier: Fak
     with pytest.raises(CorruptData):
         await tiered.read(0)
     assert tiered.writeback.statistics().tier_read_retries == 1
-    assert tiered.cache.loading_counters.checksum_errors == 1
+    assert tiered.cache.reader.counters.checksum_errors == 1
     await tiered.check()
 
 
@@ -131,7 +131,7 @@ async def test_a_page_that_is_stored_anew_before_the_next_try(
     mock_clock.jump(0.02)
     await wait_all_tasks_blocked()
     assert found == [b"anew" * 1024]
-    assert tiered.cache.loading_counters.checksum_errors == 0
+    assert tiered.cache.reader.counters.checksum_errors == 0
 
 
 async def test_one_bad_page_fails_a_read_of_many_once_all_are_back(
@@ -142,7 +142,7 @@ async def test_one_bad_page_fails_a_read_of_many_once_all_are_back(
     with pytest.raises(CorruptData):
         await tiered.slowpath.read(0, 10 * PAGE_SIZE)
     assert tier.reads == []
-    assert tiered.cache.loading_counters.checksum_errors == 10
+    assert tiered.cache.reader.counters.checksum_errors == 10
 
 
 async def test_without_a_tier_a_page_on_it_is_an_error(tiered: Tiered) -> None:

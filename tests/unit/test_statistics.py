@@ -77,7 +77,7 @@ def test_what_is_no_statistic_is_known() -> None:
 def test_pages_and_bytes_by_codec(device: Device) -> None:
     for page, data in enumerate(pages.CORPUS.values()):
         device.swapfile.write(page * PAGE_SIZE, memoryview(data))
-    device.cache.set_compressor("zstd:1")
+    device.cache.encoder.set_compressor("zstd:1")
     device.swapfile.write(200 * PAGE_SIZE, memoryview(pages.compressible(200)))
     now, by_pages, by_bytes = (
         read(device), of_label(device, "codec_pages"), of_label(device, "codec_bytes")
@@ -94,7 +94,7 @@ def test_pages_and_bytes_by_codec(device: Device) -> None:
 async def test_stores_by_backend(placed: Tiered, nursery: trio.Nursery) -> None:
     nursery.start_soon(placed.writeback.run)
     await placed.write(1, pages.compressible(1))
-    placed.cache.max_compression_ratio = 10
+    placed.cache.encoder.max_compression_ratio = 10
     for page in range(2, 5):
         await placed.write(page, pages.incompressible(page))
     assert placed.device.frontswap.load(1) is not None
@@ -122,7 +122,7 @@ def test_a_day_in_the_life(device: Device) -> None:
     assert now["dedup_index_bytes"] > PAGE_SIZE
     device.swapfile.read(0, 8 * PAGE_SIZE)
     device.swapfile.punch(2 * PAGE_SIZE, 4 * PAGE_SIZE)
-    device.cache.non_same_filled_pages_enabled = False
+    device.cache.encoder.non_same_filled_pages_enabled = False
     with pytest.raises(StoreRefused):
         write(7 * PAGE_SIZE, memoryview(pages.CORPUS["compressible"]))
     device.cache.slots.words[1] ^= 1 << 33

@@ -83,7 +83,7 @@ class StoreModel(RuleBasedStateMachine):
 
     def start_worker(self, *, lazy: bool = False) -> None:
         self.device = Device(self.memory.attach(), lazy=lazy, submit=at_once)
-        self.device.cache.set_compressor(self.compressor)
+        self.device.cache.encoder.set_compressor(self.compressor)
         self.device.cache.pool_limit_bytes = self.limit * MIB
         self.device.cache.on_full = None  # refuse at once; for waiting see test_writeback_model.py
 
@@ -142,8 +142,10 @@ class StoreModel(RuleBasedStateMachine):
     def check_refusal(self, data: bytes) -> None:
         """A store is refused where the pool is full or the switch is off, and not otherwise."""
         cache = self.device.cache
-        same_filled = data == data[:8] * (PAGE_SIZE // 8) and cache.same_filled_pages_enabled
-        switched_off = not cache.non_same_filled_pages_enabled and not same_filled
+        same_filled = (
+            data == data[:8] * (PAGE_SIZE // 8) and cache.encoder.same_filled_pages_enabled
+        )
+        switched_off = not cache.encoder.non_same_filled_pages_enabled and not same_filled
         assert switched_off or cache.counters.pool_limit_hit > self.limit_hits
 
     def request(self, offset: int, data: bytes, *, punch: bool = False) -> None:
@@ -207,7 +209,7 @@ class StoreModel(RuleBasedStateMachine):
     @rule(name=st.sampled_from(["lz4", "zstd:1", "zstd:9"]))
     def change_compressor(self, name: str) -> None:
         self.compressor = name
-        self.device.cache.set_compressor(name)
+        self.device.cache.encoder.set_compressor(name)
 
     @rule(frames=st.integers(0, 5))
     def change_pool_limit(self, frames: int) -> None:
@@ -216,8 +218,8 @@ class StoreModel(RuleBasedStateMachine):
 
     @rule(same_filled=st.booleans(), others=st.sampled_from([True, True, False]))
     def switch_kinds(self, same_filled: bool, others: bool) -> None:
-        self.device.cache.same_filled_pages_enabled = same_filled
-        self.device.cache.non_same_filled_pages_enabled = others
+        self.device.cache.encoder.same_filled_pages_enabled = same_filled
+        self.device.cache.encoder.non_same_filled_pages_enabled = others
 
     @rule(switch=st.sampled_from(["auto", "auto", "on", "off"]))
     def switch_dedup(self, switch: str) -> None:
@@ -339,7 +341,7 @@ class StoreModel(RuleBasedStateMachine):
                 while self.device.cache.adopt_some():
                     pass
                 check_invariants(self.device.cache)
-                assert self.device.cache.loading_counters.checksum_errors == 0
+                assert self.device.cache.reader.counters.checksum_errors == 0
         finally:
             self.memory.close()
 

@@ -144,7 +144,7 @@ def test_a_refused_page_and_those_after_it_are_holes_and_those_before_it_are_sto
     swapfile: Swapfile, cache: CompressedCache
 ) -> None:
     swapfile.write(0, data(4 * PAGE_SIZE))
-    cache.non_same_filled_pages_enabled = False
+    cache.encoder.non_same_filled_pages_enabled = False
     with pytest.raises(StoreRefused):
         swapfile.write(0, memoryview(pages.ZERO + bytes(data(2 * PAGE_SIZE, 9))))
     assert [bool(cache.slots.get(page)) for page in range(4)] == [True, False, False, True]
@@ -155,7 +155,7 @@ def test_a_refused_page_and_those_after_it_are_holes_and_those_before_it_are_sto
 
 def test_a_refused_partial_write_is_a_hole(swapfile: Swapfile, cache: CompressedCache) -> None:
     swapfile.write(0, data(PAGE_SIZE))
-    cache.non_same_filled_pages_enabled = False
+    cache.encoder.non_same_filled_pages_enabled = False
     with pytest.raises(StoreRefused):
         swapfile.write(10, data(10))
     assert swapfile.seek_data(0) is None

@@ -245,7 +245,7 @@ async def test_a_page_that_is_read_while_its_dictionary_goes_and_its_place_is_an
         one.finish()
     await pass_time(1)
     assert sorted(found) == sorted(tiered.expected[page] for page in range(10))
-    assert tiered.cache.loading_counters.checksum_errors == 0
+    assert tiered.cache.reader.counters.checksum_errors == 0
     await tiered.check()
 
 

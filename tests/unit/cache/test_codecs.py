@@ -77,7 +77,7 @@ def test_stored_pages_keep_their_codec(cache: CompressedCache) -> None:
     cache.dedup.set_switch("off")
     cache.store(0, page)
     for number, name in enumerate(("zstd:3", "zstd:12", "lz4"), 1):
-        cache.set_compressor(name)
+        cache.encoder.set_compressor(name)
         cache.store(number, page)
     codecs = [StoredObject.of(n, cache.slots.get(n)).codec for n in range(4)]
     assert codecs == [LZ4, ZSTD, ZSTD, LZ4]
@@ -85,9 +85,9 @@ def test_stored_pages_keep_their_codec(cache: CompressedCache) -> None:
 
 
 def test_a_bad_compressor_changes_nothing(cache: CompressedCache) -> None:
-    cache.set_compressor("zstd:3")
+    cache.encoder.set_compressor("zstd:3")
     with pytest.raises(InvalidArgument):
-        cache.set_compressor("zstd:99")
+        cache.encoder.set_compressor("zstd:99")
     cache.store(0, pages.CORPUS["compressible"])
-    assert cache.compressor.name == "zstd:3"
+    assert cache.encoder.compressor.name == "zstd:3"
     assert StoredObject.of(0, cache.slots.get(0)).codec == ZSTD

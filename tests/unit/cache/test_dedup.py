@@ -43,7 +43,7 @@ def test_the_same_contents_are_kept_once(cache: CompressedCache, name: str) -> N
     now = cache.statistics()
     assert (now.duplicate_pages, now.stored_pages) == (4, 5)
     assert now.incompressible_pages == 5 * (name == "incompressible")
-    assert cache.encoding_counters.reject_compress_poor == (name == "incompressible")
+    assert cache.encoder.counters.reject_compress_poor == (name == "incompressible")
     assert all(cache.load(page) == pages.CORPUS[name] for page in range(5))
 
 
@@ -119,7 +119,7 @@ def test_a_corrupt_object_is_not_shared_and_not_reported(
         arena[cache.log.table.bases[segment] + at] ^= 4
         cache.store(1, SAME)
         assert place(cache, 1) != (segment, offset)
-        assert cache.loading_counters.checksum_errors == 0
+        assert cache.reader.counters.checksum_errors == 0
         arena[cache.log.table.bases[segment] + at] ^= 4
         cache.invalidate_page(1)
     cache.invalidate_page(0)

@@ -77,7 +77,7 @@ def test_the_smaller_object_stays(cache: CompressedCache, better: int) -> None:
     same = pages.hexadecimal(1)
     cache.dedup.set_switch("off")
     for page in range(2):
-        cache.set_compressor("zstd:9" if page == better else "lz4")
+        cache.encoder.set_compressor("zstd:9" if page == better else "lz4")
         cache.store(page, same)
     merger = begin(cache)
     smaller = object_of(cache, better)
@@ -92,7 +92,7 @@ def test_a_larger_object_with_several_pages_is_not_left_by_one(cache: Compressed
     cache.store(0, same)
     cache.store(1, same)
     cache.dedup.set_switch("off")
-    cache.set_compressor("zstd:9")
+    cache.encoder.set_compressor("zstd:9")
     merger = begin(cache, (2, same))
     sweep(merger)
     assert all(is_merged(cache, 0, page) for page in (1, 2))
@@ -161,7 +161,7 @@ def test_what_is_corrupt_is_not_merged_and_not_reported(
     cache.slots.words[1] ^= 1 << 30
     sweep(merger)
     assert merger.merged_pages == 0
-    assert cache.loading_counters.checksum_errors == 0
+    assert cache.reader.counters.checksum_errors == 0
     assert cache.load(2) == pages.compressible(1)
 
 

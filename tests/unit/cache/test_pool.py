@@ -31,7 +31,7 @@ def gauges(now: CacheStatistics) -> tuple[int, int, int, int]:
 
 @pytest.mark.parametrize("compressor", ["lz4", "zstd:1", "zstd:19"])
 def test_every_kind_of_page_comes_back(cache: CompressedCache, compressor: str) -> None:
-    cache.set_compressor(compressor)
+    cache.encoder.set_compressor(compressor)
     for page, data in enumerate(pages.CORPUS.values()):
         cache.store(page, memoryview(data))
     for page, data in enumerate(pages.CORPUS.values()):
@@ -79,7 +79,7 @@ def test_a_page_that_does_not_compress_is_kept_raw(cache: CompressedCache) -> No
     assert (stored(cache, 0).codec, stored(cache, 0).length) == (RAW, PAGE_SIZE)
     now = cache.statistics()
     assert gauges(now) == (1, 0, 1, PAGE_SIZE)
-    counters = cache.encoding_counters
+    counters = cache.encoder.counters
     assert counters.reject_compress_poor == 1
     for tries in range(1, LAST_RAW + 1):  # denied: compressing it is not tried again yet
         cache.store(0, pages.CORPUS["compressible"])
@@ -105,7 +105,7 @@ def test_compressing_must_save_three_percent(
 
 def test_same_filled_pages_enabled_off_compresses_them(cache: CompressedCache) -> None:
     cache.store(0, pages.ZERO)
-    cache.same_filled_pages_enabled = False
+    cache.encoder.same_filled_pages_enabled = False
     cache.store(1, pages.ZERO)
     assert stored(cache, 1).codec == LZ4
     assert [cache.load(page) for page in (0, 1)] == [pages.ZERO, pages.ZERO]

@@ -52,7 +52,7 @@ def test_a_flipped_bit_is_an_error_for_that_page_alone(
             if other != page:
                 assert cache.load(other) == data
         arena[start + at] ^= 1 << count
-        assert cache.loading_counters.checksum_errors == count
+        assert cache.reader.counters.checksum_errors == count
     assert cache.load(page) == pages.CORPUS[name]
 
 
@@ -127,4 +127,4 @@ def test_corruption_is_logged_but_not_without_end(
                 cache.load(page)
     assert 1 <= len(caplog.records) < 100
     assert f"page {page} is corrupt" in caplog.text
-    assert cache.loading_counters.checksum_errors == 100
+    assert cache.reader.counters.checksum_errors == 100

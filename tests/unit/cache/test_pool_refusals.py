@@ -53,7 +53,7 @@ def test_a_refused_store_leaves_a_hole_whatever_was_there(
 ) -> None:
     cache.store(1001, pages.ZERO)  # keeps the cluster: an absent one would hide a stale word
     cache.store(1000, pages.CORPUS[old])
-    cache.non_same_filled_pages_enabled = False
+    cache.encoder.non_same_filled_pages_enabled = False
     with pytest.raises(StoreRefused):
         cache.store(1000, pages.CORPUS["compressible"], replace=replace)
     assert cache.load(1000) is None
@@ -82,7 +82,7 @@ def test_a_full_pool_loses_the_old_version_only_of_the_refused_page(
 def test_a_store_into_an_empty_cluster_that_is_refused_leaves_it_absent(
     cache: CompressedCache, replace: bool
 ) -> None:
-    cache.non_same_filled_pages_enabled = False
+    cache.encoder.non_same_filled_pages_enabled = False
     with pytest.raises(StoreRefused):
         cache.store(600, pages.CORPUS["compressible"], replace=replace)
     assert cache.slots.allocated_bytes == 0
@@ -122,7 +122,7 @@ def test_a_full_pool_still_takes_fills(cache: CompressedCache) -> None:
 def test_non_same_filled_pages_enabled_off_takes_any_fill_and_nothing_else(
     cache: CompressedCache,
 ) -> None:
-    cache.non_same_filled_pages_enabled = False
+    cache.encoder.non_same_filled_pages_enabled = False
     for fill in (0, pages.FITS, pages.REPEATS_32, pages.FITS_NOT):
         cache.store(0, pages.filled(fill))
         assert cache.load(0) == pages.filled(fill)
@@ -132,7 +132,7 @@ def test_non_same_filled_pages_enabled_off_takes_any_fill_and_nothing_else(
 
 
 def test_both_switches_off_take_nothing(cache: CompressedCache) -> None:
-    cache.same_filled_pages_enabled = cache.non_same_filled_pages_enabled = False
+    cache.encoder.same_filled_pages_enabled = cache.encoder.non_same_filled_pages_enabled = False
     with pytest.raises(StoreRefused):
         cache.store(0, pages.ZERO)
     assert cache.load(0) is None

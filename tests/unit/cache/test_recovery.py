@@ -49,7 +49,7 @@ def busy(memory: SharedMemory) -> tuple[CompressedCache, dict[int, bytes]]:
     expected: dict[int, bytes] = {}
     for step in range(3000):
         page = chance.randrange(1280)
-        cache.set_compressor(chance.choice(("lz4", "zstd:1")))
+        cache.encoder.set_compressor(chance.choice(("lz4", "zstd:1")))
         if step % 3:
             cache.store(page, data := chance.choice(corpus), replace=step % 2 == 0)
             expected[page] = data
@@ -107,7 +107,7 @@ def test_counters_start_again_at_zero(memory: SharedMemory) -> None:
     assert old.counters.duplicate_entry > 0
     new = memory.attach_cache()
     assert new.counters == zeros(StoreCounters)
-    assert new.encoding_counters == zeros(EncodingCounters)
+    assert new.encoder.counters == zeros(EncodingCounters)
 
 
 def test_it_works_on_and_holds_the_invariants(
@@ -165,7 +165,7 @@ def test_a_worker_that_dies_in_a_store_leaves_a_hole_and_not_the_old_version(
 def test_a_worker_that_dies_while_it_compresses_has_touched_nothing(memory: SharedMemory) -> None:
     old = memory.attach_cache()
     old.store(1, pages.compressible(1))
-    old._compress = die
+    old.encoder._compress = die
     with pytest.raises(Died):
         old.store(1, pages.compressible(9))
     new = memory.attach_cache()

@@ -73,7 +73,7 @@ def test_any_flipped_bit_of_a_word_is_found_on_load(memory: SharedMemory, name: 
         assert cache.load(4) == pages.CORPUS["compressible"]
     cache.slots.words[3] = word
     assert cache.load(3) == pages.CORPUS[name]
-    assert cache.loading_counters.checksum_errors == 64
+    assert cache.reader.counters.checksum_errors == 64
 
 
 @pytest.mark.parametrize("bit", range(64))
