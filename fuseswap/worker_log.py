@@ -7,10 +7,25 @@ from __future__ import annotations
 
 import logging
 import traceback
+from types import TracebackType
 
 from fuseswap.scribe import FLUSH_TIMEOUT_S, Scribe
 
 _FORMAT = "%(asctime)s worker[%(process)d] %(levelname)s: %(message)s"
+_Raised = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+class PlacesFormatter(logging.Formatter):
+    """A traceback as its places alone: to read the sources takes memory of the kernel."""
+
+    def formatException(self, ei: _Raised | tuple[None, None, None]) -> str:  # noqa: N802
+        """``FILE:LINE FUNCTION`` a line, outermost first, then the error."""
+        kind, exc, tb = ei
+        places = [
+            f"  {frame.f_code.co_filename}:{line} {frame.f_code.co_name}"
+            for frame, line in traceback.walk_tb(tb)
+        ]
+        return "\n".join([*places, f"  {kind.__name__ if kind else None}: {exc}"])
 
 
 class ScribeHandler(logging.Handler):
@@ -31,7 +46,9 @@ def open_log() -> Scribe:
     That is after the process is locked in memory, so that its stack is not taken as a whole.
     """
     scribe = Scribe(2, may_swap=False)
-    logging.basicConfig(level=logging.INFO, format=_FORMAT, handlers=[ScribeHandler(scribe)])
+    handler = ScribeHandler(scribe)
+    handler.setFormatter(PlacesFormatter(_FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     return scribe
 
 
