@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from fuseswap import __version__
+from fuseswap.bring_up import MountFailed
 from fuseswap.cli import (
     check,
     demo,
@@ -25,7 +26,6 @@ from fuseswap.cli import (
     writeback,
 )
 from fuseswap.errors import FuseswapError, InvalidArgument
-from fuseswap.lifecycle import MountFailed
 
 EXIT_USAGE = 1
 EXIT_SYSTEM = 2

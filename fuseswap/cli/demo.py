@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
-from fuseswap import config, lifecycle
+from fuseswap import bring_up, config, device_info, take_down
 from fuseswap.cli.status import device_status
 from fuseswap.cli.updown import require_root
 from fuseswap.errors import HostError
@@ -36,14 +36,14 @@ def run(options: argparse.Namespace) -> int:
     limit = parse_size(options.memory)
     runtime = Runtime(options.name)
     with runtime.lock():
-        own = not lifecycle.is_up(runtime)
+        own = not device_info.is_up(runtime)
         if own:
-            lifecycle.up(runtime, _demo_config(runtime, limit), swapon=True)
+            bring_up.up(runtime, _demo_config(runtime, limit), swapon=True)
         try:
             return _demonstrate(runtime, limit, options.seconds)
         finally:
             if own:
-                lifecycle.down(runtime)
+                take_down.down(runtime)
 
 
 def _demo_config(runtime: Runtime, limit: int) -> config.DeviceConfig:
@@ -60,7 +60,7 @@ def _demo_config(runtime: Runtime, limit: int) -> config.DeviceConfig:
 
 
 def _demonstrate(runtime: Runtime, limit: int, seconds: float) -> int:
-    device = lifecycle.describe(runtime).loop
+    device = device_info.describe(runtime).loop
     area = swap.area_of(device) if device else None
     if area is None:
         raise HostError(f"{runtime.name} is not enabled as swap; try: fuseswap down, then up")

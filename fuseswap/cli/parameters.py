@@ -70,4 +70,4 @@ def set_value(path: Path, value: str) -> None:
 
 def directory_of(name: str) -> Path:
     """Where the parameters of the device ``name`` are."""
-    return Path(Runtime(name).config()["mountpoint"]) / "params"
+    return Path(Runtime(name).mountpoint()) / "params"
