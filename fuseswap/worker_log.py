@@ -9,6 +9,7 @@ import logging
 import traceback
 from types import TracebackType
 
+from fuseswap.errors import places_of
 from fuseswap.scribe import FLUSH_TIMEOUT_S, Scribe
 
 _FORMAT = "%(asctime)s worker[%(process)d] %(levelname)s: %(message)s"
@@ -16,16 +17,14 @@ _Raised = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 class PlacesFormatter(logging.Formatter):
-    """A traceback as its places alone: to read the sources takes memory of the kernel."""
+    """A traceback as its places alone: see `places_of`."""
 
     def formatException(self, ei: _Raised | tuple[None, None, None]) -> str:  # noqa: N802
-        """``FILE:LINE FUNCTION`` a line, outermost first, then the error."""
+        """The places, the error, and what was noted of it (`errors.kept`)."""
         kind, exc, tb = ei
-        places = [
-            f"  {frame.f_code.co_filename}:{line} {frame.f_code.co_name}"
-            for frame, line in traceback.walk_tb(tb)
-        ]
-        return "\n".join([*places, f"  {kind.__name__ if kind else None}: {exc}"])
+        error = f"  {kind.__name__ if kind else None}: {exc}"
+        notes = getattr(exc, "__notes__", ())
+        return "\n".join(filter(None, [places_of(tb), error, *notes]))
 
 
 class ScribeHandler(logging.Handler):

@@ -8,6 +8,7 @@ import os
 
 import pytest
 
+from fuseswap.errors import kept
 from fuseswap.scribe import Scribe
 from fuseswap.worker_log import PlacesFormatter, ScribeHandler
 
@@ -31,10 +32,11 @@ def test_an_error_is_logged_with_its_places_and_no_source_is_read(
         raise KeyError("page")
     except KeyError as exc:
         log.error("unexpected", exc_info=exc)
+        log.error("later", exc_info=kept(exc))
     assert scribe.flush()
-    text = os.read(read, 4096).decode()
-    first, place, error = text.splitlines()
-    assert first == "ERROR: unexpected"
+    first, place, error, later, error_again, note = os.read(read, 4096).decode().splitlines()
+    assert (first, later) == ("ERROR: unexpected", "ERROR: later")
     assert place.startswith(f"  {__file__}:")
     assert place.endswith(" test_an_error_is_logged_with_its_places_and_no_source_is_read")
-    assert error == "  KeyError: 'page'"
+    assert error == error_again == "  KeyError: 'page'"
+    assert note == place, "of one that is kept"
