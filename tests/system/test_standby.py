@@ -131,8 +131,9 @@ def test_a_standby_that_dies_is_replaced(device: TestDevice) -> None:
 
 
 def test_killed_while_a_standby_is_made(device: TestDevice) -> None:
-    os.kill(standby_of(device.name), signal.SIGKILL)
-    known = {device.info["supervisor_pid"], device.info["worker_pid"]}
+    killed = standby_of(device.name)  # it is still there while it ends
+    os.kill(killed, signal.SIGKILL)
+    known = {device.info["supervisor_pid"], device.info["worker_pid"], killed}
     wait_until("another to be started", lambda: bool(set(processes_of(device.name)) - known))
     os.kill(device.info["supervisor_pid"], signal.SIGKILL)
     os.kill(device.info["worker_pid"], signal.SIGKILL)
