@@ -215,7 +215,7 @@ class Fuseswap(Peer):
         connection = mount.connection_of(str(device.default_mountpoint))
         if connection is not None:
             Path(f"/sys/fs/fuse/connections/{connection}/abort").write_text("1")
-        worker = device.state().get("worker_pid", 0)
+        worker = device.state().worker_pid or 0
         with contextlib.suppress(OSError):
             if b"fuseswap.worker" in Path(f"/proc/{worker}/cmdline").read_bytes():
                 os.kill(worker, signal.SIGKILL)

@@ -1,17 +1,17 @@
 """What a device is asked to be: the options of `up` and `mount`, validated.
 
-Defaults live here and nowhere else.  `DeviceConfig.to_json` is what the supervisor and
-the worker read from ``config.json``.
+Their defaults live here and nowhere else.  `DeviceConfig.settings` is what supervisor and
+worker get, through ``config.json`` (``device_files.py``).
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from fuseswap.cache.codecs import parse_compressor
 from fuseswap.cache.state import Geometry
+from fuseswap.device_files import LAYOUTS, RESEND, GeometryNumbers, Settings
 from fuseswap.errors import InvalidArgument
 from fuseswap.host.backing import planned_bytes
 from fuseswap.host.heap import HEAP_FILE_BYTES
@@ -19,7 +19,7 @@ from fuseswap.parameters import MIN_POOL_LIMIT_BYTES
 from fuseswap.sizes import format_size, parse_size
 from fuseswap.tiers.buffers import BUFFER_BYTES
 from fuseswap.tiers.claim import BOTH_ENDS_BYTES, room_bytes
-from fuseswap.transport import TRANSPORTS
+from fuseswap.transport import RESUMING, TRANSPORTS
 from fuseswap.units import MIB, PAGE_SIZE
 
 DEFAULT_NAME = "swap0"
@@ -28,10 +28,8 @@ DEFAULT_COMPRESSOR = "lz4"
 DEFAULT_POOL_LIMIT = "25%"
 DEFAULT_TRANSPORT = "devfuse"
 DEFAULT_PRIORITY = 100
-LAYOUTS = ("packed", "in-place")
 DEFAULT_LAYOUT = LAYOUTS[0]
-DEFAULT_RESEND = "auto"
-RESEND = ("auto", "off")  # off: as if the kernel were older than 6.9
+DEFAULT_RESEND = RESEND[0]
 TUNE = ("auto", "on", "off")
 DEFAULT_TUNE = TUNE[0]
 DEFAULT_STANDBY = True
@@ -129,19 +127,27 @@ class DeviceConfig:
             backing_layout=backing_layout,
             resend=resend,
             watchdog_s=watchdog_s,
-            standby=standby and transport == "devfuse",
+            standby=standby and transport in RESUMING,
         )
 
-    def to_json(self, memory_bytes: int) -> dict[str, Any]:
+    def settings(self, memory_bytes: int) -> Settings:
         """What supervisor and worker need, with the geometry settled."""
         extents = room_bytes(self.backing_bytes) // MIB if self.backing_layout == "packed" else 0
         geometry = Geometry.for_size(self.size_bytes, memory_bytes, extents)
-        return {
-            **asdict(self),
-            "geometry": asdict(geometry),
-            "region_bytes": {**geometry.region_bytes(), "heap": HEAP_FILE_BYTES + BUFFER_BYTES},
-            "parameters": {
+        return Settings(
+            mountpoint=self.mountpoint,
+            transport=self.transport,
+            size_bytes=self.size_bytes,
+            geometry=GeometryNumbers(**asdict(geometry)),
+            region_bytes={**geometry.region_bytes(), "heap": HEAP_FILE_BYTES + BUFFER_BYTES},
+            parameters={
                 "compressor": self.compressor,
                 "pool_limit_bytes": str(self.pool_limit_bytes),
             },
-        }
+            backing=self.backing,
+            backing_bytes=self.backing_bytes,
+            backing_layout=self.backing_layout,
+            resend=self.resend,
+            watchdog_s=self.watchdog_s,
+            standby=self.standby,
+        )

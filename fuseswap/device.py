@@ -20,6 +20,7 @@ from fuseswap.cache.snapshot import by_codec
 from fuseswap.cache.state import SharedState
 from fuseswap.counting import Key, counter, gauge, numbers_of, zeros
 from fuseswap.frontswap import Frontswap
+from fuseswap.host_numbers import HostNumbers
 from fuseswap.inplace import InPlace, PlaceFile
 from fuseswap.memory_watch import MemoryWatch
 from fuseswap.merging import Merging
@@ -92,11 +93,15 @@ class Device:
         submit: Submit = run_here,
         feeder: Feeder | None = None,
         ready_frames: int = 0,
+        host: HostNumbers | None = None,
+        give_back: Callable[[], None] = lambda: None,
     ) -> None:
         """``submit`` runs what may take long, and what needs no GIL, in a thread.
 
-        ``feeder`` makes memory ahead of need, of it ``ready_frames`` for stores.
+        ``feeder`` makes memory ahead of need, of it ``ready_frames`` for stores; ``give_back``
+        returns what the training of a dictionary took of the heap.
         """
+        self._host = host = host or HostNumbers()
         self.state = state
         self.engine = engine  # of the tier's I/O, where it has one that can be polled
         feeder = feeder or AtOnce()
@@ -115,7 +120,9 @@ class Device:
         )
         self.place = None if place_file is None else InPlace(self.cache, place_file, self.reader)
         self.writeback = Writeback(self.cache, tier, self.reader, under_pressure, self.place)
-        self.recompression = Recompression(self.cache, submit, lambda: self.frontswap.operations)
+        self.recompression = Recompression(
+            self.cache, submit, lambda: self.frontswap.operations, give_back
+        )
         self.recompression.is_memory_short = lambda: feeder.is_tight
         self.recompression.may_train = lambda: not feeder.is_short
         self.merging = Merging(self.cache, lambda: self.frontswap.operations)
@@ -135,17 +142,14 @@ class Device:
             self.cache,
             lambda: self.frontswap.operations,
             lambda: self.slowpath.waiting_bytes + self.slowpath.reading_bytes > 0,
+            host.queue_file,
+            host.serving_faults,
         )
         self.slowpath = SlowPath(self.swapfile, self.cache, self.writeback, self.memory)
         self.writeback.note_limit = self._keep_limit
         self.transport = zeros(TransportCounters)
         self.busy_poll_us = DEFAULT_BUSY_POLL_US
         self.created_ns = time.time_ns()
-        # Memory of the processes that serve; only the worker knows them.
-        self.mem_fixed: Callable[[], int] = lambda: 0
-        self.mem_worker: Callable[[], int] = lambda: 0
-        self.mem_worker_bound: Callable[[], int] = lambda: 0
-        self.mem_standby: Callable[[], int] = lambda: 0
 
     def _keep_limit(self, left_bytes: int) -> None:
         """A spent budget stays spent when the worker is replaced."""
@@ -163,6 +167,22 @@ class Device:
     def held_bytes(self) -> int:
         """Memory that what is stored takes, in bytes."""
         return self.cache.footprint.used_bytes()
+
+    def mem_fixed(self) -> int:
+        """Memory of the processes that serve, and of frames kept ready for stores."""
+        return self._host.fixed_bytes() + self.cache.footprint.ready_bytes
+
+    def mem_standby(self) -> int:
+        """Memory of the standby alone."""
+        return self._host.standby_bytes()
+
+    def mem_worker(self) -> int:
+        """Heap and stacks of this process."""
+        return self._host.worker_bytes()
+
+    def mem_worker_bound(self) -> int:
+        """The most `mem_worker` may be with what is stored."""
+        return self._host.worker_bound_bytes(self.cache.log)
 
     def cleaned(self) -> CleanerStatistics:
         """What all cleaners did together."""

@@ -8,6 +8,7 @@ prints them, as one line that says what to do.
 from __future__ import annotations
 
 import traceback
+from types import TracebackType
 from typing import TypeVar
 
 E = TypeVar("E", bound=Exception)
@@ -95,15 +96,27 @@ class HostError(FuseswapError):
     """The host refused something (mount, loop device, swap); says what to do."""
 
 
+def places_of(tb: TracebackType | None) -> str:
+    """``FILE:LINE FUNCTION`` a line, outermost first.
+
+    A whole traceback has lines of the sources: to read them takes memory of the kernel, for
+    which the serving thread must not wait.
+    """
+    return "\n".join(
+        f"  {frame.f_code.co_filename}:{line} {frame.f_code.co_name}"
+        for frame, line in traceback.walk_tb(tb)
+    )
+
+
 def kept(exc: E) -> E:
     """``exc``, made fit to be kept past its except block: in an object, a list, another frame.
 
     A traceback holds the frames it went through and their callers', and these hold ``exc``
     again: a cycle of 8 to 10 KiB.  The garbage collector is off in the worker, so it is taken
     off here, with cause and context, which have their own.  An error that is none of
-    fuseswap's or the system's keeps the text of it: that is how a mistake is found.
+    fuseswap's or the system's keeps its places: that is how a mistake is found.
     """
     if exc.__traceback__ is not None and not isinstance(exc, FuseswapError | OSError):
-        exc.add_note("".join(traceback.format_tb(exc.__traceback__)))
+        exc.add_note(places_of(exc.__traceback__))
     exc.__traceback__ = exc.__cause__ = exc.__context__ = None
     return exc

@@ -28,6 +28,7 @@ class HostWatch:
         self.faults = 0  # of the serving thread, since `expect_no_faults`
         self._faults_before: int | None = None
         self._faults_file = os.open(f"/proc/self/task/{os.getpid()}/stat", os.O_RDONLY)
+        self._count_faults()  # the kernel makes the file's buffer at the first read
         self.queue_file = -1  # /sys/block/loopN/inflight of the device over the swapfile
 
     def expect_no_faults(self) -> None:

@@ -60,6 +60,8 @@ class MemoryWatch:
     """Of one device; ``requests`` counts all that was answered so far.
 
     ``holds_some``: whether a request waits here, for a tier or for room: then the queue is ours.
+    ``queue_file``: /sys/block/loopN/inflight, -1 until it is found.  ``count_faults``: of the
+    serving thread.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class MemoryWatch:
         cache: CompressedCache,
         requests: Callable[[], int],
         holds_some: Callable[[], bool] = lambda: False,
+        queue_file: Callable[[], int] = lambda: -1,
+        count_faults: Callable[[], int] = lambda: 0,
     ) -> None:
         self._feeder = feeder
         self._cache = cache
@@ -75,8 +79,8 @@ class MemoryWatch:
         self._requests = requests
         self._holds_some = holds_some
         self._waiters = trio.lowlevel.ParkingLot()
-        self.queue_file = -1  # /sys/block/loopN/inflight, once the feeder has found it
-        self.count_faults: Callable[[], int] = lambda: 0  # of the serving thread
+        self._queue_file = queue_file
+        self.count_faults = count_faults
         self._last_requests = 0
         self._progress_at = 0.0
         self._gift_at = 0.0
@@ -128,10 +132,11 @@ class MemoryWatch:
 
     def _requests_wait(self) -> bool:
         """Whether the loop device has requests that it has not sent us, or we not answered."""
-        if self.queue_file < 0:
+        queue_file = self._queue_file()
+        if queue_file < 0:
             return False
         try:
-            return os.pread(self.queue_file, 64, 0).split() != [b"0", b"0"]
+            return os.pread(queue_file, 64, 0).split() != [b"0", b"0"]
         except OSError:
             return False
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 
+from fuseswap.device_files import Status
 from fuseswap.host.protect import Protection
-from fuseswap.host.runtime import Runtime, write_json
+from fuseswap.host.runtime import Runtime
 from fuseswap.scribe import Scribe
 
 
@@ -36,12 +37,13 @@ class OrphanNote:
             self._written = True
             if not self._runtime.exists():
                 return
-            state = self._runtime.state()
-            pid = os.getpid()
-            if state.get("worker_pid") != pid:
-                state["restarts"] = state.get("restarts", 0) + 1
-            state.pop("reason", None)
-            state.update(status="running", worker_pid=pid)
-            if self._protection:
-                state["protection"] = self._protection._asdict()
-            write_json(self._runtime.state_path, state)
+            state, pid = self._runtime.state(), os.getpid()
+            another = state.worker_pid != pid
+            state = state._replace(
+                status=Status.RUNNING,
+                reason=None,
+                worker_pid=pid,
+                restarts=state.restarts + another,
+                protection=self._protection,
+            )
+            self._runtime.write_state(state)

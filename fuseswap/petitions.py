@@ -9,6 +9,7 @@ The answer is the scribe's to send, behind ``state.json``, which says the same b
 from __future__ import annotations
 
 import socket
+from functools import partial
 from pathlib import Path
 
 from fuseswap.host import control
@@ -18,6 +19,7 @@ RESTART = "restart"
 END_STANDBY = "end-standby"
 KEEP_STANDBY = "keep-standby"
 REQUESTS = (RESTART, END_STANDBY, KEEP_STANDBY)
+MAX_UNSENT = 16  # answers that wait for the scribe; beyond that nothing more is heard
 
 
 class Petitions:
@@ -29,11 +31,13 @@ class Petitions:
         self._scribe = scribe
         self._resumes = resumes
         self._waiting: socket.socket | None = None
+        self._unsent: set[socket.socket] = set()  # at most MAX_UNSENT
 
     @property
     def fd(self) -> int | None:
-        """Readable where somebody asks; None while the one before waits."""
-        return None if self._waiting else self._listener.fileno()
+        """Readable where there is a request; None while the one before waits for its answer."""
+        full = len(self._unsent) >= MAX_UNSENT
+        return None if self._waiting or full else self._listener.fileno()
 
     def take(self) -> str:
         """Hear the next, one of `REQUESTS`, which waits for its answer; "" where there is none."""
@@ -54,4 +58,10 @@ class Petitions:
         """Tell the one that waits what was ``done`` or ``refused``."""
         connection, self._waiting = self._waiting, None
         assert connection
-        self._scribe.do(lambda: control.answer(connection, kind, text))
+        self._unsent.add(connection)
+        self._scribe.do(partial(self._send, connection, kind, text))
+
+    def _send(self, connection: socket.socket, kind: str, text: str) -> None:
+        """In the scribe's thread."""
+        control.answer(connection, kind, text)
+        self._unsent.discard(connection)

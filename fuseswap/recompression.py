@@ -71,7 +71,8 @@ class _Work:
 class Recompression(Pace):
     """Recompresses the segments of ``cache`` in the thread of ``submit``.
 
-    ``requests`` counts all that was asked of the device so far.
+    ``requests`` counts all that was asked of the device so far.  ``give_back`` returns what the
+    training of a dictionary took of the heap.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Recompression(Pace):
         cache: CompressedCache,
         submit: Submit = run_here,
         requests: Callable[[], int] = lambda: 0,
+        give_back: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(submit, requests)
         self._cache = cache
@@ -88,7 +90,7 @@ class Recompression(Pace):
         self.training = Training(cache)
         self.turnover = Turnover(cache, self.training, self._repack)
         self.demand = Demand()
-        self.give_back: Callable[[], None] = lambda: None  # what training took
+        self._give_back = give_back
         self.may_train: Callable[[], bool] = lambda: True  # it takes 10 MiB
         self.algorithm = ""
         self.set_algorithm(DEFAULT_ALGORITHM)
@@ -384,7 +386,7 @@ class Recompression(Pace):
         found = await called(partial(self._submit, job))
         del objects, job
         training.judge(found, pages)
-        self.give_back()  # the thread is idle
+        self._give_back()  # the thread is idle
         if training.waiting:
             await self.turnover.make_place(self._level)
 

@@ -4,8 +4,10 @@ A log on a tmpfs, a notification, ``state.json``: each needs memory of the kerne
 wait for the very swap that its process serves.  So the thread that serves, or that reacts to
 a death, hands them to this one, which may wait as long as it likes:
 
-    say   a line of the log; with `MAX_LINES` waiting it is dropped, counted, and said later
-    do    a job, in its turn; one that waits already is not taken twice
+    say   a line of the log; with `MAX_LINES` of both waiting it is dropped, counted, and that
+          is said later
+    do    a job, in its turn; one that waits already is not taken twice.  What it raises is
+          logged, and the thread goes on
 
 At an orderly end `flush` waits for both, for a bounded time.
 """
@@ -16,10 +18,12 @@ import contextlib
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from queue import SimpleQueue
 
 from fuseswap import libc
+from fuseswap.errors import FuseswapError
 
 MAX_LINES = 256
 FLUSH_TIMEOUT_S = 2.0
@@ -41,7 +45,6 @@ class Scribe:
         self._may_swap = may_swap
         self._queue: SimpleQueue[bytes | Job] = SimpleQueue()  # MAX_LINES, and each job once
         self._jobs: set[Job] = set()
-        self._lines = 0
         self._dropped = 0
         threading.stack_size(STACK_BYTES)  # it is locked in memory, whatever its size
         self._thread = threading.Thread(target=self._run, name="scribe", daemon=True)
@@ -52,14 +55,13 @@ class Scribe:
 
     def say(self, line: str) -> None:
         """Write ``line``, some time."""
-        if self._lines >= MAX_LINES:
+        if self._queue.qsize() >= MAX_LINES:
             self._dropped += 1
             return
-        self._lines += 1
         self._queue.put(line.encode(errors="replace") + b"\n")
 
     def do(self, job: Job) -> None:
-        """Have ``job`` done, some time; what it raises of `OSError` goes into the log."""
+        """Have ``job`` done, some time; what it raises goes into the log."""
         if job not in self._jobs:
             self._jobs.add(job)
             self._queue.put(job)
@@ -80,14 +82,16 @@ class Scribe:
         while True:
             item = self._queue.get()
             if isinstance(item, bytes):
-                self._lines -= 1
                 self._write(item)
                 continue
             self._jobs.discard(item)
             try:
                 item()
-            except OSError as exc:
+            except (OSError, FuseswapError) as exc:
                 self._write(f"{stamp()} cannot be written: {exc}\n".encode())
+            except Exception:  # a mistake: all that comes after it is to be written all the same
+                self._write(f"{stamp()} a job failed\n{traceback.format_exc()}".encode())
+            del item  # not until the next one: it may hold a connection
 
     def _write(self, line: bytes) -> None:
         with contextlib.suppress(OSError):

@@ -35,18 +35,21 @@ _TRIED_S = 10.0  # one that lived for so long was no failure
 
 
 class Standby:
-    """Keeps one worker prepared where ``keep``; `spawn` starts one (raises `HostError`)."""
+    """Keeps one worker prepared where ``keep``; ``spawn`` starts one (raises `HostError`)."""
 
     def __init__(
         self,
-        spawn: Callable[[], WorkerProcess],
+        spawn: Callable[[bool], WorkerProcess],
         changed: Callable[[], object],
         room: Callable[[], bool],
         *,
         keep: bool,
         first_pause_s: float = FIRST_PAUSE_S,
     ) -> None:
-        """``changed``, called from the thread: `pid` is another; ``room``: is there memory."""
+        """``spawn`` is told whether it is for a renewal, and called from the thread.
+
+        ``changed``, called from the thread as well: `pid` is another; ``room``: is there memory.
+        """
         self._spawn = spawn
         self._changed = changed
         self._has_room = room
@@ -96,11 +99,6 @@ class Standby:
         """Have one made from the code as it is now; `news` is readable when that has ended."""
         self._renewing = True
         self.ask()
-
-    @property
-    def is_renewing(self) -> bool:
-        """Whether what is spawned now is to be as if it were the first."""
-        return self._renewing
 
     def end_of_renewal(self) -> None:
         """After `news`.  Raises `HostError` where none could be made; the former is kept then."""
@@ -162,7 +160,7 @@ class Standby:
         return ""
 
     def _prepared(self) -> WorkerProcess:
-        self._making = worker = self._spawn()
+        self._making = worker = self._spawn(self._renewing)
         if self._stopping or not (self._keep or self._renewing):
             worker.signal_kill()
         try:

@@ -6,37 +6,58 @@ The runtime directory lies on a tmpfs, whose pages may be swapped out to the dev
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
-from typing import Any
 
+from fuseswap.device_files import DeviceState, Status
 from fuseswap.host import notify
-from fuseswap.host.runtime import Runtime, write_json
+from fuseswap.host.protect import Protection
+from fuseswap.host.runtime import Runtime
 from fuseswap.scribe import Scribe
 
 
 class StateFile:
-    """What is known of supervisor and workers; `values` is read, and written by `note` alone."""
+    """What is known of supervisor and workers; changed by the supervisor's main thread alone."""
 
-    def __init__(self, runtime: Runtime, scribe: Scribe) -> None:
-        self._path = runtime.state_path
+    def __init__(
+        self,
+        runtime: Runtime,
+        scribe: Scribe,
+        state: DeviceState,
+        standby_pid: Callable[[], int | None],
+    ) -> None:
+        """``state`` is where it begins; ``standby_pid`` is asked at each writing."""
+        self._runtime = runtime
         self._scribe = scribe
-        self.values: dict[str, Any] = {"supervisor_pid": os.getpid(), "restarts": 0}
-        self.standby_pid: Callable[[], int | None] = lambda: None
+        self._standby_pid = standby_pid
+        self._state = state
 
-    def note(self, status: str, **more: Any) -> None:
-        """From now on the device has this ``status``; a ``reason`` holds until the next one."""
-        self.values.pop("reason", None)
-        self.values.update(status=status, **more)
+    @property
+    def now(self) -> DeviceState:
+        """All but the standby's process id."""
+        return self._state
+
+    def serving(self, worker_pid: int, protection: Protection) -> None:
+        """From now on this worker serves."""
+        self._state = self._state._replace(
+            status=Status.RUNNING, reason=None, worker_pid=worker_pid, protection=protection
+        )
         self.write_soon()
+
+    def not_serving(self, status: Status, reason: str) -> None:
+        """From now on no worker does."""
+        self._state = self._state._replace(status=status, reason=reason, worker_pid=None)
+        self.write_soon()
+
+    def count_restart(self) -> None:
+        """One more; written with what comes of it."""
+        self._state = self._state._replace(restarts=self._state.restarts + 1)
 
     def write_soon(self) -> None:
         """Have it written, from any thread."""
         self._scribe.do(self._write)
 
     def _write(self) -> None:
-        values = {**self.values, "standby_pid": self.standby_pid()}
+        state = self._state._replace(standby_pid=self._standby_pid())
         with contextlib.suppress(OSError):
-            notify.notify(f"STATUS={values.get('status')}")
-        if "status" in values:
-            write_json(self._path, values)
+            notify.notify(f"STATUS={state.status}")
+        self._runtime.write_state(state)

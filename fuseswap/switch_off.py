@@ -43,7 +43,7 @@ def _room_made(runtime: Runtime) -> Iterator[None]:
 
     A device that can't do without them, or does not answer, keeps them.
     """
-    parameter = Path(runtime.config()["mountpoint"]) / "params" / "reserve_bytes"
+    parameter = Path(runtime.mountpoint()) / "params" / "reserve_bytes"
     reserve = None
     with contextlib.suppress(HostError, OSError):
         reserve = read_file(parameter).strip()

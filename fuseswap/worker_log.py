@@ -7,10 +7,24 @@ from __future__ import annotations
 
 import logging
 import traceback
+from types import TracebackType
 
+from fuseswap.errors import places_of
 from fuseswap.scribe import FLUSH_TIMEOUT_S, Scribe
 
 _FORMAT = "%(asctime)s worker[%(process)d] %(levelname)s: %(message)s"
+_Raised = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+class PlacesFormatter(logging.Formatter):
+    """A traceback as its places alone: see `places_of`."""
+
+    def formatException(self, ei: _Raised | tuple[None, None, None]) -> str:  # noqa: N802
+        """The places, the error, and its notes (`errors.kept`)."""
+        kind, exc, tb = ei
+        error = f"  {kind.__name__ if kind else None}: {exc}"
+        notes = getattr(exc, "__notes__", ())
+        return "\n".join(filter(None, [places_of(tb), error, *notes]))
 
 
 class ScribeHandler(logging.Handler):
@@ -31,7 +45,9 @@ def open_log() -> Scribe:
     That is after the process is locked in memory, so that its stack is not taken as a whole.
     """
     scribe = Scribe(2, may_swap=False)
-    logging.basicConfig(level=logging.INFO, format=_FORMAT, handlers=[ScribeHandler(scribe)])
+    handler = ScribeHandler(scribe)
+    handler.setFormatter(PlacesFormatter(_FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     return scribe
 
 

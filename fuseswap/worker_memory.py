@@ -14,11 +14,12 @@ The heap is not expected to shrink again, so it is what may be held at most, and
 
 from __future__ import annotations
 
-from functools import partial
+import os
 
-from fuseswap.device import Device
+from fuseswap.cache.segments import SegmentLog
 from fuseswap.handles import MAX_KEPT_BYTES
 from fuseswap.host.resident import anonymous_bytes
+from fuseswap.host_numbers import HostNumbers
 from fuseswap.host_watch import HostWatch
 from fuseswap.units import MIB
 
@@ -35,17 +36,34 @@ EACH_SEGMENT_BYTES = 256
 class WorkerMemory:
     """Of this process, from when it became ready."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: HostWatch, heap_file: int | None) -> None:
+        """``heap_file``: what the heap was made of, left by the worker before."""
+        self._watch = watch
+        self._heap_file = heap_file
         self._ready_bytes = 0
 
-    def watch(self, device: Device, host: HostWatch) -> None:
-        """The worker is ready.  Not a second time: it would count what has leaked so far."""
+    def is_ready(self) -> None:
+        """The worker is.  Not a second time: it would count what has leaked so far."""
         self._ready_bytes = self._ready_bytes or anonymous_bytes()
-        device.mem_worker = lambda: host.anonymous_bytes
-        device.mem_worker_bound = partial(self.bound_bytes, device)
 
-    def bound_bytes(self, device: Device) -> int:
-        """The most that may be held, with what is stored now."""
-        log = device.cache.log
+    def bound_bytes(self, log: SegmentLog) -> int:
+        """The most that may be held, with what is stored in ``log`` now."""
         tables = EACH_SEGMENT_BYTES * len(log.table.live) + log.references.allocated_bytes
         return self._ready_bytes + ALLOWANCE_BYTES + tables
+
+    def fixed_bytes(self) -> int:
+        """Memory of the processes that serve."""
+        heap = 0 if self._heap_file is None else os.fstat(self._heap_file).st_blocks * 512
+        return self._watch.processes_bytes + heap
+
+    def numbers(self) -> HostNumbers:
+        """For the device."""
+        watch = self._watch
+        return HostNumbers(
+            fixed_bytes=self.fixed_bytes,
+            worker_bytes=lambda: watch.anonymous_bytes,
+            worker_bound_bytes=self.bound_bytes,
+            standby_bytes=lambda: watch.standby_bytes,
+            serving_faults=lambda: watch.faults,
+            queue_file=lambda: watch.queue_file,
+        )

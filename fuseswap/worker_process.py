@@ -28,10 +28,12 @@ import signal
 import socket
 import struct
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from fuseswap import libc, strays
+from fuseswap.device_files import Settings, protection_from, settings_from
 from fuseswap.errors import HostError
+from fuseswap.host.protect import Protection
 from fuseswap.host.runtime import Runtime
 
 FLAGS = ("-X", "no_debug_ranges")
@@ -47,13 +49,39 @@ _FLOCK = struct.Struct("@hhqqi4x")  # struct flock of fcntl(2), 64 bits
 _WORDS_PER_S = 50_000  # of the slot table, on a machine a hundred times too slow
 
 
+class WorkerArguments(NamedTuple):
+    """What a worker is started with: its one argument, as JSON (``strays.py`` reads it too)."""
+
+    name: str
+    directory: str
+    fds: dict[str, int]  # descriptors that it inherits, ``channel`` and ``go`` among them
+    config: dict[str, Any] | None  # of `Settings`; None: it reads ``config.json``
+    fresh: bool  # it makes the state
+
+    def to_json(self) -> str:
+        """What `parse` reads."""
+        return json.dumps(self._asdict())
+
+    @classmethod
+    def parse(cls, text: str) -> WorkerArguments:
+        """Those that a supervisor, maybe of an older version, gave."""
+        said = json.loads(text)
+        return cls(*(said[name] for name in cls._fields))
+
+    def settings(self, runtime: Runtime) -> Settings:
+        """What the device is.  Raises `HostError`."""
+        if self.config is None:
+            return runtime.config()
+        return settings_from(self.config, "the configuration")
+
+
 class WorkerProcess:
     """One worker from spawn to reaping."""
 
     def __init__(
         self,
         runtime: Runtime,
-        config: dict[str, Any],
+        settings: Settings,
         files: dict[str, int],
         *,
         fresh: bool = False,
@@ -65,22 +93,22 @@ class WorkerProcess:
 
         May wait for memory, without the interpreter lock.  Raises `HostError`.
         """
-        page_count = config["geometry"]["page_count"]
+        page_count = settings.geometry.page_count
         self._attach_timeout_s = _ATTACH_TIMEOUT_S + page_count / _WORDS_PER_S
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._go = os.eventfd(0, os.EFD_CLOEXEC)
         fds = {**files, "channel": theirs.fileno(), "go": self._go}
-        arguments = {
-            "name": runtime.name,
-            "directory": str(runtime.directory),
-            "fds": fds,
-            "config": None if rereads else config,
-            "fresh": fresh,
-        }
+        said = WorkerArguments(
+            runtime.name,
+            str(runtime.directory),
+            fds,
+            None if rereads else settings.to_json(),
+            fresh,
+        )
         environment = {**os.environ, **_ENVIRONMENT}
         if not fresh:
             environment.pop("FUSESWAP_CRASH_POINT", None)  # see crashpoints.py: once is enough
-        command = [sys.executable, *FLAGS, "-m", "fuseswap.worker", json.dumps(arguments)]
+        command = [sys.executable, *FLAGS, "-m", "fuseswap.worker", said.to_json()]
         with theirs:
             try:
                 # Not our own description of the log: its position has a lock, which our scribe
@@ -100,10 +128,10 @@ class WorkerProcess:
         """Until it could attach.  Raises `HostError`."""
         self._hear("prepared", PREPARE_TIMEOUT_S)
 
-    def attach(self) -> dict[str, Any]:
-        """Have it serve; returns what it says of itself.  Raises `HostError`."""
+    def attach(self) -> Protection:
+        """Have it serve; returns what holds for it.  Raises `HostError`."""
         os.eventfd_write(self._go, 1)
-        return self._hear("ready", self._attach_timeout_s)
+        return self._hear_ready()
 
     def pause(self) -> None:
         """Have it stop between two requests.  Raises `HostError`."""
@@ -115,10 +143,10 @@ class WorkerProcess:
         with contextlib.suppress(OSError):
             self._channel.send(f"standby {pid}".encode(), socket.MSG_DONTWAIT)
 
-    def go_on(self) -> dict[str, Any]:
+    def go_on(self) -> Protection:
         """Have a paused one serve again.  Raises `HostError`."""
         self._say("continue")
-        return self._hear("ready", self._attach_timeout_s)
+        return self._hear_ready()
 
     def signal_kill(self) -> None:
         """SIGKILL, which a stopped process obeys too."""
@@ -145,6 +173,9 @@ class WorkerProcess:
             self._channel.send(word.encode())
         except OSError:
             raise HostError("the worker has ended") from None
+
+    def _hear_ready(self) -> Protection:
+        return protection_from(self._hear("ready", self._attach_timeout_s), "the worker's answer")
 
     def _hear(self, word: str, timeout_s: float) -> dict[str, Any]:
         poll = select.poll()

@@ -358,12 +358,19 @@ def processes_of(name: str) -> list[int]:
     return found
 
 
+def worker_of(name: str) -> int:
+    """The worker of ``name`` that serves."""
+    pid = Runtime(name).state().worker_pid
+    assert pid is not None
+    return pid
+
+
 def standby_of(name: str) -> int:
     """The standby of ``name``, once it is prepared."""
     runtime = Runtime(name)
 
     def pid() -> int:
-        return int(runtime.state().get("standby_pid") or 0)
+        return runtime.state().standby_pid or 0
 
     wait_until("a standby", lambda: pid() in processes_of(name))
     return pid()

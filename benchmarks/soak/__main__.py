@@ -15,7 +15,7 @@ from benchmarks.command import tell
 from benchmarks.command_line import Parser, positive, run_as_root, seconds, size
 from benchmarks.soak import compare, pause, run
 from benchmarks.soak.kills import PAUSE_S, RESTART, SIGNALS, parse_kinds
-from fuseswap.config import RESEND
+from fuseswap.device_files import RESEND
 from fuseswap.errors import InvalidArgument
 from fuseswap.units import GIB, MIB
 

@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import command
+from fuseswap.device_files import Status
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.host.runtime import Runtime
-from fuseswap.lifecycle import is_ours
+from fuseswap.processes import is_ours
 
 RESTART = "restart"
 SIGNALS = {
@@ -82,10 +83,10 @@ class Shooter:
     def _serving(self) -> int:
         """The worker's process id, 0 while none serves."""
         state = self._runtime.state()
-        pid: int = state.get("worker_pid", 0)
-        if state.get("status") == "degraded":
-            raise HostError(f"{self._runtime.name} is degraded: {state.get('reason')}")
-        return pid if state.get("status") == "running" and is_ours(pid) else 0
+        pid = state.worker_pid or 0
+        if state.status == Status.DEGRADED:
+            raise HostError(f"{self._runtime.name} is degraded: {state.reason}")
+        return pid if state.status == Status.RUNNING and is_ours(pid) else 0
 
     def _wait_until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + _REPLACED_TIMEOUT_S

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from benchmarks import command
 from benchmarks.command import tell
 from benchmarks.peers import Fuseswap, prepared
+from fuseswap.device_files import Status
 from fuseswap.errors import HostError
 from fuseswap.host.runtime import Runtime
-from fuseswap.lifecycle import is_ours
+from fuseswap.processes import is_ours
 from fuseswap.sizes import format_size
 from fuseswap.units import MIB, PAGE_SIZE
 
@@ -141,13 +142,13 @@ def _wait(
 def _kill(runtime: Runtime) -> Event:
     """SIGKILL; over when the worker that follows is ready."""
     _wait_for_standby(runtime)
-    before = runtime.state()["worker_pid"]
+    before = runtime.state().worker_pid or 0
     began = time.monotonic()
     os.kill(before, signal.SIGKILL)
     while True:
         now = runtime.state()
-        pid = now.get("worker_pid", 0)
-        if now.get("status") == "running" and pid != before and is_ours(pid):
+        serves = now.status == Status.RUNNING and is_ours(now.worker_pid)
+        if serves and now.worker_pid != before:
             return Event("SIGKILL", began, time.monotonic())
         if time.monotonic() - began > _REPLACED_TIMEOUT_S:
             raise HostError(f"no worker after {before} (see {runtime.log_path})")
@@ -157,7 +158,7 @@ def _kill(runtime: Runtime) -> Event:
 def _wait_for_standby(runtime: Runtime) -> None:
     """Until the device has its standby again, as it had for days."""
     deadline = time.monotonic() + _REPLACED_TIMEOUT_S
-    while not is_ours(runtime.state().get("standby_pid")):
+    while not is_ours(runtime.state().standby_pid):
         if time.monotonic() > deadline:
             raise HostError(f"no standby (see {runtime.log_path})")
         time.sleep(0.02)

@@ -94,7 +94,7 @@ def soak(plan: Plan) -> record.Outcome:
         totals.add(device.metrics())
         return record.Outcome(
             limit_bytes=plan.pool_limit_bytes,
-            restarts=runtime.state().get("restarts", 0),
+            restarts=runtime.state().restarts,
             totals=totals,
             sent=shooter.sent,
             deaths=record.deaths_in(runtime.log_path.read_text()),

@@ -29,7 +29,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fuseswap import libc
@@ -92,7 +92,10 @@ class FeederThread:
 
     deferred = True
 
-    def __init__(self, watermarks: Watermarks | None = None) -> None:
+    def __init__(
+        self, watermarks: Watermarks | None = None, chores: Sequence[Callable[[], None]] = ()
+    ) -> None:
+        """``chores`` are done once a second, in this thread: they may wait."""
         self.watermarks = watermarks or Watermarks()
         self._urgent: deque[_Order] = deque()
         self._leisurely: deque[_Order] = deque()
@@ -105,7 +108,7 @@ class FeederThread:
         self._thread: threading.Thread | None = None
         self.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.ready_level: Callable[[], int] = lambda: 0  # frames ready, as a hint
-        self.chores: list[Callable[[], None]] = []  # once a second, in this thread: may wait
+        self._chores = chores
         self.is_short = False
         self.is_tight = False
         self.failed = 0
@@ -181,7 +184,7 @@ class FeederThread:
             self.is_tight = self.is_short and self.watermarks.are_reached()
             self._began = time.monotonic()
             if self._began >= next_chores:
-                for chore in self.chores:
+                for chore in self._chores:
                     with contextlib.suppress(OSError):  # no memory for it: again in a second
                         chore()
                 next_chores = time.monotonic() + _IDLE_S

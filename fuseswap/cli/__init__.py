@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from fuseswap import __version__
+from fuseswap.bring_up import MountFailed
 from fuseswap.cli import (
     check,
     demo,
@@ -30,7 +31,6 @@ from fuseswap.cli import (
 from fuseswap.cli import get as get_command
 from fuseswap.cli import set as set_command
 from fuseswap.errors import FuseswapError, InvalidArgument
-from fuseswap.lifecycle import MountFailed
 
 EXIT_USAGE = 1
 EXIT_SYSTEM = 2

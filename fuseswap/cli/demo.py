@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from fuseswap import config, lifecycle
+from fuseswap import bring_up, config, device_info, take_down
 from fuseswap.cli.status import device_status
 from fuseswap.cli.up import require_root
 from fuseswap.errors import HostError, InvalidArgument
@@ -52,15 +52,15 @@ def run(options: argparse.Namespace) -> int:
     require_root("'demo' (a memory cgroup and swap)")
     runtime = Runtime(options.name)
     with runtime.lock():
-        own = not lifecycle.is_up(runtime)
+        own = not device_info.is_up(runtime)
         if own:
-            lifecycle.up(runtime, _demo_config(runtime, limit), swapon=True)
+            bring_up.up(runtime, _demo_config(runtime, limit), swapon=True)
         signal.signal(signal.SIGTERM, _end)  # to leave nothing behind
         try:
             return _demonstrate(runtime, limit, options.seconds)
         finally:
             if own:
-                lifecycle.down(runtime)
+                take_down.down(runtime)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -81,7 +81,7 @@ def _demo_config(runtime: Runtime, limit: int) -> config.DeviceConfig:
 
 
 def _demonstrate(runtime: Runtime, limit: int, seconds: float) -> int:
-    device = lifecycle.describe(runtime).loop
+    device = device_info.describe(runtime).loop
     area = swap.area_of(device) if device else None
     if area is None:
         raise HostError(f"{runtime.name} is not enabled as swap; try: fuseswap down, then up")

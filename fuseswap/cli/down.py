@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fuseswap import config, lifecycle
+from fuseswap import config, take_down
 from fuseswap.errors import InvalidArgument
 from fuseswap.host import sysctl
 from fuseswap.host.runtime import Runtime, all_devices, runtime_root
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     for runtime in runtimes:
         try:
             with runtime.lock():
-                lifecycle.down(runtime)
+                take_down.down(runtime)
         finally:  # also where it had ended by itself
             alive = {device.name for device in all_devices()}
             sysctl.Sysctl(runtime_root()).restore(alive)

@@ -32,10 +32,10 @@ def run(options: argparse.Namespace) -> int:
     """Print a few lines, or the JSON."""
     config = Runtime(options.name).config()
     page = _page(options.page, options.offset)
-    pages = config["size_bytes"] // PAGE_SIZE
+    pages = config.size_bytes // PAGE_SIZE
     if page >= pages:
         raise InvalidArgument(f"there is no page {page}: {options.name} has {pages}, from 0")
-    path = Path(config["mountpoint"]) / "pages" / str(page)
+    path = Path(config.mountpoint) / "pages" / str(page)
     try:
         found = json.loads(read_file(path))
     except PermissionError:

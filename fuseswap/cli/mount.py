@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fuseswap import config, lifecycle
+from fuseswap import bring_up, config, device_info
 from fuseswap.errors import InvalidArgument
 from fuseswap.host import swap
 from fuseswap.host.runtime import Runtime
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     chosen = _parse(",".join(options.options))
     mountpoint = os.path.realpath(options.directory)
     if not Path(mountpoint).is_dir():
-        raise lifecycle.MountFailed(f"{options.directory} is not a directory")
+        raise bring_up.MountFailed(f"{options.directory} is not a directory")
     runtime = Runtime(chosen.get("name", _name_for(mountpoint)))
     wanted = config.DeviceConfig.parse(
         name=runtime.name,
@@ -74,9 +74,9 @@ def run(options: argparse.Namespace) -> int:
     if options.f:  # fake: all but the mounting
         return 0
     with runtime.lock():
-        if lifecycle.is_up(runtime):
-            raise lifecycle.MountFailed(f"there is a device '{runtime.name}' already")
-        lifecycle.start_filesystem(runtime, wanted)
+        if device_info.is_up(runtime):
+            raise bring_up.MountFailed(f"there is a device '{runtime.name}' already")
+        bring_up.start_filesystem(runtime, wanted)
     return 0
 
 

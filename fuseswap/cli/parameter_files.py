@@ -19,7 +19,7 @@ def help_text() -> str:
 
 def directory_of(name: str) -> Path:
     """Where the parameters of the device ``name`` are."""
-    return Path(Runtime(name).config()["mountpoint"]) / "params"
+    return Path(Runtime(name).mountpoint()) / "params"
 
 
 def set_value(path: Path, value: str) -> None:

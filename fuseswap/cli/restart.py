@@ -8,8 +8,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fuseswap import config, lifecycle
+from fuseswap import config
+from fuseswap.device_info import is_up
+from fuseswap.errors import HostError
+from fuseswap.host import control
 from fuseswap.host.runtime import Runtime
+from fuseswap.petitions import RESTART
+from fuseswap.processes import supervisor_of, wake
+
+_TIMEOUT_S = 300.0
 
 
 def add_to(commands: Any) -> None:
@@ -25,5 +32,24 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what was done, with the pause in milliseconds."""
-    print(f"{options.name}: {lifecycle.restart(Runtime(options.name))}")
+    print(f"{options.name}: {restart(Runtime(options.name))}")
     return 0
+
+
+def restart(runtime: Runtime) -> str:
+    """Replace the worker by a new one; returns what was done, in one line.
+
+    Raises `HostError` where it was not: the old worker goes on then, if there was one; or
+    where there is no device.
+    """
+    runtime.mountpoint()
+    if not is_up(runtime) or supervisor_of(runtime) is None:
+        raise HostError(f"{runtime.name} has no supervisor; try: fuseswap up {runtime.name}")
+    wake(runtime)
+    try:
+        return control.ask(runtime.control_path, RESTART, _TIMEOUT_S)
+    except HostError as exc:
+        said = [line for line in runtime.log_tail() if " supervisor: " not in line]
+        why = said[-1:] if "ended before" in str(exc) else []
+        text = ": ".join([f"{runtime.name} was not restarted", str(exc), *why])
+        raise HostError(text) from None

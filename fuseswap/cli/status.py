@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from fuseswap.cli.savings import savings
+from fuseswap.device_info import loop_of
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.host import mount, swap
 from fuseswap.host.protect import read_status_kib
 from fuseswap.host.reading import read_file
 from fuseswap.host.runtime import Runtime, all_devices, runtime_root
 from fuseswap.host.sysctl import Sysctl
-from fuseswap.lifecycle import is_ours, loop_of, workers_of
 from fuseswap.metrics import parse_metrics
 from fuseswap.parameters import PARAMETERS
+from fuseswap.processes import is_ours, workers_of
 from fuseswap.sizes import format_size
 
 
@@ -141,45 +142,43 @@ def standing(runtime: Runtime) -> dict[str, Any]:
     Raises `HostError` where there is no such device.
     """
     config, state = runtime.config(), runtime.state()
-    mountpoint = config["mountpoint"]
     device = loop_of(runtime)
     area = swap.area_of(device) if device else None
-    protection = state.get("protection", {})
-    worker_pid = state.get("worker_pid") or None  # 0: an older supervisor, degraded
+    protection, supervisor = state.protection, state.supervisor_protection
     status: dict[str, Any] = {
         "name": runtime.name,
-        "status": state.get("status", "starting"),
-        "reason": state.get("reason"),
-        "mountpoint": mountpoint,
-        "swapfile": f"{mountpoint}/swapfile",
+        "status": str(state.status),
+        "reason": state.reason,
+        "mountpoint": config.mountpoint,
+        "swapfile": config.swapfile,
         "loop": device,
         "swap_priority": area.priority if area else "off",
         "swap_used_bytes": area.used_bytes if area else 0,
-        "size_bytes": config["size_bytes"],
-        "transport": config["transport"],
-        "discards": config["transport"] == "devfuse",
-        "resumes": config["transport"] == "devfuse",
-        "recovery": None if config["transport"] == "devfuse" else "none",
-        "supervisor_pid": state.get("supervisor_pid", 0),
-        "worker_pid": worker_pid,
-        "standby_pid": state.get("standby_pid"),
-        "restarts": state.get("restarts", 0),
-        "memory": state.get("memory"),
-        "memory_locked": protection.get("memory_locked", False),
-        "io_flusher": protection.get("io_flusher", False),
-        "oom_score_adj": protection.get("oom_score_adj", 0),
-        "supervisor_protection": state.get("supervisor_protection", {}),
-        "worker_rss_bytes": _rss(worker_pid),
-        "standby_rss_bytes": _rss(state.get("standby_pid")),
-        "supervisor_rss_bytes": _rss(state.get("supervisor_pid", 0)),
+        "size_bytes": config.size_bytes,
+        "transport": config.transport,
+        "discards": config.transport == "devfuse",
+        "resumes": config.resumes,
+        "recovery": None if config.resumes else "none",
+        "supervisor_pid": state.supervisor_pid,
+        "worker_pid": state.worker_pid,
+        "standby_pid": state.standby_pid,
+        "restarts": state.restarts,
+        "memory": state.memory,
+        "memory_locked": protection.memory_locked if protection else False,
+        "io_flusher": protection.io_flusher if protection else False,
+        "oom_score_adj": protection.oom_score_adj if protection else 0,
+        "supervisor_protection": supervisor._asdict() if supervisor else {},
+        "worker_rss_bytes": _rss(state.worker_pid),
+        "standby_rss_bytes": _rss(state.standby_pid),
+        "supervisor_rss_bytes": _rss(state.supervisor_pid),
         "tuned": Sysctl(runtime_root()).set_by_us(),
         "log": runtime.log_tail(),
         "warnings": [],
         "stats": {},
         "params": {},
     }
-    if not mount.is_mounted(mountpoint):
-        why = state.get("reason") or "not mounted"
+    if not mount.is_mounted(config.mountpoint):
+        why = state.reason or "not mounted"
         status.update(status="dead", reason=f"{why}; clean up with: fuseswap down")
         return status
     if not is_ours(status["supervisor_pid"]) and not workers_of(runtime):

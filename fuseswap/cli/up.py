@@ -9,10 +9,10 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from fuseswap import config, lifecycle
+from fuseswap import bring_up, config, device_info
+from fuseswap.device_files import LAYOUTS, RESEND
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.host import memory_limits, notify, swap, sysctl
-from fuseswap.host.protect import Protection
 from fuseswap.host.runtime import Runtime, runtime_root
 from fuseswap.sizes import format_size
 from fuseswap.transport import TRANSPORTS
@@ -80,7 +80,7 @@ def _add_device_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backing-layout",
         default=config.DEFAULT_LAYOUT,
-        choices=config.LAYOUTS,
+        choices=LAYOUTS,
         help="packed: compressed, whole segments (default); in-place: each page at its own offset",
     )
     parser.add_argument(
@@ -89,7 +89,7 @@ def _add_device_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resend",
         default=config.DEFAULT_RESEND,
-        choices=config.RESEND,
+        choices=RESEND,
         help="off: keep requests in flight in a journal, as before Linux 6.9 (default auto)",
     )
 
@@ -126,8 +126,8 @@ def run(options: argparse.Namespace) -> int:
     if not options.notify:
         os.environ.pop(notify.SOCKET, None)  # it is somebody else's
     with runtime.lock():
-        was_up = lifecycle.is_up(runtime)
-        info = lifecycle.up(runtime, wanted, swapon=not options.no_swapon, stored=stored)
+        was_up = device_info.is_up(runtime)
+        info = bring_up.up(runtime, wanted, swapon=not options.no_swapon, stored=stored)
         ready = ("READY=1", f"MAINPID={info.supervisor_pid}")
         notify.notify(*ready, timeout_s=_NOTIFY_TIMEOUT_S)
         notes = [] if was_up else [memory_limits.crowding(wanted.pool_limit_bytes, total_bytes)]
@@ -137,21 +137,20 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(asdict(info)))
     else:
-        state = "is up already" if was_up else "is up"
-        print(f"{info.name} {state}: {format_size(info.size_bytes)} on {info.loop}")
+        what = "is up already" if was_up else "is up"
+        print(f"{info.name} {what}: {format_size(info.size_bytes)} on {info.loop}")
     for note in filter(None, notes):
         print(f"note: {note}", file=sys.stderr)
-    protection = runtime.state().get("protection", {})
-    if not Protection(**protection).complete:
+    state = runtime.state()
+    if not state.protection or not state.protection.complete:
         print("note: the worker is not fully protected (see: fuseswap check)", file=sys.stderr)
-    former = None if was_up else runtime.state().get("former_of_backing")
-    if former:
+    if state.former_of_backing and not was_up:
         print(
-            f"note: {wanted.backing} held pages of '{former}', which never went down; "
-            "they are written over",
+            f"note: {wanted.backing} held pages of '{state.former_of_backing}', which never "
+            "went down; they are written over",
             file=sys.stderr,
         )
-    if runtime.config()["transport"] == "pyfuse3":
+    if not runtime.config().resumes:
         print(
             "note: the pyfuse3 transport sees no discards and can't resume after a crash",
             file=sys.stderr,

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         wanted = f"idle={options.idle}"
     else:
         wanted = "incompressible" if options.incompressible else "all"
-    if not Runtime(options.name).config()["backing"]:
+    if not Runtime(options.name).config().backing:
         raise HostError(f"{options.name} has no backing file; see: fuseswap up --backing PATH")
     order(
         options.name,

@@ -59,9 +59,9 @@ class Heap:
 
         At first it is the file ``fd``, which no other process may use, if there is one.
         """
-        self._ahead_bytes = ahead_bytes
         if fd is not None:
             self._file_end = libc.back_heap(HEAP_FILE_BYTES, fd)
+        self._ahead_bytes = ahead_bytes  # last: from here on the feeder touches what is there
         self.top_up()
 
     def give_back(self) -> None:

@@ -22,9 +22,16 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from fuseswap.device_files import (
+    DeviceState,
+    Settings,
+    mountpoint_from,
+    settings_from,
+    state_from,
+)
 from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.host.json_file import write_json
 
 _LOG_TAIL_BYTES = 16 << 10
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
@@ -61,28 +68,40 @@ class Runtime:
         """Whether there is a device of that name, in whatever state."""
         return self.config_path.exists()
 
-    def create(self, config: dict[str, Any]) -> None:
+    def create(self, settings: Settings) -> None:
         """Make the directory and write the configuration."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o755)
-        write_json(self.config_path, config)
+        write_json(self.config_path, settings.to_json())
 
-    def config(self) -> dict[str, Any]:
-        """What `up` was asked for; raises `HostError` where there is no such device."""
-        return self._read(self.config_path)
+    def config(self) -> Settings:
+        """What `up` was asked for.
 
-    def state(self) -> dict[str, Any]:
-        """What the supervisor last wrote, or an empty dictionary."""
+        Raises `HostError` where there is no such device, or something else in the file.
+        """
+        return settings_from(self._read_config(), str(self.config_path))
+
+    def mountpoint(self) -> str:
+        """As `config` says, whatever else is wrong there.  Raises `HostError`."""
+        return mountpoint_from(self._read_config(), str(self.config_path))
+
+    def state(self) -> DeviceState:
+        """As last written, or as before anything was.  Raises `HostError`: it is damaged."""
         try:
-            return self._read(self.state_path)
-        except HostError:
-            return {}
+            content = self.state_path.read_bytes()
+        except OSError:
+            return DeviceState()
+        return state_from(_parsed(content, self.state_path), str(self.state_path))
 
-    def _read(self, path: Path) -> dict[str, Any]:
+    def write_state(self, state: DeviceState) -> None:
+        """Replace it in one step.  Raises `OSError`."""
+        write_json(self.state_path, state.to_json())
+
+    def _read_config(self) -> object:
         try:
-            content: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError):
+            content = self.config_path.read_bytes()
+        except OSError:
             raise HostError(f"there is no device '{self.name}' (see: fuseswap status)") from None
-        return content
+        return _parsed(content, self.config_path)
 
     def log_tail(self, lines: int = 5) -> list[str]:
         """The last lines of the log; it is never rotated, so only its end is read."""
@@ -119,11 +138,11 @@ class Runtime:
                 return
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Replace ``path`` in one step."""
-    draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(content, indent=1) + "\n")
-    draft.rename(path)
+def _parsed(content: bytes, path: Path) -> object:
+    try:
+        return json.loads(content)
+    except ValueError as exc:
+        raise HostError(f"{path} is not JSON: {exc}") from None
 
 
 def all_devices() -> list[Runtime]:

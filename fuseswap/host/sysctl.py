@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fuseswap.host.runtime import write_json
+from fuseswap.host.json_file import write_json
 from fuseswap.units import GIB, KIB, MIB
 
 NAMES = ("watermark_boost_factor", "watermark_scale_factor", "min_free_kbytes")

@@ -6,12 +6,15 @@ Only this layer knows errno and the wire format.  ``devfuse`` (default) reads
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fuseswap.errors import InvalidArgument
-from fuseswap.tree import Tree
+
+if TYPE_CHECKING:  # the supervisor reads the names below, and has no memory for a tree
+    from fuseswap.tree import Tree
 
 TRANSPORTS = ("devfuse", "pyfuse3")
+RESUMING = ("devfuse",)  # libfuse keeps the session of the other in the process that ends
 
 
 class Transport(Protocol):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fuseswap.host.runtime import Runtime
-from tests.devices import TestDevice, wait_until
+from tests.devices import TestDevice, wait_until, worker_of
 from tests.system.fio_jobs import DATA, SHAPES, write_and_verify
 
 
@@ -46,11 +46,11 @@ def verified_load(device: TestDevice, directory: Path) -> Iterator[None]:
 def send_worker(name: str, number: signal.Signals) -> None:
     """Send the worker a signal and wait until another serves in its place."""
     runtime = Runtime(name)
-    before = runtime.state()
-    os.kill(before["worker_pid"], number)
+    before = worker_of(name)
+    os.kill(before, number)
 
     def replaced() -> bool:
         now = runtime.state()
-        return bool(now["status"] == "running" and now["worker_pid"] != before["worker_pid"])
+        return now.status == "running" and now.worker_pid != before
 
     wait_until(f"another worker after {number.name}", replaced)

@@ -6,10 +6,10 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
+from fuseswap.device_files import DeviceState
 from fuseswap.host.runtime import Runtime
-from tests.devices import TestDevice, call, device_up, leftovers, wait_until
+from tests.devices import TestDevice, call, device_up, leftovers, wait_until, worker_of
 
 DATA = os.urandom(1 << 20)
 
@@ -18,7 +18,7 @@ class Header:
     """The header of a device, through a descriptor of its supervisor's memory."""
 
     def __init__(self, device: TestDevice) -> None:
-        pid = state(device)["worker_pid"]
+        pid = worker_of(device.name)
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         fds = json.loads(words[-2])["fds"]
         self._fd = os.open(f"/proc/{pid}/fd/{fds['header']}", os.O_RDWR)
@@ -36,13 +36,13 @@ class Header:
         os.close(self._fd)
 
 
-def state(device: TestDevice) -> dict[str, Any]:
+def state(device: TestDevice) -> DeviceState:
     """What the supervisor last wrote: to ask the device itself would wait for a worker."""
     return Runtime(device.name).state()
 
 
 def kill_worker(device: TestDevice) -> None:
-    os.kill(state(device)["worker_pid"], signal.SIGKILL)
+    os.kill(worker_of(device.name), signal.SIGKILL)
 
 
 def test_one_bit_a_record_is_put_right_and_two_are_refused() -> None:
@@ -55,13 +55,13 @@ def test_one_bit_a_record_is_put_right_and_two_are_refused() -> None:
         header.flip(17, 4)  # pages of the swapfile
         header.flip(264, 1)  # flags of the session
         kill_worker(device)
-        wait_until("the next worker", lambda: state(device)["restarts"] == 1)
+        wait_until("the next worker", lambda: state(device).restarts == 1)
         assert device.swapfile.read_bytes()[: len(DATA)] == DATA
         assert header.settled() == before
 
         header.flip(17, 3)
         kill_worker(device)
-        wait_until("degraded", lambda: state(device)["status"] == "degraded", timeout_s=60)
+        wait_until("degraded", lambda: state(device).status == "degraded", timeout_s=60)
         done = call("restart", device.name)
         assert done.returncode == 2
         assert "the geometry is damaged; nothing was touched" in done.stderr

@@ -19,7 +19,7 @@ from fuseswap import libc
 from fuseswap.host.runtime import Runtime
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
-from tests.devices import TestDevice, device_up, wait_until
+from tests.devices import TestDevice, device_up, wait_until, worker_of
 
 SPAN = 96 * MIB
 # A page that the kernel moves, to make room for a large one, is a fault too, and takes no memory.
@@ -134,9 +134,9 @@ def test_a_death_takes_no_memory() -> None:
         supervisor, worker = device.info["supervisor_pid"], device.info["worker_pid"]
         before = faults(supervisor)
         os.kill(worker, signal.SIGKILL)
-        wait_until("another worker", lambda: runtime.state()["worker_pid"] not in (None, worker))
-        worker = runtime.state()["worker_pid"]
-        wait_until("another standby", lambda: runtime.state()["standby_pid"] not in (None, worker))
+        wait_until("another worker", lambda: runtime.state().worker_pid not in (None, worker))
+        worker = worker_of(device.name)
+        wait_until("another standby", lambda: runtime.state().standby_pid not in (None, worker))
         assert faults(supervisor) == before
         with open(device.swapfile, "r+b", buffering=0) as file:
             file.write(bytes(PAGE_SIZE))

@@ -16,7 +16,7 @@ from threading import Event
 
 from fuseswap.host.runtime import Runtime
 from fuseswap.units import MIB
-from tests.devices import TestDevice, device_up, wait_until
+from tests.devices import TestDevice, device_up, wait_until, worker_of
 from tests.system.fio_jobs import DATA, SHAPES, write_and_verify
 from tests.system.test_pressure import press
 
@@ -56,7 +56,7 @@ class Killer:
         return self._enough.is_set() or self._device.stat("requests") > wanted
 
     def _worker_pid(self) -> int:
-        return int(self._runtime.state()["worker_pid"])
+        return worker_of(self._runtime.name)
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from fuseswap.cache.records import CHECK_BYTES, sealed
 from fuseswap.host import swap
-from fuseswap.host.runtime import Runtime, write_json
+from fuseswap.host.json_file import write_json
+from fuseswap.host.runtime import Runtime
 from tests.devices import (
     TestDevice,
     call,
@@ -22,6 +23,7 @@ from tests.devices import (
     strangers_elsewhere,
     succeed,
     wait_until,
+    worker_of,
 )
 from tests.system.hard_times import verified_load
 
@@ -31,25 +33,26 @@ GEOMETRY_BYTES = 40
 
 
 def break_import(device: TestDevice) -> Callable[[], None]:
-    """The new worker cannot import what it is told to."""
+    """There is no such transport."""
     return break_config(device, transport="none")
 
 
 def break_attach(device: TestDevice) -> Callable[[], None]:
     """The new worker fails half-way: it has sealed and freed segments by then."""
-    return break_config(device, parameters={"compressor": "none"})
+    parameters = Runtime(device.name).config().parameters
+    return break_config(device, parameters={**parameters, "compressor": "none"})
 
 
 def break_config(device: TestDevice, **wrong: object) -> Callable[[], None]:
     runtime = Runtime(device.name)
-    right = runtime.config()
+    right = runtime.config().to_json()
     write_json(runtime.config_path, {**right, **wrong})
     return lambda: write_json(runtime.config_path, right)
 
 
 def break_layout(device: TestDevice) -> Callable[[], None]:
     """The new worker knows another layout than the state has."""
-    pid = Runtime(device.name).state()["worker_pid"]
+    pid = worker_of(device.name)
     words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     number = json.loads(words[-2])["fds"]["header"]
     with open(f"/proc/{pid}/fd/{number}", "r+b", buffering=0) as file:
@@ -72,7 +75,7 @@ def test_five_times_under_load(tmp_path: Path) -> None:
         with verified_load(device, tmp_path):
             for _ in range(5):
                 said = succeed("restart", device.name)
-                workers.append(Runtime(device.name).state()["worker_pid"])
+                workers.append(worker_of(device.name))
                 handed_over = f"{device.name}: worker {workers[-2]} replaced by {workers[-1]}, "
                 assert re.fullmatch(handed_over + r"pause \d+ ms\n", said)
         assert len(set(workers)) == 6
@@ -129,12 +132,12 @@ def check_degraded(device: TestDevice) -> None:
     runtime = Runtime(device.name)
     os.kill(device.info["worker_pid"], signal.SIGKILL)
     # It pauses for 12.7 s in all between its tries.
-    wait_until("it to give up", lambda: runtime.state()["status"] == "degraded", 120.0)
+    wait_until("it to give up", lambda: runtime.state().status == "degraded", 120.0)
     status = device.status()
     assert "has layout" in status["reason"]
     # Null everywhere: `kill -9 0` would end the caller.
     assert status["worker_pid"] is None
-    assert runtime.state()["worker_pid"] is None
+    assert runtime.state().worker_pid is None
     assert json.loads(succeed("up", device.name, "--json"))["worker_pid"] is None
     table = succeed("status", device.name)
     assert "degraded" in table

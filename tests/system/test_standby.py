@@ -20,6 +20,7 @@ from tests.devices import (
     standby_of,
     succeed,
     wait_until,
+    worker_of,
 )
 
 SIZE = ("--size", "64M", "--no-swapon")
@@ -52,18 +53,18 @@ def check_goes_on(device: TestDevice, *dead: int) -> None:
     runtime = Runtime(device.name)
 
     def noted() -> bool:
-        pid = runtime.state().get("worker_pid")
+        pid = runtime.state().worker_pid
         return pid not in dead and pid in processes_of(device.name)
 
     wait_until("the worker to note itself", noted)
     assert device.status()["status"] == "running"
     succeed("up", device.name, "--no-swapon")
     assert is_stored(device)
-    state = runtime.state()
-    assert not {state["worker_pid"], state["supervisor_pid"]} & set(dead)
-    expected = {state["supervisor_pid"], state["worker_pid"], standby_of(device.name)}
+    state, worker = runtime.state(), worker_of(device.name)
+    assert not {worker, state.supervisor_pid} & set(dead)
+    expected = {state.supervisor_pid, worker, standby_of(device.name)}
     wait_until("the others to end", lambda: set(processes_of(device.name)) == expected)
-    os.kill(state["worker_pid"], signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
     assert is_stored(device)
     succeed("down", device.name)
     assert leftovers(device.name, str(device.mountpoint)) == []
@@ -79,35 +80,35 @@ def test_the_worker_dies_and_then_the_supervisor(standby: str, pause_s: float) -
         store(device)
         if standby == "on":
             standby_of(device.name)
-        state = Runtime(device.name).state()
-        os.kill(state["worker_pid"], signal.SIGKILL)
+        state, worker = Runtime(device.name).state(), worker_of(device.name)
+        os.kill(worker, signal.SIGKILL)
         if standby == "off":
             wait_until("a replacement", lambda: len(processes_of(device.name)) > 1)
         time.sleep(pause_s)  # the moment is what is tried
-        os.kill(state["supervisor_pid"], signal.SIGKILL)
+        os.kill(state.supervisor_pid, signal.SIGKILL)
         if standby == "on":
-            check_goes_on(device, state["worker_pid"], state["supervisor_pid"])
+            check_goes_on(device, worker, state.supervisor_pid)
         else:
             assert is_stored(device)
 
 
 def test_the_supervisor_dies_and_then_the_worker(device: TestDevice) -> None:
     """The standby waits for the lock, as long as that takes."""
-    state = Runtime(device.name).state()
-    os.kill(state["supervisor_pid"], signal.SIGKILL)
-    wait_until("its end", lambda: state["supervisor_pid"] not in processes_of(device.name))
+    state, worker = Runtime(device.name).state(), worker_of(device.name)
+    os.kill(state.supervisor_pid, signal.SIGKILL)
+    wait_until("its end", lambda: state.supervisor_pid not in processes_of(device.name))
     assert is_stored(device)
-    os.kill(state["worker_pid"], signal.SIGKILL)
-    check_goes_on(device, state["worker_pid"], state["supervisor_pid"])
+    os.kill(worker, signal.SIGKILL)
+    check_goes_on(device, worker, state.supervisor_pid)
 
 
 def test_up_at_once(device: TestDevice) -> None:
     """Before the standby that took over could note itself."""
-    state = Runtime(device.name).state()
-    for key in ("worker_pid", "supervisor_pid"):
-        os.kill(state[key], signal.SIGKILL)
+    state, worker = Runtime(device.name).state(), worker_of(device.name)
+    for pid in (worker, state.supervisor_pid):
+        os.kill(pid, signal.SIGKILL)
     succeed("up", device.name, "--no-swapon")
-    check_goes_on(device, state["worker_pid"], state["supervisor_pid"])
+    check_goes_on(device, worker, state.supervisor_pid)
 
 
 def test_down_without_a_supervisor_ends_the_standby_too(device: TestDevice) -> None:
@@ -120,18 +121,19 @@ def test_down_without_a_supervisor_ends_the_standby_too(device: TestDevice) -> N
 def test_a_standby_that_dies_is_replaced(device: TestDevice) -> None:
     killed = standby_of(device.name)
     os.kill(killed, signal.SIGKILL)
-    wait_until("another", lambda: Runtime(device.name).state()["standby_pid"] not in (None, killed))
+    wait_until("another", lambda: Runtime(device.name).state().standby_pid not in (None, killed))
     state = Runtime(device.name).state()
-    assert (state["worker_pid"], state["restarts"]) == (device.info["worker_pid"], 0)
-    os.kill(state["worker_pid"], signal.SIGKILL)
+    assert (state.worker_pid, state.restarts) == (device.info["worker_pid"], 0)
+    os.kill(worker_of(device.name), signal.SIGKILL)
     assert is_stored(device)
-    standby = state["standby_pid"]
-    wait_until("it to serve", lambda: Runtime(device.name).state()["worker_pid"] == standby)
+    standby = state.standby_pid
+    wait_until("it to serve", lambda: Runtime(device.name).state().worker_pid == standby)
 
 
 def test_killed_while_a_standby_is_made(device: TestDevice) -> None:
-    os.kill(standby_of(device.name), signal.SIGKILL)
-    known = {device.info["supervisor_pid"], device.info["worker_pid"]}
+    killed = standby_of(device.name)  # it is still there while it ends
+    os.kill(killed, signal.SIGKILL)
+    known = {device.info["supervisor_pid"], device.info["worker_pid"], killed}
     wait_until("another to be started", lambda: bool(set(processes_of(device.name)) - known))
     os.kill(device.info["supervisor_pid"], signal.SIGKILL)
     os.kill(device.info["worker_pid"], signal.SIGKILL)
@@ -149,7 +151,7 @@ def test_restart_replaces_the_standby_as_well(device: TestDevice) -> None:
     before = standby_of(device.name)
     succeed("restart", device.name)
     state = Runtime(device.name).state()
-    assert state["worker_pid"] not in (before, device.info["worker_pid"])
+    assert state.worker_pid not in (before, device.info["worker_pid"])
     wait_until("the former to end", lambda: before not in processes_of(device.name))
     assert standby_of(device.name) != before
 

@@ -55,9 +55,10 @@ def is_stored(name: str) -> bool:
 def kill(name: str, *which: str) -> None:
     """SIGKILL ``supervisor_pid``, ``worker_pid`` or both, and wait for their end."""
     state = Runtime(name).state()
-    for key in which:
-        os.kill(state[key], signal.SIGKILL)
-    wait_until("them to end", lambda: not {state[key] for key in which} & set(processes_of(name)))
+    pids = {getattr(state, key) for key in which}
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    wait_until("them to end", lambda: not pids & set(processes_of(name)))
 
 
 def check_alive(device: TestDevice) -> None:
@@ -115,9 +116,9 @@ def test_the_service_manager_keeps_it_all(tmp_path: Path) -> None:
         runtime = Runtime(name)
         before = runtime.state()
         wait_until("READY=1", lambda: manager.fields.get("READY") == "1")
-        assert manager.fields["MAINPID"] == str(before["supervisor_pid"])
+        assert manager.fields["MAINPID"] == str(before.supervisor_pid)
         assert manager.fields["STATUS"] == "running"
-        kept = {*runtime.config()["region_bytes"], "fuse", "backing"}
+        kept = set(runtime.config().held_files)
         assert set(manager.kept) == kept
 
         loop = runtime.loop_path.read_text()
@@ -128,8 +129,8 @@ def test_the_service_manager_keeps_it_all(tmp_path: Path) -> None:
         assert is_stored(name)
         assert swap.area_of(loop) is not None
         after = runtime.state()
-        assert len({before["supervisor_pid"], after["supervisor_pid"]}) == 2
-        wait_until("MAINPID", lambda: manager.fields["MAINPID"] == str(after["supervisor_pid"]))
+        assert len({before.supervisor_pid, after.supervisor_pid}) == 2
+        wait_until("MAINPID", lambda: manager.fields["MAINPID"] == str(after.supervisor_pid))
         assert set(manager.kept) == kept
 
         succeed("down", name)

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from fuseswap.cli.top_view import COLUMNS
-from fuseswap.host.runtime import Runtime
 from fuseswap.libc import punch_hole
 from fuseswap.units import MIB
-from tests.devices import TestDevice, call, device_up, fuseswap_command, run, succeed
+from tests.devices import TestDevice, call, device_up, fuseswap_command, run, succeed, worker_of
 from tests.terminals import LEFT, Terminal, terminal
 
 QUICK = ("--interval", "0.2")
@@ -117,7 +116,7 @@ def test_a_worker_that_was_replaced_is_said() -> None:
 
 def test_a_silent_device_is_said_and_asked_once() -> None:
     with device_up("--size", "64M", "--no-swapon", "--watchdog", "0") as device:
-        worker = Runtime(device.name).state()["worker_pid"]
+        worker = worker_of(device.name)
         os.kill(worker, signal.SIGSTOP)
         try:
             command = fuseswap_command("top", device.name, "--json", *QUICK)

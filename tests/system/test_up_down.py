@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fuseswap import lifecycle
+from fuseswap import take_down
 from fuseswap.errors import HostError
 from fuseswap.host import loop, mount, swap
 from fuseswap.host.runtime import Runtime
@@ -110,7 +110,7 @@ def test_down_refuses_what_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> Non
         with monkeypatch.context() as patch:
             patch.setattr(swap, "shortage_bytes", lambda loop_device: 123 << 20)
             with pytest.raises(HostError, match="123M more memory"):
-                lifecycle.down(runtime)
+                take_down.down(runtime)
         wait_until("another standby", lambda: device.status()["standby_pid"] not in (None, standby))
         assert device.param("reserve_bytes") == str(16 << 20)
         assert swap.area_of(device.loop) is not None
@@ -134,7 +134,7 @@ def test_down_without_room_takes_what_the_device_keeps_ready(
 
         standby = device.status()["standby_pid"]
         monkeypatch.setattr(swap, "shortage_bytes", shortage)
-        lifecycle.down(runtime)
+        take_down.down(runtime)
         assert standby
         assert seen == [(standby, str(16 << 20)), (None, str(4 << 20))]
         assert leftovers(device.name, str(device.mountpoint)) == []

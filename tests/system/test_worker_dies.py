@@ -12,9 +12,8 @@ from subprocess import PIPE, Popen
 import pytest
 
 from fuseswap.host.cgroup import MemoryCgroup
-from fuseswap.host.runtime import Runtime
 from fuseswap.units import MIB
-from tests.devices import call, device_up
+from tests.devices import call, device_up, worker_of
 from tests.system.hard_times import send_worker, verified_load
 
 DEADLY = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGSTOP)
@@ -57,6 +56,6 @@ def test_under_memory_pressure() -> None:
 def test_a_stopped_worker_does_not_stop_down() -> None:
     """Without a watchdog nobody else would let it go on."""
     with device_up("--size", "64M", "--watchdog", "0") as device:
-        pid = Runtime(device.name).state()["worker_pid"]
+        pid = worker_of(device.name)
         os.kill(pid, signal.SIGSTOP)
         assert call("down", device.name).returncode == 0

@@ -11,6 +11,7 @@ import pytest
 
 from fuseswap.cache.state import Geometry
 from fuseswap.config import DeviceConfig
+from fuseswap.device_files import settings_from
 from fuseswap.errors import InvalidArgument
 from fuseswap.parameters import PARAMETERS
 from fuseswap.units import GIB, MIB
@@ -93,7 +94,7 @@ def test_the_in_place_layout_has_no_extents(tmp_path: Path, backing_bytes: int) 
     os.truncate(backing, backing_bytes)
     config = parse(backing=str(backing), backing_layout="in-place")
     assert config.backing_bytes == max(GIB + 2 * MIB, backing_bytes)
-    geometry = Geometry(**config.to_json(4 * GIB)["geometry"])
+    geometry = Geometry(*config.settings(4 * GIB).geometry)
     assert geometry == Geometry.for_size(GIB, 4 * GIB)
 
 
@@ -105,12 +106,13 @@ def test_the_bounds_themselves_are_good(option: str, value: object) -> None:
     parse(**{option: value})
 
 
-def test_json_has_what_the_worker_needs() -> None:
-    config = parse()
-    written = json.loads(json.dumps(config.to_json(4 * GIB)))
-    geometry = Geometry(**written["geometry"])
+def test_settings_have_what_the_worker_needs() -> None:
+    settings = parse().settings(4 * GIB)
+    geometry = Geometry(*settings.geometry)
     assert geometry == Geometry.for_size(GIB, 4 * GIB)
-    assert written["region_bytes"].items() >= geometry.region_bytes().items()
-    assert set(written["region_bytes"]) - set(geometry.region_bytes()) == {"heap"}
-    assert written["parameters"] == {"compressor": "zstd:1", "pool_limit_bytes": str(GIB)}
-    assert set(written["parameters"]) <= {parameter.name for parameter in PARAMETERS}
+    assert settings.region_bytes.items() >= geometry.region_bytes().items()
+    assert set(settings.region_bytes) - set(geometry.region_bytes()) == {"heap"}
+    assert settings.parameters == {"compressor": "zstd:1", "pool_limit_bytes": str(GIB)}
+    assert set(settings.parameters) <= {parameter.name for parameter in PARAMETERS}
+    assert settings.pool_limit_bytes == GIB
+    assert settings_from(json.loads(json.dumps(settings.to_json())), "here") == settings

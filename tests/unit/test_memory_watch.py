@@ -217,10 +217,12 @@ class Machine:
         device = Device(state, feeder=self.feeder, ready_frames=READY)
         self.frames = device.cache.log.frames
         self.requests = 0
-        self.watch = MemoryWatch(self.feeder, device.cache, lambda: self.requests)
         self._queue = path / "inflight"
         self.queue("0 0")
-        self.watch.queue_file = os.open(self._queue, os.O_RDONLY)
+        queue_file = os.open(self._queue, os.O_RDONLY)
+        self.watch = MemoryWatch(
+            self.feeder, device.cache, lambda: self.requests, queue_file=lambda: queue_file
+        )
         self.feeder.start()
         while not (self.watch.is_reserved() and self.frames.warm == READY):
             os.sched_yield()

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fuseswap.device_files import DeviceState, Status
+from fuseswap.host.json_file import write_json
 from fuseswap.host.protect import Protection
-from fuseswap.host.runtime import Runtime, write_json
+from fuseswap.host.runtime import Runtime
 from fuseswap.orphan import OrphanNote
 from fuseswap.scribe import Scribe
 
@@ -19,7 +21,8 @@ PROTECTION = Protection(memory_locked=True, io_flusher=True, oom_score_adj=-1000
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runtime:
     monkeypatch.setenv("FUSESWAP_RUNTIME_DIR", str(tmp_path))
     runtime = Runtime("swap0")
-    runtime.create({})
+    runtime.directory.mkdir()
+    runtime.config_path.touch()
     before = {"status": "degraded", "reason": "because", "worker_pid": None, "restarts": 2}
     write_json(runtime.state_path, {**before, "memory": "tmpfs"})
     return runtime
@@ -37,13 +40,13 @@ def test_it_serves(runtime: Runtime, scribe: Scribe) -> None:
     assert not note.take(PROTECTION), "not written yet"
     assert scribe.flush()
     assert note.take(PROTECTION)
-    assert runtime.state() == {
-        "status": "running",
-        "worker_pid": os.getpid(),
-        "restarts": 3,
-        "memory": "tmpfs",
-        "protection": PROTECTION._asdict(),
-    }
+    assert runtime.state() == DeviceState(
+        status=Status.RUNNING,
+        worker_pid=os.getpid(),
+        restarts=3,
+        memory="tmpfs",
+        protection=PROTECTION,
+    )
 
 
 def test_a_command_that_changes_the_device_comes_first(runtime: Runtime, scribe: Scribe) -> None:
@@ -52,7 +55,7 @@ def test_a_command_that_changes_the_device_comes_first(runtime: Runtime, scribe:
         assert not note.take(PROTECTION)
         assert scribe.flush()
         assert not note.take(PROTECTION)
-        assert runtime.state()["status"] == "degraded"
+        assert runtime.state().status == Status.DEGRADED
         assert scribe.flush()
     assert not note.take(PROTECTION)
     assert scribe.flush()

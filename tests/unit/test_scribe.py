@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 
+from fuseswap.errors import HostError
 from fuseswap.scribe import MAX_LINES, Scribe
 
 
@@ -74,3 +76,38 @@ def test_a_job_waits_once_and_its_error_is_a_line() -> None:
     assert scribe.flush()
     assert len(done) == 2
     assert ["No space left" in line for line in written(read)] == [True, True]
+
+
+def test_a_job_with_a_mistake_is_logged_and_does_not_end_the_thread() -> None:
+    read, write = os.pipe()
+    scribe = Scribe(write, may_swap=True)
+
+    def mistaken() -> None:
+        raise KeyError("protection")
+
+    def refused() -> None:
+        raise HostError("state.json is not JSON")
+
+    scribe.do(mistaken)
+    scribe.do(refused)
+    scribe.say("last")
+    assert scribe.flush()
+    lines = written(read)
+    assert lines[0].endswith("a job failed")
+    assert "KeyError: 'protection'" in lines
+    assert lines[-2].endswith("cannot be written: state.json is not JSON")
+    assert lines[-1] == "last"
+
+
+def test_jobs_that_wait_do_not_make_room_for_more_lines() -> None:
+    read, write = os.pipe()
+    scribe = Scribe(write, may_swap=True)
+    for _ in range(MAX_LINES):
+        scribe.do(partial(os.write, write, b""))
+    scribe.say("one too many")
+    assert scribe.flush()
+    scribe.say("told now")
+    assert scribe.flush()
+    told, dropped = written(read)
+    assert told == "told now"
+    assert dropped.endswith(" 1 lines were dropped")

@@ -57,10 +57,12 @@ class Scene:
         self.spawned = threading.Semaphore(0)
         self.asked_for_room = threading.Semaphore(0)
         self.has_room = True
+        self.renewals: list[bool] = []  # of each that was spawned: is it to be as the first
         self.prepare: Callable[[FakeWorker], None] = lambda worker: None
         self.standby: Standby | None = None
 
-    def spawn(self) -> WorkerProcess:
+    def spawn(self, renewing: bool) -> WorkerProcess:
+        self.renewals.append(renewing)
         worker = FakeWorker(len(self.workers) + 1)
         self.prepare(worker)
         self.workers.append(worker)
@@ -195,6 +197,7 @@ def test_renewal_replaces_it_only_when_that_went_well(scene: Scene) -> None:
     renew(standby)
     standby.end_of_renewal()
     assert (standby.pid, scene.workers[0].reaped.is_set()) == (3, True)
+    assert scene.renewals == [False, True, True]
 
 
 def test_renewal_without_one_to_keep(scene: Scene) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import mmap
 import os
 
-import pytest
 import trio
 
 from fuseswap.cli.status import warnings_of
 from fuseswap.device import Device
 from fuseswap.host.resident import own_bytes, own_memory
 from fuseswap.host_watch import HostWatch
+from fuseswap.serving import Serving
 from fuseswap.units import MIB
-from fuseswap.worker import Worker
 from fuseswap.worker_memory import ALLOWANCE_BYTES, EACH_SEGMENT_BYTES, WorkerMemory
 from tests import pages
+from tests.stores import SharedMemory
 
 
 def test_supervisor_and_worker_count_while_there_is_a_supervisor() -> None:
@@ -29,41 +29,68 @@ def test_supervisor_and_worker_count_while_there_is_a_supervisor() -> None:
 
 
 async def test_housekeeping_notes_the_peak(
-    device: Device, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+    device: Device, autojump_clock: trio.testing.MockClock
 ) -> None:
-    worker = Worker.__new__(Worker)
-    monkeypatch.setattr(worker, "device", device, raising=False)
-    worker._beats = 0
-    worker._host = HostWatch("/nowhere/swapfile")
+    serving = Serving(device, NoTransport(), None, HostWatch("/nowhere/swapfile"))
     frames = device.cache.log.frames
     frames.reserve(5)
     frames.trim(1)
     with trio.move_on_after(1.5):
-        await worker._housekeeping()
+        await serving.housekeeping()
     assert device.state.peak_bytes == 5 * MIB
 
 
-def test_the_bound_is_what_there_was_and_an_allowance(device: Device) -> None:
-    memory, host = WorkerMemory(), HostWatch("/nowhere/swapfile")
-    host.look()
-    memory.watch(device, host)
+class NoTransport:
+    """Serves nothing."""
+
+    async def serve(self) -> None:
+        await trio.sleep_forever()
+
+
+class Watched:
+    """A device and what the worker says of its memory."""
+
+    def __init__(self, memory: SharedMemory) -> None:
+        self.watch = HostWatch("/nowhere/swapfile")
+        self.memory = WorkerMemory(self.watch, None)
+        self.device = Device(memory.attach(), host=self.memory.numbers())
+        self.watch.look()
+        self.memory.is_ready()
+
+
+def test_the_bound_is_what_there_was_and_an_allowance(memory: SharedMemory) -> None:
+    watched = Watched(memory)
+    device = watched.device
     bound = device.mem_worker_bound()
     assert ALLOWANCE_BYTES < bound - device.mem_worker() < ALLOWANCE_BYTES + 8 * MIB
     # Not from the heap, in which there may be room.
     with mmap.mmap(-1, 64 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as leak:
         leak[:] = b"x" * len(leak)
-        host.look()
+        watched.watch.look()
         assert device.mem_worker() > device.mem_worker_bound()
-        memory.watch(device, host)  # paused, and nobody took over: what has leaked is no allowance
+        watched.memory.is_ready()  # paused, and went on: what has leaked is no allowance
         assert device.mem_worker_bound() == bound
 
 
-def test_what_is_stored_may_take_more(device: Device) -> None:
-    WorkerMemory().watch(device, HostWatch("/nowhere/swapfile"))
+def test_what_is_stored_may_take_more(memory: SharedMemory) -> None:
+    device = Watched(memory).device
     before = device.mem_worker_bound()
     for page in range(600):  # the columns of the log are made with the first segment
         device.swapfile.write(page * 4096, memoryview(pages.incompressible(page)))
     assert device.mem_worker_bound() == before + EACH_SEGMENT_BYTES * 8
+
+
+def test_memory_that_does_not_grow_is_that_of_the_processes_and_of_the_heaps_file(
+    memory: SharedMemory,
+) -> None:
+    heap = os.memfd_create("heap")
+    os.write(heap, bytes(3 * MIB))
+    watch = HostWatch("/nowhere/swapfile")
+    watch.look()
+    device = Device(memory.attach(), host=WorkerMemory(watch, heap).numbers())
+    ready_bytes = device.cache.footprint.ready_bytes
+    assert device.mem_fixed() == watch.processes_bytes + 3 * MIB + ready_bytes
+    os.close(heap)
 
 
 def test_status_warns_of_a_worker_beyond_its_bound() -> None:

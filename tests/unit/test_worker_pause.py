@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import trio
@@ -16,8 +17,12 @@ import trio
 from fuseswap.cache.feeder import FeederThread
 from fuseswap.cache.region import Region
 from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.device import Device
 from fuseswap.host.backing import open_backing
+from fuseswap.host_watch import HostWatch
+from fuseswap.serving import Serving
 from fuseswap.tiers.direct import AioEngine, DirectFile, Engine, ThreadEngine
+from fuseswap.transport import Transport
 from fuseswap.units import MIB
 from fuseswap.worker import Worker
 
@@ -58,25 +63,17 @@ def test_a_write_in_flight_ends_before_the_pause(
             await trio.lowlevel.checkpoint()
         scope.cancel()
 
-    worker = Worker.__new__(Worker)
-    worker._engine = engine
-    monkeypatch.setattr(
-        worker,
-        "device",
-        SimpleNamespace(
-            writeback=SimpleNamespace(run=write_back),
-            recompression=SimpleNamespace(run=trio.sleep_forever),
-            memory=SimpleNamespace(run=trio.sleep_forever),
-            merging=SimpleNamespace(run=trio.sleep_forever),
-        ),
-        raising=False,
+    idle = SimpleNamespace(run=trio.sleep_forever)
+    device = SimpleNamespace(
+        writeback=SimpleNamespace(run=write_back),
+        recompression=idle,
+        memory=idle,
+        merging=idle,
     )
-    monkeypatch.setattr(
-        worker, "_transport", SimpleNamespace(serve=trio.sleep_forever), raising=False
-    )
-    monkeypatch.setattr(worker, "_housekeeping", trio.sleep_forever)
-    monkeypatch.setattr(worker, "_listen", pause)
-    assert trio.run(worker._serve_until_paused), "it was told to pause"
+    transport = cast(Transport, SimpleNamespace(serve=trio.sleep_forever))
+    serving = Serving(cast(Device, device), transport, engine, HostWatch("/nowhere"))
+    monkeypatch.setattr(serving, "housekeeping", trio.sleep_forever)
+    assert trio.run(serving.run, pause), "it was told to pause"
     assert (written, engine.in_flight) == ([0], 0)
     engine.close()
     os.close(fd)
@@ -93,9 +90,7 @@ def test_nothing_that_was_ordered_before_a_pause_is_told_after_it() -> None:
         _engine=None,
         _feeder=feeder,
         _fds={"header": header},
-        channel=SimpleNamespace(say=lambda word: None, hear=lambda: "continue"),
-        device=None,
-        _transport=None,
+        _channel=SimpleNamespace(say=lambda word: None, hear=lambda: "continue"),
         attach=gc.unfreeze,
     )
     worker._pause()

@@ -137,8 +137,7 @@ def test_chores_are_done_in_its_thread(near: bool) -> None:
     levels.near = near
     done = threading.Event()
     found: list[int] = []
-    feeder = FeederThread(levels)
-    feeder.chores = [lambda: found.append(threading.get_ident()), done.set]
+    feeder = FeederThread(levels, (lambda: found.append(threading.get_ident()), done.set))
     feeder.start()
     assert done.wait(10)
     feeder.close()
@@ -201,8 +200,7 @@ def test_a_chore_that_gets_no_memory_does_not_end_the_feeder() -> None:
         raise OSError(errno.ENOMEM, "no memory")
 
     answers: list[bool] = []
-    feeder = FeederThread(Levels())
-    feeder.chores = [poor]
+    feeder = FeederThread(Levels(), (poor,))
     feeder.start()
     try:
         feeder.populate(region(), 0, MIB, answers.append)

@@ -9,10 +9,14 @@ import pytest
 from fuseswap.cli import main
 from fuseswap.cli.explain import in_words
 from fuseswap.device import Device
+from fuseswap.device_files import GeometryNumbers, Settings
 from fuseswap.explain import Explanation, explain
 from fuseswap.host.runtime import Runtime
 from fuseswap.units import PAGE_SIZE
 from tests import pages
+
+# A device that is not mounted.
+NOWHERE = Settings("/nowhere", "devfuse", 1 << 20, GeometryNumbers(256, 18, 17), {}, {})
 
 
 def words(found: Explanation) -> list[str]:
@@ -97,8 +101,7 @@ def test_a_page_that_is_none_is_one_line_and_exit_code_1(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = {"size_bytes": 1 << 20, "mountpoint": "/nowhere"}
-    monkeypatch.setattr(Runtime, "config", lambda runtime: settings)
+    monkeypatch.setattr(Runtime, "config", lambda runtime: NOWHERE)
     try:
         code = main(["explain", "some", *arguments])
     except SystemExit as exc:
@@ -112,7 +115,6 @@ def test_a_page_that_is_none_is_one_line_and_exit_code_1(
 def test_a_device_that_is_not_mounted(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"size_bytes": 1 << 20, "mountpoint": "/nowhere"}
-    monkeypatch.setattr(Runtime, "config", lambda runtime: settings)
+    monkeypatch.setattr(Runtime, "config", lambda runtime: NOWHERE)
     assert main(["explain", "some", "--offset", "4097"]) == 2
     assert capsys.readouterr().err == "fuseswap: some is not mounted, or its worker is older\n"

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from fuseswap import lifecycle
-from fuseswap.cli import build_parser, check, demo, main
+from fuseswap import bring_up, take_down
+from fuseswap.cli import build_parser, check, demo, main, restart
 from fuseswap.host.runtime import Runtime
 
 COMMANDS = (
@@ -106,7 +106,7 @@ def test_another_broken_pipe_is_a_failure(
     def fail(runtime: Any) -> str:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr(lifecycle, "restart", fail)
+    monkeypatch.setattr(restart, "restart", fail)
     reader, writer = os.pipe()
     with open(reader), open(writer, "w") as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
@@ -136,8 +136,15 @@ def test_a_name_that_is_no_text_is_one_line(
 def test_a_path_that_is_not_utf8_is_printed_as_it_is(
     runtime_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings = {
+        "mountpoint": "/nowhere/\udcff",
+        "size_bytes": 1 << 20,
+        "transport": "devfuse",
+        "geometry": {"page_count": 256, "segment_count": 18, "frame_count": 17},
+        "region_bytes": {"header": 4096},
+        "parameters": {"pool_limit_bytes": "8388608"},
+    }
     (runtime_root / "some").mkdir()
-    settings = {"mountpoint": "/nowhere/\udcff", "size_bytes": 1 << 20, "transport": "devfuse"}
     (runtime_root / "some" / "config.json").write_text(json.dumps(settings))
     printed = runtime_root / "printed"
     with open(printed, "w", encoding="utf-8") as stdout:
@@ -173,9 +180,9 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
     arguments: tuple[str, ...],
     says: str,
 ) -> None:
-    monkeypatch.setattr(Runtime, "config", lambda runtime: {"mountpoint": "/nowhere"})
-    for name in ("up", "down"):
-        monkeypatch.delattr(lifecycle, name)
+    monkeypatch.setattr(Runtime, "mountpoint", lambda runtime: "/nowhere")
+    monkeypatch.delattr(bring_up, "up")
+    monkeypatch.delattr(take_down, "down")
     code, said = complaint(capsys, *arguments)
     assert code == 1
     assert says in said
@@ -184,8 +191,8 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
 def test_a_demo_that_is_terminated_takes_its_device_down(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     monkeypatch.setattr(demo, "require_root", lambda what: None)
-    monkeypatch.setattr(lifecycle, "up", lambda *args, **more: done.append("up"))
-    monkeypatch.setattr(lifecycle, "down", lambda runtime: done.append("down"))
+    monkeypatch.setattr(bring_up, "up", lambda *args, **more: done.append("up"))
+    monkeypatch.setattr(take_down, "down", lambda runtime: done.append("down"))
     monkeypatch.setattr(demo, "_demonstrate", lambda *args: os.kill(os.getpid(), signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
     try:
