@@ -69,7 +69,7 @@ from fuseswap.worker_process import WorkerArguments
 log = logging.getLogger("fuseswap.worker")
 
 _THREAD_STACK_BYTES = 256 * 1024  # resident
-_SMALL_HEAP_BYTES = 3 * MIB  # Python's small objects ...
+_SMALL_HEAP_BYTES = 2 * MIB  # Python's small objects ...
 _SEGMENT_BYTES = 256  # ... and of each segment in memory, where all are in line and shared
 _LARGE_HEAP_BYTES = 5 * MIB  # replies, and requests that wait
 _RUNS_BYTES = 3 * MIB  # pages on their way to a backing file, and from it

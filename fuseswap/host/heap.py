@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,8 @@ from fuseswap import libc
 from fuseswap.units import MIB, PAGE_SIZE
 
 HEAP_FILE_BYTES = 6 * MIB  # FUSE's buffer, a device, replies, requests that wait (2 MiB each way)
-_SMALL = 480  # the largest that pymalloc takes, less what `bytes` needs
+_LARGEST_BYTES = 512  # of pymalloc's objects
+_SMALL = _LARGEST_BYTES - sys.getsizeof(b"")  # of them, as `bytes`
 _SPAN_SHIFT = 19  # every arena holds a whole aligned half MiB
 _SPACE_BYTES = 64 * MIB
 _STEP_BYTES = 512 << 10
@@ -45,7 +47,7 @@ class Heap:
         After `protect`: what is mapped when that is called becomes resident as a whole.
         """
         libc.keep_heap()
-        objects = [bytes(_SMALL) for _ in range(small_bytes // (_SMALL + 32))]
+        objects = [bytes(_SMALL) for _ in range(small_bytes // _LARGEST_BYTES)]
         pins: dict[int, bytes] = {}
         for one in objects:
             pins.setdefault(id(one) >> _SPAN_SHIFT, one)
