@@ -12,7 +12,6 @@ import ctypes
 import errno
 import mmap
 import os
-import struct
 import threading
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -49,7 +48,8 @@ _libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
 _libc.syscall.restype = ctypes.c_long
 
 
-def _check(result: int, call: str) -> int:
+def checked(result: int, call: str) -> int:
+    """``result`` of a system call; raises `OSError` with errno and the ``call``'s name."""
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, f"{call}: {os.strerror(code)}")
@@ -58,7 +58,7 @@ def _check(result: int, call: str) -> int:
 
 def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
     """fallocate(2); offset and length in bytes."""
-    _check(_libc.fallocate(fd, mode, offset, length), "fallocate")
+    checked(_libc.fallocate(fd, mode, offset, length), "fallocate")
 
 
 def punch_hole(fd: int, offset: int, length: int) -> None:
@@ -68,13 +68,13 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
 
 def mlockall(flags: int) -> None:
     """mlockall(2) with the MCL_* flags."""
-    _check(_libc.mlockall(flags), "mlockall")
+    checked(_libc.mlockall(flags), "mlockall")
 
 
 def munlock(memory: mmap.mmap) -> None:
     """munlock(2) of a whole writable mapping."""
     first = ctypes.c_char.from_buffer(memory)
-    _check(_libc.munlock(ctypes.byref(first), len(memory)), "munlock")
+    checked(_libc.munlock(ctypes.byref(first), len(memory)), "munlock")
 
 
 def populate_write(address: int, length: int) -> None:
@@ -83,12 +83,12 @@ def populate_write(address: int, length: int) -> None:
     Without the interpreter lock, and without the lock of the file's inode that `fallocate`
     takes.  So a wait for memory here keeps no other thread from giving some back.
     """
-    _check(_libc.madvise(address, length, MADV_POPULATE_WRITE), "madvise(POPULATE_WRITE)")
+    checked(_libc.madvise(address, length, MADV_POPULATE_WRITE), "madvise(POPULATE_WRITE)")
 
 
 def mlock(address: int, length: int) -> None:
     """mlock(2): resident now, and for as long as it is mapped."""
-    _check(_libc.mlock(address, length), "mlock")
+    checked(_libc.mlock(address, length), "mlock")
 
 
 def set_real_time(on: bool) -> None:
@@ -129,28 +129,28 @@ def set_io_flusher() -> None:
 
     Needs CAP_SYS_RESOURCE, and explicit zeros in the unused arguments.
     """
-    _check(_libc.prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0), "prctl(PR_SET_IO_FLUSHER)")
+    checked(_libc.prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0), "prctl(PR_SET_IO_FLUSHER)")
 
 
 def clear_io_flusher() -> None:
     """Undo `set_io_flusher` for this thread alone; it must never be waited for."""
-    _check(_libc.prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0), "prctl(PR_SET_IO_FLUSHER)")
+    checked(_libc.prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0), "prctl(PR_SET_IO_FLUSHER)")
 
 
 def get_io_flusher() -> bool:
     """Read the IO_FLUSHER state of this task back."""
-    return _check(_libc.prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0), "prctl(PR_GET_IO_FLUSHER)") == 1
+    return checked(_libc.prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0), "prctl(PR_GET_IO_FLUSHER)") == 1
 
 
 def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
     """mount(2)."""
     encoded = (source.encode(), os.fsencode(target), fstype.encode())
-    _check(_libc.mount(*encoded, flags, data.encode()), f"mount {fstype} on {target}")
+    checked(_libc.mount(*encoded, flags, data.encode()), f"mount {fstype} on {target}")
 
 
 def umount(target: str, *, lazy: bool = False) -> None:
     """umount2(2), with MNT_DETACH where ``lazy``."""
-    _check(_libc.umount2(os.fsencode(target), MNT_DETACH if lazy else 0), f"umount {target}")
+    checked(_libc.umount2(os.fsencode(target), MNT_DETACH if lazy else 0), f"umount {target}")
 
 
 # -- the heap: taken once, and never given back ----------------------------------------------
@@ -223,7 +223,7 @@ _with_gil.madvise.argtypes = _libc.madvise.argtypes
 
 def drop_pages(address: int, length: int) -> None:
     """MADV_DONTNEED_LOCKED (Linux 5.18), with the interpreter lock held all the time."""
-    _check(_with_gil.madvise(address, length, _MADV_DONTNEED_LOCKED), "madvise(DONTNEED_LOCKED)")
+    checked(_with_gil.madvise(address, length, _MADV_DONTNEED_LOCKED), "madvise(DONTNEED_LOCKED)")
 
 
 class _MallocInfo(ctypes.Structure):
@@ -274,7 +274,7 @@ _libc.syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_ui
 
 def pidfd_getfd(pidfd: int, fd: int) -> int:
     """pidfd_getfd(2), Linux 5.6: our own descriptor for what another process has as ``fd``."""
-    return _check(_libc.syscall(_SYS_PIDFD_GETFD, pidfd, fd, 0), "pidfd_getfd")
+    return checked(_libc.syscall(_SYS_PIDFD_GETFD, pidfd, fd, 0), "pidfd_getfd")
 
 
 _FILE_ACTIONS_BYTES = 256  # posix_spawn_file_actions_t: 80 with glibc and with musl
@@ -333,75 +333,13 @@ def locked_shm(size_bytes: int) -> int:
     memory lives, and stays unevictable, exactly as long as this process.  The descriptor
     comes from ``/proc/self/map_files`` and needs CAP_SYS_ADMIN.
     """
-    segment = _check(_libc.shmget(0, size_bytes, _IPC_CREAT | _SHM_NORESERVE | 0o600), "shmget")
+    segment = checked(_libc.shmget(0, size_bytes, _IPC_CREAT | _SHM_NORESERVE | 0o600), "shmget")
     try:
         address = _libc.shmat(segment, None, 0)
         if address in (None, ctypes.c_void_p(-1).value):
             raise OSError(ctypes.get_errno(), "shmat failed")
-        _check(_libc.shmctl(segment, _SHM_LOCK, None), "shmctl(SHM_LOCK)")
+        checked(_libc.shmctl(segment, _SHM_LOCK, None), "shmctl(SHM_LOCK)")
     finally:
-        _check(_libc.shmctl(segment, _IPC_RMID, None), "shmctl(IPC_RMID)")
+        checked(_libc.shmctl(segment, _IPC_RMID, None), "shmctl(IPC_RMID)")
     page_end = address + -(-size_bytes // 4096) * 4096
     return os.open(f"/proc/self/map_files/{address:x}-{page_end:x}", os.O_RDWR | os.O_CLOEXEC)
-
-
-# -- Linux AIO: what is asked for goes to the device, and an eventfd tells when it is done ----
-
-_AIO_NUMBERS = {  # io_setup, io_destroy, io_getevents, io_submit
-    "x86_64": (206, 207, 208, 209),
-    "aarch64": (0, 1, 4, 2),
-    "riscv64": (0, 1, 4, 2),
-}
-AIO_READ, AIO_WRITE = 0, 1
-IOCB_BYTES = 64
-_IOCB = struct.Struct("<QIIHhIQQqQII")
-_IOCB_FLAG_RESFD = 1
-_EVENT = struct.Struct("<QQqq")
-
-
-class AioContext:
-    """One AIO context with room for ``slots`` requests (io_setup(2) and its family).
-
-    Raises `OSError` (ENOSYS where this machine or container has none of it).
-    """
-
-    def __init__(self, slots: int, eventfd: int) -> None:
-        numbers = _AIO_NUMBERS.get(os.uname().machine)
-        if numbers is None:
-            raise OSError(errno.ENOSYS, "AIO: the numbers of its calls are not known here")
-        _, self._nr_destroy, self._nr_getevents, self._nr_submit = numbers
-        self._syscall = ctypes.CDLL(None, use_errno=True)["syscall"]
-        self._syscall.restype = ctypes.c_long
-        context = ctypes.c_ulong(0)
-        _check(self._syscall(numbers[0], slots, ctypes.byref(context)), "io_setup")
-        self._context = context
-        self._eventfd = eventfd
-        self._slots = slots
-        self._iocbs = (ctypes.c_char * (IOCB_BYTES * slots))()
-        start = ctypes.addressof(self._iocbs)
-        self._pointers = [(ctypes.c_ulong * 1)(start + IOCB_BYTES * slot) for slot in range(slots)]
-        self._events = (ctypes.c_char * (_EVENT.size * slots))()
-        ring = (ctypes.c_uint32 * 4).from_address(context.value)
-        self._ring = memoryview(ring).cast("B").cast("I")  # id, size, head, tail
-
-    def submit(self, slot: int, opcode: int, fd: int, memory: memoryview, at: int) -> None:
-        """Ask for all of ``memory`` (aligned, writable) at offset ``at``; ``slot`` must be free."""
-        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        where = (address, len(memory), at, 0, _IOCB_FLAG_RESFD, self._eventfd)
-        _IOCB.pack_into(self._iocbs, slot * IOCB_BYTES, slot, 0, 0, opcode, 0, fd, *where)
-        _check(self._syscall(self._nr_submit, self._context, 1, self._pointers[slot]), "io_submit")
-
-    def ended(self) -> list[tuple[int, int]]:
-        """``(slot, bytes or -errno)`` of the requests that have ended, without waiting."""
-        ring = self._ring
-        if ring[2] == ring[3]:  # nothing: seen in the memory shared with the kernel
-            return []
-        arguments = (0, self._slots, self._events, None)
-        count = self._syscall(self._nr_getevents, self._context, *arguments)
-        events = _EVENT.iter_unpack(memoryview(self._events)[: _EVENT.size * max(0, count)])
-        return [(slot, result) for slot, _, result, _ in events]
-
-    def close(self) -> None:
-        """Wait for what is in flight, and give the context back."""
-        self._ring.release()
-        self._syscall(self._nr_destroy, self._context)

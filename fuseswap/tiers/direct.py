@@ -24,7 +24,7 @@ from typing import Protocol
 
 import trio
 
-from fuseswap import libc
+from fuseswap.aio import AIO_READ, AIO_WRITE, AioContext
 from fuseswap.tiers.buffers import Buffers
 from fuseswap.tiers.claim import FIRST_PAGE_AT, room_bytes
 from fuseswap.tiers.threads import IoThreads
@@ -66,7 +66,7 @@ class AioEngine:
     def __init__(self) -> None:
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
-            self._context = libc.AioContext(SLOTS, self._eventfd)
+            self._context = AioContext(SLOTS, self._eventfd)
         except OSError:
             os.close(self._eventfd)
             raise
@@ -95,7 +95,7 @@ class AioEngine:
     def _start(self, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
         slot = self._free.pop()
         self._ended[slot] = ended, memory, write
-        opcode = libc.AIO_WRITE if write else libc.AIO_READ
+        opcode = AIO_WRITE if write else AIO_READ
         try:
             self._context.submit(slot, opcode, fd, memory, at)
         except OSError as exc:

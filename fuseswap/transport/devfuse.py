@@ -4,24 +4,17 @@ One task, one buffer.  `drain` answers all waiting requests before it yields:
 
     read -> answer -> write -> read -> ...  nothing waiting: poll, then sleep
 
-While requests keep coming, replies are gathered and written up to 16 at a time.  The first
-wakes the caller, the others find it awake (0.6 us of 3.4 us of system time a request at
-queue depth 32).  A single request is always answered at once.
+While requests keep coming, replies are gathered and written up to 16 at a time.  Only the first
+wakes the caller: 0.6 us of 3.4 us of system time a request at queue depth 32.
 
-Waking a sleeping process costs more than compressing a page, so after the last
-request `drain` keeps asking for up to ``busy_poll_us``.  The window adapts as
-KVM's halt polling does (virt/kvm/kvm_main.c).  It doubles while requests arrive
-shortly after the transport went to sleep, and halves to nothing while they do
-not.  So an idle device never polls.
+Waking a sleeping process costs more than compressing a page.  So after the last request `drain`
+keeps asking for a while (``poll_window.py``).
 
-What a dead worker had taken and not answered the next one gets from the kernel again
-(Linux 6.9+).  Where the kernel can't, every request is read into the journal and stays there
-until it is answered.  The next worker replays it before it reads anything new.  Replies are
-then not gathered.  INIT settles which of the two it is; until then it is the journal.
+The kernel sends again what a dead worker did not answer (Linux 6.9+); else it is in the journal
+(``journal.py``), and replies are not gathered.  INIT settles which of the two.
 
-READ and WRITE of the swapfile are decoded here, with one `struct` call each;
-everything else is in ``requests.py``.  Whatever a request holds, it gets an
-answer or an errno: no input ends the task.
+READ and WRITE of the swapfile are decoded here, with one `struct` call each; all else is in
+``requests.py``.  Whatever a request holds, it gets an answer or an errno.
 """
 
 from __future__ import annotations
@@ -39,6 +32,7 @@ from fuseswap.errors import Deferred, FuseswapError, kept
 from fuseswap.transport import wire
 from fuseswap.transport.errnos import errno_of
 from fuseswap.transport.journal import Journal
+from fuseswap.transport.poll_window import PollWindow
 from fuseswap.transport.requests import Requests, Unsupported
 from fuseswap.tree import SWAPFILE, Tree
 
@@ -46,7 +40,6 @@ log = logging.getLogger(__name__)
 
 # One stretch of draining before other tasks get a turn; a turn costs about 30 us.
 _STRETCH_NS = 2_000_000
-_FIRST_WINDOW_NS = 10_000
 _BATCH = 16
 _LARGE_REPLY_BYTES = 32 << 10  # not gathered: the worker's memory is locked
 # Copies of writes that wait for room, and pages of reads that wait for a tier; beyond either,
@@ -77,9 +70,7 @@ class DevFuse:
         self._counters = tree.device.transport
         self._swapfile = tree.swapfile
         self._requests = Requests(tree, resend=resend)
-        self._own_buffer = bytearray(
-            wire.BUFFER_BYTES
-        )  # zeroed, so resident: see `Journal.prepare`
+        self._own_buffer = bytearray(wire.BUFFER_BYTES)  # resident: see `Journal.prepare`
         self._most_replies = _BATCH
         self._journal: Journal | None = None
         self._slot = 0  # of the journal, where the request that is being answered stands
@@ -91,7 +82,7 @@ class DevFuse:
         self._slowpath = tree.device.slowpath
         self._nursery: trio.Nursery | None = None
         self._crowd = trio.lowlevel.ParkingLot()  # `_serve`, while too much waits
-        self._window_ns = 0
+        self._window = PollWindow()
 
     async def serve(self) -> None:
         """Answer until the file system is unmounted."""
@@ -184,7 +175,8 @@ class DevFuse:
                 self._counters.wakeups += 1
                 slept_from = perf_counter_ns()
                 await trio.lowlevel.wait_readable(self._fd)
-                self._adapt(perf_counter_ns() - slept_from)
+                most_ns = self._device.busy_poll_us * 1000
+                self._window.adapt(perf_counter_ns() - slept_from, most_ns)
 
     def _is_crowded(self) -> bool:
         """Whether so much waits that requests stay with the kernel."""
@@ -228,7 +220,7 @@ class DevFuse:
                     if served and now > stretch_end:  # requests trickle in: others want a turn
                         return True
                     served = 0
-                    poll_end = now + self._window_ns
+                    poll_end = now + self._window.ns
                 if now >= poll_end or slowpath.waiting_bytes:
                     return False
                 os.sched_yield()  # to the kernel's threads that carry our replies on
@@ -399,14 +391,6 @@ class DevFuse:
 
     def _opcode(self) -> int:
         return int.from_bytes(self._view[4:8], "little")
-
-    def _adapt(self, slept_ns: int) -> None:
-        """Set the polling window from how long the last sleep was."""
-        most = self._device.busy_poll_us * 1000
-        if slept_ns <= most:
-            self._window_ns = min(max(2 * self._window_ns, _FIRST_WINDOW_NS), most)
-        else:
-            self._window_ns = min(self._window_ns // 2, most) if self._window_ns > 1000 else 0
 
     def _complain(self, exc: OSError) -> None:
         if exc.errno == errno.ENOENT:  # its caller was killed

@@ -102,13 +102,13 @@ def test_nothing_there_returns_at_once(served: Served, device: Device) -> None:
 
 def test_polling_catches_the_next_request(served: Served, device: Device) -> None:
     transport, ours = served
-    transport._window_ns = 60_000_000_000
+    transport._window.ns = 60_000_000_000
 
     def steps() -> Iterator[bytes | None]:
         yield read_request(0, 4096)
         for _ in range(100):
             yield None
-        transport._window_ns = 0
+        transport._window.ns = 0
         yield read_request(0, 4096)
         yield None
 
@@ -179,37 +179,37 @@ def test_the_window_doubles_up_to_the_limit(served: Served, device: Device) -> N
     device.busy_poll_us = 50
     windows = []
     for _ in range(5):
-        transport._adapt(1_000)
-        windows.append(transport._window_ns)
+        transport._window.adapt(1_000, device.busy_poll_us * 1000)
+        windows.append(transport._window.ns)
     assert windows == [10_000, 20_000, 40_000, 50_000, 50_000]
 
 
 def test_the_window_halves_down_to_nothing(served: Served, device: Device) -> None:
     transport, _ = served
     device.busy_poll_us = 50
-    transport._window_ns = 50_000
+    transport._window.ns = 50_000
     for _ in range(7):
-        transport._adapt(1_000_000)
-    assert transport._window_ns == 0
-    transport._adapt(1_000_000)
-    assert transport._window_ns == 0
+        transport._window.adapt(1_000_000, device.busy_poll_us * 1000)
+    assert transport._window.ns == 0
+    transport._window.adapt(1_000_000, device.busy_poll_us * 1000)
+    assert transport._window.ns == 0
 
 
 def test_zero_turns_polling_off(served: Served, device: Device) -> None:
     transport, _ = served
-    transport._window_ns = 50_000
+    transport._window.ns = 50_000
     device.busy_poll_us = 0
     for _ in range(10):
-        transport._adapt(1)
-    assert transport._window_ns == 0
+        transport._window.adapt(1, device.busy_poll_us * 1000)
+    assert transport._window.ns == 0
 
 
 def test_a_smaller_limit_holds_from_the_next_sleep(served: Served, device: Device) -> None:
     transport, _ = served
-    transport._window_ns = 50_000
+    transport._window.ns = 50_000
     device.busy_poll_us = 5
-    transport._adapt(1_000)
-    assert transport._window_ns <= 5_000
+    transport._window.adapt(1_000, device.busy_poll_us * 1000)
+    assert transport._window.ns <= 5_000
 
 
 async def test_serve_sleeps_and_wakes(served: Served, device: Device) -> None:
