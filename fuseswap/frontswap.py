@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fuseswap.counting import counter, zeros
-from fuseswap.errors import Deferred, InvalidArgument, StoreRefused
+from fuseswap.errors import Deferred, InvalidArgument, StoreRefused, kept
 
 
 class Backend(Protocol):
@@ -127,11 +127,13 @@ class Frontswap:
     def _store_further(self, page: int, data: bytes | memoryview, replace: bool) -> None:
         """The first backend refused (and holds nothing): ask the others in order.
 
-        One that raises `Deferred` takes the page later, and says so to `note_late`.
+        One that raises `Deferred` takes the page later, and says so to `note_late`.  Those behind
+        it forget the page now: were the late store to fail, they would bring an older version back.
         """
         taken = False
+        deferred: Deferred | None = None
         for backend, counted in zip(self._rest, self._by_backend[1:], strict=True):
-            if taken:
+            if taken or deferred:
                 backend.invalidate_page(page)
                 continue
             try:
@@ -139,8 +141,16 @@ class Frontswap:
             except StoreRefused:
                 counted.backend_refusals += 1
                 continue
+            except Deferred as exc:
+                deferred = kept(exc)
+                continue
             counted.backend_stores += 1
             taken = True
+        if deferred:
+            try:
+                raise deferred
+            finally:
+                del deferred  # the frame of a traceback would hold it
         if not taken:
             self.counters.failed_stores += 1
             raise StoreRefused(f"no backend took page {page}")

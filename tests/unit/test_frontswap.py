@@ -90,6 +90,37 @@ def test_a_backend_that_fails_leaves_no_old_version_behind_it(chain: list[FakeBa
     assert frontswap.load(5) is None
 
 
+@pytest.mark.parametrize("late", [1, 2, 3])
+def test_a_late_store_that_fails_leaves_a_hole(late: int) -> None:
+    """Behind the backend that said "later" nothing older is found."""
+    chain = [FakeBackend(name) for name in ("first", "second", "third", "fourth")]
+    for backend in chain:
+        backend.pages[5] = b"old"
+    for backend in chain[:late]:
+        backend.error = StoreRefused("full")
+    chain[late].error = Deferred("later")
+    frontswap = Frontswap(chain)
+    with pytest.raises(Deferred):
+        frontswap.store(5, b"new")
+    assert holders(chain, 5) == []
+    frontswap.note_late(chain[late], False)
+    assert frontswap.load(5) is None
+    assert frontswap.counters.failed_stores == 1
+
+
+def test_where_the_first_says_later_nothing_has_changed(chain: list[FakeBackend]) -> None:
+    """It is asked again; the old version is where it was."""
+
+    def refuse(page: int, data: bytes | memoryview, replace: bool = False) -> None:
+        raise Deferred("no room yet")
+
+    chain[0].store = refuse  # type: ignore[method-assign]
+    chain[1].pages[5] = b"old"
+    with pytest.raises(Deferred):
+        Frontswap(chain).store(5, b"new")
+    assert holders(chain, 5) == [1]
+
+
 @pytest.mark.parametrize("holder", [0, 1, 2])
 def test_load_asks_in_order_and_the_page_stays(chain: list[FakeBackend], holder: int) -> None:
     chain[holder].pages[9] = b"here"
