@@ -30,6 +30,7 @@ from fuseswap.take_down import cut_off, down
 from fuseswap.worker_process import FLAGS, SUPERVISOR_ENVIRONMENT
 
 _START_TIMEOUT_S = 90.0
+_ADOPT_TIMEOUT_S = 210.0  # longer than `TAKE_OVER_TIMEOUT_S`
 _STANDBY_TIMEOUT_S = 30.0  # 0.3 s on an idle machine
 
 
@@ -129,7 +130,8 @@ def _spawn_supervisor(runtime: Runtime, files: dict[str, int]) -> str:
     with open(ours, "rb", buffering=0) as pipe:
         poll = select.poll()
         poll.register(pipe.fileno(), select.POLLIN)
-        if not poll.poll(_START_TIMEOUT_S * 1000):
+        timeout_s = _ADOPT_TIMEOUT_S if files else _START_TIMEOUT_S
+        if not poll.poll(timeout_s * 1000):
             return ""
         return os.read(pipe.fileno(), 4096).decode().strip()
 

@@ -44,7 +44,7 @@ from fuseswap.spawner import Spawner
 from fuseswap.standby import Standby, has_room
 from fuseswap.state_file import StateFile
 from fuseswap.watchdog import Watchdog
-from fuseswap.worker_process import end_holder, holder
+from fuseswap.worker_process import TAKE_OVER_TIMEOUT_S, end_holder, holder
 
 _LOOK_EVERY_S = 1.0
 
@@ -115,7 +115,7 @@ class Supervisor:
         """
         worker = self._spawner.spawn()
         try:
-            worker.wait_prepared()
+            worker.wait_prepared(TAKE_OVER_TIMEOUT_S)
         except HostError:
             worker.kill()
             raise

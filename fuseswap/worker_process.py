@@ -43,6 +43,7 @@ SUPERVISOR_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "PYTHONMALLOC": "malloc"}
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "PYTHONMALLOC": "pymalloc"}
 _MAX_BYTES = 8192
 PREPARE_TIMEOUT_S = 60.0  # 0.2 s on an idle machine, 30 s in a guest without memory
+TAKE_OVER_TIMEOUT_S = 180.0  # another serves meanwhile
 PAUSE_TIMEOUT_S = 10.0
 _ATTACH_TIMEOUT_S = 20.0
 _FLOCK = struct.Struct("@hhqqi4x")  # struct flock of fcntl(2), 64 bits
@@ -124,9 +125,9 @@ class WorkerProcess:
                 raise HostError(f"cannot start a worker: {exc}") from exc
         self.pidfd = os.pidfd_open(self.pid)
 
-    def wait_prepared(self) -> None:
+    def wait_prepared(self, timeout_s: float = PREPARE_TIMEOUT_S) -> None:
         """Until it could attach.  Raises `HostError`."""
-        self._hear("prepared", PREPARE_TIMEOUT_S)
+        self._hear("prepared", timeout_s)
 
     def attach(self) -> Protection:
         """Have it serve; returns what holds for it.  Raises `HostError`."""
