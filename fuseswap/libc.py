@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import mmap
 import os
 import threading
@@ -184,36 +183,43 @@ def extend_heap(size_bytes: int) -> None:
 
 _PAGE_BYTES = 4096
 _MALLOC_WORDS_BYTES = 64  # what malloc notes at both ends of a block that is free
+_LARGEST_THRESHOLD = 32 << 20  # that malloc takes
 _PROT_READ_WRITE = 3
 _MAP_SHARED_FIXED = 0x11
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t) + (ctypes.c_int,) * 3 + (ctypes.c_long,)
 _libc.mmap.restype = ctypes.c_void_p
 
 
-def back_heap(size_bytes: int, fd: int) -> int:
-    """Have the start of the file ``fd`` as the memory of so much of malloc's free heap.
+def reserve_heap(size_bytes: int) -> int:
+    """One block of malloc's heap for `back_heap`, 0 where there is none.
 
-    Each MiB is allocated, mapped over (mmap(2), shared, MAP_FIXED) and freed, so no other thread
-    can have it meanwhile.  malloc's own words lie in the pages around it.  Returns where it ends.
+    malloc's own words lie in the pages at its ends, which are touched here.
     """
-    blocks: list[int] = []
-    end = 0
-    try:
-        for offset in range(0, size_bytes, _HEAP_STEP):
-            block = _libc.malloc(_HEAP_STEP + 2 * _PAGE_BYTES)
-            if not block:
-                raise OSError(errno.ENOMEM, "malloc")
-            blocks.append(block)
-            start = -(-(block + _MALLOC_WORDS_BYTES) // _PAGE_BYTES) * _PAGE_BYTES
-            where = (_PROT_READ_WRITE, _MAP_SHARED_FIXED, fd, offset)
-            if _libc.mmap(start, _HEAP_STEP, *where) != start:
-                code = ctypes.get_errno()
-                raise OSError(code, f"mmap: {os.strerror(code)}")
-            end = max(end, start + _HEAP_STEP)
-    finally:
-        for block in blocks:
-            _libc.free(block)
-    return end
+    mallopt = getattr(_libc, "mallopt", None)
+    if mallopt is None:  # another libc
+        return 0
+    mallopt(_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
+    block = _libc.malloc(size_bytes + 2 * _PAGE_BYTES)
+    mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
+    return block or 0
+
+
+def back_heap(block: int, size_bytes: int, fd: int) -> int:
+    """Have the start of the file ``fd`` as the memory of ``block``; returns where it ends.
+
+    By mmap(2), shared, MAP_FIXED.  The block is ours, so no other thread can have it meanwhile;
+    `free_heap` gives it to malloc, which takes no memory.
+    """
+    start = -(-(block + _MALLOC_WORDS_BYTES) // _PAGE_BYTES) * _PAGE_BYTES
+    if _libc.mmap(start, size_bytes, _PROT_READ_WRITE, _MAP_SHARED_FIXED, fd, 0) != start:
+        code = ctypes.get_errno()
+        raise OSError(code, f"mmap: {os.strerror(code)}")
+    return start + size_bytes
+
+
+def free_heap(block: int) -> None:
+    """Give ``block`` of `reserve_heap` back to malloc."""
+    _libc.free(block)
 
 
 _MADV_DONTNEED_LOCKED = 24

@@ -18,6 +18,8 @@ from fuseswap.tiers.direct import Engine
 from fuseswap.transport import Transport
 
 _HOUSEKEEPING_S = 1.0
+_REAL_TIME_S = 5.0  # at most
+_LOOK_S = 0.02
 _IDLE_STORES = 100  # fewer in a second: the device is idle, however often it is looked at
 
 
@@ -50,12 +52,25 @@ class Serving:
                 nursery.start_soon(self.device.recompression.run)
                 nursery.start_soon(self.device.merging.run)
                 nursery.start_soon(listen, nursery.cancel_scope)
-                libc.set_real_time(False)
+                nursery.start_soon(self._calm_down)
                 await self._transport.serve()
                 paused = False
                 nursery.cancel_scope.cancel()
             outer.cancel_scope.cancel()
         return paused
+
+    async def _calm_down(self) -> None:
+        """End real-time priority once the frames of the former worker are mapped.
+
+        Until then a load may need a page for a page table, which the kernel has for such threads.
+        """
+        frames = self.device.cache.log.frames
+        try:
+            with trio.move_on_after(_REAL_TIME_S):
+                while frames.unmapped:
+                    await trio.sleep(_LOOK_S)
+        finally:
+            libc.set_real_time(False)
 
     async def housekeeping(self) -> None:
         """Once a second: say that we live, and note how much memory is used.

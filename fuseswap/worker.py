@@ -128,6 +128,7 @@ class Worker:
         gc.collect()
         gc.freeze()
         lock_private()
+        self._heap.reserve()
 
     def _open_engine(self) -> Engine | None:
         return with_faults(open_engine()) if "backing" in self._fds else None
@@ -141,12 +142,12 @@ class Worker:
         """
         libc.set_real_time(True)
         fcntl.lockf(self._fds["header"], fcntl.LOCK_EX)
+        self._fill_heap()
         if not mount.is_connected(self._fds["fuse"]):
             raise Unmounted
         if self._state is None:
             self._state = SharedState.create(self._regions, Geometry(*self._settings.geometry))
         self._state.mend()
-        self._fill_heap()
         self._engine = self._engine or self._open_engine()
         device = self._device(self._state)
         transport = open_transport(
@@ -202,7 +203,7 @@ class Worker:
         return Buffers(memory=memory)
 
     def _fill_heap(self) -> None:
-        """Before the first device is built; once, since another may have the file later."""
+        """Before anything else is allocated; once, since another may have the file later."""
         if not self._heap_is_filled:
             self._heap_is_filled = True
             more = _RUNS_BYTES if "backing" in self._fds else 0

@@ -118,6 +118,11 @@ class FramePool:
             done = partial(self._mapped, frame)
             self._feeder.populate(*self._place(frame), done, can_wait=True)
 
+    @property
+    def unmapped(self) -> int:
+        """Frames of a former worker that are still to be mapped."""
+        return len(self._unmapped) + self._mapping
+
     def _mapped(self, frame: int, made: bool) -> None:
         """A frame that was in use is mapped; where it was freed meanwhile it has memory again."""
         self._mapping -= 1

@@ -53,16 +53,26 @@ class Heap:
             pins.setdefault(id(one) >> _SPAN_SHIFT, one)
         self._pins = list(pins.values())
         libc.extend_heap(_SPACE_BYTES)
-        self._resident_to = self._file_end = 0
+        self._resident_to = self._file_end = self._block = 0
         self._ahead_bytes = 0
+
+    def reserve(self) -> None:
+        """Have the place for `fill`'s file, the last of what is made before the turn comes.
+
+        So `fill` neither grows the heap nor touches a page that is not there.
+        """
+        self._block = libc.reserve_heap(HEAP_FILE_BYTES)
 
     def fill(self, ahead_bytes: int, fd: int | None) -> None:
         """Keep ``ahead_bytes`` of malloc's resident from now on.
 
         At first it is the file ``fd``, which no other process may use, if there is one.
         """
-        if fd is not None:
-            self._file_end = libc.back_heap(HEAP_FILE_BYTES, fd)
+        block, self._block = self._block, 0
+        if fd is not None and block:
+            self._file_end = libc.back_heap(block, HEAP_FILE_BYTES, fd)
+        if block:
+            libc.free_heap(block)
         self._ahead_bytes = ahead_bytes  # last: from here on the feeder touches what is there
         self.top_up()
 
