@@ -105,6 +105,8 @@ class CompressedCache:
         feeder: Feeder | None = None,
         ready_frames: int = 0,
         defer: Defer = no_reader,
+        on_full: Callable[[], bool] | None = None,
+        mixes_streams: bool = False,
     ) -> None:
         """Attach to ``state``, fresh or left by a former process, and rebuild what is derived.
 
@@ -112,6 +114,8 @@ class CompressedCache:
         ``in_place``: the next backend keeps pages in their places, with words in this table.
         ``feeder`` makes memory ahead of need, and keeps ``ready_frames``; without one it is made
         on the spot.  ``defer`` says how a page on a tier is read.
+        ``on_full`` says whether a store that finds the pool full should wait.  ``mixes_streams``:
+        nothing leaves, so it does not matter which objects stand together.
         """
         feeder = feeder or AtOnce()
         self.page_count = state.geometry.page_count
@@ -131,8 +135,8 @@ class CompressedCache:
         self.footprint = Footprint(state, self.log, self._ready_table_bytes)
         self._head = self.log.heads[Stream.STORE]
         self._raw_head = self.log.heads[Stream.INCOMPRESSIBLE]
-        self.on_full: Callable[[], bool] | None = None
-        self.mixes_streams = False  # where nothing leaves, it does not matter who leaves with whom
+        self.on_full = on_full
+        self.mixes_streams = mixes_streams
         self._mixed_bytes = 0
         self._fill_words = 0
         self.in_place_pages = 0
