@@ -10,13 +10,14 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import trio
 
 from fuseswap.cache.cleaner import Cleaner
 from fuseswap.cache.codecs import quick_recompressor
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.state import SEGMENT_BYTES
-from fuseswap.place_writer import PlaceWriter
 from fuseswap.room import Room
 from fuseswap.segment_writer import SegmentWriter
 from fuseswap.writes_in_flight import WritesInFlight
@@ -24,6 +25,20 @@ from fuseswap.writes_in_flight import WritesInFlight
 _DENSE_SHARE = 0.9
 _FEW_LOADED = 0.1
 _MANY_LOADED = 0.5
+
+
+class PageWriter(Protocol):
+    """Writes the pages of a segment each to its own place (``place_writer.py``)."""
+
+    @property
+    def units_taken(self) -> int:
+        """Space taken on the backing file, in units of 4096 bytes."""
+
+    def can_write(self) -> bool:
+        """Whether another segment may leave now."""
+
+    def send(self, nursery: trio.Nursery, segment: int, *, second_chance: bool) -> None:
+        """Start to write; with a ``second_chance`` pages loaded since they were stored stay."""
 
 
 class Evictor:
@@ -34,7 +49,7 @@ class Evictor:
         cache: CompressedCache,
         cleaner: Cleaner,
         room: Room,
-        writer: SegmentWriter | PlaceWriter | None,
+        writer: SegmentWriter | PageWriter | None,
         in_flight: WritesInFlight,
     ) -> None:
         self._cache = cache
@@ -90,11 +105,13 @@ class Evictor:
 
     def evict(self, nursery: trio.Nursery, segment: int) -> None:
         """Send off ``segment``, which was taken out of line, or begin to gather its objects."""
-        if isinstance(self._writer, PlaceWriter):
+        writer = self._writer
+        assert writer is not None
+        if not isinstance(writer, SegmentWriter):
             spare = self._cache.loaded_share(segment) < _MANY_LOADED
-            self._writer.send(nursery, segment, second_chance=spare)
+            writer.send(nursery, segment, second_chance=spare)
         elif not self._begin_to_gather(segment):
-            self._send(nursery, segment)
+            writer.send(nursery, segment)
 
     def _begin_to_gather(self, segment: int) -> bool:
         """Whether ``segment`` is worth it, and there is a frame to gather its objects in."""
@@ -110,10 +127,6 @@ class Evictor:
         self._cleaner.begin(segment, evict=True, second_chance=loaded < _MANY_LOADED)
         return True
 
-    def _send(self, nursery: trio.Nursery, segment: int) -> None:
-        assert isinstance(self._writer, SegmentWriter)
-        self._writer.send(nursery, segment)
-
     async def finish(self, nursery: trio.Nursery) -> None:
         """Complete the segment that is being cleaned, and send off what was gathered."""
         cleaner, queue = self._cleaner, self._log.eviction_queue
@@ -128,4 +141,5 @@ class Evictor:
                 queue.add(segment, first=True)
                 return
             if self._log.table.live[segment] and self._log.table.bases[segment] >= 0:
-                self._send(nursery, segment)
+                assert isinstance(self._writer, SegmentWriter)
+                self._writer.send(nursery, segment)
