@@ -136,7 +136,7 @@ class Device:
             ready_frames=ready_frames,
             defer=partial(TierLoad, self.reader),
             on_full=lambda: self._maker.expects_room(),
-            mixes_streams=tier is None and place_file is None,
+            extent_count=None if tier is None else tier.extent_count,
         )
         self.place: InPlace | None = None
         self.writer: SegmentWriter | PlaceWriter | None = None

@@ -13,7 +13,6 @@ from __future__ import annotations
 import trio
 
 from fuseswap.cache.extents import NO_EXTENT
-from fuseswap.cache.frames import CLEANER_RESERVE_WITH_TIER
 from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.tiers import Tier
@@ -39,8 +38,6 @@ class SegmentWriter:
         self._account = account
         self._in_flight = in_flight
         self._counters = counters
-        segment_log.extents.extent_count = tier.extent_count
-        segment_log.frames.keep_for_cleaner(CLEANER_RESERVE_WITH_TIER)
 
     @property
     def units_taken(self) -> int:
