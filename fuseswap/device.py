@@ -12,27 +12,40 @@ from dataclasses import dataclass
 from functools import partial
 
 from fuseswap.balance import balance
-from fuseswap.cache.cleaner import CleanerStatistics
+from fuseswap.budget import Budget
+from fuseswap.cache.cleaner import Cleaner, CleanerStatistics
 from fuseswap.cache.codecs import parse_compressor
 from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.snapshot import by_codec
 from fuseswap.cache.state import SharedState
+from fuseswap.cleaning_policy import CleaningPolicy
 from fuseswap.counting import Key, counter, gauge, numbers_of, zeros
+from fuseswap.evictor import Evictor
 from fuseswap.frontswap import Frontswap
 from fuseswap.host_numbers import HostNumbers
 from fuseswap.inplace import InPlace, PlaceFile
 from fuseswap.memory_watch import MemoryWatch
 from fuseswap.merging import Merging
 from fuseswap.pace import Submit, run_here
+from fuseswap.place_writer import PlaceWriter
 from fuseswap.recompression import Recompression
+from fuseswap.room import Room
+from fuseswap.room_maker import RoomMaker
+from fuseswap.segment_reader import SegmentReader
+from fuseswap.segment_writer import SegmentWriter
 from fuseswap.slowpath import SlowPath
 from fuseswap.swapfile import Swapfile
+from fuseswap.tier_health import TierHealth
+from fuseswap.tier_merging import TierMerging
 from fuseswap.tier_reader import TierLoad, TierReader
 from fuseswap.tiers import Tier
 from fuseswap.tiers.direct import Engine
 from fuseswap.units import PAGE_SIZE
+from fuseswap.write_account import WriteAccount
 from fuseswap.writeback import Writeback
+from fuseswap.writeback_statistics import WritebackStatistics
+from fuseswap.writes_in_flight import WritesInFlight
 
 DEFAULT_BUSY_POLL_US = 200
 
@@ -105,6 +118,11 @@ class Device:
         self.state = state
         self.engine = engine  # of the tier's I/O, where it has one that can be polled
         feeder = feeder or AtOnce()
+        counters = zeros(WritebackStatistics)
+        self.budget = Budget(self._keep_limit)
+        health = TierHealth()
+        account = WriteAccount(self.budget, health, counters)
+        self.in_flight = WritesInFlight()
         if place_file is not None:
             place = place_file
             self.reader = TierReader(lambda _, at, size, done: place.begin_read(at, size, done))
@@ -117,24 +135,62 @@ class Device:
             feeder=feeder,
             ready_frames=ready_frames,
             defer=partial(TierLoad, self.reader),
+            on_full=lambda: self._maker.expects_room(),
+            extent_count=None if tier is None else tier.extent_count,
         )
-        self.place = None if place_file is None else InPlace(self.cache, place_file, self.reader)
-        self.writeback = Writeback(self.cache, tier, self.reader, under_pressure, self.place)
+        self.place: InPlace | None = None
+        self.writer: SegmentWriter | PlaceWriter | None = None
+        if place_file is not None:
+            self.place = InPlace(
+                self.cache, place_file, self.reader, account, counters, self._note_late
+            )
+            self.writer = PlaceWriter(self.cache, self.place, account, self.in_flight, counters)
+        elif tier is not None:
+            self.writer = SegmentWriter(self.cache.log, tier, account, self.in_flight, counters)
+        segments = SegmentReader(self.cache.log, self.reader)
         self.recompression = Recompression(
             self.cache, submit, lambda: self.frontswap.operations, give_back
         )
         self.recompression.is_memory_short = lambda: feeder.is_tight
         self.recompression.may_train = lambda: not feeder.is_short
+        if isinstance(self.writer, SegmentWriter):
+            self.recompression.turnover.may_read = self.writer.may_write_again
+            self.recompression.turnover.read_segment = segments.read
         self.merging = Merging(self.cache, lambda: self.frontswap.operations)
-        self.writeback.cleaner.leave = self.recompression.is_due
+        cleaner = Cleaner(self.cache.slots, self.cache.log, self.cache.decoder)
+        cleaner.leave = self.recompression.is_due
+        self.room = Room(self.cache, counters)
+        cleaning = CleaningPolicy(self.cache, cleaner, self.room)
+        self.evictor = Evictor(self.cache, cleaner, self.room, self.writer, self.in_flight)
+        tier_merging = None
         if tier is not None:
-            self.recompression.turnover.may_read = self.writeback.may_write_again
-            self.recompression.turnover.read_segment = self.writeback.read_segment
-        self.writeback.recompression = self.recompression
-        self.frontswap = Frontswap([self.cache] if self.place is None else [self.cache, self.place])
-        if self.place is not None:
-            self.frontswap.write_through = self.place.write_through
-            self.place.note_late = partial(self.frontswap.note_late, self.place)
+            tier_merging = TierMerging(self.cache.log, cleaner, segments, self.evictor)
+        self._maker = RoomMaker(
+            self.cache,
+            self.room,
+            cleaner,
+            cleaning,
+            self.evictor,
+            health,
+            tier_merging,
+            self.recompression,
+        )
+        self.writeback = Writeback(
+            self.cache,
+            self.room,
+            cleaner,
+            cleaning,
+            self.evictor,
+            tier_merging,
+            self._maker,
+            self.reader,
+            counters,
+            under_pressure,
+        )
+        if self.place is None:
+            self.frontswap = Frontswap([self.cache])
+        else:
+            self.frontswap = Frontswap([self.cache, self.place], self.place.write_through)
         size_bytes = state.geometry.page_count * PAGE_SIZE
         self.swapfile = Swapfile(size_bytes, self.frontswap, self.cache.slots)
         self.memory = MemoryWatch(
@@ -145,11 +201,15 @@ class Device:
             host.queue_file,
             host.serving_faults,
         )
-        self.slowpath = SlowPath(self.swapfile, self.cache, self.writeback, self.memory)
-        self.writeback.note_limit = self._keep_limit
+        self.slowpath = SlowPath(self.swapfile, self.cache, self.place, self.room, self.memory)
         self.transport = zeros(TransportCounters)
         self.busy_poll_us = DEFAULT_BUSY_POLL_US
         self.created_ns = time.time_ns()
+
+    def _note_late(self, stored: bool) -> None:
+        """A store that went to its place has ended."""
+        assert self.place is not None
+        self.frontswap.note_late(self.place, stored)
 
     def _keep_limit(self, left_bytes: int) -> None:
         """A spent budget stays spent when the worker is replaced."""

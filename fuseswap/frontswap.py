@@ -72,7 +72,15 @@ class BackendStatistics:
 class Frontswap:
     """A chain of backends, asked in order."""
 
-    def __init__(self, backends: Sequence[Backend]) -> None:
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        write_through: Callable[[int, bytes | memoryview], None] | None = None,
+    ) -> None:
+        """``write_through`` is called with each page the first backend has stored.
+
+        It may raise `Deferred`.
+        """
         if not backends:
             raise InvalidArgument("frontswap needs at least one backend")
         self.backends = tuple(backends)
@@ -80,8 +88,7 @@ class Frontswap:
         self._load_first = self._first.load
         self._store_first = self._first.store
         self._rest = self.backends[1:]
-        # Called with each page the first backend has stored; may raise `Deferred`.
-        self.write_through: Callable[[int, bytes | memoryview], None] | None = None
+        self._write_through = write_through
         self.counters = zeros(FrontswapStatistics)
         # Of the first one only what is rare: the rest of it is what the others did not do.
         self._by_backend = [zeros(BackendStatistics, backend=one.name) for one in self.backends]
@@ -113,8 +120,8 @@ class Frontswap:
         """
         for backend in self._rest:
             backend.invalidate_page(page)
-        if self.write_through is not None and not replace:
-            self.write_through(page, data)
+        if self._write_through is not None and not replace:
+            self._write_through(page, data)
 
     def note_late(self, backend: Backend, stored: bool) -> None:
         """A store that raised `Deferred` because ``backend`` takes it later has ended."""

@@ -89,7 +89,7 @@ def _set_accept_threshold(device: Device, text: str) -> None:
 
 
 def _set_batch_size(device: Device, text: str) -> None:
-    device.writeback.writeback_batch_size = parse_number(text, 1, MAX_BATCH)
+    device.in_flight.batch_size = parse_number(text, 1, MAX_BATCH)
 
 
 def _show_limit(limit: int | None) -> str:
@@ -97,7 +97,7 @@ def _show_limit(limit: int | None) -> str:
 
 
 def _set_writeback_limit(device: Device, text: str) -> None:
-    device.writeback.writeback_limit_bytes = None if text == "none" else parse_size(text)
+    device.budget.left_bytes = None if text == "none" else parse_size(text)
 
 
 def _set_age(device: Device, text: str) -> None:
@@ -110,7 +110,7 @@ def _set_shrinker(device: Device, text: str) -> None:
 
 def _set_recompressor(device: Device, text: str) -> None:
     device.recompression.set_algorithm(text)
-    device.writeback.recompresses = device.recompression.algorithm != "none"
+    device.evictor.recompresses = device.recompression.algorithm != "none"
 
 
 def _set_recompress_age(device: Device, text: str) -> None:
@@ -237,14 +237,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         "writeback_batch_size",
         f"1 to {MAX_BATCH} segments",
         "At most so many segments are on their way to the backing file at once.",
-        lambda device: str(device.writeback.writeback_batch_size),
+        lambda device: str(device.in_flight.batch_size),
         _set_batch_size,
     ),
     Parameter(
         "writeback_limit_bytes",
         "none, or bytes, or 512M, 2G",
         "How much may still be written to the backing file; counts down, refill it by setting it.",
-        lambda device: _show_limit(device.writeback.writeback_limit_bytes),
+        lambda device: _show_limit(device.budget.left_bytes),
         _set_writeback_limit,
     ),
     Parameter(

@@ -36,13 +36,14 @@ from fuseswap.errors import (
     StoreRefused,
     kept,
 )
+from fuseswap.inplace import InPlace
 from fuseswap.memory_watch import MemoryWatch
 from fuseswap.pending_requests import Read, ReadDone, Waits, Write, WriteDone
+from fuseswap.room import Room
 from fuseswap.swapfile import Swapfile
 from fuseswap.tier_reader import TierLoad, neighbours
 from fuseswap.units import PAGE_SIZE
 from fuseswap.waiting import Answer, called, result_of
-from fuseswap.writeback import Writeback
 
 # More pages than this of one request are not with the tier at once.
 _PAGES_AT_ONCE = 16
@@ -74,13 +75,15 @@ class SlowPath:
         self,
         swapfile: Swapfile,
         cache: CompressedCache,
-        writeback: Writeback,
+        place: InPlace | None,
+        room: Room,
         memory: MemoryWatch,
     ) -> None:
         self._swapfile = swapfile
         self._memory = memory
         self._cache = cache
-        self._writeback = writeback
+        self._place = place
+        self._room = room
         # Their bytes are bounded by the transport: it takes no request while `waiting_bytes` is
         # above a limit of its own.
         self._line: deque[Write] = deque()
@@ -279,10 +282,11 @@ class SlowPath:
             if write.served and not write.flying:
                 self._end(write)
 
+        assert self._place is not None
         if out.copy:
-            self._writeback.begin_copy(out.page, out.data, lambda: landed(None))
+            self._place.begin_copy(out.page, out.data, lambda: landed(None))
         else:
-            self._writeback.begin_place(out.page, out.data, landed)
+            self._place.begin_store(out.page, out.data, landed)
 
     def _end(self, write: Write) -> None:
         self.waiting_bytes -= write.size
@@ -330,10 +334,10 @@ class SlowPath:
             if now - max(self._short_since, waits.patient_since) > MEMORY_PATIENCE_S:
                 self._cache.counters.reserve_refused += 1
                 raise StoreRefused(str(exc))
-            self._writeback.want_memory()
+            self._room.want()
             await self._memory.wait()
         else:
-            await self._writeback.wait_for_room()
+            await self._room.wait()
             waits.patient_since = trio.current_time()
 
 

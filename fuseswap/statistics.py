@@ -19,9 +19,9 @@ from fuseswap.device import ProcessStatistics, TransportCounters
 from fuseswap.frontswap import BackendStatistics, FrontswapStatistics
 from fuseswap.memory_watch import MemoryStatistics
 from fuseswap.slowpath import SlowPathStatistics
-from fuseswap.tier_writer import WritebackStatistics
 from fuseswap.training import TrainingStatistics
 from fuseswap.turnover import TurnoverStatistics
+from fuseswap.writeback_statistics import WritebackStatistics
 
 # `Device.parts` has an object of each.  One comes below those that its rows stand behind.
 PARTS: tuple[type, ...] = (

@@ -37,9 +37,17 @@ class FramePool:
     """Frames of one arena, by number.  All derived: rebuilt from the segment table."""
 
     def __init__(
-        self, arena: Region, frame_count: int, feeder: Feeder | None = None, ready: int = 0
+        self,
+        arena: Region,
+        frame_count: int,
+        feeder: Feeder | None = None,
+        ready: int = 0,
+        cleaner_reserve: int = CLEANER_RESERVE,
     ) -> None:
-        """``ready``: so many free frames are kept whatever is stored: fixed memory."""
+        """``ready``: so many free frames are kept whatever is stored: fixed memory.
+
+        The last ``cleaner_reserve`` frames are kept from stores.
+        """
         self._arena = arena
         self._feeder: Feeder = feeder or AtOnce()
         self.frame_count = frame_count
@@ -48,7 +56,7 @@ class FramePool:
         self.ready = ready
         self.most_used = 0  # since somebody noted it (``footprint.py``)
         self.exhausted = False  # no store can take a frame, for whichever reason
-        self.cleaner_reserve = CLEANER_RESERVE
+        self.cleaner_reserve = cleaner_reserve
         self._granted = 0  # to the cleaner, above the limit
         self._warm = array("I")
         self._cold = array("I")
@@ -221,11 +229,6 @@ class FramePool:
         self.trim(max(0, self.limit - self.in_use - self._ordered))
         if self._feeder.deferred:
             self.reserve(self.ready)
-        self._settle()
-
-    def keep_for_cleaner(self, count: int) -> None:
-        """Keep the last ``count`` frames from stores."""
-        self.cleaner_reserve = count
         self._settle()
 
     def set_ready(self, count: int) -> None:

@@ -105,6 +105,8 @@ class CompressedCache:
         feeder: Feeder | None = None,
         ready_frames: int = 0,
         defer: Defer = no_reader,
+        on_full: Callable[[], bool] | None = None,
+        extent_count: int | None = None,
     ) -> None:
         """Attach to ``state``, fresh or left by a former process, and rebuild what is derived.
 
@@ -112,12 +114,13 @@ class CompressedCache:
         ``in_place``: the next backend keeps pages in their places, with words in this table.
         ``feeder`` makes memory ahead of need, and keeps ``ready_frames``; without one it is made
         on the spot.  ``defer`` says how a page on a tier is read.
+        ``on_full``: should a store wait that finds the pool full?  ``extent_count``: of the tier.
         """
         feeder = feeder or AtOnce()
         self.page_count = state.geometry.page_count
         self.slots = SlotTable(state.slots, self.page_count, feeder)
         self._words, self._used = self.slots.words, self.slots.used  # hot: one look-up less
-        self.log = SegmentLog(state, feeder, ready_frames)
+        self.log = SegmentLog(state, feeder, ready_frames, extent_count)
         self.decoder = Decoder()
         self.dictionaries = Dictionaries(state.dictionaries, self.decoder.learn, feeder)
         self.reader = PageReader(
@@ -131,8 +134,9 @@ class CompressedCache:
         self.footprint = Footprint(state, self.log, self._ready_table_bytes)
         self._head = self.log.heads[Stream.STORE]
         self._raw_head = self.log.heads[Stream.INCOMPRESSIBLE]
-        self.on_full: Callable[[], bool] | None = None
-        self.mixes_streams = False  # where nothing leaves, it does not matter who leaves with whom
+        self.on_full = on_full
+        # Where nothing leaves, it does not matter which objects stand together.
+        self.mixes_streams = not in_place and extent_count is None
         self._mixed_bytes = 0
         self._fill_words = 0
         self.in_place_pages = 0

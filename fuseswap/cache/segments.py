@@ -39,7 +39,12 @@ from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.departures import EvictionQueue
 from fuseswap.cache.extents import ExtentPool
 from fuseswap.cache.feeder import Feeder
-from fuseswap.cache.frames import NO_FRAME, FramePool
+from fuseswap.cache.frames import (
+    CLEANER_RESERVE,
+    CLEANER_RESERVE_WITH_TIER,
+    NO_FRAME,
+    FramePool,
+)
 from fuseswap.cache.log_head import LogHead
 from fuseswap.cache.references import References
 from fuseswap.cache.segment_kinds import (
@@ -75,15 +80,25 @@ _get_u32 = struct.Struct("<I").unpack_from
 class SegmentLog:
     """What is stored, in segments; ``table`` knows each of them."""
 
-    def __init__(self, state: SharedState, feeder: Feeder | None = None, ready: int = 0) -> None:
-        """``ready`` frames are kept for stores, whatever is stored (``frames.py``)."""
+    def __init__(
+        self,
+        state: SharedState,
+        feeder: Feeder | None = None,
+        ready: int = 0,
+        extent_count: int | None = None,
+    ) -> None:
+        """``ready`` frames are kept for stores, whatever is stored (``frames.py``).
+
+        ``extent_count``: of the tier; None where there is no tier.
+        """
         self.table = table = SegmentTable(state, feeder)
         self._entries, self._bases = table.entries, table.bases
         self._live, self._live_bytes, self._extra = table.live, table.live_bytes, table.extra
         self._arena = state.arena.map
         self._arena_u32 = state.arena.buffer.cast("I")  # for owners, which are aligned
-        self.frames = FramePool(state.arena, state.geometry.frame_count, feeder, ready)
-        self.extents = ExtentPool()
+        reserve = CLEANER_RESERVE if extent_count is None else CLEANER_RESERVE_WITH_TIER
+        self.frames = FramePool(state.arena, state.geometry.frame_count, feeder, ready, reserve)
+        self.extents = ExtentPool(extent_count or 0)
         self.heads = tuple(LogHead(stream) for stream in Stream)
         self.references = References()
         self.unsettled: set[int] = set()  # all references are counted, not only the extra ones

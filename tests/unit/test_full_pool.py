@@ -10,11 +10,11 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fuseswap import writeback
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.slot_word import REFERENCED
 from fuseswap.cache.state import Geometry
 from fuseswap.errors import NoRoom, StoreRefused
+from fuseswap.room_maker import LONGEST_S
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.recompressed import HeldJobs, pass_time
@@ -169,7 +169,7 @@ async def test_what_was_spared_is_taken_where_nothing_else_is_left(
 async def test_a_full_tier_is_no_reason_to_refuse(
     tiered: Tiered, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
-    tiered.writeback.recompresses = False
+    tiered.device.evictor.recompresses = False
     start(tiered, nursery)
     await wait_all_tasks_blocked()
     page = await write_until_refused(tiered, dense)
@@ -204,10 +204,10 @@ async def test_a_store_waits_for_two_seconds_and_no_longer(
     began = trio.current_time()
     for number in range(page, page + 3):
         nursery.start_soon(write, number)
-    await pass_time(writeback._LONGEST_S - 0.25)
+    await pass_time(LONGEST_S - 0.25)
     assert refused == []
     await pass_time(0.5)
-    assert [at - began for at in refused] == [writeback._LONGEST_S] * 3
+    assert [at - began for at in refused] == [LONGEST_S] * 3
     jobs.let_go()
     await pass_time(1)
     await tierless.write(page, shrinking(page))

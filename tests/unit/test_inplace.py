@@ -12,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.errors import CorruptData, Deferred, StoreRefused
 from fuseswap.inplace import RUN_PAGES, InPlace
+from fuseswap.place_writer import PlaceWriter
 from fuseswap.tier_reader import TierLoad
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
@@ -28,13 +29,18 @@ def place_of(worker: Tiered) -> InPlace:
     return worker.device.place
 
 
+def send(worker: Tiered, nursery: trio.Nursery, segment: int, *, second_chance: bool) -> None:
+    assert isinstance(worker.device.writer, PlaceWriter)
+    worker.device.writer.send(nursery, segment, second_chance=second_chance)
+
+
 def evict(worker: Tiered, nursery: trio.Nursery, *, second_chance: bool = True) -> int:
     """Begin to evict the segment of the first page in memory; which."""
     segment = next(filter(None, map(worker.segment_of, sorted(worker.expected))))
     for head in worker.log.heads:
         worker.log.seal(head)
     assert worker.log.eviction_queue.remove(segment)
-    worker.writeback._send_in_place(nursery, segment, second_chance=second_chance)
+    send(worker, nursery, segment, second_chance=second_chance)
     return segment
 
 
@@ -192,7 +198,7 @@ async def test_what_fails_stays_and_is_first_in_line(
     await wait_all_tasks_blocked()
     assert placed.in_place() == []
     assert placed.writeback.statistics().writeback_failed > 0
-    assert not placed.writeback._can_write()
+    assert not placed.device.evictor.can_write
     assert placed.log.eviction_queue.pop() == segment
     await placed.check()
 
@@ -365,7 +371,7 @@ async def test_a_store_in_flight_is_not_brought_back_by_one_that_is_refused(
     placed: Tiered, places: FakePlaceFile, nursery: trio.Nursery
 ) -> None:
     first = await fly(placed, places, nursery, 7, dense(70))
-    placed.writeback.writeback_limit_bytes = 0
+    placed.device.budget.left_bytes = 0
     assert ask_page(placed, nursery, 7, dense(71)).error is not None
     places.let_go()
     await wait_all_tasks_blocked()
@@ -585,22 +591,22 @@ async def test_a_budget_is_never_exceeded(
     """A segment of 266 pages, and a budget for 32 of them and a bit."""
     for page in range(200):
         placed.store(page)
-    placed.writeback.writeback_limit_bytes = 2 * RUN_PAGES * PAGE_SIZE + PAGE_SIZE + 1
+    placed.device.budget.left_bytes = 2 * RUN_PAGES * PAGE_SIZE + PAGE_SIZE + 1
     segment = evict(placed, nursery)
     await wait_all_tasks_blocked()
     assert len(placed.in_place()) == 2 * RUN_PAGES
-    assert placed.writeback.writeback_limit_bytes == PAGE_SIZE + 1
-    assert not placed.writeback._can_write()
+    assert placed.device.budget.left_bytes == PAGE_SIZE + 1
+    assert not placed.device.evictor.can_write
     assert placed.device.state.parameters["writeback_limit_bytes"] == str(PAGE_SIZE + 1)
     refuse_dense(placed)
     assert ask_page(placed, nursery, 1000, dense(1)).error is None
     placed.expected[1000] = dense(1)
     await wait_all_tasks_blocked()
-    assert placed.writeback.writeback_limit_bytes == 1
+    assert placed.device.budget.left_bytes == 1
     assert ask_page(placed, nursery, 1001, dense(1)).error is not None
-    placed.writeback.writeback_limit_bytes = None
+    placed.device.budget.left_bytes = None
     assert placed.log.eviction_queue.remove(segment)
-    placed.writeback._send_in_place(nursery, segment, second_chance=True)
+    send(placed, nursery, segment, second_chance=True)
     await wait_all_tasks_blocked()
     assert len(placed.in_place()) == 201
     await placed.check()
@@ -611,29 +617,29 @@ async def test_stores_that_wait_for_each_other_are_paid_for_when_they_are_taken(
 ) -> None:
     placed.store(7)
     places.hold_writes = True
-    placed.writeback.writeback_limit_bytes = MIB
+    placed.device.budget.left_bytes = MIB
     evict(placed, nursery)
     await wait_all_tasks_blocked()
-    placed.writeback.writeback_limit_bytes = PAGE_SIZE
+    placed.device.budget.left_bytes = PAGE_SIZE
     refuse_dense(placed)
     assert ask_page(placed, nursery, 7, dense(70)).error is None
     assert ask_page(placed, nursery, 7, dense(71)).error is not None
     places.let_go()
     await wait_all_tasks_blocked()
-    assert placed.writeback.writeback_limit_bytes == 0
+    assert placed.device.budget.left_bytes == 0
 
 
 async def test_what_fails_costs_no_budget(
     placed: Tiered, places: FakePlaceFile, nursery: trio.Nursery
 ) -> None:
     placed.store(0)
-    placed.writeback.writeback_limit_bytes = MIB
+    placed.device.budget.left_bytes = MIB
     places.fail_writes = True
     evict(placed, nursery)
     refuse_dense(placed)
     assert ask_page(placed, nursery, 5, dense(5)).error is None
     await wait_all_tasks_blocked()
-    assert placed.writeback.writeback_limit_bytes == MIB
+    assert placed.device.budget.left_bytes == MIB
 
 
 async def test_a_file_that_fails_for_long_is_not_asked(

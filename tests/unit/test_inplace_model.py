@@ -98,7 +98,7 @@ class Model:
         self.tiered.cache.encoder.max_compression_ratio = self.ratio
         assert self.tiered.device.place is not None
         self.tiered.device.place.writethrough = self.through
-        self.tiered.writeback.writeback_limit_bytes = self.budget
+        self.tiered.device.budget.left_bytes = self.budget
 
     async def run_worker(self, tiered: Tiered, scope: trio.CancelScope) -> None:
         with scope:
@@ -211,7 +211,7 @@ class Model:
         self.scope.cancel()
         await wait_all_tasks_blocked()
         self.places.forget()
-        self.budget = self.tiered.writeback.writeback_limit_bytes
+        self.budget = self.tiered.device.budget.left_bytes
         unanswered, self.open = self.open, {}
         self.start()
         for page, open_ in unanswered.items():
@@ -222,7 +222,7 @@ class Model:
     async def check(self) -> None:
         tiered = self.tiered
         check_invariants(tiered.cache)
-        left = tiered.writeback.writeback_limit_bytes
+        left = tiered.device.budget.left_bytes
         assert left is None or left >= 0
         if not self.open:
             assert tiered.slowpath.waiting_bytes == 0
@@ -231,7 +231,7 @@ class Model:
     async def settle(self) -> None:
         """The file works again, and there is a budget: everything is answered, and right."""
         self.places.hold_writes = False
-        self.tiered.writeback.writeback_limit_bytes = None
+        self.tiered.device.budget.left_bytes = None
         for _ in range(40):
             for write in list(self.places.writes):
                 write.finish()

@@ -190,7 +190,7 @@ async def test_who_has_waited_for_room_since_waits_for_memory_anew(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(short.slowpath._wait_for, NoRoom(), waits)
         await trio.sleep(MEMORY_PATIENCE_S + 1)
-        short.writeback._waiters.unpark_all()
+        short.room.wake()
     await short.slowpath._wait_for(NoMemory(), waits)
 
 

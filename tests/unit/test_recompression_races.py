@@ -125,7 +125,7 @@ async def test_a_segment_that_dies_and_whose_id_is_used_again(
 async def test_a_segment_that_leaves_for_the_tier(
     tiered: Tiered, nursery: trio.Nursery, mock_clock: MockClock, done: int
 ) -> None:
-    tiered.writeback.recompresses = False
+    tiered.device.evictor.recompresses = False
     jobs = begin(tiered, nursery)
     nursery.start_soon(tiered.writeback.run)
     await pass_time(1)
@@ -149,7 +149,7 @@ async def test_a_segment_that_is_being_written_to_the_tier(
     tiered: Tiered, nursery: trio.Nursery, tier: FakeTier, mock_clock: MockClock, succeeds: bool
 ) -> None:
     """It may be rewritten meanwhile: what is written is of nobody then."""
-    tiered.writeback.recompresses = False
+    tiered.device.evictor.recompresses = False
     count = 920  # dense enough to leave as it is
     jobs = begin(tiered, nursery, count)
     nursery.start_soon(tiered.writeback.run)

@@ -171,7 +171,7 @@ async def test_they_stay_there_where_they_can_not_come(
     old = await prepare_on_tier(tiered)
     tier.fail_reads = reason == "reads fail"
     if reason == "budget":
-        tiered.writeback.writeback_limit_bytes = 100 << 20
+        tiered.device.budget.left_bytes = 100 << 20
     if reason == "tier is full":
         tiered.log.extents.extent_count = tiered.log.extents.in_use
     await let_go(hold(tiered, nursery))

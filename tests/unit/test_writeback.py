@@ -52,7 +52,7 @@ async def test_it_stops_at_the_threshold(
 ) -> None:
     nursery.start_soon(tiered.writeback.run)
     tiered.writeback.accept_threshold_percent = threshold
-    tiered.writeback.writeback_batch_size = 1
+    tiered.device.in_flight.batch_size = 1
     page = tiered.fill()
     await tiered.write(page)
     await wait_all_tasks_blocked()
@@ -79,7 +79,7 @@ async def test_the_batch_size_is_a_bound(
     tiered: Tiered, tier: FakeTier, nursery: trio.Nursery
 ) -> None:
     tier.hold_writes = True
-    tiered.writeback.writeback_batch_size = 2
+    tiered.device.in_flight.batch_size = 2
     tiered.writeback.accept_threshold_percent = 1
     nursery.start_soon(tiered.writeback.run)
     nursery.start_soon(tiered.write, tiered.fill())
@@ -97,7 +97,7 @@ async def test_the_batch_size_is_a_bound(
 
 
 async def test_the_oldest_leaves_first(tiered: Tiered, nursery: trio.Nursery) -> None:
-    tiered.writeback.writeback_batch_size = 1
+    tiered.device.in_flight.batch_size = 1
     nursery.start_soon(tiered.writeback.run)
     page = tiered.fill()
     oldest = tiered.pages_of(tiered.segment_of(0))
@@ -110,7 +110,7 @@ async def test_the_oldest_leaves_first(tiered: Tiered, nursery: trio.Nursery) ->
 async def test_incompressible_pages_leave_before_older_ones(
     tiered: Tiered, nursery: trio.Nursery
 ) -> None:
-    tiered.writeback.writeback_batch_size = 1
+    tiered.device.in_flight.batch_size = 1
     for page in range(270):
         tiered.store(page)
     for page in range(1000, 1260):
@@ -130,7 +130,7 @@ async def test_what_was_loaded_stays_in_memory(tiered: Tiered, nursery: trio.Nur
     loaded = found[::4]
     for number in loaded:
         assert await tiered.read(number) == tiered.expected[number]
-    tiered.writeback.writeback_batch_size = 1
+    tiered.device.in_flight.batch_size = 1
     nursery.start_soon(tiered.writeback.run)
     await tiered.write(page)
     await wait_all_tasks_blocked()

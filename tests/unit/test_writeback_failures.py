@@ -46,7 +46,7 @@ async def test_a_segment_whose_write_failed_stays_in_memory(
     tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
     tier.fail_writes = True
-    tiered.writeback.writeback_batch_size = 1
+    tiered.device.in_flight.batch_size = 1
     nursery.start_soon(tiered.writeback.run)
     nursery.start_soon(tiered.write, tiered.fill())
     await wait_all_tasks_blocked()
@@ -62,7 +62,7 @@ async def test_it_is_tried_again_after_a_while_and_the_store_goes_on(
     tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
     tier.fail_writes = True
-    tiered.writeback.writeback_batch_size = 1
+    tiered.device.in_flight.batch_size = 1
     nursery.start_soon(tiered.writeback.run)
     page = tiered.fill()
     oldest = tiered.segment_of(0)
@@ -85,7 +85,7 @@ async def test_each_rest_is_twice_as_long_until_stores_are_refused(
     tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     tier.fail_writes = True
-    tiered.writeback.writeback_batch_size = 1
+    tiered.device.in_flight.batch_size = 1
     nursery.start_soon(tiered.writeback.run)
     page = tiered.fill()
     start = trio.current_time()
@@ -100,7 +100,7 @@ async def test_a_tier_that_works_again_is_used_again(
     tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     tier.fail_writes = True
-    tiered.writeback.writeback_batch_size = 1
+    tiered.device.in_flight.batch_size = 1
     nursery.start_soon(tiered.writeback.run)
     page = tiered.fill()
     with pytest.raises(StoreRefused):
@@ -143,7 +143,7 @@ async def fail_once(
 ) -> None:
     """The write of the oldest segment, that of page 0, has failed."""
     tier.fail_writes = True
-    tiered.writeback.writeback_batch_size = 1
+    tiered.device.in_flight.batch_size = 1
     nursery.start_soon(tiered.writeback.run)
     nursery.start_soon(tiered.write, tiered.fill())
     await wait_all_tasks_blocked()
@@ -182,7 +182,7 @@ async def test_a_segment_that_dies_while_the_tier_rests(
     tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
     tier.fail_writes = True
-    tiered.writeback.writeback_batch_size = 1
+    tiered.device.in_flight.batch_size = 1
     nursery.start_soon(tiered.writeback.run)
     page = tiered.fill()
     nursery.start_soon(tiered.write, page)

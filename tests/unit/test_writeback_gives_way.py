@@ -45,7 +45,7 @@ async def test_a_store_waits_for_one_write_and_not_for_all(
     reason: Callable[[Tiered], None],
 ) -> None:
     tier.hold_writes = True
-    tiered.writeback.writeback_batch_size = 1
+    tiered.device.in_flight.batch_size = 1
     page = fill_to_the_brim(tiered)
     reason(tiered)
     now = time.clock_gettime

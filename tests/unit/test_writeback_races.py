@@ -7,6 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.cache.segment_kinds import SegmentState
+from fuseswap.segment_writer import SegmentWriter
 from fuseswap.units import MIB
 from tests.fake_tier import FakeTier
 from tests.invariants import check_invariants
@@ -17,14 +18,14 @@ from tests.tiered import EXTENTS, Tiered
 async def write_one(tiered: Tiered, tier: FakeTier, nursery: trio.Nursery) -> int:
     """Have the oldest segment, that of page 0, written and held; return the next page."""
     tier.hold_writes = True
-    tiered.writeback.writeback_batch_size = 1
+    tiered.device.in_flight.batch_size = 1
     nursery.start_soon(tiered.writeback.run)
     page = tiered.fill()
     tiered.cache.pool_limit_bytes += MIB  # so that the actions need not wait
     nursery.start_soon(tiered.write, page)
-    nursery.start_soon(tiered.writeback.wait_for_room)
+    nursery.start_soon(tiered.device.room.wait)
     await wait_all_tasks_blocked()
-    tiered.writeback._want_room()
+    tiered.device.room.want()
     await wait_all_tasks_blocked()
     assert len(tier.writes) == 1
     return page + 1
@@ -159,7 +160,7 @@ async def test_the_batch_size_is_a_bound_though_ids_are_used_again(
     tiered: Tiered, tier: FakeTier, nursery: trio.Nursery
 ) -> None:
     page = await write_one(tiered, tier, nursery)
-    tiered.writeback.writeback_batch_size = 2
+    tiered.device.in_flight.batch_size = 2
     first = tiered.segment_of(0)
     for number in tiered.pages_of(first):
         tiered.discard(number)
@@ -168,7 +169,8 @@ async def test_the_batch_size_is_a_bound_though_ids_are_used_again(
         page += 1
     for head in tiered.log.heads:
         tiered.log.seal(head)
-    tiered.writeback._send(nursery, first)
+    assert isinstance(tiered.device.writer, SegmentWriter)
+    tiered.device.writer.send(nursery, first)
     await wait_all_tasks_blocked()
     assert tiered.writeback.statistics().outstanding_writebacks == len(tier.writes) == 2
 
@@ -219,7 +221,7 @@ async def test_a_worker_that_ends_in_a_write_leaves_a_state_the_next_one_serves(
     tiered: Tiered, tier: FakeTier, before: int
 ) -> None:
     tier.hold_writes = True
-    tiered.writeback.writeback_batch_size = 2
+    tiered.device.in_flight.batch_size = 2
     tiered.writeback.accept_threshold_percent = 50
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tiered.writeback.run)

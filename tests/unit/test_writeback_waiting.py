@@ -36,7 +36,7 @@ async def test_stores_wait_in_order_and_are_woken(
     tiered: Tiered, tier: FakeTier, nursery: trio.Nursery
 ) -> None:
     tier.hold_writes = True
-    tiered.writeback.writeback_batch_size = 1
+    tiered.device.in_flight.batch_size = 1
     nursery.start_soon(tiered.writeback.run)
     page = tiered.fill()
     order: list[tuple[int, Exception | None]] = []
@@ -130,12 +130,12 @@ async def test_a_full_tier_refuses_once_the_pool_is_full_too(
 
 async def test_writeback_limit_bytes_is_a_budget(tiered: Tiered, nursery: trio.Nursery) -> None:
     nursery.start_soon(tiered.writeback.run)
-    tiered.writeback.writeback_batch_size = 1
-    tiered.writeback.writeback_limit_bytes = 2 * MIB + 5
+    tiered.device.in_flight.batch_size = 1
+    tiered.device.budget.left_bytes = 2 * MIB + 5
     page = await fill_until_refused(tiered)
     assert tiered.writeback.statistics().bd_writes == 2 * UNITS
-    assert tiered.writeback.writeback_limit_bytes == 5
-    tiered.writeback.writeback_limit_bytes = MIB
+    assert tiered.device.budget.left_bytes == 5
+    tiered.device.budget.left_bytes = MIB
     await tiered.write(page)
     await tiered.check()
 
@@ -145,7 +145,7 @@ async def test_a_batch_does_not_exceed_the_budget(
 ) -> None:
     tier.hold_writes = True
     nursery.start_soon(tiered.writeback.run)
-    tiered.writeback.writeback_limit_bytes = MIB
+    tiered.device.budget.left_bytes = MIB
     nursery.start_soon(tiered.write, tiered.fill())
     await wait_all_tasks_blocked()
     assert len(tier.writes) == 1

@@ -145,7 +145,7 @@ async def test_while_a_segment_is_evicted_in_place(
             placed.log.seal(head)
     placed.cache.dedup.set_switch("on")
     places.hold_writes = True
-    placed.writeback.writeback_batch_size = 1
+    placed.device.in_flight.batch_size = 1
     nursery.start_soon(placed.writeback.run)
     placed.writeback.ask(Demand.parse("all"))
     await wait_all_tasks_blocked()

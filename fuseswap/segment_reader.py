@@ -1,0 +1,54 @@
+"""Reads of whole segments from the tier, to be cleaned there or packed anew.
+
+A segment that cannot be read is pinned, and left alone for 30 s.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import trio
+
+from fuseswap.cache.segments import SegmentLog
+from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.tier_reader import TierReader
+from fuseswap.units import SegmentRef
+from fuseswap.waiting import called
+
+_SET_ASIDE_S = 30.0
+
+
+class SegmentReader:
+    """Segments of ``segment_log``, read through ``reader``."""
+
+    def __init__(self, segment_log: SegmentLog, reader: TierReader) -> None:
+        self._log = segment_log
+        self._reader = reader
+        # Until when, soonest first; each segment once, so as many as there are at most.
+        self._set_aside: dict[SegmentRef, float] = {}
+
+    async def read(self, segment: int, *, again: bool = False) -> bytes | None:
+        """The 1 MiB of ``segment``; None where it cannot be read: then it is set aside."""
+        table = self._log.table
+        ref, extent = table.ref(segment), table.location_of(segment)
+        outcome: bytes | OSError = await called(
+            partial(self._reader.begin_read, extent, 0, SEGMENT_BYTES, again=again)
+        )
+        if isinstance(outcome, bytes):
+            return outcome
+        if table.is_current(ref):
+            table.pin(segment)
+            self._set_aside.pop(ref, None)
+            self._set_aside[ref] = trio.current_time() + _SET_ASIDE_S
+        return None
+
+    def take_back(self) -> None:
+        """Segments whose time is over may be tried again."""
+        now = trio.current_time()
+        while self._set_aside:
+            ref, until = next(iter(self._set_aside.items()))
+            if until > now:
+                return
+            del self._set_aside[ref]
+            if self._log.table.is_current(ref):
+                self._log.table.unpin(ref.id)
