@@ -28,6 +28,7 @@ _ZONE = re.compile(
     rb"\n +pages free +(\d+)\n(?: +boost +\d+\n)? +min +(\d+)\n +low +\d+\n +high +(\d+)\n"
     rb"(?:.*\n)*? +managed +(\d+)\n"
 )
+_TEXT_BYTES = 64 << 10  # of all zones: 2 KiB each
 _SMALL_SHARE = 8  # a zone of less than an eighth of memory is kept from most allocations
 
 
@@ -39,6 +40,7 @@ class Watermarks:
         self._high_bytes = 0
         self._is_reached = False
         self._read_at = 0.0
+        self._buffer = memoryview(bytearray(_TEXT_BYTES))  # not made when memory is short
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -53,13 +55,13 @@ class Watermarks:
         self._read_at = time.monotonic()
         if self._fd < 0:
             return
-        text = b""
+        length = 0
         try:
-            while piece := os.pread(self._fd, 1 << 16, len(text)):
-                text += piece
+            while count := os.preadv(self._fd, [self._buffer[length:]], length):
+                length += count
         except OSError:
             return
-        zones = [tuple(map(int, found)) for found in _ZONE.findall(text)]
+        zones = [tuple(map(int, found)) for found in _ZONE.findall(self._buffer[:length])]
         pages = sum(managed for _, _, _, managed in zones)
         self._high_bytes = sum(high for _, _, high, managed in zones if managed) * PAGE_SIZE
         self._is_reached = all(

@@ -35,6 +35,7 @@ _SMALL = _LARGEST_BYTES - sys.getsizeof(b"")  # of them, as `bytes`
 _SPAN_SHIFT = 19  # every arena holds a whole aligned half MiB
 _SPACE_BYTES = 64 * MIB
 _STEP_BYTES = 512 << 10
+_STANDBY_BYTES = 256 << 10  # above what a standby uses: its threads read a few files a second
 _STACK_BYTES = 256 << 10  # below what the main thread has used: lz4 alone takes 130 KiB
 
 
@@ -59,9 +60,12 @@ class Heap:
     def reserve(self) -> None:
         """Have the place for `fill`'s file, the last of what is made before the turn comes.
 
-        So `fill` neither grows the heap nor touches a page that is not there.
+        So `fill` neither grows the heap nor touches a page that is not there; nor does what a
+        standby's threads do meanwhile.
         """
         self._block = libc.reserve_heap(HEAP_FILE_BYTES)
+        self._ahead_bytes = _STANDBY_BYTES
+        self.top_up()
 
     def fill(self, ahead_bytes: int, fd: int | None) -> None:
         """Keep ``ahead_bytes`` of malloc's resident from now on.
@@ -94,7 +98,8 @@ class Heap:
         top, end = libc.heap_top()
         wanted = min(top + self._ahead_bytes, end) & -PAGE_SIZE
         start = max(self._resident_to, top & -PAGE_SIZE)
-        if wanted - start >= _STEP_BYTES or (not self._resident_to and wanted > start):
+        step = min(_STEP_BYTES, self._ahead_bytes // 2)
+        if wanted - start >= step > 0 or (not self._resident_to and wanted > start):
             with contextlib.suppress(OSError):  # no memory: again in a second
                 libc.populate_write(start, wanted - start)
                 self._resident_to = wanted
