@@ -69,6 +69,7 @@ def test_a_write_in_flight_ends_before_the_pause(
         recompression=idle,
         memory=idle,
         merging=idle,
+        cache=SimpleNamespace(log=SimpleNamespace(frames=SimpleNamespace(unmapped=0))),
     )
     transport = cast(Transport, SimpleNamespace(serve=trio.sleep_forever))
     serving = Serving(cast(Device, device), transport, engine, HostWatch("/nowhere"))
