@@ -77,6 +77,7 @@ class Heap:
             self._file_end = libc.back_heap(block, HEAP_FILE_BYTES, fd)
         if block:
             libc.free_heap(block)
+        self._resident_to = 0  # what was ahead lies above the block
         self._ahead_bytes = ahead_bytes  # last: from here on the feeder touches what is there
         self.top_up()
 

@@ -1,12 +1,11 @@
-"""The heaps that a worker makes beforehand."""
+"""The heaps that a worker makes beforehand, each in a process of its own."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-# In a process of its own: the heaps are the process's.
-PROGRAM = """
+SMALL = """
 import gc
 from fuseswap.host.heap import Heap
 
@@ -22,8 +21,38 @@ print(size() - before)
 """
 
 
+LARGE = """
+import os, resource
+from fuseswap import libc
+from fuseswap.host.heap import HEAP_FILE_BYTES, Heap
+
+fd = os.memfd_create("heap")
+os.ftruncate(fd, HEAP_FILE_BYTES)
+heap = Heap(1 << 20)
+heap.reserve()
+heap.fill(5 << 20, fd)
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+faults()
+before = faults()
+objects = [bytes(100_000) for _ in range(40)]
+print(faults() - before)
+"""
+
+
+def printed(program: str) -> int:
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return int(done.stdout)
+
+
 def test_small_objects_find_their_memory_there() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert int(done.stdout) == 0
+    """Growth of the address space, in pages."""
+    assert printed(SMALL) == 0
+
+
+def test_large_objects_find_their_memory_there() -> None:
+    """4 MB of them: page faults."""
+    assert printed(LARGE) <= 2
