@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from fuseswap.background_thread import BackgroundThread, Submit, run_here
 from fuseswap.balance import balance
 from fuseswap.budget import Budget
 from fuseswap.cache.cleaner import Cleaner, CleanerStatistics
@@ -21,13 +22,13 @@ from fuseswap.cache.snapshot import by_codec
 from fuseswap.cache.state import SharedState
 from fuseswap.cleaning_policy import CleaningPolicy
 from fuseswap.counting import Key, counter, gauge, numbers_of, zeros
+from fuseswap.dictionary_mover import ReadBack
 from fuseswap.evictor import Evictor
 from fuseswap.frontswap import Frontswap
 from fuseswap.host_numbers import HostNumbers
 from fuseswap.inplace import InPlace, PlaceFile
 from fuseswap.memory_watch import MemoryWatch
 from fuseswap.merging import Merging
-from fuseswap.pace import Submit, run_here
 from fuseswap.place_writer import PlaceWriter
 from fuseswap.recompression import Recompression
 from fuseswap.room import Room
@@ -140,6 +141,8 @@ class Device:
         )
         self.place: InPlace | None = None
         self.writer: SegmentWriter | PlaceWriter | None = None
+        segments = SegmentReader(self.cache.log, self.reader)
+        read_back: ReadBack | None = None
         if place_file is not None:
             self.place = InPlace(
                 self.cache, place_file, self.reader, account, counters, self._note_late
@@ -147,15 +150,14 @@ class Device:
             self.writer = PlaceWriter(self.cache, self.place, account, self.in_flight, counters)
         elif tier is not None:
             self.writer = SegmentWriter(self.cache.log, tier, account, self.in_flight, counters)
-        segments = SegmentReader(self.cache.log, self.reader)
+            read_back = ReadBack(self.writer.may_write_again, segments.read)
         self.recompression = Recompression(
-            self.cache, submit, lambda: self.frontswap.operations, give_back
+            self.cache,
+            BackgroundThread(submit, lambda: self.frontswap.operations, lambda: feeder.is_tight),
+            read_back,
+            may_train=lambda: not feeder.is_short,
+            give_back=give_back,
         )
-        self.recompression.is_memory_short = lambda: feeder.is_tight
-        self.recompression.may_train = lambda: not feeder.is_short
-        if isinstance(self.writer, SegmentWriter):
-            self.recompression.turnover.may_read = self.writer.may_write_again
-            self.recompression.turnover.read_segment = segments.read
         self.merging = Merging(self.cache, lambda: self.frontswap.operations)
         cleaner = Cleaner(self.cache.slots, self.cache.log, self.cache.decoder)
         cleaner.leave = self.recompression.is_due
@@ -246,11 +248,7 @@ class Device:
 
     def cleaned(self) -> CleanerStatistics:
         """What all cleaners did together."""
-        return (
-            self.writeback.cleaner.statistics()
-            + self.recompression.cleaner.statistics()
-            + self.recompression.turnover.copied()
-        )
+        return self.writeback.cleaner.statistics() + self.recompression.cleaned()
 
     def parts(self) -> Iterator[object]:
         """What the classes that ``statistics.py`` lists have counted, at this moment."""
@@ -265,8 +263,8 @@ class Device:
         yield self.merging.merger.statistics()
         yield self.writeback.statistics()
         yield self.slowpath.statistics()
-        yield self.recompression.training.statistics()
-        yield self.recompression.turnover.statistics()
+        yield self.recompression.dictionaries.statistics()
+        yield self.recompression.mover.statistics()
         yield self.memory.statistics()
         yield self.transport
         yield ProcessStatistics(

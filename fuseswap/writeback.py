@@ -22,9 +22,9 @@ from fuseswap.cache.cleaner import Cleaner
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cleaning_policy import CleaningPolicy
-from fuseswap.demand import Demand
 from fuseswap.errors import InvalidArgument
 from fuseswap.evictor import Evictor
+from fuseswap.request import ReclaimRequest
 from fuseswap.room import Room
 from fuseswap.room_maker import RoomMaker
 from fuseswap.tier_merging import TierMerging
@@ -65,7 +65,7 @@ class Writeback:
         self.accept_threshold_percent = 90
         self.writeback_age_seconds = 0
         self.shrinker_enabled = False
-        self.demand = Demand()
+        self.demand = ReclaimRequest()
 
     async def run(self) -> None:
         """Make room whenever it is wanted; once a second do all that is due.  Never returns."""
@@ -81,7 +81,7 @@ class Writeback:
                 await self._write_due(nursery)
                 await self._cleaning.tidy()
 
-    def ask(self, demand: Demand) -> None:
+    def ask(self, demand: ReclaimRequest) -> None:
         """Write back what ``demand`` describes, in the background; see its ``left``."""
         if not self._evictor.has_backing_file:
             raise InvalidArgument("there is no backing file to write back to")

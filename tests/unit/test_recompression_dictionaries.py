@@ -8,8 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fuseswap import recompression as task
-from fuseswap import training
+from fuseswap import dictionary_policy, dictionary_training
 from fuseswap.cache.codecs import FIRST_DICTIONARY, ZSTD
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.errors import CorruptData
@@ -24,10 +23,10 @@ PAGES = 600
 @pytest.fixture(autouse=True)
 def _small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few pages are enough to train from, and to judge."""
-    monkeypatch.setattr(task, "LEAST_PAGES", 300)
-    monkeypatch.setattr(training, "_SOON_AGAIN_AFTER_PAGES", 300)
-    monkeypatch.setattr(training, "_AGAIN_AFTER_PAGES", 300)
-    monkeypatch.setattr(training, "_JUDGED_BYTES", 1000)
+    monkeypatch.setattr(dictionary_training, "LEAST_PAGES", 300)
+    monkeypatch.setattr(dictionary_policy, "_SOON_AGAIN_AFTER_PAGES", 300)
+    monkeypatch.setattr(dictionary_policy, "_AGAIN_AFTER_PAGES", 300)
+    monkeypatch.setattr(dictionary_policy, "_JUDGED_BYTES", 1000)
 
 
 def store_related(worker: Tiered, first: int = 0, count: int = PAGES) -> None:
@@ -86,7 +85,7 @@ async def test_the_next_worker_reads_those_pages_and_uses_it(
     store_related(following, PAGES)
     await recompress(following.device.recompression)
     assert codecs(following) == {FIRST_DICTIONARY: 2 * PAGES}
-    assert following.device.recompression.training.trained == 0
+    assert following.device.recompression.dictionaries.trained == 0
     await following.check()
 
 
@@ -107,7 +106,7 @@ async def test_pages_with_a_dictionary_are_read_from_the_tier(
 async def test_none_is_kept_that_does_not_win_by_enough(
     tierless: Tiered, mock_clock: MockClock, percent: int
 ) -> None:
-    tierless.device.recompression.training.gain_percent = percent
+    tierless.device.recompression.dictionaries.gain_percent = percent
     store_related(tierless)
     await recompress(tierless.device.recompression)
     assert tierless.device.statistics()["dictionaries"] == 0
@@ -137,7 +136,7 @@ async def test_where_there_is_no_place_for_another_nothing_changes(
     monkeypatch.setattr(tierless.cache.dictionaries, "add", lambda data: None)
     store_related(tierless)
     await recompress(tierless.device.recompression)
-    assert tierless.device.recompression.training.trained == 0
+    assert tierless.device.recompression.dictionaries.trained == 0
     await tierless.check()
 
 

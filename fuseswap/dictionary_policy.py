@@ -1,24 +1,24 @@
-"""Training: which dictionary pages are recompressed with, and when there should be another.
+"""The policy of dictionaries: what pages are recompressed with, and when one is trained.
 
-It is trained from pages that are about to be recompressed, tried on some of them that it
-has not seen, and kept where it wins by `dictionary_gain_percent`; later ones have to win
-against it.  One that wins and finds no place waits until ``turnover.py`` has made one, or has
-not.  One that stops winning is not used any more, and one that no object needs any more is
-dropped.  Decides; ``recompression.py`` has the thread and the pages.
+A level of zstd, and the current dictionary while it wins.  A new one is trained from pages
+that are about to be recompressed (``dictionary_training.py``).  It is tried on pages it has not
+seen, and kept where it wins by `dictionary_gain_percent`; a later one has to win against it.
+
+One that wins and finds no place waits until ``dictionary_retirement.py`` has tried to make one.
+One that stops winning is not used any more.  One that no object needs any more is dropped.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fuseswap.cache.dictionaries import Dictionary
-from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.dictionaries import Dictionaries, Dictionary
 from fuseswap.cache.recompressor import Recompressor, Trained
 from fuseswap.counting import counter, gauge
 
 DEFAULT_GAIN_PERCENT = 3
 NO_DICTIONARIES = 100  # percent
-LEAST_PAGES = 2048  # to train one for
 
 _AGAIN_AFTER_PAGES = 65536
 _SOON_AGAIN_AFTER_PAGES = 16384
@@ -34,7 +34,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingStatistics:
+class DictionaryStatistics:
     """Dictionaries there are, came and went."""
 
     dictionaries: int = gauge(
@@ -51,12 +51,16 @@ class TrainingStatistics:
     )
 
 
-class Training:
-    """The dictionaries of one cache.  ``pages``: how many were recompressed, or tried, so far."""
+class DictionaryPolicy:
+    """Of the ``dictionaries`` of one cache; ``pages_of``: how many pages need each codec.
 
-    def __init__(self, cache: CompressedCache) -> None:
-        self._dictionaries = cache.dictionaries
-        self._pages_of = cache.log.codec_pages
+    ``level``: of zstd, 0 where nothing is recompressed.  ``pages``: how many were tried so far.
+    """
+
+    def __init__(self, dictionaries: Dictionaries, pages_of: Sequence[int], level: int) -> None:
+        self._dictionaries = dictionaries
+        self._pages_of = pages_of
+        self.level = level
         self.gain_percent = DEFAULT_GAIN_PERCENT
         self.pages = 0
         self.trained = 0
@@ -68,6 +72,11 @@ class Training:
         self._refused: Dictionary | None = None  # does not win any more
 
     @property
+    def is_on(self) -> bool:
+        """Whether anything is recompressed."""
+        return self.level > 0
+
+    @property
     def is_due(self) -> bool:
         """Whether another dictionary may be tried."""
         return self.pages >= self._due_at and self.gain_percent < NO_DICTIONARIES
@@ -77,7 +86,7 @@ class Training:
         self._due_at = self.pages + _SOON_AGAIN_AFTER_PAGES
 
     def judge(self, found: Trained | None, pages: int) -> None:
-        """Keep what was trained for ``pages`` of them if it wins, and more than it takes."""
+        """Keep the dictionary trained for ``pages`` pages if it wins, and more than it takes."""
         if found is None or not found.held_out:
             return
         won = found.before_bytes - found.after_bytes
@@ -107,9 +116,9 @@ class Training:
         wins = self.gain_percent < NO_DICTIONARIES and current is not self._refused
         return current if wins else None
 
-    def recompressor(self, level: int) -> Recompressor:
-        """For ``level``, with the dictionary that is current, unless it has stopped winning."""
-        dictionary = self.in_use
+    def recompressor(self) -> Recompressor:
+        """For `level`, with the dictionary that is current, unless it has stopped winning."""
+        level, dictionary = self.level, self.in_use
         made = self._recompressor
         if made is None or made.level != level or made.dictionary is not dictionary:
             made = self._recompressor = Recompressor(level, dictionary)
@@ -129,6 +138,6 @@ class Training:
                 self._dictionaries.drop(one)
                 self.dropped += 1
 
-    def statistics(self) -> TrainingStatistics:
+    def statistics(self) -> DictionaryStatistics:
         """A snapshot."""
-        return TrainingStatistics(len(self._dictionaries.all), self.trained, self.dropped)
+        return DictionaryStatistics(len(self._dictionaries.all), self.trained, self.dropped)

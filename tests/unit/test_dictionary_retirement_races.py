@@ -48,8 +48,8 @@ async def write_back(worker: Tiered) -> None:
 def hold(worker: Tiered, nursery: trio.Nursery) -> HeldJobs:
     """The task runs, with its first look behind it, and its jobs wait."""
     jobs = HeldJobs()
-    worker.device.recompression._submit = jobs.submit
-    worker.device.recompression.turnover._next_look = 0.0
+    worker.device.recompression.thread._submit = jobs.submit
+    worker.device.recompression.retirement._next_look = 0.0
     nursery.start_soon(worker.device.recompression.run)
     return jobs
 
@@ -95,7 +95,7 @@ async def test_between_two_steps(
     action: Action,
 ) -> None:
     old = await prepare(tierless)
-    extractor = tierless.device.recompression.turnover.extractor
+    extractor = tierless.device.recompression.mover.extractor
     step = extractor.step
     steps = 0
 
