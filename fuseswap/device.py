@@ -23,6 +23,7 @@ from fuseswap.cache.state import SharedState
 from fuseswap.cleaning_policy import CleaningPolicy
 from fuseswap.counting import Key, counter, gauge, numbers_of, zeros
 from fuseswap.dictionary_mover import ReadBack
+from fuseswap.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedule
 from fuseswap.evictor import Evictor
 from fuseswap.frontswap import Frontswap
 from fuseswap.host_numbers import HostNumbers
@@ -109,11 +110,13 @@ class Device:
         ready_frames: int = 0,
         host: HostNumbers | None = None,
         give_back: Callable[[], None] = lambda: None,
+        schedule: TrainingSchedule = DEFAULT_SCHEDULE,
     ) -> None:
         """``submit`` runs what may take long, and what needs no GIL, in a thread.
 
-        ``feeder`` makes memory ahead of need, of it ``ready_frames`` for stores; ``give_back``
-        returns what the training of a dictionary took of the heap.
+        ``feeder`` makes memory ahead of need, of it ``ready_frames`` for stores.
+        ``give_back`` returns the heap that the training of a dictionary took;
+        ``schedule`` says when one is trained.
         """
         self._host = host = host or HostNumbers()
         self.state = state
@@ -157,6 +160,7 @@ class Device:
             read_back,
             may_train=lambda: not feeder.is_short,
             give_back=give_back,
+            schedule=schedule,
         )
         self.merging = Merging(self.cache, lambda: self.frontswap.operations)
         cleaner = Cleaner(self.cache.slots, self.cache.log, self.cache.decoder)

@@ -20,9 +20,22 @@ from fuseswap.counting import counter, gauge
 DEFAULT_GAIN_PERCENT = 3
 NO_DICTIONARIES = 100  # percent
 
-_AGAIN_AFTER_PAGES = 65536
-_SOON_AGAIN_AFTER_PAGES = 16384
-_JUDGED_BYTES = 256 << 10  # compressed both ways, before a dictionary is judged
+
+@dataclass(frozen=True, slots=True)
+class TrainingSchedule:
+    """When a dictionary is trained, in pages that were recompressed since, and judged.
+
+    ``least_pages``: pages that are to be recompressed, to train one for.  ``judged_bytes``:
+    compressed both ways, with and without it, before it is judged.
+    """
+
+    least_pages: int = 2048
+    again_after_pages: int = 65536
+    soon_again_after_pages: int = 16384
+    judged_bytes: int = 256 << 10
+
+
+DEFAULT_SCHEDULE = TrainingSchedule()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +70,24 @@ class DictionaryPolicy:
     ``level``: of zstd, 0 where nothing is recompressed.  ``pages``: how many were tried so far.
     """
 
-    def __init__(self, dictionaries: Dictionaries, pages_of: Sequence[int], level: int) -> None:
+    def __init__(
+        self,
+        dictionaries: Dictionaries,
+        pages_of: Sequence[int],
+        level: int,
+        schedule: TrainingSchedule = DEFAULT_SCHEDULE,
+    ) -> None:
         self._dictionaries = dictionaries
         self._pages_of = pages_of
         self.level = level
+        self.schedule = schedule
         self.gain_percent = DEFAULT_GAIN_PERCENT
         self.pages = 0
         self.trained = 0
         self.dropped = 0
         self.waiting: Waiting | None = None
         # With one that a former worker trained there is no hurry; there are not many places.
-        self._due_at = _SOON_AGAIN_AFTER_PAGES if self._dictionaries.current else 0
+        self._due_at = schedule.soon_again_after_pages if dictionaries.current else 0
         self._recompressor: Recompressor | None = None
         self._refused: Dictionary | None = None  # does not win any more
 
@@ -83,7 +103,7 @@ class DictionaryPolicy:
 
     def begin(self) -> None:
         """One is tried now; if it does not win, not again for a while."""
-        self._due_at = self.pages + _SOON_AGAIN_AFTER_PAGES
+        self._due_at = self.pages + self.schedule.soon_again_after_pages
 
     def judge(self, found: Trained | None, pages: int) -> None:
         """Keep the dictionary trained for ``pages`` pages if it wins, and more than it takes."""
@@ -107,7 +127,7 @@ class DictionaryPolicy:
     def _keep(self, data: bytes) -> None:
         if self._dictionaries.add(data):
             self.trained += 1
-            self._due_at = self.pages + _AGAIN_AFTER_PAGES
+            self._due_at = self.pages + self.schedule.again_after_pages
 
     @property
     def in_use(self) -> Dictionary | None:
@@ -122,10 +142,10 @@ class DictionaryPolicy:
         made = self._recompressor
         if made is None or made.level != level or made.dictionary is not dictionary:
             made = self._recompressor = Recompressor(level, dictionary)
-        elif dictionary and made.plain_bytes >= _JUDGED_BYTES:
+        elif dictionary and made.plain_bytes >= self.schedule.judged_bytes:
             if made.known_bytes * 100 > made.plain_bytes * (100 - self.gain_percent):
                 self._refused = dictionary
-                self._due_at = min(self._due_at, self.pages + _SOON_AGAIN_AFTER_PAGES)
+                self._due_at = min(self._due_at, self.pages + self.schedule.soon_again_after_pages)
             made.plain_bytes = made.known_bytes = 0
         return made
 

@@ -18,8 +18,6 @@ from fuseswap.cache.slot_word import codec_of, is_loaded, object_key
 from fuseswap.dictionary_policy import DictionaryPolicy
 from fuseswap.recompression_policy import RecompressionPolicy
 
-LEAST_PAGES = 2048  # to train one for
-
 # Trained is from so many pages of at most so many segments.
 _PAGES = 1280
 _SEGMENTS = 64
@@ -60,7 +58,7 @@ class DictionaryTraining:
         pages = sum(
             self._log.table.live[segment] for segment in segments if self._policy.is_there(segment)
         )
-        if pages < LEAST_PAGES:
+        if pages < self._dictionaries.schedule.least_pages:
             return False
         self._dictionaries.begin()
         objects = await self._sample(segments)

@@ -22,7 +22,7 @@ from fuseswap.cache.codecs import parse_recompressor
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.dictionary_mover import DictionaryMover, ReadBack
-from fuseswap.dictionary_policy import DictionaryPolicy
+from fuseswap.dictionary_policy import DEFAULT_SCHEDULE, DictionaryPolicy, TrainingSchedule
 from fuseswap.dictionary_retirement import DictionaryRetirement
 from fuseswap.dictionary_training import DictionaryTraining
 from fuseswap.errors import InvalidArgument
@@ -39,7 +39,8 @@ class Recompression:
     """Recompresses the segments of ``cache`` in ``thread``.
 
     ``read_back``: how pages come back from the tier, where there is one.  ``may_train``: whether
-    there is memory to train a dictionary, 10 MiB.  ``give_back`` returns it to the heap after that.
+    there is memory to train a dictionary, 10 MiB.  ``give_back`` returns that to the system.
+    ``schedule``: when one is trained.
     """
 
     def __init__(
@@ -49,13 +50,14 @@ class Recompression:
         read_back: ReadBack | None = None,
         may_train: Callable[[], bool] = lambda: True,
         give_back: Callable[[], None] = lambda: None,
+        schedule: TrainingSchedule = DEFAULT_SCHEDULE,
     ) -> None:
         self._cache = cache
         self._log = log = cache.log
         self.thread = thread
         self.policy = RecompressionPolicy(log)
         level = parse_recompressor(DEFAULT_ALGORITHM)
-        self.dictionaries = DictionaryPolicy(cache.dictionaries, log.codec_pages, level)
+        self.dictionaries = DictionaryPolicy(cache.dictionaries, log.codec_pages, level, schedule)
         self.cleaner = Cleaner(cache.slots, log, cache.decoder)
         self._segments = SegmentRecompressor(
             cache, thread, self.policy, self.dictionaries, self.cleaner

@@ -11,12 +11,13 @@ import trio
 import zstandard
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fuseswap import background_thread, dictionary_training
+from fuseswap import background_thread
 from fuseswap.background_thread import BackgroundThread
 from fuseswap.cache.codecs import LZ4, RAW, ZSTD
 from fuseswap.cache.recompressor import Packed, Recompressor
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.slot_word import REFERENCED
+from fuseswap.dictionary_policy import TrainingSchedule
 from fuseswap.errors import InvalidArgument, StoreRefused
 from fuseswap.parameters import find_parameter
 from fuseswap.recompression import Recompression
@@ -642,10 +643,10 @@ async def test_a_segment_that_always_fails_does_not_keep_others_waiting(
     await tierless.check()
 
 
+@pytest.mark.parametrize("schedule", [TrainingSchedule(least_pages=100)])  # one is trained, too
 async def test_no_memory_for_a_context_ends_nothing(
     tierless: Tiered, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dictionary_training, "LEAST_PAGES", 100)  # so that one is trained, too
     store_some(tierless)
 
     def fail(*arguments: object, **options: object) -> None:

@@ -6,11 +6,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fuseswap import dictionary_policy, dictionary_training
 from fuseswap.cache.codecs import RAW, ZSTD
 from fuseswap.cache.dictionaries import Dictionary
 from fuseswap.cache.dictionary_census import DictionaryCensus
 from fuseswap.cache.segment_kinds import Mark, Stream
+from fuseswap.dictionary_policy import NO_DICTIONARIES, TrainingSchedule
 from fuseswap.errors import CorruptData
 from tests import pages
 from tests.families import (
@@ -25,15 +25,15 @@ from tests.recompressed import pass_time, recompress
 from tests.tiered import Tiered
 
 NEW = 600  # pages, enough to train from
+SOON = TrainingSchedule(
+    least_pages=300, again_after_pages=300, soon_again_after_pages=300, judged_bytes=1000
+)
 
 
-@pytest.fixture(autouse=True)
-def _small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def schedule() -> TrainingSchedule:
     """Few pages are enough to train from, and to judge."""
-    monkeypatch.setattr(dictionary_training, "LEAST_PAGES", 300)
-    monkeypatch.setattr(dictionary_policy, "_SOON_AGAIN_AFTER_PAGES", 300)
-    monkeypatch.setattr(dictionary_policy, "_AGAIN_AFTER_PAGES", 300)
-    monkeypatch.setattr(dictionary_policy, "_JUDGED_BYTES", 1000)
+    return SOON
 
 
 async def look(worker: Tiered, seconds: float = 64) -> None:
@@ -45,7 +45,7 @@ async def look(worker: Tiered, seconds: float = 64) -> None:
 
 
 def next_worker(worker: Tiered) -> Tiered:
-    following = Tiered(worker.memory, worker.tier)
+    following = Tiered(worker.memory, worker.tier, schedule=SOON)
     following.expected = worker.expected
     return following
 
@@ -230,7 +230,7 @@ async def test_what_is_recompressed_without_one_loses_them_all(
     """`dictionary_gain_percent` of 100: no dictionary is used, and those with few pages go."""
     await two(tierless, 2)
     tierless.discard(1002, 98)
-    tierless.device.recompression.dictionaries.gain_percent = dictionary_policy.NO_DICTIONARIES
+    tierless.device.recompression.dictionaries.gain_percent = NO_DICTIONARIES
     await look(tierless, 200)
     assert [codec_of(tierless, page) for page in (0, 1, 1000, 1001)] == [ZSTD] * 4
     assert len(tierless.cache.dictionaries.all) <= 1

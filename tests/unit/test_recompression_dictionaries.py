@@ -8,9 +8,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fuseswap import dictionary_policy, dictionary_training
 from fuseswap.cache.codecs import FIRST_DICTIONARY, ZSTD
 from fuseswap.cache.segment_kinds import Stream
+from fuseswap.dictionary_policy import TrainingSchedule
 from fuseswap.errors import CorruptData
 from tests import pages
 from tests.invariants import StoredObject
@@ -18,15 +18,15 @@ from tests.recompressed import DICTIONARY, make_old, pass_time, recompress
 from tests.tiered import Tiered
 
 PAGES = 600
+SOON = TrainingSchedule(
+    least_pages=300, again_after_pages=300, soon_again_after_pages=300, judged_bytes=1000
+)
 
 
-@pytest.fixture(autouse=True)
-def _small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def schedule() -> TrainingSchedule:
     """Few pages are enough to train from, and to judge."""
-    monkeypatch.setattr(dictionary_training, "LEAST_PAGES", 300)
-    monkeypatch.setattr(dictionary_policy, "_SOON_AGAIN_AFTER_PAGES", 300)
-    monkeypatch.setattr(dictionary_policy, "_AGAIN_AFTER_PAGES", 300)
-    monkeypatch.setattr(dictionary_policy, "_JUDGED_BYTES", 1000)
+    return SOON
 
 
 def store_related(worker: Tiered, first: int = 0, count: int = PAGES) -> None:
@@ -40,7 +40,7 @@ def codecs(worker: Tiered) -> Counter[int]:
 
 
 def next_worker(worker: Tiered) -> Tiered:
-    following = Tiered(worker.memory, worker.tier)
+    following = Tiered(worker.memory, worker.tier, schedule=SOON)
     following.expected = worker.expected
     return following
 
