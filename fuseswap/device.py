@@ -154,15 +154,20 @@ class Device:
         elif tier is not None:
             self.writer = SegmentWriter(self.cache.log, tier, account, self.in_flight, counters)
             read_back = ReadBack(self.writer.may_write_again, segments.read)
+        if self.place is None:
+            frontswap = Frontswap([self.cache])
+        else:
+            frontswap = Frontswap([self.cache, self.place], self.place.write_through)
+        self.frontswap = frontswap
         self.recompression = Recompression(
             self.cache,
-            BackgroundThread(submit, lambda: self.frontswap.operations, lambda: feeder.is_tight),
+            BackgroundThread(submit, lambda: frontswap.operations, lambda: feeder.is_tight),
             read_back,
             may_train=lambda: not feeder.is_short,
             give_back=give_back,
             schedule=schedule,
         )
-        self.merging = Merging(self.cache, lambda: self.frontswap.operations)
+        self.merging = Merging(self.cache, lambda: frontswap.operations)
         cleaner = Cleaner(self.cache.slots, self.cache.log, self.cache.decoder)
         cleaner.leave = self.recompression.is_due
         self.room = Room(self.cache, counters)
@@ -193,16 +198,12 @@ class Device:
             counters,
             under_pressure,
         )
-        if self.place is None:
-            self.frontswap = Frontswap([self.cache])
-        else:
-            self.frontswap = Frontswap([self.cache, self.place], self.place.write_through)
         size_bytes = state.geometry.page_count * PAGE_SIZE
         self.swapfile = Swapfile(size_bytes, self.frontswap, self.cache.slots)
         self.memory = MemoryWatch(
             feeder,
             self.cache,
-            lambda: self.frontswap.operations,
+            lambda: frontswap.operations,
             lambda: self.slowpath.waiting_bytes + self.slowpath.reading_bytes > 0,
             host.queue_file,
             host.serving_faults,

@@ -12,6 +12,7 @@ from fuseswap.cache.codecs import FIRST_DICTIONARY, ZSTD
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.dictionary_policy import TrainingSchedule
 from fuseswap.errors import CorruptData
+from fuseswap.request import ReclaimRequest
 from tests import pages
 from tests.invariants import StoredObject
 from tests.recompressed import DICTIONARY, make_old, pass_time, recompress
@@ -95,7 +96,7 @@ async def test_pages_with_a_dictionary_are_read_from_the_tier(
     store_related(tiered)
     await recompress(tiered.device.recompression)
     nursery.start_soon(tiered.writeback.run)
-    tiered.writeback.ask(tiered.writeback.demand.parse("all"))
+    tiered.writeback.ask(ReclaimRequest.parse("all"))
     await pass_time(2)
     assert tiered.on_tier() == list(range(PAGES))
     assert codecs(tiered) == {FIRST_DICTIONARY: PAGES}
