@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from fuseswap.background_thread import BackgroundThread, Submit, run_here
 from fuseswap.balance import balance
 from fuseswap.budget import Budget
 from fuseswap.cache.cleaner import Cleaner, CleanerStatistics
@@ -21,13 +22,14 @@ from fuseswap.cache.snapshot import by_codec
 from fuseswap.cache.state import SharedState
 from fuseswap.cleaning_policy import CleaningPolicy
 from fuseswap.counting import Key, counter, gauge, numbers_of, zeros
+from fuseswap.dictionary_mover import ReadBack
+from fuseswap.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedule
 from fuseswap.evictor import Evictor
 from fuseswap.frontswap import Frontswap
 from fuseswap.host_numbers import HostNumbers
 from fuseswap.inplace import InPlace, PlaceFile
 from fuseswap.memory_watch import MemoryWatch
 from fuseswap.merging import Merging
-from fuseswap.pace import Submit, run_here
 from fuseswap.place_writer import PlaceWriter
 from fuseswap.recompression import Recompression
 from fuseswap.room import Room
@@ -108,11 +110,13 @@ class Device:
         ready_frames: int = 0,
         host: HostNumbers | None = None,
         give_back: Callable[[], None] = lambda: None,
+        schedule: TrainingSchedule = DEFAULT_SCHEDULE,
     ) -> None:
         """``submit`` runs what may take long, and what needs no GIL, in a thread.
 
-        ``feeder`` makes memory ahead of need, of it ``ready_frames`` for stores; ``give_back``
-        returns what the training of a dictionary took of the heap.
+        ``feeder`` makes memory ahead of need, of it ``ready_frames`` for stores.
+        ``give_back`` returns the heap that the training of a dictionary took;
+        ``schedule`` says when one is trained.
         """
         self._host = host = host or HostNumbers()
         self.state = state
@@ -140,6 +144,8 @@ class Device:
         )
         self.place: InPlace | None = None
         self.writer: SegmentWriter | PlaceWriter | None = None
+        segments = SegmentReader(self.cache.log, self.reader)
+        read_back: ReadBack | None = None
         if place_file is not None:
             self.place = InPlace(
                 self.cache, place_file, self.reader, account, counters, self._note_late
@@ -147,16 +153,21 @@ class Device:
             self.writer = PlaceWriter(self.cache, self.place, account, self.in_flight, counters)
         elif tier is not None:
             self.writer = SegmentWriter(self.cache.log, tier, account, self.in_flight, counters)
-        segments = SegmentReader(self.cache.log, self.reader)
+            read_back = ReadBack(self.writer.may_write_again, segments.read)
+        if self.place is None:
+            frontswap = Frontswap([self.cache])
+        else:
+            frontswap = Frontswap([self.cache, self.place], self.place.write_through)
+        self.frontswap = frontswap
         self.recompression = Recompression(
-            self.cache, submit, lambda: self.frontswap.operations, give_back
+            self.cache,
+            BackgroundThread(submit, lambda: frontswap.operations, lambda: feeder.is_tight),
+            read_back,
+            may_train=lambda: not feeder.is_short,
+            give_back=give_back,
+            schedule=schedule,
         )
-        self.recompression.is_memory_short = lambda: feeder.is_tight
-        self.recompression.may_train = lambda: not feeder.is_short
-        if isinstance(self.writer, SegmentWriter):
-            self.recompression.turnover.may_read = self.writer.may_write_again
-            self.recompression.turnover.read_segment = segments.read
-        self.merging = Merging(self.cache, lambda: self.frontswap.operations)
+        self.merging = Merging(self.cache, lambda: frontswap.operations)
         cleaner = Cleaner(self.cache.slots, self.cache.log, self.cache.decoder)
         cleaner.leave = self.recompression.is_due
         self.room = Room(self.cache, counters)
@@ -187,16 +198,12 @@ class Device:
             counters,
             under_pressure,
         )
-        if self.place is None:
-            self.frontswap = Frontswap([self.cache])
-        else:
-            self.frontswap = Frontswap([self.cache, self.place], self.place.write_through)
         size_bytes = state.geometry.page_count * PAGE_SIZE
         self.swapfile = Swapfile(size_bytes, self.frontswap, self.cache.slots)
         self.memory = MemoryWatch(
             feeder,
             self.cache,
-            lambda: self.frontswap.operations,
+            lambda: frontswap.operations,
             lambda: self.slowpath.waiting_bytes + self.slowpath.reading_bytes > 0,
             host.queue_file,
             host.serving_faults,
@@ -246,11 +253,7 @@ class Device:
 
     def cleaned(self) -> CleanerStatistics:
         """What all cleaners did together."""
-        return (
-            self.writeback.cleaner.statistics()
-            + self.recompression.cleaner.statistics()
-            + self.recompression.turnover.copied()
-        )
+        return self.writeback.cleaner.statistics() + self.recompression.cleaned()
 
     def parts(self) -> Iterator[object]:
         """What the classes that ``statistics.py`` lists have counted, at this moment."""
@@ -265,8 +268,8 @@ class Device:
         yield self.merging.merger.statistics()
         yield self.writeback.statistics()
         yield self.slowpath.statistics()
-        yield self.recompression.training.statistics()
-        yield self.recompression.turnover.statistics()
+        yield self.recompression.dictionaries.statistics()
+        yield self.recompression.mover.statistics()
         yield self.memory.statistics()
         yield self.transport
         yield ProcessStatistics(

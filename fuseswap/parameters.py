@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fuseswap.cache.state import SEGMENT_BYTES
-from fuseswap.demand import Demand
 from fuseswap.device import Device
+from fuseswap.dictionary_policy import NO_DICTIONARIES
 from fuseswap.errors import InvalidArgument
 from fuseswap.inplace import InPlace
+from fuseswap.request import ReclaimRequest
 from fuseswap.sizes import parse_size
-from fuseswap.training import NO_DICTIONARIES
 from fuseswap.units import MIB
 
 MIN_POOL_LIMIT_BYTES = 8 * MIB
@@ -114,11 +114,11 @@ def _set_recompressor(device: Device, text: str) -> None:
 
 
 def _set_recompress_age(device: Device, text: str) -> None:
-    device.recompression.age_seconds = parse_number(text, 0, 7 * 24 * 3600)
+    device.recompression.policy.age_seconds = parse_number(text, 0, 7 * 24 * 3600)
 
 
 def _set_gain(device: Device, text: str) -> None:
-    device.recompression.training.gain_percent = parse_number(text, 0, NO_DICTIONARIES)
+    device.recompression.dictionaries.gain_percent = parse_number(text, 0, NO_DICTIONARIES)
 
 
 def _set_ratio(device: Device, text: str) -> None:
@@ -173,7 +173,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "recompress_age_seconds",
         "0 to 604800 seconds",
         "Segments sealed longer ago than this are recompressed; 0: age alone recompresses nothing.",
-        lambda device: str(device.recompression.age_seconds),
+        lambda device: str(device.recompression.policy.age_seconds),
         _set_recompress_age,
     ),
     Parameter(
@@ -181,14 +181,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         "all | idle=SECONDS",
         "Recompress now; reading it tells how far that is.",
         lambda device: device.recompression.progress,
-        lambda device, text: device.recompression.ask(Demand.parse(text)),
+        lambda device, text: device.recompression.ask(ReclaimRequest.parse(text)),
         lasting=False,
     ),
     Parameter(
         "dictionary_gain_percent",
         f"0 to {NO_DICTIONARIES} percent",
         "A dictionary is kept where it saves this much of pages it was not trained on; 100: none.",
-        lambda device: str(device.recompression.training.gain_percent),
+        lambda device: str(device.recompression.dictionaries.gain_percent),
         _set_gain,
     ),
     Parameter(
@@ -258,8 +258,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         "writeback",
         "all | incompressible | idle=SECONDS",
         "Write back now; reading it tells how far that is.",
-        lambda device: str(device.writeback.demand),
-        lambda device, text: device.writeback.ask(Demand.parse(text)),
+        lambda device: str(device.writeback.request),
+        lambda device, text: device.writeback.ask(ReclaimRequest.parse(text)),
         lasting=False,
     ),
     Parameter(

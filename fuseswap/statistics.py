@@ -16,11 +16,11 @@ from fuseswap.cache.pool import StoreCounters
 from fuseswap.cache.snapshot import CacheStatistics, CodecStatistics
 from fuseswap.counting import arrange
 from fuseswap.device import ProcessStatistics, TransportCounters
+from fuseswap.dictionary_mover import MoverStatistics
+from fuseswap.dictionary_policy import DictionaryStatistics
 from fuseswap.frontswap import BackendStatistics, FrontswapStatistics
 from fuseswap.memory_watch import MemoryStatistics
 from fuseswap.slowpath import SlowPathStatistics
-from fuseswap.training import TrainingStatistics
-from fuseswap.turnover import TurnoverStatistics
 from fuseswap.writeback_statistics import WritebackStatistics
 
 # `Device.parts` has an object of each.  One comes below those that its rows stand behind.
@@ -34,8 +34,8 @@ PARTS: tuple[type, ...] = (
     SlowPathStatistics,
     CleanerStatistics,
     Balance,
-    TrainingStatistics,
-    TurnoverStatistics,
+    DictionaryStatistics,
+    MoverStatistics,
     LoadingCounters,
     TransportCounters,
     ProcessStatistics,

@@ -1,14 +1,14 @@
-"""Writeback: the loop that makes room, and sends off segments by demand and by age.
+"""Writeback: the loop that makes room, and sends off segments by request and by age.
 
 One trio task (`run`).  First it counts what a former worker left (``cache/recovery.py``).
 Then it sleeps until a store finds the pool full, and looks once a second, or sooner while
-stores go on.  Segments leave by demand, by age and by the machine's memory pressure.
+stores go on.  Segments leave by request, by age and by the machine's memory pressure.
 Each segment on its way out is a task of its own, at most ``writeback_batch_size`` of them:
 
     pool full -> store waits (``slowpath.py``, ``room.py``) -> run: until
         accept_threshold_percent (``room_maker.py``)
     once a second -> sparse segments on a tier that is nearly full (``tier_merging.py``),
-        demands, old segments (``evictor.py``), dead space (``cleaning_policy.py``)
+        requests, old segments (``evictor.py``), dead space (``cleaning_policy.py``)
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from fuseswap.cache.cleaner import Cleaner
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cleaning_policy import CleaningPolicy
-from fuseswap.demand import Demand
 from fuseswap.errors import InvalidArgument
 from fuseswap.evictor import Evictor
+from fuseswap.request import ReclaimRequest
 from fuseswap.room import Room
 from fuseswap.room_maker import RoomMaker
 from fuseswap.tier_merging import TierMerging
@@ -65,7 +65,7 @@ class Writeback:
         self.accept_threshold_percent = 90
         self.writeback_age_seconds = 0
         self.shrinker_enabled = False
-        self.demand = Demand()
+        self.request = ReclaimRequest()
 
     async def run(self) -> None:
         """Make room whenever it is wanted; once a second do all that is due.  Never returns."""
@@ -81,22 +81,22 @@ class Writeback:
                 await self._write_due(nursery)
                 await self._cleaning.tidy()
 
-    def ask(self, demand: Demand) -> None:
-        """Write back what ``demand`` describes, in the background; see its ``left``."""
+    def ask(self, request: ReclaimRequest) -> None:
+        """Write back what ``request`` describes, in the background; see its ``left``."""
         if not self._evictor.has_backing_file:
             raise InvalidArgument("there is no backing file to write back to")
         while self._cache.adopt_some():
             pass
         for head in self._log.heads:
-            if demand.takes_all or head.stream is Stream.INCOMPRESSIBLE:
+            if request.takes_all or head.stream is Stream.INCOMPRESSIBLE:
                 self._log.seal(head)
-        demand.left = self._log.eviction_queue.matching(demand.takes)
-        demand.total = len(demand.left)
-        self.demand = demand
+        request.left = self._log.eviction_queue.matching(request.takes)
+        request.total = len(request.left)
+        self.request = request
         self._room.call()
 
     async def _write_due(self, nursery: trio.Nursery) -> None:
-        """Send off demanded and old segments, and some under memory pressure."""
+        """Send off requested and old segments, and some under memory pressure."""
         pressed = self.shrinker_enabled and self._under_pressure()
         if pressed:
             self._log.frames.trim(self._log.frames.ready)
@@ -104,7 +104,7 @@ class Writeback:
             return
         if self._merging is not None:
             await self._merging.merge(nursery)
-        await self._write_demanded(nursery)
+        await self._write_requested(nursery)
         queue, evictor = self._log.eviction_queue, self._evictor
         while self.writeback_age_seconds and await evictor.has_a_place():
             segment, age_s = queue.oldest()
@@ -119,19 +119,19 @@ class Writeback:
                 evictor.evict_oldest(nursery)
                 await evictor.finish(nursery)
 
-    async def _write_demanded(self, nursery: trio.Nursery) -> None:
-        """Send off demanded segments; a later demand takes the place of an earlier one."""
-        demand, evictor = self.demand, self._evictor
-        if not demand.left:
+    async def _write_requested(self, nursery: trio.Nursery) -> None:
+        """Send off requested segments; a later request takes the place of an earlier one."""
+        request, evictor = self.request, self._evictor
+        if not request.left:
             return
-        while await evictor.has_a_place() and self.demand is demand and demand.left:
-            segment = demand.left.pop(0)
+        while await evictor.has_a_place() and self.request is request and request.left:
+            segment = request.left.pop(0)
             if self._log.eviction_queue.remove(segment):
                 evictor.evict(nursery, segment)
                 await evictor.finish(nursery)
             if self._room.is_wanted:  # only `RoomMaker.make` wakes stores; go on after it
                 return
-        if self.demand is demand and not demand.left:
+        if self.request is request and not request.left:
             self._log.seal(self._log.heads[Stream.EVICTED])
             await evictor.finish(nursery)
 

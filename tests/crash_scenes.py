@@ -12,8 +12,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.state import SEGMENT_BYTES
-from fuseswap.demand import Demand
 from fuseswap.errors import StoreRefused
+from fuseswap.request import ReclaimRequest
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import families, pages, recompressed
 from tests.crashes import Act, Scene, SharedPlaces, SharedTier
@@ -358,7 +358,7 @@ async def write_back(worker: Tiered) -> None:
     """All of it, as far as it goes."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(worker.writeback.run)
-        worker.writeback.ask(Demand.parse("all"))
+        worker.writeback.ask(ReclaimRequest.parse("all"))
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
 
@@ -412,7 +412,7 @@ def writeback_of_what_dies(worker: Tiered) -> Scene:
         tier.hold_writes = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(worker.writeback.run)
-            worker.writeback.ask(Demand.parse("all"))
+            worker.writeback.ask(ReclaimRequest.parse("all"))
             await wait_all_tasks_blocked()
             worker.device.swapfile.punch(0, len(doomed) * PAGE_SIZE)
             tier.hold_writes = False
@@ -508,7 +508,7 @@ def dictionary_that_goes(worker: Tiered) -> Scene:
 
 async def turn_over(worker: Tiered) -> None:
     """An old dictionary goes, and another takes its place and gets pages."""
-    worker.device.recompression.turnover._next_look = 0.0
+    worker.device.recompression.retirement._next_look = 0.0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(worker.device.recompression.run)
         await recompressed.pass_time(2)
@@ -542,12 +542,12 @@ def with_an_old_dictionary(worker: Tiered, *, on_tier: bool) -> Scene:
 
 
 @tierless
-def turnover_of_dictionaries(worker: Tiered) -> Scene:
+def retirement_of_dictionaries(worker: Tiered) -> Scene:
     return with_an_old_dictionary(worker, on_tier=False)
 
 
 @scene
-def turnover_of_a_dictionary_on_the_tier(worker: Tiered) -> Scene:
+def retirement_of_a_dictionary_on_the_tier(worker: Tiered) -> Scene:
     return with_an_old_dictionary(worker, on_tier=True)
 
 

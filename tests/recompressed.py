@@ -9,8 +9,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.segments import SegmentLog
-from fuseswap.demand import Demand
 from fuseswap.recompression import Recompression
+from fuseswap.request import ReclaimRequest
 from tests import pages
 
 DICTIONARY = b"".join(pages.PHRASES)
@@ -52,7 +52,7 @@ async def recompress(recompression: Recompression, wanted: str = "all") -> None:
     """Have the task do what is ``wanted``, as far as it goes; needs a `MockClock`."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(recompression.run)
-        recompression.ask(Demand.parse(wanted))
+        recompression.ask(ReclaimRequest.parse(wanted))
         await finish(recompression)
         nursery.cancel_scope.cancel()
 
@@ -79,7 +79,7 @@ async def finish(recompression: Recompression) -> None:
     """Wait until nothing is left of the demand, or it does not go on."""
     clock = trio.lowlevel.current_clock()
     assert isinstance(clock, MockClock)
-    demand, looks = recompression.demand, 0
+    demand, looks = recompression.request, 0
     before = -1
     while demand.left and looks < _STUCK_AFTER:
         await wait_all_tasks_blocked()

@@ -15,6 +15,7 @@ from fuseswap.cache.segment_kinds import SegmentState
 from fuseswap.cache.slot_word import IN_PLACE, KIND_MASK
 from fuseswap.cache.state import Geometry
 from fuseswap.device import Device
+from fuseswap.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedule
 from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.tier_reader import TierLoad
 from fuseswap.units import MIB, PAGE_SIZE
@@ -40,14 +41,23 @@ class Tiered:
     """One worker on ``memory`` and ``tier``; make another one for the next."""
 
     def __init__(
-        self, memory: SharedMemory, tier: FakeTier | FakePlaceFile | None, *, lazy: bool = False
+        self,
+        memory: SharedMemory,
+        tier: FakeTier | FakePlaceFile | None,
+        *,
+        lazy: bool = False,
+        schedule: TrainingSchedule = DEFAULT_SCHEDULE,
     ) -> None:
         self.memory = memory
         self.tier = tier
-        if isinstance(tier, FakePlaceFile):
-            self.device = Device(memory.attach(), place_file=tier, lazy=lazy, submit=at_once)
-        else:
-            self.device = Device(memory.attach(), tier, lazy=lazy, submit=at_once)
+        self.device = Device(
+            memory.attach(),
+            None if isinstance(tier, FakePlaceFile) else tier,
+            place_file=tier if isinstance(tier, FakePlaceFile) else None,
+            lazy=lazy,
+            submit=at_once,
+            schedule=schedule,
+        )
         self.cache = self.device.cache
         self.log = self.cache.log
         self.writeback = self.device.writeback

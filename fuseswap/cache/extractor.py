@@ -2,7 +2,7 @@
 
 Which ones: those for which somebody has another payload.  The steps and the commit are those of
 cleaning, in memory and on the tier; an object that is not named keeps its place and its word.
-``turnover.py`` has one, for the pages of a dictionary that goes.
+``dictionary_mover.py`` has one, for the pages of a dictionary that goes.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ since reading would allocate it.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from fuseswap.cache.feeder import AtOnce, Feeder
@@ -241,6 +241,12 @@ class SlotTable:
                     found.append(first + at)
                 at = low.find(byte, at + 1)
         return found, min(cluster << CLUSTER_SHIFT, page_count)
+
+    def words_in(self, segment: int, pages: Iterable[int]) -> list[int]:
+        """Words of those ``pages`` that are a sound object of ``segment``."""
+        count = self.page_count
+        words = (self.get(page) for page in pages if page < count)
+        return [word for word in words if is_object_of(word, segment) and not is_corrupt(word)]
 
     def next_stored(self, page: int) -> int | None:
         """First stored page at or after ``page``, or None."""

@@ -17,6 +17,7 @@ from fuseswap.cache.segment_kinds import SegmentState
 from fuseswap.cache.state import Geometry, SharedState
 from fuseswap.device import Device
 from fuseswap.host import memory
+from fuseswap.request import ReclaimRequest
 from fuseswap.tiers.claim import FIRST_PAGE_AT
 from fuseswap.tiers.direct import DirectFile
 from fuseswap.tiers.file import FileTier
@@ -58,7 +59,7 @@ async def test_a_load_from_a_tier_takes_few_calls(
     for head in log.heads:
         log.seal(head)
     async with trio.open_nursery() as nursery:
-        device.writeback.ask(device.writeback.demand.__class__.parse("all"))
+        device.writeback.ask(ReclaimRequest.parse("all"))
         nursery.start_soon(device.writeback.run)
         while not device.statistics()["written_back_pages"]:
             await trio.sleep(0.01)

@@ -9,6 +9,7 @@ import pytest
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.state import Geometry
 from fuseswap.device import Device
+from fuseswap.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedule
 from fuseswap.tree import Tree
 from tests.fake_tier import FakePlaceFile, FakeTier
 from tests.invariants import check_invariants
@@ -66,8 +67,16 @@ def tier() -> FakeTier:
 
 
 @pytest.fixture
-def tiered(make_memory: Callable[[Geometry], SharedMemory], tier: FakeTier) -> Tiered:
-    return Tiered(make_memory(TIERED), tier)
+def schedule() -> TrainingSchedule:
+    """When dictionaries are trained; a file of tests may have another."""
+    return DEFAULT_SCHEDULE
+
+
+@pytest.fixture
+def tiered(
+    make_memory: Callable[[Geometry], SharedMemory], tier: FakeTier, schedule: TrainingSchedule
+) -> Tiered:
+    return Tiered(make_memory(TIERED), tier, schedule=schedule)
 
 
 @pytest.fixture
@@ -82,6 +91,6 @@ def placed(make_memory: Callable[[Geometry], SharedMemory], places: FakePlaceFil
 
 
 @pytest.fixture
-def tierless(make_memory: Callable[[Geometry], SharedMemory]) -> Tiered:
+def tierless(make_memory: Callable[[Geometry], SharedMemory], schedule: TrainingSchedule) -> Tiered:
     """The same without a tier: only the cleaner makes room."""
-    return Tiered(make_memory(TIERED), None)
+    return Tiered(make_memory(TIERED), None, schedule=schedule)

@@ -11,15 +11,17 @@ import trio
 import zstandard
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fuseswap import pace
+from fuseswap import background_thread
+from fuseswap.background_thread import BackgroundThread
 from fuseswap.cache.codecs import LZ4, RAW, ZSTD
 from fuseswap.cache.recompressor import Packed, Recompressor
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.slot_word import REFERENCED
-from fuseswap.demand import Demand
+from fuseswap.dictionary_policy import TrainingSchedule
 from fuseswap.errors import InvalidArgument, StoreRefused
 from fuseswap.parameters import find_parameter
 from fuseswap.recompression import Recompression
+from fuseswap.request import ReclaimRequest
 from fuseswap.units import MIB
 from tests import pages
 from tests.invariants import StoredObject
@@ -66,7 +68,7 @@ class Failing:
 def hold(worker: Tiered, *, holds: bool = True) -> HeldJobs:
     jobs = HeldJobs()
     jobs.holds = holds
-    worker.device.recompression._submit = jobs.submit
+    worker.device.recompression.thread._submit = jobs.submit
     return jobs
 
 
@@ -101,7 +103,7 @@ async def test_what_is_young_or_open_is_left_alone(tierless: Tiered, mock_clock:
 async def test_it_can_be_switched_off(
     tierless: Tiered, age_s: int, algorithm: str, mock_clock: MockClock
 ) -> None:
-    tierless.device.recompression.age_seconds = age_s
+    tierless.device.recompression.policy.age_seconds = age_s
     tierless.device.recompression.set_algorithm(algorithm)
     store_some(tierless)
     make_old(tierless.log)
@@ -142,9 +144,9 @@ async def test_a_hot_segment_is_spared_and_looked_at_again(
         assert not any(tierless.cache.slots.get(page) & REFERENCED for page in range(PAGES))
         for page in range(200):  # still hot when it is looked at again
             tierless.cache.load(page)
-        await pass_time(recompression.age_seconds)
+        await pass_time(recompression.policy.age_seconds)
         assert (codecs(tierless), jobs.count) == ({LZ4: PAGES}, 0)
-        await pass_time(recompression.age_seconds + 2)
+        await pass_time(recompression.policy.age_seconds + 2)
         assert codecs(tierless) == {ZSTD: PAGES}
         nursery.cancel_scope.cancel()
     await tierless.check()
@@ -163,7 +165,7 @@ async def test_others_have_their_turns_between_hot_segments(
     async def watch() -> None:
         while looked_at[-1] < STORE_FRAMES:
             await trio.lowlevel.checkpoint()
-            looked_at.append(len(recompression.candidates._spared))
+            looked_at.append(len(recompression.policy._spared))
 
     nursery.start_soon(recompression.run)
     await wait_all_tasks_blocked()
@@ -290,17 +292,17 @@ async def test_a_demand_tells_how_far_it_is(tierless: Tiered, mock_clock: MockCl
     jobs = hold(tierless)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(recompression.run)
-        recompression.ask(Demand.parse("all"))
+        recompression.ask(ReclaimRequest.parse("all"))
         total = len(tierless.log.table.segments())
         assert total > 2
         await pass_time(1)
-        assert str(recompression.demand) == f"all: 0 of {total} segments"
-        while str(recompression.demand) != f"all: 1 of {total} segments":
+        assert str(recompression.request) == f"all: 0 of {total} segments"
+        while str(recompression.request) != f"all: 1 of {total} segments":
             jobs.run()
             await pass_time(0.5)
         jobs.let_go()
         await finish(recompression)
-        assert str(recompression.demand) == f"all: {total} of {total} segments"
+        assert str(recompression.request) == f"all: {total} of {total} segments"
         nursery.cancel_scope.cancel()
     assert codecs(tierless) == {ZSTD: 2500}
 
@@ -317,14 +319,14 @@ async def test_a_demand_for_what_is_idle(tierless: Tiered, mock_clock: MockClock
 @pytest.mark.parametrize("wanted", ["incompressible", "idle", "everything"])
 def test_what_cannot_be_asked_for(tierless: Tiered, wanted: str) -> None:
     with pytest.raises(InvalidArgument, match=f"'{wanted}'"):
-        tierless.device.recompression.ask(Demand.parse(wanted))
-    assert str(tierless.device.recompression.demand) == "idle"
+        tierless.device.recompression.ask(ReclaimRequest.parse(wanted))
+    assert str(tierless.device.recompression.request) == "idle"
 
 
 def test_without_an_algorithm_nothing_can_be_asked_for(tierless: Tiered) -> None:
     tierless.device.recompression.set_algorithm("none")
     with pytest.raises(InvalidArgument, match="recomp_algorithm is none"):
-        tierless.device.recompression.ask(Demand.parse("all"))
+        tierless.device.recompression.ask(ReclaimRequest.parse("all"))
 
 
 # -- room --------------------------------------------------------------------------------
@@ -351,7 +353,7 @@ async def test_a_full_pool_becomes_smaller_in_the_room_there_is(
     assert (frames.available, frames.in_use) == (0, 2)
     before = tierless.cache.statistics().compr_data_size
     await recompress(tierless.device.recompression)
-    assert tierless.device.recompression.demand.left == []
+    assert tierless.device.recompression.request.left == []
     assert tierless.cache.statistics().compr_data_size < before * 9 / 10
     assert frames.in_use <= 2
     await tierless.check()
@@ -367,8 +369,8 @@ async def test_the_frame_kept_for_the_cleaner_is_there_whenever_others_run(
     jobs = hold(tierless)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(recompression.run)
-        recompression.ask(Demand.parse("all"))
-        while recompression.demand.left:
+        recompression.ask(ReclaimRequest.parse("all"))
+        while recompression.request.left:
             await pass_time(1)
             assert frames.has_spare
             if jobs.held:
@@ -384,12 +386,12 @@ async def test_without_any_room_it_waits(tierless: Tiered, mock_clock: MockClock
     tierless.cache.pool_limit_bytes = frames.in_use * MIB
     before = sorted(tierless.log.table.segments())
     await recompress(recompression)
-    assert len(recompression.demand.left) == recompression.demand.total > 0
+    assert len(recompression.request.left) == recompression.request.total > 0
     assert sorted(tierless.log.table.segments()) == before
     await tierless.check()
     tierless.cache.pool_limit_bytes = (frames.in_use + 1) * MIB
     await recompress(recompression)
-    assert recompression.demand.left == []
+    assert recompression.request.left == []
     assert codecs(tierless)[ZSTD] == len([page for page in tierless.expected if page % 4])
     await tierless.check()
 
@@ -469,7 +471,8 @@ class Requests:
 
     def __init__(self, worker: Tiered, jobs: HeldJobs) -> None:
         self.count = 0
-        self.recompression = Recompression(worker.cache, jobs.submit, lambda: self.count)
+        thread = BackgroundThread(jobs.submit, lambda: self.count)
+        self.recompression = Recompression(worker.cache, thread)
 
 
 async def test_a_request_stops_the_thread_after_the_page_it_is_at(
@@ -480,13 +483,13 @@ async def test_a_request_stops_the_thread_after_the_page_it_is_at(
     requests = Requests(tierless, jobs)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(requests.recompression.run)
-        requests.recompression.ask(Demand.parse("all"))
+        requests.recompression.ask(ReclaimRequest.parse("all"))
         await pass_time(1)
         requests.count += 1
         jobs.run()
-        assert requests.recompression.tried_pages == 0  # it is not its turn yet
+        assert requests.recompression.thread.tried_pages == 0  # it is not its turn yet
         await pass_time(1)
-        assert requests.recompression.tried_pages == 1
+        assert requests.recompression.thread.tried_pages == 1
         jobs.let_go()
         await finish(requests.recompression)
         nursery.cancel_scope.cancel()
@@ -500,7 +503,7 @@ async def test_it_waits_until_it_is_quiet(tierless: Tiered, mock_clock: MockCloc
     requests = Requests(tierless, jobs)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(requests.recompression.run)
-        requests.recompression.ask(Demand.parse("all"))
+        requests.recompression.ask(ReclaimRequest.parse("all"))
         await pass_time(1)
         jobs.run()
         requests.count += 1
@@ -518,18 +521,18 @@ async def test_where_it_never_is_quiet_it_goes_on_with_a_few(
     jobs = HeldJobs()
     jobs.holds = False
     always_another = itertools.count().__next__
-    recompression = Recompression(tierless.cache, jobs.submit, always_another)
+    recompression = Recompression(tierless.cache, BackgroundThread(jobs.submit, always_another))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(recompression.run)
-        recompression.ask(Demand.parse("all"))
+        recompression.ask(ReclaimRequest.parse("all"))
         began = trio.current_time()
-        while recompression.demand.left:
+        while recompression.request.left:
             await wait_all_tasks_blocked()
-            mock_clock.jump(pace._QUIET_S)
+            mock_clock.jump(background_thread._QUIET_S)
         took_s = trio.current_time() - began
         nursery.cancel_scope.cancel()
-    assert jobs.count >= PAGES / pace._SMALL_BATCH
-    assert took_s > (jobs.count - 1) * pace._PATIENCE_S
+    assert jobs.count >= PAGES / background_thread._SMALL_BATCH
+    assert took_s > (jobs.count - 1) * background_thread._PATIENCE_S
     assert codecs(tierless) == {ZSTD: PAGES}
     await tierless.check()
 
@@ -572,7 +575,7 @@ async def test_none_ends_what_was_asked_for_at_once(
     jobs = hold(tierless)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(recompression.run)
-        recompression.ask(Demand.parse("all"))
+        recompression.ask(ReclaimRequest.parse("all"))
         await pass_time(1)
         assert jobs.held
         recompression.set_algorithm("none")
@@ -592,15 +595,15 @@ async def once_there_is_memory(
     recompression = tierless.device.recompression
     async with trio.open_nursery() as nursery:
         nursery.start_soon(recompression.run)
-        recompression.ask(Demand.parse("all"))
+        recompression.ask(ReclaimRequest.parse("all"))
         await pass_time(lacking_s)
-        assert recompression.is_resting
+        assert recompression.thread.is_resting
         assert codecs(tierless) == {LZ4: PAGES}
         assert tierless.cache.statistics().tried_segments == 0
         monkeypatch.undo()
         await pass_time(6)
         nursery.cancel_scope.cancel()
-    assert recompression.demand.left == []
+    assert recompression.request.left == []
     assert codecs(tierless) == {ZSTD: PAGES}
     await tierless.check()
 
@@ -632,18 +635,18 @@ async def test_a_segment_that_always_fails_does_not_keep_others_waiting(
     recompression = tierless.device.recompression
     async with trio.open_nursery() as nursery:
         nursery.start_soon(recompression.run)
-        recompression.ask(Demand.parse("all"))
+        recompression.ask(ReclaimRequest.parse("all"))
         await pass_time(20)
         nursery.cancel_scope.cancel()
-    assert recompression.demand.left == [cursed]
+    assert recompression.request.left == [cursed]
     assert codecs(tierless)[ZSTD] > 1000
     await tierless.check()
 
 
+@pytest.mark.parametrize("schedule", [TrainingSchedule(least_pages=100)])  # one is trained, too
 async def test_no_memory_for_a_context_ends_nothing(
     tierless: Tiered, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fuseswap.recompression.LEAST_PAGES", 100)  # so that one is trained, too
     store_some(tierless)
 
     def fail(*arguments: object, **options: object) -> None:

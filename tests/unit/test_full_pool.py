@@ -63,7 +63,7 @@ async def test_young_segments_are_recompressed_before_a_store_is_refused(
 ) -> None:
     start(tierless, nursery)
     await wait_all_tasks_blocked()
-    tierless.device.recompression.age_seconds = 0
+    tierless.device.recompression.policy.age_seconds = 0
     began = trio.current_time()
     page = fill(tierless, shrinking)
     last = await write_until_refused(tierless, shrinking, page)
@@ -107,7 +107,7 @@ async def test_stores_wait_in_order(
     tierless: Tiered, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
     jobs = HeldJobs()
-    tierless.device.recompression._submit = jobs.submit
+    tierless.device.recompression.thread._submit = jobs.submit
     start(tierless, nursery)
     await wait_all_tasks_blocked()
     page = fill(tierless, shrinking)
@@ -155,15 +155,15 @@ async def test_what_was_spared_is_taken_where_nothing_else_is_left(
     tierless: Tiered, mock_clock: MockClock
 ) -> None:
     fill(tierless, shrinking)
-    candidates = tierless.device.recompression.candidates
-    first = candidates.for_room()
-    candidates.spare(first)
-    others = {candidates.for_room() for _ in tierless.log.table.segments()}
+    policy = tierless.device.recompression.policy
+    first = policy.for_room()
+    policy.spare(first)
+    others = {policy.for_room() for _ in tierless.log.table.segments()}
     assert first not in others
     assert len(others) > 1
     for segment in others:
-        candidates.spare(segment)
-    assert candidates.for_room() in {first, *others}
+        policy.spare(segment)
+    assert policy.for_room() in {first, *others}
 
 
 async def test_a_full_tier_is_no_reason_to_refuse(
@@ -190,7 +190,7 @@ async def test_a_store_waits_for_two_seconds_and_no_longer(
     tierless: Tiered, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
     jobs = HeldJobs()
-    tierless.device.recompression._submit = jobs.submit
+    tierless.device.recompression.thread._submit = jobs.submit
     start(tierless, nursery)
     await wait_all_tasks_blocked()
     page = fill(tierless, shrinking)
@@ -252,7 +252,7 @@ async def test_what_died_meanwhile_is_room_as_well(
 ) -> None:
     """A store waits for a thread, and all that the thread has dies."""
     jobs = HeldJobs()
-    tierless.device.recompression._submit = jobs.submit
+    tierless.device.recompression.thread._submit = jobs.submit
     start(tierless, nursery)
     await wait_all_tasks_blocked()
     page = fill(tierless, shrinking)

@@ -7,9 +7,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.cache.codecs import LZ4, ZSTD, parse_recompressor
-from fuseswap.demand import Demand
 from fuseswap.errors import CorruptData, InvalidArgument
 from fuseswap.parameters import find_parameter
+from fuseswap.request import ReclaimRequest
 from tests import pages
 from tests.fake_tier import FakeTier
 from tests.invariants import StoredObject
@@ -23,7 +23,7 @@ async def move_out(tiered: Tiered, nursery: trio.Nursery, first: int = 0) -> set
     nursery.start_soon(tiered.writeback.run)
     for page in range(first, PAGES):
         tiered.store(page, pages.hexadecimal(page))
-    tiered.writeback.ask(Demand.parse("all"))
+    tiered.writeback.ask(ReclaimRequest.parse("all"))
     await wait_all_tasks_blocked()
     assert tiered.on_tier() == sorted(tiered.expected)
     return codecs_on_tier(tiered)

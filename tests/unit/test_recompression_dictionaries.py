@@ -8,26 +8,26 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fuseswap import recompression as task
-from fuseswap import training
 from fuseswap.cache.codecs import FIRST_DICTIONARY, ZSTD
 from fuseswap.cache.segment_kinds import Stream
+from fuseswap.dictionary_policy import TrainingSchedule
 from fuseswap.errors import CorruptData
+from fuseswap.request import ReclaimRequest
 from tests import pages
 from tests.invariants import StoredObject
 from tests.recompressed import DICTIONARY, make_old, pass_time, recompress
 from tests.tiered import Tiered
 
 PAGES = 600
+SOON = TrainingSchedule(
+    least_pages=300, again_after_pages=300, soon_again_after_pages=300, judged_bytes=1000
+)
 
 
-@pytest.fixture(autouse=True)
-def _small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def schedule() -> TrainingSchedule:
     """Few pages are enough to train from, and to judge."""
-    monkeypatch.setattr(task, "LEAST_PAGES", 300)
-    monkeypatch.setattr(training, "_SOON_AGAIN_AFTER_PAGES", 300)
-    monkeypatch.setattr(training, "_AGAIN_AFTER_PAGES", 300)
-    monkeypatch.setattr(training, "_JUDGED_BYTES", 1000)
+    return SOON
 
 
 def store_related(worker: Tiered, first: int = 0, count: int = PAGES) -> None:
@@ -41,7 +41,7 @@ def codecs(worker: Tiered) -> Counter[int]:
 
 
 def next_worker(worker: Tiered) -> Tiered:
-    following = Tiered(worker.memory, worker.tier)
+    following = Tiered(worker.memory, worker.tier, schedule=SOON)
     following.expected = worker.expected
     return following
 
@@ -86,7 +86,7 @@ async def test_the_next_worker_reads_those_pages_and_uses_it(
     store_related(following, PAGES)
     await recompress(following.device.recompression)
     assert codecs(following) == {FIRST_DICTIONARY: 2 * PAGES}
-    assert following.device.recompression.training.trained == 0
+    assert following.device.recompression.dictionaries.trained == 0
     await following.check()
 
 
@@ -96,7 +96,7 @@ async def test_pages_with_a_dictionary_are_read_from_the_tier(
     store_related(tiered)
     await recompress(tiered.device.recompression)
     nursery.start_soon(tiered.writeback.run)
-    tiered.writeback.ask(tiered.writeback.demand.parse("all"))
+    tiered.writeback.ask(ReclaimRequest.parse("all"))
     await pass_time(2)
     assert tiered.on_tier() == list(range(PAGES))
     assert codecs(tiered) == {FIRST_DICTIONARY: PAGES}
@@ -107,7 +107,7 @@ async def test_pages_with_a_dictionary_are_read_from_the_tier(
 async def test_none_is_kept_that_does_not_win_by_enough(
     tierless: Tiered, mock_clock: MockClock, percent: int
 ) -> None:
-    tierless.device.recompression.training.gain_percent = percent
+    tierless.device.recompression.dictionaries.gain_percent = percent
     store_related(tierless)
     await recompress(tierless.device.recompression)
     assert tierless.device.statistics()["dictionaries"] == 0
@@ -137,7 +137,7 @@ async def test_where_there_is_no_place_for_another_nothing_changes(
     monkeypatch.setattr(tierless.cache.dictionaries, "add", lambda data: None)
     store_related(tierless)
     await recompress(tierless.device.recompression)
-    assert tierless.device.recompression.training.trained == 0
+    assert tierless.device.recompression.dictionaries.trained == 0
     await tierless.check()
 
 

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from fuseswap.cache.segment_kinds import Mark, SegmentState
-from fuseswap.demand import Demand
+from fuseswap.request import ReclaimRequest
 from fuseswap.units import PAGE_SIZE
 from tests.fake_tier import FakeTier
 from tests.page_actions import Action, each_action, each_blind_action
@@ -34,9 +34,9 @@ def begin(worker: Tiered, nursery: trio.Nursery, count: int = PAGES) -> HeldJobs
     for page in range(count):
         worker.store(page, page_of(page))
     jobs = HeldJobs()
-    worker.device.recompression._submit = jobs.submit
+    worker.device.recompression.thread._submit = jobs.submit
     nursery.start_soon(worker.device.recompression.run)
-    worker.device.recompression.ask(Demand.parse("all"))
+    worker.device.recompression.ask(ReclaimRequest.parse("all"))
     return jobs
 
 
@@ -59,7 +59,7 @@ async def test_while_the_thread_has_it(
     for page in (0, 1, 37, 74, PAGES - 1):  # of the sample, and others
         action(tierless, page)
     await let_go(tierless, jobs)
-    assert tierless.device.recompression.demand.left == []
+    assert tierless.device.recompression.request.left == []
     assert tierless.device.cleaned().recompressed_pages >= PAGES - 5
     await tierless.check()
 
@@ -95,7 +95,7 @@ async def test_a_segment_that_dies(
     await pass_time(1)
     tierless.discard(0, PAGES)
     await let_go(tierless, jobs)
-    assert tierless.device.recompression.demand.left == []
+    assert tierless.device.recompression.request.left == []
     assert tierless.device.cleaned().recompressed_pages == 0
     assert jobs.count == 1
     await tierless.check()
@@ -132,7 +132,7 @@ async def test_a_segment_that_leaves_for_the_tier(
     for _ in range(done):
         jobs.run()
         await pass_time(1)
-    tiered.writeback.ask(Demand.parse("all"))
+    tiered.writeback.ask(ReclaimRequest.parse("all"))
     await pass_time(1)
     assert tiered.on_tier() == list(range(PAGES))
     await let_go(tiered, jobs)
@@ -156,7 +156,7 @@ async def test_a_segment_that_is_being_written_to_the_tier(
     await pass_time(1)
     tier.hold_writes = True
     (segment,) = tiered.log.table.segments()
-    tiered.writeback.ask(Demand.parse("all"))
+    tiered.writeback.ask(ReclaimRequest.parse("all"))
     await pass_time(1)
     assert len(tier.writes) == 1
     await let_go(tiered, jobs)

@@ -261,10 +261,10 @@ class StoreModel(RuleBasedStateMachine):
         self.device.cache.pool_limit_bytes = SMALL.frame_count * MIB
         self.recompress(page, "related", seed, count, knows[0])
         self.add_dictionary(knows[1])
-        turnover = self.device.recompression.turnover
-        turnover._next_look = 0.0
-        turnover._rests.clear()
-        turnover._looked_at.clear()
+        retirement = self.device.recompression.retirement
+        retirement._next_look = 0.0
+        retirement._rests.clear()
+        retirement._looked_at.clear()
         while self.device.cache.adopt_some():
             pass
         trio.run(recompress, self.device.recompression, clock=MockClock())
@@ -275,7 +275,7 @@ class StoreModel(RuleBasedStateMachine):
     def drop_dictionaries(self) -> None:
         while self.device.cache.adopt_some():
             pass
-        self.device.recompression.training.drop_unused()
+        self.device.recompression.dictionaries.drop_unused()
         self.touched.update(self.model)
 
     @rule(orderly=st.booleans())

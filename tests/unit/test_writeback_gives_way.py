@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.segment_kinds import Stream
-from fuseswap.demand import Demand
+from fuseswap.request import ReclaimRequest
 from tests.fake_tier import FakeTier
 from tests.tiered import STORE_FRAMES, Tiered, dense
 
@@ -26,7 +26,7 @@ def fill_to_the_brim(tiered: Tiered) -> int:
 
 
 def demand_all(tiered: Tiered) -> None:
-    tiered.writeback.ask(Demand.parse("all"))
+    tiered.writeback.ask(ReclaimRequest.parse("all"))
 
 
 def all_are_old(tiered: Tiered) -> None:

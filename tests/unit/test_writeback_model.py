@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.loading import ZERO_PAGE
-from fuseswap.demand import Demand
 from fuseswap.errors import StoreRefused
+from fuseswap.request import ReclaimRequest
 from fuseswap.units import MIB
 from tests import pages
 from tests.effort import scaled
@@ -94,7 +94,7 @@ class Model:
         self.scope = trio.CancelScope()
         self.jobs = HeldJobs()
         self.jobs.holds = False
-        self.tiered.device.recompression._submit = self.jobs.submit
+        self.tiered.device.recompression.thread._submit = self.jobs.submit
         self.nursery.start_soon(self.run_worker, self.tiered, self.scope)
 
     async def run_worker(self, tiered: Tiered, scope: trio.CancelScope) -> None:
@@ -156,7 +156,7 @@ class Model:
         """All of it, for as long as ``count`` jobs take; with another dictionary, or not."""
         if knows is not None:
             self.add_dictionary(knows)
-        self.tiered.device.recompression.ask(Demand.parse("all"))
+        self.tiered.device.recompression.ask(ReclaimRequest.parse("all"))
         await self.end_jobs(count)
 
     def add_dictionary(self, knows: int) -> None:
@@ -176,16 +176,16 @@ class Model:
             await self.write_back()
             await wait_all_tasks_blocked()
         self.add_dictionary(3 - knows)
-        turnover = self.tiered.device.recompression.turnover
-        turnover._next_look = 0.0
-        turnover._rests.clear()
-        turnover._looked_at.clear()
+        retirement = self.tiered.device.recompression.retirement
+        retirement._next_look = 0.0
+        retirement._rests.clear()
+        retirement._looked_at.clear()
         self.tiered.device.recompression._wanted.set()
         await self.end_jobs(count)
 
     async def write_back(self) -> None:
         """All that is in memory now."""
-        self.tiered.writeback.ask(Demand.parse("all"))
+        self.tiered.writeback.ask(ReclaimRequest.parse("all"))
 
     async def hold_jobs(self, hold: bool) -> None:
         self.jobs.holds = hold

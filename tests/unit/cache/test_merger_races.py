@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.cache.merger import STEP_OBJECTS
 from fuseswap.cache.state import Geometry
-from fuseswap.demand import Demand
+from fuseswap.request import ReclaimRequest
 from fuseswap.units import MIB
 from tests.cleaned import ROOMY, Cleaned
 from tests.fake_tier import FakePlaceFile, FakeTier
@@ -117,7 +117,7 @@ async def test_while_a_segment_is_being_written(
     tiered.cache.dedup.set_switch("on")
     tier.hold_writes = True
     nursery.start_soon(tiered.writeback.run)
-    tiered.writeback.ask(Demand.parse("all"))
+    tiered.writeback.ask(ReclaimRequest.parse("all"))
     await wait_all_tasks_blocked()
     assert tier.writes
     merger = tiered.device.merging.merger
@@ -147,7 +147,7 @@ async def test_while_a_segment_is_evicted_in_place(
     places.hold_writes = True
     placed.device.in_flight.batch_size = 1
     nursery.start_soon(placed.writeback.run)
-    placed.writeback.ask(Demand.parse("all"))
+    placed.writeback.ask(ReclaimRequest.parse("all"))
     await wait_all_tasks_blocked()
     assert places.writes
     merger = placed.device.merging.merger

@@ -1,11 +1,12 @@
-"""Candidates: segments that were not recompressed yet, and which of them is next.
+"""The policy of recompression: which segment is next.
 
-    due         sealed `age_seconds` ago; a second ago where the pool is nearly full
     for room    any that is sealed, while stores wait: hot ones last, then open segments that
                 are as good as full
+    asked for   those of a request, in its order
+    due         sealed `age_seconds` ago; 1 s ago where the pool is nearly full
 
 A segment is spared a while where most of it was loaded, or where it could not be tried.
-All derived, and only looked at; ``recompression.py`` does the work.
+All of it is derived, and only looked at; ``segment_recompressor.py`` does the work.
 """
 
 from __future__ import annotations
@@ -16,28 +17,59 @@ from collections.abc import Iterator
 import trio
 
 from fuseswap.cache.log_head import LogHead
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import Stream
+from fuseswap.cache.segments import SegmentLog
+from fuseswap.request import ReclaimRequest
 
 DEFAULT_AGE_S = 60
 
 _SCARCE_PERCENT = 10
 _SCARCE_AGE_S = 1
 _FEW = 64
+_WINDOW = 256  # segments looked at for one choice
 _FRESH = (Stream.STORE, Stream.INCOMPRESSIBLE, Stream.SURVIVORS)
 
 
-class Candidates:
-    """Of one ``cache``.  Walks round the segments, going on where it stopped."""
+class RecompressionPolicy:
+    """Of one ``log``.  Walks round the segments, going on where it stopped."""
 
-    def __init__(self, cache: CompressedCache) -> None:
-        self._log = cache.log
-        self.age_seconds = DEFAULT_AGE_S
+    def __init__(self, log: SegmentLog) -> None:
+        self._log = log
+        self.age_seconds = DEFAULT_AGE_S  # 0: age alone recompresses nothing
+        self.request = ReclaimRequest()
         self._hand = 0
         # Sequence, and until when; of twice as many segments as there are frames, and `_FEW`.
         self._spared: dict[int, tuple[int, float]] = {}
         self._found = 0  # by the last look for room
         self._nothing_in: tuple[int, ...] = ()  # what the log was when nothing was left
+
+    # -- a request -------------------------------------------------------------------
+
+    def ask(self, request: ReclaimRequest) -> None:
+        """Have the sealed segments that ``request`` describes taken, spared or not."""
+        segments = self._log.eviction_queue.matching(request.takes)
+        request.left = [s for s in segments if not self._log.table.is_recompressed(s)]
+        request.total = len(request.left)
+        self.request = request
+        self._spared.clear()
+
+    def is_wanted(self, segment: int, *, urgent: bool) -> bool:
+        """Whether ``segment`` is to be recompressed even where most of it is hot."""
+        return segment in self.request.left or (urgent and self.was_spared(segment))
+
+    def put_off(self, segment: int) -> None:
+        """Let others come first: ``segment`` could not be tried."""
+        self.spare(segment)
+        left = self.request.left
+        if segment in left:
+            left.remove(segment)
+            left.append(segment)
+
+    def note_done(self, segment: int) -> None:
+        """Strike ``segment`` off the request, where it was the next one."""
+        left = self.request.left
+        if left and left[0] == segment:
+            del left[0]
 
     # -- one segment -----------------------------------------------------------------
 
@@ -52,7 +84,7 @@ class Candidates:
         return movable and not log.table.is_recompressed(segment)
 
     def is_due(self, segment: int) -> bool:
-        """Whether ``segment`` is old enough to be recompressed, and was not tried."""
+        """Whether ``segment`` is old enough to be recompressed, and neither tried nor spared."""
         if not self.age_seconds or not self.is_there(segment):
             return False
         table = self._log.table
@@ -81,19 +113,35 @@ class Candidates:
         same = self._spared.get(segment, (0, 0.0))[0] == self._log.table.sequence_of(segment)
         return same and self._log.table.bases[segment] >= 0
 
-    def spare_none(self) -> None:
-        """Forget all calls of `spare`."""
-        self._spared.clear()
-
     # -- the next one ----------------------------------------------------------------
+
+    def next(self, *, urgent: bool) -> int:
+        """The segment that is needed, was asked for or is due; 0: none of those looked at."""
+        if urgent and (segment := self.for_room()):
+            return segment
+        left = self.request.left
+        while left:
+            if self.is_there(left[0]):
+                return left[0]
+            del left[0]
+        return next(self.due(_WINDOW), 0)
+
+    async def all_due(self) -> list[int]:
+        """All segments that are due: 2 us each, so with turns for others."""
+        found: list[int] = []
+        for first in range(0, len(self._log.table.live), _WINDOW):
+            found += self.due(min(_WINDOW, len(self._log.table.live) - first))
+            await trio.lowlevel.checkpoint()
+        return found
 
     def due(self, window: int) -> Iterator[int]:
         """Those of the next ``window`` segments that are due."""
         return (segment for segment in self._walk(window) if self.is_due(segment))
 
     def any_for_room(self) -> bool:
-        """Whether stores have something to wait for.  Looks at all segments at most once
-        between two that are filled.
+        """Whether stores have something to wait for.
+
+        Looks at all segments at most once between two that are filled.
         """
         if self.is_there(self._found):
             return True

@@ -1,4 +1,7 @@
-"""A demand for writeback: which segments are asked for, and how far that is."""
+"""A request for reclaim: which segments are to leave or to shrink now, and how far that is.
+
+The parameters ``writeback`` and ``recompress`` take one; its text is read back with the progress.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from fuseswap.errors import InvalidArgument
 
 
 @dataclass(slots=True)
-class Demand:
-    """Segments that are to be written back now: `parse` has the words for it."""
+class ReclaimRequest:
+    """Segments that are to be written back or recompressed now; `parse` has the words for it."""
 
     text: str = "idle"
     idle_seconds: int = 0
@@ -19,7 +22,7 @@ class Demand:
     left: list[int] = field(default_factory=list)  # segments that were in memory when asked
 
     @classmethod
-    def parse(cls, text: str) -> Demand:
+    def parse(cls, text: str) -> ReclaimRequest:
         """``all``, ``incompressible`` or ``idle=SECONDS``; raises `InvalidArgument`."""
         word, _, seconds = text.partition("=")
         if text == "all":

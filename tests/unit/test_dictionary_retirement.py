@@ -6,12 +6,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fuseswap import recompression as task
-from fuseswap import training
 from fuseswap.cache.codecs import RAW, ZSTD
 from fuseswap.cache.dictionaries import Dictionary
 from fuseswap.cache.dictionary_census import DictionaryCensus
 from fuseswap.cache.segment_kinds import Mark, Stream
+from fuseswap.dictionary_policy import NO_DICTIONARIES, TrainingSchedule
 from fuseswap.errors import CorruptData
 from tests import pages
 from tests.families import (
@@ -26,15 +25,15 @@ from tests.recompressed import pass_time, recompress
 from tests.tiered import Tiered
 
 NEW = 600  # pages, enough to train from
+SOON = TrainingSchedule(
+    least_pages=300, again_after_pages=300, soon_again_after_pages=300, judged_bytes=1000
+)
 
 
-@pytest.fixture(autouse=True)
-def _small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def schedule() -> TrainingSchedule:
     """Few pages are enough to train from, and to judge."""
-    monkeypatch.setattr(task, "LEAST_PAGES", 300)
-    monkeypatch.setattr(training, "_SOON_AGAIN_AFTER_PAGES", 300)
-    monkeypatch.setattr(training, "_AGAIN_AFTER_PAGES", 300)
-    monkeypatch.setattr(training, "_JUDGED_BYTES", 1000)
+    return SOON
 
 
 async def look(worker: Tiered, seconds: float = 64) -> None:
@@ -46,7 +45,7 @@ async def look(worker: Tiered, seconds: float = 64) -> None:
 
 
 def next_worker(worker: Tiered) -> Tiered:
-    following = Tiered(worker.memory, worker.tier)
+    following = Tiered(worker.memory, worker.tier, schedule=SOON)
     following.expected = worker.expected
     return following
 
@@ -64,7 +63,7 @@ async def test_with_all_places_taken_another_is_trained_all_the_same(
     old = await take_all_places(tierless)
     new = store_family(tierless, 8, 100, NEW)
     await recompress(tierless.device.recompression)
-    now = tierless.device.recompression.training.statistics()
+    now = tierless.device.recompression.dictionaries.statistics()
     assert (now.dictionaries, now.trained, now.dropped) == (8, 1, 1)
     (gone,) = [one for one in old if one not in tierless.cache.dictionaries.all]
     assert moved(tierless) == 1
@@ -101,7 +100,7 @@ async def test_one_that_would_save_less_than_all_others_gets_no_place(
     await recompress(tierless.device.recompression)
     assert tierless.cache.dictionaries.all == old
     assert {page: tierless.cache.slots.get(page) for page in range(400)} == before
-    assert tierless.device.recompression.training.waiting is None
+    assert tierless.device.recompression.dictionaries.waiting is None
     await tierless.check()
 
 
@@ -207,10 +206,10 @@ async def test_a_price_is_paid_for_each_page(tierless: Tiered, mock_clock: MockC
         await compress_with(tierless, dictionary_for(0, 1, 2), 0, range(200)),
         await compress_with(tierless, dictionary_for(0), 0, range(1000, 1100)),
     ]
-    tierless.device.recompression.training.gain_percent = 80
+    tierless.device.recompression.dictionaries.gain_percent = 80
     await look(tierless)
     assert tierless.cache.dictionaries.all == both
-    tierless.device.recompression.training.gain_percent = 3
+    tierless.device.recompression.dictionaries.gain_percent = 3
     tierless.discard(0, 100)
     await look(tierless, 128)
     assert tierless.cache.dictionaries.all == both[1:]
@@ -231,7 +230,7 @@ async def test_what_is_recompressed_without_one_loses_them_all(
     """`dictionary_gain_percent` of 100: no dictionary is used, and those with few pages go."""
     await two(tierless, 2)
     tierless.discard(1002, 98)
-    tierless.device.recompression.training.gain_percent = training.NO_DICTIONARIES
+    tierless.device.recompression.dictionaries.gain_percent = NO_DICTIONARIES
     await look(tierless, 200)
     assert [codec_of(tierless, page) for page in (0, 1, 1000, 1001)] == [ZSTD] * 4
     assert len(tierless.cache.dictionaries.all) <= 1

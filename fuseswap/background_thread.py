@@ -1,10 +1,14 @@
-"""Pace: when the thread of recompression may work, and how much at a time.
+"""The background thread: when it may work, and how much at a time.
 
-It comes last of all.  A batch waits until no request has come for a moment, and where that is
-never so, goes on with a few pages.  The thread stops after the page it is at when a request
-comes.  Where a batch takes longer than the processor needs for it, others want that too, and
-the pauses grow.  While stores wait for its gains it does not wait; where it gets no
-memory it rests.  Knows payloads, and not what becomes of them.
+Its work comes last of all.  A batch waits until no request has come for a moment; where one
+always comes, it goes on with a few pages.
+
+    batch of 32 pages -> thread -> a request comes: it stops after the page it is at
+        took longer than the processor needed: others want that too, so pauses grow
+        got no memory: it rests
+
+While stores wait for its gains (`hurry` to `relax`) it waits for nothing.  The thread gets
+payloads, never the store; the task that calls `pack` decides what becomes of them.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 import zstandard
@@ -29,6 +33,8 @@ _LONGEST_PAUSE_S = 0.2
 _CONTENDED = 1.5  # times the processor time that a batch took
 _REST_S = 5.0  # after the thread had no memory
 
+T = TypeVar("T")
+
 Submit = Callable[[Callable[[], Any], Callable[[Any], None]], None]
 Read = Callable[[int], bytes]  # check and payload of the object of a word
 # Objects, and whether to stop, to what they become: None where that is not worth it.
@@ -40,19 +46,28 @@ def run_here(job: Callable[[], Any], done: Callable[[Any], None]) -> None:
     done(job())
 
 
-class Pace:
-    """The thread of ``submit``; ``requests`` counts all that was asked of the device so far."""
+class BackgroundThread:
+    """One thread and its pace; one task at a time may await it.
 
-    def __init__(self, submit: Submit, requests: Callable[[], int]) -> None:
+    ``submit`` has the thread do a job.  ``requests`` counts all that was asked of the device so
+    far.  ``is_memory_short``: the machine is, so those who allocate wait.
+    """
+
+    def __init__(
+        self,
+        submit: Submit = run_here,
+        requests: Callable[[], int] = lambda: 0,
+        is_memory_short: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._submit = submit
         self._requests = requests
+        self._is_memory_short = is_memory_short
         self._pause_s = 0.0
         self._last_requests = 0
         self._rests_until = 0.0
         self._need = trio.Event()
-        self.in_need = False  # stores wait
+        self.urgent = False  # stores wait
         self.tried_pages = 0
-        self.is_memory_short: Callable[[], bool] = lambda: False
 
     @property
     def is_resting(self) -> bool:
@@ -60,47 +75,52 @@ class Pace:
 
         A thread that waits for memory may hold the interpreter lock.
         """
-        return trio.current_time() < self._rests_until or self.is_memory_short()
+        return trio.current_time() < self._rests_until or self._is_memory_short()
 
     def hurry(self) -> None:
         """Stores wait, until `relax`."""
-        self.in_need = True
+        self.urgent = True
         self._need.set()
 
     def relax(self) -> None:
-        """They do not any more."""
-        self.in_need = False
+        """No store waits any more."""
+        self.urgent = False
         self._need = trio.Event()
 
-    async def _pack(
+    async def run(self, job: Callable[[], T]) -> T:
+        """Have the thread do ``job``, and wait for its result."""
+        return await called(partial(self._submit, job))
+
+    async def pack(
         self,
         words: list[int],
         read: Read,
         shrink: Callable[[], Shrink],
         go_on: Callable[[], bool],
     ) -> list[tuple[int, Packed | None]]:
-        """What the thread makes of the objects of ``words``, until `go_on` says no or it rests.
+        """Have the objects of ``words`` made smaller, until `go_on` says no or it rests.
 
-        `go_on` and then `shrink` are asked before each batch.
+        Returns each word that was tried, and its new payload.  `go_on` and then `shrink` are asked
+        before each batch.
         """
         packed: list[tuple[int, Packed | None]] = []
         while len(packed) < len(words):
-            size = await self._turn()
+            size = await self.turn()
             if not go_on():
                 break
             part = words[len(packed) : len(packed) + size]
-            patient = size == _SMALL_BATCH or self.in_need
-            found = await self._in_thread(part, read, shrink(), patient=patient)
+            patient = size == _SMALL_BATCH or self.urgent
+            found = await self._batch(part, read, shrink(), patient=patient)
             if self.is_resting:
                 break
             packed += zip(part, found, strict=False)
             self.tried_pages += len(found)
         return packed
 
-    async def _turn(self) -> int:
-        """Wait until it is this task's turn; how many pages it may take."""
+    async def turn(self) -> int:
+        """Wait until it is this task's turn; returns how many pages it may take."""
         await self._idle(self._pause_s)
-        if self.in_need:
+        if self.urgent:
             return _BATCH
         if self._requests() == self._last_requests:  # since the last batch began
             return _BATCH
@@ -108,7 +128,7 @@ class Pace:
         while trio.current_time() < give_up:
             before = self._requests()
             await self._idle(_QUIET_S)
-            if self._requests() == before or self.in_need:
+            if self._requests() == before or self.urgent:
                 return _BATCH
         return _SMALL_BATCH
 
@@ -117,10 +137,10 @@ class Pace:
         with trio.move_on_after(seconds):
             await self._need.wait()
 
-    async def _in_thread(
+    async def _batch(
         self, words: list[int], read: Read, shrink: Shrink, *, patient: bool
     ) -> list[Packed | None]:
-        """What the thread makes of the objects; it may be stopped early by a request."""
+        """Have the thread shrink the objects; a request may stop it early unless ``patient``."""
         objects = [(codec_of(word), read(word)) for word in words]
         self._last_requests = before = self._requests()
         stop = (lambda: False) if patient else (lambda: self._requests() != before)
@@ -136,7 +156,7 @@ class Pace:
                 failed.append(True)
             return time.perf_counter() - began, time.thread_time() - used
 
-        took_s, used_s = await called(partial(self._submit, job))
+        took_s, used_s = await self.run(job)
         if took_s > _CONTENDED * used_s + 0.0005:
             self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s + 0.002)
         else:

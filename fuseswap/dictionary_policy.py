@@ -1,28 +1,41 @@
-"""Training: which dictionary pages are recompressed with, and when there should be another.
+"""The policy of dictionaries: what pages are recompressed with, and when one is trained.
 
-It is trained from pages that are about to be recompressed, tried on some of them that it
-has not seen, and kept where it wins by `dictionary_gain_percent`; later ones have to win
-against it.  One that wins and finds no place waits until ``turnover.py`` has made one, or has
-not.  One that stops winning is not used any more, and one that no object needs any more is
-dropped.  Decides; ``recompression.py`` has the thread and the pages.
+A level of zstd, and the current dictionary while it wins.  A new one is trained from pages
+that are about to be recompressed (``dictionary_training.py``).  It is tried on pages it has not
+seen, and kept where it wins by `dictionary_gain_percent`; a later one has to win against it.
+
+One that wins and finds no place waits until ``dictionary_retirement.py`` has tried to make one.
+One that stops winning is not used any more.  One that no object needs any more is dropped.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fuseswap.cache.dictionaries import Dictionary
-from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.dictionaries import Dictionaries, Dictionary
 from fuseswap.cache.recompressor import Recompressor, Trained
 from fuseswap.counting import counter, gauge
 
 DEFAULT_GAIN_PERCENT = 3
 NO_DICTIONARIES = 100  # percent
-LEAST_PAGES = 2048  # to train one for
 
-_AGAIN_AFTER_PAGES = 65536
-_SOON_AGAIN_AFTER_PAGES = 16384
-_JUDGED_BYTES = 256 << 10  # compressed both ways, before a dictionary is judged
+
+@dataclass(frozen=True, slots=True)
+class TrainingSchedule:
+    """When a dictionary is trained, in pages that were recompressed since, and judged.
+
+    ``least_pages``: pages that are to be recompressed, to train one for.  ``judged_bytes``:
+    compressed both ways, with and without it, before it is judged.
+    """
+
+    least_pages: int = 2048
+    again_after_pages: int = 65536
+    soon_again_after_pages: int = 16384
+    judged_bytes: int = 256 << 10
+
+
+DEFAULT_SCHEDULE = TrainingSchedule()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +47,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingStatistics:
+class DictionaryStatistics:
     """Dictionaries there are, came and went."""
 
     dictionaries: int = gauge(
@@ -51,21 +64,37 @@ class TrainingStatistics:
     )
 
 
-class Training:
-    """The dictionaries of one cache.  ``pages``: how many were recompressed, or tried, so far."""
+class DictionaryPolicy:
+    """Of the ``dictionaries`` of one cache; ``pages_of``: how many pages need each codec.
 
-    def __init__(self, cache: CompressedCache) -> None:
-        self._dictionaries = cache.dictionaries
-        self._pages_of = cache.log.codec_pages
+    ``level``: of zstd, 0 where nothing is recompressed.  ``pages``: how many were tried so far.
+    """
+
+    def __init__(
+        self,
+        dictionaries: Dictionaries,
+        pages_of: Sequence[int],
+        level: int,
+        schedule: TrainingSchedule = DEFAULT_SCHEDULE,
+    ) -> None:
+        self._dictionaries = dictionaries
+        self._pages_of = pages_of
+        self.level = level
+        self.schedule = schedule
         self.gain_percent = DEFAULT_GAIN_PERCENT
         self.pages = 0
         self.trained = 0
         self.dropped = 0
         self.waiting: Waiting | None = None
         # With one that a former worker trained there is no hurry; there are not many places.
-        self._due_at = _SOON_AGAIN_AFTER_PAGES if self._dictionaries.current else 0
+        self._due_at = schedule.soon_again_after_pages if dictionaries.current else 0
         self._recompressor: Recompressor | None = None
         self._refused: Dictionary | None = None  # does not win any more
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is recompressed."""
+        return self.level > 0
 
     @property
     def is_due(self) -> bool:
@@ -74,10 +103,10 @@ class Training:
 
     def begin(self) -> None:
         """One is tried now; if it does not win, not again for a while."""
-        self._due_at = self.pages + _SOON_AGAIN_AFTER_PAGES
+        self._due_at = self.pages + self.schedule.soon_again_after_pages
 
     def judge(self, found: Trained | None, pages: int) -> None:
-        """Keep what was trained for ``pages`` of them if it wins, and more than it takes."""
+        """Keep the dictionary trained for ``pages`` pages if it wins, and more than it takes."""
         if found is None or not found.held_out:
             return
         won = found.before_bytes - found.after_bytes
@@ -98,7 +127,7 @@ class Training:
     def _keep(self, data: bytes) -> None:
         if self._dictionaries.add(data):
             self.trained += 1
-            self._due_at = self.pages + _AGAIN_AFTER_PAGES
+            self._due_at = self.pages + self.schedule.again_after_pages
 
     @property
     def in_use(self) -> Dictionary | None:
@@ -107,16 +136,16 @@ class Training:
         wins = self.gain_percent < NO_DICTIONARIES and current is not self._refused
         return current if wins else None
 
-    def recompressor(self, level: int) -> Recompressor:
-        """For ``level``, with the dictionary that is current, unless it has stopped winning."""
-        dictionary = self.in_use
+    def recompressor(self) -> Recompressor:
+        """For `level`, with the dictionary that is current, unless it has stopped winning."""
+        level, dictionary = self.level, self.in_use
         made = self._recompressor
         if made is None or made.level != level or made.dictionary is not dictionary:
             made = self._recompressor = Recompressor(level, dictionary)
-        elif dictionary and made.plain_bytes >= _JUDGED_BYTES:
+        elif dictionary and made.plain_bytes >= self.schedule.judged_bytes:
             if made.known_bytes * 100 > made.plain_bytes * (100 - self.gain_percent):
                 self._refused = dictionary
-                self._due_at = min(self._due_at, self.pages + _SOON_AGAIN_AFTER_PAGES)
+                self._due_at = min(self._due_at, self.pages + self.schedule.soon_again_after_pages)
             made.plain_bytes = made.known_bytes = 0
         return made
 
@@ -129,6 +158,6 @@ class Training:
                 self._dictionaries.drop(one)
                 self.dropped += 1
 
-    def statistics(self) -> TrainingStatistics:
+    def statistics(self) -> DictionaryStatistics:
         """A snapshot."""
-        return TrainingStatistics(len(self._dictionaries.all), self.trained, self.dropped)
+        return DictionaryStatistics(len(self._dictionaries.all), self.trained, self.dropped)

@@ -8,6 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.dictionaries import Dictionary
 from fuseswap.cache.segment_kinds import SegmentState
+from fuseswap.request import ReclaimRequest
 from fuseswap.tier_reader import TierLoad
 from tests import pages
 from tests.fake_tier import FakeTier
@@ -40,7 +41,7 @@ async def prepare_on_tier(worker: Tiered) -> Dictionary:
 async def write_back(worker: Tiered) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(worker.writeback.run)
-        worker.writeback.ask(worker.writeback.demand.parse("all"))
+        worker.writeback.ask(ReclaimRequest.parse("all"))
         await pass_time(2)
         nursery.cancel_scope.cancel()
 
@@ -48,8 +49,8 @@ async def write_back(worker: Tiered) -> None:
 def hold(worker: Tiered, nursery: trio.Nursery) -> HeldJobs:
     """The task runs, with its first look behind it, and its jobs wait."""
     jobs = HeldJobs()
-    worker.device.recompression._submit = jobs.submit
-    worker.device.recompression.turnover._next_look = 0.0
+    worker.device.recompression.thread._submit = jobs.submit
+    worker.device.recompression.retirement._next_look = 0.0
     nursery.start_soon(worker.device.recompression.run)
     return jobs
 
@@ -95,7 +96,7 @@ async def test_between_two_steps(
     action: Action,
 ) -> None:
     old = await prepare(tierless)
-    extractor = tierless.device.recompression.turnover.extractor
+    extractor = tierless.device.recompression.mover.extractor
     step = extractor.step
     steps = 0
 
@@ -139,7 +140,7 @@ async def test_while_its_segment_is_written_to_the_tier(
     old = await prepare(tiered)
     tier.hold_writes = True
     nursery.start_soon(tiered.writeback.run)
-    tiered.writeback.ask(tiered.writeback.demand.parse("all"))
+    tiered.writeback.ask(ReclaimRequest.parse("all"))
     await pass_time(1)
     assert tier.writes
     await let_go(hold(tiered, nursery))
