@@ -316,10 +316,11 @@ class SlowPath:
         if exc.done:
             self._short_since = None
         if isinstance(exc, TierLoad):
-            found = await called(exc.begin)
-            if isinstance(found, Retry):
+            # An error gets no name: this frame would hold it.
+            found: list[bytes | Exception | Retry] = [await called(exc.begin)]
+            if isinstance(found[0], Retry):
                 return
-            data: bytes = result_of(found)
+            data = _page_of(found)
             try:
                 self._cache.store(exc.page, data, replace=True)
             except Deferred as again:
@@ -339,6 +340,18 @@ class SlowPath:
         else:
             await self._room.wait()
             waits.patient_since = trio.current_time()
+
+
+def _page_of(found: list[bytes | Exception | Retry]) -> bytes:
+    """The page, out of the list; raises the error there."""
+    outcome = found.pop()
+    if isinstance(outcome, bytes):
+        return outcome
+    assert isinstance(outcome, Exception)
+    try:
+        raise outcome
+    finally:
+        del outcome
 
 
 async def _end_of(answer: Answer[Exception | None]) -> None:
