@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fuseswap.cache.cleaner import CleanerStatistics
+from fuseswap.cache.copier import CopierStatistics
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.counting import gauge
 
@@ -26,7 +26,7 @@ class Balance:
     )
 
 
-def balance(cache: CacheStatistics, cleaner: CleanerStatistics) -> Balance:
+def balance(cache: CacheStatistics, cleaner: CopierStatistics) -> Balance:
     """Of both, at the same moment."""
     stored = cache.appended_bytes
     written = stored + cleaner.bytes_copied  # the cleaner copied nothing: 100 %
@@ -38,7 +38,7 @@ def balance(cache: CacheStatistics, cleaner: CleanerStatistics) -> Balance:
     )
 
 
-def _recompression_bytes_saved(cache: CacheStatistics, cleaner: CleanerStatistics) -> int:
+def _recompression_bytes_saved(cache: CacheStatistics, cleaner: CopierStatistics) -> int:
     """Estimated: what this worker recompressed and may still live, at its ratio so far."""
     before, after = cleaner.recompressed_bytes_before, cleaner.recompressed_bytes_after
     living = min(cache.zstd_bytes + cache.zstd_dictionary_bytes, after)

@@ -5,6 +5,8 @@ Cleaning to a live share u costs about 1/(1-u) copies a store, so not all dead s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from fuseswap.cache.cleaner import Cleaner
@@ -24,13 +26,23 @@ _DEAD_HEAD_SHARE = 0.5
 
 
 class CleaningPolicy:
-    """Has ``cleaner`` work where ``cache`` gains by it."""
+    """Has ``cleaner`` work where ``cache`` gains by it.
 
-    def __init__(self, cache: CompressedCache, cleaner: Cleaner, room: Room) -> None:
+    ``is_due`` says which segments recompression is to rewrite: they are left to it when idle.
+    """
+
+    def __init__(
+        self,
+        cache: CompressedCache,
+        cleaner: Cleaner,
+        room: Room,
+        is_due: Callable[[int], bool],
+    ) -> None:
         self._cache = cache
         self._log = cache.log
         self._cleaner = cleaner
         self._room = room
+        self._is_due = is_due
         self._opened = 0
         self.stores_go_on = False  # as of the last look
 
@@ -46,9 +58,12 @@ class CleaningPolicy:
             return dead >= in_frames * _LEAST_DEAD_SHARE
         return dead >= max(2 * SEGMENT_BYTES, int(in_frames * _DEAD_SHARE))
 
-    def step(self) -> bool:
-        """Clean some more; False where nothing is worth it, or no frame is left to copy to."""
-        return self._cleaner.step() or self._seal_dead_heads()
+    def step(self, *, urgent: bool) -> bool:
+        """Clean some more; False where nothing is worth it, or no frame is left to copy to.
+
+        ``urgent``: a store waits, so nothing is recompressed.
+        """
+        return self._cleaner.step(urgent=urgent) or self._seal_dead_heads()
 
     def _seal_dead_heads(self) -> bool:
         """Let the cleaner at open segments that are mostly dead; False where there are none."""
@@ -68,14 +83,13 @@ class CleaningPolicy:
         dead, held = self._log.dead_bytes()
         if dead > max(2 * SEGMENT_BYTES, held * start):
             steps = _BUSY_STEPS if self.stores_go_on else dead
-            self._cleaner.at_leisure = not self.stores_go_on
+            skip = None if self.stores_go_on else self._is_due
             while dead > held * stop and not self._room.is_wanted:
                 if not (self._cleaner.busy or self._log.frames.has_spare):
                     break
                 steps -= 1
-                if steps < 0 or not self._cleaner.step():
+                if steps < 0 or not self._cleaner.step(skip=skip):
                     break
                 await trio.lowlevel.checkpoint()
                 dead, held = self._log.dead_bytes()
-            self._cleaner.at_leisure = False
         self._opened = self._log.table.newest_sequence

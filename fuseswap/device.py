@@ -14,8 +14,8 @@ from functools import partial
 from fuseswap.background_thread import BackgroundThread, Submit, run_here
 from fuseswap.balance import balance
 from fuseswap.budget import Budget
-from fuseswap.cache.cleaner import Cleaner, CleanerStatistics
-from fuseswap.cache.codecs import parse_compressor
+from fuseswap.cache.cleaner import Cleaner
+from fuseswap.cache.copier import CopierStatistics
 from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.snapshot import by_codec
@@ -169,9 +169,8 @@ class Device:
         )
         self.merging = Merging(self.cache, lambda: frontswap.operations)
         cleaner = Cleaner(self.cache.slots, self.cache.log, self.cache.decoder)
-        cleaner.leave = self.recompression.is_due
         self.room = Room(self.cache, counters)
-        cleaning = CleaningPolicy(self.cache, cleaner, self.room)
+        cleaning = CleaningPolicy(self.cache, cleaner, self.room, self.recompression.is_due)
         self.evictor = Evictor(self.cache, cleaner, self.room, self.writer, self.in_flight)
         tier_merging = None
         if tier is not None:
@@ -228,8 +227,7 @@ class Device:
         page = bytes(range(256)) * (PAGE_SIZE // 256)
         self.cache.encoder.warm_up(page)
         self.recompression.warm_up(page)
-        if self.writeback.cleaner.recompress is not None:
-            self.writeback.cleaner.recompress(parse_compressor("lz4").compress(page))
+        self.writeback.cleaner.packer.warm_up(page)
 
     def held_bytes(self) -> int:
         """Memory that what is stored takes, in bytes."""
@@ -251,7 +249,7 @@ class Device:
         """The most `mem_worker` may be with what is stored."""
         return self._host.worker_bound_bytes(self.cache.log)
 
-    def cleaned(self) -> CleanerStatistics:
+    def cleaned(self) -> CopierStatistics:
         """What all cleaners did together."""
         return self.writeback.cleaner.statistics() + self.recompression.cleaned()
 

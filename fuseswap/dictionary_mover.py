@@ -2,7 +2,7 @@
 
     a census: which segments have its pages -> one of them, read back where it is on the tier
         -> the thread packs its pages with the dictionary in use, or with none
-        -> is it still the same? -> the new payloads are stored (``cache/extractor.py``)
+        -> is it still the same? -> the new payloads are stored (``cache/copier.py``)
 
 Part of the task of ``recompression.py``.  Stops where stores wait, memory or frames are short, or
 recompression is switched off.  Which dictionary goes, ``dictionary_retirement.py`` decides.
@@ -19,10 +19,10 @@ import trio
 
 from fuseswap.background_thread import BackgroundThread
 from fuseswap.cache.checks import CHECK_BYTES
-from fuseswap.cache.cleaner import CleanerStatistics
+from fuseswap.cache.copier import Copier, CopierStatistics
 from fuseswap.cache.dictionaries import Dictionary
 from fuseswap.cache.dictionary_census import DictionaryCensus
-from fuseswap.cache.extractor import Extractor
+from fuseswap.cache.plans import Extract
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.recompressor import Packed, Repacker
 from fuseswap.cache.segment_kinds import SegmentState
@@ -84,16 +84,16 @@ class DictionaryMover:
         self._thread = thread
         self._dictionaries = dictionaries
         self._read_back = read_back
-        self.extractor = Extractor(cache.slots, cache.log, cache.decoder)
+        self.copier = Copier(cache.slots, cache.log)
 
     def statistics(self) -> MoverStatistics:
         """A snapshot: objects that were packed anew."""
-        return MoverStatistics(self.extractor.counters.recompressed_pages)
+        return MoverStatistics(self.copier.counters.recompressed_pages)
 
-    def copied(self) -> CleanerStatistics:
-        """Its part of a cleaner's work: nothing of it was recompressed to save memory."""
+    def copied(self) -> CopierStatistics:
+        """What it copied: nothing of it was recompressed to save memory."""
         return replace(
-            self.extractor.statistics(),
+            self.copier.statistics(),
             recompressed_pages=0,
             recompressed_bytes_before=0,
             recompressed_bytes_after=0,
@@ -158,15 +158,15 @@ class DictionaryMover:
             return False
         if not packed or not self._is_same(found):
             return True
-        extractor = self.extractor
-        extractor.take_out(segment, packed, found.stored)
-        while extractor.busy:
-            if not self.has_room() or not extractor.step():
-                extractor.give_up()
+        copier = self.copier
+        copier.begin(Extract.of(log, segment, packed, found.stored))
+        while copier.busy:
+            if not self.has_room() or not copier.step():
+                copier.give_up()
                 return False
             await trio.lowlevel.checkpoint()
             if not self._is_same(found):
-                extractor.give_up()
+                copier.give_up()
         return True
 
     # -- one segment -------------------------------------------------------------------

@@ -15,7 +15,6 @@ from typing import Protocol
 import trio
 
 from fuseswap.cache.cleaner import Cleaner
-from fuseswap.cache.codecs import quick_recompressor
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.room import Room
@@ -63,11 +62,11 @@ class Evictor:
     @property
     def recompresses(self) -> bool:
         """Whether what leaves for the tier is compressed again, quickly, while no store waits."""
-        return self._cleaner.recompress is not None
+        return self._cleaner.packer.is_on
 
     @recompresses.setter
     def recompresses(self, switch: bool) -> None:
-        self._cleaner.recompress = quick_recompressor() if switch else None
+        self._cleaner.packer.switch(switch)
 
     @property
     def has_backing_file(self) -> bool:
@@ -122,17 +121,16 @@ class Evictor:
         if self._cleaner.busy or not self._log.frames.ensure_spare():
             return False
         worth_it = share < _DENSE_SHARE or loaded > _FEW_LOADED
-        if not worth_it and (self._room.is_awaited or not self._cleaner.gains(segment)):
+        if not worth_it and (self._room.is_awaited or not self._cleaner.packer.gains(segment)):
             return False
-        self._cleaner.begin(segment, evict=True, second_chance=loaded < _MANY_LOADED)
+        self._cleaner.begin_eviction(segment, second_chance=loaded < _MANY_LOADED)
         return True
 
     async def finish(self, nursery: trio.Nursery) -> None:
         """Complete the segment that is being cleaned, and send off what was gathered."""
         cleaner, queue = self._cleaner, self._log.eviction_queue
         while cleaner.busy:
-            cleaner.hurries = self._room.is_awaited
-            if cleaner.step():
+            if cleaner.step(urgent=self._room.is_awaited):
                 await trio.lowlevel.checkpoint()
             elif not await self.in_flight.wait_for_one():
                 cleaner.give_up()

@@ -17,8 +17,8 @@ from collections.abc import Callable
 import trio
 
 from fuseswap.background_thread import BackgroundThread
-from fuseswap.cache.cleaner import Cleaner, CleanerStatistics
 from fuseswap.cache.codecs import parse_recompressor
+from fuseswap.cache.copier import Copier, CopierStatistics
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.dictionary_mover import DictionaryMover, ReadBack
@@ -58,9 +58,9 @@ class Recompression:
         self.policy = RecompressionPolicy(log)
         level = parse_recompressor(DEFAULT_ALGORITHM)
         self.dictionaries = DictionaryPolicy(cache.dictionaries, log.codec_pages, level, schedule)
-        self.cleaner = Cleaner(cache.slots, log, cache.decoder)
+        self.copier = Copier(cache.slots, log)
         self._segments = SegmentRecompressor(
-            cache, thread, self.policy, self.dictionaries, self.cleaner
+            cache, thread, self.policy, self.dictionaries, self.copier
         )
         self._training = DictionaryTraining(
             cache, thread, self.policy, self.dictionaries, may_train
@@ -121,9 +121,9 @@ class Recompression:
         """Whether ``segment`` is old enough, was not tried, and this is not switched off."""
         return self.dictionaries.is_on and self.policy.is_due(segment)
 
-    def cleaned(self) -> CleanerStatistics:
-        """A cleaner's work, done for recompression and for dictionaries that go."""
-        return self.cleaner.statistics() + self.mover.copied()
+    def cleaned(self) -> CopierStatistics:
+        """Copies made for recompression, and for dictionaries that go."""
+        return self.copier.statistics() + self.mover.copied()
 
     # -- for stores that wait --------------------------------------------------------
 

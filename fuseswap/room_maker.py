@@ -83,14 +83,12 @@ class RoomMaker:
             if room.exists:
                 self._patient_until = trio.current_time() + LONGEST_S
                 room.wake()
-        self._cleaner.hurries = False
         room.end_attempt()
 
     async def _make_some(self, nursery: trio.Nursery) -> bool:
         """One bounded piece of work; False where nothing can be done."""
         if self._cleaner.busy or self._cleaning.pays():
-            self._cleaner.hurries = self._room.is_awaited
-            if self._cleaning.step():
+            if self._cleaning.step(urgent=self._room.is_awaited):
                 await trio.lowlevel.checkpoint()
                 return True
             if self._cleaner.busy:  # no frame to copy to until a write ends
@@ -134,7 +132,6 @@ class RoomMaker:
                     return True
         if not self._cleaning.pays(thoroughly=True):
             return False
-        self._cleaner.hurries = True
-        going = self._cleaning.step()
+        going = self._cleaning.step(urgent=True)
         await trio.lowlevel.checkpoint()
         return going

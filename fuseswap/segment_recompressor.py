@@ -1,7 +1,7 @@
 """The recompressor of segments: makes the objects of one segment smaller, or marks it as tried.
 
     copies of its cold objects -> the thread compresses a few, then the others
-        -> is it still the same? -> rewritten with the smaller ones (``cache/cleaner.py``)
+        -> is it still the same? -> rewritten with the smaller ones (``cache/copier.py``)
            too little became smaller: the segment is marked, and left alone
 
 Part of the task of ``recompression.py``.  A step opens two segments at most, and takes no frame
@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import trio
 
 from fuseswap.background_thread import BackgroundThread
-from fuseswap.cache.cleaner import Cleaner
+from fuseswap.cache.copier import Copier
+from fuseswap.cache.plans import Rewrite
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.recompressor import Packed
 from fuseswap.cache.segment_kinds import Mark, Stream
@@ -54,7 +55,7 @@ class _Work:
 class SegmentRecompressor:
     """Recompresses segments of ``cache``, one at a time, in ``thread``.
 
-    ``policy`` says whether hot ones are wanted too, ``dictionaries`` what with; ``cleaner`` copies.
+    ``policy`` says whether hot ones are wanted too, ``dictionaries`` what with.
     """
 
     def __init__(
@@ -63,14 +64,14 @@ class SegmentRecompressor:
         thread: BackgroundThread,
         policy: RecompressionPolicy,
         dictionaries: DictionaryPolicy,
-        cleaner: Cleaner,
+        copier: Copier,
     ) -> None:
         self._cache = cache
         self._log = cache.log
         self._thread = thread
         self._policy = policy
         self._dictionaries = dictionaries
-        self._cleaner = cleaner
+        self._copier = copier
 
     async def recompress(self, segment: int) -> bool:
         """Rewrite or mark ``segment``; False where there is no room or memory to do so now."""
@@ -155,17 +156,17 @@ class SegmentRecompressor:
 
         Memory kept back from stores is not for this: a step opens two segments at most.
         """
-        cleaner = self._cleaner
-        cleaner.rewrite(work.segment, work.packed)
-        while cleaner.busy:
+        copier = self._copier
+        copier.begin(Rewrite.of(self._log, work.segment, work.packed))
+        while copier.busy:
             if self._log.frames.available < 2:
                 return self._rewrite_at_once(work)
-            if not cleaner.step():
-                cleaner.give_up()
+            if not copier.step():
+                copier.give_up()
                 break
             await trio.lowlevel.checkpoint()
             if not self._is_same(work):
-                cleaner.give_up()
+                copier.give_up()
         return not self._is_same(work)
 
     def _rewrite_at_once(self, work: _Work) -> bool:
@@ -174,16 +175,16 @@ class SegmentRecompressor:
         Objects beyond the room of the open segment go to a frame.  It may be the last one, and
         comes back.
         """
-        log, cleaner = self._log, self._cleaner
+        log, copier = self._log, self._copier
         head = log.heads[Stream.RECOMPRESSED]
         if head.bound - head.tail < self._bytes_needed(work) and not log.frames.has_spare:
-            cleaner.give_up()
+            copier.give_up()
             return False
-        cleaner.rewrite(work.segment, work.packed, spare=False)
-        while cleaner.busy and cleaner.step():
+        copier.begin(Rewrite.of(log, work.segment, work.packed, spares=False))
+        while copier.busy and copier.step():
             pass
-        done = not cleaner.busy
-        cleaner.give_up()
+        done = not copier.busy
+        copier.give_up()
         return done
 
     def _bytes_needed(self, work: _Work) -> int:

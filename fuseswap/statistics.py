@@ -8,7 +8,7 @@ Names are those of zswap, zram and frontswap where these have one; ``like`` says
 from __future__ import annotations
 
 from fuseswap.balance import Balance
-from fuseswap.cache.cleaner import CleanerStatistics
+from fuseswap.cache.copier import CopierStatistics
 from fuseswap.cache.encoding import EncodingCounters
 from fuseswap.cache.loading import LoadingCounters
 from fuseswap.cache.merger import MergerStatistics
@@ -32,7 +32,7 @@ PARTS: tuple[type, ...] = (
     MergerStatistics,
     WritebackStatistics,
     SlowPathStatistics,
-    CleanerStatistics,
+    CopierStatistics,
     Balance,
     DictionaryStatistics,
     MoverStatistics,

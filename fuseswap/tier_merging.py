@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import trio
 
-from fuseswap.cache.cleaner import LAST_RESORT_BYTES, SPARSE_BYTES, Cleaner
+from fuseswap.cache.cleaner import Cleaner
 from fuseswap.cache.segments import SegmentLog
+from fuseswap.cache.victims import LAST_RESORT_BYTES, SPARSE_BYTES
 from fuseswap.evictor import Evictor
 from fuseswap.segment_reader import SegmentReader
 
@@ -28,7 +29,8 @@ class TierMerging:
         """Whether the tier is full, but not of live objects."""
         if self._log.extents.available or not self._log.frames.has_spare:
             return False
-        return not self._cleaner.busy and self._cleaner.choose_on_tier(LAST_RESORT_BYTES) != 0
+        sparse = self._cleaner.victims.choose_on_tier
+        return not self._cleaner.busy and sparse(LAST_RESORT_BYTES) != 0
 
     async def merge(self, nursery: trio.Nursery) -> bool:
         """While extents are short: read the sparsest segments and write what lives again.
@@ -42,8 +44,8 @@ class TierMerging:
         for _ in range(_MERGES_AT_ONCE):
             if extents.available >= short or not self._log.frames.ensure_spare():
                 break
-            full = not extents.available
-            segment = self._cleaner.choose_on_tier(LAST_RESORT_BYTES if full else SPARSE_BYTES)
+            most_bytes = SPARSE_BYTES if extents.available else LAST_RESORT_BYTES
+            segment = self._cleaner.victims.choose_on_tier(most_bytes)
             if not segment or self._cleaner.busy:
                 break
             ref = self._log.table.ref(segment)

@@ -328,7 +328,7 @@ class Damage:
                 pass
         if self._layout != "tier":
             return
-        on_tier = device_cleaner.choose_on_tier(SEGMENT_BYTES)
+        on_tier = device_cleaner.victims.choose_on_tier(SEGMENT_BYTES)
         if on_tier:
             at = cache.log.table.location_of(on_tier) * SEGMENT_BYTES
             stored = self._backing.region.map[at : at + SEGMENT_BYTES]

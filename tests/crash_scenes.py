@@ -734,7 +734,7 @@ def cleaning_of_extent(worker: Tiered) -> Scene:
 
     async def act(worker: Tiered) -> None:
         cleaner = worker.writeback.cleaner
-        segment = cleaner.choose_on_tier()
+        segment = cleaner.victims.choose_on_tier()
         if segment:
             extent = worker.log.table.location_of(segment)
             stored = await tier_of(worker).read(extent, 0, SEGMENT_BYTES)

@@ -97,8 +97,8 @@ FRAMES = GEOMETRY.frame_count
 OTHERS = 64
 BOUNDS = {
     "AioEngine._ended": 320,
-    "Cleaner._moved": 4096,
-    "Cleaner._owners": FILE_PAGES,
+    "Copier._moved": 4096,
+    "Copier._owners": FILE_PAGES,
     "DevFuse._own_buffer": 2 * MIB,
     "Buffers._free[][]": 128,
     "Buffers._line": 64,
@@ -117,8 +117,6 @@ BOUNDS = {
     "_Table.entries": 8192,
     "Tree._directories[]": len(STATISTICS),
     "Tree._names[]": len(STATISTICS),
-    "Extractor._moved": 4096,
-    "Extractor._owners": FILE_PAGES,
 }
 
 

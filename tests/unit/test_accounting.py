@@ -140,7 +140,7 @@ async def test_recompression_is_told_from_compression(tiered: Tiered) -> None:
     cleaner = tiered.writeback.cleaner
     segment = tiered.segment_of(0)
     tiered.log.seal(tiered.log.heads[0])
-    assert cleaner.begin(segment, evict=True)
+    cleaner.begin_eviction(segment)
     while cleaner.busy:
         assert cleaner.step()
     now = check_ledger(tiered.device)

@@ -14,6 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from fuseswap import background_thread
 from fuseswap.background_thread import BackgroundThread
 from fuseswap.cache.codecs import LZ4, RAW, ZSTD
+from fuseswap.cache.plans import Rewrite
 from fuseswap.cache.recompressor import Packed, Recompressor
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.slot_word import REFERENCED
@@ -421,9 +422,9 @@ async def test_a_segment_given_up_is_not_in_line_twice(
     store_some(tierless)
     make_old(tierless.log)
     (segment,) = tierless.log.table.segments()
-    cleaner = tierless.device.recompression.cleaner
-    cleaner.rewrite(segment, {})
-    cleaner.give_up()
+    copier = tierless.device.recompression.copier
+    copier.begin(Rewrite.of(tierless.log, segment, {}))
+    copier.give_up()
     queue = tierless.log.eviction_queue
     assert (queue.pop(), queue.pop()) == (segment, 0)
 
@@ -538,10 +539,13 @@ async def test_where_it_never_is_quiet_it_goes_on_with_a_few(
 
 
 async def test_a_store_that_waits_needs_no_recompression(
-    tierless: Tiered, nursery: trio.Nursery, autojump_clock: MockClock
+    tierless: Tiered,
+    nursery: trio.Nursery,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All segments are somebody else's to rewrite, but not while a store needs their room."""
-    tierless.writeback.cleaner.leave = lambda segment: True
+    monkeypatch.setattr(tierless.device.recompression.policy, "is_due", lambda _: True)
     nursery.start_soon(tierless.writeback.run)
     last = tierless.fill()
     for page in range(0, last, 2):

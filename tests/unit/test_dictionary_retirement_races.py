@@ -96,8 +96,8 @@ async def test_between_two_steps(
     action: Action,
 ) -> None:
     old = await prepare(tierless)
-    extractor = tierless.device.recompression.mover.extractor
-    step = extractor.step
+    copier = tierless.device.recompression.mover.copier
+    step = copier.step
     steps = 0
 
     def acted() -> bool:
@@ -107,7 +107,7 @@ async def test_between_two_steps(
             action(tierless, page)
         return step()
 
-    monkeypatch.setattr(extractor, "step", acted)
+    monkeypatch.setattr(copier, "step", acted)
     await let_go(hold(tierless, nursery))
     assert steps
     assert is_gone(tierless, old)

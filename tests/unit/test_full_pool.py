@@ -178,7 +178,7 @@ async def test_a_full_tier_is_no_reason_to_refuse(
         tiered.discard(number)
     await write_until_refused(tiered, shrinking, page)
     assert not tiered.log.extents.available
-    recompressed = tiered.device.recompression.cleaner.statistics().recompressed_pages
+    recompressed = tiered.device.recompression.copier.statistics().recompressed_pages
     assert recompressed > 400
     await tiered.check()
 

@@ -70,13 +70,13 @@ async def test_between_two_steps_of_the_rewrite(
 ) -> None:
     jobs = begin(tierless, nursery)
     await pass_time(1)
-    cleaner = tierless.device.recompression.cleaner
+    copier = tierless.device.recompression.copier
     acted = trio.Event()
 
     async def act() -> None:
-        while not cleaner.statistics().objects_copied:
+        while not copier.statistics().objects_copied:
             await trio.lowlevel.checkpoint()
-        assert cleaner.busy
+        assert copier.busy
         for page in range(0, PAGES, 3):
             action(tierless, page)
         acted.set()

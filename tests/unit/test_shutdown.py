@@ -133,7 +133,7 @@ def test_a_segment_that_is_half_cleaned(tiered: Tiered, tier: FakeTier, on_tier:
         for page in range(2000, 2300):
             tiered.store(page)
         segment = tiered.segment_of(2000)
-        cleaner.begin(segment, evict=True)
+        cleaner.begin_eviction(segment)
     assert cleaner.step()
     assert cleaner.busy
     again = next_worker(tiered, tier)

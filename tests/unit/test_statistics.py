@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 import pytest
 import trio
 
-from fuseswap.cache.cleaner import CleanerStatistics
+from fuseswap.cache.copier import CopierStatistics
 from fuseswap.cache.segments import OBJECT_OVERHEAD
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.counting import Kind, rows_of, samples_by_name
@@ -69,8 +69,8 @@ def test_what_is_no_statistic_is_known() -> None:
     assert undeclared - labels == {
         (CacheStatistics, "pool_limit_bytes"),  # a parameter
         (CacheStatistics, "payload_bytes_saved"),  # two rows share it out
-        (CleanerStatistics, "objects_copied"),
-        (CleanerStatistics, "given_up"),
+        (CopierStatistics, "objects_copied"),
+        (CopierStatistics, "given_up"),
     }
 
 

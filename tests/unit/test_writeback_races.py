@@ -73,7 +73,7 @@ async def test_while_it_is_cleaned_on_its_way_out(
     for number in range(0, 200, 4):
         tiered.cache.load(number)
     segment = tiered.segment_of(0)
-    tiered.writeback.cleaner.begin(segment, evict=True)
+    tiered.writeback.cleaner.begin_eviction(segment)
     number = 0
     while tiered.writeback.cleaner.busy:
         assert tiered.writeback.cleaner.step()

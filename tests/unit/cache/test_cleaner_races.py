@@ -127,7 +127,7 @@ def test_stores_leave_the_frame_it_needs(cleaned: Cleaned) -> None:
 
 
 def evict(cleaned: Cleaned, segment: int, *, second_chance: bool = True) -> None:
-    cleaned.cleaner.begin(segment, evict=True, second_chance=second_chance)
+    cleaned.cleaner.begin_eviction(segment, second_chance=second_chance)
     while cleaned.cleaner.busy:
         assert cleaned.cleaner.step()
 
@@ -208,7 +208,7 @@ def test_a_corrupt_word_makes_it_give_up_and_never_loop(cleaned: Cleaned, flip: 
     now = cleaned.cleaner.statistics()
     assert (now.given_up, now.segments_cleaned, cleaned.cleaner.busy) == (1, 0, False)
     assert cleaned.log.table.live[segment] == 1
-    assert cleaned.cleaner.choose() == 0
+    assert cleaned.cleaner.victims.choose() == 0
     assert cleaned.log.eviction_queue.pop() == 0
     del cleaned.expected[bad]
     assert {page: cleaned.cache.load(page) for page in cleaned.expected} == cleaned.expected

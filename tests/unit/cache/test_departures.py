@@ -30,7 +30,7 @@ def empty(cleaned: Cleaned, segment: int) -> None:
 
 def gather(cleaned: Cleaned, segment: int) -> int:
     """Move what lives in ``segment`` to one on its way out; its id."""
-    cleaned.cleaner.begin(segment, evict=True)
+    cleaned.cleaner.begin_eviction(segment)
     while cleaned.cleaner.busy:
         assert cleaned.cleaner.step()
     head = cleaned.log.heads[Stream.EVICTED]

@@ -1,13 +1,13 @@
-"""The extractor moves what it is given payloads for, and leaves the rest of a segment alone."""
+"""`Extract`: a copier moves the objects it is given payloads for, and leaves the others alone."""
 
 from __future__ import annotations
 
 import pytest
 
 from fuseswap.cache.checks import checksum_of
-from fuseswap.cache.cleaner import STEP_OBJECTS
 from fuseswap.cache.codecs import ZSTD, parse_compressor
-from fuseswap.cache.extractor import Extractor
+from fuseswap.cache.copier import Copier
+from fuseswap.cache.plans import STEP_OBJECTS, Extract
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.recompressor import Packed
 from fuseswap.cache.segment_kinds import Mark, Stream
@@ -25,18 +25,18 @@ def packed(page: int) -> Packed:
 
 
 @pytest.fixture
-def extractor(cache: CompressedCache) -> Extractor:
+def copier(cache: CompressedCache) -> Copier:
     for page in range(PAGES):
         cache.store(page, pages.compressible(page))
     for head in cache.log.heads:
         cache.log.seal(head)
-    return Extractor(cache.slots, cache.log, cache.decoder)
+    return Copier(cache.slots, cache.log)
 
 
-def finish(extractor: Extractor) -> int:
+def finish(copier: Copier) -> int:
     steps = 0
-    while extractor.busy:
-        assert extractor.step()
+    while copier.busy:
+        assert copier.step()
         steps += 1
     return steps
 
@@ -47,47 +47,48 @@ def check(cache: CompressedCache) -> None:
         assert cache.load(page) == pages.compressible(page)
 
 
-def test_only_what_is_packed_moves(cache: CompressedCache, extractor: Extractor) -> None:
+def test_only_what_is_packed_moves(cache: CompressedCache, copier: Copier) -> None:
     get = cache.slots.get
     before = [get(page) for page in range(PAGES)]
     (segment,) = cache.log.table.segments()
-    extractor.take_out(segment, {object_key(before[page]): packed(page) for page in (3, 70, 149)})
-    assert finish(extractor) == -(-PAGES // STEP_OBJECTS)
+    payloads = {object_key(before[page]): packed(page) for page in (3, 70, 149)}
+    copier.begin(Extract.of(cache.log, segment, payloads))
+    assert finish(copier) == -(-PAGES // STEP_OBJECTS)
     changed = [page for page in range(PAGES) if get(page) != before[page]]
     assert changed == [3, 70, 149]
     assert {cache.log.table.stream_of(get(page) >> 40) for page in changed} == {Stream.RECOMPRESSED}
     assert cache.log.table.live[segment] == PAGES - 3
     assert cache.log.table.is_movable(segment)
-    assert extractor.statistics().recompressed_pages == 3
-    assert extractor.statistics().given_up == 0
+    assert copier.statistics().recompressed_pages == 3
+    assert copier.statistics().given_up == 0
     check(cache)
 
 
-def test_where_all_of_it_is_packed_the_segment_goes(
-    cache: CompressedCache, extractor: Extractor
-) -> None:
+def test_where_all_of_it_is_packed_the_segment_goes(cache: CompressedCache, copier: Copier) -> None:
     (segment,) = cache.log.table.segments()
     words = [cache.slots.get(page) for page in range(PAGES)]
-    extractor.take_out(segment, {object_key(word): packed(p) for p, word in enumerate(words)})
-    finish(extractor)
+    copier.begin(
+        Extract.of(
+            cache.log, segment, {object_key(word): packed(p) for p, word in enumerate(words)}
+        )
+    )
+    finish(copier)
     assert not cache.log.table.is_live(segment)
     check(cache)
 
 
-def test_what_was_overwritten_since_stays_as_it_is(
-    cache: CompressedCache, extractor: Extractor
-) -> None:
+def test_what_was_overwritten_since_stays_as_it_is(cache: CompressedCache, copier: Copier) -> None:
     (segment,) = cache.log.table.segments()
     first = cache.slots.get(0)
-    extractor.take_out(segment, {object_key(first): packed(0)})
+    copier.begin(Extract.of(cache.log, segment, {object_key(first): packed(0)}))
     cache.store(0, pages.hexadecimal(0))
-    finish(extractor)
-    assert extractor.statistics().recompressed_pages == 0
+    finish(copier)
+    assert copier.statistics().recompressed_pages == 0
     assert cache.load(0) == pages.hexadecimal(0)
     check_invariants(cache)
 
 
-def test_of_a_shared_object_all_pages_move(cache: CompressedCache, extractor: Extractor) -> None:
+def test_of_a_shared_object_all_pages_move(cache: CompressedCache, copier: Copier) -> None:
     cache.dedup.set_switch("on")
     (segment,) = cache.log.table.segments()
     cache.store(1000, pages.compressible(5))  # the index may know it or not
@@ -98,8 +99,8 @@ def test_of_a_shared_object_all_pages_move(cache: CompressedCache, extractor: Ex
         page for page in (5, 1000, 1001) if object_key(cache.slots.get(page)) == object_key(word)
     ]
     assert len(sharing) > 1
-    extractor.take_out(segment, {object_key(word): packed(5)})
-    finish(extractor)
+    copier.begin(Extract.of(cache.log, segment, {object_key(word): packed(5)}))
+    finish(copier)
     assert len({cache.slots.get(page) for page in sharing}) == 1
     assert cache.slots.get(5) != word
     assert not cache.log.table.is_pinned(segment)
