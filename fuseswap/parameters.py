@@ -258,7 +258,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "writeback",
         "all | incompressible | idle=SECONDS",
         "Write back now; reading it tells how far that is.",
-        lambda device: str(device.writeback.request),
+        lambda device: device.writeback.request.progress(device.in_flight.count),
         lambda device, text: device.writeback.ask(ReclaimRequest.parse(text)),
         lasting=False,
     ),

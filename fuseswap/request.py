@@ -44,6 +44,10 @@ class ReclaimRequest:
             return stream == Stream.INCOMPRESSIBLE
         return age_s >= self.idle_seconds
 
-    def __str__(self) -> str:
-        done = self.total - len(self.left)
+    def progress(self, in_flight: int) -> str:
+        """How far it is, with ``in_flight`` segments whose writes have not ended."""
+        done = max(0, self.total - len(self.left) - in_flight)
         return f"{self.text}: {done} of {self.total} segments" if self.total else "idle"
+
+    def __str__(self) -> str:
+        return self.progress(0)
