@@ -67,7 +67,9 @@ async def test_a_write_that_fails_costs_nothing(accounted: Accounted) -> None:
     assert accounted.counters.bd_writes == 0
 
 
-async def test_a_file_that_rests_briefly_may_be_waited_for(accounted: Accounted) -> None:
+async def test_a_file_that_rests_briefly_may_be_waited_for(
+    accounted: Accounted, autojump_clock: MockClock
+) -> None:
     account = accounted.account
     for soon in (True, True, True, False):
         account.end(PAGE_SIZE, FAILURE)
