@@ -19,7 +19,7 @@ from fuseswap import libc
 from fuseswap.host.runtime import Runtime
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
-from tests.devices import TestDevice, device_up, standby_of, wait_until, worker_of
+from tests.devices import TestDevice, device_up, wait_until, worker_of
 
 SPAN = 96 * MIB
 # A page that the kernel moves, to make room for a large one, is a fault too, and takes no memory:
@@ -33,7 +33,7 @@ LAYOUTS = {
 }
 
 
-def faults(pid: int, *, feeder: bool = False) -> dict[int, int]:
+def faults(pid: int) -> dict[int, int]:
     """Minor and major faults of each thread (fields 10 and 12) that waits for nobody's memory.
 
     The feeder waits for memory so that no other has to; it alone has real-time priority.
@@ -41,7 +41,7 @@ def faults(pid: int, *, feeder: bool = False) -> dict[int, int]:
     found = {}
     for thread in map(int, os.listdir(f"/proc/{pid}/task")):
         text = Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()
-        if feeder or os.sched_getscheduler(thread) != os.SCHED_RR:
+        if os.sched_getscheduler(thread) != os.SCHED_RR:
             found[thread] = int(text[7]) + int(text[9])
     return found
 
@@ -149,14 +149,4 @@ def test_a_death_takes_no_memory() -> None:
         os.kill(supervisor, signal.SIGKILL)
         wait_until("its note", lambda: runtime.state_path.stat().st_ino != noted)
         assert faults(worker) == before
-        assert len(before) > 2
-
-
-def test_a_standby_takes_no_memory_while_it_waits() -> None:
-    """None of its threads, the feeder with them: one that faults has the interpreter lock."""
-    with device_up("--size", "64M", "--no-swapon", "--pool-limit", "32M") as device:
-        standby = standby_of(device.name)
-        before = faults(standby, feeder=True)
-        time.sleep(3.5)  # its chores are done once a second
-        assert faults(standby, feeder=True) == before
         assert len(before) > 2
