@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,25 +15,39 @@ from fuseswap.tiers.claim import FIRST_PAGE_AT
 from tests import pages
 from tests.devices import SOURCE, must, new_name, processes_of, run, tear_down, wait_until
 
-_COMMANDS = (Path("/usr/local/bin/fuseswap"), Path("/usr/bin/fuseswap"))
-_HELPER = Path("/sbin/mount.fuseswap")
+_LINKS = {
+    Path("/usr/local/bin/fuseswap"): Path(sys.executable).parent / "fuseswap",
+    Path("/sbin/mount.fuseswap"): SOURCE / "mount" / "mount.fuseswap",
+}
+
+
+def _point(link: Path, target: Path) -> None:
+    """Make `link` lead to `target`, whatever stood there, in one step."""
+    beside = link.with_name(f"{link.name}.{os.getpid()}")
+    beside.symlink_to(target)
+    beside.replace(link)
 
 
 @pytest.fixture(scope="module")
 def _helper() -> Iterator[None]:
-    """What quickstart installs, where it is not installed; removed afterwards."""
-    made = []
+    """What quickstart installs, leading to this tree; what stood there comes back afterwards.
+
+    A link may be left over from a clone that is gone, or lead to another clone, which is not the
+    one to test.
+    """
+    before = {link: link.readlink() if link.is_symlink() else None for link in _LINKS}
+    files = [str(link) for link, target in before.items() if target is None and link.exists()]
+    assert not files, f"installed by other means than quickstart: {files}"
     try:
-        if not any(command.exists() for command in _COMMANDS):
-            _COMMANDS[0].symlink_to(Path(sys.executable).parent / "fuseswap")
-            made.append(_COMMANDS[0])
-        if not _HELPER.exists():
-            _HELPER.symlink_to(SOURCE / "mount" / "mount.fuseswap")
-            made.append(_HELPER)
+        for link, target in _LINKS.items():
+            _point(link, target)
         yield
     finally:
-        for path in made:
-            path.unlink()
+        for link, target_before in before.items():
+            if target_before is None:
+                link.unlink(missing_ok=True)
+            else:
+                _point(link, target_before)
 
 
 @pytest.fixture
