@@ -18,6 +18,7 @@ from fuseswap.cache.cleaner import Cleaner
 from fuseswap.cache.copier import CopierStatistics
 from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.slots import SlotTable
 from fuseswap.cache.snapshot import by_codec
 from fuseswap.cache.state import SharedState
 from fuseswap.cleaning_policy import CleaningPolicy
@@ -25,11 +26,12 @@ from fuseswap.counting import Key, counter, gauge, numbers_of, zeros
 from fuseswap.dictionary_mover import ReadBack
 from fuseswap.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedule
 from fuseswap.evictor import Evictor
-from fuseswap.frontswap import Frontswap
+from fuseswap.frontswap.chain import Frontswap
 from fuseswap.host_numbers import HostNumbers
 from fuseswap.inplace import InPlace, PlaceFile
 from fuseswap.memory_watch import MemoryWatch
 from fuseswap.merging import Merging
+from fuseswap.patience import CachePatience
 from fuseswap.place_writer import PlaceWriter
 from fuseswap.recompression import Recompression
 from fuseswap.room import Room
@@ -114,6 +116,7 @@ class Device:
     ) -> None:
         """``submit`` runs what may take long, and what needs no GIL, in a thread.
 
+        ``lazy``: the tasks count what a former worker left; see `Frontswap.adopt_some`.
         ``feeder`` makes memory ahead of need, of it ``ready_frames`` for stores.
         ``give_back`` returns the heap that the training of a dictionary took;
         ``schedule`` says when one is trained.
@@ -132,14 +135,15 @@ class Device:
             self.reader = TierReader(lambda _, at, size, done: place.begin_read(at, size, done))
         else:
             self.reader = TierReader(tier.begin_read if tier else None, ahead=tier is not None)
+        slots = SlotTable(state.slots, state.geometry.page_count, feeder)
+        self.frontswap = frontswap = Frontswap(slots)
         self.cache = CompressedCache(
             state,
+            slots,
             in_place=place_file is not None,
-            lazy=lazy,
             feeder=feeder,
             ready_frames=ready_frames,
             defer=partial(TierLoad, self.reader),
-            on_full=lambda: self._maker.expects_room(),
             extent_count=None if tier is None else tier.extent_count,
         )
         self.place: InPlace | None = None
@@ -147,18 +151,11 @@ class Device:
         segments = SegmentReader(self.cache.log, self.reader)
         read_back: ReadBack | None = None
         if place_file is not None:
-            self.place = InPlace(
-                self.cache, place_file, self.reader, account, counters, self._note_late
-            )
+            self.place = InPlace(self.cache, place_file, self.reader, account, counters)
             self.writer = PlaceWriter(self.cache, self.place, account, self.in_flight, counters)
         elif tier is not None:
             self.writer = SegmentWriter(self.cache.log, tier, account, self.in_flight, counters)
             read_back = ReadBack(self.writer.may_write_again, segments.read)
-        if self.place is None:
-            frontswap = Frontswap([self.cache])
-        else:
-            frontswap = Frontswap([self.cache, self.place], self.place.write_through)
-        self.frontswap = frontswap
         self.recompression = Recompression(
             self.cache,
             BackgroundThread(submit, lambda: frontswap.operations, lambda: feeder.is_tight),
@@ -166,6 +163,7 @@ class Device:
             may_train=lambda: not feeder.is_short,
             give_back=give_back,
             schedule=schedule,
+            adopt_some=frontswap.adopt_some,
         )
         self.merging = Merging(self.cache, lambda: frontswap.operations)
         cleaner = Cleaner(self.cache.slots, self.cache.log, self.cache.decoder)
@@ -175,7 +173,7 @@ class Device:
         tier_merging = None
         if tier is not None:
             tier_merging = TierMerging(self.cache.log, cleaner, segments, self.evictor)
-        self._maker = RoomMaker(
+        maker = RoomMaker(
             self.cache,
             self.room,
             cleaner,
@@ -192,30 +190,31 @@ class Device:
             cleaning,
             self.evictor,
             tier_merging,
-            self._maker,
+            maker,
             self.reader,
             counters,
             under_pressure,
+            frontswap.adopt_some,
         )
-        size_bytes = state.geometry.page_count * PAGE_SIZE
-        self.swapfile = Swapfile(size_bytes, self.frontswap, self.cache.slots)
+        self.swapfile = Swapfile(state.geometry.page_count * PAGE_SIZE, frontswap)
+        self.slowpath = slowpath = SlowPath(self.swapfile, frontswap)
         self.memory = MemoryWatch(
             feeder,
             self.cache,
             lambda: frontswap.operations,
-            lambda: self.slowpath.waiting_bytes + self.slowpath.reading_bytes > 0,
+            lambda: slowpath.waiting_bytes + slowpath.reading_bytes > 0,
             host.queue_file,
             host.serving_faults,
         )
-        self.slowpath = SlowPath(self.swapfile, self.cache, self.place, self.room, self.memory)
+        patience = CachePatience(maker, self.room, self.memory)
+        frontswap.register(self.cache, order=0, patience=patience)
+        if self.place is not None:
+            frontswap.register(self.place, order=1, copy=self.place.write_through)
+        if not lazy:
+            frontswap.adopt_all()
         self.transport = zeros(TransportCounters)
         self.busy_poll_us = DEFAULT_BUSY_POLL_US
         self.created_ns = time.time_ns()
-
-    def _note_late(self, stored: bool) -> None:
-        """A store that went to its place has ended."""
-        assert self.place is not None
-        self.frontswap.note_late(self.place, stored)
 
     def _keep_limit(self, left_bytes: int) -> None:
         """A spent budget stays spent when the worker is replaced."""
@@ -255,10 +254,12 @@ class Device:
 
     def parts(self) -> Iterator[object]:
         """What the classes that ``statistics.py`` lists have counted, at this moment."""
-        cache, cleaner = self.cache.statistics(), self.cleaned()
+        foreign = self.place.stored_pages if self.place else 0
+        cache = self.cache.statistics(foreign, self.frontswap.uncounted_pages)
+        cleaner = self.cleaned()
         yield cache
-        yield self.frontswap.counters
         yield self.cache.counters
+        yield self.frontswap.statistics()
         yield self.cache.encoder.counters
         yield self.cache.reader.counters
         yield cleaner
@@ -266,6 +267,7 @@ class Device:
         yield self.merging.merger.statistics()
         yield self.writeback.statistics()
         yield self.slowpath.statistics()
+        yield self.slowpath.counters
         yield self.recompression.dictionaries.statistics()
         yield self.recompression.mover.statistics()
         yield self.memory.statistics()

@@ -8,8 +8,9 @@ prints them, as one line that says what to do.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 E = TypeVar("E", bound=Exception)
 
@@ -50,13 +51,33 @@ class PoolFull(StoreRefused):
     """The pool is at ``pool_limit_bytes`` and nothing could be freed."""
 
 
+class OldInTheWay(PoolFull):
+    """The same, but without the old version of the page there would be room for the new one."""
+
+
+class NoMemory(StoreRefused):
+    """The memory it needs is not there yet; it was ordered."""
+
+
 class Deferred(FuseswapError):
-    """This can't be answered at once; nothing of the page was changed (see ``slowpath.py``).
+    """This can't be answered at once, but `begin` goes on with it; see ``slowpath.py``.
 
     ``done`` counts the bytes of a write before that page: they are stored.
+    ``taken``: the data of a whole page was taken; the rest of the write may go on meanwhile.
+    ``patience_s``: what waits so long for it, in line, is refused; None: it waits on.
     """
 
     done = 0
+    taken = False
+    patience_s: float | None = None
+
+    def begin(self, answer: Callable[[Any], None]) -> None:
+        """Go on; ``answer`` is called once, at once or later.
+
+        Of a load it gets the page.  Of a store that was taken it gets the word, or 0.  `RETRY`
+        says to ask again, and an error is how it ended.
+        """
+        raise NotImplementedError
 
 
 class Retry:
@@ -64,24 +85,6 @@ class Retry:
 
 
 RETRY = Retry()
-
-
-class NoRoom(Deferred):
-    """The pool is full but room is being made: try again then."""
-
-
-class NoMemory(Deferred):
-    """The system's memory is short: more was ordered, try again when it is there."""
-
-
-class MustGoOut(Deferred):
-    """The page has to be written to its own place; with ``copy`` it is in memory as well."""
-
-    def __init__(self, page: int, data: bytes, *, copy: bool = False) -> None:
-        super().__init__(f"page {page} has to be written to the backing file")
-        self.page = page
-        self.data = data
-        self.copy = copy
 
 
 class CorruptData(FuseswapError):

@@ -19,10 +19,11 @@ from fuseswap.cache.slot_word import (
     codec_of,
     fill_of,
     is_corrupt,
-    is_in_place,
+    is_foreign,
     is_loaded,
     is_object,
     length_of,
+    number_of,
     offset_of,
     segment_of,
 )
@@ -84,7 +85,7 @@ class Explanation:
 def explain(device: Device, page: int) -> Explanation:
     """Explain ``page``, which is one of the swapfile."""
     word = device.cache.slots.get(page)
-    if device.place is not None and device.place.is_landing(page):
+    if device.frontswap.is_late(page):
         return Explanation(page, MEMORY, "on its way to its place on the backing file", pages=1)
     if not word:
         return Explanation(page, HOLE, "never stored, or freed since: it reads as zeros")
@@ -92,8 +93,8 @@ def explain(device: Device, page: int) -> Explanation:
         return _corrupt(page, "a bit of its slot word has flipped: it gives an I/O error")
     if is_object(word):
         return _explain_object(device, page, word)
-    if is_in_place(word):
-        if device.place is None:
+    if is_foreign(word):
+        if device.place is None or number_of(word) != device.place.number:
             return _corrupt(page, "its slot word means nothing here: it gives an I/O error")
         return Explanation(
             page,

@@ -6,14 +6,13 @@ Eviction needs no free extent, no directory and no cleaner on the file.  Its pri
 4096 bytes written a page, and one write for each run of neighbours.
 
     evict        ``place_writer.py``
-    store        refused by the cache: the page is written; acknowledged, its word is set.
-                 Until then its bytes are read from here (`_stores`)
+    store        refused by the cache: the page is written; acknowledged, it has a word
     writethrough stored in the cache, and a copy written: evicting it later costs no write
 
-At most one write of a page is in flight (`_busy`), since two could reach the device in
-either order.  While its word says that the page is in its place there is none.  A write
-never commits bytes that are not the page's any more.  An eviction looks at the word again,
-a store at its entry in `_stores`, which any later store or discard takes away.
+The cookie of its words is the checksum of the page.  At most one write of a page is in flight
+(`_busy`), since two could reach the device in either order.  While the word says that the page
+is in its place there is none.  An eviction looks at the word again before it commits bytes; that
+of a store is looked at by the front end.
 """
 
 from __future__ import annotations
@@ -27,14 +26,12 @@ import xxhash
 
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.slot_word import (
-    check_of,
-    is_corrupt,
-    is_in_place,
+    cookie_of,
+    foreign_word,
     is_same_filled,
     is_same_object,
 )
-from fuseswap.cache.slots import CLUSTER_SHIFT
-from fuseswap.errors import MustGoOut, NoMemory, StoreRefused, kept
+from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.tier_reader import TierLoad, TierReader
 from fuseswap.units import PAGE_SIZE, SegmentRef
 from fuseswap.write_account import WriteAccount
@@ -42,6 +39,8 @@ from fuseswap.writeback_statistics import WritebackStatistics
 
 RUN_PAGES = 16
 _NO_SEGMENT = SegmentRef(0, 0)
+
+Answer = Callable[["int | Exception"], None]
 
 digest_of = xxhash.xxh3_64_intdigest
 
@@ -56,10 +55,27 @@ class PlaceFile(Protocol):
         """Write whole pages at ``at``; the bytes are copied."""
 
 
+class PlaceStore(Deferred):
+    """A page that has to be written to its place."""
+
+    taken = True
+
+    def __init__(self, begin: Callable[[int, bytes, Answer], None], page: int, data: bytes) -> None:
+        super().__init__(f"page {page} has to be written to the backing file")
+        self._begin = begin
+        self.page = page
+        self._data = data
+
+    def begin(self, answer: Answer) -> None:
+        """See `Deferred`."""
+        self._begin(self.page, self._data, answer)
+
+
 class InPlace:
     """Pages of ``cache`` at their own offsets in ``file``."""
 
     name = "in_place"
+    number = 0
 
     def __init__(
         self,
@@ -68,9 +84,7 @@ class InPlace:
         reader: TierReader,
         account: WriteAccount,
         counters: WritebackStatistics,
-        note_late: Callable[[bool], None],
     ) -> None:
-        """``note_late`` is told of each store that ends: whether the page is stored."""
         self._cache = cache
         self._file = file
         self.reader = reader
@@ -80,43 +94,26 @@ class InPlace:
         # Pages in flight: of a segment in at most 64 runs (``place_writer.py``), of each request
         # that stores or copies; and of such requests those that wait for the write before them.
         self._busy: dict[int, list[Callable[[], None]]] = {}
-        # By identity: which store it is.  One for each page of a request that waits for it.
-        self._stores: dict[int, tuple[bytes]] = {}
         self._known: memoryview | None = None
         self._landed = trio.Event()
-        self._note_late = note_late
-
-    @property
-    def page_count(self) -> int:
-        """Pages that are in their places, and nowhere else."""
-        return self._cache.in_place_pages
+        self.stored_pages = 0  # in their places, and nowhere else
 
     # -- a frontswap backend ----------------------------------------------------------
 
-    def store(self, page: int, data: bytes | memoryview, replace: bool = False) -> None:
-        """Never at once: raises `MustGoOut`, for `begin_store`.
+    def init(self, page_count: int) -> None:
+        """Nothing: every page has its place."""
 
-        Or `StoreRefused`: for a partial write, whose old bytes would be gone before the new are
-        safe; while the file fails; without a budget.  Or `NoMemory`, for the cluster of its word.
+    def store(self, page: int, data: bytes | memoryview, old: int, replace: bool = False) -> int:
+        """Never at once: raises `PlaceStore`.
+
+        Or `StoreRefused`: while the file fails; without a budget.
         """
-        self._stores.pop(page, None)
         if replace or not self._account.may_begin_soon(PAGE_SIZE):
-            self._slots.release_unused(page)
-            if replace:
-                raise StoreRefused(f"a partial write of page {page} finds no room in memory")
             raise StoreRefused(f"page {page} may not be written to the backing file now")
-        if not self._slots.used[page >> CLUSTER_SHIFT]:  # once it is written nothing can wait
-            self._slots.allocate(page)
-        raise MustGoOut(page, bytes(data))
+        raise PlaceStore(self._begin_store, page, bytes(data))
 
-    def load(self, page: int) -> bytes | None:
-        """A page whose store is in flight, None for one that is not here; or raises `Deferred`."""
-        store = self._stores.get(page)
-        if store is not None:
-            return store[0]
-        word = self._slots.get(page)
-        if not is_in_place(word) or is_corrupt(word):
-            return None
+    def load(self, page: int, word: int) -> bytes:
+        """Never at once: raises `Deferred`."""
         raise TierLoad(
             self.reader, self._finish_load, page, word, _NO_SEGMENT, 0, page * PAGE_SIZE, PAGE_SIZE
         )
@@ -125,57 +122,42 @@ class InPlace:
         """See `Finish`."""
         if not is_same_object(self._slots.get(load.page), load.word):
             return None
-        if digest_of(stored) & 0xFFFFFFFF != check_of(load.word):
+        if digest_of(stored) & 0xFFFFFFFF != cookie_of(load.word):
             raise self._cache.reader.corrupt(load.page, load.word, "checksum mismatch", final)
         return stored
 
-    def is_landing(self, page: int) -> bool:
-        """Whether ``page`` is on its way to its place, and nowhere else."""
-        return page in self._stores
+    def release(self, page: int, word: int) -> None:
+        """The page is not needed at its place any more."""
+        self.stored_pages -= 1
 
-    def invalidate_page(self, page: int) -> bool:
-        """A write in flight does not count any more.  The word is the cache's to clear."""
-        self._stores.pop(page, None)
-        return False
+    def adopt(self, page: int, word: int) -> bool:
+        """Count a page that a former worker wrote."""
+        self.stored_pages += 1
+        return True
 
-    def invalidate_area(self, first: int, count: int) -> int:
-        """The same for a run."""
-        for page in [page for page in self._stores if first <= page < first + count]:
-            del self._stores[page]
-        return 0
+    def finish_adoption(self) -> bool:
+        """There is no more to it."""
+        return True
+
+    def word_of(self, digest: int) -> int:
+        """The word, to be committed, of a page whose bytes (of ``digest``) are at its place now."""
+        self.stored_pages += 1
+        return foreign_word(self.number, digest & 0xFFFFFFFF)
 
     # -- stores ------------------------------------------------------------------------
 
-    def begin_store(self, page: int, data: bytes, done: Callable[[Exception | None], None]) -> None:
-        """Write a page the cache refused; ``done`` gets None once it is stored, or the error."""
-        store = self._stores[page] = (data,)
+    def _begin_store(self, page: int, data: bytes, answer: Answer) -> None:
+        """Write a page the cache refused; ``answer`` gets its word once it is, or the error."""
         digest = digest_of(data)
-        self._slots.hold(page)
 
         def landed(failure: OSError | None) -> None:
-            error: StoreRefused | None = None
-            if failure is not None:
-                error = StoreRefused(f"page {page} cannot be written to its place: {failure}")
-            if self._stores.get(page) is store:
-                del self._stores[page]
-                if error is None:
-                    error = self._commit_store(page, digest)
-            self._slots.let_go(page)
-            self._note_late(error is None)
-            done(error)
+            if failure is None:
+                self._counters.in_place_stores += 1
+                answer(self.word_of(digest))
+            else:
+                answer(StoreRefused(f"page {page} cannot be written to its place: {failure}"))
 
         self._put(page, data, digest, landed)
-
-    def _commit_store(self, page: int, digest: int) -> StoreRefused | None:
-        """Set the word of a page that has been written; the error where there is no memory."""
-        try:
-            self._cache.set_in_place(page, digest & 0xFFFFFFFF)
-        except StoreRefused as exc:
-            return kept(exc)
-        except NoMemory as exc:
-            return StoreRefused(str(exc))
-        self._counters.in_place_stores += 1
-        return None
 
     @property
     def writethrough(self) -> bool:
@@ -189,19 +171,19 @@ class InPlace:
             self._known = memoryview(mmap.mmap(-1, size)).cast("Q") if switch else None
 
     def write_through(self, page: int, data: bytes | memoryview) -> None:
-        """The cache has just stored ``page``: raises `MustGoOut`, for `begin_copy`."""
+        """The cache has just stored ``page``: raises a `PlaceStore` that writes a copy."""
         if self._known is not None and not is_same_filled(self._slots.get(page)):
-            raise MustGoOut(page, bytes(data), copy=True)
+            raise PlaceStore(self._begin_copy, page, bytes(data))
 
-    def begin_copy(self, page: int, data: bytes, done: Callable[[], None]) -> None:
-        """Write a copy of a page in memory, which is as safe without it; then call ``done``.
+    def _begin_copy(self, page: int, data: bytes, answer: Answer) -> None:
+        """Write a copy of a page in memory, which is as safe without it; then answer 0.
 
         At once, without a copy, where none may be written now.
         """
         if self._account.may_begin(RUN_PAGES * PAGE_SIZE):
-            self._put(page, data, digest_of(data), lambda error: done())
+            self._put(page, data, digest_of(data), lambda error: answer(0))
         else:
-            done()
+            answer(0)
 
     def _put(
         self, page: int, data: bytes, digest: int, landed: Callable[[OSError | None], None]

@@ -26,6 +26,7 @@ from fuseswap.cache.feeder import Feeder, FeederThread
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.counting import counter, gauge
+from fuseswap.errors import RETRY, Retry
 
 _LOOK_S = 0.05  # while memory is short
 _IDLE_S = 1.0
@@ -87,10 +88,14 @@ class MemoryWatch:
         self._stalled = False
         self.stalls = 0
 
-    async def wait(self) -> None:
-        """Until there is more memory, or a moment later."""
+    def begin_wait(self, answer: Callable[[Retry], None]) -> None:
+        """Answer `RETRY` once there is more memory, or a moment later."""
+        trio.lowlevel.spawn_system_task(self._wait, answer)
+
+    async def _wait(self, answer: Callable[[Retry], None]) -> None:
         with trio.move_on_after(_RETRY_S):
             await self._waiters.park()
+        answer(RETRY)
 
     def is_reserved(self) -> bool:
         """Whether enough of the reserve is there to begin; orders what it lacks."""

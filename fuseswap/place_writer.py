@@ -2,7 +2,7 @@
 
     note the words -> decompress -> write runs of neighbours -> still the same? -> commit
 
-One task a segment.  A page whose write has ended gets the word ``IN_PLACE`` with its
+One task a segment.  A page whose write has ended gets a foreign word with its
 checksum, and the last one frees the segment.  An error ends it early, and so does the end
 of the budget.  Then the rest of the segment gets in line again.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import trio
 
 from fuseswap.cache.pool import CompressedCache
-from fuseswap.cache.slot_word import as_stored, is_loaded, is_same_object, segment_of
+from fuseswap.cache.slot_word import as_stored, is_loaded, is_object_of, is_same_object
 from fuseswap.errors import CorruptData
 from fuseswap.inplace import RUN_PAGES, InPlace, digest_of
 from fuseswap.units import PAGE_SIZE, SegmentRef
@@ -49,7 +49,7 @@ class PlaceWriter:
     @property
     def units_taken(self) -> int:
         """Pages that are in their places."""
-        return self._place.page_count
+        return self._place.stored_pages
 
     def can_write(self) -> bool:
         """Whether another segment may leave now."""
@@ -155,7 +155,7 @@ class _Eviction:
         """Look at one page that may have an object here, and add it to the run."""
         slots = self._cache.slots
         word = slots.get(page)
-        if segment_of(word) != self._ref.id:
+        if not is_object_of(word, self._ref.id):
             return
         if self._place.is_busy(page):
             self._busy.append(page)
@@ -170,8 +170,7 @@ class _Eviction:
             return
         digest = digest_of(data)
         if self._place.has_copy(page, digest):
-            self._cache.set_in_place(page, digest & 0xFFFFFFFF)
-            self.pages += 1
+            self._move(page, word, digest)
             return
         run = self._run
         if run.pages and page != run.pages[-1][0] + 1:
@@ -208,5 +207,10 @@ class _Eviction:
         for page, word, digest in run.pages:
             same = is_same_object(cache.slots.get(page), word)
             if same and cache.log.table.is_current(self._ref):
-                cache.set_in_place(page, digest & 0xFFFFFFFF)
-                self.pages += 1
+                self._move(page, word, digest)
+
+    def _move(self, page: int, word: int, digest: int) -> None:
+        """The bytes of ``page`` are at its place: the commit."""
+        self._cache.slots.words[page] = self._place.word_of(digest)  # crash point: place-commit
+        self._cache.release(page, word)  # crash point: place-release
+        self.pages += 1

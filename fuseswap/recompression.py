@@ -40,7 +40,7 @@ class Recompression:
 
     ``read_back``: how pages come back from the tier, where there is one.  ``may_train``: whether
     there is memory to train a dictionary, 10 MiB.  ``give_back`` returns that to the system.
-    ``schedule``: when one is trained.
+    ``schedule``: when one is trained.  ``adopt_some``: `Frontswap.adopt_some`.
     """
 
     def __init__(
@@ -51,7 +51,9 @@ class Recompression:
         may_train: Callable[[], bool] = lambda: True,
         give_back: Callable[[], None] = lambda: None,
         schedule: TrainingSchedule = DEFAULT_SCHEDULE,
+        adopt_some: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._adopt_some = adopt_some
         self._cache = cache
         self._log = log = cache.log
         self.thread = thread
@@ -96,7 +98,7 @@ class Recompression:
             raise InvalidArgument("recomp_algorithm is none")
         if request.incompressible:
             raise InvalidArgument(f"'{request.text}' is neither all nor idle=SECONDS")
-        while self._cache.adopt_some():
+        while self._adopt_some():
             pass
         if request.takes_all:
             for head in self._log.heads:

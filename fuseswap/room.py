@@ -6,9 +6,12 @@ the task sleeps, and `wake` has all waiting stores try again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from fuseswap.cache.pool import CompressedCache
+from fuseswap.errors import RETRY, Retry
 from fuseswap.writeback_statistics import WritebackStatistics
 
 _HOPELESS_S = 0.1
@@ -22,7 +25,8 @@ class Room:
         self._frames = cache.log.frames
         self._counters = counters
         self._called = trio.Event()
-        self._waiters = trio.lowlevel.ParkingLot()
+        # Of each request that waits: the first of the line, and discards.
+        self._waiters: list[Callable[[Retry], None]] = []
         self._hopeless_until = 0.0
         self.is_wanted = False
 
@@ -41,11 +45,10 @@ class Room:
         """Whether the last attempt made no room, 0.1 s ago or less: stores are refused."""
         return trio.current_time() < self._hopeless_until
 
-    async def wait(self) -> None:
-        """Wait until it is worth trying the store again (it may be refused then)."""
+    def begin_wait(self, answer: Callable[[Retry], None]) -> None:
+        """Answer `RETRY` once it is worth trying the store again (it may be refused then)."""
+        self._waiters.append(answer)
         self.want()
-        await self._waiters.park()
-        self._counters.saved_by_writeback += 1
 
     def want(self) -> None:
         """Have room made: for a store, or because the system's memory is short."""
@@ -66,7 +69,10 @@ class Room:
 
     def wake(self) -> None:
         """All stores that wait try again."""
-        self._waiters.unpark_all()
+        waiters, self._waiters = self._waiters, []
+        for answer in waiters:
+            self._counters.saved_by_writeback += 1
+            answer(RETRY)
 
     def end_attempt(self) -> None:
         """No more can be done now: those that wait find room, or are refused."""

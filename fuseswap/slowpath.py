@@ -2,15 +2,15 @@
 
 The rule: decide synchronously, do the I/O afterwards, look again, commit.  Each
 operation tries the synchronous call first; it is the only one that decides anything.
-Where that must wait, this waits, without holding anything, and tries again.
+Where that must wait it raises a `Deferred`, which knows what for.
 
     read    the page is on a tier: its bytes are read (``tier_reader.py``), and are the answer
             only if the page is still the one that was looked up
     write   the pool is full: it stands in line until a segment is freed; all writes that
             come meanwhile stand behind it.  One task serves the line, and ends with it.
             A partial write to a page on a tier brings that page back into memory first
-    write   the cache refused the page, or a copy is wanted: it is written to its place
-            (``inplace.py``), and those behind it go on
+    write   a backend took the page and answers later, or a copy is wanted: those behind it
+            go on
 
 Called from the transports.  `begin_read` and `begin_write` make no task a request (a
 task costs 12 to 32 us, as much as the rest of a fault): they call ``done`` later.
@@ -26,20 +26,10 @@ from functools import partial
 
 import trio
 
-from fuseswap.cache.pool import CompressedCache
-from fuseswap.counting import counter
-from fuseswap.errors import (
-    Deferred,
-    MustGoOut,
-    NoMemory,
-    Retry,
-    StoreRefused,
-    kept,
-)
-from fuseswap.inplace import InPlace
-from fuseswap.memory_watch import MemoryWatch
+from fuseswap.counting import counter, zeros
+from fuseswap.errors import Deferred, Retry, StoreRefused, kept
+from fuseswap.frontswap.chain import Frontswap
 from fuseswap.pending_requests import Read, ReadDone, Waits, Write, WriteDone
-from fuseswap.room import Room
 from fuseswap.swapfile import Swapfile
 from fuseswap.tier_reader import TierLoad, neighbours
 from fuseswap.units import PAGE_SIZE
@@ -47,7 +37,6 @@ from fuseswap.waiting import Answer, called, result_of
 
 # More pages than this of one request are not with the tier at once.
 _PAGES_AT_ONCE = 16
-MEMORY_PATIENCE_S = 1.0  # stores wait so long for memory, in line: reclaim waits for them
 _WRITES_AT_ONCE = 32  # of the line, before others get a turn
 # How long stores waited: counted up to each bound, and beyond the last.
 WAIT_BOUNDS_S = (0.001, 0.01, 0.1, 1.0, 10.0)
@@ -68,22 +57,22 @@ class SlowPathStatistics:
     store_waits_longer: int = counter("The same, for more than 10 s.")
 
 
+@dataclass(slots=True)
+class PatienceCounters:
+    """What waited for too long."""
+
+    reserve_refused: int = counter(
+        "Stores refused because it did not come in time.", after="reserve_empty"
+    )
+
+
 class SlowPath:
     """Waiting versions of `Swapfile`'s operations."""
 
-    def __init__(
-        self,
-        swapfile: Swapfile,
-        cache: CompressedCache,
-        place: InPlace | None,
-        room: Room,
-        memory: MemoryWatch,
-    ) -> None:
+    def __init__(self, swapfile: Swapfile, frontswap: Frontswap) -> None:
         self._swapfile = swapfile
-        self._memory = memory
-        self._cache = cache
-        self._place = place
-        self._room = room
+        self._frontswap = frontswap
+        self.counters = zeros(PatienceCounters)
         # Their bytes are bounded by the transport: it takes no request while `waiting_bytes` is
         # above a limit of its own.
         self._line: deque[Write] = deque()
@@ -196,11 +185,11 @@ class SlowPath:
         """
         self.waiting_bytes += len(data)
         write = Write(offset, data, done)
-        if isinstance(tried, MustGoOut) and not self._line:
-            self._go_out(write, tried)
+        if tried is not None and tried.taken and not self._line:
+            self._go_on_later(write, tried)
             if not write.data:
                 write.served = True
-                if not write.flying:  # no copy was made
+                if not write.flying:  # it has ended already
                     self._end(write)
                 return
         self._line.append(write)
@@ -233,10 +222,10 @@ class SlowPath:
                 error: Exception | None = None
                 try:
                     self._swapfile.write(write.offset, write.data)
-                except MustGoOut as out:
-                    self._go_out(write, out)
-                    continue
                 except Deferred as exc:
+                    if exc.taken:
+                        self._go_on_later(write, exc)
+                        continue
                     error = await self._retry_later(write, exc)
                     if error is None:
                         continue
@@ -269,24 +258,21 @@ class SlowPath:
             return kept(failure)
         return None
 
-    def _go_out(self, write: Write, out: MustGoOut) -> None:
-        """Send one page of ``write`` to its place; the rest of it goes on."""
-        end = min((out.page + 1) * PAGE_SIZE, write.offset + len(write.data))
-        write.data = write.data[end - write.offset :]
+    def _go_on_later(self, write: Write, page: Deferred) -> None:
+        """One page of ``write`` was taken and is answered later; the rest of it goes on."""
+        end = (write.offset + page.done) // PAGE_SIZE * PAGE_SIZE + PAGE_SIZE
+        write.data = write.data[max(0, end - write.offset) :]
         write.offset = end
         write.flying += 1
 
-        def landed(error: Exception | None) -> None:
+        def ended(outcome: int | Exception) -> None:
             write.flying -= 1
-            write.error = write.error or error
+            if isinstance(outcome, Exception):
+                write.error = write.error or kept(outcome)
             if write.served and not write.flying:
                 self._end(write)
 
-        assert self._place is not None
-        if out.copy:
-            self._place.begin_copy(out.page, out.data, lambda: landed(None))
-        else:
-            self._place.begin_store(out.page, out.data, landed)
+        kept(page).begin(ended)
 
     def _end(self, write: Write) -> None:
         self.waiting_bytes -= write.size
@@ -315,43 +301,42 @@ class SlowPath:
         """
         if exc.done:
             self._short_since = None
-        if isinstance(exc, TierLoad):
-            # An error gets no name: this frame would hold it.
-            found: list[bytes | Exception | Retry] = [await called(exc.begin)]
-            if isinstance(found[0], Retry):
-                return
-            data = _page_of(found)
-            try:
-                self._cache.store(exc.page, data, replace=True)
-            except Deferred as again:
-                exc = kept(again)
-            else:
-                self._short_since = None
-                return
-        if isinstance(exc, NoMemory):
+        page = exc.page if isinstance(exc, TierLoad) else -1
+        found = await self._begun(exc, waits)
+        if not found or page < 0:
+            return
+        try:
+            self._frontswap.bring_back(page, found)
+        except Deferred as again:
+            await self._begun(again, waits)
+        else:
+            self._short_since = None
+
+    async def _begun(self, exc: Deferred, waits: Waits) -> bytes | None:
+        """Let ``exc`` go on until it answers; the page where that is a load."""
+        if exc.patience_s is not None:
             now = trio.current_time()
             if self._short_since is None:
                 self._short_since = now
-            if now - max(self._short_since, waits.patient_since) > MEMORY_PATIENCE_S:
-                self._cache.counters.reserve_refused += 1
+            if now - max(self._short_since, waits.patient_since) > exc.patience_s:
+                self.counters.reserve_refused += 1
                 raise StoreRefused(str(exc))
-            self._room.want()
-            await self._memory.wait()
-        else:
-            await self._room.wait()
+        # An error gets no name: this frame would hold it.
+        found: list[bytes | int | Exception | Retry] = [await called(kept(exc).begin)]
+        if exc.patience_s is None and isinstance(found[0], Retry):
             waits.patient_since = trio.current_time()
+        return _page_of(found)
 
 
-def _page_of(found: list[bytes | Exception | Retry]) -> bytes:
-    """The page, out of the list; raises the error there."""
+def _page_of(found: list[bytes | int | Exception | Retry]) -> bytes | None:
+    """The page, out of the list, if there is one; raises an error there."""
     outcome = found.pop()
-    if isinstance(outcome, bytes):
-        return outcome
-    assert isinstance(outcome, Exception)
-    try:
-        raise outcome
-    finally:
-        del outcome
+    if isinstance(outcome, Exception):
+        try:
+            raise outcome
+        finally:
+            del outcome
+    return outcome if isinstance(outcome, bytes) else None
 
 
 async def _end_of(answer: Answer[Exception | None]) -> None:

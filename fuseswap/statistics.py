@@ -18,9 +18,9 @@ from fuseswap.counting import arrange
 from fuseswap.device import ProcessStatistics, TransportCounters
 from fuseswap.dictionary_mover import MoverStatistics
 from fuseswap.dictionary_policy import DictionaryStatistics
-from fuseswap.frontswap import BackendStatistics, FrontswapStatistics
+from fuseswap.frontswap.counters import BackendStatistics, FrontswapStatistics
 from fuseswap.memory_watch import MemoryStatistics
-from fuseswap.slowpath import SlowPathStatistics
+from fuseswap.slowpath import PatienceCounters, SlowPathStatistics
 from fuseswap.writeback_statistics import WritebackStatistics
 
 # `Device.parts` has an object of each.  One comes below those that its rows stand behind.
@@ -32,6 +32,7 @@ PARTS: tuple[type, ...] = (
     MergerStatistics,
     WritebackStatistics,
     SlowPathStatistics,
+    PatienceCounters,
     CopierStatistics,
     Balance,
     DictionaryStatistics,

@@ -11,9 +11,8 @@ Called from the transport, in one thread; nothing here waits.
 from __future__ import annotations
 
 from fuseswap.cache.loading import ZERO_PAGE
-from fuseswap.cache.slots import SlotTable
 from fuseswap.errors import BeyondEnd, Deferred, InvalidArgument, StoreRefused
-from fuseswap.frontswap import Frontswap
+from fuseswap.frontswap.chain import Frontswap
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 
 _IN_PAGE = PAGE_SIZE - 1
@@ -22,12 +21,12 @@ _IN_PAGE = PAGE_SIZE - 1
 class Swapfile:
     """``size_bytes`` (a multiple of 4096) of swap, page by page in ``frontswap``."""
 
-    def __init__(self, size_bytes: int, frontswap: Frontswap, slots: SlotTable) -> None:
+    def __init__(self, size_bytes: int, frontswap: Frontswap) -> None:
         if size_bytes <= 0 or size_bytes & _IN_PAGE:
             raise InvalidArgument(f"a swapfile of {size_bytes} bytes is not a multiple of 4096")
         self.size_bytes = size_bytes
         self._frontswap = frontswap
-        self._slots = slots
+        self._slots = frontswap.slots
         self._load = frontswap.load
         self._store = frontswap.store
 

@@ -50,7 +50,10 @@ class Writeback:
         reader: TierReader,
         counters: WritebackStatistics,
         under_pressure: Callable[[], bool],
+        adopt_some: Callable[[], bool],
     ) -> None:
+        """``under_pressure``: whether memory is short.  ``adopt_some``: `Frontswap.adopt_some`."""
+        self._adopt_some = adopt_some
         self._cache = cache
         self._log = cache.log
         self._room = room
@@ -69,7 +72,7 @@ class Writeback:
 
     async def run(self) -> None:
         """Make room whenever it is wanted; once a second do all that is due.  Never returns."""
-        while self._cache.adopt_some():
+        while self._adopt_some():
             await trio.lowlevel.checkpoint()
         if not self._evictor.has_backing_file:
             self._log.frames.grant()
@@ -85,7 +88,7 @@ class Writeback:
         """Write back what ``request`` describes, in the background; see its ``left``."""
         if not self._evictor.has_backing_file:
             raise InvalidArgument("there is no backing file to write back to")
-        while self._cache.adopt_some():
+        while self._adopt_some():
             pass
         for head in self._log.heads:
             if request.takes_all or head.stream is Stream.INCOMPRESSIBLE:

@@ -17,20 +17,20 @@ from fuseswap.cache.checks import checksum_of
 from fuseswap.cache.cleaner import Cleaner
 from fuseswap.cache.codecs import FIRST_DICTIONARY
 from fuseswap.cache.loading import ZERO_PAGE
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.recompressor import Recompressor
 from fuseswap.cache.segment_kinds import SegmentState, Stream
-from fuseswap.cache.slot_word import codec_of
+from fuseswap.cache.slot_word import codec_of, foreign_word
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_ENTRY_BYTES, FuseSession, Geometry
 from fuseswap.device import Device
 from fuseswap.errors import CorruptData
+from fuseswap.inplace import InPlace
 from fuseswap.tier_reader import TierLoad
 from fuseswap.units import PAGE_SIZE
 from tests import pages
 from tests.crashes import SharedPlaces, SharedTier
 from tests.invariants import check_invariants
 from tests.recompressed import DICTIONARY
-from tests.stores import SharedMemory
+from tests.stores import FrontedCache, SharedMemory, fronted_of
 from tests.tiered import dense
 
 GEOMETRY = Geometry(page_count=1024, segment_count=33, frame_count=16)
@@ -112,7 +112,7 @@ class Damage:
     # -- before --------------------------------------------------------------------------
 
     def _fill(self) -> None:
-        cache = self._attach().cache
+        cache = fronted_of(self._attach())
         state = self.memory.attach()
         state.session, state.parameters = SESSION, PARAMETERS
         numbers = list(range(GEOMETRY.page_count))
@@ -134,7 +134,7 @@ class Damage:
             self._put_half_in_place(cache)
         check_invariants(cache)
 
-    def _pack(self, cache: CompressedCache, page: int) -> None:
+    def _pack(self, cache: FrontedCache, page: int) -> None:
         """Recompress a page, with the dictionary that suits it."""
         dictionary = cache.dictionaries.current or cache.dictionaries.add(DICTIONARY)
         old = cache.slots.get(page)
@@ -147,25 +147,29 @@ class Damage:
         cache.slots.words[page] = new
         cache.log.release(old)
 
-    def _move_half_out(self, cache: CompressedCache) -> None:
+    def _move_half_out(self, cache: FrontedCache) -> None:
         for head in cache.log.heads:
             cache.log.seal(head)
         for segment in cache.log.eviction_queue.all_sealed()[::2]:
             self._move_out(cache, segment)
 
-    def _move_out(self, cache: CompressedCache, segment: int) -> None:
+    def _move_out(self, cache: FrontedCache, segment: int) -> None:
         extent = cache.log.extents.take()
         with cache.log.view(segment) as view:
             self._backing.region.buffer[extent * SEGMENT_BYTES :][:SEGMENT_BYTES] = view
         cache.log.move_to_tier(segment, extent)
 
-    def _put_half_in_place(self, cache: CompressedCache) -> None:
-        place = self._backing
+    def _put_half_in_place(self, cache: FrontedCache) -> None:
+        place, (_, backend) = self._backing, cache.frontswap.backends
+        assert isinstance(backend, InPlace)
         for page in sorted(self.expected)[::2]:
             data = self.expected[page]
             if data[:8] * (PAGE_SIZE // 8) != data:
                 place.region.buffer[page * PAGE_SIZE :][:PAGE_SIZE] = data
-                cache.set_in_place(page, checksum_of(data, 0))
+                old = cache.slots.get(page)
+                cache.slots.commit(page, foreign_word(InPlace.number, checksum_of(data, 0)))
+                cache.release(page, old)
+                backend.stored_pages += 1
 
     def _attach(self, *, lazy: bool = False) -> Device:
         state = self.memory.attach()
@@ -252,10 +256,10 @@ class Damage:
             device = self._attach(lazy=chance.random() < 0.5)
         self._look_at_header()
         self._look(device, expected, outcome, range(GEOMETRY.page_count))
-        while device.cache.adopt_some():
+        while device.frontswap.adopt_some():
             pass
         fresh = self._go_on(device, expected, chance, outcome)
-        self._work(device.cache)
+        self._work(fronted_of(device))
         found = Outcome()
         self._look(device, expected, found, [*sorted(fresh), *range(0, GEOMETRY.page_count, 8)])
         outcome.wrong += found.wrong
@@ -317,7 +321,7 @@ class Damage:
                 expected[page] = data
         return {page for page in touched if page in expected}
 
-    def _work(self, cache: CompressedCache) -> None:
+    def _work(self, cache: FrontedCache) -> None:
         """What happens to segments in the background: cleaned, looked at, moved out."""
         device_cleaner = Cleaner(cache.slots, cache.log, cache.decoder)
         for segment in cache.log.eviction_queue.all_sealed()[:2]:
@@ -343,7 +347,7 @@ class Damage:
     def _start_over(self) -> None:
         """All was discarded: the next worker finds nothing, and works."""
         device = self._attach()
-        check_invariants(device.cache)
+        check_invariants(fronted_of(device))
         assert device.cache.slots.stored_pages == 0
         device.frontswap.store(0, pages.compressible(0))
         assert device.frontswap.load(0) == pages.compressible(0)

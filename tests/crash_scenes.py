@@ -18,6 +18,7 @@ from fuseswap.units import MIB, PAGE_SIZE
 from tests import families, pages, recompressed
 from tests.crashes import Act, Scene, SharedPlaces, SharedTier
 from tests.fake_tier import FakeTier
+from tests.stores import set_patience
 from tests.tiered import Tiered, dense
 
 SCENES: dict[str, Callable[[Tiered], Scene]] = {}
@@ -183,6 +184,16 @@ def refused_overwrite(worker: Tiered) -> Scene:
 def refused_store_in_new_cluster(worker: Tiered) -> Scene:
     fill(worker)
     return change(worker, 3000 * PAGE_SIZE, dense(5000), refused=True)
+
+
+@tierless
+def overwrite_whose_old_version_has_the_last_room(worker: Tiered) -> Scene:
+    worker.store(4000)
+    for head in worker.log.heads:
+        worker.log.seal(head)
+    fill(worker)
+    set_patience(worker.device.frontswap, None)
+    return change(worker, 4000 * PAGE_SIZE, dense(9999), holes=True)
 
 
 # -- duplicates ------------------------------------------------------------------------
@@ -484,7 +495,7 @@ def recompression_that_gains_nothing(worker: Tiered) -> Scene:
 def recompression_in_a_full_pool(worker: Tiered) -> Scene:
     """The last frame is taken, and comes back."""
     worker.cache.pool_limit_bytes = 3 * MIB
-    worker.cache.on_full = None
+    set_patience(worker.device.frontswap, None)
     for page in range(1200):
         try:
             worker.store(page, pages.hexadecimal(page))

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 
 from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, MAX_COMPRESSED_BYTES, ZSTD
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import Mark, SegmentState
 from fuseswap.cache.segment_table import OWNER_BYTES
 from fuseswap.cache.segments import OBJECT_OVERHEAD
 from fuseswap.cache.slot_word import (
-    IN_PLACE,
+    FOREIGN,
     KIND_MASK,
     OBJECT,
     OFFSET_SHIFT,
@@ -31,6 +30,7 @@ from fuseswap.cache.slot_word import (
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_SHIFT
 from fuseswap.units import PAGE_SIZE
+from tests.stores import FrontedCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Census:
         return sum(length for s in self.by_segment for _, length, _ in self.distinct(s))
 
 
-def check_invariants(cache: CompressedCache) -> None:
+def check_invariants(cache: FrontedCache) -> None:
     """Raise `AssertionError` where anything derived disagrees with the slot table."""
     census = _take_census(cache)
     _check_segments(cache, census)
@@ -101,7 +101,7 @@ def check_invariants(cache: CompressedCache) -> None:
     _check_gauges(cache, census)
 
 
-def _take_census(cache: CompressedCache) -> Census:
+def _take_census(cache: FrontedCache) -> Census:
     """Read the table, checking words and the ``used`` counts on the way."""
     census = Census()
     slots = cache.slots
@@ -118,10 +118,10 @@ def _take_census(cache: CompressedCache) -> Census:
 def _count(census: Census, page: int, word: int, dictionaries: set[int]) -> None:
     assert word.bit_count() % 2 == 0, f"page {page}: odd parity"
     kind = word & KIND_MASK
-    assert kind in (OBJECT, SAME_FILLED, IN_PLACE), f"page {page}: kind {kind}"
+    assert kind in (OBJECT, SAME_FILLED, FOREIGN), f"page {page}: kind {kind}"
     census.stored += 1
-    if kind == IN_PLACE:
-        assert word >> 36 == word & 0b1000 == 0, f"page {page}: bits beside the checksum"
+    if kind == FOREIGN:
+        assert word >> 44 == word & 0b1000 == 0, f"page {page}: bits beside its cookie"
         census.in_place += 1
         return
     if kind == SAME_FILLED:
@@ -139,7 +139,7 @@ def _count(census: Census, page: int, word: int, dictionaries: set[int]) -> None
     census.by_segment[found.segment].append(found)
 
 
-def _check_segments(cache: CompressedCache, census: Census) -> None:
+def _check_segments(cache: FrontedCache, census: Census) -> None:
     """Live counts are the table's, segments in use have just the live objects' ids."""
     log = cache.log
     in_use = set()
@@ -167,7 +167,7 @@ def _check_segments(cache: CompressedCache, census: Census) -> None:
             assert head.base == log.table.bases[head.segment]
 
 
-def _check_objects(cache: CompressedCache, segment: int, objects: list[StoredObject]) -> None:
+def _check_objects(cache: FrontedCache, segment: int, objects: list[StoredObject]) -> None:
     """Within the tail, apart from each other, and known to the directory."""
     tail, bound = cache.log.table.bounds_of(segment)
     assert 0 < tail <= bound < SEGMENT_BYTES, f"segment {segment}: tail {tail}, bound {bound}"
@@ -186,7 +186,7 @@ def _check_objects(cache: CompressedCache, segment: int, objects: list[StoredObj
     )
 
 
-def _check_sharing(cache: CompressedCache, census: Census) -> None:
+def _check_sharing(cache: FrontedCache, census: Census) -> None:
     """References are the table's, in the segments that say so, and the sums are theirs."""
     log = cache.log
     pages = saved = 0
@@ -211,7 +211,7 @@ def _check_sharing(cache: CompressedCache, census: Census) -> None:
     assert log.codec_bytes == by_codec
 
 
-def _check_frames(cache: CompressedCache) -> None:
+def _check_frames(cache: FrontedCache) -> None:
     """One frame a segment; memory held is memory taken, and no more than allowed."""
     log = cache.log
     frames = log.frames
@@ -230,7 +230,7 @@ def _check_frames(cache: CompressedCache) -> None:
         assert frames.warm == 0, "free frames are kept above the limit"
 
 
-def _check_extents(cache: CompressedCache) -> None:
+def _check_extents(cache: FrontedCache) -> None:
     """One extent a segment on the tier; any other in use is being written to."""
     log = cache.log
     on_tier = [s for s in log.table.segments() if log.table.state_of(s) is SegmentState.ON_TIER]
@@ -244,7 +244,7 @@ def _check_extents(cache: CompressedCache) -> None:
         assert log.extents.available == count - log.extents.in_use
 
 
-def _check_eviction_queue(cache: CompressedCache) -> None:
+def _check_eviction_queue(cache: FrontedCache) -> None:
     """Nobody stands in line twice, or who has no frame."""
     log, queue = cache.log, cache.log.eviction_queue
     first, second = queue._lines
@@ -255,9 +255,9 @@ def _check_eviction_queue(cache: CompressedCache) -> None:
     )
 
 
-def _check_gauges(cache: CompressedCache, census: Census) -> None:
+def _check_gauges(cache: FrontedCache, census: Census) -> None:
     now = cache.statistics()
-    assert cache.in_place_pages == census.in_place
+    assert cache.foreign_pages == census.in_place
     assert now.stored_pages == census.stored
     assert now.same_filled_pages == census.same_filled
     assert now.incompressible_pages == census.incompressible
@@ -268,7 +268,7 @@ def _check_gauges(cache: CompressedCache, census: Census) -> None:
     _check_account(cache, now, census)
 
 
-def _check_account(cache: CompressedCache, now: CacheStatistics, census: Census) -> None:
+def _check_account(cache: FrontedCache, now: CacheStatistics, census: Census) -> None:
     """By codec, what was saved, and the ledger: all of it to the byte."""
     fills = sum(
         length for s in census.by_segment for _, length, c in census.distinct(s) if c == FILL

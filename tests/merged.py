@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from fuseswap.cache.merger import Merger
-from fuseswap.cache.pool import CompressedCache
 from tests.cleaned import Cleaned
 from tests.invariants import StoredObject
+from tests.stores import FrontedCache
 
 COPIES = 1000  # of page N the copy is page COPIES + N
 COUNT = 100
 
 
-def object_of(cache: CompressedCache, page: int) -> StoredObject:
+def object_of(cache: FrontedCache, page: int) -> StoredObject:
     return StoredObject.of(page, cache.slots.get(page))
 
 
-def is_merged(cache: CompressedCache, page: int, twin: int) -> bool:
+def is_merged(cache: FrontedCache, page: int, twin: int) -> bool:
     one, other = object_of(cache, page), object_of(cache, twin)
     return (one.segment, one.offset) == (other.segment, other.offset)
 
 
-def begin(cache: CompressedCache, *stored: tuple[int, bytes]) -> Merger:
+def begin(cache: FrontedCache, *stored: tuple[int, bytes]) -> Merger:
     """Store so that nothing is looked for, then begin a sweep."""
     cache.dedup.set_switch("off")
     for page, data in stored:
         cache.store(page, data)
     cache.dedup.set_switch("on")
-    return Merger(cache)
+    return Merger(cache.cache)
 
 
 def sweep(merger: Merger) -> None:
@@ -43,4 +43,4 @@ def pairs(cleaned: Cleaned) -> Merger:
         for head in cleaned.log.heads:
             cleaned.log.seal(head)
     cleaned.cache.dedup.set_switch("on")
-    return Merger(cleaned.cache)
+    return Merger(cleaned.cache.cache)

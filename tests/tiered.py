@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.cache.loading import ZERO_PAGE
 from fuseswap.cache.segment_kinds import SegmentState
-from fuseswap.cache.slot_word import IN_PLACE, KIND_MASK
+from fuseswap.cache.slot_word import FOREIGN, KIND_MASK
 from fuseswap.cache.state import Geometry
 from fuseswap.device import Device
 from fuseswap.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedule
@@ -24,7 +24,7 @@ from tests import pages
 from tests.fake_tier import FakePlaceFile, FakeTier
 from tests.invariants import StoredObject, check_invariants
 from tests.recompressed import at_once
-from tests.stores import SharedMemory
+from tests.stores import FrontedCache, SharedMemory
 
 STORE_FRAMES = 4
 POOL_FRAMES = STORE_FRAMES + 2
@@ -58,7 +58,7 @@ class Tiered:
             submit=at_once,
             schedule=schedule,
         )
-        self.cache = self.device.cache
+        self.cache = FrontedCache(self.device.frontswap, self.device.cache)
         self.log = self.cache.log
         self.writeback = self.device.writeback
         self.slowpath = self.device.slowpath
@@ -138,7 +138,7 @@ class Tiered:
     def in_place(self) -> list[int]:
         """Stored pages that are in their places, in order."""
         get = self.cache.slots.get
-        return [page for page in sorted(self.expected) if get(page) & KIND_MASK == IN_PLACE]
+        return [page for page in sorted(self.expected) if get(page) & KIND_MASK == FOREIGN]
 
     async def check(self) -> None:
         """All that was stored is there, and nothing else; the log is sound."""

@@ -121,7 +121,7 @@ class PageEncoder:
             raise StoreRefused("non_same_filled_pages_enabled is off")
         mode = self.dedup.mode
         if mode and (mode is _ON or middle % SAMPLE_DIVISOR == SAMPLE_REST):
-            word = self._share(page, data)
+            word = self._share(page, data, old)
             if word:
                 return word, b"", FILL
         if old & _DENIED_MASK == OBJECT and old & _TRIES_MASK != _TRIES_MASK:
@@ -140,23 +140,18 @@ class PageEncoder:
             raise CompressesPoorly(f"a page compresses to {len(payload)} bytes")
         return 0, bytes(data), RAW
 
-    def _share(self, page: int, data: bytes | memoryview) -> int:
+    def _share(self, page: int, data: bytes | memoryview, old: int) -> int:
         """The word of an object in memory that holds ``data``, counted once more; or 0."""
         other = self.dedup.candidate(page, _digest(data))
         if other < 0 or other >= self._slots.page_count:
             return 0
-        word = self._slots.get(other)
+        word = old if other == page else self._slots.get(other)  # its own may be cleared by now
         if other == page and RAW < codec_of(word) <= LAST_RAW:
             return 0  # kept raw untried: some day it is tried
         if self._reader.contents_of(word) != bytes(data) or not self._log.share(word):
             return 0
         self.dedup.hits += other != page  # the same again in its place saves no memory
         return as_stored(word)
-
-    def forget_share(self, word: int, payload: bytes) -> None:
-        """The page that was to share the object of ``word``, if it was, is not stored."""
-        if word and not payload:
-            self._log.release(word)
 
     def count_raw(self, codec: int) -> None:
         """A page was stored as it is."""

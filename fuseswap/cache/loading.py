@@ -33,7 +33,6 @@ from fuseswap.cache.slot_word import (
     codec_of,
     fill_of,
     is_corrupt,
-    is_in_place,
     is_object,
     is_same_filled,
     is_same_object,
@@ -105,29 +104,20 @@ class PageReader:
         arena: mmap.mmap,
         decoder: Decoder,
         defer: Defer,
-        *,
-        in_place: bool,
     ) -> None:
-        """``in_place``: the next backend keeps pages in their places, with words in this table."""
         self._slots = slots
         self._words, self._used = slots.words, slots.used  # hot: one look-up less
         self._log = segment_log
         self._arena = arena
         self._decoder = decoder
-        self._in_place = in_place
         self._defer = defer
         self.counters = zeros(LoadingCounters)
 
-    def load(self, page: int) -> bytes | None:
-        """The 4096 bytes of ``page``, None where it is not stored.
+    def load(self, page: int, word: int) -> bytes:
+        """The 4096 bytes of ``page``, whose word is ``word``.
 
         Raises `CorruptData`, or `Deferred` where it has to be read.
         """
-        if not self._used[page >> CLUSTER_SHIFT]:
-            return None
-        word = self._words[page]
-        if not word:
-            return None
         if word & KIND_MASK != OBJECT or word.bit_count() & 1:
             return self._load_fill(page, word)
         try:
@@ -213,10 +203,8 @@ class PageReader:
             self.finish_load, page, word, ref, extent, offset, CHECK_BYTES + length + 1
         )
 
-    def _load_fill(self, page: int, word: int) -> bytes | None:
-        """A same-filled page, None for one in its place, or `CorruptData`."""
-        if self._in_place and is_in_place(word) and not is_corrupt(word):
-            return None  # the next backend has it
+    def _load_fill(self, page: int, word: int) -> bytes:
+        """A same-filled page, or `CorruptData`."""
         if not is_same_filled(word) or is_corrupt(word) or segment_of(word):
             raise self.corrupt(page, word, "impossible slot word")
         if is_zero_filled(word):

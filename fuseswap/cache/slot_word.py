@@ -6,7 +6,7 @@
     +-----+---------+----------+-----------+-------+---+---+----+
     |       0       |        fill (36 bits)        | W | P | 01 |  same-filled
     +---------------+------------------------------+---+---+----+
-    |       0       |    checksum (bits 4-35)      | 0 | P | 11 |  in place
+    |    0   | backend (36-43) |  cookie (4-35)  | 0 | P | 11 |  foreign
     +-----------------------------------------------------------+
     |                      0                                    |  hole
     +-----------------------------------------------------------+
@@ -18,12 +18,13 @@
     R           loaded since it was stored (second chance for the cleaner)
     P           parity: every word has an even number of bits set, so that a
                 flipped bit anywhere, also in a hole, is found on load
-    checksum    of the raw page on the backing file (``inplace.py``)
+    backend     its number: whoever keeps the page apart from the compressed cache
+    cookie      32 bits of its own: the checksum of a page at its place (``inplace.py``)
     W           0: fill is the 64-bit word, zero-extended; 1: a 32-bit word, twice
 
 Two bits are free at the top, so a word is below 2**62.  Every operation on the bits is a
-function here.  Three hot ways write them out, since a call costs 60 ns.  They are `load` and
-`store` of the compressed cache, and `append` and `release` of the segment log.
+function here.  Three hot ways write them out, since a call costs 60 ns.  They are the loads and
+stores of the front end and the compressed cache, and `append` and `release` of the segment log.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from __future__ import annotations
 KIND_MASK = 0b11
 SAME_FILLED = 0b01
 OBJECT = 0b10
-IN_PLACE = 0b11
+FOREIGN = 0b11
 PARITY = 0b100
 REFERENCED = 0b1000
 FILL_REPEATS_32 = 0b1000
@@ -49,8 +50,10 @@ SEGMENT_ID_BYTE = SEGMENT_ID_SHIFT // 8  # its lowest byte is this one of the wo
 
 _FILL_SHIFT = 4
 _FILL_BITS = 36
-_CHECK_SHIFT = 4
-_CHECK_MASK = 0xFFFFFFFF
+_COOKIE_SHIFT = 4
+_COOKIE_MASK = 0xFFFFFFFF
+_NUMBER_SHIFT = 36
+_NUMBER_MASK = 0xFF
 _LOADED = REFERENCED | PARITY
 
 
@@ -89,7 +92,7 @@ def is_object_of(word: int, segment: int) -> bool:
 
 
 def segment_of(word: int) -> int:
-    """Id of the segment of an object; 0 for any other sound word."""
+    """Id of the segment of an object; 0 for a same-filled page that is sound, and for a hole."""
     return word >> SEGMENT_ID_SHIFT
 
 
@@ -163,16 +166,21 @@ def is_zero_filled(word: int) -> bool:
     return word & ~(PARITY | FILL_REPEATS_32) == SAME_FILLED
 
 
-def is_in_place(word: int) -> bool:
-    """Whether its page is at its own place of the backing file, sound or not."""
-    return word & KIND_MASK == IN_PLACE
+def is_foreign(word: int) -> bool:
+    """Whether another backend than the compressed cache has its page, sound or not."""
+    return word & KIND_MASK == FOREIGN
 
 
-def in_place_word(check: int) -> int:
-    """Word for a page at its own place on the backing file, with the 32-bit ``check`` of it."""
-    return with_parity(check << _CHECK_SHIFT | IN_PLACE)
+def foreign_word(number: int, cookie: int) -> int:
+    """Word for a page that the backend of ``number`` finds by a 32-bit ``cookie``."""
+    return with_parity(number << _NUMBER_SHIFT | cookie << _COOKIE_SHIFT | FOREIGN)
 
 
-def check_of(word: int) -> int:
-    """The checksum in an in-place ``word``."""
-    return word >> _CHECK_SHIFT & _CHECK_MASK
+def number_of(word: int) -> int:
+    """The backend of a foreign ``word``."""
+    return word >> _NUMBER_SHIFT & _NUMBER_MASK
+
+
+def cookie_of(word: int) -> int:
+    """The cookie of a foreign ``word``."""
+    return word >> _COOKIE_SHIFT & _COOKIE_MASK

@@ -26,14 +26,14 @@ from fuseswap.units import PAGE_SIZE
 CLUSTER_SHIFT = 9
 SWEEP_CLUSTERS = 512  # looked through at once, 0.14 ms
 SWEEP_WORDS = 1024  # of them looked at one by one, 0.2 ms
-UNCOUNTED = 0xFFFF  # in ``used``: present, and not looked at yet (see ``recovery.py``)
+UNCOUNTED = 0xFFFF  # in ``used``: present, and not looked at yet (see ``adoption.py``)
 READY_CLUSTERS = 256  # 512 MiB of pages: 1 MiB, made 16 at a time
 _MADE_AT_ONCE = 16
 _HOLES = memoryview(bytes(PAGE_SIZE)).cast("Q")
 
 
 class SlotTable:
-    """Words by page number.  ``words`` and ``used`` are public to the hot path of ``pool.py``."""
+    """Words by page number.  ``words`` and ``used`` are public to the hot path of ``chain.py``."""
 
     def __init__(self, region: Region, page_count: int, feeder: Feeder | None = None) -> None:
         self.page_count = page_count
@@ -166,8 +166,11 @@ class SlotTable:
         self.words[page] = 0  # crash point: discard-clear
         self.retire(page)  # crash point: discard-retire
 
-    def clear_area(self, first: int, end: int) -> Iterator[list[int]]:
-        """Make pages ``first`` to before ``end`` holes; yields their former words, by cluster."""
+    def clear_area(self, first: int, end: int) -> Iterator[tuple[int, list[int]]]:
+        """Make pages ``first`` to before ``end`` holes.
+
+        Yields, by cluster, the first page of each run and their former words.
+        """
         for cluster in range(first >> CLUSTER_SHIFT, -(-end // CLUSTER_PAGES)):
             if not self.used[cluster]:
                 continue
@@ -181,7 +184,7 @@ class SlotTable:
             self.used[cluster] = len(whole) - len(words) - left
             if not self.used[cluster]:
                 self._empty(cluster)
-            yield words
+            yield start + lower, words
 
     def recount(self, cluster: int) -> None:
         """Count a corrupt word too: it may have been a hole when it was counted."""

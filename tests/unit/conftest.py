@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.state import Geometry
 from fuseswap.device import Device
 from fuseswap.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedule
 from fuseswap.tree import Tree
 from tests.fake_tier import FakePlaceFile, FakeTier
 from tests.invariants import check_invariants
-from tests.stores import SMALL, SharedMemory
+from tests.stores import SMALL, FrontedCache, SharedMemory
 from tests.tiered import EXTENTS, TIERED, Tiered
 
 
@@ -37,7 +36,7 @@ def memory(make_memory: Callable[[Geometry], SharedMemory]) -> SharedMemory:
 
 
 @pytest.fixture
-def cache(memory: SharedMemory) -> Iterator[CompressedCache]:
+def cache(memory: SharedMemory) -> Iterator[FrontedCache]:
     """A cache that is sound after the test too; tests that damage one attach their own."""
     cache = memory.attach_cache()
     yield cache

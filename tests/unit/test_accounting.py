@@ -10,7 +10,7 @@ from fuseswap.statistics import STATISTICS
 from fuseswap.units import PAGE_SIZE
 from tests import pages
 from tests.invariants import check_invariants
-from tests.stores import SharedMemory
+from tests.stores import SharedMemory, fronted_of
 from tests.tiered import Tiered
 
 SAVED = (
@@ -34,7 +34,7 @@ def check_ledger(device: Device) -> dict[str, int]:
     saved = sum(now[name] for name in SAVED)
     overhead = now["metadata_bytes"] + now["pool_unused_bytes"]
     assert now["orig_data_size"] - saved + overhead == now["mem_used_total"]
-    check_invariants(device.cache)
+    check_invariants(fronted_of(device))
     return now
 
 
@@ -105,7 +105,7 @@ def test_it_adds_up_while_a_worker_still_counts(memory: SharedMemory) -> None:
     next_one = Device(memory.attach(), lazy=True)
     seen = []
     assert read(next_one)["uncounted_pages"] == 3 * 512
-    while next_one.cache.adopt_some(1):
+    while next_one.frontswap.adopt_some(1):
         now = read(next_one)
         saved = sum(now[name] for name in SAVED)
         overhead = now["metadata_bytes"] + now["pool_unused_bytes"]
@@ -170,6 +170,6 @@ def test_segments_that_were_tried_are_counted(memory: SharedMemory, lazy: bool) 
     after = Device(memory.attach(), lazy=lazy)
     assert read(after)["tried_segments"] == 2
     after.swapfile.punch(0, 600 * PAGE_SIZE)
-    while after.cache.adopt_some():
+    while after.frontswap.adopt_some():
         pass
     assert check_ledger(after)["tried_segments"] == 0

@@ -473,7 +473,7 @@ class Requests:
     def __init__(self, worker: Tiered, jobs: HeldJobs) -> None:
         self.count = 0
         thread = BackgroundThread(jobs.submit, lambda: self.count)
-        self.recompression = Recompression(worker.cache, thread)
+        self.recompression = Recompression(worker.cache.cache, thread)
 
 
 async def test_a_request_stops_the_thread_after_the_page_it_is_at(
@@ -522,7 +522,9 @@ async def test_where_it_never_is_quiet_it_goes_on_with_a_few(
     jobs = HeldJobs()
     jobs.holds = False
     always_another = itertools.count().__next__
-    recompression = Recompression(tierless.cache, BackgroundThread(jobs.submit, always_another))
+    recompression = Recompression(
+        tierless.cache.cache, BackgroundThread(jobs.submit, always_another)
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(recompression.run)
         recompression.ask(ReclaimRequest.parse("all"))

@@ -47,9 +47,8 @@ OLD, HOLE, NEW = Left
 POINTS = {
     "store-allocate": ("store_in_new_cluster", OLD),
     "store-clear": ("overwrite", OLD),
-    "store-forget": ("overwrite", HOLE),
-    "share-mark": ("overwrite_with_a_duplicate", OLD),
-    "share-done": ("overwrite_with_a_duplicate", OLD),
+    "share-mark": ("overwrite_with_a_duplicate", HOLE),
+    "share-done": ("overwrite_with_a_duplicate", HOLE),
     "store-append": ("overwrite", HOLE),
     "append-owner": ("overwrite", HOLE),
     "append-payload": ("overwrite", HOLE),
@@ -57,8 +56,11 @@ POINTS = {
     "append-count": ("overwrite", HOLE),
     "store-commit": ("overwrite", HOLE),
     "store-count": ("store_in_hole", NEW),
-    "replace-forget": ("partial", NEW),
+    "store-release": ("overwrite", NEW),
+    "further-commit": ("overwrite_whose_old_version_has_the_last_room", HOLE),
+    "late-commit": ("overwrite_that_goes_to_its_place", HOLE),
     "refuse-clear": ("refused_partial", OLD),
+    "refuse-release": ("refused_partial", HOLE),
     "load-mark": ("load", NEW),
     "open-frame-taken": ("overwrite_in_next_segment", HOLE),
     "seal-time": ("overwrite_in_next_segment", HOLE),
@@ -68,15 +70,15 @@ POINTS = {
     "open-sequence": ("overwrite_in_next_segment", HOLE),
     "open-commit": ("overwrite_in_next_segment", HOLE),
     "open-done": ("overwrite_in_next_segment", HOLE),
-    "free-commit": ("overwrite_of_last_in_segment", HOLE),
-    "free-done": ("overwrite_of_last_in_segment", HOLE),
-    "free-frame": ("overwrite_of_last_in_segment", HOLE),
+    "free-commit": ("overwrite_of_last_in_segment", NEW),
+    "free-done": ("overwrite_of_last_in_segment", NEW),
+    "free-frame": ("overwrite_of_last_in_segment", NEW),
     "free-extent": ("discard_of_extent", NEW),
     "discard-clear": ("partial_to_zeros", OLD),
     "discard-retire": ("partial_to_zeros", NEW),
-    "discard-forget": ("partial_to_zeros", NEW),
+    "discard-release": ("partial_to_zeros", NEW),
     "discard-area-clear": ("discard_of_extent", OLD),
-    "discard-area-forget": ("discard_of_extent", NEW),
+    "discard-area-release": ("discard_of_extent", NEW),
     "cluster-release": ("discard_of_extent", NEW),
     "writeback-write": ("writeback", NEW),
     "writeback-written": ("writeback", NEW),
@@ -86,10 +88,8 @@ POINTS = {
     "writeback-died": ("writeback_of_what_dies", NEW),
     "place-write": ("overwrite_that_goes_to_its_place", HOLE),
     "place-written": ("overwrite_that_goes_to_its_place", HOLE),
-    "place-allocate": ("store_to_a_place_in_new_cluster", OLD),
-    "place-commit": ("overwrite_that_goes_to_its_place", HOLE),
-    "place-count": ("overwrite_that_goes_to_its_place", NEW),
-    "place-forget": ("eviction_in_place", NEW),
+    "place-commit": ("eviction_in_place", NEW),
+    "place-release": ("eviction_in_place", NEW),
     "clean-commit": ("cleaning", NEW),
     "clean-done": ("cleaning", NEW),
     "clean-release": ("cleaning", NEW),
@@ -214,7 +214,7 @@ def test_a_count_says_at_which_time(prepare: Callable[[str], Set]) -> None:
     assert found.count(None) == 2 < len(found), "those of the first cluster"
 
 
-@pytest.mark.parametrize("chosen", ["", "cluster-release", "discard-area-forget:21"])
+@pytest.mark.parametrize("chosen", ["", "cluster-release", "discard-area-release:21"])
 def test_a_point_that_is_not_reached_changes_nothing(
     chosen: str, prepare: Callable[[str], Set]
 ) -> None:

@@ -13,6 +13,7 @@ from fuseswap.cache.codecs import LZ4
 from fuseswap.cache.recompressor import Recompressor
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.device import Device
+from fuseswap.errors import Deferred
 from fuseswap.explain import Explanation, explain
 from fuseswap.tier_reader import TierLoad
 from fuseswap.tiers.claim import FIRST_PAGE_AT
@@ -244,7 +245,9 @@ async def test_a_page_in_its_own_place(placed: Tiered) -> None:
 
 async def test_a_page_on_its_way_to_its_place(placed: Tiered) -> None:
     assert placed.device.place is not None
-    placed.device.place.begin_store(7, pages.incompressible(1), lambda error: None)
+    placed.device.cache.encoder.max_compression_ratio = 50
+    with pytest.raises(Deferred):
+        placed.store(7, pages.incompressible(1))
     found = explain(placed.device, 7)
     assert (found.where, found.why) == ("memory", "on its way to its place on the backing file")
 

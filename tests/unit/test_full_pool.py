@@ -13,8 +13,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.slot_word import REFERENCED
 from fuseswap.cache.state import Geometry
-from fuseswap.errors import NoRoom, StoreRefused
+from fuseswap.errors import StoreRefused
 from fuseswap.parameters import find_parameter
+from fuseswap.patience import NoRoom
 from fuseswap.room_maker import LONGEST_S
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages

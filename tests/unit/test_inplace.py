@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.segment_kinds import Stream
+from fuseswap.cache.slot_word import foreign_word
 from fuseswap.errors import CorruptData, Deferred, StoreRefused
 from fuseswap.inplace import RUN_PAGES, InPlace
 from fuseswap.place_writer import PlaceWriter
@@ -755,7 +756,9 @@ async def test_a_worker_without_the_file_takes_no_place_for_a_page(
 
 
 def test_a_page_in_its_place_has_to_be_read(placed: Tiered) -> None:
-    placed.cache.set_in_place(3, 0x12345678)
+    slots = placed.cache.slots
+    slots.allocate(3)
+    slots.commit(3, foreign_word(0, 0x12345678))
     with pytest.raises(TierLoad) as caught:
         placed.device.frontswap.load(3)
     assert (caught.value.offset, caught.value.length) == (3 * PAGE_SIZE, PAGE_SIZE)

@@ -13,15 +13,15 @@ import trio
 from fuseswap.cache.feeder import FeederThread
 from fuseswap.cache.state import Geometry, SharedState
 from fuseswap.device import Device
-from fuseswap.errors import Deferred, NoMemory, NoRoom, StoreRefused
+from fuseswap.errors import Deferred, NoMemory, StoreRefused
 from fuseswap.memory_watch import MemoryWatch
+from fuseswap.patience import MEMORY_PATIENCE_S, MemoryOrdered, NoRoom
 from fuseswap.pending_requests import Waits
-from fuseswap.slowpath import MEMORY_PATIENCE_S
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.fake_feeder import FakeFeeder
 from tests.fake_tier import FakePlaceFile, FakeTier
-from tests.stores import SharedMemory
+from tests.stores import SharedMemory, set_patience
 from tests.tiered import EXTENTS, TIERED, Tiered
 from tests.unit.cache.test_feeder import Levels
 
@@ -46,7 +46,7 @@ def short(feeder: FakeFeeder) -> Device:
     while True:
         try:
             device.swapfile.write(page * PAGE_SIZE, memoryview(pages.incompressible(page)))
-        except NoMemory:
+        except MemoryOrdered:
             break
         page += 1
     return device
@@ -69,22 +69,22 @@ async def test_a_store_waits_for_memory_and_is_done_once_it_is_there(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(store, short, 4000, pages.incompressible(4000))
         await trio.sleep(MEMORY_PATIENCE_S / 2)
-        assert short.cache.load(4000) is None
+        assert short.frontswap.load(4000) is None
         feeder.deliver_frames(1)
-    assert short.cache.load(4000) == pages.incompressible(4000)
-    assert short.cache.counters.reserve_refused == 0
+    assert short.frontswap.load(4000) == pages.incompressible(4000)
+    assert short.slowpath.counters.reserve_refused == 0
 
 
 async def test_without_memory_a_store_is_refused_in_time_and_is_never_stale(
     short: Device, autojump_clock: trio.testing.MockClock
 ) -> None:
     before = trio.current_time()
-    assert short.cache.load(3) is not None
+    assert short.frontswap.load(3) is not None
     with pytest.raises(StoreRefused):
         await store(short, 3, pages.incompressible(99))
     assert MEMORY_PATIENCE_S <= trio.current_time() - before < MEMORY_PATIENCE_S + 0.2
-    assert short.cache.load(3) is None
-    assert short.cache.counters.reserve_refused == 1
+    assert short.frontswap.load(3) is None
+    assert short.slowpath.counters.reserve_refused == 1
 
 
 async def test_those_who_have_waited_for_so_long_are_refused_together(
@@ -111,7 +111,7 @@ async def test_those_who_have_waited_for_so_long_are_refused_together(
         await trio.sleep(MEMORY_PATIENCE_S / 2)
         feeder.deliver_frames(1)
     assert set(refused) == {*range(4000, 4020), 4100}
-    assert short.cache.load(4101) == pages.incompressible(4101)
+    assert short.frontswap.load(4101) == pages.incompressible(4101)
 
 
 async def test_loads_and_discards_go_on(
@@ -122,7 +122,7 @@ async def test_loads_and_discards_go_on(
         await trio.lowlevel.checkpoint()
         assert short.swapfile.read(0, PAGE_SIZE) == pages.incompressible(0)
         short.swapfile.punch(0, 1200 * PAGE_SIZE)  # and so there is room
-    assert short.cache.load(4000) == pages.incompressible(4000)
+    assert short.frontswap.load(4000) == pages.incompressible(4000)
 
 
 async def test_a_partial_discard_is_not_waited_for_for_ever(
@@ -158,7 +158,13 @@ async def test_stores_in_place_wait_for_their_cluster_before_they_are_written(
     device = Device(state, feeder=feeder, ready_frames=READY, place_file=places)
     feeder.orders.clear()
     device.cache.pool_limit_bytes = MIB  # the cleaner's alone
-    device.cache.on_full = lambda: False
+    patience = set_patience(device.frontswap, None)
+    assert patience
+    ordered = patience
+    set_patience(
+        device.frontswap,
+        lambda page, refusal: ordered(page, refusal) if isinstance(refusal, NoMemory) else None,
+    )
     feeder.deliver()
     places.hold_writes = True
     first = 3 * 512
@@ -176,7 +182,8 @@ async def test_stores_in_place_wait_for_their_cluster_before_they_are_written(
         device.swapfile.punch((first + 2) * PAGE_SIZE, PAGE_SIZE)  # its cluster is empty now
         places.let_go()
     assert [places.page(first + n) for n in (0, 1)] == [pages.incompressible(n) for n in (1, 2)]
-    assert device.cache.in_place_pages == 2
+    assert device.place is not None
+    assert device.place.stored_pages == 2
     assert device.cache.slots._present[3]
     device.swapfile.punch(first * PAGE_SIZE, 2 * PAGE_SIZE)
     assert not device.cache.slots._present[3]
@@ -186,12 +193,13 @@ async def test_who_has_waited_for_room_since_waits_for_memory_anew(
     short: Device, feeder: FakeFeeder, autojump_clock: trio.testing.MockClock
 ) -> None:
     waits = Waits()
-    await short.slowpath._wait_for(NoMemory(), waits)
+    ordered = MemoryOrdered(short.memory, short.room, "no memory")
+    await short.slowpath._wait_for(ordered, waits)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(short.slowpath._wait_for, NoRoom(), waits)
+        nursery.start_soon(short.slowpath._wait_for, NoRoom(short.room, 1), waits)
         await trio.sleep(MEMORY_PATIENCE_S + 1)
         short.room.wake()
-    await short.slowpath._wait_for(NoMemory(), waits)
+    await short.slowpath._wait_for(ordered, waits)
 
 
 async def test_the_shrinker_leaves_the_reserve(

@@ -6,17 +6,17 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.device import Device
 from fuseswap.merging import BUSY_SHARE, Merging
 from fuseswap.units import PAGE_SIZE
 from tests import pages
 from tests.recompressed import pass_time
+from tests.stores import FrontedCache, fronted_of
 
 STEP_S = 0.0002
 
 
-def store_pairs(cache: CompressedCache) -> None:
+def store_pairs(cache: FrontedCache) -> None:
     cache.dedup.set_switch("off")
     for page in range(1200):
         cache.store(page, pages.compressible(page % 600))
@@ -29,7 +29,7 @@ async def test_it_waits_until_there_is_something_and_ends(
     nursery.start_soon(device.merging.run)
     await pass_time(5)
     for _ in range(2):
-        store_pairs(device.cache)
+        store_pairs(fronted_of(device))
         await pass_time(2)
         assert device.statistics()["dedup_unswept_pages"] == 0
         assert device.cache.statistics().duplicate_pages == 600
@@ -39,7 +39,7 @@ async def test_it_waits_until_there_is_something_and_ends(
 async def test_stores_between_the_steps(
     device: Device, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
-    store_pairs(device.cache)
+    store_pairs(fronted_of(device))
     nursery.start_soon(device.merging.run)
     await wait_all_tasks_blocked()
     mock_clock.jump(1.0)
@@ -50,16 +50,16 @@ async def test_stores_between_the_steps(
         await trio.lowlevel.checkpoint()
         mock_clock.jump(0.001)
     assert page > 20
-    assert all(device.cache.load(n) == pages.compressible(n + 5000) for n in range(page))
-    assert device.cache.load(1100) == pages.compressible(500)
+    assert all(device.frontswap.load(n) == pages.compressible(n + 5000) for n in range(page))
+    assert device.frontswap.load(1100) == pages.compressible(500)
 
 
 @pytest.mark.parametrize("busy", [True, False])
 async def test_its_share_of_the_thread(
-    cache: CompressedCache, nursery: trio.Nursery, mock_clock: MockClock, busy: bool
+    cache: FrontedCache, nursery: trio.Nursery, mock_clock: MockClock, busy: bool
 ) -> None:
     requests = 0
-    merging = Merging(cache, lambda: requests)
+    merging = Merging(cache.cache, lambda: requests)
     store_pairs(cache)
     spent = 0.0
     step = merging.merger.step

@@ -140,14 +140,14 @@ def test_an_unknown_name_is_told_those_there_are() -> None:
 def test_they_reach_the_store(roomy_device: Device) -> None:
     cache = roomy_device.cache
     find_parameter("same_filled_pages_enabled").set(roomy_device, "N")
-    cache.store(0, pages.ZERO)
+    roomy_device.frontswap.store(0, pages.ZERO)
     assert cache.statistics().same_filled_pages == 0
     find_parameter("compressor").set(roomy_device, "zstd:3")
-    cache.store(1, pages.CORPUS["compressible"])
+    roomy_device.frontswap.store(1, pages.CORPUS["compressible"])
     codecs = [StoredObject.of(page, cache.slots.get(page)).codec for page in (0, 1)]
     assert codecs[0] != codecs[1]
     find_parameter("non_same_filled_pages_enabled").set(roomy_device, "N")
     with pytest.raises(StoreRefused):
-        cache.store(2, pages.CORPUS["compressible"])
+        cache.store(2, pages.CORPUS["compressible"], 0)
     find_parameter("pool_limit_bytes").set(roomy_device, "8M")
     assert cache.log.frames.limit == 8

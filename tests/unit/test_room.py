@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from fuseswap.waiting import called
 from tests.tiered import Tiered
 
 
@@ -29,7 +30,7 @@ async def test_all_who_wait_are_woken_and_counted(
 ) -> None:
     room = tierless.device.room
     for _ in range(3):
-        nursery.start_soon(room.wait)
+        nursery.start_soon(called, room.begin_wait)
     await wait_all_tasks_blocked()
     assert room.is_wanted
     assert tierless.writeback.statistics().saved_by_writeback == 0

@@ -26,7 +26,7 @@ from tests import pages
 from tests.effort import scaled
 from tests.invariants import check_invariants
 from tests.recompressed import at_once, recompress
-from tests.stores import SMALL, SharedMemory
+from tests.stores import SMALL, SharedMemory, fronted_of, set_patience
 
 PAGES = SMALL.page_count
 SIZE = PAGES * PAGE_SIZE
@@ -85,7 +85,9 @@ class StoreModel(RuleBasedStateMachine):
         self.device = Device(self.memory.attach(), lazy=lazy, submit=at_once)
         self.device.cache.encoder.set_compressor(self.compressor)
         self.device.cache.pool_limit_bytes = self.limit * MIB
-        self.device.cache.on_full = None  # refuse at once; for waiting see test_writeback_model.py
+        set_patience(
+            self.device.frontswap, None
+        )  # refuse at once; for waiting see test_writeback_model.py
 
     # -- what requests do ------------------------------------------------------------
 
@@ -265,7 +267,7 @@ class StoreModel(RuleBasedStateMachine):
         retirement._next_look = 0.0
         retirement._rests.clear()
         retirement._looked_at.clear()
-        while self.device.cache.adopt_some():
+        while self.device.frontswap.adopt_some():
             pass
         trio.run(recompress, self.device.recompression, clock=MockClock())
         self.device.cache.pool_limit_bytes = self.limit * MIB
@@ -273,7 +275,7 @@ class StoreModel(RuleBasedStateMachine):
 
     @rule()
     def drop_dictionaries(self) -> None:
-        while self.device.cache.adopt_some():
+        while self.device.frontswap.adopt_some():
             pass
         self.device.recompression.dictionaries.drop_unused()
         self.touched.update(self.model)
@@ -281,7 +283,7 @@ class StoreModel(RuleBasedStateMachine):
     @rule(orderly=st.booleans())
     def next_worker(self, orderly: bool) -> None:
         """The old worker goes, in order or not; the next one finds all that was stored."""
-        while self.device.cache.adopt_some():
+        while self.device.frontswap.adopt_some():
             pass
         if orderly:
             self.device.cache.close()
@@ -302,7 +304,7 @@ class StoreModel(RuleBasedStateMachine):
 
     @rule(clusters=st.integers(1, 3))
     def count_some(self, clusters: int) -> None:
-        self.device.cache.adopt_some(clusters)
+        self.device.frontswap.adopt_some(clusters)
 
     # -- after every step ------------------------------------------------------------
 
@@ -311,7 +313,7 @@ class StoreModel(RuleBasedStateMachine):
         if self.device.cache.adopting:
             assert self.device.cache.log.table.in_use <= SMALL.segment_count
             return
-        check_invariants(self.device.cache)
+        check_invariants(fronted_of(self.device))
 
     @invariant()
     def just_what_was_stored_is_stored(self) -> None:
@@ -330,17 +332,17 @@ class StoreModel(RuleBasedStateMachine):
     @invariant()
     def touched_pages_have_their_contents(self) -> None:
         for page in self.touched:
-            assert self.device.cache.load(page) == self.model.get(page)
+            assert self.device.frontswap.load(page) == self.model.get(page)
         self.touched.clear()
 
     def teardown(self) -> None:
         try:
             if hasattr(self, "device"):
                 for page in range(PAGES):
-                    assert self.device.cache.load(page) == self.model.get(page)
-                while self.device.cache.adopt_some():
+                    assert self.device.frontswap.load(page) == self.model.get(page)
+                while self.device.frontswap.adopt_some():
                     pass
-                check_invariants(self.device.cache)
+                check_invariants(fronted_of(self.device))
                 assert self.device.cache.reader.counters.checksum_errors == 0
         finally:
             self.memory.close()

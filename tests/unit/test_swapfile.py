@@ -6,22 +6,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.device import Device
 from fuseswap.errors import BeyondEnd, CorruptData, InvalidArgument, StoreRefused
-from fuseswap.frontswap import Frontswap
 from fuseswap.swapfile import Swapfile
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.effort import scaled
-from tests.stores import SMALL, SharedMemory
+from tests.stores import SMALL, FrontedCache, SharedMemory
 
 SIZE = SMALL.page_count * PAGE_SIZE
 
 
 @pytest.fixture
-def swapfile(cache: CompressedCache) -> Swapfile:
-    return Swapfile(SIZE, Frontswap([cache]), cache.slots)
+def swapfile(cache: FrontedCache) -> Swapfile:
+    return Swapfile(SIZE, cache.frontswap)
 
 
 def data(length: int, seed: int = 0) -> memoryview:
@@ -53,31 +51,31 @@ def test_reads_end_with_the_file(swapfile: Swapfile, offset: int, size: int, len
     [(SIZE, PAGE_SIZE), (SIZE - 1, 2), (SIZE - PAGE_SIZE, PAGE_SIZE + 1), (2**63, PAGE_SIZE)],
 )
 def test_a_write_beyond_the_end_writes_nothing(
-    swapfile: Swapfile, cache: CompressedCache, offset: int, length: int
+    swapfile: Swapfile, cache: FrontedCache, offset: int, length: int
 ) -> None:
     with pytest.raises(BeyondEnd):
         swapfile.write(offset, data(length))
     assert cache.slots.stored_pages == 0
 
 
-def test_a_punch_is_cut_at_the_end(swapfile: Swapfile, cache: CompressedCache) -> None:
+def test_a_punch_is_cut_at_the_end(swapfile: Swapfile, cache: FrontedCache) -> None:
     swapfile.write(SIZE - 2 * PAGE_SIZE, data(2 * PAGE_SIZE))
     swapfile.punch(SIZE - PAGE_SIZE, 1 << 60)
     swapfile.punch(SIZE, PAGE_SIZE)
     assert cache.slots.stored_pages == 1
 
 
-def test_a_size_that_is_no_multiple_of_a_page_is_refused(cache: CompressedCache) -> None:
+def test_a_size_that_is_no_multiple_of_a_page_is_refused(cache: FrontedCache) -> None:
     for size in (0, -PAGE_SIZE, PAGE_SIZE + 1):
         with pytest.raises(InvalidArgument):
-            Swapfile(size, Frontswap([cache]), cache.slots)
+            Swapfile(size, cache.frontswap)
 
 
 # -- holes -----------------------------------------------------------------------------
 
 
 def test_a_punch_makes_holes_of_whole_pages_and_zeroes_the_edges(
-    swapfile: Swapfile, cache: CompressedCache
+    swapfile: Swapfile, cache: FrontedCache
 ) -> None:
     before = data(5 * PAGE_SIZE)
     swapfile.write(0, before)
@@ -102,7 +100,7 @@ def test_a_punch_zeroes_its_range_and_no_other_byte(
     assert swapfile.read(0, 5 * PAGE_SIZE) == model
 
 
-def test_zeros_into_a_hole_leave_a_hole(swapfile: Swapfile, cache: CompressedCache) -> None:
+def test_zeros_into_a_hole_leave_a_hole(swapfile: Swapfile, cache: FrontedCache) -> None:
     swapfile.write(100, memoryview(bytes(200)))
     swapfile.punch(PAGE_SIZE + 100, 200)
     swapfile.punch(PAGE_SIZE - 100, 200)
@@ -141,7 +139,7 @@ def test_seek_at_the_end_of_a_full_file(swapfile: Swapfile) -> None:
 
 
 def test_a_refused_page_and_those_after_it_are_holes_and_those_before_it_are_stored(
-    swapfile: Swapfile, cache: CompressedCache
+    swapfile: Swapfile, cache: FrontedCache
 ) -> None:
     swapfile.write(0, data(4 * PAGE_SIZE))
     cache.encoder.non_same_filled_pages_enabled = False
@@ -153,7 +151,7 @@ def test_a_refused_page_and_those_after_it_are_holes_and_those_before_it_are_sto
     )
 
 
-def test_a_refused_partial_write_is_a_hole(swapfile: Swapfile, cache: CompressedCache) -> None:
+def test_a_refused_partial_write_is_a_hole(swapfile: Swapfile, cache: FrontedCache) -> None:
     swapfile.write(0, data(PAGE_SIZE))
     cache.encoder.non_same_filled_pages_enabled = False
     with pytest.raises(StoreRefused):

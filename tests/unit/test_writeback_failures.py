@@ -10,13 +10,14 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.slot_word import PARITY
-from fuseswap.errors import StoreRefused
+from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.units import MIB
 from tests import pages
 from tests.fake_tier import FakeTier
 from tests.invariants import check_invariants
 from tests.page_actions import Action, each_action
 from tests.recompressed import make_old, pass_time
+from tests.stores import set_patience
 from tests.tiered import EXTENTS, Tiered
 
 MOST_CALLS = 500
@@ -28,18 +29,18 @@ class Spins(Exception):
 
 def count_calls(tiered: Tiered) -> None:
     """Raise `Spins` in a store that asks for room again and again."""
-    ask = tiered.cache.on_full
+    ask = set_patience(tiered.device.frontswap, None)
     assert ask is not None
     calls = 0
 
-    def counted() -> bool:
+    def counted(page: int, refusal: StoreRefused) -> Deferred | None:
         nonlocal calls
         calls += 1
         if calls > MOST_CALLS:
             raise Spins
-        return ask()
+        return ask(page, refusal)
 
-    tiered.cache.on_full = counted
+    set_patience(tiered.device.frontswap, counted)
 
 
 async def test_a_segment_whose_write_failed_stays_in_memory(

@@ -23,7 +23,7 @@ async def write_one(tiered: Tiered, tier: FakeTier, nursery: trio.Nursery) -> in
     page = tiered.fill()
     tiered.cache.pool_limit_bytes += MIB  # so that the actions need not wait
     nursery.start_soon(tiered.write, page)
-    nursery.start_soon(tiered.device.room.wait)
+    tiered.device.room.begin_wait(lambda retry: None)
     await wait_all_tasks_blocked()
     tiered.device.room.want()
     await wait_all_tasks_blocked()

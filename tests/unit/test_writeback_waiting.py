@@ -10,7 +10,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.segment_kinds import SegmentState
 from fuseswap.cache.state import SEGMENT_BYTES
-from fuseswap.errors import NoRoom, StoreRefused
+from fuseswap.errors import StoreRefused
+from fuseswap.patience import NoRoom
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.fake_tier import FakeTier

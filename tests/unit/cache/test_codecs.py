@@ -14,10 +14,10 @@ from fuseswap.cache.codecs import (
     ZSTD,
     parse_compressor,
 )
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.errors import CorruptData, InvalidArgument
 from tests import pages
 from tests.invariants import StoredObject
+from tests.stores import FrontedCache
 
 COMPRESSORS = ("lz4", "zstd", "zstd:1", "zstd:3", "zstd:19")
 
@@ -72,7 +72,7 @@ def test_foreign_bytes_raise_one_of_the_listed_errors(codec: int) -> None:
             DECOMPRESS[codec](pages.incompressible(seed)[:200])
 
 
-def test_stored_pages_keep_their_codec(cache: CompressedCache) -> None:
+def test_stored_pages_keep_their_codec(cache: FrontedCache) -> None:
     page = pages.CORPUS["compressible"]
     cache.dedup.set_switch("off")
     cache.store(0, page)
@@ -84,7 +84,7 @@ def test_stored_pages_keep_their_codec(cache: CompressedCache) -> None:
     assert [cache.load(n) for n in range(4)] == [page] * 4
 
 
-def test_a_bad_compressor_changes_nothing(cache: CompressedCache) -> None:
+def test_a_bad_compressor_changes_nothing(cache: FrontedCache) -> None:
     cache.encoder.set_compressor("zstd:3")
     with pytest.raises(InvalidArgument):
         cache.encoder.set_compressor("zstd:99")

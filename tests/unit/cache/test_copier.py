@@ -8,12 +8,12 @@ from fuseswap.cache.checks import checksum_of
 from fuseswap.cache.codecs import ZSTD, parse_compressor
 from fuseswap.cache.copier import Copier
 from fuseswap.cache.plans import STEP_OBJECTS, Extract
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.recompressor import Packed
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.slot_word import object_key
 from tests import pages
 from tests.invariants import check_invariants
+from tests.stores import FrontedCache
 
 PAGES = 150
 _zstd = parse_compressor("zstd:3").compress
@@ -25,7 +25,7 @@ def packed(page: int) -> Packed:
 
 
 @pytest.fixture
-def copier(cache: CompressedCache) -> Copier:
+def copier(cache: FrontedCache) -> Copier:
     for page in range(PAGES):
         cache.store(page, pages.compressible(page))
     for head in cache.log.heads:
@@ -41,13 +41,13 @@ def finish(copier: Copier) -> int:
     return steps
 
 
-def check(cache: CompressedCache) -> None:
+def check(cache: FrontedCache) -> None:
     check_invariants(cache)
     for page in range(PAGES):
         assert cache.load(page) == pages.compressible(page)
 
 
-def test_only_what_is_packed_moves(cache: CompressedCache, copier: Copier) -> None:
+def test_only_what_is_packed_moves(cache: FrontedCache, copier: Copier) -> None:
     get = cache.slots.get
     before = [get(page) for page in range(PAGES)]
     (segment,) = cache.log.table.segments()
@@ -64,7 +64,7 @@ def test_only_what_is_packed_moves(cache: CompressedCache, copier: Copier) -> No
     check(cache)
 
 
-def test_where_all_of_it_is_packed_the_segment_goes(cache: CompressedCache, copier: Copier) -> None:
+def test_where_all_of_it_is_packed_the_segment_goes(cache: FrontedCache, copier: Copier) -> None:
     (segment,) = cache.log.table.segments()
     words = [cache.slots.get(page) for page in range(PAGES)]
     copier.begin(
@@ -77,7 +77,7 @@ def test_where_all_of_it_is_packed_the_segment_goes(cache: CompressedCache, copi
     check(cache)
 
 
-def test_what_was_overwritten_since_stays_as_it_is(cache: CompressedCache, copier: Copier) -> None:
+def test_what_was_overwritten_since_stays_as_it_is(cache: FrontedCache, copier: Copier) -> None:
     (segment,) = cache.log.table.segments()
     first = cache.slots.get(0)
     copier.begin(Extract.of(cache.log, segment, {object_key(first): packed(0)}))
@@ -88,7 +88,7 @@ def test_what_was_overwritten_since_stays_as_it_is(cache: CompressedCache, copie
     check_invariants(cache)
 
 
-def test_of_a_shared_object_all_pages_move(cache: CompressedCache, copier: Copier) -> None:
+def test_of_a_shared_object_all_pages_move(cache: FrontedCache, copier: Copier) -> None:
     cache.dedup.set_switch("on")
     (segment,) = cache.log.table.segments()
     cache.store(1000, pages.compressible(5))  # the index may know it or not

@@ -9,7 +9,6 @@ import pytest
 
 from fuseswap.cache import dedup as dedup_module
 from fuseswap.cache.dedup import FIRST_WINDOW, SAMPLED_WINDOW, ContentIndex, Dedup, Mode
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.region import Region
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.state import Geometry
@@ -17,12 +16,12 @@ from fuseswap.errors import CorruptData, PoolFull
 from tests import pages
 from tests.cleaned import ROOMY, Cleaned
 from tests.invariants import StoredObject, check_invariants
-from tests.stores import SharedMemory
+from tests.stores import FrontedCache, SharedMemory, fronted
 
 SAME = pages.compressible(1)
 
 
-def place(cache: CompressedCache, page: int) -> tuple[int, int]:
+def place(cache: FrontedCache, page: int) -> tuple[int, int]:
     found = StoredObject.of(page, cache.slots.get(page))
     return found.segment, found.offset
 
@@ -36,7 +35,7 @@ def index_region(memory: SharedMemory) -> Region:
 
 
 @pytest.mark.parametrize("name", ["compressible", "incompressible"])
-def test_the_same_contents_are_kept_once(cache: CompressedCache, name: str) -> None:
+def test_the_same_contents_are_kept_once(cache: FrontedCache, name: str) -> None:
     for page in range(5):
         cache.store(page, pages.CORPUS[name])
     assert len({place(cache, page) for page in range(5)}) == 1
@@ -49,7 +48,7 @@ def test_the_same_contents_are_kept_once(cache: CompressedCache, name: str) -> N
 
 @pytest.mark.parametrize("replace", [False, True])
 def test_a_page_stored_again_with_its_own_contents_stays(
-    cache: CompressedCache, replace: bool
+    cache: FrontedCache, replace: bool
 ) -> None:
     cache.store(0, SAME)
     before = place(cache, 0)
@@ -61,7 +60,7 @@ def test_a_page_stored_again_with_its_own_contents_stays(
     assert cache.statistics().duplicate_pages == 0
 
 
-def test_each_goes_without_the_others(cache: CompressedCache) -> None:
+def test_each_goes_without_the_others(cache: FrontedCache) -> None:
     for page in range(4):
         cache.store(page, SAME)
     cache.store(0, pages.compressible(2))
@@ -75,7 +74,7 @@ def test_each_goes_without_the_others(cache: CompressedCache) -> None:
     assert cache.statistics().compr_data_size == 0
 
 
-def test_a_duplicate_is_stored_into_a_full_pool(cache: CompressedCache) -> None:
+def test_a_duplicate_is_stored_into_a_full_pool(cache: FrontedCache) -> None:
     cache.pool_limit_bytes = 2 << 20
     for page in range(255):
         cache.store(page, pages.incompressible(page))
@@ -87,7 +86,7 @@ def test_a_duplicate_is_stored_into_a_full_pool(cache: CompressedCache) -> None:
 
 
 def test_a_duplicate_without_memory_for_its_cluster_is_not_counted(
-    cache: CompressedCache, monkeypatch: pytest.MonkeyPatch
+    cache: FrontedCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.store(0, SAME)
 
@@ -101,7 +100,7 @@ def test_a_duplicate_without_memory_for_its_cluster_is_not_counted(
     assert cache.load(1000) is None
 
 
-def test_what_is_loaded_is_not_taken_for_the_copy(cache: CompressedCache) -> None:
+def test_what_is_loaded_is_not_taken_for_the_copy(cache: FrontedCache) -> None:
     cache.store(0, SAME)
     cache.load(0)
     cache.store(1, SAME)
@@ -110,7 +109,7 @@ def test_what_is_loaded_is_not_taken_for_the_copy(cache: CompressedCache) -> Non
 
 
 def test_a_corrupt_object_is_not_shared_and_not_reported(
-    memory: SharedMemory, cache: CompressedCache
+    memory: SharedMemory, cache: FrontedCache
 ) -> None:
     cache.store(0, SAME)
     segment, offset = place(cache, 0)
@@ -126,7 +125,7 @@ def test_a_corrupt_object_is_not_shared_and_not_reported(
 
 
 def test_whatever_the_index_holds_nothing_wrong_is_shared(
-    memory: SharedMemory, cache: CompressedCache
+    memory: SharedMemory, cache: FrontedCache
 ) -> None:
     for page in range(300):
         cache.store(page, pages.compressible(page))
@@ -141,7 +140,7 @@ def test_whatever_the_index_holds_nothing_wrong_is_shared(
 
 
 def test_other_contents_with_the_same_digest_are_not_shared(
-    cache: CompressedCache, monkeypatch: pytest.MonkeyPatch
+    cache: FrontedCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fuseswap.cache.encoding._digest", lambda data: b"digested")
     for page in range(10):
@@ -152,7 +151,7 @@ def test_other_contents_with_the_same_digest_are_not_shared(
 
 
 def test_an_object_with_too_many_pages_is_kept_twice(
-    cache: CompressedCache, monkeypatch: pytest.MonkeyPatch
+    cache: FrontedCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fuseswap.cache.references.MOST", 3)
     for page in range(10):
@@ -163,7 +162,7 @@ def test_an_object_with_too_many_pages_is_kept_twice(
 
 def test_nothing_is_shared_while_a_worker_counts(memory: SharedMemory) -> None:
     memory.attach_cache().store(0, SAME)
-    lazy = CompressedCache(memory.attach(), lazy=True)
+    lazy = fronted(memory.attach(), lazy=True)
     lazy.store(1, SAME)
     assert place(lazy, 0) != place(lazy, 1)
     while lazy.adopt_some():
@@ -210,7 +209,7 @@ def test_pages_come_and_go_while_a_worker_counts(memory: SharedMemory, seed: int
             pass
         check_invariants(cache)
         assert all(cache.load(page) == data for page, data in expected.items())
-        cache = CompressedCache(memory.attach(), lazy=True)
+        cache = fronted(memory.attach(), lazy=True)
     while cache.adopt_some():
         pass
 
@@ -400,14 +399,14 @@ def looked_up(dedup: Dedup, count: int, hits: float) -> None:
 
 
 @pytest.fixture
-def dedup(cache: CompressedCache, monkeypatch: pytest.MonkeyPatch) -> Dedup:
+def dedup(cache: FrontedCache, monkeypatch: pytest.MonkeyPatch) -> Dedup:
     monkeypatch.setattr(dedup_module, "FIRST_WINDOW", 1024)
     monkeypatch.setattr(dedup_module, "WINDOW", 512)
     cache.dedup.start()
     return cache.dedup
 
 
-def test_it_begins_with_a_long_look(cache: CompressedCache) -> None:
+def test_it_begins_with_a_long_look(cache: FrontedCache) -> None:
     assert cache.dedup.mode is Mode.ON
     looked_up(cache.dedup, 10_000, 0)
     assert cache.dedup.mode is Mode.ON
@@ -465,7 +464,7 @@ def test_a_promise_that_is_kept_ends_the_doubts(dedup: Dedup) -> None:
         assert dedup._window == window
 
 
-def test_what_saves_memory_is_a_hit(cache: CompressedCache) -> None:
+def test_what_saves_memory_is_a_hit(cache: FrontedCache) -> None:
     for page in range(20):
         cache.store(page, pages.compressible(page % 10))
     assert cache.dedup.hits == 10
@@ -475,12 +474,12 @@ def test_what_saves_memory_is_a_hit(cache: CompressedCache) -> None:
     assert cache.dedup.hits == before
 
 
-def fill(cache: CompressedCache) -> None:
+def fill(cache: FrontedCache) -> None:
     for page in range(1000):
         cache.store(page, pages.compressible(page))
 
 
-def test_the_index_goes_after_a_window_of_samples(dedup: Dedup, cache: CompressedCache) -> None:
+def test_the_index_goes_after_a_window_of_samples(dedup: Dedup, cache: FrontedCache) -> None:
     fill(cache)
     looked_up(dedup, 30, 0)
     full = dedup.index.allocated_bytes
@@ -493,7 +492,7 @@ def test_the_index_goes_after_a_window_of_samples(dedup: Dedup, cache: Compresse
 
 
 def test_copies_that_come_as_the_first_window_ends_are_found(
-    dedup: Dedup, cache: CompressedCache
+    dedup: Dedup, cache: FrontedCache
 ) -> None:
     fill(cache)
     looked_up(dedup, 30, 0)
@@ -504,7 +503,7 @@ def test_copies_that_come_as_the_first_window_ends_are_found(
     assert cache.statistics().duplicate_pages > 200  # some pages of the index were looked up
 
 
-def test_few_lookups_a_second_end_a_window_too(dedup: Dedup, cache: CompressedCache) -> None:
+def test_few_lookups_a_second_end_a_window_too(dedup: Dedup, cache: FrontedCache) -> None:
     cache.store(0, SAME)
     for _ in range(300):
         looked_up(dedup, 4, 0)
@@ -513,7 +512,7 @@ def test_few_lookups_a_second_end_a_window_too(dedup: Dedup, cache: CompressedCa
 
 
 def test_while_it_samples_few_pages_are_looked_up_and_the_same_ones_always(
-    cache: CompressedCache,
+    cache: FrontedCache,
 ) -> None:
     cache.dedup.mode = Mode.SAMPLING
     for page in range(600):
@@ -522,7 +521,7 @@ def test_while_it_samples_few_pages_are_looked_up_and_the_same_ones_always(
     assert 3 <= cache.statistics().duplicate_pages <= 30  # 600 / 61
 
 
-def test_a_switch_is_obeyed(dedup: Dedup, cache: CompressedCache) -> None:
+def test_a_switch_is_obeyed(dedup: Dedup, cache: FrontedCache) -> None:
     dedup.set_switch("on")
     looked_up(dedup, 5000, 0)
     assert dedup.mode is Mode.ON
@@ -536,7 +535,7 @@ def test_a_switch_is_obeyed(dedup: Dedup, cache: CompressedCache) -> None:
     assert cache.statistics().dedup_active == 1
 
 
-def test_an_empty_device_needs_no_index(dedup: Dedup, cache: CompressedCache) -> None:
+def test_an_empty_device_needs_no_index(dedup: Dedup, cache: FrontedCache) -> None:
     for page in range(1000):
         cache.store(page, pages.compressible(page))
     cache.invalidate_area(0, 1000)

@@ -10,23 +10,22 @@ import pytest
 from fuseswap.cache import dedup as dedup_module
 from fuseswap.cache.dedup import SAMPLED_WINDOW, WINDOW, Dedup, Mode
 from fuseswap.cache.merger import Merger
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.state import Geometry
 from tests import pages
-from tests.stores import SharedMemory
+from tests.stores import FrontedCache, SharedMemory
 
 SHORT = 512
 
 
 @pytest.fixture
-def dedup(cache: CompressedCache, monkeypatch: pytest.MonkeyPatch) -> Dedup:
+def dedup(cache: FrontedCache, monkeypatch: pytest.MonkeyPatch) -> Dedup:
     monkeypatch.setattr(dedup_module, "FIRST_WINDOW", 2 * SHORT)
     monkeypatch.setattr(dedup_module, "WINDOW", SHORT)
     cache.dedup.start()
     return cache.dedup
 
 
-def fill(cache: CompressedCache) -> None:
+def fill(cache: FrontedCache) -> None:
     for page in range(300):
         cache.store(page, pages.compressible(page))
 
@@ -47,7 +46,7 @@ def is_swept(dedup: Dedup) -> bool:
     return dedup.sweep_at >= 0
 
 
-def test_not_while_every_page_is_looked_up(cache: CompressedCache, dedup: Dedup) -> None:
+def test_not_while_every_page_is_looked_up(cache: FrontedCache, dedup: Dedup) -> None:
     fill(cache)
     looked_up(dedup, 5 * SHORT, 0.5)
     assert (dedup.mode, is_swept(dedup)) == (Mode.ON, False)
@@ -55,7 +54,7 @@ def test_not_while_every_page_is_looked_up(cache: CompressedCache, dedup: Dedup)
     assert not is_swept(dedup)
 
 
-def test_when_samples_are_found(cache: CompressedCache, dedup: Dedup) -> None:
+def test_when_samples_are_found(cache: FrontedCache, dedup: Dedup) -> None:
     fill(cache)
     begin_to_sample(dedup)
     looked_up(dedup, SAMPLED_WINDOW, 0)
@@ -64,7 +63,7 @@ def test_when_samples_are_found(cache: CompressedCache, dedup: Dedup) -> None:
     assert (dedup.mode, is_swept(dedup)) == (Mode.ON, True)
 
 
-def test_no_window_ends_it(cache: CompressedCache, dedup: Dedup) -> None:
+def test_no_window_ends_it(cache: FrontedCache, dedup: Dedup) -> None:
     begin_to_sample(dedup)
     fill(cache)
     looked_up(dedup, 3 * SAMPLED_WINDOW, 0.5)
@@ -73,9 +72,9 @@ def test_no_window_ends_it(cache: CompressedCache, dedup: Dedup) -> None:
 
 
 def test_a_window_after_it_does_and_it_comes_again_after_sampling(
-    cache: CompressedCache, dedup: Dedup
+    cache: FrontedCache, dedup: Dedup
 ) -> None:
-    merger = Merger(cache)
+    merger = Merger(cache.cache)
     for _ in range(2):
         begin_to_sample(dedup)
         fill(cache)
@@ -91,7 +90,7 @@ def test_a_window_after_it_does_and_it_comes_again_after_sampling(
 
 
 @pytest.mark.parametrize("before", ["auto", "off"])
-def test_when_it_is_switched_on(cache: CompressedCache, dedup: Dedup, before: str) -> None:
+def test_when_it_is_switched_on(cache: FrontedCache, dedup: Dedup, before: str) -> None:
     begin_to_sample(dedup)
     fill(cache)
     dedup.set_switch(before)
@@ -99,11 +98,11 @@ def test_when_it_is_switched_on(cache: CompressedCache, dedup: Dedup, before: st
     assert (dedup.mode, dedup.sweep_at) == (Mode.ON, 0)
 
 
-def test_off_ends_it_and_on_begins_anew(cache: CompressedCache, dedup: Dedup) -> None:
+def test_off_ends_it_and_on_begins_anew(cache: FrontedCache, dedup: Dedup) -> None:
     begin_to_sample(dedup)
     fill(cache)
     dedup.set_switch("on")
-    merger = Merger(cache)
+    merger = Merger(cache.cache)
     merger.step()
     assert merger.busy
     dedup.set_switch("auto")
@@ -117,7 +116,7 @@ def test_off_ends_it_and_on_begins_anew(cache: CompressedCache, dedup: Dedup) ->
     assert dedup.sweep_at == 0
 
 
-def test_auto_after_off_only_when_it_pays(cache: CompressedCache, dedup: Dedup) -> None:
+def test_auto_after_off_only_when_it_pays(cache: FrontedCache, dedup: Dedup) -> None:
     dedup.set_switch("off")
     fill(cache)
     dedup.set_switch("auto")

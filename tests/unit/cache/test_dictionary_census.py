@@ -11,7 +11,7 @@ from fuseswap.cache.slot_word import (
     REFERENCED,
     SEGMENT_ID_SHIFT,
     fill_word,
-    in_place_word,
+    foreign_word,
 )
 from fuseswap.cache.state import Geometry
 from tests.stores import SharedMemory
@@ -34,7 +34,7 @@ def test_it_counts_by_codec_and_segment_and_nothing_else() -> None:
         511: word(1, LZ4),
         512: word(1, FILL),
         513: fill_word(0xFFFFFFFFF),  # all bits of a codec, and no object
-        514: in_place_word(0xFFFFFFFF),
+        514: foreign_word(0, 0xFFFFFFFF),
         2 * SLICE_PAGES: word(3, last),
         3 * SLICE_PAGES - 1: word(1 << 23, first),
     }

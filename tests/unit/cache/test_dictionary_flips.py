@@ -16,7 +16,7 @@ from fuseswap.units import PAGE_SIZE
 from tests import pages
 from tests.invariants import check_invariants
 from tests.recompressed import DICTIONARY, at_once, recompress
-from tests.stores import SharedMemory
+from tests.stores import SharedMemory, fronted_of
 
 FLIPS = 200
 HEAD_BYTES = 16
@@ -57,7 +57,7 @@ def found_in(device: Device) -> Counter[str]:
     outcome: Counter[str] = Counter()
     for page, data in MADE.items():
         try:
-            assert device.cache.load(page) == data, f"page {page} is wrong"
+            assert device.frontswap.load(page) == data, f"page {page} is wrong"
             outcome["right"] += 1
         except CorruptData:
             outcome["corrupt"] += 1
@@ -86,7 +86,7 @@ def test_a_worker_that_runs_has_a_copy_of_its_own(device: Device) -> None:
         device.swapfile.write(page * PAGE_SIZE, memoryview(MADE[page]))
     trio.run(recompress, device.recompression, clock=MockClock())
     assert found_in(device) == {"right": PAGES}
-    check_invariants(device.cache)
+    check_invariants(fronted_of(device))
 
 
 def test_whatever_comes_after_is_right_as_well(device: Device, memory: SharedMemory) -> None:

@@ -10,14 +10,13 @@ import pytest
 from fuseswap.cache.codecs import RAW
 from fuseswap.cache.dedup import Mode
 from fuseswap.cache.merger import STEP_OBJECTS, Merger
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.slot_word import REFERENCED
 from fuseswap.cache.state import Geometry
 from tests import pages
 from tests.cleaned import ROOMY, Cleaned
 from tests.invariants import check_invariants
 from tests.merged import begin, is_merged, object_of, pairs, sweep
-from tests.stores import SharedMemory
+from tests.stores import FrontedCache, SharedMemory, fronted
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def cleaned(make_memory: Callable[[Geometry], SharedMemory]) -> Cleaned:
 
 
 @pytest.mark.parametrize("name", ["compressible", "incompressible"])
-def test_what_is_stored_twice_is_kept_once(cache: CompressedCache, name: str) -> None:
+def test_what_is_stored_twice_is_kept_once(cache: FrontedCache, name: str) -> None:
     copies = [(page, pages.CORPUS[name]) for page in (0, 7, 600, 1279)]
     merger = begin(cache, *copies)
     bytes_before = cache.statistics().compr_data_size
@@ -40,14 +39,14 @@ def test_what_is_stored_twice_is_kept_once(cache: CompressedCache, name: str) ->
     assert all(cache.load(page) == data for page, data in copies)
 
 
-def test_a_sweep_tells_the_index_of_all_there_is(cache: CompressedCache) -> None:
+def test_a_sweep_tells_the_index_of_all_there_is(cache: FrontedCache) -> None:
     sweep(begin(cache, *((page, pages.compressible(page)) for page in range(500))))
     for page in range(500):
         cache.store(700 + page, pages.compressible(page))
     assert cache.statistics().duplicate_pages > 450  # each was asked for once, and is in a bucket
 
 
-def test_what_is_one_object_already_stays(cache: CompressedCache) -> None:
+def test_what_is_one_object_already_stays(cache: FrontedCache) -> None:
     for page in range(4):
         cache.store(page, pages.compressible(page // 2))
     merger = begin(cache)
@@ -57,7 +56,7 @@ def test_what_is_one_object_already_stays(cache: CompressedCache) -> None:
     assert merger.merged_pages == 0
 
 
-def test_two_groups_of_pages_become_one(cache: CompressedCache) -> None:
+def test_two_groups_of_pages_become_one(cache: FrontedCache) -> None:
     same = pages.compressible(1)
     cache.store(0, same)
     cache.store(1, same)
@@ -73,7 +72,7 @@ def test_two_groups_of_pages_become_one(cache: CompressedCache) -> None:
 
 
 @pytest.mark.parametrize("better", [0, 1])
-def test_the_smaller_object_stays(cache: CompressedCache, better: int) -> None:
+def test_the_smaller_object_stays(cache: FrontedCache, better: int) -> None:
     same = pages.hexadecimal(1)
     cache.dedup.set_switch("off")
     for page in range(2):
@@ -86,7 +85,7 @@ def test_the_smaller_object_stays(cache: CompressedCache, better: int) -> None:
     assert [object_of(cache, page).place for page in range(2)] == [smaller.place] * 2
 
 
-def test_a_larger_object_with_several_pages_is_not_left_by_one(cache: CompressedCache) -> None:
+def test_a_larger_object_with_several_pages_is_not_left_by_one(cache: FrontedCache) -> None:
     same = pages.hexadecimal(1)
     cache.dedup.set_switch("on")
     cache.store(0, same)
@@ -99,7 +98,7 @@ def test_a_larger_object_with_several_pages_is_not_left_by_one(cache: Compressed
 
 
 @pytest.mark.parametrize("loaded", [{0}, {1}, {0, 1}, set()])
-def test_each_page_keeps_its_r_bit(cache: CompressedCache, loaded: set[int]) -> None:
+def test_each_page_keeps_its_r_bit(cache: FrontedCache, loaded: set[int]) -> None:
     merger = begin(cache, *((page, pages.compressible(1)) for page in range(2)))
     for page in loaded:
         cache.load(page)
@@ -116,7 +115,7 @@ def test_the_last_page_of_a_segment_frees_it(cleaned: Cleaned) -> None:
     cleaned.check()
 
 
-def test_the_only_page_of_an_open_segment(cache: CompressedCache) -> None:
+def test_the_only_page_of_an_open_segment(cache: FrontedCache) -> None:
     merger = begin(cache, (0, pages.compressible(1)))
     cache.log.seal(cache.log.heads[0])
     begin(cache, (1, pages.compressible(1)))
@@ -127,7 +126,7 @@ def test_the_only_page_of_an_open_segment(cache: CompressedCache) -> None:
 
 
 def test_a_raw_page_that_was_never_tried_is_replaced_by_a_compressed_one(
-    cache: CompressedCache,
+    cache: FrontedCache,
 ) -> None:
     cache.dedup.set_switch("off")
     cache.store(0, pages.incompressible(0))
@@ -142,7 +141,7 @@ def test_a_raw_page_that_was_never_tried_is_replaced_by_a_compressed_one(
 # -- what is not -----------------------------------------------------------------------
 
 
-def test_fills_are_left_alone(cache: CompressedCache) -> None:
+def test_fills_are_left_alone(cache: FrontedCache) -> None:
     fills = [pages.ZERO, pages.filled(pages.FITS), pages.filled(pages.FITS_NOT)] * 2
     merger = begin(cache, *enumerate(fills))
     before = cache.slots.words[:6].tolist()
@@ -166,7 +165,7 @@ def test_what_is_corrupt_is_not_merged_and_not_reported(
 
 
 def test_other_contents_with_the_same_digest_are_not_merged(
-    cache: CompressedCache, monkeypatch: pytest.MonkeyPatch
+    cache: FrontedCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fuseswap.cache.merger._digest", lambda data: b"digested")
     merger = begin(cache, *((page, pages.compressible(page)) for page in range(20)))
@@ -175,7 +174,7 @@ def test_other_contents_with_the_same_digest_are_not_merged(
 
 
 def test_an_object_with_too_many_pages_is_kept_twice(
-    cache: CompressedCache, monkeypatch: pytest.MonkeyPatch
+    cache: FrontedCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fuseswap.cache.references.MOST", 3)
     sweep(begin(cache, *((page, pages.compressible(1)) for page in range(10))))
@@ -183,7 +182,7 @@ def test_an_object_with_too_many_pages_is_kept_twice(
 
 
 def test_whatever_the_index_holds_nothing_wrong_is_merged(
-    memory: SharedMemory, cache: CompressedCache
+    memory: SharedMemory, cache: FrontedCache
 ) -> None:
     stored = [(page, pages.compressible(page % 150)) for page in range(300)]
     merger = begin(cache, *stored)
@@ -200,7 +199,7 @@ def test_whatever_the_index_holds_nothing_wrong_is_merged(
 
 
 def test_without_memory_for_the_index_it_ends(
-    cache: CompressedCache, monkeypatch: pytest.MonkeyPatch
+    cache: FrontedCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(offset: int, length: int) -> None:
         raise OSError(28, "no space")
@@ -214,7 +213,7 @@ def test_without_memory_for_the_index_it_ends(
 # -- the walk --------------------------------------------------------------------------
 
 
-def test_a_step_is_bounded_and_says_what_is_left(cache: CompressedCache) -> None:
+def test_a_step_is_bounded_and_says_what_is_left(cache: FrontedCache) -> None:
     merger = begin(cache, *((page, pages.incompressible(page)) for page in range(0, 1280, 4)))
     assert merger.unswept_pages == 3 * 512
     seen = []
@@ -240,7 +239,7 @@ def test_holes_are_passed_without_a_touch(make_memory: Callable[[Geometry], Shar
     assert memory.allocated_bytes("slots") == table
 
 
-def test_an_empty_device_is_swept_at_once(cache: CompressedCache) -> None:
+def test_an_empty_device_is_swept_at_once(cache: FrontedCache) -> None:
     merger = begin(cache)
     merger.step()
     assert not merger.busy
@@ -258,7 +257,7 @@ def test_a_worker_that_ends_half_way_leaves_what_the_next_one_merges(memory: Sha
     cache = memory.attach_cache()
     check_invariants(cache)
     cache.dedup.set_switch("on")
-    sweep(Merger(cache))
+    sweep(Merger(cache.cache))
     assert cache.statistics().duplicate_pages > 290
     assert all(cache.load(page) == data for page, data in stored)
     check_invariants(cache)
@@ -266,9 +265,9 @@ def test_a_worker_that_ends_half_way_leaves_what_the_next_one_merges(memory: Sha
 
 def test_there_is_no_sweep_while_a_worker_counts(memory: SharedMemory) -> None:
     begin(memory.attach_cache(), *((page, pages.compressible(page % 9)) for page in range(90)))
-    cache = CompressedCache(memory.attach(), lazy=True)
+    cache = fronted(memory.attach(), lazy=True)
     cache.dedup.set_switch("on")
-    merger = Merger(cache)
+    merger = Merger(cache.cache)
     seen = [(merger.busy, cache.dedup.mode)]
     while cache.adopt_some():
         seen.append((merger.busy, cache.dedup.mode))

@@ -5,17 +5,16 @@ from __future__ import annotations
 import pytest
 
 from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, MAX_COMPRESSED_BYTES, RAW, ZSTD
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.slot_word import KIND_MASK, SAME_FILLED
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.invariants import StoredObject
-from tests.stores import SharedMemory
+from tests.stores import FrontedCache, SharedMemory
 
 
-def stored(cache: CompressedCache, page: int) -> StoredObject:
+def stored(cache: FrontedCache, page: int) -> StoredObject:
     return StoredObject.of(page, cache.slots.get(page))
 
 
@@ -30,7 +29,7 @@ def gauges(now: CacheStatistics) -> tuple[int, int, int, int]:
 
 
 @pytest.mark.parametrize("compressor", ["lz4", "zstd:1", "zstd:19"])
-def test_every_kind_of_page_comes_back(cache: CompressedCache, compressor: str) -> None:
+def test_every_kind_of_page_comes_back(cache: FrontedCache, compressor: str) -> None:
     cache.encoder.set_compressor(compressor)
     for page, data in enumerate(pages.CORPUS.values()):
         cache.store(page, memoryview(data))
@@ -42,7 +41,7 @@ def test_every_kind_of_page_comes_back(cache: CompressedCache, compressor: str) 
 
 @pytest.mark.parametrize("fill", [0, 1, pages.FITS, pages.REPEATS_32, 2**64 - 1])
 def test_a_fill_that_fits_takes_no_arena_page(
-    memory: SharedMemory, cache: CompressedCache, fill: int
+    memory: SharedMemory, cache: FrontedCache, fill: int
 ) -> None:
     cache.store(9, pages.filled(fill))
     assert cache.slots.get(9) & KIND_MASK == SAME_FILLED
@@ -54,7 +53,7 @@ def test_a_fill_that_fits_takes_no_arena_page(
 
 
 @pytest.mark.parametrize("fill", [pages.FITS_NOT, 2**36, 2**64 - 2])
-def test_a_fill_that_does_not_fit_takes_eight_bytes(cache: CompressedCache, fill: int) -> None:
+def test_a_fill_that_does_not_fit_takes_eight_bytes(cache: FrontedCache, fill: int) -> None:
     cache.store(9, pages.filled(fill))
     assert (stored(cache, 9).codec, stored(cache, 9).length) == (FILL, 8)
     assert cache.load(9) == pages.filled(fill)
@@ -64,7 +63,7 @@ def test_a_fill_that_does_not_fit_takes_eight_bytes(cache: CompressedCache, fill
 
 
 @pytest.mark.parametrize("at", [8, 2048, PAGE_SIZE - 9])
-def test_one_other_byte_makes_a_page_not_same_filled(cache: CompressedCache, at: int) -> None:
+def test_one_other_byte_makes_a_page_not_same_filled(cache: FrontedCache, at: int) -> None:
     changed = bytearray(pages.filled(pages.FITS))
     changed[at] ^= 1
     page = bytes(changed)
@@ -74,7 +73,7 @@ def test_one_other_byte_makes_a_page_not_same_filled(cache: CompressedCache, at:
     assert cache.statistics().same_filled_pages == 0
 
 
-def test_a_page_that_does_not_compress_is_kept_raw(cache: CompressedCache) -> None:
+def test_a_page_that_does_not_compress_is_kept_raw(cache: FrontedCache) -> None:
     cache.store(0, pages.CORPUS["incompressible"])
     assert (stored(cache, 0).codec, stored(cache, 0).length) == (RAW, PAGE_SIZE)
     now = cache.statistics()
@@ -94,16 +93,14 @@ def test_a_page_that_does_not_compress_is_kept_raw(cache: CompressedCache) -> No
 
 
 @pytest.mark.parametrize(("length", "codec"), [(0, LZ4), (1, RAW)])
-def test_compressing_must_save_three_percent(
-    cache: CompressedCache, length: int, codec: int
-) -> None:
+def test_compressing_must_save_three_percent(cache: FrontedCache, length: int, codec: int) -> None:
     page = pages.compressing_to(MAX_COMPRESSED_BYTES + length)
     cache.store(0, page)
     assert stored(cache, 0).codec == codec
     assert cache.load(0) == page
 
 
-def test_same_filled_pages_enabled_off_compresses_them(cache: CompressedCache) -> None:
+def test_same_filled_pages_enabled_off_compresses_them(cache: FrontedCache) -> None:
     cache.store(0, pages.ZERO)
     cache.encoder.same_filled_pages_enabled = False
     cache.store(1, pages.ZERO)
@@ -112,16 +109,16 @@ def test_same_filled_pages_enabled_off_compresses_them(cache: CompressedCache) -
     assert cache.statistics().same_filled_pages == 1
 
 
-def test_the_newest_of_many_versions_is_loaded(cache: CompressedCache) -> None:
+def test_the_newest_of_many_versions_is_loaded(cache: FrontedCache) -> None:
     for replace in (False, True):
         for data in pages.CORPUS.values():
             cache.store(5, data, replace=replace)
             assert cache.load(5) == data
             assert cache.statistics().stored_pages == 1
-    assert cache.counters.duplicate_entry == 2 * len(pages.CORPUS) - 1
+    assert cache.frontswap.counters.duplicate_entry == 2 * len(pages.CORPUS) - 1
 
 
-def test_overwriting_leaves_nothing_of_the_old_version(cache: CompressedCache) -> None:
+def test_overwriting_leaves_nothing_of_the_old_version(cache: FrontedCache) -> None:
     for replace in (False, True):
         for data in pages.CORPUS.values():
             cache.store(5, data, replace=replace)
@@ -130,7 +127,7 @@ def test_overwriting_leaves_nothing_of_the_old_version(cache: CompressedCache) -
     assert cache.log.table.segments() == []
 
 
-def test_invalidate_says_whether_the_page_was_there(cache: CompressedCache) -> None:
+def test_invalidate_says_whether_the_page_was_there(cache: FrontedCache) -> None:
     cache.store(5, pages.CORPUS["compressible"])
     assert cache.invalidate_page(5)
     assert not cache.invalidate_page(5)
@@ -140,7 +137,7 @@ def test_invalidate_says_whether_the_page_was_there(cache: CompressedCache) -> N
 
 @pytest.mark.parametrize(("first", "count"), [(0, 1280), (3, 1), (500, 30), (511, 2), (1023, 257)])
 def test_invalidate_area_forgets_just_that_area(
-    cache: CompressedCache, first: int, count: int
+    cache: FrontedCache, first: int, count: int
 ) -> None:
     data = list(pages.CORPUS.values())
     for page in range(0, 1280, 3):
@@ -152,7 +149,7 @@ def test_invalidate_area_forgets_just_that_area(
         assert cache.load(page) == (data[page % len(data)] if present else None)
 
 
-def test_memory_in_use_is_what_the_files_take(memory: SharedMemory, cache: CompressedCache) -> None:
+def test_memory_in_use_is_what_the_files_take(memory: SharedMemory, cache: FrontedCache) -> None:
     for page in range(0, 1280, 2):
         cache.store(page, pages.incompressible(page))
     now = cache.statistics()
@@ -162,7 +159,7 @@ def test_memory_in_use_is_what_the_files_take(memory: SharedMemory, cache: Compr
     assert now.orig_data_size == 640 * PAGE_SIZE
 
 
-def test_metadata_is_at_most_twenty_bytes_a_page(cache: CompressedCache) -> None:
+def test_metadata_is_at_most_twenty_bytes_a_page(cache: FrontedCache) -> None:
     cache.dedup.set_switch("off")
     for page in range(1024):
         cache.store(page, pages.compressible(page % 9))
@@ -178,14 +175,14 @@ def test_metadata_is_at_most_twenty_bytes_a_page(cache: CompressedCache) -> None
     ],
 )
 def test_what_lz4_does_poorly_zstd_may_do_at_once(
-    cache: CompressedCache, page: bytes, codec: int
+    cache: FrontedCache, page: bytes, codec: int
 ) -> None:
     cache.store(0, page)
     assert cache.log.codec_pages[codec] == 1
     assert cache.load(0) == page
 
 
-def test_the_index_of_contents_is_at_most_24_bytes_a_page(cache: CompressedCache) -> None:
+def test_the_index_of_contents_is_at_most_24_bytes_a_page(cache: FrontedCache) -> None:
     for page in range(1280):
         cache.store(page, pages.compressible(page))
     assert 0 < cache.statistics().dedup_index_bytes <= 24 * 1280

@@ -7,16 +7,15 @@ import logging
 import pytest
 
 from fuseswap.cache.checks import CHECK_BYTES
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.slot_word import CODEC_SHIFT, PARITY, SEGMENT_ID_SHIFT
 from fuseswap.errors import CorruptData
 from tests import pages
 from tests.invariants import StoredObject
-from tests.stores import SharedMemory
+from tests.stores import FrontedCache, SharedMemory
 
 
 @pytest.fixture
-def cache(memory: SharedMemory) -> CompressedCache:
+def cache(memory: SharedMemory) -> FrontedCache:
     """A cache to damage: not checked afterwards."""
     cache = memory.attach_cache()
     for page, data in enumerate(pages.CORPUS.values()):
@@ -31,7 +30,7 @@ OBJECTS = [
 ]
 
 
-def place(cache: CompressedCache, page: int) -> tuple[int, StoredObject]:
+def place(cache: FrontedCache, page: int) -> tuple[int, StoredObject]:
     """Arena offset of the object of ``page``, and the object."""
     found = StoredObject.of(page, cache.slots.get(page))
     return cache.log.table.bases[found.segment] + found.offset, found
@@ -39,7 +38,7 @@ def place(cache: CompressedCache, page: int) -> tuple[int, StoredObject]:
 
 @pytest.mark.parametrize(("page", "name"), OBJECTS)
 def test_a_flipped_bit_is_an_error_for_that_page_alone(
-    memory: SharedMemory, cache: CompressedCache, page: int, name: str
+    memory: SharedMemory, cache: FrontedCache, page: int, name: str
 ) -> None:
     start, found = place(cache, page)
     arena = memory.attach().arena.buffer
@@ -56,7 +55,7 @@ def test_a_flipped_bit_is_an_error_for_that_page_alone(
     assert cache.load(page) == pages.CORPUS[name]
 
 
-def test_the_codec_is_part_of_the_checksum(cache: CompressedCache) -> None:
+def test_the_codec_is_part_of_the_checksum(cache: FrontedCache) -> None:
     page = list(pages.CORPUS).index("compressible")
     cache.slots.words[page] ^= 1 << CODEC_SHIFT | PARITY  # lz4 says zstd, parity is right
     with pytest.raises(CorruptData, match="checksum mismatch"):
@@ -64,7 +63,7 @@ def test_the_codec_is_part_of_the_checksum(cache: CompressedCache) -> None:
 
 
 def test_a_corrupt_page_can_be_overwritten_or_discarded(
-    memory: SharedMemory, cache: CompressedCache
+    memory: SharedMemory, cache: FrontedCache
 ) -> None:
     arena = memory.attach().arena.buffer
     for page, _ in OBJECTS[:2]:
@@ -76,7 +75,7 @@ def test_a_corrupt_page_can_be_overwritten_or_discarded(
     assert cache.load(second) is None
 
 
-def test_a_page_can_be_overwritten_after_its_word_lost_a_bit(cache: CompressedCache) -> None:
+def test_a_page_can_be_overwritten_after_its_word_lost_a_bit(cache: FrontedCache) -> None:
     page = OBJECTS[0][0]
     cache.slots.words[page] ^= 1 << 50
     cache.store(page, pages.compressible(9))
@@ -87,7 +86,7 @@ def test_a_page_can_be_overwritten_after_its_word_lost_a_bit(cache: CompressedCa
             assert cache.load(other) == data
 
 
-def test_a_word_of_no_segment_is_corrupt(cache: CompressedCache) -> None:
+def test_a_word_of_no_segment_is_corrupt(cache: FrontedCache) -> None:
     page = OBJECTS[0][0]
     for flips in (1 << SEGMENT_ID_SHIFT + 7 | PARITY, 1 << 63 | PARITY):
         cache.slots.words[page] ^= flips
@@ -99,7 +98,7 @@ def test_a_word_of_no_segment_is_corrupt(cache: CompressedCache) -> None:
 @pytest.mark.parametrize("reattach", [False, True])
 @pytest.mark.parametrize("bit", [SEGMENT_ID_SHIFT + 7, 63])
 def test_a_word_of_no_segment_can_be_overwritten(
-    memory: SharedMemory, cache: CompressedCache, reattach: bool, bit: int
+    memory: SharedMemory, cache: FrontedCache, reattach: bool, bit: int
 ) -> None:
     page = OBJECTS[0][0]
     cache.slots.words[page] ^= 1 << bit | PARITY
@@ -109,7 +108,7 @@ def test_a_word_of_no_segment_can_be_overwritten(
     assert cache.load(page) == pages.compressible(9)
 
 
-def test_a_fill_that_does_not_fit_is_corrupt(cache: CompressedCache) -> None:
+def test_a_fill_that_does_not_fit_is_corrupt(cache: FrontedCache) -> None:
     page = list(pages.CORPUS).index("fill_repeats_32_bits")
     cache.slots.words[page] ^= 1 << 36 | PARITY  # a 32-bit word twice has 32 bits
     with pytest.raises(CorruptData, match="impossible fill"):
@@ -117,7 +116,7 @@ def test_a_fill_that_does_not_fit_is_corrupt(cache: CompressedCache) -> None:
 
 
 def test_corruption_is_logged_but_not_without_end(
-    cache: CompressedCache, caplog: pytest.LogCaptureFixture
+    cache: FrontedCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     page = OBJECTS[0][0]
     cache.slots.words[page] ^= 1 << 50

@@ -9,7 +9,6 @@ import pytest
 from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.codecs import LZ4
 from fuseswap.cache.frames import CLEANER_RESERVE
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.segment_table import OWNER_BYTES
 from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
@@ -19,7 +18,7 @@ from fuseswap.errors import CorruptData, PoolFull
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.invariants import check_invariants
-from tests.stores import SharedMemory
+from tests.stores import FrontedCache, SharedMemory
 
 LAST = SEGMENT_BYTES % (PAGE_SIZE + OBJECT_OVERHEAD) - OBJECT_OVERHEAD
 FULL = [PAGE_SIZE] * (SEGMENT_BYTES // (PAGE_SIZE + OBJECT_OVERHEAD)) + [LAST]
@@ -195,7 +194,7 @@ def test_sealed_bytes_never_change(memory: SharedMemory) -> None:
     assert bytes(arena[base : base + SEGMENT_BYTES]) == sealed
 
 
-def test_freed_segments_return_their_memory(memory: SharedMemory, cache: CompressedCache) -> None:
+def test_freed_segments_return_their_memory(memory: SharedMemory, cache: FrontedCache) -> None:
     for page in range(1024):
         cache.store(page, pages.incompressible(page))
     assert memory.allocated_bytes("arena") == 5 * MIB

@@ -42,10 +42,10 @@ def test_a_load_changes_nothing_but_that(segment: int, length: int) -> None:
 
 @given(st.integers(0, (1 << 32) - 1))
 def test_a_page_in_its_place_has_its_checksum(check: int) -> None:
-    word = words.in_place_word(check)
-    assert words.is_in_place(word)
+    word = words.foreign_word(0, check)
+    assert words.is_foreign(word)
     assert not words.is_corrupt(word)
-    assert (words.check_of(word), words.segment_of(word)) == (check, 0)
+    assert (words.cookie_of(word), words.segment_of(word)) == (check, 0)
 
 
 def test_the_log_writes_out_the_same_bits(memory: SharedMemory) -> None:

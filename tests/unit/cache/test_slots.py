@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuseswap.cache.codecs import FILL, LZ4, RAW
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.slot_word import REFERENCED, fill_of, fill_word, is_loaded, is_same_filled
 from fuseswap.cache.slots import UNCOUNTED, SlotTable
 from fuseswap.cache.state import Geometry
@@ -17,7 +16,7 @@ from fuseswap.errors import CorruptData
 from fuseswap.units import GIB, PAGE_SIZE
 from tests import pages
 from tests.invariants import StoredObject
-from tests.stores import SharedMemory
+from tests.stores import FrontedCache, SharedMemory
 
 CLUSTER = 512
 
@@ -40,7 +39,7 @@ def test_a_32_bit_word_twice_always_fits(half: int) -> None:
     assert fill_of(fill_word(fill)) == fill
 
 
-def test_an_object_word_says_where_and_how_long(cache: CompressedCache) -> None:
+def test_an_object_word_says_where_and_how_long(cache: FrontedCache) -> None:
     for page, name in enumerate(("incompressible", "fill_fits_not", "compressible")):
         cache.store(page, pages.CORPUS[name])
     raw, fill, lz4 = (StoredObject.of(page, cache.slots.get(page)) for page in range(3))
@@ -50,7 +49,7 @@ def test_an_object_word_says_where_and_how_long(cache: CompressedCache) -> None:
     assert (raw.segment, fill.segment, lz4.segment) == (1, 2, 2)
 
 
-def test_a_load_marks_an_object_referenced_and_keeps_parity(cache: CompressedCache) -> None:
+def test_a_load_marks_an_object_referenced_and_keeps_parity(cache: FrontedCache) -> None:
     cache.store(7, pages.CORPUS["compressible"])
     assert not cache.slots.get(7) & REFERENCED
     for _ in range(2):
@@ -104,7 +103,7 @@ def test_a_flipped_bit_in_a_hole_costs_no_other_page(memory: SharedMemory, overw
 
 
 def test_clusters_come_with_the_first_page_and_go_with_the_last(
-    memory: SharedMemory, cache: CompressedCache
+    memory: SharedMemory, cache: FrontedCache
 ) -> None:
     assert memory.allocated_bytes("slots") == cache.slots.allocated_bytes == 0
     for page in (0, CLUSTER - 1, CLUSTER):
@@ -118,7 +117,7 @@ def test_clusters_come_with_the_first_page_and_go_with_the_last(
     assert memory.allocated_bytes("slots") == cache.slots.allocated_bytes == 0
 
 
-def test_looking_at_holes_takes_no_memory(memory: SharedMemory, cache: CompressedCache) -> None:
+def test_looking_at_holes_takes_no_memory(memory: SharedMemory, cache: FrontedCache) -> None:
     assert cache.load(1000) is None
     assert cache.slots.next_stored(0) is None
     assert cache.slots.next_hole(0) == 0

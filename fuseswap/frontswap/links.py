@@ -1,0 +1,96 @@
+"""The links of the chain: which backends there are, in which order, and whose a word is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fuseswap.cache.slot_word import FOREIGN, KIND_MASK, number_of
+from fuseswap.counting import zeros
+from fuseswap.errors import CorruptData, InvalidArgument, StoreRefused
+from fuseswap.frontswap.backend import Backend, Copy, Patience
+from fuseswap.frontswap.counters import BackendStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One backend of the chain."""
+
+    order: int
+    backend: Backend
+    counted: BackendStatistics
+    patience: Patience | None
+    copy: Copy | None
+
+
+class Links:
+    """``chain`` in order, ``by_number`` those of foreign words, ``objects`` that of all others."""
+
+    def __init__(self) -> None:
+        self.chain: tuple[Link, ...] = ()
+        self.by_number: dict[int, Link] = {}
+        self.objects: Link | None = None
+
+    def add(
+        self,
+        backend: Backend,
+        order: int,
+        patience: Patience | None,
+        copy: Copy | None,
+        page_count: int,
+    ) -> None:
+        """Register ``backend``, for an area of ``page_count`` pages.
+
+        Raises `InvalidArgument` for a name, a number or an order that is taken.
+        """
+        name, number = backend.name, backend.number
+        if number is not None and not 0 <= number <= 0xFF:
+            raise InvalidArgument(f"backend '{name}' has number {number}, beyond 0 to 255")
+        for link in self.chain:
+            other = link.backend
+            if other.name == name:
+                raise InvalidArgument(f"there is a backend '{name}' already")
+            if other.number == number:
+                raise InvalidArgument(f"backend '{name}' has the number of '{other.name}'")
+            if link.order == order:
+                raise InvalidArgument(f"backend '{name}' has the order of '{other.name}', {order}")
+        backend.init(page_count)
+        counted = zeros(BackendStatistics, backend=name)
+        self._set([*self.chain, Link(order, backend, counted, patience, copy)])
+
+    def remove(self, name: str) -> BackendStatistics:
+        """Unregister; raises `InvalidArgument` where there is none, or pages are in it."""
+        for link in self.chain:
+            if link.backend.name == name:
+                break
+        else:
+            raise InvalidArgument(f"there is no backend '{name}'")
+        if pages := link.backend.stored_pages:
+            raise InvalidArgument(f"backend '{name}' has {pages} pages: drain it first")
+        self._set([one for one in self.chain if one is not link])
+        return link.counted
+
+    def _set(self, links: list[Link]) -> None:
+        self.chain = tuple(sorted(links, key=lambda link: link.order))
+        numbered = ((link.backend.number, link) for link in self.chain)
+        self.by_number = {number: link for number, link in numbered if number is not None}
+        self.objects = next((link for link in self.chain if link.backend.number is None), None)
+
+    def owner_of(self, word: int) -> Backend | None:
+        """Whose ``word`` is, sound and not 0."""
+        foreign = word & KIND_MASK == FOREIGN
+        link = self.by_number.get(number_of(word)) if foreign else self.objects
+        return link.backend if link else None
+
+
+def refuse(page: int, data: bytes | memoryview, old: int, replace: bool = False) -> int:
+    """The store of an empty chain."""
+    raise StoreRefused("no backend is registered")
+
+
+def load_unowned(page: int, word: int) -> bytes:
+    """The load of a chain without a backend of objects."""
+    raise CorruptData(f"page {page}: no backend has the pages of slot word {word:#x}")
+
+
+def release_nothing(page: int, word: int) -> None:
+    """The release of such a chain."""
