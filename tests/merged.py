@@ -26,7 +26,7 @@ def begin(cache: CompressedCache, *stored: tuple[int, bytes]) -> Merger:
     for page, data in stored:
         cache.store(page, data)
     cache.dedup.set_switch("on")
-    return Merger(cache)
+    return Merger(cache, cache.dedup)
 
 
 def sweep(merger: Merger) -> None:
@@ -43,4 +43,4 @@ def pairs(cleaned: Cleaned) -> Merger:
         for head in cleaned.log.heads:
             cleaned.log.seal(head)
     cleaned.cache.dedup.set_switch("on")
-    return Merger(cleaned.cache)
+    return Merger(cleaned.cache, cleaned.cache.dedup)

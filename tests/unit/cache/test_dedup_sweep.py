@@ -75,7 +75,7 @@ def test_no_window_ends_it(cache: CompressedCache, dedup: Dedup) -> None:
 def test_a_window_after_it_does_and_it_comes_again_after_sampling(
     cache: CompressedCache, dedup: Dedup
 ) -> None:
-    merger = Merger(cache)
+    merger = Merger(cache, cache.dedup)
     for _ in range(2):
         begin_to_sample(dedup)
         fill(cache)
@@ -103,7 +103,7 @@ def test_off_ends_it_and_on_begins_anew(cache: CompressedCache, dedup: Dedup) ->
     begin_to_sample(dedup)
     fill(cache)
     dedup.set_switch("on")
-    merger = Merger(cache)
+    merger = Merger(cache, cache.dedup)
     merger.step()
     assert merger.busy
     dedup.set_switch("auto")
