@@ -1,7 +1,8 @@
 """Measures fuseswap against its peers; ``scripts/bench`` runs it, users never import it.
 
     __main__   options, the lock, the order of things
-    suites     what a suite is, and the list of them
+    suite      what a suite is, and whose turn it is
+    suites     the list of them
     io_run     suite `io`: fio on the file or the device of each peer
     swap_run   suite `swap`: a process under memory pressure, one swap area at a time
     writeback_run  suite `writeback`: the same with pools that overflow to a disk

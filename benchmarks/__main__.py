@@ -16,7 +16,8 @@ from pathlib import Path
 from benchmarks import machine, plot, report
 from benchmarks.command import tell
 from benchmarks.command_line import Parser, positive, run_as_root, seconds
-from benchmarks.suites import Settings, Suite, all_suites
+from benchmarks.suite import Settings, Suite
+from benchmarks.suites import all_suites
 from fuseswap.errors import HostError
 
 _RUNTIME_DIR = "/run/fuseswap-bench"

@@ -22,7 +22,7 @@ from benchmarks.fio import Job
 from benchmarks.peers import DISK, Fuseswap, Peer, prepared
 from benchmarks.results import Limit, Measurement, Sense, SuiteResult
 from benchmarks.sampler import Sampler
-from benchmarks.suites import BASELINE, PeerFactory, Settings, interleaved
+from benchmarks.suite import BASELINE, PeerFactory, Settings, interleaved
 from fuseswap.errors import HostError
 from fuseswap.units import GIB, KIB, MIB
 

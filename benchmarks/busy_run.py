@@ -24,7 +24,7 @@ from benchmarks.fio import Job
 from benchmarks.peers import Fuseswap, Peer, prepared
 from benchmarks.results import Measurement, SuiteResult
 from benchmarks.sampler import Sampler
-from benchmarks.suites import BASELINE, PeerFactory, Settings, interleaved
+from benchmarks.suite import BASELINE, PeerFactory, Settings, interleaved
 from fuseswap.errors import HostError
 from fuseswap.units import KIB, MIB
 

@@ -16,7 +16,7 @@ from benchmarks.fio import Job
 from benchmarks.peers import Fuseswap, Peer, prepared
 from benchmarks.results import Measurement, SuiteResult
 from benchmarks.sampler import Sampler
-from benchmarks.suites import BASELINE, PeerFactory, Settings, interleaved
+from benchmarks.suite import BASELINE, PeerFactory, Settings, interleaved
 from fuseswap.cache.segments import OBJECT_OVERHEAD
 from fuseswap.errors import HostError
 from fuseswap.units import KIB, MIB, PAGE_SIZE

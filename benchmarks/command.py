@@ -17,12 +17,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import fuseswap
 from fuseswap.errors import HostError
 
 TIMEOUT_S = 60.0
 _KILL_TIMEOUT_S = 5.0
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(fuseswap.__file__).resolve().parent.parent
 
 
 def tell(text: str) -> None:

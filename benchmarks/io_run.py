@@ -13,7 +13,7 @@ from benchmarks.command import tell
 from benchmarks.nbd import Nbdfuse
 from benchmarks.peers import Fuseswap, Peer, Zram, prepared
 from benchmarks.results import Measurement, Sense, SuiteResult, Target
-from benchmarks.suites import BASELINE, PeerFactory, Settings, interleaved
+from benchmarks.suite import BASELINE, PeerFactory, Settings, interleaved
 from fuseswap.units import MIB
 
 RANGE_BYTES = 256 * MIB  # read and written

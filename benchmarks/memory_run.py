@@ -25,7 +25,7 @@ from benchmarks.command import tell
 from benchmarks.corpus_programs import PROGRAMS
 from benchmarks.peers import DISK, Fuseswap, Peer, Zram, prepared
 from benchmarks.results import Limit, Measurement, Sense, SuiteResult
-from benchmarks.suites import BASELINE, PeerFactory, Settings
+from benchmarks.suite import BASELINE, PeerFactory, Settings
 from fuseswap.errors import HostError
 from fuseswap.units import GIB, MIB, PAGE_SIZE
 

@@ -27,7 +27,7 @@ from benchmarks import command, zswap
 from benchmarks.command import tell
 from benchmarks.peers import Fuseswap, Peer, SwapFile, Zram, prepared
 from benchmarks.results import Measurement, Sense, SuiteResult, Target
-from benchmarks.suites import BASELINE, PeerFactory, Settings, interleaved
+from benchmarks.suite import BASELINE, PeerFactory, Settings, interleaved
 from fuseswap.errors import HostError
 from fuseswap.host import swap
 from fuseswap.host.cgroup import MemoryCgroup

@@ -15,7 +15,7 @@ from benchmarks.command import tell
 from benchmarks.counters import disk_io
 from benchmarks.peers import DISK, Fuseswap, Peer, SwapFile, prepared
 from benchmarks.results import Measurement, Sense, SuiteResult, Target
-from benchmarks.suites import BASELINE, PeerFactory, Settings, interleaved
+from benchmarks.suite import BASELINE, PeerFactory, Settings, interleaved
 from benchmarks.swap_run import Pressure, active_area, press
 from fuseswap.units import MIB
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import trio
 
 from fuseswap.cache.cleaner import Cleaner
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.cache.store import Store
 from fuseswap.room import Room
 
 # Dead share of the memory held at which tidying starts and stops, under load and when idle.
@@ -33,7 +33,7 @@ class CleaningPolicy:
 
     def __init__(
         self,
-        cache: CompressedCache,
+        cache: Store,
         cleaner: Cleaner,
         room: Room,
         is_due: Callable[[int], bool],

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+import fuseswap
 from fuseswap.errors import InvalidArgument
 
 VARIABLE = "FUSESWAP_CRASH_POINT"
@@ -32,7 +33,7 @@ LineTracer = Callable[[FrameType, str, Any], Any]
 def find() -> dict[str, tuple[str, int]]:
     """File and line of every point, by name; reads all of the package's source."""
     found = {}
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in sorted(Path(fuseswap.__file__).parent.rglob("*.py")):
         for number, line in enumerate(path.read_text().splitlines(), 1):
             if marker := _MARKER.search(line):
                 found[marker[1]] = (str(path), number)

@@ -17,6 +17,7 @@ from fuseswap.budget import Budget
 from fuseswap.cache.cleaner import Cleaner
 from fuseswap.cache.copier import CopierStatistics
 from fuseswap.cache.feeder import AtOnce, Feeder
+from fuseswap.cache.merger import Merger
 from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.slots import SlotTable
 from fuseswap.cache.snapshot import by_codec
@@ -165,7 +166,7 @@ class Device:
             schedule=schedule,
             adopt_some=frontswap.adopt_some,
         )
-        self.merging = Merging(self.cache, lambda: frontswap.operations)
+        self.merging = Merging(Merger(self.cache, self.cache.dedup), lambda: frontswap.operations)
         cleaner = Cleaner(self.cache.slots, self.cache.log, self.cache.decoder)
         self.room = Room(self.cache, counters)
         cleaning = CleaningPolicy(self.cache, cleaner, self.room, self.recompression.is_due)

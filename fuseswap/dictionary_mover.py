@@ -23,10 +23,10 @@ from fuseswap.cache.copier import Copier, CopierStatistics
 from fuseswap.cache.dictionaries import Dictionary
 from fuseswap.cache.dictionary_census import DictionaryCensus
 from fuseswap.cache.plans import Extract
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.recompressor import Packed, Repacker
 from fuseswap.cache.segment_kinds import SegmentState
 from fuseswap.cache.slot_word import codec_of, length_of, object_key, offset_of
+from fuseswap.cache.store import Store
 from fuseswap.counting import counter
 from fuseswap.dictionary_policy import DictionaryPolicy
 from fuseswap.units import SegmentRef
@@ -74,7 +74,7 @@ class DictionaryMover:
 
     def __init__(
         self,
-        cache: CompressedCache,
+        cache: Store,
         thread: BackgroundThread,
         dictionaries: DictionaryPolicy,
         read_back: ReadBack | None = None,

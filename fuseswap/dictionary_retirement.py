@@ -24,9 +24,9 @@ import trio
 import zstandard
 
 from fuseswap.cache.dictionaries import Dictionary
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.recompressor import Recompressor, Repacker
 from fuseswap.cache.slot_word import length_of
+from fuseswap.cache.store import Store
 from fuseswap.dictionary_mover import DictionaryMover
 from fuseswap.dictionary_policy import DictionaryPolicy
 from fuseswap.units import PAGE_SIZE
@@ -41,7 +41,7 @@ class DictionaryRetirement:
     """Retires dictionaries of ``cache``: ``mover`` moves their pages."""
 
     def __init__(
-        self, cache: CompressedCache, dictionaries: DictionaryPolicy, mover: DictionaryMover
+        self, cache: Store, dictionaries: DictionaryPolicy, mover: DictionaryMover
     ) -> None:
         self._cache = cache
         self._log = cache.log

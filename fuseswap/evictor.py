@@ -15,8 +15,8 @@ from typing import Protocol
 import trio
 
 from fuseswap.cache.cleaner import Cleaner
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.cache.store import Store
 from fuseswap.room import Room
 from fuseswap.segment_writer import SegmentWriter
 from fuseswap.writes_in_flight import WritesInFlight
@@ -45,7 +45,7 @@ class Evictor:
 
     def __init__(
         self,
-        cache: CompressedCache,
+        cache: Store,
         cleaner: Cleaner,
         room: Room,
         writer: SegmentWriter | PageWriter | None,

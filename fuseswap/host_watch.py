@@ -10,8 +10,8 @@ import contextlib
 import os
 from glob import glob
 
+from fuseswap.host.process import anonymous_bytes, own_memory
 from fuseswap.host.psi import under_memory_pressure
-from fuseswap.host.resident import anonymous_bytes, own_memory
 
 
 class HostWatch:

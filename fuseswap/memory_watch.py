@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import trio
 
 from fuseswap.cache.feeder import Feeder, FeederThread
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.state import SEGMENT_BYTES
+from fuseswap.cache.store import Store
 from fuseswap.counting import counter, gauge
 from fuseswap.errors import RETRY, Retry
 
@@ -68,7 +68,7 @@ class MemoryWatch:
     def __init__(
         self,
         feeder: Feeder,
-        cache: CompressedCache,
+        cache: Store,
         requests: Callable[[], int],
         holds_some: Callable[[], bool] = lambda: False,
         queue_file: Callable[[], int] = lambda: -1,

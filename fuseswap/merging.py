@@ -17,7 +17,6 @@ from collections.abc import Callable
 import trio
 
 from fuseswap.cache.merger import Merger
-from fuseswap.cache.pool import CompressedCache
 
 _LOOK_EVERY_S = 1.0
 _QUIET_S = 0.005
@@ -25,11 +24,11 @@ BUSY_SHARE = 0.1
 
 
 class Merging:
-    """Takes the steps.  ``requests`` counts all that was asked of the device so far."""
+    """Has ``merger`` take its steps.  ``requests``: all that was asked of the device so far."""
 
-    def __init__(self, cache: CompressedCache, requests: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, merger: Merger, requests: Callable[[], int] = lambda: 0) -> None:
         self._requests = requests
-        self.merger = Merger(cache)
+        self.merger = merger
         self._seen = 0
         self._quiet_from = 0.0
 

@@ -19,8 +19,8 @@ import trio
 from fuseswap.background_thread import BackgroundThread
 from fuseswap.cache.codecs import parse_recompressor
 from fuseswap.cache.copier import Copier, CopierStatistics
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import Stream
+from fuseswap.cache.store import Store
 from fuseswap.dictionary_mover import DictionaryMover, ReadBack
 from fuseswap.dictionary_policy import DEFAULT_SCHEDULE, DictionaryPolicy, TrainingSchedule
 from fuseswap.dictionary_retirement import DictionaryRetirement
@@ -45,7 +45,7 @@ class Recompression:
 
     def __init__(
         self,
-        cache: CompressedCache,
+        cache: Store,
         thread: BackgroundThread,
         read_back: ReadBack | None = None,
         may_train: Callable[[], bool] = lambda: True,

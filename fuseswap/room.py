@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import trio
 
-from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.store import Store
 from fuseswap.errors import RETRY, Retry
 from fuseswap.writeback_statistics import WritebackStatistics
 
@@ -20,7 +20,7 @@ _HOPELESS_S = 0.1
 class Room:
     """Stores that wait for room in ``cache``."""
 
-    def __init__(self, cache: CompressedCache, counters: WritebackStatistics) -> None:
+    def __init__(self, cache: Store, counters: WritebackStatistics) -> None:
         self._cache = cache
         self._frames = cache.log.frames
         self._counters = counters

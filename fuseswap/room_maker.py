@@ -14,7 +14,7 @@ from __future__ import annotations
 import trio
 
 from fuseswap.cache.cleaner import Cleaner
-from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.store import Store
 from fuseswap.cleaning_policy import CleaningPolicy
 from fuseswap.evictor import Evictor
 from fuseswap.recompression import Recompression
@@ -33,7 +33,7 @@ class RoomMaker:
 
     def __init__(
         self,
-        cache: CompressedCache,
+        cache: Store,
         room: Room,
         cleaner: Cleaner,
         cleaning: CleaningPolicy,

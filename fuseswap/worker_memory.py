@@ -18,7 +18,7 @@ import os
 
 from fuseswap.cache.segments import SegmentLog
 from fuseswap.handles import MAX_KEPT_BYTES
-from fuseswap.host.resident import anonymous_bytes
+from fuseswap.host.process import anonymous_bytes
 from fuseswap.host_numbers import HostNumbers
 from fuseswap.host_watch import HostWatch
 from fuseswap.units import MIB

@@ -19,8 +19,8 @@ from dataclasses import replace
 import trio
 
 from fuseswap.cache.cleaner import Cleaner
-from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.segment_kinds import Stream
+from fuseswap.cache.store import Store
 from fuseswap.cleaning_policy import CleaningPolicy
 from fuseswap.errors import InvalidArgument
 from fuseswap.evictor import Evictor
@@ -40,7 +40,7 @@ class Writeback:
 
     def __init__(
         self,
-        cache: CompressedCache,
+        cache: Store,
         room: Room,
         cleaner: Cleaner,
         cleaning: CleaningPolicy,

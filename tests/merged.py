@@ -26,7 +26,7 @@ def begin(cache: FrontedCache, *stored: tuple[int, bytes]) -> Merger:
     for page, data in stored:
         cache.store(page, data)
     cache.dedup.set_switch("on")
-    return Merger(cache.cache)
+    return Merger(cache.cache, cache.dedup)
 
 
 def sweep(merger: Merger) -> None:
@@ -43,4 +43,4 @@ def pairs(cleaned: Cleaned) -> Merger:
         for head in cleaned.log.heads:
             cleaned.log.seal(head)
     cleaned.cache.dedup.set_switch("on")
-    return Merger(cleaned.cache.cache)
+    return Merger(cleaned.cache.cache, cleaned.cache.dedup)

@@ -13,7 +13,7 @@ from benchmarks.command import tell
 from benchmarks.io_run import RANGE_BYTES
 from benchmarks.peers import Fuseswap, prepared
 from benchmarks.results import Measurement, SuiteResult
-from benchmarks.suites import interleaved
+from benchmarks.suite import interleaved
 from fuseswap.units import KIB, MIB
 
 HERE, THERE = "here", "there"

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import xxhash
 
-from fuseswap.cache.pool import CompressedCache
+from fuseswap.cache.dedup import Dedup
 from fuseswap.cache.slot_word import (
     as_loaded,
     as_stored,
@@ -32,6 +32,7 @@ from fuseswap.cache.slot_word import (
     object_key,
 )
 from fuseswap.cache.slots import CLUSTER_SHIFT, SWEEP_CLUSTERS
+from fuseswap.cache.store import Store
 from fuseswap.counting import counter, gauge
 
 STEP_OBJECTS = 12  # 5 to 15 us each: 0.12 ms with lz4, 0.17 with zstd
@@ -59,13 +60,13 @@ class MergerStatistics:
 
 
 class Merger:
-    """Sweeps the slot table of ``cache``, in steps."""
+    """Sweeps the slot table of ``cache``, in steps, and looks pages up in ``dedup``."""
 
-    def __init__(self, cache: CompressedCache) -> None:
+    def __init__(self, cache: Store, dedup: Dedup) -> None:
         self._cache = cache
         self._slots = cache.slots
         self._log = cache.log
-        self._dedup = cache.dedup
+        self._dedup = dedup
         self.merged_pages = 0
 
     @property

@@ -22,7 +22,7 @@ from fuseswap.cli.rates import Rates, Sample, rates
 from fuseswap.cli.status import standing
 from fuseswap.counting import Kind
 from fuseswap.errors import HostError
-from fuseswap.host import processor, psi, swap
+from fuseswap.host import process, psi, swap
 from fuseswap.host.reading import TIMEOUT_S, begin_reading
 from fuseswap.host.runtime import Runtime, all_devices
 from fuseswap.metrics import parse_metrics
@@ -203,7 +203,7 @@ class _Watched:
         return rates(before, self._answer)
 
     def _processor_percent(self, who: str, pid: int) -> float | None:
-        used_s = processor.used_seconds(pid)
+        used_s = process.used_seconds(pid)
         if used_s is None:
             self._processors.pop(who, None)
             return None

@@ -5,10 +5,8 @@ One task, one buffer.  `drain` answers all waiting requests before it yields:
     read -> answer -> write -> read -> ...  nothing waiting: poll, then sleep
 
 While requests keep coming, replies are gathered and written up to 16 at a time.  Only the first
-wakes the caller: 0.6 us of 3.4 us of system time a request at queue depth 32.
-
-Waking a sleeping process costs more than compressing a page.  So after the last request `drain`
-keeps asking for a while (``poll_window.py``).
+wakes the caller: 0.6 us of 3.4 us of system time a request at queue depth 32.  After the last
+request `drain` keeps asking for a while (``poll_window.py``): a wake-up costs more than a page.
 
 The kernel sends again what a dead worker did not answer (Linux 6.9+); else it is in the journal
 (``journal.py``), and replies are not gathered.  INIT settles which of the two.
@@ -43,8 +41,7 @@ _STRETCH_NS = 2_000_000
 _BATCH = 16
 _LARGE_REPLY_BYTES = 32 << 10  # not gathered: the worker's memory is locked
 # Copies of writes that wait for room, and pages of reads that wait for a tier; beyond either,
-# requests stay with the kernel.  The heap that the worker has beforehand (``host/heap.py``) has
-# room for both.
+# requests stay with the kernel.  The heap made beforehand (``heap.py``) has room for both.
 _MAX_WAITING_BYTES = 2 << 20
 
 _READ = int(wire.Opcode.READ)

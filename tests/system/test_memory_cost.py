@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fuseswap.host.resident import own_bytes
+from fuseswap.host.process import own_bytes
 from fuseswap.pressure import make_body
 from fuseswap.units import MIB
 from tests.devices import (

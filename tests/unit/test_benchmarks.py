@@ -18,7 +18,8 @@ from benchmarks.results import (
     medians,
     ratios,
 )
-from benchmarks.suites import all_suites, interleaved
+from benchmarks.suite import interleaved
+from benchmarks.suites import all_suites
 from fuseswap.errors import HostError
 from fuseswap.units import MIB
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import fuseswap
 from fuseswap import crashpoints
 from fuseswap.errors import InvalidArgument
 from tests.crash_scenes import IN_PLACE, SCENES, TIERLESS
@@ -201,8 +202,10 @@ def test_at_a_named_point(point: str, prepare: Callable[[str], Set]) -> None:
 
 
 def test_every_point_has_a_scene_and_a_name_of_its_own() -> None:
-    package = Path(crashpoints.__file__).parent
-    sources = [path.read_text() for path in package.rglob("*.py") if path.stem != "crashpoints"]
+    package = Path(fuseswap.__file__).parent
+    sources = [
+        path.read_text() for path in package.rglob("*.py") if path != Path(crashpoints.__file__)
+    ]
     assert crashpoints.find().keys() == POINTS.keys()
     assert sum(source.count("# crash point: ") for source in sources) == len(POINTS)
 

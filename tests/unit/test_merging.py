@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from fuseswap.cache.merger import Merger
 from fuseswap.device import Device
 from fuseswap.merging import BUSY_SHARE, Merging
 from fuseswap.units import PAGE_SIZE
@@ -59,7 +60,7 @@ async def test_its_share_of_the_thread(
     cache: FrontedCache, nursery: trio.Nursery, mock_clock: MockClock, busy: bool
 ) -> None:
     requests = 0
-    merging = Merging(cache.cache, lambda: requests)
+    merging = Merging(Merger(cache.cache, cache.dedup), lambda: requests)
     store_pairs(cache)
     spent = 0.0
     step = merging.merger.step

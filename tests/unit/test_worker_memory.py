@@ -9,7 +9,7 @@ import trio
 
 from fuseswap.cli.status import warnings_of
 from fuseswap.device import Device
-from fuseswap.host.resident import own_bytes, own_memory
+from fuseswap.host.process import own_bytes, own_memory
 from fuseswap.host_watch import HostWatch
 from fuseswap.serving import Serving
 from fuseswap.units import MIB

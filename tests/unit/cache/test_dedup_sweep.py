@@ -74,7 +74,7 @@ def test_no_window_ends_it(cache: FrontedCache, dedup: Dedup) -> None:
 def test_a_window_after_it_does_and_it_comes_again_after_sampling(
     cache: FrontedCache, dedup: Dedup
 ) -> None:
-    merger = Merger(cache.cache)
+    merger = Merger(cache.cache, cache.dedup)
     for _ in range(2):
         begin_to_sample(dedup)
         fill(cache)
@@ -102,7 +102,7 @@ def test_off_ends_it_and_on_begins_anew(cache: FrontedCache, dedup: Dedup) -> No
     begin_to_sample(dedup)
     fill(cache)
     dedup.set_switch("on")
-    merger = Merger(cache.cache)
+    merger = Merger(cache.cache, cache.dedup)
     merger.step()
     assert merger.busy
     dedup.set_switch("auto")

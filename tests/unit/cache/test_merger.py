@@ -257,7 +257,7 @@ def test_a_worker_that_ends_half_way_leaves_what_the_next_one_merges(memory: Sha
     cache = memory.attach_cache()
     check_invariants(cache)
     cache.dedup.set_switch("on")
-    sweep(Merger(cache.cache))
+    sweep(Merger(cache.cache, cache.dedup))
     assert cache.statistics().duplicate_pages > 290
     assert all(cache.load(page) == data for page, data in stored)
     check_invariants(cache)
@@ -267,7 +267,7 @@ def test_there_is_no_sweep_while_a_worker_counts(memory: SharedMemory) -> None:
     begin(memory.attach_cache(), *((page, pages.compressible(page % 9)) for page in range(90)))
     cache = fronted(memory.attach(), lazy=True)
     cache.dedup.set_switch("on")
-    merger = Merger(cache.cache)
+    merger = Merger(cache.cache, cache.dedup)
     seen = [(merger.busy, cache.dedup.mode)]
     while cache.adopt_some():
         seen.append((merger.busy, cache.dedup.mode))

@@ -1,4 +1,4 @@
-"""Memory of a process, from the counters of the kernel."""
+"""Memory and processor time of a process, from the counters of the kernel."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import mmap
 import os
 import subprocess
 import sys
+import time
 
-from fuseswap.host.resident import own_bytes
+from fuseswap.host.process import own_bytes, used_seconds
 from fuseswap.units import MIB
 
 
@@ -36,3 +37,15 @@ def test_a_process_that_has_ended_has_none() -> None:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert own_bytes(process.pid) == 0  # a zombie
     assert own_bytes(process.pid) == 0
+    assert used_seconds(process.pid) is None
+
+
+def test_own_time_counts() -> None:
+    before = used_seconds(os.getpid())
+    assert before is not None
+    began = time.process_time()
+    while time.process_time() - began < 0.05:
+        pass
+    after = used_seconds(os.getpid())
+    assert after is not None
+    assert after - before >= 0.03  # in steps of 0.01 s
