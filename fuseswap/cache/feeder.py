@@ -25,6 +25,7 @@ order of each who asks.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -36,6 +37,9 @@ from fuseswap import libc
 from fuseswap.cache.region import Region
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.cache.watermarks import Watermarks
+from fuseswap.errors import places_of
+
+log = logging.getLogger(__name__)
 
 Done = Callable[[bool], None]
 _Order = tuple[Region, int, int, Done, int]
@@ -112,6 +116,7 @@ class FeederThread:
         self.is_short = False
         self.is_tight = False
         self.failed = 0
+        self.failed_chores = 0
         self.slowest_s = 0.0
 
     # -- the serving thread --------------------------------------------------------------
@@ -185,8 +190,7 @@ class FeederThread:
             self._began = time.monotonic()
             if self._began >= next_chores:
                 for chore in self._chores:
-                    with contextlib.suppress(OSError):  # no memory for it: again in a second
-                        chore()
+                    self._do(chore)
                 next_chores = time.monotonic() + _IDLE_S
             order = self._next()
             if order is not None:
@@ -194,6 +198,17 @@ class FeederThread:
                 continue
             self._began = 0.0
             self._wake.acquire(timeout=_SHORT_S if self._holds_back() else _IDLE_S)
+
+    def _do(self, chore: Callable[[], None]) -> None:
+        """Whatever happens in a chore, there is a feeder after it."""
+        try:
+            chore()
+        except OSError:
+            return  # no memory for it: again in a second
+        except Exception as exc:
+            self.failed_chores += 1
+            if self.failed_chores == 1:
+                log.error("a chore of the feeder fails: %r\n%s", exc, places_of(exc.__traceback__))
 
     def _holds_back(self) -> bool:
         return self.is_short and bool(self._urgent or self._leisurely)

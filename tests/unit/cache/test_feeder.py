@@ -195,9 +195,12 @@ def test_a_kernel_without_zoneinfo_is_never_short() -> None:
     assert not watermarks.are_reached()
 
 
-def test_a_chore_that_gets_no_memory_does_not_end_the_feeder() -> None:
+@pytest.mark.parametrize("error", [OSError(errno.ENOMEM, "no memory"), ValueError("a mistake")])
+def test_a_chore_that_fails_does_not_end_the_feeder(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     def poor() -> None:
-        raise OSError(errno.ENOMEM, "no memory")
+        raise error
 
     answers: list[bool] = []
     feeder = FeederThread(Levels(), (poor,))
@@ -208,6 +211,7 @@ def test_a_chore_that_gets_no_memory_does_not_end_the_feeder() -> None:
     finally:
         feeder.close()
     assert answers == [True]
+    assert ("a mistake" in caplog.text) is isinstance(error, ValueError)
 
 
 def test_watermarks_that_cannot_be_read_stay_as_they_were() -> None:
