@@ -19,6 +19,7 @@ from fuseswap.parameters import MIN_POOL_LIMIT_BYTES
 from fuseswap.sizes import format_size, parse_size
 from fuseswap.tiers.buffers import BUFFER_BYTES
 from fuseswap.tiers.claim import BOTH_ENDS_BYTES, room_bytes
+from fuseswap.tiers.tier_table import check_extents
 from fuseswap.transport import RESUMING, TRANSPORTS
 from fuseswap.units import MIB, PAGE_SIZE
 
@@ -114,6 +115,8 @@ class DeviceConfig:
                 f"the in-place layout needs a backing file of {needed} "
                 f"bytes ({format_size(size_bytes)} and {format_size(BOTH_ENDS_BYTES)}), {found}"
             )
+        if backing_layout == "packed":
+            check_extents(room_bytes(backing_bytes) // MIB, f"backing file {path}")
         return cls(
             name=name,
             size_bytes=size_bytes,

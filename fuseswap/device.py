@@ -22,6 +22,7 @@ from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.slots import SlotTable
 from fuseswap.cache.snapshot import by_codec
 from fuseswap.cache.state import SharedState
+from fuseswap.cache.tier_names import TierNames
 from fuseswap.cleaning_policy import CleaningPolicy
 from fuseswap.counting import Key, counter, gauge, numbers_of, zeros
 from fuseswap.dictionary_mover import ReadBack
@@ -41,11 +42,13 @@ from fuseswap.segment_reader import SegmentReader
 from fuseswap.segment_writer import SegmentWriter
 from fuseswap.slowpath import SlowPath
 from fuseswap.swapfile import Swapfile
-from fuseswap.tier_health import TierHealth
 from fuseswap.tier_merging import TierMerging
 from fuseswap.tier_reader import TierLoad, TierReader
-from fuseswap.tiers import Tier
 from fuseswap.tiers.direct import Engine
+from fuseswap.tiers.relocation import Relocation
+from fuseswap.tiers.tier import Tier
+from fuseswap.tiers.tier_health import TierHealth
+from fuseswap.tiers.tier_table import TierTable
 from fuseswap.units import PAGE_SIZE
 from fuseswap.write_account import WriteAccount
 from fuseswap.writeback import Writeback
@@ -128,14 +131,19 @@ class Device:
         feeder = feeder or AtOnce()
         counters = zeros(WritebackStatistics)
         self.budget = Budget(self._keep_limit)
-        health = TierHealth()
+        names = TierNames(state.header)
+        self.tiers = TierTable(names.read(), names.write) if tier is not None else None
+        leaves_for = self.tiers.register(tier) if self.tiers and tier is not None else None
+        health = leaves_for.health if leaves_for else TierHealth()
         account = WriteAccount(self.budget, health, counters)
         self.in_flight = WritesInFlight()
         if place_file is not None:
             place = place_file
-            self.reader = TierReader(lambda _, at, size, done: place.begin_read(at, size, done))
+            self.reader = TierReader(lambda *read: place.begin_read(*read[2:]))
+        elif self.tiers is not None:
+            self.reader = TierReader(self.tiers.begin_read, ahead=True)
         else:
-            self.reader = TierReader(tier.begin_read if tier else None, ahead=tier is not None)
+            self.reader = TierReader(None)
         slots = SlotTable(state.slots, state.geometry.page_count, feeder)
         self.frontswap = frontswap = Frontswap(slots)
         self.cache = CompressedCache(
@@ -145,17 +153,24 @@ class Device:
             feeder=feeder,
             ready_frames=ready_frames,
             defer=partial(TierLoad, self.reader),
-            extent_count=None if tier is None else tier.extent_count,
+            tiers=self.tiers,
         )
         self.place: InPlace | None = None
+        self.relocation: Relocation | None = None
         self.writer: SegmentWriter | PlaceWriter | None = None
+        cleaner = Cleaner(self.cache.slots, self.cache.log, self.cache.decoder)
         segments = SegmentReader(self.cache.log, self.reader)
         read_back: ReadBack | None = None
         if place_file is not None:
             self.place = InPlace(self.cache, place_file, self.reader, account, counters)
             self.writer = PlaceWriter(self.cache, self.place, account, self.in_flight, counters)
-        elif tier is not None:
-            self.writer = SegmentWriter(self.cache.log, tier, account, self.in_flight, counters)
+        elif self.tiers is not None and leaves_for is not None:
+            self.relocation = Relocation(
+                self.cache.log, self.tiers, self.reader, cleaner.is_worth_another_read
+            )
+            self.writer = SegmentWriter(
+                self.cache.log, leaves_for, self.relocation, account, self.in_flight, counters
+            )
             read_back = ReadBack(self.writer.may_write_again, segments.read)
         self.recompression = Recompression(
             self.cache,
@@ -167,13 +182,13 @@ class Device:
             adopt_some=frontswap.adopt_some,
         )
         self.merging = Merging(Merger(self.cache, self.cache.dedup), lambda: frontswap.operations)
-        cleaner = Cleaner(self.cache.slots, self.cache.log, self.cache.decoder)
         self.room = Room(self.cache, counters)
         cleaning = CleaningPolicy(self.cache, cleaner, self.room, self.recompression.is_due)
         self.evictor = Evictor(self.cache, cleaner, self.room, self.writer, self.in_flight)
         tier_merging = None
-        if tier is not None:
-            tier_merging = TierMerging(self.cache.log, cleaner, segments, self.evictor)
+        if leaves_for is not None:
+            extents = leaves_for.extents
+            tier_merging = TierMerging(self.cache.log, extents, cleaner, segments, self.evictor)
         maker = RoomMaker(
             self.cache,
             self.room,
@@ -282,6 +297,7 @@ class Device:
         )
         yield from by_codec(self.cache.log.codec_pages, self.cache.log.codec_bytes)
         yield from self.frontswap.by_backend()
+        yield from (entry.statistics() for entry in self.tiers or ())
 
     def statistics(self) -> dict[Key, int]:
         """All numbers, by name; those with labels by name and labels."""

@@ -30,7 +30,7 @@ from fuseswap.cache.slot_word import (
 from fuseswap.cache.state import SEGMENT_SHIFT
 from fuseswap.device import Device
 from fuseswap.tiers.claim import FIRST_PAGE_AT
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, Location
 
 HOLE = "hole"
 SAME_FILLED = "same-filled"
@@ -143,9 +143,9 @@ def _explain_object(device: Device, page: int, word: int) -> Explanation:
         loaded_since_stored=loaded,
         pages=pages_of(device, word),
     )
-    if state is SegmentState.ON_TIER:
-        at = FIRST_PAGE_AT + (log.table.location_of(segment) << SEGMENT_SHIFT)
-        at += offset_of(word)
+    location = log.table.location_of(segment)
+    if isinstance(location, Location):
+        at = FIRST_PAGE_AT + (location.extent << SEGMENT_SHIFT) + offset_of(word)
         why = found.why if found.why.startswith("cold") else f"written back; {found.why}"
         return replace(found, where=BACKING_FILE, why=why, file_offset=at, checksum=NOT_READ)
     sound = device.cache.decoder.is_sound(log.stored(word), codec)

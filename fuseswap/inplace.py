@@ -33,12 +33,13 @@ from fuseswap.cache.slot_word import (
 )
 from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.tier_reader import TierLoad, TierReader
-from fuseswap.units import PAGE_SIZE, SegmentRef
+from fuseswap.units import PAGE_SIZE, Location, SegmentRef
 from fuseswap.write_account import WriteAccount
 from fuseswap.writeback_statistics import WritebackStatistics
 
 RUN_PAGES = 16
 _NO_SEGMENT = SegmentRef(0, 0)
+_NO_TIER = Location(0, 0)
 
 Answer = Callable[["int | Exception"], None]
 
@@ -115,7 +116,14 @@ class InPlace:
     def load(self, page: int, word: int) -> bytes:
         """Never at once: raises `Deferred`."""
         raise TierLoad(
-            self.reader, self._finish_load, page, word, _NO_SEGMENT, 0, page * PAGE_SIZE, PAGE_SIZE
+            self.reader,
+            self._finish_load,
+            page,
+            word,
+            _NO_SEGMENT,
+            _NO_TIER,
+            page * PAGE_SIZE,
+            PAGE_SIZE,
         )
 
     def _finish_load(self, load: TierLoad, stored: bytes, *, final: bool = True) -> bytes | None:

@@ -28,15 +28,21 @@ def metric_name(statistic: Statistic) -> str:
 
 
 def render_metrics(device: Device) -> str:
-    """One family a statistic; in it, one sample for all values of its labels that there are."""
+    """One family a statistic; in it, one sample for all values of its labels that there are.
+
+    None where there are none: a device without a tier has no numbers by tier.
+    """
     now = samples_by_name(device.statistics())
     lines = []
     for statistic in STATISTICS:
+        samples = now.get(statistic.name)
+        if not samples:
+            continue
         family = family_name(statistic)
         lines.append(f"# TYPE {family} {statistic.kind.value}\n")
         lines.append(f"# HELP {family} {statistic.help}\n")
         name = metric_name(statistic)
-        for values, number in now[statistic.name]:
+        for values, number in samples:
             lines.append(f"{name}{_braces(statistic, values)} {number}\n")
     return "".join(lines) + CONTENT_END
 

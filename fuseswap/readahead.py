@@ -5,7 +5,7 @@ together.  The second read of a segment that begins where one has ended brings a
 `WINDOW_BYTES`.  Reads within it are answered from memory (or wait for it), and the first one
 beyond it opens the next.
 
-A window is known by extent and sequence.  The bytes of a segment on a tier never change,
+A window is known by location and sequence.  The bytes of a segment on a tier never change,
 so it can't be stale.  A window that can't be read costs nothing: those who wait
 for it read on their own.
 """
@@ -17,14 +17,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fuseswap.cache.state import SEGMENT_BYTES
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, Location
 
 WINDOW_BYTES = 32 * PAGE_SIZE
 _GAP_BYTES = 4 * PAGE_SIZE  # dead and hot objects lie between those that are read
 _STREAMS = 8
 
 Done = Callable[["bytes | OSError"], None]
-Begin = Callable[[int, int, int, Done], None]  # extent, offset and length
+# Location, sequence, offset and length.
+Begin = Callable[[Location, int, int, int, Done], None]
 
 
 @dataclass(slots=True)
@@ -45,19 +46,19 @@ class ReadAhead:
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
         # `_STREAMS` at most, each with `WINDOW_BYTES`.
-        self._streams: OrderedDict[tuple[int, int], _Stream] = OrderedDict()
+        self._streams: OrderedDict[tuple[Location, int], _Stream] = OrderedDict()
         self.reads = 0
         self.hits = 0
 
     def begin_read(
         self,
-        where: tuple[int, int],
+        where: tuple[Location, int],
         offset: int,
         length: int,
         done: Done,
         alone: Callable[[], None],
     ) -> None:
-        """Read ``length`` bytes at ``offset`` of ``where`` (extent and sequence).
+        """Read ``length`` bytes at ``offset`` of ``where`` (location and sequence).
 
         Calls ``done`` with them, perhaps at once, or ``alone`` where the caller has to read.
         """
@@ -81,7 +82,7 @@ class ReadAhead:
             stream.data = None
             stream.waiting.append((offset, end, done, alone))
             size = stream.end - offset
-            self._begin(where[0], offset, size, lambda found: self._arrived(stream, offset, found))
+            self._begin(*where, offset, size, lambda found: self._arrived(stream, offset, found))
         else:
             alone()
 

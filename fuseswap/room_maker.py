@@ -19,8 +19,8 @@ from fuseswap.cleaning_policy import CleaningPolicy
 from fuseswap.evictor import Evictor
 from fuseswap.recompression import Recompression
 from fuseswap.room import Room
-from fuseswap.tier_health import TierHealth
 from fuseswap.tier_merging import TierMerging
+from fuseswap.tiers.tier_health import TierHealth
 
 # So long stores wait where no frame becomes free for them and nothing is written.  Making one is
 # three segments that shrink by a third, 0.15 s; where it takes 40 of them it is not worth a

@@ -28,19 +28,27 @@ class SegmentReader:
         self._set_aside: dict[SegmentRef, float] = {}
 
     async def read(self, segment: int, *, again: bool = False) -> bytes | None:
-        """The 1 MiB of ``segment``; None where it cannot be read: then it is set aside."""
+        """The 1 MiB of ``segment``, which is on a tier.
+
+        None where it has moved meanwhile, or cannot be read: then it is set aside.  Bytes of one
+        that has gone mean nothing: look again.
+        """
         table = self._log.table
-        ref, extent = table.ref(segment), table.location_of(segment)
+        found = table.on_tier(segment)
+        if found is None:
+            return None
+        ref, location = found
         outcome: bytes | OSError = await called(
-            partial(self._reader.begin_read, extent, 0, SEGMENT_BYTES, again=again)
+            partial(self._reader.begin_read, location, ref.sequence, 0, SEGMENT_BYTES, again=again)
         )
-        if isinstance(outcome, bytes):
-            return outcome
-        if table.is_current(ref):
+        if table.is_at(ref, location):
+            if isinstance(outcome, bytes):
+                return outcome
             table.pin(segment)
             self._set_aside.pop(ref, None)
             self._set_aside[ref] = trio.current_time() + _SET_ASIDE_S
-        return None
+            return None
+        return None if table.is_current(ref) or isinstance(outcome, OSError) else outcome
 
     def take_back(self) -> None:
         """Segments whose time is over may be tried again."""

@@ -43,7 +43,11 @@ class Serving:
         """
         paused = True
         async with trio.open_nursery() as outer:
-            if self._engine is not None:  # to the end: a write in flight can't be cancelled
+            # To the end: a write in flight can't be cancelled.
+            for entry in self.device.tiers or ():
+                if entry.tier is not None:
+                    outer.start_soon(entry.tier.run)
+            if self._engine is not None and self.device.place is not None:
                 outer.start_soon(self._engine.run)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.housekeeping)

@@ -21,6 +21,7 @@ from fuseswap.dictionary_policy import DictionaryStatistics
 from fuseswap.frontswap.counters import BackendStatistics, FrontswapStatistics
 from fuseswap.memory_watch import MemoryStatistics
 from fuseswap.slowpath import PatienceCounters, SlowPathStatistics
+from fuseswap.tiers.tier_table import TierStatistics
 from fuseswap.writeback_statistics import WritebackStatistics
 
 # `Device.parts` has an object of each.  One comes below those that its rows stand behind.
@@ -43,5 +44,6 @@ PARTS: tuple[type, ...] = (
     MemoryStatistics,
     CodecStatistics,
     BackendStatistics,
+    TierStatistics,
 )
 STATISTICS = arrange(PARTS)

@@ -9,6 +9,7 @@ from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.victims import LAST_RESORT_BYTES, SPARSE_BYTES
 from fuseswap.evictor import Evictor
 from fuseswap.segment_reader import SegmentReader
+from fuseswap.tiers.extent_pool import ExtentPool
 
 _MERGES_AT_ONCE = 4
 _SHORT_PERCENT = 5  # of the extents are free: sparse ones are merged
@@ -18,8 +19,15 @@ class TierMerging:
     """Makes room on the tier, by ``cleaner``."""
 
     def __init__(
-        self, segment_log: SegmentLog, cleaner: Cleaner, reader: SegmentReader, evictor: Evictor
+        self,
+        segment_log: SegmentLog,
+        extents: ExtentPool,
+        cleaner: Cleaner,
+        reader: SegmentReader,
+        evictor: Evictor,
     ) -> None:
+        """``extents``: of the tier."""
+        self._extents = extents
         self._log = segment_log
         self._cleaner = cleaner
         self._reader = reader
@@ -27,7 +35,7 @@ class TierMerging:
 
     def can_merge(self) -> bool:
         """Whether the tier is full, but not of live objects."""
-        if self._log.extents.available or not self._log.frames.has_spare:
+        if self._extents.available or not self._log.frames.has_spare:
             return False
         sparse = self._cleaner.victims.choose_on_tier
         return not self._cleaner.busy and sparse(LAST_RESORT_BYTES) != 0
@@ -37,7 +45,7 @@ class TierMerging:
 
         Whether there was one.
         """
-        extents = self._log.extents
+        extents = self._extents
         self._reader.take_back()
         merged = False
         short = max(2, extents.extent_count * _SHORT_PERCENT // 100)

@@ -18,13 +18,14 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import trio
 
 from fuseswap.errors import RETRY, CorruptData, Deferred, Retry, kept
 from fuseswap.readahead import ReadAhead
-from fuseswap.units import PAGE_SIZE, SegmentRef
+from fuseswap.units import PAGE_SIZE, Location, SegmentRef
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,8 @@ _NEAR_BYTES = PAGE_SIZE
 _TOGETHER_BYTES = 7 * PAGE_SIZE
 
 Done = Callable[["bytes | OSError"], None]
-Begin = Callable[[int, int, int, Done], None]  # extent, offset and length
+# Location, generation, offset and length.
+Begin = Callable[[Location, int, int, int, Done], None]
 Answer = Callable[["bytes | Retry | Exception"], None]
 
 
@@ -51,7 +53,7 @@ class Finish(Protocol):
 
 
 class TierLoad(Deferred):
-    """A page that is on a tier: ``length`` bytes at ``offset`` of ``extent``."""
+    """A page that is on a tier: ``length`` bytes at ``offset`` of ``location``."""
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class TierLoad(Deferred):
         page: int,
         word: int,
         ref: SegmentRef,
-        extent: int,
+        location: Location,
         offset: int,
         length: int,
     ) -> None:
@@ -69,12 +71,12 @@ class TierLoad(Deferred):
         self.page = page
         self.word = word
         self.ref = ref
-        self.extent = extent
+        self.location = location
         self.offset = offset
         self.length = length
 
     def __str__(self) -> str:
-        return f"page {self.page} is on extent {self.extent}"
+        return f"page {self.page} is on tier {self.location.tier}"
 
     def begin(self, answer: Answer) -> None:
         """Read it; ``answer`` gets the 4096 bytes, `RETRY` or the error, at once or later."""
@@ -110,12 +112,12 @@ class TierReader:
             self._settle(one, answer, found, final=False)
 
         if self.ahead is None:
-            self._try(one.extent, one.offset, one.length, ended, 0)
+            self._try(one.location, one.ref.sequence, one.offset, one.length, ended, 0)
             return
-        where = (one.extent, one.ref.sequence)
+        where = (one.location, one.ref.sequence)
 
         def alone() -> None:
-            self._try(one.extent, one.offset, one.length, ended, 0)
+            self._try(one.location, one.ref.sequence, one.offset, one.length, ended, 0)
 
         self.ahead.begin_read(where, one.offset, one.length, ended, alone)
 
@@ -133,13 +135,13 @@ class TierReader:
                 self._settle_one_of(one, answer, found, one.offset - first.offset)
 
         length = last.offset + last.length - first.offset
+        where = (first.location, first.ref.sequence)
         if self.ahead is None:
-            self._begin_once(first.extent, first.offset, length, ended)
+            self._begin_once(*where, first.offset, length, ended)
             return
-        where = (first.extent, first.ref.sequence)
 
         def alone() -> None:
-            self._begin_once(first.extent, first.offset, length, ended)
+            self._begin_once(*where, first.offset, length, ended)
 
         self.ahead.begin_read(where, first.offset, length, ended, alone)
 
@@ -163,7 +165,8 @@ class TierReader:
     ) -> None:
         """The tier has answered."""
         if not isinstance(found, bytes):
-            answer(CorruptData(f"page {one.page} cannot be read from the tier: {found}"))
+            error = CorruptData(f"page {one.page} cannot be read from the tier: {found}")
+            answer(RETRY if _has_changed(one) else error)
             return
         try:
             page = one.finish(found, final=final)
@@ -185,27 +188,45 @@ class TierReader:
         def ended(found: bytes | OSError) -> None:
             self._settle(one, answer, found, final=True)
 
-        self.begin_read(one.extent, one.offset, one.length, ended, again=True)
+        where = (one.location, one.ref.sequence)
+        self.begin_read(*where, one.offset, one.length, ended, again=True)
 
     # -- bytes -----------------------------------------------------------------------
 
     def begin_read(
-        self, extent: int, offset: int, length: int, done: Done, *, again: bool = False
+        self,
+        location: Location,
+        generation: int,
+        offset: int,
+        length: int,
+        done: Done,
+        *,
+        again: bool = False,
     ) -> None:
         """As `Tier.begin_read`, with patience.
 
         ``again``: the caller has read this before, and it was wrong: a retry of its own.
         """
         self.retries += again
-        self._try(extent, offset, length, done, 0)
+        self._try(location, generation, offset, length, done, 0)
 
-    def _begin_once(self, extent: int, offset: int, length: int, done: Done) -> None:
+    def _begin_once(
+        self, location: Location, generation: int, offset: int, length: int, done: Done
+    ) -> None:
         """Tried once: where that fails the caller asks in pieces."""
         assert self._begin is not None
         self.units += -(-(offset % PAGE_SIZE + length) // PAGE_SIZE)
-        self._begin(extent, offset, length, done)
+        self._begin(location, generation, offset, length, done)
 
-    def _try(self, extent: int, offset: int, length: int, done: Done, failures: int) -> None:
+    def _try(
+        self,
+        location: Location,
+        generation: int,
+        offset: int,
+        length: int,
+        done: Done,
+        failures: int,
+    ) -> None:
         if self._begin is None:
             done(OSError(errno.ENXIO, "there is none"))
             return
@@ -216,21 +237,19 @@ class TierReader:
                 self._failed_in_a_row = 0
                 done(outcome)
             elif failures < len(_PAUSES_S):
-                trio.lowlevel.spawn_system_task(
-                    self._try_later, extent, offset, length, done, failures
-                )
+                again = partial(self._try, location, generation, offset, length, done)
+                trio.lowlevel.spawn_system_task(self._try_later, again, failures)
             else:
-                self._note_error(f"extent {extent}, {length} bytes at {offset}: {outcome}")
+                where = f"tier {location.tier}, extent {location.extent}"
+                self._note_error(f"{where}, {length} bytes at {offset}: {outcome}")
                 done(outcome)
 
-        self._begin(extent, offset, length, ended)
+        self._begin(location, generation, offset, length, ended)
 
-    async def _try_later(
-        self, extent: int, offset: int, length: int, done: Done, failures: int
-    ) -> None:
+    async def _try_later(self, again: Callable[[int], None], failures: int) -> None:
         await trio.sleep(_PAUSES_S[failures])
         self.retries += 1
-        self._try(extent, offset, length, done, failures + 1)
+        again(failures + 1)
 
     def _note_error(self, what: str) -> None:
         self.errors += 1
@@ -239,13 +258,21 @@ class TierReader:
             log.error("the tier cannot be read (%s)", what)
 
 
+def _has_changed(one: TierLoad) -> bool:
+    """Whether the page was stored anew, or its segment has moved: then an error means nothing."""
+    try:
+        return one.finish(b"", final=False) is None
+    except CorruptData:
+        return False
+
+
 def neighbours(loads: list[TierLoad]) -> list[list[TierLoad]]:
-    """Loads in groups that one read brings: near each other on the same extent."""
+    """Loads in groups that one read brings: near each other in the same place."""
     groups: list[list[TierLoad]] = []
-    for one in sorted(loads, key=lambda one: (one.extent, one.offset)):
+    for one in sorted(loads, key=lambda one: (one.location, one.offset)):
         if groups:
             first, last = groups[-1][0], groups[-1][-1]
-            same = (one.extent, one.ref) == (first.extent, first.ref)
+            same = (one.location, one.ref) == (first.location, first.ref)
             near = one.offset - last.offset - last.length <= _NEAR_BYTES
             if same and near and one.offset + one.length - first.offset <= _TOGETHER_BYTES:
                 groups[-1].append(one)

@@ -1,4 +1,4 @@
-"""Constants, and types that keep page numbers and segments apart.
+"""Constants, and types that keep page numbers, segments and their places apart.
 
 Page numbers count 4096-byte pages from the start of the swapfile.
 """
@@ -13,6 +13,10 @@ KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
 
+# What a `Location` of 32 bits can name (``cache/segment_kinds.py``).
+MAX_TIERS = 1 << 8
+MAX_EXTENTS = 1 << 24  # of 1 MiB: 16 TiB
+
 PageNumber = NewType("PageNumber", int)
 SegmentId = NewType("SegmentId", int)
 
@@ -22,3 +26,10 @@ class SegmentRef(NamedTuple):
 
     id: int
     sequence: int
+
+
+class Location(NamedTuple):
+    """A place on a tier: the number of the tier, and of its extent (1 MiB)."""
+
+    tier: int
+    extent: int

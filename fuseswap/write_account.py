@@ -6,7 +6,7 @@ Both layouts use it: segments on their way to the tier, and pages on their way t
 from __future__ import annotations
 
 from fuseswap.budget import Budget
-from fuseswap.tier_health import TierHealth
+from fuseswap.tiers.tier_health import TierHealth
 from fuseswap.units import PAGE_SIZE
 from fuseswap.writeback_statistics import WritebackStatistics
 
@@ -40,6 +40,10 @@ class WriteAccount:
     def begin(self, count: int) -> None:
         """``count`` bytes are on their way."""
         self._budget.charge(count)
+
+    def give_up(self, count: int) -> None:
+        """They were not written: the segment died before."""
+        self._budget.charge(-count)
 
     def end(self, count: int, error: OSError | None) -> None:
         """They are written; or not, then they cost nothing, and the file rests."""

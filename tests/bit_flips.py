@@ -25,13 +25,14 @@ from fuseswap.device import Device
 from fuseswap.errors import CorruptData
 from fuseswap.inplace import InPlace
 from fuseswap.tier_reader import TierLoad
+from fuseswap.tiers.tier_table import TierTable
 from fuseswap.units import PAGE_SIZE
 from tests import pages
 from tests.crashes import SharedPlaces, SharedTier
 from tests.invariants import check_invariants
 from tests.recompressed import DICTIONARY
 from tests.stores import FrontedCache, SharedMemory, fronted_of
-from tests.tiered import dense
+from tests.tiered import dense, extent_of
 
 GEOMETRY = Geometry(page_count=1024, segment_count=33, frame_count=16)
 SESSION = FuseSession(7, 44, 1 << 40 | 5, 1 << 20, 256)
@@ -154,10 +155,13 @@ class Damage:
             self._move_out(cache, segment)
 
     def _move_out(self, cache: FrontedCache, segment: int) -> None:
-        extent = cache.log.extents.take()
+        assert isinstance(cache.log.tiers, TierTable)
+        (entry,) = cache.log.tiers
+        to = entry.take()
+        assert to is not None
         with cache.log.view(segment) as view:
-            self._backing.region.buffer[extent * SEGMENT_BYTES :][:SEGMENT_BYTES] = view
-        cache.log.move_to_tier(segment, extent)
+            self._backing.region.buffer[to.extent * SEGMENT_BYTES :][:SEGMENT_BYTES] = view
+        cache.log.relocate(segment, to)
 
     def _put_half_in_place(self, cache: FrontedCache) -> None:
         place, (_, backend) = self._backing, cache.frontswap.backends
@@ -297,7 +301,7 @@ class Damage:
         try:
             return device.frontswap.load(page)
         except TierLoad as miss:
-            start = miss.extent * SEGMENT_BYTES
+            start = miss.location.extent * SEGMENT_BYTES
             start += miss.offset
             stored = self._backing.region.map[start : start + miss.length]
             data = miss.finish(stored)
@@ -334,7 +338,7 @@ class Damage:
             return
         on_tier = device_cleaner.victims.choose_on_tier(SEGMENT_BYTES)
         if on_tier:
-            at = cache.log.table.location_of(on_tier) * SEGMENT_BYTES
+            at = extent_of(cache.log, on_tier) * SEGMENT_BYTES
             stored = self._backing.region.map[at : at + SEGMENT_BYTES]
             device_cleaner.is_worth_another_read(cache.log.table.ref(on_tier), stored)
             device_cleaner.begin_on_tier(on_tier, stored)

@@ -5,13 +5,13 @@ Each is a function that prepares a fresh worker and returns its `Scene`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.segment_kinds import Stream
-from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.errors import StoreRefused
 from fuseswap.request import ReclaimRequest
 from fuseswap.units import MIB, PAGE_SIZE
@@ -19,11 +19,12 @@ from tests import families, pages, recompressed
 from tests.crashes import Act, Scene, SharedPlaces, SharedTier
 from tests.fake_tier import FakeTier
 from tests.stores import set_patience
-from tests.tiered import Tiered, dense
+from tests.tiered import Tiered, dense, extent_of
 
 SCENES: dict[str, Callable[[Tiered], Scene]] = {}
 TIERLESS: set[str] = set()
 IN_PLACE: set[str] = set()
+TWO_TIERS: set[str] = set()
 
 
 def scene(make: Callable[[Tiered], Scene]) -> Callable[[Tiered], Scene]:
@@ -38,6 +39,11 @@ def tierless(make: Callable[[Tiered], Scene]) -> Callable[[Tiered], Scene]:
 
 def in_place(make: Callable[[Tiered], Scene]) -> Callable[[Tiered], Scene]:
     IN_PLACE.add(make.__name__)
+    return scene(make)
+
+
+def two_tiers(make: Callable[[Tiered], Scene]) -> Callable[[Tiered], Scene]:
+    TWO_TIERS.add(make.__name__)
     return scene(make)
 
 
@@ -747,12 +753,63 @@ def cleaning_of_extent(worker: Tiered) -> Scene:
         cleaner = worker.writeback.cleaner
         segment = cleaner.victims.choose_on_tier()
         if segment:
-            extent = worker.log.table.location_of(segment)
-            stored = await tier_of(worker).read(extent, 0, SEGMENT_BYTES)
-            cleaner.begin_on_tier(segment, stored)
+            extent = extent_of(worker.log, segment)
+            cleaner.begin_on_tier(segment, bytes(tier_of(worker).extents[extent]))
             await clean(worker)
 
     return work(worker, act)
+
+
+# -- relocation ------------------------------------------------------------------------
+
+
+def on_first_tier(worker: Tiered) -> Scene:
+    """Segments on the first tier, which `relocate_all` moves, and room for them in memory."""
+    trio.run(worker.move_out)
+    for segment in worker.log.eviction_queue.all_sealed():
+        for page in worker.pages_of(segment):
+            worker.discard(page)
+    for page in worker.on_tier()[::3]:
+        worker.discard(page)
+    return work(worker, relocate_all)
+
+
+async def relocate_all(worker: Tiered) -> None:
+    """From the first tier to the second, or into memory where there is none."""
+    assert worker.device.relocation is not None
+    assert worker.device.tiers is not None
+    table = worker.log.table
+    entries = list(worker.device.tiers)
+    for segment in table.segments():
+        found = table.on_tier(segment)
+        if found is None or found[1].tier != 0:
+            continue
+        to = entries[1].take() if len(entries) > 1 else None
+        await worker.device.relocation.relocate(found[0], to)
+
+
+@two_tiers
+def relocation_to_another_tier(worker: Tiered) -> Scene:
+    return on_first_tier(worker)
+
+
+@two_tiers
+def relocation_that_cannot_be_written(worker: Tiered) -> Scene:
+    async def fail(worker: Tiered) -> None:
+        second = tier_of(worker).second
+        assert second is not None
+        second.fail_writes = True
+        with contextlib.suppress(OSError):
+            await relocate_all(worker)
+        second.fail_writes = False
+
+    on_first_tier(worker)
+    return work(worker, fail)
+
+
+@scene
+def relocation_into_memory(worker: Tiered) -> Scene:
+    return on_first_tier(worker)
 
 
 # -- attaching and parameters ----------------------------------------------------------

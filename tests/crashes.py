@@ -55,8 +55,8 @@ class Scene:
 class SharedTier(FakeTier):
     """A tier whose extents a child and its parent share."""
 
-    def __init__(self, extent_count: int) -> None:
-        super().__init__(extent_count)
+    def __init__(self, extent_count: int, name: str = "fake") -> None:
+        super().__init__(extent_count, name)
         self._fd = os.memfd_create("tier", os.MFD_CLOEXEC)
         os.ftruncate(self._fd, extent_count * SEGMENT_BYTES)
         self.region = Region(self._fd)
@@ -65,8 +65,10 @@ class SharedTier(FakeTier):
             self.extents[extent] = self.region.buffer[start : start + SEGMENT_BYTES]
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and that of the second one."""
         os.close(self._fd)
+        if isinstance(self.second, SharedTier):
+            self.second.close()
 
 
 class SharedPlaces(FakePlaceFile):
@@ -89,6 +91,8 @@ class Stage:
 
     def __init__(self, memory: SharedMemory, tier: SharedTier | SharedPlaces) -> None:
         self._regions = {**memory.regions(), "tier": tier.region}
+        if isinstance(tier, SharedTier) and isinstance(tier.second, SharedTier):
+            self._regions["second tier"] = tier.second.region
         self._saved = {
             name: [(start, region.map[start:end]) for start, end in region.extents()]
             for name, region in self._regions.items()
@@ -99,7 +103,7 @@ class Stage:
         found: list[object] = []
         for name, region in self._regions.items():
             for start, end in region.extents():
-                table = name not in ("arena", "tier", "index")
+                table = name not in ("arena", "tier", "second tier", "index")
                 found.append((start, end, region.map[start:end] if table else None))
         return found
 

@@ -15,41 +15,43 @@ import trio
 
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.tier_reader import TierLoad
+from fuseswap.tiers.tier import Read, Written
 from fuseswap.units import PAGE_SIZE
 
 _HALF = SEGMENT_BYTES // 2
 
 
 class Operation:
-    """One write or read in flight."""
+    """One write or read in flight; ends once, when told."""
 
-    def __init__(self, extent: int, *, cancellable: bool = True) -> None:
+    def __init__(self, extent: int, end: Callable[[Operation, OSError | None], None]) -> None:
         self.extent = extent
-        self._cancellable = cancellable
-        self._error: OSError | None = None
-        self._done = trio.Event()
+        self.ended = trio.Event()
+        self._end = end
 
     def finish(self) -> None:
         """It succeeds."""
-        self._done.set()
+        self._finish(None)
 
     def fail(self, code: int = errno.EIO) -> None:
-        """It raises `OSError`."""
-        self._error = OSError(code, "the device failed")
-        self._done.set()
+        """It fails; of a write, half is there."""
+        self._finish(OSError(code, "the device failed"))
 
-    async def end(self) -> None:
-        """What the tier waits for."""
-        with trio.CancelScope(shield=not self._cancellable):
-            await self._done.wait()
-        if self._error is not None:
-            raise self._error
+    def _finish(self, error: OSError | None) -> None:
+        assert not self.ended.is_set()
+        self.ended.set()
+        self._end(self, error)
 
 
 class FakeTier:
-    """See `fuseswap.tiers.Tier`."""
+    """See `fuseswap.tiers.tier.Tier`."""
 
-    def __init__(self, extent_count: int) -> None:
+    read_unit = 1
+    volatile = False
+
+    def __init__(self, extent_count: int, name: str = "fake") -> None:
+        self.name = name
+        self.second: FakeTier | None = None  # registered after this one
         self.extent_count = extent_count
         self.extents: dict[int, bytearray | memoryview] = {}
         self.writes: list[Operation] = []
@@ -64,57 +66,81 @@ class FakeTier:
         self.most_writes = 0
         self.reads_begun = 0
         self.written: list[int] = []  # extents, in the order their writes ended
+        self.released: list[tuple[int, int]] = []  # extents and generations
 
-    async def write(self, extent: int, segment: memoryview) -> None:
+    def begin_write(self, extent: int, generation: int, segment: memoryview, done: Written) -> None:
         assert len(segment) == SEGMENT_BYTES
         assert 0 <= extent < self.extent_count
         assert extent not in [write.extent for write in self.writes], "two writes to one extent"
-        operation = Operation(extent, cancellable=self.cancellable)
-        self.writes.append(operation)
-        self.most_writes = max(self.most_writes, len(self.writes))
         kept = self.extents.setdefault(extent, bytearray(SEGMENT_BYTES))
-        try:
-            kept[:_HALF] = segment[:_HALF]
-            if self.fail_writes:
-                operation.fail(errno.ENOSPC)
-            elif not self.hold_writes:
-                operation.finish()
-            await operation.end()
-            kept[_HALF:] = segment[_HALF:]
-            self.written.append(extent)
-        finally:
-            self.writes.remove(operation)
 
-    async def read(self, extent: int, offset: int, length: int) -> bytes:
-        operation = Operation(extent)
-        self.reads_begun += 1
-        self.reads.append(operation)
-        try:
-            if self.fail_reads or (self.is_bad and self.is_bad(offset, length)):
-                operation.fail()
-            elif not self.hold_reads:
-                operation.finish()
-            await operation.end()
+        def end(write: Operation, error: OSError | None) -> None:
+            self.writes.remove(write)
+            if error is None:
+                kept[_HALF:] = segment[_HALF:]
+                self.written.append(extent)
+            done(error)
+
+        write = Operation(extent, end)
+        self.writes.append(write)
+        self.most_writes = max(self.most_writes, len(self.writes))
+        kept[:_HALF] = segment[:_HALF]
+        if self.fail_writes:
+            _soon(partial(write.fail, errno.ENOSPC))
+        elif not self.hold_writes:
+            _soon(write.finish)
+        elif self.cancellable:
+            nursery = trio.lowlevel.current_task().parent_nursery
+            assert nursery is not None
+            nursery.start_soon(_fail_if_cancelled, write)
+
+    def begin_read(
+        self, extent: int, generation: int, offset: int, length: int, done: Read
+    ) -> None:
+        def end(read: Operation, error: OSError | None) -> None:
+            self.reads.remove(read)
+            if error is not None:
+                done(error)
+                return
             found = bytes(self.extents[extent][offset : offset + length])
-            return self.mangle(found) if self.mangle else found
-        finally:
-            self.reads.remove(operation)
+            done(self.mangle(found) if self.mangle else found)
+
+        read = Operation(extent, end)
+        self.reads_begun += 1
+        self.reads.append(read)
+        if self.fail_reads or (self.is_bad and self.is_bad(offset, length)):
+            _soon(read.fail)
+        elif not self.hold_reads:
+            _soon(read.finish)
+
+    def release(self, extent: int, generation: int) -> None:
+        assert extent not in [write.extent for write in self.writes], "released while written"
+        self.released.append((extent, generation))
+
+    async def run(self) -> None:
+        await trio.sleep_forever()
 
     def stored(self, miss: TierLoad) -> bytes:
         """What a read for ``miss`` would find."""
-        return bytes(self.extents[miss.extent][miss.offset :][: miss.length])
+        if miss.location.tier:
+            assert self.second is not None
+            return bytes(self.second.extents[miss.location.extent][miss.offset :][: miss.length])
+        return bytes(self.extents[miss.location.extent][miss.offset :][: miss.length])
 
-    def begin_read(
-        self, extent: int, offset: int, length: int, done: Callable[[bytes | OSError], None]
-    ) -> None:
-        async def read() -> None:
-            try:
-                found: bytes | OSError = await self.read(extent, offset, length)
-            except OSError as exc:
-                found = exc
-            done(found)
 
-        trio.lowlevel.spawn_system_task(read)
+def _soon(end: Callable[[], None]) -> None:
+    """In order: trio runs tasks in any."""
+    trio.lowlevel.current_trio_token().run_sync_soon(end)
+
+
+async def _fail_if_cancelled(write: Operation) -> None:
+    """A write that is held ends with the nursery that waits for it."""
+    try:
+        await write.ended.wait()
+    except trio.Cancelled:
+        if not write.ended.is_set():
+            write.fail(errno.ECANCELED)
+        raise
 
 
 class Transfer:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, MAX_COMPRESSED_BYTES, ZSTD
-from fuseswap.cache.segment_kinds import Mark, SegmentState
-from fuseswap.cache.segment_table import OWNER_BYTES
+from fuseswap.cache.segment_kinds import Mark, SegmentState, location_in
+from fuseswap.cache.segment_table import OWNER_BYTES, WORDS
 from fuseswap.cache.segments import OBJECT_OVERHEAD
 from fuseswap.cache.slot_word import (
     FOREIGN,
@@ -29,7 +29,8 @@ from fuseswap.cache.slot_word import (
 )
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_SHIFT
-from fuseswap.units import PAGE_SIZE
+from fuseswap.tiers.tier_table import TierTable
+from fuseswap.units import PAGE_SIZE, Location
 from tests.stores import FrontedCache
 
 
@@ -152,7 +153,9 @@ def _check_segments(cache: FrontedCache, census: Census) -> None:
         is_free = log.table.state_of(segment) is SegmentState.FREE
         assert is_free == (not objects), f"segment {segment} is {log.table.state_of(segment)!r}"
         in_frame = log.table.state_of(segment) in (SegmentState.OPEN, SegmentState.SEALED)
-        base = log.table.location_of(segment) << SEGMENT_SHIFT if in_frame else -1
+        frame = location_in(log.table.entries[segment * WORDS])
+        assert isinstance(frame, int) == in_frame
+        base = frame << SEGMENT_SHIFT if isinstance(frame, int) else -1
         assert log.table.bases[segment] == base, f"base of segment {segment}"
         if not is_free:
             in_use.add(segment)
@@ -234,14 +237,19 @@ def _check_extents(cache: FrontedCache) -> None:
     """One extent a segment on the tier; any other in use is being written to."""
     log = cache.log
     on_tier = [s for s in log.table.segments() if log.table.state_of(s) is SegmentState.ON_TIER]
-    extents = {log.table.location_of(segment) for segment in on_tier}
-    assert len(extents) == len(on_tier)
-    assert len(extents) <= log.extents.in_use
+    places = {log.table.location_of(segment) for segment in on_tier}
+    assert len(places) == len(on_tier)
     assert log.table.in_use == log.frames.in_use + len(on_tier)
-    count = log.extents.extent_count
-    if count:
-        assert all(extent < count for extent in extents)
-        assert log.extents.available == count - log.extents.in_use
+    if not isinstance(log.tiers, TierTable):
+        return
+    for entry in log.tiers:
+        found = [p.extent for p in places if isinstance(p, Location) and p.tier == entry.number]
+        extents = entry.extents
+        assert len(found) <= extents.in_use
+        if entry.tier is not None:
+            assert all(extent < extents.extent_count for extent in found)
+            assert extents.available == extents.extent_count - extents.in_use
+    assert {p.tier for p in places if isinstance(p, Location)} <= {e.number for e in log.tiers}
 
 
 def _check_eviction_queue(cache: FrontedCache) -> None:

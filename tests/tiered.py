@@ -12,13 +12,15 @@ from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.cache.loading import ZERO_PAGE
 from fuseswap.cache.segment_kinds import SegmentState
+from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.slot_word import FOREIGN, KIND_MASK
 from fuseswap.cache.state import Geometry
 from fuseswap.device import Device
 from fuseswap.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedule
 from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.tier_reader import TierLoad
-from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.tiers.tier_table import TierEntry
+from fuseswap.units import MIB, PAGE_SIZE, Location
 from fuseswap.waiting import called, result_of
 from tests import pages
 from tests.fake_tier import FakePlaceFile, FakeTier
@@ -35,6 +37,13 @@ TIERED = Geometry(page_count=4096, segment_count=8 + EXTENTS + 1, frame_count=8)
 def dense(seed: int) -> bytes:
     """A page that only just compresses: 266 of them fill a segment."""
     return pages.nearly_incompressible(seed, 3900)
+
+
+def extent_of(log: SegmentLog, segment: int) -> int:
+    """Where ``segment`` is, which is on a tier."""
+    where = log.table.location_of(segment)
+    assert isinstance(where, Location)
+    return where.extent
 
 
 class Tiered:
@@ -62,8 +71,17 @@ class Tiered:
         self.log = self.cache.log
         self.writeback = self.device.writeback
         self.slowpath = self.device.slowpath
+        if isinstance(tier, FakeTier) and tier.second is not None:
+            assert self.device.tiers is not None
+            self.device.tiers.register(tier.second)
         self.cache.pool_limit_bytes = POOL_FRAMES * MIB
         self.expected: dict[int, bytes] = {}
+
+    @property
+    def entry(self) -> TierEntry:
+        """The tier that segments are written back to."""
+        assert self.device.tiers is not None
+        return next(iter(self.device.tiers))
 
     def store(self, page: int, data: bytes | None = None) -> None:
         """Store without waiting."""

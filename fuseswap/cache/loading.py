@@ -44,7 +44,7 @@ from fuseswap.cache.slot_word import (
 from fuseswap.cache.slots import CLUSTER_SHIFT, SlotTable
 from fuseswap.counting import counter, zeros
 from fuseswap.errors import CorruptData, Deferred
-from fuseswap.units import PAGE_SIZE, SegmentRef
+from fuseswap.units import PAGE_SIZE, Location, SegmentRef
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +65,14 @@ class Missing(Protocol):
     page: int
     word: int
     ref: SegmentRef
+    location: Location
     length: int
 
 
-# Makes the `Deferred` of one: from `finish_load`, page, word, segment, extent, offset, length.
-Defer = Callable[[Callable[..., "bytes | None"], int, int, SegmentRef, int, int, int], Deferred]
+# Makes the `Deferred` of one: from `finish_load`, page, word, segment, location, offset, length.
+Defer = Callable[
+    [Callable[..., "bytes | None"], int, int, SegmentRef, Location, int, int], Deferred
+]
 
 
 def no_reader(
@@ -77,12 +80,12 @@ def no_reader(
     page: int,
     word: int,
     ref: SegmentRef,
-    extent: int,
+    location: Location,
     offset: int,
     length: int,
 ) -> Deferred:
     """Of a cache that nobody gave a tier."""
-    return Deferred(f"page {page} is on extent {extent}")
+    return Deferred(f"page {page} is on tier {location.tier}")
 
 
 @dataclass(slots=True)
@@ -142,12 +145,13 @@ class PageReader:
     def finish_load(self, load: Missing, stored: bytes, *, final: bool = True) -> bytes | None:
         """The page of ``load`` from the ``stored`` bytes (check and payload) a tier returned.
 
-        None where the page changed meanwhile: load it again.  Raises `CorruptData`, which
-        counts only where it is ``final``: the tier may be asked for the bytes once more.
+        None where the page changed, or its segment moved, meanwhile: load it again.  Raises
+        `CorruptData`, which counts only where it is ``final``: the tier may be asked for the
+        bytes once more.
         """
         page, word = load.page, load.word
         now = self._words[page] if self._used[page >> CLUSTER_SHIFT] else 0
-        if not is_same_object(now, word) or not self._log.table.is_current(load.ref):
+        if not is_same_object(now, word) or not self._log.table.is_at(load.ref, load.location):
             return None
         if len(stored) != load.length:
             reason = f"{len(stored)} of {load.length} bytes read"
@@ -197,10 +201,10 @@ class PageReader:
         found = self._log.table.on_tier(word >> SEGMENT_ID_SHIFT)
         if found is None:
             return self.corrupt(page, word, "no such segment")
-        ref, extent = found
+        ref, location = found
         offset, length = word >> OFFSET_SHIFT & OFFSET_MASK, word >> LENGTH_SHIFT & LENGTH_MASK
         return self._defer(
-            self.finish_load, page, word, ref, extent, offset, CHECK_BYTES + length + 1
+            self.finish_load, page, word, ref, location, offset, CHECK_BYTES + length + 1
         )
 
     def _load_fill(self, page: int, word: int) -> bytes:

@@ -28,7 +28,7 @@ from fuseswap.cache.footprint import Footprint
 from fuseswap.cache.loading import Defer, PageReader, no_reader
 from fuseswap.cache.log_head import LogHead
 from fuseswap.cache.segment_kinds import Mark, Stream
-from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
+from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog, Tiers
 from fuseswap.cache.slot_word import (
     KIND_MASK,
     OBJECT,
@@ -87,18 +87,18 @@ class CompressedCache:
         feeder: Feeder | None = None,
         ready_frames: int = 0,
         defer: Defer = no_reader,
-        extent_count: int | None = None,
+        tiers: Tiers | None = None,
     ) -> None:
         """Attach to ``state``, fresh or left by a former process; ``slots`` is the front end's.
 
         ``in_place``: pages may leave to their own places.  ``feeder`` makes memory ahead of need,
         and keeps ``ready_frames``; without one it is made on the spot.  ``defer`` says how a page
-        on a tier is read.  ``extent_count``: of the tier.
+        on a tier is read.  ``tiers``: where segments go.
         """
         feeder = feeder or AtOnce()
         self.page_count = state.geometry.page_count
         self.slots = slots
-        self.log = SegmentLog(state, feeder, ready_frames, extent_count)
+        self.log = SegmentLog(state, feeder, ready_frames, tiers)
         self.decoder = Decoder()
         self.dictionaries = Dictionaries(state.dictionaries, self.decoder.learn, feeder)
         self.reader = PageReader(slots, self.log, state.arena.map, self.decoder, defer)
@@ -111,7 +111,7 @@ class CompressedCache:
         self._head = self.log.heads[Stream.STORE]
         self._raw_head = self.log.heads[Stream.INCOMPRESSIBLE]
         # Where nothing leaves, it does not matter which objects stand together.
-        self.mixes_streams = not in_place and extent_count is None
+        self.mixes_streams = not in_place and tiers is None
         self._mixed_bytes = 0
         self._fill_words = 0
         self.counters = zeros(StoreCounters)

@@ -11,6 +11,9 @@ its words differ in four bits or more):
 
     *  bits 8-10; marks from bit 11 on
 
+The location of a segment in memory is its frame.  That of one on a tier is the number of the
+tier (8 bits, the highest) and of the extent there (24 bits).
+
 One bit that turned over is put right (`mended`); a word with more of them is found, and all
 pages of the segment are corrupt.  Every word has an even number of bits set, so that a look at
 that is enough where words are read often.
@@ -21,6 +24,8 @@ from __future__ import annotations
 import struct
 from binascii import crc_hqx
 from enum import IntEnum
+
+from fuseswap.units import MAX_EXTENTS, Location
 
 
 class SegmentState(IntEnum):
@@ -50,6 +55,10 @@ class Mark(IntEnum):
     SHARED = 0x10  # an object in it may have more than one page
 
 
+LOCATION_SHIFT = 32
+EXTENT_BITS = 24
+EXTENT_MASK = MAX_EXTENTS - 1
+
 _STREAM_BITS = 0x07
 _KNOWN_MARKS = Mark.TRIED | Mark.SHARED
 
@@ -60,6 +69,21 @@ def entry_word(state: SegmentState, stream: int, location: int) -> int:
     """Word 0 of an entry; 0 for a free segment.  ``stream`` has the marks with it."""
     check = crc_hqx(_checked(state, stream, location), 0)
     return location << 32 | check << 16 | stream << 8 | state
+
+
+def location_bits(location: Location | int) -> int:
+    """The 32 bits for a place on a tier, or for a frame."""
+    if isinstance(location, Location):
+        return location.tier << EXTENT_BITS | location.extent
+    return location
+
+
+def location_in(word: int) -> Location | int | None:
+    """Where word 0 says the segment is: a place on a tier, or a frame; None: nowhere."""
+    state, bits = word & 0xFF, word >> LOCATION_SHIFT
+    if state == SegmentState.ON_TIER:
+        return Location(bits >> EXTENT_BITS, bits & EXTENT_MASK)
+    return bits if state in (SegmentState.OPEN, SegmentState.SEALED) else None
 
 
 def stream_and_marks(word: int) -> int:

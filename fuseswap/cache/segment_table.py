@@ -2,7 +2,7 @@
 
 In shared memory, four 64-bit words (32 bytes) a segment:
 
-    0  state, stream, marks, location (frame or extent), and a check (``segment_kinds.py``)
+    0  state, stream, marks, location (frame, or tier and extent), a check (``segment_kinds.py``)
     1  tail (bits 32-63: end of the objects) and bound (bits 0-31: start of the directory)
     2  sequence: counts segments in the order they were opened, so it is their age
     3  time it was sealed, CLOCK_BOOTTIME in seconds
@@ -31,10 +31,15 @@ from functools import partial
 
 from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.segment_kinds import (
+    EXTENT_BITS,
+    EXTENT_MASK,
+    LOCATION_SHIFT,
     Mark,
     SegmentState,
     Stream,
     entry_word,
+    location_bits,
+    location_in,
     mended,
     stream_and_marks,
     stream_in,
@@ -46,7 +51,7 @@ from fuseswap.cache.state import (
     SharedState,
 )
 from fuseswap.errors import PoolFull
-from fuseswap.units import PAGE_SIZE, SegmentId, SegmentRef
+from fuseswap.units import PAGE_SIZE, Location, SegmentId, SegmentRef
 
 log = logging.getLogger(__name__)
 
@@ -151,26 +156,28 @@ class SegmentTable:
         sealed = entry_word(SegmentState.SEALED, stream_and_marks(word), word >> 32)
         self.entries[at] = sealed  # crash point: seal-commit
 
-    def relocate(self, segment: int, extent: int) -> int:
-        """The bytes of a sealed segment are on ``extent`` now; returns the frame they were in."""
-        frame = self.bases[segment] >> SEGMENT_SHIFT
-        moved = entry_word(SegmentState.ON_TIER, stream_and_marks(self._entry(segment)), extent)
-        self.entries[segment * WORDS] = moved  # crash point: flip-commit
-        self.bases[segment] = -1
-        return frame
+    def relocate(self, segment: int, to: Location | int) -> Location | int | None:
+        """The bytes of a sealed segment are at ``to`` now, a place on a tier or a frame.
 
-    def free(self, segment: int) -> tuple[int, int]:
-        """The end of a segment without a live page; returns its ``(frame, extent)``, -1: none."""
-        base, entry = self.bases[segment], self._entry(segment)
+        Returns where they were.
+        """
+        was, word = self.location_of(segment), self._entry(segment)
+        state = SegmentState.ON_TIER if isinstance(to, Location) else SegmentState.SEALED
+        moved = entry_word(state, stream_and_marks(word), location_bits(to))
+        self.entries[segment * WORDS] = moved  # crash point: flip-commit
+        self.bases[segment] = -1 if isinstance(to, Location) else to << SEGMENT_SHIFT
+        return was
+
+    def free(self, segment: int) -> Location | int | None:
+        """The end of a segment without a live page; returns its frame or its place on a tier."""
+        where, entry = self.location_of(segment), self._entry(segment)
         self.entries[segment * WORDS] = SegmentState.FREE  # crash point: free-commit
         self.bases[segment] = -1  # crash point: free-done
         self._pinned.discard(segment)
         self._free_ids.append(segment)
         self.in_use -= 1
         self.tried_segments -= stream_and_marks(entry) & Mark.TRIED != 0
-        if base >= 0:
-            return base >> SEGMENT_SHIFT, -1
-        return -1, entry >> 32 if entry & 0xFF == SegmentState.ON_TIER else -1
+        return where
 
     # -- what it is ------------------------------------------------------------------
 
@@ -208,19 +215,32 @@ class SegmentTable:
         """What ``segment`` was filled with."""
         return stream_in(self._entry(segment))
 
-    def location_of(self, segment: int) -> int:
-        """Frame or extent of ``segment``, as its state says."""
-        return self._entry(segment) >> 32
+    def location_of(self, segment: int) -> Location | int | None:
+        """Where ``segment`` is: its frame, its place on a tier, or None."""
+        base = self.bases[segment]
+        if base >= 0:
+            return base >> SEGMENT_SHIFT
+        where = location_in(self._entry(segment))
+        return where if isinstance(where, Location) else None
 
-    def on_tier(self, segment: int) -> tuple[SegmentRef, int] | None:
-        """The life of ``segment`` and its extent, where it is on a tier."""
+    def on_tier(self, segment: int) -> tuple[SegmentRef, Location] | None:
+        """The life of ``segment`` and its place, where it is on a tier."""
         if not 0 < segment < len(self.live):
             return None
-        at = segment * WORDS
-        entry = self._entry(segment)
-        if entry & 0xFF != SegmentState.ON_TIER:
+        word = self._entry(segment)
+        if word & 0xFF != SegmentState.ON_TIER:
             return None
-        return SegmentRef(segment, self.entries[at + 2]), entry >> 32
+        where = Location(word >> LOCATION_SHIFT + EXTENT_BITS, word >> LOCATION_SHIFT & EXTENT_MASK)
+        return SegmentRef(segment, self.entries[segment * WORDS + 2]), where
+
+    def is_at(self, ref: SegmentRef, location: Location) -> bool:
+        """Whether the segment is still that one, and there: the question after a read."""
+        at = ref.id * WORDS
+        tier, extent = location
+        word = self._entry(ref.id)
+        if word >> LOCATION_SHIFT != tier << EXTENT_BITS | extent:
+            return False
+        return word & 0xFF == SegmentState.ON_TIER and self.entries[at + 2] == ref.sequence
 
     def exists(self, segment: int) -> bool:
         """Whether ``segment`` holds data, as far as the table knows."""
@@ -283,8 +303,10 @@ class SegmentTable:
 
     # -- attaching -------------------------------------------------------------------
 
-    def adopt(self) -> tuple[set[int], set[int]]:
-        """Take over what a former process left, without counts; returns used frames and extents.
+    def adopt(self) -> tuple[set[int], set[Location]]:
+        """Take over what a former process left, without counts.
+
+        Returns frames, and places on tiers, that hold segments.
 
         A segment that was open is sealed where it stood; what can't be mended is lost.
         """
@@ -296,7 +318,7 @@ class SegmentTable:
         self._free_ids.clear()
         self.in_use = self.tried_segments = 0
         frames: set[int] = set()
-        extents: set[int] = set()
+        on_tiers: set[Location] = set()
         for segment in range(known - 1, 0, -1):
             at = segment * WORDS
             word = self._mend(segment, self.entries[at]) if self.entries[at] else 0
@@ -311,12 +333,13 @@ class SegmentTable:
                 continue
             self.in_use += 1
             self.tried_segments += stream_and_marks(word) & Mark.TRIED != 0
-            if state == SegmentState.ON_TIER:
-                extents.add(location)
+            where = location_in(word)
+            if isinstance(where, Location):
+                on_tiers.add(where)
             elif state != SegmentState.LOST:
                 frames.add(location)
                 self.bases[segment] = location << SEGMENT_SHIFT
-        return frames, extents
+        return frames, on_tiers
 
     def all_marked(self, mark: Mark) -> set[int]:
         """Segments that hold data, where it is known where, with ``mark``."""

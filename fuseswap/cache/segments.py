@@ -10,16 +10,16 @@ owners grows down from its end:
 
 and one entry of the segment table (``segment_table.py``), in which a segment is
 
-    free -- open --> OPEN -- seal --> SEALED -- written back --> ON_TIER
-             ^         |                |                           |
-             `---------+- live count 0 -+---------------------------'
+    free -- open --> OPEN -- seal --> SEALED <-- relocated --> ON_TIER
+             ^         |                |                         |
+             `---------+- live count 0 -+-------------------------'
 
 Order within an append: owner, payload, table entry; the caller then commits the
 slot word.  Whatever a crash leaves behind a tail that no slot word points to is
 dead space, nothing more.  From the seal on, the bytes of a segment never change, so it
-is written back while it is read, overwritten and discarded: when the write is
-acknowledged, table word 0 changes its state and location in one store, and the frame is
-free.  Should the segment die meanwhile, the extent is simply free again.
+moves between memory and tiers (``tiers/relocation.py``) while it is read, overwritten and
+discarded: when its bytes are there, table word 0 changes its state and location in one store,
+and the old place is free.  Should the segment die meanwhile, the new one is free again.
 
 An object may have several pages (``dedup.py``): their words are the same.  The directory
 knows one of them; a segment with `Mark.SHARED` has owners that only a sweep of the slot table
@@ -34,10 +34,11 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Iterable
+from typing import Protocol
 
 from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.departures import EvictionQueue
-from fuseswap.cache.extents import ExtentPool
 from fuseswap.cache.feeder import Feeder
 from fuseswap.cache.frames import (
     CLEANER_RESERVE,
@@ -67,6 +68,7 @@ from fuseswap.cache.slot_word import (
 )
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_SHIFT, SharedState
 from fuseswap.errors import PoolFull
+from fuseswap.units import Location
 
 OBJECT_OVERHEAD = CHECK_BYTES + OWNER_BYTES
 
@@ -77,6 +79,26 @@ _put_u32 = struct.Struct("<I").pack_into
 _get_u32 = struct.Struct("<I").unpack_from
 
 
+class Tiers(Protocol):
+    """What the log tells the tiers (``tiers/tier_table.py``)."""
+
+    def adopt(self, used: Iterable[Location]) -> None:
+        """Just the places ``used`` hold segments."""
+
+    def release(self, location: Location, generation: int) -> None:
+        """The segment with the sequence ``generation`` is not at ``location`` any more."""
+
+
+class NoTiers:
+    """Of a log that has none; a segment that is on one all the same cannot be read."""
+
+    def adopt(self, used: Iterable[Location]) -> None:
+        """See `Tiers`."""
+
+    def release(self, location: Location, generation: int) -> None:
+        """See `Tiers`."""
+
+
 class SegmentLog:
     """What is stored, in segments; ``table`` knows each of them."""
 
@@ -85,20 +107,17 @@ class SegmentLog:
         state: SharedState,
         feeder: Feeder | None = None,
         ready: int = 0,
-        extent_count: int | None = None,
+        tiers: Tiers | None = None,
     ) -> None:
-        """``ready`` frames are kept for stores, whatever is stored (``frames.py``).
-
-        ``extent_count``: of the tier; None where there is no tier.
-        """
+        """``ready`` frames are kept for stores, whatever is stored (``frames.py``)."""
         self.table = table = SegmentTable(state, feeder)
         self._entries, self._bases = table.entries, table.bases
         self._live, self._live_bytes, self._extra = table.live, table.live_bytes, table.extra
         self._arena = state.arena.map
         self._arena_u32 = state.arena.buffer.cast("I")  # for owners, which are aligned
-        reserve = CLEANER_RESERVE if extent_count is None else CLEANER_RESERVE_WITH_TIER
+        reserve = CLEANER_RESERVE if tiers is None else CLEANER_RESERVE_WITH_TIER
         self.frames = FramePool(state.arena, state.geometry.frame_count, feeder, ready, reserve)
-        self.extents = ExtentPool(extent_count or 0)
+        self.tiers: Tiers = NoTiers() if tiers is None else tiers
         self.heads = tuple(LogHead(stream) for stream in Stream)
         self.references = References()
         self.unsettled: set[int] = set()  # all references are counted, not only the extra ones
@@ -237,20 +256,29 @@ class SegmentLog:
         for head in self.heads:
             if head.segment == segment:
                 head.close()
-        frame, extent = self.table.free(segment)
+        where = self.table.free(segment)
         self.eviction_queue.drop(segment)
         self.references.forget(segment)
-        if frame >= 0:
-            self.frames.give_back(frame)  # crash point: free-frame
-        elif extent >= 0:
-            self.extents.give_back(extent)  # crash point: free-extent
+        if isinstance(where, Location):
+            self.tiers.release(where, self.table.sequence_of(segment))  # crash point: free-extent
+        elif where is not None:
+            self.frames.give_back(where)  # crash point: free-frame
 
-    def move_to_tier(self, segment: int, extent: int) -> None:
-        """The bytes of sealed ``segment`` are on ``extent``: flip its location, free its frame."""
-        frame = self.table.relocate(segment, extent)
-        self.eviction_queue.drop(segment)
-        self.live_in_frames -= self._live_bytes[segment]
-        self.frames.give_back(frame)  # crash point: flip-frame
+    def relocate(self, segment: int, to: Location | int) -> None:
+        """The bytes of a sealed segment are at ``to``: flip its location, free the old place.
+
+        ``to`` is a place on a tier, or a frame that was taken for it.
+        """
+        was = self.table.relocate(segment, to)
+        if isinstance(was, Location):
+            if not isinstance(to, Location):
+                self.live_in_frames += self._live_bytes[segment]
+                self.eviction_queue.add(segment)
+            self.tiers.release(was, self.table.sequence_of(segment))  # crash point: flip-extent
+        elif was is not None:
+            self.eviction_queue.drop(segment)
+            self.live_in_frames -= self._live_bytes[segment]
+            self.frames.give_back(was)  # crash point: flip-frame
 
     def dead_bytes(self) -> tuple[int, int]:
         """``(dead, all)``: bytes of the frames in use that nothing needs, and all of them."""
@@ -260,7 +288,11 @@ class SegmentLog:
 
     def view(self, segment: int) -> memoryview:
         """The whole 1 MiB of a segment in memory, page-aligned; release it after use."""
-        base = self._bases[segment]
+        return self.frame_view(self._bases[segment] >> SEGMENT_SHIFT)
+
+    def frame_view(self, frame: int) -> memoryview:
+        """The 1 MiB of a frame, in use for a segment or for one on its way; as `view`."""
+        base = frame << SEGMENT_SHIFT
         return memoryview(self._arena)[base : base + SEGMENT_BYTES]
 
     # -- reading -------------------------------------------------------------------
@@ -283,10 +315,10 @@ class SegmentLog:
         self.adopting = True
         self.live_in_frames = 0
         self.codec_pages[:] = self.codec_bytes[:] = [0] * 16
-        frames, extents = self.table.adopt()
+        frames, on_tiers = self.table.adopt()
         self.unsettled = self.table.all_marked(Mark.SHARED)
         self.frames.adopt(frames)
-        self.extents.adopt(extents)
+        self.tiers.adopt(on_tiers)
 
     def adopt_word(self, word: int) -> None:
         """Count a page of an object, as a former process left it."""

@@ -36,7 +36,7 @@ from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 log = logging.getLogger(__name__)
 
 MAGIC = 0x7061777365737566  # "fuseswap", little endian
-LAYOUT_VERSION = 4
+LAYOUT_VERSION = 5
 
 CLUSTER_PAGES = 512
 SEGMENT_SHIFT = 20
@@ -53,6 +53,7 @@ PROGRESS_AT = 512  # read by the supervisor, which maps nothing else
 HEARTBEAT_AT = 520  # the same
 _PEAK_AT = 528
 _PROGRESS = struct.Struct("<Q")
+# From 576 to 896: the names of tiers (``tier_names.py``).
 # A word (check << 32 | place << 16 | length, in bytes) and two places to write to in turn.
 _PARAMETERS_AT = 1024
 _PARAMETERS_PLACES = (1032, 2564)

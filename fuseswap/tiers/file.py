@@ -4,30 +4,44 @@ On a descriptor opened by ``host/backing.py`` with O_DIRECT: a write goes straig
 the arena to the device.  Extent N lies at N MiB of what is between the ends.
 
 Extents that are free again are reused as they are.  They are not punched out: that
-would give back the blocks that were preallocated.
+would give back the blocks that were preallocated.  Generations are not kept: the kernel ends
+the I/O of a process before it lets go of the lock of the state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fuseswap.cache.state import SEGMENT_SHIFT
 from fuseswap.tiers.direct import DirectFile
+from fuseswap.tiers.tier import Read, Written
+from fuseswap.units import PAGE_SIZE
+
+NAME = "backing_file"
 
 
 class FileTier:
-    """Segments on an opened backing file."""
+    """Segments on an opened backing file; a `fuseswap.tiers.tier.Tier`."""
 
-    def __init__(self, file: DirectFile) -> None:
+    read_unit = PAGE_SIZE
+    volatile = False
+
+    def __init__(self, file: DirectFile, name: str = NAME) -> None:
+        self.name = name
         self._file = file
         self.extent_count = file.size_bytes >> SEGMENT_SHIFT
 
-    async def write(self, extent: int, segment: memoryview) -> None:
-        """See `Tier.write`; a short write is an `OSError`."""
-        await self._file.write(extent << SEGMENT_SHIFT, segment)
+    def begin_write(self, extent: int, generation: int, segment: memoryview, done: Written) -> None:
+        """See `Tier`; a short write is an `OSError`."""
+        self._file.begin_write(extent << SEGMENT_SHIFT, segment, done)
 
     def begin_read(
-        self, extent: int, offset: int, length: int, done: Callable[[bytes | OSError], None]
+        self, extent: int, generation: int, offset: int, length: int, done: Read
     ) -> None:
-        """See `Tier.begin_read`; reads whole blocks around the range and no more."""
+        """See `Tier`; reads whole blocks around the range and no more."""
         self._file.begin_read((extent << SEGMENT_SHIFT) + offset, length, done)
+
+    def release(self, extent: int, generation: int) -> None:
+        """See `Tier`; nothing is done."""
+
+    async def run(self) -> None:
+        """See `Tier`: its engine's."""
+        await self._file.engine.run()

@@ -14,6 +14,7 @@ from fuseswap.config import DeviceConfig
 from fuseswap.device_files import settings_from
 from fuseswap.errors import InvalidArgument
 from fuseswap.parameters import PARAMETERS
+from fuseswap.tiers.claim import BOTH_ENDS_BYTES
 from fuseswap.units import GIB, MIB
 
 GOOD: dict[str, Any] = {
@@ -85,6 +86,20 @@ def test_a_layout_that_cannot_be(
     with pytest.raises(InvalidArgument, match=says) as caught:
         parse(backing=path, backing_layout=layout)
     assert "\n" not in str(caught.value)
+
+
+def test_a_backing_file_with_more_than_a_location_can_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    most = BOTH_ENDS_BYTES + (16 << 40)
+    monkeypatch.setattr("fuseswap.config.planned_bytes", lambda path, default: most + MIB)
+    with pytest.raises(InvalidArgument) as caught:
+        parse(backing="/dev/large")
+    message = "backing file /dev/large is larger than 16T, the most that a tier may have"
+    assert str(caught.value) == message
+    parse(backing="/dev/large", backing_layout="in-place")
+    monkeypatch.setattr("fuseswap.config.planned_bytes", lambda path, default: most)
+    parse(backing="/dev/large")
 
 
 @pytest.mark.parametrize("backing_bytes", [0, GIB, GIB + MIB, GIB + 2 * MIB, 2 * GIB])

@@ -17,7 +17,7 @@ import pytest
 import fuseswap
 from fuseswap import crashpoints
 from fuseswap.errors import InvalidArgument
-from tests.crash_scenes import IN_PLACE, SCENES, TIERLESS
+from tests.crash_scenes import IN_PLACE, SCENES, TIERLESS, TWO_TIERS
 from tests.crashes import (
     Aftermath,
     Scene,
@@ -81,12 +81,16 @@ POINTS = {
     "discard-area-clear": ("discard_of_extent", OLD),
     "discard-area-release": ("discard_of_extent", NEW),
     "cluster-release": ("discard_of_extent", NEW),
-    "writeback-write": ("writeback", NEW),
-    "writeback-written": ("writeback", NEW),
+    "names-first": ("attaching", NEW),
+    "names-second": ("attaching", NEW),
+    "relocate-read": ("relocation_to_another_tier", NEW),
+    "relocate-write": ("writeback", NEW),
+    "relocate-written": ("writeback", NEW),
+    "relocate-back": ("relocation_into_memory", NEW),
+    "relocate-undone": ("writeback_that_fails", NEW),
     "flip-commit": ("writeback", NEW),
     "flip-frame": ("writeback", NEW),
-    "writeback-failed": ("writeback_that_fails", NEW),
-    "writeback-died": ("writeback_of_what_dies", NEW),
+    "flip-extent": ("relocation_to_another_tier", NEW),
     "place-write": ("overwrite_that_goes_to_its_place", HOLE),
     "place-written": ("overwrite_that_goes_to_its_place", HOLE),
     "place-commit": ("eviction_in_place", NEW),
@@ -151,6 +155,8 @@ def places() -> Iterator[SharedPlaces]:
 def prepare(memory: SharedMemory, tier: SharedTier, places: SharedPlaces) -> Callable[[str], Set]:
     def prepare(name: str) -> Set:
         backing = places if name in IN_PLACE else tier
+        if name in TWO_TIERS:
+            tier.second = SharedTier(EXTENTS, "second")
         scene = SCENES[name](Tiered(memory, None if name in TIERLESS else backing))
         return Set(scene, Stage(memory, backing), Aftermath(scene, backing))
 

@@ -158,7 +158,7 @@ async def test_its_pages_come_back_from_the_tier(
     old = await prepare_on_tier(tiered)
     await let_go(hold(tiered, nursery))
     assert is_gone(tiered, old)
-    assert tiered.log.extents.in_use == 0
+    assert tiered.entry.extents.in_use == 0
     await tiered.check()
     await write_back(tiered)
     assert set(OLD) < set(tiered.on_tier())
@@ -174,7 +174,7 @@ async def test_they_stay_there_where_they_can_not_come(
     if reason == "budget":
         tiered.device.budget.left_bytes = 100 << 20
     if reason == "tier is full":
-        tiered.log.extents.extent_count = tiered.log.extents.in_use
+        tiered.entry.extents.extent_count = tiered.entry.extents.in_use
     await let_go(hold(tiered, nursery))
     assert old in tiered.cache.dictionaries.all
     assert tiered.on_tier() == list(OLD)

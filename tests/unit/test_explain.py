@@ -22,7 +22,7 @@ from tests import pages
 from tests.fake_tier import FakeTier
 from tests.memory_devices import flip_bit_of_page
 from tests.stores import SharedMemory
-from tests.tiered import Tiered
+from tests.tiered import Tiered, extent_of
 
 PARITY = 0b100
 
@@ -226,7 +226,7 @@ async def test_a_page_on_the_backing_file_is_not_read(tiered: Tiered, tier: Fake
     assert found.segment is not None
     assert found.file_offset is not None
     extent, at = divmod(found.file_offset - FIRST_PAGE_AT, MIB)
-    assert extent == tiered.log.table.location_of(found.segment)
+    assert extent == extent_of(tiered.log, found.segment)
     assert found.stored_bytes is not None
     with pytest.raises(TierLoad) as miss:
         tiered.device.frontswap.load(page)

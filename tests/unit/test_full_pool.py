@@ -179,7 +179,7 @@ async def test_a_full_tier_is_no_reason_to_refuse(
     for number in range(page - 500, page):
         tiered.discard(number)
     await write_until_refused(tiered, shrinking, page)
-    assert not tiered.log.extents.available
+    assert not tiered.entry.extents.available
     recompressed = tiered.device.recompression.copier.statistics().recompressed_pages
     assert recompressed > 400
     await tiered.check()

@@ -13,6 +13,7 @@ from fuseswap.metrics import parse_metrics, render_metrics
 from fuseswap.statistics import STATISTICS
 from fuseswap.units import PAGE_SIZE
 from tests import pages
+from tests.tiered import Tiered
 
 NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 LABELS = rf'\{{{NAME}="[^"\\\n]*"\}}'
@@ -49,7 +50,8 @@ def sample_of(row: Statistic, values: tuple[str, ...]) -> str:
     return f"fuseswap_{row.name}{suffix}" + (f"{{{labels}}}" if labels else "")
 
 
-def test_each_statistic_is_one_family(device: Device) -> None:
+def test_each_statistic_is_one_family(tiered: Tiered) -> None:
+    device = tiered.device
     device.swapfile.write(0, memoryview(pages.CORPUS["compressible"] * 3))
     device.swapfile.read(0, PAGE_SIZE)
     rows = {row.name: row for row in STATISTICS}
@@ -63,10 +65,14 @@ def test_each_statistic_is_one_family(device: Device) -> None:
     assert expected['fuseswap_backend_stores_total{backend="compressed_cache"}'] == ("counter", 3)
 
 
-def test_no_two_families_share_a_sample_name(device: Device) -> None:
+def test_no_two_families_share_a_sample_name(tiered: Tiered) -> None:
     """A gauge that ends in ``_total`` must not look like some counter's sample."""
-    samples = re.findall(r"^fuseswap\w+", render_metrics(device), re.MULTILINE)
+    samples = re.findall(r"^fuseswap\w+", render_metrics(tiered.device), re.MULTILINE)
     assert len(set(samples)) == len(STATISTICS)
+
+
+def test_without_a_tier_there_is_no_family_of_tiers(device: Device) -> None:
+    assert "fuseswap_tier_extents" not in render_metrics(device)
 
 
 def test_read_again_it_is_what_the_files_say(device: Device) -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.readahead import WINDOW_BYTES, Done, ReadAhead
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, Location
 
 SEGMENT = bytes(n // 64 % 251 for n in range(SEGMENT_BYTES))
-HERE = (3, 17)  # extent and sequence
+HERE = (Location(0, 3), 17)  # and sequence
 
 
 class Reader:
@@ -23,10 +23,12 @@ class Reader:
         self.alone: list[tuple[int, int]] = []
         self.found: list[tuple[int, bytes | OSError]] = []
 
-    def begin(self, extent: int, offset: int, length: int, done: Done) -> None:
-        self.windows.append((extent, offset, length, done))
+    def begin(
+        self, location: Location, sequence: int, offset: int, length: int, done: Done
+    ) -> None:
+        self.windows.append((location.extent, offset, length, done))
 
-    def read(self, offset: int, length: int, where: tuple[int, int] = HERE) -> None:
+    def read(self, offset: int, length: int, where: tuple[Location, int] = HERE) -> None:
         self.ahead.begin_read(
             where,
             offset,
@@ -87,7 +89,15 @@ def test_another_segment_on_the_same_extent_is_not_this_one(reader: Reader) -> N
     reader.read(0, 100)
     reader.read(100, 100)
     reader.arrive()
-    reader.read(300, 100, (3, 18))
+    reader.read(300, 100, (Location(0, 3), 18))
+    assert reader.alone == [(0, 100), (300, 100)]
+
+
+def test_the_same_extent_of_another_tier_is_not_this_one(reader: Reader) -> None:
+    reader.read(0, 100)
+    reader.read(100, 100)
+    reader.arrive()
+    reader.read(300, 100, (Location(1, 3), 17))
     assert reader.alone == [(0, 100), (300, 100)]
 
 
@@ -129,7 +139,7 @@ def test_an_answer_may_open_the_next_window(reader: Reader) -> None:
 
 def test_few_streams_are_known(reader: Reader) -> None:
     for extent in range(20):
-        reader.read(0, 100, (extent, extent))
-    reader.read(100, 100, (0, 0))
-    reader.read(100, 100, (19, 19))
+        reader.read(0, 100, (Location(0, extent), extent))
+    reader.read(100, 100, (Location(0, 0), 0))
+    reader.read(100, 100, (Location(0, 19), 19))
     assert [window[0] for window in reader.windows] == [19]

@@ -13,7 +13,7 @@ from fuseswap.cache.segment_kinds import SegmentState
 from fuseswap.units import MIB
 from tests.fake_tier import FakeTier
 from tests.page_actions import Action, each_action
-from tests.tiered import Tiered, dense
+from tests.tiered import Tiered, dense, extent_of
 
 
 def next_worker(tiered: Tiered, tier: FakeTier) -> Tiered:
@@ -51,7 +51,7 @@ def test_a_write_in_flight_ends_first(
     again = next_worker(tiered, tier)
     expected = SegmentState.SEALED if fails else SegmentState.ON_TIER
     assert again.log.table.state_of(untouched) is expected
-    assert again.log.extents.in_use == (not fails)
+    assert again.entry.extents.in_use == (not fails)
 
 
 def test_a_segment_that_dies_in_the_write_that_ends_last(tiered: Tiered, tier: FakeTier) -> None:
@@ -70,7 +70,7 @@ def test_a_segment_that_dies_in_the_write_that_ends_last(tiered: Tiered, tier: F
                 tier.writes[0].finish()
 
     trio.run(worker)
-    assert next_worker(tiered, tier).log.extents.in_use == 0
+    assert next_worker(tiered, tier).entry.extents.in_use == 0
 
 
 def test_stores_that_wait_are_not_answered(tiered: Tiered, tier: FakeTier) -> None:
@@ -127,7 +127,7 @@ def test_a_segment_that_is_half_cleaned(tiered: Tiered, tier: FakeTier, on_tier:
     tiered.cache.pool_limit_bytes += MIB
     if on_tier:
         segment = tiered.segment_of(0)
-        extent = tiered.log.table.location_of(segment)
+        extent = extent_of(tiered.log, segment)
         cleaner.begin_on_tier(segment, bytes(tier.extents[extent]))
     else:
         for page in range(2000, 2300):

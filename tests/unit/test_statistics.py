@@ -14,9 +14,10 @@ from fuseswap.counting import Kind, rows_of, samples_by_name
 from fuseswap.device import Device
 from fuseswap.errors import CorruptData, StoreRefused
 from fuseswap.statistics import PARTS, STATISTICS
+from fuseswap.tiers.tier_table import TierStatistics
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
-from tests.tiered import Tiered
+from tests.tiered import EXTENTS, Tiered
 
 
 def read(device: Device) -> dict[str, int]:
@@ -41,21 +42,23 @@ def test_a_name_is_in_the_table_once() -> None:
     assert len({row.name for row in STATISTICS}) == len(STATISTICS)
 
 
-@pytest.mark.parametrize("layout", ["device", "placed"])
+@pytest.mark.parametrize("layout", ["device", "placed", "tiered"])
 def test_what_is_declared_is_delivered_and_nothing_else(
     request: pytest.FixtureRequest, layout: str
 ) -> None:
     made = request.getfixturevalue(layout)
     device = made.device if isinstance(made, Tiered) else made
     parts = list(device.parts())
-    assert {type(part) for part in parts} == set(PARTS)
+    missing = set() if layout == "tiered" else {TierStatistics}
+    assert {type(part) for part in parts} == set(PARTS) - missing
     declared = [row for part in parts for row in rows_of(type(part))]
-    assert set(declared) == set(STATISTICS)
+    there = [row for row in STATISTICS if not (missing and row.labels == ("tier",))]
+    assert set(declared) == set(there)
     now = device.statistics()
     assert len(now) == len(declared), "two parts deliver the same"
     by_name = samples_by_name(now)
-    assert set(by_name) == {row.name for row in STATISTICS}
-    for row in STATISTICS:
+    assert set(by_name) == {row.name for row in there}
+    for row in there:
         for values, number in by_name[row.name]:
             assert len(values) == len(row.labels)
             assert type(number) is int
@@ -104,6 +107,17 @@ async def test_stores_by_backend(placed: Tiered, nursery: trio.Nursery) -> None:
     assert of_label(placed.device, "backend_refusals") == {"compressed_cache": 3, "in_place": 0}
     assert of_label(placed.device, "backend_loads") == {"compressed_cache": 1, "in_place": 0}
     assert (now["succ_stores"], now["in_place_stores"]) == (4, 3)
+
+
+async def test_numbers_by_tier(tiered: Tiered) -> None:
+    page = (await tiered.move_out())[0]
+    await tiered.read(page)
+    now, moved = read(tiered.device), tiered.entry.extents.in_use
+    assert of_label(tiered.device, "tier_extents") == {"fake": EXTENTS}
+    assert of_label(tiered.device, "tier_segments") == {"fake": moved}
+    assert of_label(tiered.device, "tier_written_bytes") == {"fake": moved * MIB}
+    assert 0 < of_label(tiered.device, "tier_read_bytes")["fake"] <= now["bd_reads"] * PAGE_SIZE
+    assert of_label(tiered.device, "tier_failed_writes") == {"fake": 0}
 
 
 def test_an_empty_device_has_nothing_but_zeros(device: Device) -> None:

@@ -35,7 +35,7 @@ async def make_sparse(tiered: Tiered, nursery: trio.Nursery) -> list[int]:
             break
     scope.cancel()
     await wait_all_tasks_blocked()
-    assert tiered.log.extents.available == 0
+    assert tiered.entry.extents.available == 0
     in_memory = sorted(tiered.expected.keys() - set(tiered.on_tier()))
     for page in [*tiered.on_tier()[::2], *in_memory[: len(in_memory) // 2]]:
         tiered.discard(page)
@@ -52,7 +52,7 @@ async def test_merging_frees_extents_and_keeps_every_page(
     await make_sparse(tiered, nursery)
     nursery.start_soon(tiered.writeback.run)
     await trio.sleep(5)
-    assert tiered.log.extents.available >= 2
+    assert tiered.entry.extents.available >= 2
     await tiered.check()
 
 
@@ -70,7 +70,7 @@ async def test_a_bit_that_is_wrong_once_is_not_carried_on(
     tier.mangle = wrong_every_other_time
     nursery.start_soon(tiered.writeback.run)
     await trio.sleep(5)
-    assert tiered.log.extents.available >= 2
+    assert tiered.entry.extents.available >= 2
     assert tiered.writeback.statistics().tier_read_retries == reads // 2 > 0
     tier.mangle = None
     await tiered.check()
@@ -88,7 +88,7 @@ async def test_segments_that_cannot_be_read_are_tried_again_later(
     assert errors == EXTENTS, "each is tried, and then left alone for a while"
     tier.fail_reads = False
     await trio.sleep(UNREADABLE_S)
-    assert tiered.log.extents.available >= 2
+    assert tiered.entry.extents.available >= 2
     assert tiered.writeback.statistics().tier_read_errors == errors
     await tiered.check()
 
@@ -101,5 +101,5 @@ async def test_a_full_tier_that_is_partly_dead_makes_room(
     pages = 2000  # of some 2600 that pool and tier have room for
     for number in range(3 * pages):
         await tiered.write(number if number < pages else chance.randrange(pages), dense(number))
-    assert tiered.log.extents.in_use >= EXTENTS - 1
+    assert tiered.entry.extents.in_use >= EXTENTS - 1
     await tiered.check()

@@ -13,7 +13,7 @@ from fuseswap.units import MIB, PAGE_SIZE
 from tests.fake_tier import FakeTier
 from tests.invariants import check_invariants
 from tests.page_actions import Action, each_blind_action
-from tests.tiered import Tiered, dense
+from tests.tiered import Tiered, dense, extent_of
 
 
 async def release_reads(tier: FakeTier) -> None:
@@ -101,7 +101,7 @@ async def test_a_page_that_the_cleaner_brings_back_while_it_is_read(
 ) -> None:
     reads = await begin_reads(tiered, tier, nursery)
     segment = tiered.segment_of(0)
-    extent = tiered.log.table.location_of(segment)
+    extent = extent_of(tiered.log, segment)
     tiered.writeback.cleaner.begin_on_tier(segment, bytes(tier.extents[extent]))
     while tiered.writeback.cleaner.busy:
         assert tiered.writeback.cleaner.step()
@@ -135,7 +135,7 @@ async def begin_merging(
     tier.hold_reads = tier.hold_writes = True
     clock.jump(1)
     await wait_all_tasks_blocked()
-    assert [read.extent for read in tier.reads] == [tiered.log.table.location_of(segment)]
+    assert [read.extent for read in tier.reads] == [extent_of(tiered.log, segment)]
     return found
 
 
@@ -194,7 +194,7 @@ async def test_a_segment_id_that_is_on_the_tier_again_when_the_read_ends(
     """What was read is another segment's, and every check in it is right."""
     found = await begin_merging(tiered, tier, nursery, mock_clock)
     segment = tiered.segment_of(found[0])
-    read_already = bytes(tier.extents[tiered.log.table.location_of(segment)])
+    read_already = bytes(tier.extents[extent_of(tiered.log, segment)])
     for page in found:
         tiered.discard(page)
     for head in tiered.log.heads:
@@ -203,10 +203,11 @@ async def test_a_segment_id_that_is_on_the_tier_again_when_the_read_ends(
         tiered.store(page, dense(page + 8000))
     assert tiered.segment_of(0) == segment
     tiered.log.seal(tiered.log.heads[Stream.STORE])
-    extent = tiered.log.extents.take()
+    to = tiered.entry.take()
+    assert to is not None
     with tiered.log.view(segment) as view:
-        tier.extents[extent] = bytearray(view)
-    tiered.log.move_to_tier(segment, extent)
+        tier.extents[to.extent] = bytearray(view)
+    tiered.log.relocate(segment, to)
 
     def as_it_was(found: bytes) -> bytes:
         tier.mangle = None
@@ -223,7 +224,7 @@ async def test_between_two_steps_of_merging(tiered: Tiered, tier: FakeTier, acti
     segment = tiered.segment_of(0)
     tiered.cache.pool_limit_bytes += 2 * MIB
     cleaner = tiered.writeback.cleaner
-    cleaner.begin_on_tier(segment, bytes(tier.extents[tiered.log.table.location_of(segment)]))
+    cleaner.begin_on_tier(segment, bytes(tier.extents[extent_of(tiered.log, segment)]))
     page = 0
     while cleaner.busy:
         cleaner.step()

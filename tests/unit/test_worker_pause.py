@@ -69,6 +69,8 @@ def test_a_write_in_flight_ends_before_the_pause(
         recompression=idle,
         memory=idle,
         merging=idle,
+        tiers=None,
+        place=object(),  # so that the engine is run
         cache=SimpleNamespace(log=SimpleNamespace(frames=SimpleNamespace(unmapped=0))),
     )
     transport = cast(Transport, SimpleNamespace(serve=trio.sleep_forever))

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from fuseswap.budget import Budget
 from fuseswap.counting import zeros
-from fuseswap.tier_health import TierHealth
+from fuseswap.tiers.tier_health import TierHealth
 from fuseswap.units import PAGE_SIZE
 from fuseswap.write_account import WriteAccount
 from fuseswap.writeback_statistics import WritebackStatistics
@@ -80,3 +80,11 @@ async def test_a_file_that_rests_briefly_may_be_waited_for(
     account.end(PAGE_SIZE, None)
     account.end(PAGE_SIZE, FAILURE)
     assert account.may_begin_soon(PAGE_SIZE)
+
+
+async def test_what_was_not_written_costs_nothing(accounted: Accounted) -> None:
+    accounted.budget.left_bytes = 3 * PAGE_SIZE
+    accounted.account.begin(PAGE_SIZE)
+    accounted.account.give_up(PAGE_SIZE)
+    assert accounted.budget.left_bytes == 3 * PAGE_SIZE
+    assert accounted.counters.bd_writes == accounted.counters.writeback_failed == 0

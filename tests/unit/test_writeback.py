@@ -42,7 +42,7 @@ async def test_a_full_pool_makes_room_and_the_store_goes_on(
     assert now.written_back_pages == len(tiered.on_tier()) > 0
     assert (now.writeback_failed, now.outstanding_writebacks) == (0, 0)
     assert now.saved_by_writeback == 1
-    assert tiered.log.extents.in_use == moved
+    assert tiered.entry.extents.in_use == moved
     await tiered.check()
 
 

@@ -55,7 +55,7 @@ async def test_a_segment_whose_write_failed_stays_in_memory(
     assert (now.writeback_attempted, now.writeback_failed, now.bd_count) == (1, 1, 0)
     assert (now.written_back_pages, now.bd_writes) == (0, 0)
     assert tiered.log.table.state_of(tiered.segment_of(0)) is SegmentState.SEALED
-    assert tiered.log.extents.available == EXTENTS
+    assert tiered.entry.extents.available == EXTENTS
     await tiered.check()
 
 

@@ -226,11 +226,11 @@ class Model:
 
     async def check(self) -> None:
         check_invariants(self.tiered.cache)
-        tiered, log = self.tiered, self.tiered.log
+        tiered = self.tiered
         assert tiered.cache.slots.stored_pages == len(tiered.expected)
         assert len(self.tier.writes) <= tiered.device.in_flight.batch_size
         on_tier = len({tiered.segment_of(page) for page in tiered.on_tier()})
-        assert log.extents.in_use == on_tier + len(self.tier.writes)
+        assert tiered.entry.extents.in_use == on_tier + len(self.tier.writes)
 
 
 @settings(

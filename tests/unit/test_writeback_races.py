@@ -97,12 +97,12 @@ async def test_a_segment_that_dies_keeps_its_extent_until_the_write_ends(
     await write_one(tiered, tier, nursery)
     for page in tiered.pages_of(tiered.segment_of(0)):
         tiered.discard(page)
-    assert tiered.log.extents.in_use == 1
+    assert tiered.entry.extents.in_use == 1
     check_invariants(tiered.cache)
     tier.hold_writes = False
     tier.writes[0].finish()
     await wait_all_tasks_blocked()
-    assert tiered.log.extents.in_use == len(tiered.on_tier()) == 0
+    assert tiered.entry.extents.in_use == len(tiered.on_tier()) == 0
     assert tiered.writeback.statistics().written_back_pages == 0
     await tiered.check()
 
@@ -116,7 +116,7 @@ async def test_a_segment_that_dies_in_a_write_that_fails(
     tier.hold_writes = False
     tier.writes[0].fail()
     await wait_all_tasks_blocked()
-    assert tiered.log.extents.available == EXTENTS
+    assert tiered.entry.extents.available == EXTENTS
     assert tiered.writeback.statistics().writeback_failed == 1
     await tiered.check()
 
@@ -238,7 +238,7 @@ async def test_a_worker_that_ends_in_a_write_leaves_a_state_the_next_one_serves(
     again.expected = tiered.expected
     await again.check()
     assert len(set(map(again.segment_of, again.on_tier()))) == before
-    assert again.log.extents.in_use == before
+    assert again.entry.extents.in_use == before
     async with trio.open_nursery() as nursery:
         nursery.start_soon(again.writeback.run)
         for more in range(page, page + 300):

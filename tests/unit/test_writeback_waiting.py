@@ -116,7 +116,7 @@ async def test_a_full_tier_refuses_once_the_pool_is_full_too(
 ) -> None:
     nursery.start_soon(tiered.writeback.run)
     page = await fill_until_refused(tiered)
-    assert tiered.log.extents.in_use == EXTENTS
+    assert tiered.entry.extents.in_use == EXTENTS
     assert len(tier.written) == EXTENTS
     assert page > (EXTENTS + STORE_FRAMES - 1) * 266
     await tiered.check()
@@ -124,7 +124,7 @@ async def test_a_full_tier_refuses_once_the_pool_is_full_too(
     assert first is SegmentState.ON_TIER
     for number in tiered.pages_of(tiered.segment_of(0)):
         tiered.discard(number)
-    assert tiered.log.extents.available == 1
+    assert tiered.entry.extents.available == 1
     await tiered.write(page)
     await tiered.check()
 

@@ -11,7 +11,7 @@ from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.slot_word import OBJECT, PARITY, REFERENCED
 from fuseswap.cache.state import SEGMENT_BYTES, Geometry
 from fuseswap.errors import CorruptData
-from fuseswap.units import MIB
+from fuseswap.units import MIB, Location
 from tests.cleaned import ROOMY, Cleaned
 from tests.invariants import StoredObject, check_invariants
 from tests.stores import SharedMemory
@@ -86,8 +86,7 @@ def test_another_segment_of_the_same_id_is_not_taken_for_it(cleaned: Cleaned) ->
 
 def test_a_segment_that_left_for_a_tier_is_forgotten(cleaned: Cleaned) -> None:
     segment = begun(cleaned)
-    cleaned.log.extents.extent_count = 1
-    cleaned.log.move_to_tier(segment, cleaned.log.extents.take())
+    cleaned.log.relocate(segment, Location(0, 0))
     assert not cleaned.cleaner.step()
     assert not cleaned.cleaner.busy
     check_invariants(cleaned.cache)

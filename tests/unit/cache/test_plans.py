@@ -15,6 +15,7 @@ from fuseswap.cache.recompressor import Packed
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.slot_word import as_loaded, codec_of, object_key, segment_of
 from fuseswap.cache.state import SEGMENT_BYTES, Geometry
+from fuseswap.units import Location
 from tests import pages
 from tests.cleaned import ROOMY, Cleaned
 from tests.invariants import check_invariants
@@ -90,8 +91,7 @@ def test_from_a_tier_all_leaves_again(cleaned: Cleaned, segment: int) -> None:
     assert plan.read(word) == cleaned.log.stored(word)
     assert plan.owners() == cleaned.log.owners(segment)
     assert not plan.is_current()
-    cleaned.log.extents.extent_count = 1
-    cleaned.log.move_to_tier(segment, cleaned.log.extents.take())
+    cleaned.log.relocate(segment, Location(0, 0))
     assert plan.is_current()
 
 
@@ -185,8 +185,7 @@ def test_what_is_extracted_from_a_tier_leaves_again(cleaned: Cleaned, segment: i
         object_key(word): Packed(payload, LZ4, checksum_of(payload, LZ4))
         for word, payload in payloads.items()
     }
-    cleaned.log.extents.extent_count = 1
-    cleaned.log.move_to_tier(segment, cleaned.log.extents.take())
+    cleaned.log.relocate(segment, Location(0, 0))
     copier = Copier(cleaned.cache.slots, cleaned.log)
     copier.begin(Extract.of(cleaned.log, segment, packed, stored))
     while copier.busy:

@@ -8,6 +8,7 @@ import pytest
 
 from fuseswap.cache.state import SEGMENT_BYTES, Geometry
 from fuseswap.cache.victims import Victims
+from fuseswap.units import Location
 from tests.cleaned import ROOMY, Cleaned
 from tests.stores import SharedMemory
 
@@ -90,12 +91,11 @@ def test_what_another_task_is_to_rewrite_is_skipped(cleaned: Cleaned) -> None:
 def test_on_a_tier_the_sparsest(cleaned: Cleaned) -> None:
     shares = (0.5, 0.3, 0.7, 0.9)
     segments = [cleaned.seal_one() for _ in shares]
-    cleaned.log.extents.extent_count = len(shares)
     victims = Victims(cleaned.log)
     assert victims.choose_on_tier(SEGMENT_BYTES) == 0
-    for segment, share in zip(segments, shares, strict=True):
+    for extent, (segment, share) in enumerate(zip(segments, shares, strict=True)):
         cleaned.thin_out(segment, share)
-        cleaned.log.move_to_tier(segment, cleaned.log.extents.take())
+        cleaned.log.relocate(segment, Location(0, extent))
     assert victims.choose() == 0
     assert victims.choose_on_tier() == segments[1]
     cleaned.log.table.pin(segments[1])

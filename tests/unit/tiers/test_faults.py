@@ -22,7 +22,7 @@ from fuseswap.tiers.direct import DirectFile, open_engine
 from fuseswap.tiers.faults import Faults, FaultyEngine
 from fuseswap.tiers.file import FileTier
 from fuseswap.units import MIB
-from tests.unit.tiers.reading import read_extent
+from tests.unit.tiers.reading import read_extent, write_extent
 
 
 class Rules:
@@ -68,7 +68,7 @@ def flipped_bits(one: bytes, other: bytes) -> int:
 
 
 async def test_without_rules_it_is_the_engine_itself(faulty: FileTier, segment: memoryview) -> None:
-    await faulty.write(2, segment)
+    await write_extent(faulty, 2, segment)
     assert await read_extent(faulty, 2, 77, 5000) == bytes(segment[77:5077])
 
 
@@ -79,10 +79,10 @@ async def test_a_call_fails_until_it_is_healed(
     rules.set(write={"errno": name})
     message = os.strerror(getattr(errno, name))
     with pytest.raises(OSError, match=message):
-        await faulty.write(0, segment)
+        await write_extent(faulty, 0, segment)
     assert await read_extent(faulty, 0, 0, 10) == bytes(10), "nothing was written"
     rules.set(read={"errno": name})
-    await faulty.write(0, segment)
+    await write_extent(faulty, 0, segment)
     with pytest.raises(OSError, match=message):
         await read_extent(faulty, 0, 0, 10)
     rules.set()
@@ -90,7 +90,7 @@ async def test_a_call_fails_until_it_is_healed(
 
 
 async def test_some_calls_fail(faulty: FileTier, rules: Rules, segment: memoryview) -> None:
-    await faulty.write(0, segment)
+    await write_extent(faulty, 0, segment)
     rules.set(read={"errno": "EIO", "probability": 0.5})
     failed = 0
     for _ in range(200):
@@ -109,7 +109,7 @@ async def test_a_request_waits_while_others_go_on(
     mock_clock: MockClock,
 ) -> None:
     rules.set(write={"latency_s": 60})
-    nursery.start_soon(faulty.write, 1, segment)
+    nursery.start_soon(write_extent, faulty, 1, segment)
     await wait_all_tasks_blocked()
     rules.set()
     assert await read_extent(faulty, 1, 0, 10) == bytes(10), "it is not written yet"
@@ -121,7 +121,7 @@ async def test_a_request_waits_while_others_go_on(
 async def test_a_bit_of_what_is_read_is_wrong_once(
     faulty: FileTier, rules: Rules, segment: memoryview
 ) -> None:
-    await faulty.write(1, segment)
+    await write_extent(faulty, 1, segment)
     rules.set(read={"flip": True})
     for expected in (1, 0, 1):
         found = await read_extent(faulty, 1, 4096, 8192)
@@ -135,7 +135,7 @@ async def test_a_bit_of_what_is_written_stays_wrong(
 ) -> None:
     before = bytes(segment)
     rules.set(write={"flip": True})
-    await faulty.write(1, segment)
+    await write_extent(faulty, 1, segment)
     rules.set()
     assert bytes(segment) == before, "memory is left alone"
     assert flipped_bits(await read_extent(faulty, 1, 0, SEGMENT_BYTES), before) == 1
@@ -144,10 +144,10 @@ async def test_a_bit_of_what_is_written_stays_wrong(
 async def test_a_short_write_is_found(faulty: FileTier, rules: Rules, segment: memoryview) -> None:
     rules.set(write={"short": True})
     with pytest.raises(OSError, match=f"short write: 1044480 of {SEGMENT_BYTES} bytes"):
-        await faulty.write(3, segment)
+        await write_extent(faulty, 3, segment)
     rules.set(write={"short": True, "probability": 0.2})
     for extent in range(9):
-        await faulty.write(extent, segment)
+        await write_extent(faulty, extent, segment)
         assert await read_extent(faulty, extent, 0, SEGMENT_BYTES) == bytes(segment), (
             "in pieces, but whole"
         )
@@ -188,9 +188,9 @@ async def test_rules_that_become_wrong_change_nothing(
 ) -> None:
     rules.set(write={"errno": "EIO"})
     with pytest.raises(OSError, match="Input/output"):
-        await faulty.write(0, segment)
+        await write_extent(faulty, 0, segment)
     rules.set(wriet={})
     for _ in range(2):
         with caplog.at_level(logging.ERROR), pytest.raises(OSError, match="Input/output"):
-            await faulty.write(0, segment)
+            await write_extent(faulty, 0, segment)
     assert caplog.text.count("going on as before") == 1

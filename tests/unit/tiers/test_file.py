@@ -20,7 +20,7 @@ from fuseswap.tiers.file import FileTier
 from fuseswap.units import MIB, PAGE_SIZE
 from fuseswap.waiting import called
 from tests.leavings import collector_off
-from tests.unit.tiers.reading import read_extent
+from tests.unit.tiers.reading import read_extent, write_extent
 
 EXTENTS = 9
 
@@ -64,7 +64,7 @@ async def test_only_whole_extents_count(opened: Opened) -> None:
 @pytest.mark.parametrize("extent", [0, 4, EXTENTS - 1])
 async def test_any_range_of_what_was_written_can_be_read(opened: Opened, extent: int) -> None:
     segment = opened.segment(extent)
-    await opened.tier.write(extent, segment)
+    await write_extent(opened.tier, extent, segment)
     chance = random.Random(extent)
     ranges = [
         (0, 1),
@@ -87,7 +87,7 @@ async def test_the_ends_of_the_file_are_not_touched(opened: Opened, tmp_path: Pa
     before = (tmp_path / "backing").read_bytes()
     for extent in range(EXTENTS):
         segment = opened.segment(extent)
-        await opened.tier.write(extent, segment)
+        await write_extent(opened.tier, extent, segment)
     after = (tmp_path / "backing").read_bytes()
     assert (after[:MIB], after[-MIB:]) == (before[:MIB], before[-MIB:])
     assert after[MIB : 2 * MIB] == random.Random(0).randbytes(MIB)
@@ -97,7 +97,7 @@ async def test_the_ends_of_the_file_are_not_touched(opened: Opened, tmp_path: Pa
 async def test_extents_do_not_touch_each_other(opened: Opened) -> None:
     for extent in (3, 2, 4):
         segment = opened.segment(extent)
-        await opened.tier.write(extent, segment)
+        await write_extent(opened.tier, extent, segment)
     for extent in (2, 3, 4):
         expected = random.Random(extent).randbytes(SEGMENT_BYTES)
         assert await read_extent(opened.tier, extent, 0, SEGMENT_BYTES) == expected
@@ -108,7 +108,7 @@ async def test_an_extent_is_written_over_as_it_is(opened: Opened) -> None:
     blocks = os.fstat(opened.fd).st_blocks
     for seed in (1, 2):
         segment = opened.segment(seed)
-        await opened.tier.write(5, segment)
+        await write_extent(opened.tier, 5, segment)
     assert await read_extent(opened.tier, 5, 77, 1000) == bytes(segment[77:1077])
     assert os.fstat(opened.fd).st_blocks == blocks
     segment.release()
@@ -128,7 +128,7 @@ async def test_a_write_that_fails_is_an_error(opened: Opened, tmp_path: Path) ->
     tier = FileTier(DirectFile(fd, opened.engine))
     segment = opened.segment(1)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        await tier.write(0, segment)
+        await write_extent(tier, 0, segment)
     segment.release()
     os.close(fd)
 
@@ -168,7 +168,7 @@ async def test_a_short_write_is_an_error(opened: Opened, count: int) -> None:
     tier = FileTier(DirectFile(opened.fd, ShortEngine(opened.engine, [count])))
     segment = opened.segment(1)
     with pytest.raises(OSError, match=f"short write: {count} of {SEGMENT_BYTES} bytes"):
-        await tier.write(0, segment)
+        await write_extent(tier, 0, segment)
     segment.release()
 
 
@@ -176,7 +176,7 @@ async def test_a_write_in_pieces_goes_on(opened: Opened) -> None:
     counts = [300 * 1024, PAGE_SIZE, 300 * 1024]
     tier = FileTier(DirectFile(opened.fd, ShortEngine(opened.engine, counts)))
     segment = opened.segment(6)
-    await tier.write(1, segment)
+    await write_extent(tier, 1, segment)
     assert await read_extent(opened.tier, 1, 0, SEGMENT_BYTES) == bytes(segment)
     assert not counts
     segment.release()
@@ -184,7 +184,7 @@ async def test_a_write_in_pieces_goes_on(opened: Opened) -> None:
 
 async def test_more_reads_than_the_device_takes_at_once(opened: Opened) -> None:
     segment = opened.segment(8)
-    await opened.tier.write(2, segment)
+    await write_extent(opened.tier, 2, segment)
     found: dict[int, bytes | OSError] = {}
 
     async def read(block: int) -> None:
@@ -202,7 +202,7 @@ async def test_neither_reads_nor_writes_leave_anything_to_collect(opened: Opened
     segment = opened.segment(1)
     with collector_off() as garbage:
         for _ in range(20):
-            await opened.tier.write(3, segment)
+            await write_extent(opened.tier, 3, segment)
             assert await read_extent(opened.tier, 3, 5000, 300) == segment[5000:5300]
             found: OSError | None = await called(partial(opened.file.begin_put, 0, bytes(8192)))
             assert found is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fuseswap.cache.extents import NO_EXTENT, ExtentPool
+from fuseswap.tiers.extent_pool import NO_EXTENT, ExtentPool
 
 
 def test_without_a_tier_there_is_none() -> None:

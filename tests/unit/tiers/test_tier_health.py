@@ -6,7 +6,7 @@ import errno
 
 from trio.testing import MockClock
 
-from fuseswap.tier_health import TierHealth
+from fuseswap.tiers.tier_health import TierHealth
 
 FAILURE = OSError(errno.EIO, "Input/output error")
 

@@ -1,0 +1,66 @@
+"""What a tier is: extents of 1 MiB, by number, and the bytes in them.
+
+A tier knows neither pages nor words.  ``tier_table.py`` gives it its number and hands out its
+extents.  ``tests/unit/tiers/test_tier_contract.py`` is what each tier must pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+Written = Callable[["OSError | None"], None]
+Read = Callable[["bytes | OSError"], None]
+
+
+class Tier(Protocol):
+    """A place for sealed segments.
+
+    The contract, for reads and writes alike:
+
+    - The segment that is written does not change until ``done`` is called.
+    - ``done`` is called once, later, on the loop, and never from inside `begin_write` or
+      `begin_read`.
+    - All or nothing: a read returns all bytes or an error.  What a write that failed has left is
+      never read.
+    - Only `OSError`, as a value.
+    - Memory is bounded, and taken before the tier is registered.
+    - A tier is never between the kernel and the answer to a swap-out.
+
+    The ``generation`` is the sequence of the segment, which no other segment ever has.  It is
+    part of a remote key.  So a late write of a dead worker meets a key that is not read.  A tier
+    on this machine, whose writes end with the process, may ignore it.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name: short, of one device only once, and the same after a crash."""
+
+    @property
+    def read_unit(self) -> int:
+        """Bytes that it reads at least, a power of two; any range may be asked for."""
+
+    @property
+    def extent_count(self) -> int:
+        """How many extents it has."""
+
+    @property
+    def volatile(self) -> bool:
+        """Whether it may forget what was written."""
+
+    def begin_write(self, extent: int, generation: int, segment: memoryview, done: Written) -> None:
+        """Write a whole segment (1 MiB, page-aligned); durable as far as the device says."""
+
+    def begin_read(
+        self, extent: int, generation: int, offset: int, length: int, done: Read
+    ) -> None:
+        """Read ``length`` bytes from ``offset`` within ``extent``."""
+
+    def release(self, extent: int, generation: int) -> None:
+        """A hint: the segment is not needed there any more.  Delete it, discard it, or nothing.
+
+        Also called where its write has failed, and never while one is under way.
+        """
+
+    async def run(self) -> None:
+        """Its own task, for as long as the device is served; it may never return."""
