@@ -191,8 +191,7 @@ class Damage:
         return {
             **allocated,
             "segments": [(SEGMENT_ENTRY_BYTES, entries * SEGMENT_ENTRY_BYTES)],
-            # geometry, session, progress and peak, parameters; and all the rest
-            "header": [(0, 44), (256, 284), (512, 540), (1024, 1100), (0, PAGE_SIZE)],
+            "header": [spot for copy in (0, PAGE_SIZE) for spot in _header_spots(copy)],
         }
 
     def draw(self, region: str, chance: random.Random) -> list[int]:
@@ -356,3 +355,9 @@ class Damage:
         device.frontswap.store(0, pages.compressible(0))
         assert device.frontswap.load(0) == pages.compressible(0)
         assert SegmentState.SEALED not in map(device.cache.log.table.state_of, range(1, 3))
+
+
+def _header_spots(copy: int) -> list[tuple[int, int]]:
+    """Geometry, session, progress and peak, parameters; and all the rest."""
+    spots = [(0, 44), (256, 284), (512, 540), (1024, 1100), (0, PAGE_SIZE)]
+    return [(copy + start, copy + end) for start, end in spots]

@@ -24,16 +24,13 @@ others, which is why three: with two, 9 % of the pages were not found again.
     SAMPLING   one page of 61, chosen by two bytes in its middle, in an index as much smaller
     OFF        none
 
-`auto` begins with ON.  A window of lookups with fewer hits than `ON_PERCENT` ends it, and
-one with more than `SAMPLED_PERCENT` while sampling, or `ENOUGH_HITS`, begins it again.  The
-first window is long, since a process is swapped out once before its copies can be found,
-and the index goes only after a window of samples, since they may come just then.
+`auto` goes from ON to SAMPLING after a window of lookups with hits for less than 3 % of it, and
+back as soon as there are as many in a window of samples.  docs/policies.md says why.
 
-What was stored while not every page was looked up is not in the index.  Once that turns out
-to pay (or is switched on) a sweep over all that is stored tells it, and merges what is there
-twice (``merger.py``).  There is one sweep for each time the index was behind; while it is
-under way no window ends ON, since the hits that it will bring are not there yet.  A sweep is
-dear, so where samples promised what did not come, twice as many are asked for the next time.
+What was stored while not every page was looked up, or by a former worker, may not be in the
+index.  Once ON pays, or was asked for, a sweep tells it, and merges what is there twice
+(``merger.py``).  While a sweep is under way no window ends ON, since the hits that it will bring
+are not there yet.
 """
 
 from __future__ import annotations
@@ -47,15 +44,11 @@ from fuseswap.cache.region import Region
 from fuseswap.errors import InvalidArgument
 from fuseswap.units import PAGE_SIZE
 
-ON_PERCENT = 3  # 24 bytes of index a page, and 1.2 us a store, are worth it
-SAMPLED_PERCENT = 4
-FIRST_WINDOW = 1 << 16  # lookups, 256 MiB: 1.5 MiB of index where nothing is found
-WINDOW = 1 << 14
+PERCENT = 3  # of a window: 24 bytes of index a page, and 1.2 us a store, are worth it
+WINDOW = 1 << 16  # lookups, 256 MiB: a process is swapped out before its copies can be found
 SAMPLED_WINDOW = 128  # 8000 stores, more where many pages are zero in their middle
-ENOUGH_HITS = 8  # among samples, to know before the window ends
-_MOST_DOUBTS = 6
+MOST_SAMPLED = 1 << 13
 SAMPLE_DIVISOR = 61
-KNOWN_SHARE = 0.875  # of the objects have an entry where every page was looked up (98 % do)
 SAMPLE_REST = 7
 
 _BUCKET_BYTES = 64
@@ -63,11 +56,10 @@ _AHEAD_BYTES = 64 << 10  # made at once by a feeder: for 2700 pages
 _ENTRY_BYTES = 8
 _ENTRIES = _BUCKET_BYTES // _ENTRY_BYTES
 _PAGE_BUCKETS = PAGE_SIZE // _BUCKET_BYTES
-_TICK = 128  # lookups between two looks at the size
-_SAMPLED_TICK = 8  # of samples: nothing, beside the 60 stores between two of them
 _number = int.from_bytes
+_TICK = 128  # lookups between two looks at hits and size
+_SAMPLED_TICK = 8  # of samples: nothing, beside the 60 stores between two of them
 _SPLITS = 54  # buckets at one such look: 432 entries for 128 pages, 80 us
-_ESTIMATED_PAGES = 16  # of the index, to see how full it is: 0.2 ms
 
 
 class Mode(IntEnum):
@@ -130,16 +122,10 @@ class ContentIndex:
         self._map[at + 4 : at + 8] = page.to_bytes(4, "little")
         return _number(entries[found + 4 : found + 8], "little")
 
-    def estimate(self) -> int:
-        """About how many entries there are, by some pages from all over it."""
-        size = self.buckets * _BUCKET_BYTES
-        step = PAGE_SIZE * -(-size // (PAGE_SIZE * _ESTIMATED_PAGES))
-        looked = used = 0
-        for at in range(0, size, step or 1):
-            entries = memoryview(self._map[at : min(at + PAGE_SIZE, size)]).cast("Q").tolist()
-            looked += len(entries)
-            used += len(entries) - entries.count(0)
-        return used * size // (looked * _ENTRY_BYTES) if looked else 0
+    @property
+    def entries(self) -> int:
+        """How many it has room for."""
+        return self.buckets * _ENTRIES
 
     def grow(self, entries: int, most: int) -> None:
         """Split up to ``most`` buckets towards room for ``entries``, as far as there is memory."""
@@ -230,15 +216,13 @@ class Dedup:
         self.hits = 0
         self.switch = "auto"
         self.sweep_at = -1  # the page at which the sweep goes on; -1: there is none
-        self._knows_all = True  # what was stored while the mode was not ON was swept since
         self._ready = False
-        self._keeps = False  # the index of all pages, while samples are taken
-        self._promised = False  # by samples, that it pays
-        self._doubts = 0  # so often in a row it did not
-        self._lookups = 0
+        self._knows_all = True  # every page stored since the index began, or swept since
+        self._samples = SAMPLED_WINDOW  # twice as many each time it did not pay
         self._every = _TICK
+        self._lookups = 0
         self._hits_before = 0
-        self._window = FIRST_WINDOW
+        self._window = WINDOW
 
     def set_switch(self, text: str) -> None:
         """``auto``, ``on`` or ``off``; raises `InvalidArgument`."""
@@ -246,24 +230,26 @@ class Dedup:
             raise InvalidArgument(f"'{text}' is not one of auto, on, off")
         if text != self.switch:
             self.switch = text
-            self.start()
+            self._start()
 
-    def start(self, *, ready: bool = False, duplicates: int = 0) -> None:
-        """Begin anew; ``ready``: from now on references are counted, so objects may be shared.
+    def get_ready(self) -> None:
+        """From now on references are counted, so objects may be shared."""
+        self._ready, self._knows_all = True, False
+        self._start()
 
-        ``duplicates``: pages, of those a former worker left, that need no entry.
-        """
-        objects = sum(self._objects) - duplicates
-        self._promised, self._doubts = False, 0
-        if ready:
-            self._ready = True
-            self._knows_all = self.index.estimate() >= KNOWN_SHARE * objects
+    def _start(self) -> None:
+        self._samples = SAMPLED_WINDOW
         if self.switch == "off":
-            self._begin(Mode.OFF, FIRST_WINDOW)
+            self._begin(Mode.OFF, WINDOW)
             self.index.shrink(0)
         elif self._ready:
+            objects = sum(self._objects)
             self._knows_all |= not objects
-            self._begin(Mode.ON, FIRST_WINDOW if self._knows_all else WINDOW)
+            has_size = self.index.entries >= objects  # a former worker had all looked up
+            if self.switch == "on" or self.mode == Mode.ON or has_size:
+                self._begin(Mode.ON, WINDOW)
+            else:
+                self._begin(Mode.SAMPLING, self._samples)
             if self.switch == "on":
                 self._catch_up()
 
@@ -278,21 +264,43 @@ class Dedup:
         return self._exchange(page, digest)
 
     def _tick(self) -> None:
-        """Look at window and size; 100 us at most."""
-        if self._lookups >= self._window or self._has_enough_hits():
-            self._judge()
+        """Look at hits and size; 100 us at most."""
+        if (self.hits - self._hits_before) * 100 >= PERCENT * self._window:
+            self._go_on()
+        elif self._lookups >= self._window:
+            self._give_up()
         self.index.grow(self._wanted(), _SPLITS)
 
-    def _has_enough_hits(self) -> bool:
-        """Whether samples say so already: each 60 stores later is as many copies kept twice."""
-        enough = ENOUGH_HITS << self._doubts
-        return self.mode == Mode.SAMPLING and self.hits - self._hits_before >= enough
+    def _go_on(self) -> None:
+        """It pays: have every page looked up from here on, and those that were not."""
+        if self.mode == Mode.ON:
+            self._samples = SAMPLED_WINDOW
+        self._catch_up()
+        self._begin(Mode.ON, WINDOW)
+
+    def _catch_up(self) -> None:
+        """Have what the index was not told of swept."""
+        if not self._knows_all and self.sweep_at < 0:
+            self.sweep_at = 0
+
+    def _give_up(self) -> None:
+        """It does not pay: go on with samples.
+
+        The index of all pages stays for a window of them: copies may come just then.
+        """
+        if self.mode == Mode.SAMPLING:
+            self.index.shrink(self._wanted())
+            self._begin(Mode.SAMPLING, self._samples)
+        elif self.switch == "auto" and self.sweep_at < 0:
+            self._samples = min(2 * self._samples, MOST_SAMPLED)
+            self._begin(Mode.SAMPLING, self._samples)
+        else:
+            self._begin(Mode.ON, WINDOW)
 
     def trim(self) -> None:
         """Give memory back where fewer pages are stored than once were."""
-        self.index.shrink(self._wanted())
-        if not self.index.buckets:
-            self._lookups -= self._lookups % self._every  # look at the size with the next store
+        if self.mode != Mode.SAMPLING:
+            self.index.shrink(self._wanted())
 
     def make_room(self, buckets: int) -> None:
         """Let the index grow by up to ``buckets`` for what a sweep finds."""
@@ -304,46 +312,10 @@ class Dedup:
         self.sweep_at = -1
         self._begin(self.mode, WINDOW)
 
-    def _catch_up(self) -> None:
-        """Have what the index was not told of swept."""
-        if not self._knows_all and self.sweep_at < 0:
-            self.sweep_at = 0
-
     def _wanted(self) -> int:
         """Entries there should be."""
         objects = sum(self._objects)
-        if self.mode == Mode.SAMPLING and not self._keeps:
-            objects //= SAMPLE_DIVISOR
-        return 3 * objects
-
-    def _judge(self) -> None:
-        percent = (self.hits - self._hits_before) * 100 / self._lookups
-        if self.mode == Mode.SAMPLING:
-            self._judge_samples(percent)
-        elif percent >= ON_PERCENT:
-            self._promised, self._doubts = False, 0
-            self._catch_up()
-            self._begin(Mode.ON, WINDOW)
-        elif self.switch == "auto" and self.sweep_at < 0:
-            self._doubts = min(self._doubts + self._promised, _MOST_DOUBTS)
-            self._promised = False
-            self._keeps = not self._doubts
-            if self._doubts:
-                self.index.shrink(0)
-            self._begin(Mode.SAMPLING, SAMPLED_WINDOW << self._doubts)
-        else:
-            self._begin(Mode.ON, WINDOW)
-
-    def _judge_samples(self, percent: float) -> None:
-        if percent >= SAMPLED_PERCENT:
-            self._promised = True
-            self._begin(Mode.ON, FIRST_WINDOW)
-            self._catch_up()
-            return
-        if self._keeps:
-            self._keeps = False
-            self.index.shrink(0)
-        self._begin(Mode.SAMPLING, self._window)
+        return 3 * (objects // SAMPLE_DIVISOR if self.mode == Mode.SAMPLING else objects)
 
     def _begin(self, mode: Mode, window: int) -> None:
         self.mode = mode

@@ -193,7 +193,7 @@ class CompressedCache:
         else:
             return False
         self.log.finish_adoption()
-        self.dedup.start(ready=True, duplicates=self.log.duplicate_pages)
+        self.dedup.get_ready()
         return True
 
     @property

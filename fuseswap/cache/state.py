@@ -3,8 +3,8 @@
 Seven regions, created once by whoever holds them (the supervisor) and attached
 to by each worker in turn:
 
-    header    4 KiB   magic, layout version, geometry, negotiated FUSE values, progress, heartbeat,
-                      parameters
+    header    8 KiB   magic, layout version, geometry, negotiated FUSE values, parameters, peak,
+                      and all of these again; progress, heartbeat
     slots     8 bytes a swap page, one 4096-byte page a cluster (``slots.py``)
     segments  32 bytes a segment (``segments.py``)
     arena     1 MiB a frame, where segments in memory live
@@ -14,9 +14,11 @@ to by each worker in turn:
 
 All are sparse: a 1 TiB swapfile has a 2 GiB slot region and takes none of it.
 A header of another layout is refused and left as it is.  What a worker reads of it are
-records (``records.py``): one bit that turned over is put right, and more of them in the
-geometry or in what INIT settled keep the worker from attaching, with nothing touched.
-Progress and heartbeat have no check: they are written again and again, and no page
+records (``records.py``), each kept twice, at the same place of two pages.  The first is written
+before the second.  A reader takes the first that is sound, so it finds the old values or the new
+ones wherever a writer died; and a worker that attaches writes both again.  Where both are damaged,
+the geometry or what INIT settled keeps the worker from attaching, with nothing touched.
+Progress and heartbeat have no check and no copy: they are written again and again, and no page
 depends on them.
 """
 
@@ -26,8 +28,9 @@ import json
 import logging
 import struct
 from dataclasses import dataclass
+from typing import Any
 
-from fuseswap.cache.records import CHECK_BYTES, check_of, is_sound, opened, sealed
+from fuseswap.cache.records import CHECK_BYTES, opened, sealed
 from fuseswap.cache.region import Region
 from fuseswap.cache.slot_word import MAX_SEGMENTS
 from fuseswap.errors import InvalidArgument, StateMismatch
@@ -47,6 +50,8 @@ DICTIONARY_PLACE_BYTES = 128 << 10
 _INDEX_ENTRY_BYTES = 8
 _MAX_INDEX_ENTRIES = 1 << 22
 
+_HEADER_BYTES = 2 * PAGE_SIZE
+_COPIES_AT = (0, PAGE_SIZE)  # of each record, beside where it is in a page
 _HEADER = struct.Struct("<QIIQQQ")
 _FUSE_AT = 256
 PROGRESS_AT = 512  # read by the supervisor, which maps nothing else
@@ -54,13 +59,12 @@ HEARTBEAT_AT = 520  # the same
 _PEAK_AT = 528
 _PROGRESS = struct.Struct("<Q")
 # From 576 to 896: the names of tiers (``tier_names.py``).
-# A word (check << 32 | place << 16 | length, in bytes) and two places to write to in turn.
 _PARAMETERS_AT = 1024
-_PARAMETERS_PLACES = (1032, 2564)
 _PARAMETERS_BYTES = 1532
-_PARAMETERS = struct.Struct("<Q")
-_PLACE = struct.Struct("<HH")  # place and length; the check is of these and the text
+_PARAMETERS = struct.Struct(f"{_PARAMETERS_BYTES}s")  # JSON, and zeros behind it
 _FUSE = struct.Struct("<IIQII")
+# What is written while a device runs; the geometry is not.
+_RECORDS = ((_FUSE_AT, _FUSE), (_PEAK_AT, _PROGRESS), (_PARAMETERS_AT, _PARAMETERS))
 
 REGION_NAMES = ("header", "slots", "segments", "arena", "journal", "dictionaries", "index")
 
@@ -103,7 +107,7 @@ class Geometry:
         clusters = -(-self.page_count // CLUSTER_PAGES)
         entries = self.segment_count * SEGMENT_ENTRY_BYTES
         return {
-            "header": PAGE_SIZE,
+            "header": _HEADER_BYTES,
             "slots": clusters * PAGE_SIZE,
             "segments": -(-entries // PAGE_SIZE) * PAGE_SIZE,
             "arena": self.frame_count << SEGMENT_SHIFT,
@@ -163,15 +167,15 @@ class SharedState:
         return cls(regions)
 
     def mend(self) -> None:
-        """Write what was put right when it was read: a second bit would be one too many.
+        """Write both copies of each record: of one that is damaged there would be none later.
 
         Only under the lock of the state: nobody else serves it.
         """
         _write_geometry(self.header, self.geometry)
-        if session := self.session:
-            self.session = session
-        if parameters := self.parameters:
-            self.parameters = parameters
+        for at, layout in _RECORDS:
+            fields = _read(self.header, at, layout)
+            if fields is not None:
+                _write(self.header, at, layout.pack(*fields))
 
     @property
     def session(self) -> FuseSession | None:
@@ -213,48 +217,20 @@ class SharedState:
     @property
     def parameters(self) -> dict[str, str]:
         """Parameters changed while running, by name: the next worker sets them again."""
-        found = self._find_parameters()
+        found = _read(self.header, _PARAMETERS_AT, _PARAMETERS)
         if found is None:
             log.error("the parameters in the header are corrupt: they are those of `up` again")
             return {}
-        _, text = found
+        text: bytes = found[0].rstrip(b"\0")
         changed: dict[str, str] = json.loads(text) if text else {}
         return changed
 
     @parameters.setter
     def parameters(self, changed: dict[str, str]) -> None:
-        """The old ones hold until the word is written: a worker may die here, too."""
         text = json.dumps(changed).encode()
         if len(text) > _PARAMETERS_BYTES:
             raise InvalidArgument(f"{len(text)} bytes of parameters do not fit in the header")
-        first, second = _PARAMETERS_PLACES
-        found = self._find_parameters()
-        start = second if found and found[0] == first else first
-        self.header.buffer[start : start + len(text)] = text
-        word = check_of(_PLACE.pack(start, len(text)) + text) << 32 | start << 16 | len(text)
-        _PARAMETERS.pack_into(self.header.buffer, _PARAMETERS_AT, word)
-
-    def _find_parameters(self) -> tuple[int, bytes] | None:
-        """Place and text, one bit put right in them or in the word; None for more bits."""
-        (word,) = _PARAMETERS.unpack_from(self.header.buffer, _PARAMETERS_AT)
-        data = None
-        for flip in (0, *(1 << bit for bit in range(64))):
-            record = self._parameters_at(word ^ flip)
-            if record and is_sound(record):
-                data = record[:-CHECK_BYTES]
-                break
-        else:
-            record = self._parameters_at(word)
-            data = opened(record) if record else None
-        return (_PLACE.unpack_from(data)[0], data[_PLACE.size :]) if data else None
-
-    def _parameters_at(self, word: int) -> bytes | None:
-        """What ``word`` leads to, as a record; None where it can't be right."""
-        start, length = word >> 16 & 0xFFFF, word & 0xFFFF
-        if word and (start not in _PARAMETERS_PLACES or length > _PARAMETERS_BYTES):
-            return None
-        text = bytes(self.header.buffer[start : start + length])
-        return _PLACE.pack(start, length) + text + (word >> 32).to_bytes(CHECK_BYTES, "little")
+        _write(self.header, _PARAMETERS_AT, _PARAMETERS.pack(text))
 
     def close(self) -> None:
         """Unmap all regions."""
@@ -262,15 +238,21 @@ class SharedState:
             region.close()
 
 
-def _read(header: Region, at: int, layout: struct.Struct) -> tuple[int, ...] | None:
-    """The fields of a record, None where it is damaged."""
-    data = opened(bytes(header.buffer[at : at + layout.size + CHECK_BYTES]))
-    return None if data is None else layout.unpack(data)
+def _read(header: Region, at: int, layout: struct.Struct) -> tuple[Any, ...] | None:
+    """The fields of a record, from the first copy that is sound; None where none is."""
+    length = layout.size + CHECK_BYTES
+    for copy in _COPIES_AT:
+        record = bytes(header.buffer[copy + at : copy + at + length])
+        if len(record) == length and (data := opened(record)) is not None:
+            return layout.unpack(data)
+    return None
 
 
 def _write(header: Region, at: int, data: bytes) -> None:
+    """Both copies: the next worker takes whichever is whole."""
     record = sealed(data)
-    header.buffer[at : at + len(record)] = record
+    for copy in _COPIES_AT:
+        header.buffer[copy + at : copy + at + len(record)] = record
 
 
 def _write_geometry(header: Region, geometry: Geometry) -> None:

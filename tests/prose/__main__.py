@@ -27,7 +27,7 @@ LENGTHS = {
     "docs/architecture.md": 2500,
     "docs/benchmarks.md": 1550,
     "docs/concurrency.md": 2950,
-    "docs/decisions.md": 1400,
+    "docs/decisions.md": 1600,
     "docs/development.md": 1150,
     "docs/policies.md": 2000,
     "docs/recovery.md": 1600,

@@ -1,4 +1,4 @@
-"""Bits of the shared header turn over: the next worker puts one right, and refuses two."""
+"""The shared header is damaged: the next worker writes one copy anew, and refuses without any."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fuseswap.device_files import DeviceState
 from fuseswap.host.runtime import Runtime
+from fuseswap.units import PAGE_SIZE
 from tests.devices import TestDevice, call, device_up, leftovers, wait_until, worker_of
 
 DATA = os.urandom(1 << 20)
@@ -28,9 +29,14 @@ class Header:
         (byte,) = os.pread(self._fd, 1, at)
         os.pwrite(self._fd, bytes([byte ^ bits]), at)
 
+    def flip_both(self, at: int, bits: int) -> None:
+        """The same in both copies."""
+        for copy in (0, PAGE_SIZE):
+            self.flip(copy + at, bits)
+
     def settled(self) -> bytes:
-        """Geometry and session."""
-        return os.pread(self._fd, 512, 0)
+        """Geometry and session, twice."""
+        return os.pread(self._fd, 512, 0) + os.pread(self._fd, 512, PAGE_SIZE)
 
     def close(self) -> None:
         os.close(self._fd)
@@ -45,27 +51,27 @@ def kill_worker(device: TestDevice) -> None:
     os.kill(worker_of(device.name), signal.SIGKILL)
 
 
-def test_one_bit_a_record_is_put_right_and_two_are_refused() -> None:
-    """Without a standby, which looked at the header earlier and so puts more right."""
+def test_one_copy_is_written_anew_and_none_is_refused() -> None:
+    """Without a standby, which looked at the header earlier and so knows more of it."""
     with device_up("--size", "64M", "--no-swapon", "--standby", "off") as device:
         with open(device.swapfile, "r+b", buffering=0) as file:
             file.write(DATA)
         header = Header(device)
         before = header.settled()
-        header.flip(17, 4)  # pages of the swapfile
-        header.flip(264, 1)  # flags of the session
+        header.flip(17, 7)  # pages of the swapfile
+        header.flip(PAGE_SIZE + 264, 7)  # flags of the session
         kill_worker(device)
         wait_until("the next worker", lambda: state(device).restarts == 1)
         assert device.swapfile.read_bytes()[: len(DATA)] == DATA
         assert header.settled() == before
 
-        header.flip(17, 3)
+        header.flip_both(17, 3)
         kill_worker(device)
         wait_until("degraded", lambda: state(device).status == "degraded", timeout_s=60)
         done = call("restart", device.name)
         assert done.returncode == 2
         assert "the geometry is damaged; nothing was touched" in done.stderr
-        header.flip(17, 3)
+        header.flip_both(17, 3)
         assert call("restart", device.name).returncode == 0
         assert device.swapfile.read_bytes()[: len(DATA)] == DATA
         header.close()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from fuseswap.cache import dedup as dedup_module
-from fuseswap.cache.dedup import FIRST_WINDOW, SAMPLED_WINDOW, ContentIndex, Dedup, Mode
+from fuseswap.cache.dedup import MOST_SAMPLED, SAMPLED_WINDOW, WINDOW, ContentIndex, Dedup, Mode
 from fuseswap.cache.region import Region
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.state import Geometry
@@ -391,6 +391,9 @@ def test_without_memory_nothing_is_found_and_nothing_breaks(
 # -- does it pay? ----------------------------------------------------------------------
 
 
+SHORT = 1024
+
+
 def looked_up(dedup: Dedup, count: int, hits: float) -> None:
     """So many lookups, of which a share were hits."""
     for number in range(count):
@@ -400,68 +403,75 @@ def looked_up(dedup: Dedup, count: int, hits: float) -> None:
 
 @pytest.fixture
 def dedup(cache: FrontedCache, monkeypatch: pytest.MonkeyPatch) -> Dedup:
-    monkeypatch.setattr(dedup_module, "FIRST_WINDOW", 1024)
-    monkeypatch.setattr(dedup_module, "WINDOW", 512)
-    cache.dedup.start()
+    monkeypatch.setattr(dedup_module, "WINDOW", SHORT)
+    cache.dedup.set_switch("off")
+    cache.dedup.set_switch("auto")
     return cache.dedup
-
-
-def test_it_begins_with_a_long_look(cache: FrontedCache) -> None:
-    assert cache.dedup.mode is Mode.ON
-    looked_up(cache.dedup, 10_000, 0)
-    assert cache.dedup.mode is Mode.ON
-    assert FIRST_WINDOW > 10_000
-
-
-def test_it_stays_where_it_pays(dedup: Dedup) -> None:
-    looked_up(dedup, 5000, 0.05)
-    assert dedup.mode is Mode.ON
-
-
-def test_it_samples_where_it_does_not_and_comes_back(dedup: Dedup) -> None:
-    seen = []
-    for lookups, hits in ((1025, 0.01), (3 * SAMPLED_WINDOW, 0.01), (2 * SAMPLED_WINDOW, 0.05)):
-        looked_up(dedup, lookups, hits)
-        seen.append(dedup.mode)
-    assert seen == [Mode.SAMPLING, Mode.SAMPLING, Mode.ON]
-
-
-def test_a_few_hits_among_samples_are_enough(dedup: Dedup) -> None:
-    looked_up(dedup, 1025, 0)
-    looked_up(dedup, 20, 0.6)
-    assert dedup.mode is Mode.ON
 
 
 def modes(dedup: Dedup) -> set[Mode]:
     return {dedup.mode}
 
 
-def test_samples_that_promised_too_much_have_to_say_more(dedup: Dedup) -> None:
-    looked_up(dedup, 1025, 0)
+def test_it_begins_with_a_long_look(cache: FrontedCache) -> None:
+    looked_up(cache.dedup, WINDOW, 0)
+    assert modes(cache.dedup) == {Mode.ON}
+    looked_up(cache.dedup, 1, 0)
+    assert modes(cache.dedup) == {Mode.SAMPLING}
+
+
+@pytest.mark.parametrize("hits", [0.03, 0.04])
+def test_it_stays_where_it_pays(dedup: Dedup, hits: float) -> None:
+    looked_up(dedup, 10 * SHORT, hits)
+    assert dedup.mode is Mode.ON
+
+
+@pytest.mark.parametrize("hits", [0, 0.01, 0.025])
+def test_it_samples_where_it_does_not(dedup: Dedup, hits: float) -> None:
+    looked_up(dedup, SHORT + 1, hits)
+    assert modes(dedup) == {Mode.SAMPLING}
+    looked_up(dedup, 20 * SAMPLED_WINDOW, hits)
+    assert dedup.mode is Mode.SAMPLING
+
+
+def lookups_until_on(dedup: Dedup) -> int:
+    """With nothing but hits."""
+    lookups = 0
+    while Mode.ON not in modes(dedup):
+        looked_up(dedup, 1, 1)
+        lookups += 1
+    return lookups
+
+
+def test_a_few_hits_among_samples_are_enough(dedup: Dedup) -> None:
+    looked_up(dedup, SHORT + 1, 0)
+    assert lookups_until_on(dedup) <= 17  # 8 hits, and a look each 8
+
+
+def test_samples_have_to_say_more_each_time_it_did_not_pay(dedup: Dedup) -> None:
     needed = []
-    for _ in range(3):
-        assert modes(dedup) == {Mode.SAMPLING}
-        lookups = 0
-        while Mode.ON not in modes(dedup):
-            looked_up(dedup, 8, 1)
-            lookups += 8
-        needed.append(lookups)
-        looked_up(dedup, 2048, 0)  # what was promised does not come
-        dedup.sweep_at = -1
-        looked_up(dedup, 2048, 0)
-    assert needed[1:] == [2 * needed[0] - 8, 4 * needed[0] - 24]
-
-
-def test_a_promise_that_is_kept_ends_the_doubts(dedup: Dedup) -> None:
-    looked_up(dedup, 1025, 0)
-    for hits_then, window in ((0.0, 2 * SAMPLED_WINDOW), (0.5, SAMPLED_WINDOW)):
-        looked_up(dedup, 24, 1)
-        assert modes(dedup) == {Mode.ON}
-        looked_up(dedup, 2048, hits_then)
+    for _ in range(10):
+        looked_up(dedup, 2 * SHORT + 1, 0)
         dedup.finish_sweep()
-        looked_up(dedup, 600, 0)
+        looked_up(dedup, 2 * SHORT + 1, 0)
         assert modes(dedup) == {Mode.SAMPLING}
-        assert dedup._window == window
+        needed.append(lookups_until_on(dedup))
+    assert needed == sorted(needed)
+    assert 4 * needed[0] <= needed[4] < needed[9]
+    assert 0.03 * MOST_SAMPLED <= needed[9] <= 0.03 * MOST_SAMPLED + 8
+
+
+def test_less_again_once_it_pays(dedup: Dedup) -> None:
+    for _ in range(5):
+        looked_up(dedup, 2 * SHORT + 1, 0)
+        dedup.finish_sweep()
+        looked_up(dedup, 2 * SHORT + 1, 0)
+        last = lookups_until_on(dedup)
+    dedup.finish_sweep()
+    looked_up(dedup, SHORT, 1)
+    looked_up(dedup, 2 * SHORT, 0)
+    assert modes(dedup) == {Mode.SAMPLING}
+    assert lookups_until_on(dedup) < last
 
 
 def test_what_saves_memory_is_a_hit(cache: FrontedCache) -> None:
@@ -485,7 +495,7 @@ def test_the_index_goes_after_a_window_of_samples(dedup: Dedup, cache: FrontedCa
     full = dedup.index.allocated_bytes
     assert (dedup.mode, full) == (Mode.SAMPLING, 16384)
     dedup.trim()
-    looked_up(dedup, SAMPLED_WINDOW - 10, 0)
+    looked_up(dedup, 2 * SAMPLED_WINDOW - 10, 0)
     assert dedup.index.allocated_bytes == full
     looked_up(dedup, 20, 0)
     assert dedup.index.allocated_bytes == 4096
@@ -503,14 +513,6 @@ def test_copies_that_come_as_the_first_window_ends_are_found(
     assert cache.statistics().duplicate_pages > 200  # some pages of the index were looked up
 
 
-def test_few_lookups_a_second_end_a_window_too(dedup: Dedup, cache: FrontedCache) -> None:
-    cache.store(0, SAME)
-    for _ in range(300):
-        looked_up(dedup, 4, 0)
-        dedup.trim()
-    assert dedup.mode is Mode.SAMPLING
-
-
 def test_while_it_samples_few_pages_are_looked_up_and_the_same_ones_always(
     cache: FrontedCache,
 ) -> None:
@@ -524,7 +526,7 @@ def test_while_it_samples_few_pages_are_looked_up_and_the_same_ones_always(
 def test_a_switch_is_obeyed(dedup: Dedup, cache: FrontedCache) -> None:
     dedup.set_switch("on")
     looked_up(dedup, 5000, 0)
-    assert dedup.mode is Mode.ON
+    assert modes(dedup) == {Mode.ON}
     dedup.set_switch("off")
     assert dedup.index.allocated_bytes == 0
     cache.store(0, SAME)
@@ -532,15 +534,19 @@ def test_a_switch_is_obeyed(dedup: Dedup, cache: FrontedCache) -> None:
     now = cache.statistics()
     assert (now.duplicate_pages, now.dedup_active, now.dedup_index_bytes) == (0, 0, 0)
     dedup.set_switch("auto")
+    assert modes(dedup) == {Mode.SAMPLING}  # to know all of them a sweep has to pay
+    cache.invalidate_area(0, 2)
+    dedup.set_switch("off")
+    dedup.set_switch("auto")
     assert cache.statistics().dedup_active == 1
 
 
 def test_an_empty_device_needs_no_index(dedup: Dedup, cache: FrontedCache) -> None:
-    for page in range(1000):
+    for page in range(800):
         cache.store(page, pages.compressible(page))
-    cache.invalidate_area(0, 1000)
+    cache.invalidate_area(0, 800)
     dedup.trim()
     assert cache.statistics().dedup_index_bytes == 0
-    cache.store(0, SAME)
-    cache.store(1, SAME)
-    assert cache.statistics().duplicate_pages == 1
+    for page in range(200):
+        cache.store(page, SAME)
+    assert 70 < cache.statistics().duplicate_pages < 200  # it grows with one of the first 128

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-
 import pytest
 
 from fuseswap.cache import dedup as dedup_module
 from fuseswap.cache.dedup import SAMPLED_WINDOW, WINDOW, Dedup, Mode
 from fuseswap.cache.merger import Merger
-from fuseswap.cache.state import Geometry
 from tests import pages
 from tests.stores import FrontedCache, SharedMemory
 
-SHORT = 512
+SHORT = 2048
 
 
 @pytest.fixture
 def dedup(cache: FrontedCache, monkeypatch: pytest.MonkeyPatch) -> Dedup:
-    monkeypatch.setattr(dedup_module, "FIRST_WINDOW", 2 * SHORT)
     monkeypatch.setattr(dedup_module, "WINDOW", SHORT)
-    cache.dedup.start()
+    cache.dedup.set_switch("off")
+    cache.dedup.set_switch("auto")
     return cache.dedup
 
 
 def fill(cache: FrontedCache) -> None:
-    for page in range(300):
+    for page in range(1000):
         cache.store(page, pages.compressible(page))
 
 
@@ -38,7 +34,7 @@ def looked_up(dedup: Dedup, count: int, hits: float) -> None:
 
 
 def begin_to_sample(dedup: Dedup) -> None:
-    looked_up(dedup, 2 * SHORT + 1, 0)
+    looked_up(dedup, SHORT + 1, 0)
     assert dedup.mode is Mode.SAMPLING
 
 
@@ -75,18 +71,19 @@ def test_a_window_after_it_does_and_it_comes_again_after_sampling(
     cache: FrontedCache, dedup: Dedup
 ) -> None:
     merger = Merger(cache.cache, cache.dedup)
+    begin_to_sample(dedup)
     for _ in range(2):
-        begin_to_sample(dedup)
         fill(cache)
         looked_up(dedup, 3 * SAMPLED_WINDOW, 0.5)
         assert is_swept(dedup)
         while merger.busy:
             merger.step()
-        looked_up(dedup, SHORT - SAMPLED_WINDOW, 0)
+        looked_up(dedup, SHORT - 3 * SAMPLED_WINDOW, 0)
         assert dedup.mode is Mode.ON
         looked_up(dedup, 2 * SHORT, 0.5)
         assert not is_swept(dedup), "all is known"
-        dedup.start()
+        looked_up(dedup, SHORT + 32, 0)
+        assert (dedup.mode, is_swept(dedup)) == (Mode.SAMPLING, False)
 
 
 @pytest.mark.parametrize("before", ["auto", "off"])
@@ -120,8 +117,8 @@ def test_auto_after_off_only_when_it_pays(cache: FrontedCache, dedup: Dedup) -> 
     dedup.set_switch("off")
     fill(cache)
     dedup.set_switch("auto")
-    assert (dedup.mode, is_swept(dedup)) == (Mode.ON, False)
-    looked_up(dedup, SHORT + 1, 0.5)
+    assert (dedup.mode, is_swept(dedup)) == (Mode.SAMPLING, False)
+    looked_up(dedup, SAMPLED_WINDOW, 0.5)
     assert is_swept(dedup)
 
 
@@ -129,46 +126,27 @@ def test_auto_after_off_only_when_it_pays(cache: FrontedCache, dedup: Dedup) -> 
 
 
 @pytest.mark.parametrize("mode", [Mode.ON, Mode.SAMPLING, Mode.OFF])
-def test_a_worker_with_on_sweeps_where_the_index_is_behind(
-    memory: SharedMemory, mode: Mode
-) -> None:
+def test_a_worker_goes_on_as_the_last_one(memory: SharedMemory, mode: Mode) -> None:
     old = memory.attach_cache()
     old.dedup.mode = mode
     fill(old)
-    new = memory.attach_cache()
-    assert not is_swept(new.dedup)
-    new.dedup.set_switch("on")
-    assert is_swept(new.dedup) == (mode is not Mode.ON)
-
-
-def test_a_worker_with_auto_sweeps_once_it_pays(memory: SharedMemory) -> None:
-    old = memory.attach_cache()
-    old.dedup.mode = Mode.SAMPLING
-    fill(old)
     dedup = memory.attach_cache().dedup
+    assert dedup.mode is (Mode.ON if mode is Mode.ON else Mode.SAMPLING)
     assert not is_swept(dedup)
-    looked_up(dedup, WINDOW + 1, 0.1)
-    assert is_swept(dedup)
+    looked_up(dedup, WINDOW // 4, 0.5)
+    assert (dedup.mode, is_swept(dedup)) == (Mode.ON, True)
 
 
-def test_duplicates_need_no_entry(memory: SharedMemory) -> None:
-    old = memory.attach_cache()
-    for page in range(900):
-        old.store(page, pages.compressible(page % 100))
-    assert old.statistics().duplicate_pages == 800
+def test_one_with_on_sweeps_at_once(memory: SharedMemory) -> None:
+    fill(memory.attach_cache())
     new = memory.attach_cache()
     new.dedup.set_switch("on")
+    assert (new.dedup.mode, new.dedup.sweep_at) == (Mode.ON, 0)
+
+
+def test_one_that_finds_nothing_stored_knows_all(memory: SharedMemory) -> None:
+    memory.attach_cache()
+    new = memory.attach_cache()
+    fill(new)
+    new.dedup.set_switch("on")
     assert not is_swept(new.dedup)
-
-
-@pytest.mark.parametrize("count", [0, 1, 100, 1000, 20_000])
-def test_how_many_entries_there_are_is_estimated(
-    make_memory: Callable[[Geometry], SharedMemory], count: int
-) -> None:
-    memory = make_memory(Geometry(page_count=32768, segment_count=9, frame_count=8))
-    index = dedup_module.ContentIndex(memory.regions()["index"])
-    index.grow(3 * count, 10_000)
-    chance = random.Random(count)
-    for page in range(count):
-        index.exchange(page, chance.randbytes(8))
-    assert 0.94 * count <= index.estimate() <= 1.06 * count

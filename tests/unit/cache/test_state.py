@@ -23,9 +23,15 @@ from fuseswap.units import GIB, MIB, PAGE_SIZE
 from tests.stores import SMALL, SharedMemory
 
 GEOMETRY_BYTES = 40
+COPIES_AT = (0, PAGE_SIZE)
 # Records, and the parameters that `fill_header` sets; between them nothing is read.
-_USED_BYTES = ((0, 44), (256, 284), (528, 540), (1024, 1100))
-USED_BITS = [bit for first, end in _USED_BYTES for bit in range(8 * first, 8 * end)]
+_USED_BYTES = ((0, 44), (256, 284), (528, 540), (1024, 1100), (2552, 2560))
+USED_BITS = [
+    8 * copy + bit
+    for copy in COPIES_AT
+    for first, end in _USED_BYTES
+    for bit in range(8 * first, 8 * end)
+]
 
 
 def contents(memory: SharedMemory) -> dict[str, dict[int, bytes]]:
@@ -70,6 +76,7 @@ def test_a_layout_without_a_check_is_refused(memory: SharedMemory) -> None:
     header = memory.regions()["header"].buffer
     struct.pack_into("<I", header, 8, 3)
     header[GEOMETRY_BYTES : GEOMETRY_BYTES + CHECK_BYTES] = bytes(CHECK_BYTES)
+    header[PAGE_SIZE:] = header[:PAGE_SIZE]
     with pytest.raises(StateMismatch, match="shared state has layout 3 "):
         memory.attach()
 
@@ -77,8 +84,8 @@ def test_a_layout_without_a_check_is_refused(memory: SharedMemory) -> None:
 @pytest.mark.parametrize("name", ["slots", "segments", "arena"])
 def test_a_region_that_is_too_small_is_refused(memory: SharedMemory, name: str) -> None:
     regions = memory.regions()
-    regions[name] = regions["header"]  # 4 KiB
-    more = PAGE_SIZE // 32 + 1 if name == "segments" else SMALL.segment_count
+    regions[name] = regions["header"]  # 8 KiB
+    more = 2 * PAGE_SIZE // 32 + 1 if name == "segments" else SMALL.segment_count
     with pytest.raises(StateMismatch, match=f"'{name}' is smaller"):
         SharedState.create(regions, replace(SMALL, segment_count=more))
 
@@ -130,7 +137,8 @@ def test_parameters_that_do_not_fit_change_nothing(memory: SharedMemory) -> None
 def test_parameters_that_are_corrupt_are_none(memory: SharedMemory) -> None:
     state = memory.attach()
     state.parameters = {"compressor": "zstd:1"}
-    state.header.buffer[1024 + 8] ^= 0x81  # two bits of the brace they begin with
+    for copy in COPIES_AT:
+        state.header.buffer[copy + 1024] ^= 1  # the brace they begin with
     assert memory.attach().parameters == {}
     state.parameters = {"compressor": "lz4"}
     assert memory.attach().parameters == {"compressor": "lz4"}
@@ -151,7 +159,7 @@ def fill_header(memory: SharedMemory) -> SharedState:
 
 
 @pytest.mark.parametrize("filled", [False, True])
-def test_any_bit_that_turns_over_is_put_right(memory: SharedMemory, filled: bool) -> None:
+def test_any_bit_that_turns_over_does_no_harm(memory: SharedMemory, filled: bool) -> None:
     if filled:
         fill_header(memory)
     before, header = header_of(memory), memory.regions()["header"].buffer
@@ -161,30 +169,57 @@ def test_any_bit_that_turns_over_is_put_right(memory: SharedMemory, filled: bool
         header[bit // 8] ^= 1 << bit % 8
 
 
-def test_what_was_put_right_can_be_written_back(memory: SharedMemory) -> None:
-    """Then the next bit is one, and not the second."""
+@pytest.mark.parametrize("copy", COPIES_AT)
+def test_a_whole_copy_may_be_damaged(memory: SharedMemory, copy: int) -> None:
     fill_header(memory)
-    before, regions = header_of(memory), memory.regions()
-    after_mending = bytes(regions["header"].buffer)
-    for at in (17, 270, 1030, 1040):
-        for bit in (1, 2):
-            regions["header"].buffer[at] ^= bit
+    before, header = header_of(memory), memory.regions()["header"].buffer
+    header[copy : copy + PAGE_SIZE] = random.Random(copy).randbytes(PAGE_SIZE)
+    assert header_of(memory) == before
+
+
+def test_a_damaged_copy_is_written_anew(memory: SharedMemory) -> None:
+    """Then the next damage may be in the other one."""
+    fill_header(memory)
+    before, header = header_of(memory), memory.regions()["header"].buffer
+    sound = bytes(header)
+    for at in (17, 270, 530, 1030, 2500):
+        for copy in (*COPIES_AT, *COPIES_AT):
+            header[copy + at] ^= 3
             memory.attach().mend()
             assert header_of(memory) == before
-    assert bytes(regions["header"].buffer[:1024]) == after_mending[:1024]
+            assert bytes(header) == sound
+
+
+def test_a_writer_that_dies_leaves_the_old_values_or_the_new(memory: SharedMemory) -> None:
+    state = fill_header(memory)
+    header = memory.regions()["header"].buffer
+    old, old_bytes = state.parameters, bytes(header)
+    new = {"compressor": "lz4", "dedup": "off"}
+    state.parameters = new
+    new_bytes = bytes(header)
+    changed = [at for at, (a, b) in enumerate(zip(old_bytes, new_bytes, strict=True)) if a != b]
+    last_of_first = max(at for at in changed if at < PAGE_SIZE)
+    for done in range(len(changed) + 1):
+        header[:] = old_bytes
+        for at in changed[:done]:
+            header[at] = new_bytes[at]
+        whole = not done or changed[done - 1] < last_of_first
+        assert memory.attach().parameters == (old if whole else new), done
+        memory.attach().mend()
+        assert bytes(header) == (old_bytes if whole else new_bytes)
 
 
 @pytest.mark.parametrize(
     ("first", "end", "says"),
     [(0, 44, "nothing was touched"), (256, 284, "what INIT settled is damaged")],
 )
-def test_two_bits_are_refused_and_nothing_is_touched(
+def test_damage_in_both_copies_is_refused_and_nothing_is_touched(
     memory: SharedMemory, first: int, end: int, says: str
 ) -> None:
     fill_header(memory)
     header, chance = memory.regions()["header"].buffer, random.Random(1)
     for _ in range(500):
-        bits = chance.sample(range(8 * first, 8 * end), 2)
+        bits = [8 * copy + chance.randrange(8 * first, 8 * end) for copy in COPIES_AT]
         for bit in bits:
             header[bit // 8] ^= 1 << bit % 8
         before = bytes(header)
@@ -197,5 +232,6 @@ def test_two_bits_are_refused_and_nothing_is_touched(
 
 def test_a_peak_that_is_damaged_is_counted_anew(memory: SharedMemory) -> None:
     state = fill_header(memory)
-    state.header.buffer[530] ^= 3
+    for copy in COPIES_AT:
+        state.header.buffer[copy + 530] ^= 3
     assert memory.attach().peak_bytes == 0
