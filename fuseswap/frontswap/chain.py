@@ -166,19 +166,15 @@ class Frontswap:
             self._first_counted.backend_stores += 1
             if self._late:
                 self._late.pop(page, None)
-            if self._copies and not replace:
-                self._copy(page, data)
+            if not replace:  # else a discard that starts over after each wait would never end
+                for copy in self._copies:
+                    copy(page, data)
 
     def bring_back(self, page: int, data: bytes) -> None:
         """Have ``data``, which was just loaded, in memory again: as `store`, but nothing is new."""
         self.store(page, data, replace=True)
         self._first_counted.backend_stores -= 1
         self.counters.duplicate_entry -= 1
-
-    def _copy(self, page: int, data: bytes | memoryview) -> None:
-        """Whole pages only: a discard starts over after each wait, and would never end."""
-        for copy in self._copies:
-            copy(page, data)
 
     def _allocate(self, page: int) -> None:
         """Have memory for the word of ``page``; it is waited for as the first backend waits."""
