@@ -225,7 +225,7 @@ class Device:
     def warm_up(self) -> None:
         """Have every codec make its tables now, rather than while a request waits for it."""
         page = bytes(range(256)) * (PAGE_SIZE // 256)
-        self.cache.encoder.warm_up(page)
+        self.cache.encoder.warm_up(page, self.cache.decoder)
         self.recompression.warm_up(page)
         self.writeback.cleaner.packer.warm_up(page)
 
@@ -280,7 +280,8 @@ class Device:
             mem_worker_bound=self.mem_worker_bound(),
             journal_bytes=self.state.journal.allocated_bytes(),
         )
-        yield from by_codec(self.cache.log.codec_pages, self.cache.log.codec_bytes)
+        log = self.cache.log
+        yield from by_codec(self.cache.codecs.labels, log.codec_pages, log.codec_bytes)
         yield from self.frontswap.by_backend()
 
     def statistics(self) -> dict[Key, int]:

@@ -4,7 +4,7 @@ Seven regions, created once by whoever holds them (the supervisor) and attached
 to by each worker in turn:
 
     header    4 KiB   magic, layout version, geometry, negotiated FUSE values, progress, heartbeat,
-                      parameters
+                      parameters, names of codecs
     slots     8 bytes a swap page, one 4096-byte page a cluster (``slots.py``)
     segments  32 bytes a segment (``segments.py``)
     arena     1 MiB a frame, where segments in memory live
@@ -30,13 +30,15 @@ from dataclasses import dataclass
 from fuseswap.cache.records import CHECK_BYTES, check_of, is_sound, opened, sealed
 from fuseswap.cache.region import Region
 from fuseswap.cache.slot_word import MAX_SEGMENTS
+from fuseswap.codecs.codec import MAX_NAME_BYTES, REGISTERED
 from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 
 log = logging.getLogger(__name__)
 
 MAGIC = 0x7061777365737566  # "fuseswap", little endian
-LAYOUT_VERSION = 4
+LAYOUT_VERSION = 5
+_OLDER_VERSIONS = range(1, LAYOUT_VERSION)
 
 CLUSTER_PAGES = 512
 SEGMENT_SHIFT = 20
@@ -53,6 +55,9 @@ PROGRESS_AT = 512  # read by the supervisor, which maps nothing else
 HEARTBEAT_AT = 520  # the same
 _PEAK_AT = 528
 _PROGRESS = struct.Struct("<Q")
+_CODECS_AT = 640  # a record each
+_CODEC_BYTES = MAX_NAME_BYTES + CHECK_BYTES
+_CODEC_CHECK = struct.Struct("<I")
 # A word (check << 32 | place << 16 | length, in bytes) and two places to write to in turn.
 _PARAMETERS_AT = 1024
 _PARAMETERS_PLACES = (1032, 2564)
@@ -135,6 +140,11 @@ class SharedState:
         known = _read(header, 0, _HEADER)
         magic, version, *_ = known or _HEADER.unpack_from(header.buffer)
         if magic != MAGIC or version != LAYOUT_VERSION:
+            if magic == MAGIC and version in _OLDER_VERSIONS:
+                raise StateMismatch(
+                    f"shared state has layout {version}, of an older fuseswap: "
+                    "run `fuseswap down` with that version first; nothing was touched"
+                )
             raise StateMismatch(
                 f"shared state has layout {version} (magic {magic:#x}), "
                 f"this fuseswap knows layout {LAYOUT_VERSION}; nothing was touched"
@@ -171,6 +181,9 @@ class SharedState:
             self.session = session
         if parameters := self.parameters:
             self.parameters = parameters
+        for number, name in self.codec_names.items():
+            if name:
+                self.keep_codec_name(number, name)
 
     @property
     def session(self) -> FuseSession | None:
@@ -255,10 +268,38 @@ class SharedState:
         text = bytes(self.header.buffer[start : start + length])
         return _PLACE.pack(start, length) + text + (word >> 32).to_bytes(CHECK_BYTES, "little")
 
+    @property
+    def codec_names(self) -> dict[int, str]:
+        """Codecs that were registered, by number; "" for a name that is damaged."""
+        names = {}
+        for number in REGISTERED:
+            at = _codec_at(number)
+            record = bytes(self.header.buffer[at : at + _CODEC_BYTES])
+            if any(record[-CHECK_BYTES:]):  # it comes last
+                data = opened(record)
+                if data is None:
+                    names[number] = ""
+                elif any(data):
+                    names[number] = data.rstrip(b"\0").decode("ascii", "replace")
+        return names
+
+    def keep_codec_name(self, number: int, name: str) -> None:
+        """``number`` is for the codec ``name``, for as long as the device lives."""
+        data = name.encode("ascii").ljust(MAX_NAME_BYTES, b"\0")
+        at = _codec_at(number)
+        buffer = self.header.buffer
+        buffer[at : at + MAX_NAME_BYTES] = data
+        check = check_of(data)
+        _CODEC_CHECK.pack_into(buffer, at + MAX_NAME_BYTES, check)  # crash point: codec-name
+
     def close(self) -> None:
         """Unmap all regions."""
         for region in self.regions.values():
             region.close()
+
+
+def _codec_at(number: int) -> int:
+    return _CODECS_AT + (number - REGISTERED.start) * _CODEC_BYTES
 
 
 def _read(header: Region, at: int, layout: struct.Struct) -> tuple[int, ...] | None:

@@ -16,7 +16,9 @@ import pytest
 
 import fuseswap
 from fuseswap import crashpoints
+from fuseswap.codecs.registry import CodecRegistry
 from fuseswap.errors import InvalidArgument
+from tests.codecs import Deflate
 from tests.crash_scenes import IN_PLACE, SCENES, TIERLESS
 from tests.crashes import (
     Aftermath,
@@ -83,6 +85,7 @@ POINTS = {
     "cluster-release": ("discard_of_extent", NEW),
     "writeback-write": ("writeback", NEW),
     "writeback-written": ("writeback", NEW),
+    "flip-dictionaries": ("writeback_of_pages_with_dictionaries", NEW),
     "flip-commit": ("writeback", NEW),
     "flip-frame": ("writeback", NEW),
     "writeback-failed": ("writeback_that_fails", NEW),
@@ -100,6 +103,7 @@ POINTS = {
     "dictionary-commit": ("recompression_with_a_dictionary", NEW),
     "dictionary-drop": ("dictionary_that_goes", NEW),
     "dictionary-punch": ("dictionary_that_goes", NEW),
+    "codec-name": ("registration_of_a_codec", NEW),
 }
 
 # Python 3.12 warns of a fork beside other threads (xdist has one); the child does without them.
@@ -189,6 +193,20 @@ def test_parameters_are_the_old_ones_until_they_are_the_new(
     assert all(parameters == found[0] for parameters in found)  # the word comes last
     perform(scene)
     assert memory.attach().parameters == {"pool_limit_bytes": "4", "compressor": "zstd:1"}
+
+
+def test_a_name_of_a_codec_is_there_or_not(memory: SharedMemory, tier: SharedTier) -> None:
+    """Wherever its registration ends, the next one gives it its number."""
+    scene, stage = SCENES["registration_of_a_codec"](Tiered(memory, tier)), Stage(memory, tier)
+    found = []
+    for number in turning_points(scene, stage):
+        stage.restore()
+        die_before(scene, number)
+        found.append(memory.attach().codec_names)
+        assert CodecRegistry.of(memory.attach(), [Deflate()]).names[2:] == ["deflate"]
+        assert memory.attach().codec_names == {9: "deflate"}
+    assert found[0] == {}
+    assert all(names in ({}, {9: "deflate"}) for names in found)
 
 
 @pytest.mark.parametrize("point", POINTS)

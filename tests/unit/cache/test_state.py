@@ -18,13 +18,15 @@ from fuseswap.cache.state import (
     Geometry,
     SharedState,
 )
+from fuseswap.codecs.codec import MAX_NAME_BYTES
 from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.units import GIB, MIB, PAGE_SIZE
 from tests.stores import SMALL, SharedMemory
 
 GEOMETRY_BYTES = 40
+CODECS = {9: "one", 12: "twelve", 15: "x" * MAX_NAME_BYTES}
 # Records, and the parameters that `fill_header` sets; between them nothing is read.
-_USED_BYTES = ((0, 44), (256, 284), (528, 540), (1024, 1100))
+_USED_BYTES = ((0, 44), (256, 284), (528, 540), (640, 864), (1024, 1100))
 USED_BITS = [bit for first, end in _USED_BYTES for bit in range(8 * first, 8 * end)]
 
 
@@ -65,12 +67,24 @@ def test_an_unknown_layout_is_refused_and_untouched(
     assert contents(memory) == before
 
 
+@pytest.mark.parametrize("version", [1, 4, LAYOUT_VERSION - 1])
+def test_an_older_layout_is_refused_with_what_to_do(memory: SharedMemory, version: int) -> None:
+    data = bytearray(memory.regions()["header"].buffer[:GEOMETRY_BYTES])
+    struct.pack_into("<I", data, 8, version)
+    memory.regions()["header"].buffer[: GEOMETRY_BYTES + CHECK_BYTES] = sealed(bytes(data))
+    before = contents(memory)
+    wanted = f"layout {version}, .*run `fuseswap down` with that version first; nothing was touched"
+    with pytest.raises(StateMismatch, match=wanted):
+        memory.attach()
+    assert contents(memory) == before
+
+
 def test_a_layout_without_a_check_is_refused(memory: SharedMemory) -> None:
     """As layout 3: the same fields, and zeros behind them."""
     header = memory.regions()["header"].buffer
     struct.pack_into("<I", header, 8, 3)
     header[GEOMETRY_BYTES : GEOMETRY_BYTES + CHECK_BYTES] = bytes(CHECK_BYTES)
-    with pytest.raises(StateMismatch, match="shared state has layout 3 "):
+    with pytest.raises(StateMismatch, match="run `fuseswap down` with that version"):
         memory.attach()
 
 
@@ -136,10 +150,11 @@ def test_parameters_that_are_corrupt_are_none(memory: SharedMemory) -> None:
     assert memory.attach().parameters == {"compressor": "lz4"}
 
 
-def header_of(memory: SharedMemory) -> tuple[Geometry, FuseSession | None, dict[str, str], int]:
+def header_of(memory: SharedMemory) -> tuple[object, ...]:
     """All that a worker reads of it."""
     state = memory.attach()
-    return state.geometry, state.session, state.parameters, state.peak_bytes
+    names = state.codec_names
+    return state.geometry, state.session, state.parameters, state.peak_bytes, names
 
 
 def fill_header(memory: SharedMemory) -> SharedState:
@@ -147,6 +162,8 @@ def fill_header(memory: SharedMemory) -> SharedState:
     state.session = FuseSession(7, 44, 1 << 63 | 5, MIB, 256)
     state.parameters = {"compressor": "zstd:1", "pool_limit_bytes": "16777216"}
     state.peak_bytes = 123456789
+    for number, name in CODECS.items():
+        state.keep_codec_name(number, name)
     return state
 
 
@@ -166,7 +183,7 @@ def test_what_was_put_right_can_be_written_back(memory: SharedMemory) -> None:
     fill_header(memory)
     before, regions = header_of(memory), memory.regions()
     after_mending = bytes(regions["header"].buffer)
-    for at in (17, 270, 1030, 1040):
+    for at in (17, 270, 641, 767, 1030, 1040):
         for bit in (1, 2):
             regions["header"].buffer[at] ^= bit
             memory.attach().mend()
@@ -199,3 +216,31 @@ def test_a_peak_that_is_damaged_is_counted_anew(memory: SharedMemory) -> None:
     state = fill_header(memory)
     state.header.buffer[530] ^= 3
     assert memory.attach().peak_bytes == 0
+
+
+# -- names of codecs ---------------------------------------------------------------------
+
+
+def test_names_of_codecs_are_kept_for_the_next_worker(memory: SharedMemory) -> None:
+    assert memory.attach().codec_names == {}
+    fill_header(memory)
+    assert memory.attach().codec_names == CODECS
+
+
+def test_a_name_that_is_damaged_keeps_its_number(memory: SharedMemory) -> None:
+    fill_header(memory)
+    header = memory.regions()["header"].buffer
+    for bits in (3, 5, 6):
+        header[641] ^= bits
+        assert memory.attach().codec_names == {**CODECS, 9: ""}
+        header[641] ^= bits
+
+
+def test_a_name_that_was_not_written_to_its_end_is_none(memory: SharedMemory) -> None:
+    """No page has its number yet."""
+    fill_header(memory)
+    header = memory.regions()["header"].buffer
+    header[672:677] = b"other"
+    assert memory.attach().codec_names == CODECS
+    memory.attach().keep_codec_name(10, "ten")
+    assert memory.attach().codec_names == {**CODECS, 10: "ten"}
