@@ -14,7 +14,7 @@ from pathlib import Path
 import xxhash
 
 from benchmarks.report import align
-from fuseswap.cache.codecs import parse_compressor
+from fuseswap.codecs.registry import parse_compressor
 from fuseswap.units import MIB, PAGE_SIZE
 
 CODECS = ("lz4", "zstd:1")

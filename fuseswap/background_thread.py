@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 import trio
 import zstandard
 
-from fuseswap.cache.recompressor import Packed
 from fuseswap.cache.slot_word import codec_of
+from fuseswap.codecs.recompressor import Packed
 from fuseswap.waiting import called
 
 _BATCH = 32  # pages a thread is given while it is quiet: 2 ms

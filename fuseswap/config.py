@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 
-from fuseswap.cache.codecs import parse_compressor
 from fuseswap.cache.state import Geometry
+from fuseswap.codecs.registry import parse_compressor
 from fuseswap.device_files import LAYOUTS, RESEND, GeometryNumbers, Settings
 from fuseswap.errors import InvalidArgument
 from fuseswap.host.backing import planned_bytes

@@ -22,7 +22,6 @@ from fuseswap.cache.pool import CompressedCache
 from fuseswap.cache.slots import SlotTable
 from fuseswap.cache.snapshot import by_codec
 from fuseswap.cache.state import SharedState
-from fuseswap.cache.tier_names import TierNames
 from fuseswap.cleaning_policy import CleaningPolicy
 from fuseswap.counting import Key, counter, gauge, numbers_of, zeros
 from fuseswap.dictionary_mover import ReadBack
@@ -131,9 +130,10 @@ class Device:
         feeder = feeder or AtOnce()
         counters = zeros(WritebackStatistics)
         self.budget = Budget(self._keep_limit)
-        names = TierNames(state.header)
-        self.tiers = TierTable(names.read(), names.write) if tier is not None else None
-        leaves_for = self.tiers.register(tier) if self.tiers and tier is not None else None
+        self.tiers = leaves_for = None
+        if tier is not None:
+            self.tiers = TierTable(state.tier_names, state.keep_tier_names)
+            leaves_for = self.tiers.register(tier)
         health = leaves_for.health if leaves_for else TierHealth()
         account = WriteAccount(self.budget, health, counters)
         self.in_flight = WritesInFlight()
@@ -240,7 +240,7 @@ class Device:
     def warm_up(self) -> None:
         """Have every codec make its tables now, rather than while a request waits for it."""
         page = bytes(range(256)) * (PAGE_SIZE // 256)
-        self.cache.encoder.warm_up(page)
+        self.cache.encoder.warm_up(page, self.cache.decoder)
         self.recompression.warm_up(page)
         self.writeback.cleaner.packer.warm_up(page)
 
@@ -295,7 +295,8 @@ class Device:
             mem_worker_bound=self.mem_worker_bound(),
             journal_bytes=self.state.journal.allocated_bytes(),
         )
-        yield from by_codec(self.cache.log.codec_pages, self.cache.log.codec_bytes)
+        log = self.cache.log
+        yield from by_codec(self.cache.codecs.labels, log.codec_pages, log.codec_bytes)
         yield from self.frontswap.by_backend()
         yield from (entry.statistics() for entry in self.tiers or ())
 

@@ -1,6 +1,7 @@
 """The mover of dictionaries' pages: packs the pages of one anew and moves them out of its segments.
 
-    a census: which segments have its pages -> one of them, read back where it is on the tier
+    which segments have its pages (``cache/dictionary_use.py``)
+        -> one of them, read back where it is on the tier
         -> the thread packs its pages with the dictionary in use, or with none
         -> is it still the same? -> the new payloads are stored (``cache/copier.py``)
 
@@ -10,27 +11,32 @@ recompression is switched off.  Which dictionary goes, ``dictionary_retirement.p
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import trio
 
 from fuseswap.background_thread import BackgroundThread
-from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.copier import Copier, CopierStatistics
-from fuseswap.cache.dictionaries import Dictionary
-from fuseswap.cache.dictionary_census import DictionaryCensus
 from fuseswap.cache.plans import Extract
-from fuseswap.cache.recompressor import Packed, Repacker
 from fuseswap.cache.segment_kinds import SegmentState
 from fuseswap.cache.slot_word import codec_of, length_of, object_key, offset_of
 from fuseswap.cache.store import Store
+from fuseswap.codecs.checksum import CHECK_BYTES
+from fuseswap.codecs.dictionary import Dictionary, number_of
+from fuseswap.codecs.recompressor import Packed, Repacker
+from fuseswap.codecs.registry import ZSTD_DICTIONARY
 from fuseswap.counting import counter
 from fuseswap.dictionary_policy import DictionaryPolicy
 from fuseswap.units import SegmentRef
 
+_LOOKED_AT_ONCE = 512  # segments: 0.3 ms
+_COUNTED_AT_ONCE = 4
+_CHECKED_AT_ONCE = 64  # objects: 0.6 ms
 _PASSES = 3  # through all its segments; others move its pages meanwhile
 _SPARE_FRAMES = 2  # as many segments can be opened at a step
 
@@ -55,6 +61,13 @@ class MoverStatistics:
         name="dictionary_pages_moved",
         after="dictionaries_dropped",
     )
+
+
+class Sampled(NamedTuple):
+    """New payloads of some objects in one segment, by key, and the old bytes of all of them."""
+
+    packed: dict[int, Packed]
+    object_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,40 +120,50 @@ class DictionaryMover:
         """Whether pages on the tier may be read to be written again."""
         return self._read_back is not None and self._read_back.may_read()
 
-    async def census(self) -> DictionaryCensus:
-        """Look through the slot table, with turns for others."""
-        census = DictionaryCensus(self._cache.slots)
-        while census.step():
-            await trio.lowlevel.checkpoint()
-        return census
+    async def count_again(self) -> None:
+        """Find out what a few segments in memory need, pages of which went: 0.3 ms each."""
+        inexact = self._log.dictionary_use.inexact
+        for segment in list(itertools.islice(inexact, _COUNTED_AT_ONCE)):
+            inexact.discard(segment)
+            if self._log.table.bases[segment] >= 0:
+                found = await self._look_at(segment)
+                if found is not None:
+                    await self._recount(found)
 
-    def living(self, census: DictionaryCensus, one: Dictionary) -> Counter[int]:
-        """Pages of ``one`` by segment; a corrupt word may name one that is not there."""
-        found = census.pages[one.codec]
-        return Counter({s: count for s, count in found.items() if self._log.table.is_live(s)})
+    async def living(self, one: Dictionary) -> Counter[int]:
+        """At most so many pages of ``one`` by segment, as they are now."""
+        use = self._log.dictionary_use
+        found: Counter[int] = Counter()
+        for looked_at, segment in enumerate(use.segments()):
+            if looked_at % _LOOKED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+            if pages := use.of(segment).get(one.number, 0):
+                found[segment] = pages
+        return found
 
     async def sample(
         self, segment: int, one: Dictionary, repacker: Repacker, most: int
-    ) -> dict[int, Packed] | None:
-        """New payloads of at most ``most`` objects of ``one``, by key; None where it is stopped."""
+    ) -> Sampled | None:
+        """Pack at most ``most`` objects of ``one`` in ``segment``; None where it is stopped."""
         found = await self._look_at(segment)
         if found is None:
-            return {}
-        words = self._words(found, one.codec)
-        return await self._packed(words[:: -(-len(words) // most) or 1], found, repacker)
+            return Sampled({}, 0)
+        if found.stored:
+            await self._recount(found)
+        words = self._words(found, one)
+        packed = await self._packed(words[:: -(-len(words) // most) or 1], found, repacker)
+        return None if packed is None else Sampled(packed, sum(map(length_of, words)))
 
-    async def empty(self, one: Dictionary, census: DictionaryCensus, repacker: Repacker) -> None:
+    async def empty(self, one: Dictionary, repacker: Repacker) -> None:
         """Move all objects of ``one``, as far as it goes."""
-        pages = self._log.codec_pages
+        pages = self._log.dictionary_use.pages
         left = _PASSES
-        while pages[one.codec] and left:
-            living = self.living(census, one)
+        while pages[one.number] and left:
+            living = await self.living(one)
             for segment in sorted(living, key=lambda s: self._log.table.bases[s] < 0):
                 if not await self._empty_segment(segment, one, repacker):
                     return
             left -= 1
-            if pages[one.codec] and left:
-                census = await self.census()
 
     async def _empty_segment(self, segment: int, one: Dictionary, repacker: Repacker) -> bool:
         """Move the objects of ``one`` out of ``segment``; False where nothing goes on now."""
@@ -153,7 +176,8 @@ class DictionaryMover:
         found = await self._look_at(segment)
         if found is None:
             return True
-        packed = await self._packed(self._words(found, one.codec), found, repacker)
+        await self._recount(found)
+        packed = await self._packed(self._words(found, one), found, repacker)
         if packed is None:
             return False
         if not packed or not self._is_same(found):
@@ -201,10 +225,52 @@ class DictionaryMover:
         table = self._log.table
         return table.is_current(ref) and (table.bases[ref.id] < 0) == bool(stored)
 
-    def _words(self, found: _Segment, codec: int) -> list[int]:
-        """Keys of the objects of ``codec``."""
+    async def _recount(self, found: _Segment) -> None:
+        """What the pages of a segment need, if all of them were ``found``: none came since.
+
+        And if its bytes are right, where they came from a tier: another read may be.
+        """
+        if found.stored and not await self._is_sound(found):
+            return
+        if not self._is_same(found):
+            return
+        segment, log = found.ref.id, self._log
+        words = self._cache.slots.words_in(segment, found.owners)
+        numbers = [self._number(word, found) for word in words if codec_of(word) == ZSTD_DICTIONARY]
+        if len(numbers) == log.dictionary_use.pages_in(segment):
+            log.dictionary_use.recount(segment, Counter(numbers))
+            if found.stored:
+                log.table.note_dictionaries(segment, numbers)
+
+    async def _is_sound(self, found: _Segment) -> bool:
+        """Whether all its objects with a dictionary are: 10 us each."""
         words = self._cache.slots.words_in(found.ref.id, found.owners)
-        return list(dict.fromkeys(object_key(word) for word in words if codec_of(word) == codec))
+        for number, word in enumerate(w for w in words if codec_of(w) == ZSTD_DICTIONARY):
+            if not self._cache.decoder.is_sound(self._read(word, found), ZSTD_DICTIONARY):
+                return False
+            if number % _CHECKED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        return True
+
+    def _number(self, word: int, found: _Segment) -> int:
+        return number_of(self._read(word, found)[CHECK_BYTES:])
+
+    def _read(self, word: int, found: _Segment) -> bytes:
+        """Check and payload of an object of a segment that is where it was."""
+        if not found.stored:
+            return self._log.stored(word)
+        at = offset_of(word)
+        return found.stored[at : at + CHECK_BYTES + length_of(word)]
+
+    def _words(self, found: _Segment, one: Dictionary) -> list[int]:
+        """Keys of the objects of ``one``."""
+        if not self._is_same(found):
+            return []
+        words = self._cache.slots.words_in(found.ref.id, found.owners)
+        keys = dict.fromkeys(
+            object_key(word) for word in words if codec_of(word) == ZSTD_DICTIONARY
+        )
+        return [key for key in keys if self._number(key, found) == one.number]
 
     async def _packed(
         self, words: list[int], found: _Segment, repacker: Repacker
@@ -213,15 +279,11 @@ class DictionaryMover:
 
         None where recompression was switched off, or rests, or stores need it.
         """
-
-        def read(word: int) -> bytes:
-            if not found.stored:
-                return self._log.stored(word)
-            at = offset_of(word)
-            return found.stored[at : at + CHECK_BYTES + length_of(word)]
-
         tried = await self._thread.pack(
-            words, read, lambda: repacker.shrink, lambda: self._is_able() and self._is_same(found)
+            words,
+            partial(self._read, found=found),
+            lambda: repacker.shrink,
+            lambda: self._is_able() and self._is_same(found),
         )
         if not self._is_able():
             return None

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fuseswap.cache.dictionaries import Dictionaries, Dictionary
-from fuseswap.cache.recompressor import Recompressor, Trained
+from fuseswap.cache.dictionaries import Dictionaries
+from fuseswap.codecs.dictionary import Dictionary
+from fuseswap.codecs.recompressor import Recompressor, Trained
 from fuseswap.counting import counter, gauge
 
 DEFAULT_GAIN_PERCENT = 3
@@ -65,7 +66,7 @@ class DictionaryStatistics:
 
 
 class DictionaryPolicy:
-    """Of the ``dictionaries`` of one cache; ``pages_of``: how many pages need each codec.
+    """Of the ``dictionaries`` of one cache; ``pages_of``: at most how many pages need each number.
 
     ``level``: of zstd, 0 where nothing is recompressed.  ``pages``: how many were tried so far.
     """
@@ -154,7 +155,7 @@ class DictionaryPolicy:
         current = self._dictionaries.current
         for one in self._dictionaries.all:
             unused = one is not current or one is self._refused
-            if unused and not self._pages_of[one.codec]:
+            if unused and not self._pages_of[one.number]:
                 self._dictionaries.drop(one)
                 self.dropped += 1
 

@@ -23,10 +23,11 @@ from collections.abc import Iterable
 import trio
 import zstandard
 
-from fuseswap.cache.dictionaries import Dictionary
-from fuseswap.cache.recompressor import Recompressor, Repacker
+from fuseswap.cache.dictionaries import memory_bytes
 from fuseswap.cache.slot_word import length_of
 from fuseswap.cache.store import Store
+from fuseswap.codecs.dictionary import Dictionary
+from fuseswap.codecs.recompressor import Recompressor, Repacker
 from fuseswap.dictionary_mover import DictionaryMover
 from fuseswap.dictionary_policy import DictionaryPolicy
 from fuseswap.units import PAGE_SIZE
@@ -74,10 +75,10 @@ class DictionaryRetirement:
     def _has_news(self) -> bool:
         """Whether another is in use, or half of the pages of one have gone, since the last look."""
         in_use = self._dictionaries.in_use
-        pages = self._log.codec_pages
+        pages = self._log.dictionary_use.pages
         for one in self._removable(in_use):
             before, was_in_use = self._looked_at.get(one.version, (0, -1))
-            if was_in_use != _version(in_use) or pages[one.codec] * 2 <= before:
+            if was_in_use != _version(in_use) or pages[one.number] * 2 <= before:
                 return True
         return False
 
@@ -101,38 +102,36 @@ class DictionaryRetirement:
         self._forget_the_dropped()
         if not self._mover.has_room() or not self._removable(in_use):
             return False
-        census = await self._mover.census()
         best, best_profit, best_repacker = None, 0, None
         for one in self._removable(in_use):
             try:
                 repacker = Repacker(recompressor, one)
             except (MemoryError, zstandard.ZstdError):
                 continue
-            pages = self._mover.living(census, one)
+            pages = await self._mover.living(one)
             if self._on_tier(pages) and not self._mover.may_read():
                 continue
-            growth_percent = await self._growth_percent(one, pages, repacker)
-            if growth_percent is None:
+            sampled = await self._sample(one, pages, repacker)
+            if sampled is None:
                 continue
-            looked_at = (self._log.codec_pages[one.codec], _version(in_use))
+            looked_at = (self._log.dictionary_use.pages[one.number], _version(in_use))
             self._looked_at[one.version] = looked_at
-            profit = self._profit(one, growth_percent, self._on_tier(pages))
+            profit = self._profit(one, *sampled, self._on_tier(pages))
             if profit > best_profit:
                 best, best_profit, best_repacker = one, profit, repacker
         if best is None or best_repacker is None:
             return False
-        await self._mover.empty(best, census, best_repacker)
-        if self._log.codec_pages[best.codec]:
+        await self._mover.empty(best, best_repacker)
+        if self._log.dictionary_use.pages[best.number]:
             self._rests[best.version] = trio.current_time() + _REST_S
             del self._looked_at[best.version]
         self._dictionaries.drop_unused()
         return True
 
-    def _profit(self, one: Dictionary, growth_percent: float, read_back: int) -> int:
+    def _profit(self, one: Dictionary, size: int, growth_percent: float, read_back: int) -> int:
         """Bytes won where ``one`` goes; ``read_back``: segments to be read for it."""
-        size = self._log.codec_bytes[one.codec]
         waiting = self._dictionaries.waiting
-        gain = one.memory_bytes + (waiting.gain_bytes if waiting else 0)
+        gain = memory_bytes(one) + (waiting.gain_bytes if waiting else 0)
         price = size * self._dictionaries.gain_percent // 100 + PAGE_SIZE * read_back
         return gain - int(size * growth_percent / 100) - price
 
@@ -145,22 +144,29 @@ class DictionaryRetirement:
     def _on_tier(self, segments: Iterable[int]) -> int:
         return sum(self._log.table.bases[segment] < 0 for segment in segments)
 
-    async def _growth_percent(
+    async def _sample(
         self, one: Dictionary, pages: Counter[int], repacker: Repacker
-    ) -> float | None:
-        """By how much its objects would grow, from some of them; None where none can be had."""
+    ) -> tuple[int, float] | None:
+        """Bytes of its objects and by how many percent they would grow, from some of them.
+
+        None where none can be had.  ``pages``: of each segment at most.
+        """
         here = [segment for segment in pages if self._log.table.bases[segment] >= 0]
         chosen = here[:: -(-len(here) // _SAMPLED_SEGMENTS) or 1]
         if not here:
             chosen = [segment for segment, _ in pages.most_common(1)]
-        before = after = 0
+        before = after = size = counted = 0
         for segment in chosen:
-            packed = await self._mover.sample(segment, one, repacker, _SAMPLED_OBJECTS)
-            if packed is None:
+            found = await self._mover.sample(segment, one, repacker, _SAMPLED_OBJECTS)
+            if found is None:
                 return None
-            before += sum(length_of(word) for word in packed)
-            after += sum(len(its.payload) for its in packed.values())
-        return (after - before) * 100 / before if before else None
+            size += found.object_bytes
+            counted += pages[segment]
+            before += sum(length_of(word) for word in found.packed)
+            after += sum(len(its.payload) for its in found.packed.values())
+        if not before:
+            return None
+        return size * pages.total() // counted, (after - before) * 100 / before
 
 
 def _version(dictionary: Dictionary | None) -> int:

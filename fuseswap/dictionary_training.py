@@ -12,9 +12,9 @@ from functools import partial
 import trio
 
 from fuseswap.background_thread import BackgroundThread
-from fuseswap.cache.recompressor import train
 from fuseswap.cache.slot_word import codec_of, is_loaded, object_key
 from fuseswap.cache.store import Store
+from fuseswap.codecs.recompressor import train
 from fuseswap.dictionary_policy import DictionaryPolicy
 from fuseswap.recompression_policy import RecompressionPolicy
 

@@ -13,7 +13,6 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 
-from fuseswap.cache.codecs import FILL, FIRST_DICTIONARY, LAST_RAW, LZ4, RAW, ZSTD
 from fuseswap.cache.segment_kinds import Mark, SegmentState, Stream
 from fuseswap.cache.slot_word import (
     codec_of,
@@ -28,6 +27,9 @@ from fuseswap.cache.slot_word import (
     segment_of,
 )
 from fuseswap.cache.state import SEGMENT_SHIFT
+from fuseswap.codecs.checksum import CHECK_BYTES
+from fuseswap.codecs.dictionary import Dictionary
+from fuseswap.codecs.registry import FILL, LAST_RAW, LZ4, RAW, ZSTD_DICTIONARY
 from fuseswap.device import Device
 from fuseswap.tiers.claim import FIRST_PAGE_AT
 from fuseswap.units import PAGE_SIZE, Location
@@ -41,7 +43,6 @@ NOWHERE = "nowhere"
 
 OK, CORRUPT, NOT_READ = "ok", "corrupt", "not read"
 
-_CODECS = {LZ4: "lz4", ZSTD: "zstd", FILL: "fill"}
 _HOW_STORED = {
     Stream.STORE: "compressed when it was stored",
     Stream.INCOMPRESSIBLE: "compressed when it was stored",
@@ -57,8 +58,9 @@ class Explanation:
 
     ``file_offset``: bytes from the start of the backing file.  ``stored_bytes``: of the
     object without its 8 bytes of owner and checksum.  ``age_seconds``: since its segment was
-    sealed, None while that is open.  ``dictionary``: its version.  ``pages``: that share the
-    object, this one among them.
+    sealed, None while that is open.  ``dictionary``: its version;
+    None too where its number is on the backing file, and the segment has pages of several.
+    ``pages``: that share the object, this one among them.
     """
 
     page: int
@@ -128,12 +130,12 @@ def _explain_object(device: Device, page: int, word: int) -> Explanation:
     loaded = is_loaded(word)
     is_open = state is SegmentState.OPEN
     now = int(time.clock_gettime(time.CLOCK_BOOTTIME))
-    dictionary = device.cache.dictionaries.get(codec)
+    dictionary = _dictionary_of(device, word)
     found = Explanation(
         page,
         MEMORY,
         _why(device, segment, codec, loaded=loaded, is_open=is_open),
-        codec=_codec_name(codec),
+        codec=_codec_name(device, codec),
         dictionary=dictionary.version if dictionary else None,
         dictionary_bytes=len(dictionary.data) if dictionary else None,
         stored_bytes=length_of(word),
@@ -192,12 +194,22 @@ def pages_of(device: Device, word: int) -> int:
     return max(1, references if uncounted else references + 1)
 
 
-def _codec_name(codec: int) -> str | None:
-    if codec <= LAST_RAW:
-        return "raw"
-    if codec >= FIRST_DICTIONARY:
+def _codec_name(device: Device, codec: int) -> str | None:
+    if codec == ZSTD_DICTIONARY:
         return "zstd"
-    return _CODECS.get(codec)
+    return device.cache.codecs.labels.get(RAW if codec <= LAST_RAW else codec)
+
+
+def _dictionary_of(device: Device, word: int) -> Dictionary | None:
+    """The one an object needs: it says so itself, or its segment has only one."""
+    log, segment = device.cache.log, segment_of(word)
+    if codec_of(word) != ZSTD_DICTIONARY:
+        return None
+    if log.table.bases[segment] >= 0:
+        numbers = list(log.stored(word)[CHECK_BYTES : CHECK_BYTES + 1])
+    else:
+        numbers = list(log.dictionary_use.of(segment))
+    return device.cache.dictionaries.get(numbers[0]) if len(numbers) == 1 else None
 
 
 def _corrupt(page: int, why: str) -> Explanation:

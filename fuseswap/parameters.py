@@ -7,7 +7,8 @@ a parameter, add a row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fuseswap.cache.state import SEGMENT_BYTES
@@ -18,6 +19,8 @@ from fuseswap.inplace import InPlace
 from fuseswap.request import ReclaimRequest
 from fuseswap.sizes import parse_size
 from fuseswap.units import MIB
+
+log = logging.getLogger(__name__)
 
 MIN_POOL_LIMIT_BYTES = 8 * MIB
 MAX_BUSY_POLL_US = 1000
@@ -285,6 +288,18 @@ def set_parameter(device: Device, parameter: Parameter, text: str) -> None:
     if parameter.lasting:
         changed = {parameter.name: parameter.get(device)}
         device.state.parameters = {**device.state.parameters, **changed}
+
+
+def restore_parameters(device: Device, kept: Mapping[str, str]) -> None:
+    """Set what a former worker had; logs what can't be, as a codec that is not registered now.
+
+    A worker that does not start loses all pages: it goes on with what there is by default.
+    """
+    for name, text in kept.items():
+        try:
+            find_parameter(name).set(device, text)
+        except InvalidArgument as exc:
+            log.error("parameter %s is not what it was: %s", name, exc)
 
 
 def find_parameter(name: str) -> Parameter:

@@ -17,10 +17,10 @@ from collections.abc import Callable
 import trio
 
 from fuseswap.background_thread import BackgroundThread
-from fuseswap.cache.codecs import parse_recompressor
 from fuseswap.cache.copier import Copier, CopierStatistics
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.store import Store
+from fuseswap.codecs.zstd import parse_recompressor
 from fuseswap.dictionary_mover import DictionaryMover, ReadBack
 from fuseswap.dictionary_policy import DEFAULT_SCHEDULE, DictionaryPolicy, TrainingSchedule
 from fuseswap.dictionary_retirement import DictionaryRetirement
@@ -59,7 +59,9 @@ class Recompression:
         self.thread = thread
         self.policy = RecompressionPolicy(log)
         level = parse_recompressor(DEFAULT_ALGORITHM)
-        self.dictionaries = DictionaryPolicy(cache.dictionaries, log.codec_pages, level, schedule)
+        self.dictionaries = DictionaryPolicy(
+            cache.dictionaries, log.dictionary_use.pages, level, schedule
+        )
         self.copier = Copier(cache.slots, log)
         self._segments = SegmentRecompressor(
             cache, thread, self.policy, self.dictionaries, self.copier
@@ -163,6 +165,7 @@ class Recompression:
                     await self._wanted.wait()
                 self._wanted = trio.Event()
                 if not self._cache.adopting:
+                    await self.mover.count_again()
                     self.dictionaries.drop_unused()
                     if self.dictionaries.is_on and not self.thread.urgent:
                         await self.retirement.look()

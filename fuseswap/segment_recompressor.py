@@ -18,7 +18,6 @@ import trio
 from fuseswap.background_thread import BackgroundThread
 from fuseswap.cache.copier import Copier
 from fuseswap.cache.plans import Rewrite
-from fuseswap.cache.recompressor import Packed
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.slot_word import (
     as_stored,
@@ -29,6 +28,7 @@ from fuseswap.cache.slot_word import (
 )
 from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.cache.store import Store
+from fuseswap.codecs.recompressor import Packed
 from fuseswap.dictionary_policy import DictionaryPolicy
 from fuseswap.recompression_policy import RecompressionPolicy
 from fuseswap.units import SegmentRef

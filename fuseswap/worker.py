@@ -51,7 +51,7 @@ from fuseswap.host.protect import Protection, protect
 from fuseswap.host.runtime import Runtime
 from fuseswap.host_watch import HostWatch
 from fuseswap.orphan import OrphanNote
-from fuseswap.parameters import find_parameter
+from fuseswap.parameters import restore_parameters
 from fuseswap.scribe import Scribe
 from fuseswap.serving import Serving
 from fuseswap.tiers.buffers import BUFFER_BYTES, Buffers
@@ -180,8 +180,7 @@ class Worker:
             host=self._memory.numbers(),
             give_back=self._heap.give_back,
         )
-        for name, value in {**self._settings.parameters, **state.parameters}.items():
-            find_parameter(name).set(device, value)
+        restore_parameters(device, {**self._settings.parameters, **state.parameters})
         device.warm_up()
         # Before anything is served: the reserve, or as much of it as there is memory for.
         deadline = time.monotonic() + _READY_TIMEOUT_S

@@ -29,8 +29,8 @@ _WAITING_BYTES = 3 * MIB
 # (5 MiB of samples), replies, and the holes that all of it leaves in the heap.
 _AT_WORK_BYTES = 11 * MIB
 ALLOWANCE_BYTES = _WAITING_BYTES + MAX_KEPT_BYTES + _AT_WORK_BYTES
-# Columns of the log and a free id, 60 bytes; a place in line, a census of dictionaries.
-EACH_SEGMENT_BYTES = 256
+# Columns of the log and a free id, 60 bytes; a place in line; its dictionaries, 300.
+EACH_SEGMENT_BYTES = 512
 
 
 class WorkerMemory:

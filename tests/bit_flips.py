@@ -13,14 +13,14 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from fuseswap.cache.checks import checksum_of
 from fuseswap.cache.cleaner import Cleaner
-from fuseswap.cache.codecs import FIRST_DICTIONARY
 from fuseswap.cache.loading import ZERO_PAGE
-from fuseswap.cache.recompressor import Recompressor
 from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.slot_word import codec_of, foreign_word
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_ENTRY_BYTES, FuseSession, Geometry
+from fuseswap.codecs.checksum import checksum_of
+from fuseswap.codecs.recompressor import Recompressor
+from fuseswap.codecs.registry import ZSTD_DICTIONARY
 from fuseswap.device import Device
 from fuseswap.errors import CorruptData
 from fuseswap.inplace import InPlace
@@ -142,9 +142,9 @@ class Damage:
         objects = [(codec_of(old), cache.log.stored(old))]
         (packed,) = Recompressor(6, dictionary).shrink(objects, lambda: False)
         assert packed is not None
-        assert packed.codec >= FIRST_DICTIONARY
+        assert packed.codec == ZSTD_DICTIONARY
         head = cache.log.heads[Stream.RECOMPRESSED]
-        new = cache.log.append(head, page, packed.payload, packed.check, packed.codec)
+        new = cache.log.append_copy(head, page, packed.payload, packed.check, packed.codec)
         cache.slots.words[page] = new
         cache.log.release(old)
 

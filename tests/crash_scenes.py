@@ -12,10 +12,12 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.cache.segment_kinds import Stream
+from fuseswap.codecs.registry import CodecRegistry
 from fuseswap.errors import StoreRefused
 from fuseswap.request import ReclaimRequest
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import families, pages, recompressed
+from tests.codecs import Deflate
 from tests.crashes import Act, Scene, SharedPlaces, SharedTier
 from tests.fake_tier import FakeTier
 from tests.stores import set_patience
@@ -532,12 +534,12 @@ async def turn_over(worker: Tiered) -> None:
         nursery.cancel_scope.cancel()
     for page in range(900, 906):
         worker.store(page, families.page_of(3, page))
-    (current, *others) = sorted(worker.cache.dictionaries.all, key=lambda one: -one.place)
-    assert current.place == 1
+    (current, *others) = sorted(worker.cache.dictionaries.all, key=lambda one: -one.number)
+    assert current.number == 1
     if not others:
         added = worker.cache.dictionaries.add(families.dictionary_for(3))
         assert added is not None
-        assert added.place == 0
+        assert added.number == 0
     await recompress(worker)
 
 
@@ -566,6 +568,31 @@ def retirement_of_dictionaries(worker: Tiered) -> Scene:
 @scene
 def retirement_of_a_dictionary_on_the_tier(worker: Tiered) -> Scene:
     return with_an_old_dictionary(worker, on_tier=True)
+
+
+async def register(worker: Tiered) -> None:
+    state = worker.device.state
+    assert CodecRegistry.of(state, [Deflate()]).missing == {}
+
+
+@tierless
+def registration_of_a_codec(worker: Tiered) -> Scene:
+    some_pages(worker)
+    return work(worker, register)
+
+
+@scene
+def writeback_of_pages_with_dictionaries(worker: Tiered) -> Scene:
+    """Two of them, and all pages in one segment."""
+
+    async def prepare(worker: Tiered) -> None:
+        for family in range(2):
+            pages = range(10 * family, 10 * family + 6)
+            data = families.dictionary_for(family)
+            await families.compress_with(worker, data, family, pages)
+
+    trio.run(prepare, worker, clock=MockClock())
+    return work(worker, write_back)
 
 
 # -- in place --------------------------------------------------------------------------

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import random
 
-from fuseswap.cache.dictionaries import Dictionary
+from fuseswap.codecs.checksum import CHECK_BYTES
+from fuseswap.codecs.dictionary import Dictionary, number_of
+from fuseswap.codecs.registry import ZSTD_DICTIONARY
 from fuseswap.units import PAGE_SIZE
 from tests.invariants import StoredObject
 from tests.recompressed import recompress
@@ -43,7 +45,7 @@ async def compress_with(worker: Tiered, data: bytes, family: int, pages: range) 
     assert added is not None
     store_family(worker, family, pages.start, len(pages))
     await recompress(worker.device.recompression)
-    assert {codec_of(worker, page) for page in pages} == {added.codec}
+    assert {dictionary_of(worker, page) for page in pages} == {added.number}
     return added
 
 
@@ -58,3 +60,10 @@ async def take_all_places(worker: Tiered, pages: int = 1) -> list[Dictionary]:
 def codec_of(worker: Tiered, page: int) -> int:
     """The codec of a page that is an object."""
     return StoredObject.of(page, worker.cache.slots.get(page)).codec
+
+
+def dictionary_of(worker: Tiered, page: int) -> int | None:
+    """The number of the dictionary that a page in memory needs."""
+    word = worker.cache.slots.get(page)
+    needs = codec_of(worker, page) == ZSTD_DICTIONARY
+    return number_of(worker.log.stored(word)[CHECK_BYTES:]) if needs else None

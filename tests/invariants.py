@@ -7,11 +7,9 @@ a new worker has rebuilt after a crash.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from fuseswap.cache.checks import CHECK_BYTES
-from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, MAX_COMPRESSED_BYTES, ZSTD
 from fuseswap.cache.segment_kinds import Mark, SegmentState, location_in
 from fuseswap.cache.segment_table import OWNER_BYTES, WORDS
 from fuseswap.cache.segments import OBJECT_OVERHEAD
@@ -29,6 +27,10 @@ from fuseswap.cache.slot_word import (
 )
 from fuseswap.cache.snapshot import CacheStatistics
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_SHIFT
+from fuseswap.codecs.checksum import CHECK_BYTES
+from fuseswap.codecs.codec import MAX_COMPRESSED_BYTES, REGISTERED
+from fuseswap.codecs.dictionary import number_of
+from fuseswap.codecs.registry import CODECS, FILL, LAST_RAW, LZ4, ZSTD, ZSTD_DICTIONARY
 from fuseswap.tiers.tier_table import TierTable
 from fuseswap.units import PAGE_SIZE, Location
 from tests.stores import FrontedCache
@@ -96,6 +98,7 @@ def check_invariants(cache: FrontedCache) -> None:
     for segment, objects in census.by_segment.items():
         _check_objects(cache, segment, objects)
     _check_sharing(cache, census)
+    _check_dictionaries(cache, census)
     _check_frames(cache)
     _check_extents(cache)
     _check_eviction_queue(cache)
@@ -106,17 +109,17 @@ def _take_census(cache: FrontedCache) -> Census:
     """Read the table, checking words and the ``used`` counts on the way."""
     census = Census()
     slots = cache.slots
-    dictionaries = {one.codec for one in cache.dictionaries.all}
+    codecs = {LZ4, ZSTD, FILL, ZSTD_DICTIONARY, *REGISTERED}
     for first, words in slots.clusters():
         assert slots.used[first // 512] == len(words) - words.count(0), f"used at page {first}"
         for page, word in enumerate(words, first):
             if word:
-                _count(census, page, word, dictionaries)
+                _count(census, page, word, codecs)
     assert census.stored == slots.stored_pages
     return census
 
 
-def _count(census: Census, page: int, word: int, dictionaries: set[int]) -> None:
+def _count(census: Census, page: int, word: int, codecs: set[int]) -> None:
     assert word.bit_count() % 2 == 0, f"page {page}: odd parity"
     kind = word & KIND_MASK
     assert kind in (OBJECT, SAME_FILLED, FOREIGN), f"page {page}: kind {kind}"
@@ -131,8 +134,7 @@ def _count(census: Census, page: int, word: int, dictionaries: set[int]) -> None
         return
     found = StoredObject.of(page, word)
     raw = found.codec <= LAST_RAW
-    known = found.codec in dictionaries
-    assert raw or known or found.codec in (LZ4, ZSTD, FILL), f"page {page}: codec {found.codec}"
+    assert raw or found.codec in codecs, f"page {page}: codec {found.codec}"
     longest = 8 if found.codec == FILL else PAGE_SIZE if raw else MAX_COMPRESSED_BYTES
     assert found.length <= longest, f"page {page}: {found}"
     census.same_filled += found.codec == FILL
@@ -205,13 +207,35 @@ def _check_sharing(cache: FrontedCache, census: Census) -> None:
         pages += extra
     assert (log.duplicate_pages, log.duplicate_bytes) == (pages, saved)
     objects = [o for found in census.by_segment.values() for o in found]
-    for number in range(16):
+    for number in range(CODECS):
         assert log.codec_pages[number] == sum(o.codec == number for o in objects)
     by_codec = [
         sum(length for s in census.by_segment for _, length, c in census.distinct(s) if c == number)
-        for number in range(16)
+        for number in range(CODECS)
     ]
     assert log.codec_bytes == by_codec
+
+
+def _check_dictionaries(cache: FrontedCache, census: Census) -> None:
+    """No dictionary has more pages than are counted, and each that has some is there."""
+    log, use = cache.log, cache.log.dictionary_use
+    there = {one.number for one in cache.dictionaries.all}
+    pages: Counter[int] = Counter()
+    needing: set[int] = set()
+    for segment, objects in census.by_segment.items():
+        words = [cache.slots.get(o.page) for o in objects if o.codec == ZSTD_DICTIONARY]
+        counted = use.of(segment)
+        assert use.pages_in(segment) == len(words), f"segment {segment}: pages with a dictionary"
+        if words:
+            needing.add(segment)
+        assert max(counted.values(), default=0) <= len(words) <= sum(counted.values())
+        pages.update(counted)
+        if log.table.bases[segment] >= 0:
+            needed = Counter(number_of(log.stored(word)[CHECK_BYTES:]) for word in words)
+            assert needed <= Counter(counted), f"segment {segment}: {needed}, counted {counted}"
+            assert needed.keys() <= there
+    assert set(use.segments()) == needing
+    assert {number: count for number, count in enumerate(use.pages) if count} == pages
 
 
 def _check_frames(cache: FrontedCache) -> None:
@@ -282,10 +306,14 @@ def _check_account(cache: FrontedCache, now: CacheStatistics, census: Census) ->
         length for s in census.by_segment for _, length, c in census.distinct(s) if c == FILL
     )
     by_codec = (now.raw_pages, now.lz4_pages, now.zstd_pages, now.zstd_dictionary_pages)
-    assert sum(by_codec) + now.same_filled_pages + census.in_place == now.stored_pages
+    others, others_bytes = (
+        sum(counts[number] for number in REGISTERED)
+        for counts in (cache.log.codec_pages, cache.log.codec_bytes)
+    )
+    assert sum(by_codec) + others + now.same_filled_pages + census.in_place == now.stored_pages
     assert (
         now.raw_bytes + now.lz4_bytes + now.zstd_bytes + now.zstd_dictionary_bytes + fills
-        == now.compr_data_size
+        == now.compr_data_size - others_bytes
     )
     assert now.raw_bytes <= now.raw_pages * PAGE_SIZE
     saved = now.duplicate_bytes_saved

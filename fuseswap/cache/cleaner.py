@@ -10,7 +10,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 
-from fuseswap.cache.checks import CHECK_BYTES, Decoder
 from fuseswap.cache.copier import Copier, CopierStatistics
 from fuseswap.cache.plans import Clean, CleanOnTier, Evict
 from fuseswap.cache.quick_packer import QuickPacker
@@ -19,6 +18,7 @@ from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.slot_word import codec_of, is_object_of, length_of, offset_of
 from fuseswap.cache.slots import SlotTable
 from fuseswap.cache.victims import Victims
+from fuseswap.codecs.checksum import CHECK_BYTES, Decoder
 from fuseswap.units import SegmentRef
 
 

@@ -34,6 +34,9 @@ from fuseswap.cache.slot_word import (
     segment_of,
 )
 from fuseswap.cache.slots import SlotTable
+from fuseswap.codecs.checksum import CHECK_BYTES
+from fuseswap.codecs.dictionary import number_of
+from fuseswap.codecs.registry import ZSTD_DICTIONARY
 from fuseswap.counting import counter, zeros
 from fuseswap.errors import PoolFull
 from fuseswap.units import SegmentRef
@@ -75,8 +78,9 @@ class Copier:
         self._plan: Plan | None = None
         self._owners: array[int] = array("I")  # of one segment, or of a piece of the slot table
         self._swept = 0  # how far the slot table was looked through for the owners
-        # Shared objects that were moved: offset -> (a page, its new word, its segment)
-        self._moved: dict[int, tuple[int, int, SegmentRef]] = {}
+        # Shared objects that were moved: offset -> (a page, its new word, its segment, and the
+        # dictionary it needed before)
+        self._moved: dict[int, tuple[int, int, SegmentRef, int | None]] = {}
         self.counters = zeros(CopierStatistics)
 
     @property
@@ -149,30 +153,36 @@ class Copier:
         segment = plan.ref.id
         if not is_object_of(word, segment) or is_corrupt(word):
             return
-        new = self._moved_to(word) if self._moved else 0
+        new, dictionary = self._moved_to(word) if self._moved else (0, None)
         if not new:
             move = plan.move(word, urgent)
             if move is None:
                 return
             new = self._copy(page, word, plan, move)
+            if move[1] is not None and codec_of(word) == ZSTD_DICTIONARY:
+                dictionary = number_of(plan.read(word)[CHECK_BYTES:])  # it was decoded
             if self._log.is_shared(word):
-                self._moved[offset_of(word)] = (page, new, self._log.table.ref(segment_of(new)))
+                ref = self._log.table.ref(segment_of(new))
+                self._moved[offset_of(word)] = (page, new, ref, dictionary)
         self._slots.words[page] = new  # crash point: clean-commit
         last = self._live[segment] == 1  # crash point: clean-done
-        self._log.release(word)  # crash point: clean-release
+        self._log.release(word, dictionary)  # crash point: clean-release
         if last:
             self.counters.segments_cleaned += 1
             self._end()
 
-    def _moved_to(self, word: int) -> int:
+    def _moved_to(self, word: int) -> tuple[int, int | None]:
         """The word of the copy, counted once more, where another page of the object has it; or 0.
 
-        Looked at again, since that page may have gone since, and all of the copy with it.
+        And the dictionary the object needed here, where that is known.  Looked at again, since
+        that page may have gone since, and all of the copy with it.
         """
-        page, new, ref = self._moved.get(offset_of(word), (0, 0, None))
+        page, new, ref, dictionary = self._moved.get(offset_of(word), (0, 0, None, None))
         if ref is None or not is_same_object(self._slots.get(page), new):
-            return 0
-        return new if self._log.table.is_current(ref) and self._log.share(new) else 0
+            return 0, None
+        if not self._log.table.is_current(ref) or not self._log.share(new):
+            return 0, None
+        return new, dictionary
 
     def _copy(self, page: int, word: int, plan: Plan, move: Move) -> int:
         """Append the object of ``word`` for ``page``; its new word."""
@@ -182,7 +192,7 @@ class Copier:
         if packed is None:
             new = self._log.append_stored(head, page, plan.read(word), codec_of(word))
         else:
-            new = self._log.append(head, page, packed.payload, packed.check, packed.codec)
+            new = self._log.append_copy(head, page, packed.payload, packed.check, packed.codec)
             done.recompressed_pages += 1
             done.recompressed_bytes_before += length
             done.recompressed_bytes_after += len(packed.payload)

@@ -1,6 +1,6 @@
 """Dictionaries: what zstd may know of a page before it has seen it.
 
-Eight places of 128 KiB in the shared state, codec ``8 + place`` of a slot word:
+Eight places of 128 KiB in the shared state.  The number of a dictionary is its place:
 
     0   version (4 bytes; 0: the place is free), length (4 bytes), check (8 bytes, xxh3 of
         the dictionary with the version as its seed)
@@ -11,27 +11,22 @@ Versions only grow; the highest is the current one, all others are kept as long 
 object needs them.  One that does not match its check is kept as well, so that its pages
 say EIO and its place is not taken by another.
 
-A slot word of such an object has a check of the page, and not of the payload: a bit that
-flips in the memory of a decompressor is found as well.
+``codecs/dictionary.py`` has the objects that need one, ``dictionary_use.py`` counts them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import xxhash
-import zstandard
 
-from fuseswap.cache.codecs import FIRST_DICTIONARY
 from fuseswap.cache.feeder import AtOnce, Feeder
 from fuseswap.cache.region import Region
 from fuseswap.cache.state import DICTIONARY_PLACE_BYTES, DICTIONARY_PLACES
-from fuseswap.errors import CorruptData
+from fuseswap.codecs.dictionary import Dictionary
 from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
@@ -43,35 +38,16 @@ _DATA_AT = 64
 MAX_DICTIONARY_BYTES = DICTIONARY_PLACE_BYTES - _DATA_AT
 
 
-@dataclass(frozen=True, slots=True)
-class Dictionary:
-    """One dictionary; ``data`` is empty where it is corrupt."""
-
-    place: int
-    version: int
-    data: bytes
-
-    @property
-    def codec(self) -> int:
-        """The codec of pages compressed with it."""
-        return FIRST_DICTIONARY + self.place
-
-    @property
-    def memory_bytes(self) -> int:
-        """What it takes of the shared state: whole pages."""
-        return -(-(_DATA_AT + len(self.data)) // PAGE_SIZE) * PAGE_SIZE
-
-
 class Dictionaries:
     """All of them, in the region of the shared state."""
 
     def __init__(
         self,
         region: Region,
-        learn: Callable[[int, Callable[[bytes], bytes]], None],
+        learn: Callable[[int, bytes], None],
         feeder: Feeder | None = None,
     ) -> None:
-        """Adopt what a former process left; ``learn`` gets each codec and what opens its pages."""
+        """Adopt what a former process left; ``learn`` gets each number and its dictionary."""
         self._region = region
         self._learn = learn
         self._feeder: Feeder = feeder or AtOnce()
@@ -120,10 +96,10 @@ class Dictionaries:
         self._keep(Dictionary(place, version, data))
 
     def _keep(self, dictionary: Dictionary) -> None:
-        self._places[dictionary.place] = dictionary
+        self._places[dictionary.number] = dictionary
         if dictionary.data:
             self._newest = max(self._newest, dictionary.version)
-        self._learn(dictionary.codec, opener(dictionary.data))
+        self._learn(dictionary.number, dictionary.data)
 
     @property
     def all(self) -> list[Dictionary]:
@@ -136,9 +112,9 @@ class Dictionaries:
         sound = [one for one in self.all if one.data]
         return max(sound, key=lambda one: one.version, default=None)
 
-    def get(self, codec: int) -> Dictionary | None:
-        """The one that ``codec`` stands for."""
-        return self._places[codec - FIRST_DICTIONARY] if codec >= FIRST_DICTIONARY else None
+    def get(self, number: int) -> Dictionary | None:
+        """The one that ``number`` stands for."""
+        return self._places[number] if number < DICTIONARY_PLACES else None
 
     @property
     def has_place(self) -> bool:
@@ -184,27 +160,16 @@ class Dictionaries:
 
     def drop(self, dictionary: Dictionary) -> None:
         """No object needs it any more."""
-        at = dictionary.place * DICTIONARY_PLACE_BYTES
+        at = dictionary.number * DICTIONARY_PLACE_BYTES
         _VERSION.pack_into(self._region.buffer, at, 0)  # crash point: dictionary-drop
-        self._places[dictionary.place] = None  # crash point: dictionary-punch
+        self._places[dictionary.number] = None  # crash point: dictionary-punch
         self._region.punch(at, DICTIONARY_PLACE_BYTES)
-        self._learn(dictionary.codec, opener(b""))
+        self._learn(dictionary.number, b"")
 
 
-def opener(data: bytes) -> Callable[[bytes], bytes]:
-    """What turns payloads into pages with the dictionary ``data``; b"": it raises `CorruptData`."""
-    if not data:
-        return _without
-    decompressor = zstandard.ZstdDecompressor(
-        dict_data=zstandard.ZstdCompressionDict(data), format=zstandard.FORMAT_ZSTD1_MAGICLESS
-    )
-    with contextlib.suppress(zstandard.ZstdError):
-        decompressor.decompress(bytes(8))  # its tables are built now: later there may be no memory
-    return partial(decompressor.decompress, max_output_size=PAGE_SIZE)
-
-
-def _without(payload: bytes) -> bytes:
-    raise CorruptData("its dictionary is gone")
+def memory_bytes(dictionary: Dictionary) -> int:
+    """What it takes of the shared state: whole pages."""
+    return -(-(_DATA_AT + len(dictionary.data)) // PAGE_SIZE) * PAGE_SIZE
 
 
 def _check(data: bytes, version: int) -> int:

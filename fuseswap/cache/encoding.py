@@ -7,29 +7,25 @@ counted once more.
 
 from __future__ import annotations
 
+import logging
 import struct
 from dataclasses import dataclass
 
 import xxhash
 
-from fuseswap.cache.codecs import (
-    DECOMPRESS,
-    FILL,
-    LAST_RAW,
-    LZ4,
-    MAX_COMPRESSED_BYTES,
-    RAW,
-    ZSTD,
-    parse_compressor,
-)
 from fuseswap.cache.dedup import SAMPLE_DIVISOR, SAMPLE_REST, Dedup, Mode
 from fuseswap.cache.loading import PageReader
 from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.slot_word import CODEC_SHIFT, KIND_MASK, OBJECT, as_stored, codec_of, fill_word
 from fuseswap.cache.slots import SlotTable
+from fuseswap.codecs.checksum import Decoder, checksum_of
+from fuseswap.codecs.codec import MAX_COMPRESSED_BYTES
+from fuseswap.codecs.registry import FILL, LAST_RAW, LZ4, RAW, ZSTD, CodecRegistry
 from fuseswap.counting import counter, zeros
 from fuseswap.errors import CompressesPoorly, StoreRefused
 from fuseswap.units import PAGE_SIZE
+
+log = logging.getLogger(__name__)
 
 # What lz4 makes no smaller than this is worth a try of zstd at once: 3 % of real pages, which
 # take 5 % of the memory, and a third less with it.
@@ -72,12 +68,14 @@ class PageEncoder:
         segment_log: SegmentLog,
         reader: PageReader,
         dedup: Dedup,
+        codecs: CodecRegistry,
         compressor: str,
     ) -> None:
         self._slots = slots
         self._log = segment_log
         self._reader = reader
         self.dedup = dedup
+        self._codecs = codecs
         self.set_compressor(compressor)
         self.same_filled_pages_enabled = True
         self.non_same_filled_pages_enabled = True
@@ -87,17 +85,27 @@ class PageEncoder:
 
     def set_compressor(self, name: str) -> None:
         """Compress new pages with ``name``; raises `InvalidArgument`."""
-        self.compressor = parse_compressor(name)
+        self.compressor = self._codecs.compressor(name)
         self._compress = self.compressor.compress
         self._codec = self.compressor.codec
-        poor = parse_compressor("zstd:1") if self._codec == LZ4 else None
+        poor = self._codecs.compressor("zstd:1") if self._codec == LZ4 else None
         self._compress_poor = poor.compress if poor else None
 
-    def warm_up(self, page: bytes) -> None:
-        """Compress and decompress ``page`` in every way there is; nothing is stored."""
+    def warm_up(self, page: bytes, decoder: Decoder) -> None:
+        """Compress ``page`` as pages will be, and have ``decoder`` open every codec's payloads.
+
+        Nothing is stored.  A codec that fails is logged, and stays: so will its pages.
+        """
         self._compress(page)
         if self._compress_poor is not None:
-            DECOMPRESS[ZSTD](self._compress_poor(page))
+            self._compress_poor(page)
+        for name in self._codecs.names:
+            try:
+                one = self._codecs.compressor(name)
+                payload = one.compress(page)
+                decoder.decode(payload, checksum_of(payload, one.codec), one.codec)
+            except Exception as exc:
+                log.error("codec '%s' does not work: %s", name, exc)
 
     @property
     def max_compression_ratio(self) -> int:

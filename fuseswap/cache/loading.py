@@ -16,8 +16,6 @@ from typing import Protocol
 import lz4.block
 import xxhash
 
-from fuseswap.cache.checks import CHECK_BYTES, Decoder
-from fuseswap.cache.codecs import FILL, LZ4
 from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.slot_word import (
     CODEC_SHIFT,
@@ -42,6 +40,8 @@ from fuseswap.cache.slot_word import (
     segment_of,
 )
 from fuseswap.cache.slots import CLUSTER_SHIFT, SlotTable
+from fuseswap.codecs.checksum import CHECK_BYTES, Decoder
+from fuseswap.codecs.registry import FILL, LZ4
 from fuseswap.counting import counter, zeros
 from fuseswap.errors import CorruptData, Deferred
 from fuseswap.units import PAGE_SIZE, Location, SegmentRef

@@ -23,12 +23,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.log_head import LogHead
-from fuseswap.cache.recompressor import Packed
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.slot_word import is_loaded, length_of, object_key, offset_of
+from fuseswap.codecs.checksum import CHECK_BYTES
+from fuseswap.codecs.recompressor import Packed
 from fuseswap.units import SegmentRef
 
 STEP_OBJECTS = 64  # about 120 us

@@ -14,12 +14,11 @@ already (``dedup.py``) is counted as one more page of that object instead.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import xxhash
 
-from fuseswap.cache.checks import Decoder
-from fuseswap.cache.codecs import LAST_RAW, LZ4, RAW
 from fuseswap.cache.dedup import Dedup
 from fuseswap.cache.dictionaries import Dictionaries
 from fuseswap.cache.encoding import PageEncoder
@@ -42,6 +41,9 @@ from fuseswap.cache.slot_word import (
 from fuseswap.cache.slots import SlotTable
 from fuseswap.cache.snapshot import CacheStatistics, take_snapshot
 from fuseswap.cache.state import SEGMENT_SHIFT, SharedState
+from fuseswap.codecs.checksum import Decoder
+from fuseswap.codecs.codec import Codec
+from fuseswap.codecs.registry import LAST_RAW, LZ4, RAW, CodecRegistry
 from fuseswap.counting import counter, zeros
 from fuseswap.errors import CompressesPoorly, NoMemory, OldInTheWay, PoolFull, StoreRefused
 from fuseswap.units import PAGE_SIZE
@@ -88,23 +90,25 @@ class CompressedCache:
         ready_frames: int = 0,
         defer: Defer = no_reader,
         tiers: Tiers | None = None,
+        codecs: Iterable[Codec] = (),
     ) -> None:
         """Attach to ``state``, fresh or left by a former process; ``slots`` is the front end's.
 
         ``in_place``: pages may leave to their own places.  ``feeder`` makes memory ahead of need,
         and keeps ``ready_frames``; without one it is made on the spot.  ``defer`` says how a page
-        on a tier is read.  ``tiers``: where segments go.
+        on a tier is read.  ``tiers``: where segments go.  ``codecs`` are registered.
         """
         feeder = feeder or AtOnce()
         self.page_count = state.geometry.page_count
         self.slots = slots
         self.log = SegmentLog(state, feeder, ready_frames, tiers)
-        self.decoder = Decoder()
+        self.codecs = known = CodecRegistry.of(state, codecs)
+        self.decoder = Decoder(known)
         self.dictionaries = Dictionaries(state.dictionaries, self.decoder.learn, feeder)
         self.reader = PageReader(slots, self.log, state.arena.map, self.decoder, defer)
         self.load = self.reader.load
         self.dedup = Dedup(state.index, self.log.codec_pages, feeder)
-        self.encoder = PageEncoder(slots, self.log, self.reader, self.dedup, compressor)
+        self.encoder = PageEncoder(slots, self.log, self.reader, self.dedup, known, compressor)
         self._encode = self.encoder.encode
         self._append = self.log.append
         self.footprint = Footprint(state, self.log, self._ready_table_bytes)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fuseswap.cache.checks import CHECK_BYTES, Decoder, checksum_of
-from fuseswap.cache.codecs import LZ4, ZSTD, parse_compressor, quick_recompressor
-from fuseswap.cache.recompressor import Packed
 from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.slot_word import codec_of, is_object_of
 from fuseswap.cache.slots import SlotTable
+from fuseswap.codecs.checksum import CHECK_BYTES, Decoder, checksum_of
+from fuseswap.codecs.lz4 import Lz4
+from fuseswap.codecs.recompressor import Packed
+from fuseswap.codecs.registry import LZ4, ZSTD
+from fuseswap.codecs.zstd import Zstd
+from fuseswap.errors import CorruptData
 
 _TRIED = 4  # objects, to see whether recompressing a segment gains anything
 
@@ -33,12 +36,12 @@ class QuickPacker:
 
     def switch(self, on: bool) -> None:
         """Have it work from now on, or not."""
-        self._compress = quick_recompressor() if on else None
+        self._compress = _quick() if on else None
 
     def warm_up(self, page: bytes) -> None:
         """Have what compresses make its tables now."""
         if self._compress is not None:
-            self._compress(parse_compressor("lz4").compress(page))
+            self._compress(Lz4().compressor(None)(page))
 
     def pack(self, word: int) -> Packed | None:
         """The object of ``word``, made smaller; None where it stays as it is."""
@@ -64,3 +67,17 @@ class QuickPacker:
                 if tried == _TRIED:
                     break
         return False
+
+
+def _quick() -> Callable[[bytes], bytes | None]:
+    """Makes an lz4 payload smaller, or returns None where it can't."""
+    compress, decompress = Zstd().compressor(1), Lz4().decompressor()
+
+    def recompress(payload: bytes) -> bytes | None:
+        try:
+            harder = compress(decompress(payload))
+        except CorruptData:
+            return None
+        return harder if len(harder) <= len(payload) - len(payload) // 16 else None
+
+    return recompress

@@ -5,10 +5,12 @@ In shared memory, four 64-bit words (32 bytes) a segment:
     0  state, stream, marks, location (frame, or tier and extent), a check (``segment_kinds.py``)
     1  tail (bits 32-63: end of the objects) and bound (bits 0-31: start of the directory)
     2  sequence: counts segments in the order they were opened, so it is their age
-    3  time it was sealed, CLOCK_BOOTTIME in seconds
+    3  time it was sealed, CLOCK_BOOTTIME in seconds (bits 0-31); of one on a tier also which
+       dictionaries its objects may need (bits 32-47: number n has bit n % 16), and the same
+       upside down (bits 48-63): where a bit of them turned over it may be any
 
 A bit that turns over costs no page: word 0 is mended, what is in memory is found through `bases`
-and the heads, and no decision about a page is made by words 1 to 3.
+and the heads, and what words 1 to 3 decide about a page holds with any bit of them wrong.
 
 In this process, derived from it and from the slot table (``recovery.py``):
 
@@ -27,6 +29,7 @@ from __future__ import annotations
 import logging
 import time
 from array import array
+from collections.abc import Iterable
 from functools import partial
 
 from fuseswap.cache.feeder import AtOnce, Feeder
@@ -45,6 +48,7 @@ from fuseswap.cache.segment_kinds import (
     stream_in,
 )
 from fuseswap.cache.state import (
+    DICTIONARY_PLACES,
     SEGMENT_BYTES,
     SEGMENT_ENTRY_BYTES,
     SEGMENT_SHIFT,
@@ -59,6 +63,10 @@ OWNER_BYTES = 4
 WORDS = SEGMENT_ENTRY_BYTES // 8
 _AHEAD_BYTES = 64 << 10  # 2048 entries: 2 GiB of segments
 _GROW = 256
+
+_TIME_MASK = 0xFFFFFFFF
+_SETS = 16  # of dictionaries
+_ANY = (1 << _SETS) - 1
 
 _DONE = (Stream.EVICTED, Stream.RECOMPRESSED)
 
@@ -168,6 +176,25 @@ class SegmentTable:
         self.bases[segment] = -1 if isinstance(to, Location) else to << SEGMENT_SHIFT
         return was
 
+    def note_dictionaries(self, segment: int, numbers: Iterable[int]) -> None:
+        """Objects of ``segment`` need none but ``numbers``: for the next worker, before it flips.
+
+        Only the segment's life on a tier needs it: what is in memory is read.
+        """
+        found = 0
+        for number in numbers:
+            found |= 1 << number % _SETS
+        found |= (found ^ _ANY) << _SETS
+        noted = found << 32 | self.sealed_at(segment)
+        self.entries[segment * WORDS + 3] = noted  # crash point: flip-dictionaries
+
+    def dictionaries_of(self, segment: int) -> list[int]:
+        """The dictionaries that objects of ``segment``, on a tier, may need."""
+        found = self.entries[segment * WORDS + 3] >> 32
+        if found & _ANY ^ found >> _SETS != _ANY:
+            found = _ANY
+        return [number for number in range(DICTIONARY_PLACES) if found >> number % _SETS & 1]
+
     def free(self, segment: int) -> Location | int | None:
         """The end of a segment without a live page; returns its frame or its place on a tier."""
         where, entry = self.location_of(segment), self._entry(segment)
@@ -196,7 +223,7 @@ class SegmentTable:
 
     def sealed_at(self, segment: int) -> int:
         """When it was sealed, CLOCK_BOOTTIME in seconds."""
-        return self.entries[segment * WORDS + 3]
+        return self.entries[segment * WORDS + 3] & _TIME_MASK
 
     def bounds_of(self, segment: int) -> tuple[int, int]:
         """``(tail, bound)``: end of the objects and start of the directory, in bytes.

@@ -37,8 +37,8 @@ from array import array
 from collections.abc import Iterable
 from typing import Protocol
 
-from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.departures import EvictionQueue
+from fuseswap.cache.dictionary_use import DictionaryUse
 from fuseswap.cache.feeder import Feeder
 from fuseswap.cache.frames import (
     CLEANER_RESERVE,
@@ -67,6 +67,8 @@ from fuseswap.cache.slot_word import (
     segment_of,
 )
 from fuseswap.cache.state import SEGMENT_BYTES, SEGMENT_SHIFT, SharedState
+from fuseswap.codecs.checksum import CHECK_BYTES
+from fuseswap.codecs.registry import CODECS, ZSTD_DICTIONARY
 from fuseswap.errors import PoolFull
 from fuseswap.units import Location
 
@@ -124,8 +126,9 @@ class SegmentLog:
         self._closed: dict[int, int] = {}  # how many are at work to empty a segment
         self.duplicate_pages = 0
         self.duplicate_bytes = 0
-        self.codec_pages = [0] * 16
-        self.codec_bytes = [0] * 16
+        self.codec_pages = [0] * CODECS
+        self.codec_bytes = [0] * CODECS
+        self.dictionary_use = DictionaryUse()
         self.eviction_queue = EvictionQueue(table)
         self.live_in_frames = 0  # live bytes of all segments in memory
         self.adopting = False  # counts are not complete: nothing is freed
@@ -135,7 +138,8 @@ class SegmentLog:
     def append(self, head: LogHead, owner: int, payload: bytes, check: int, codec: int) -> int:
         """Append one object; return the slot word for it.
 
-        Raises `PoolFull` where a new segment is needed and no frame is free.
+        Raises `PoolFull` where a new segment is needed and no frame is free.  One that needs a
+        dictionary takes the way of `append_copy`.
         """
         length = len(payload)
         bound = head.bound - OWNER_BYTES
@@ -169,7 +173,14 @@ class SegmentLog:
     def append_stored(self, head: LogHead, owner: int, stored: bytes, codec: int) -> int:
         """Append an object as it is: ``stored`` is its check and payload.  As `append`."""
         check = _get_u32(stored)[0]
-        return self.append(head, owner, stored[CHECK_BYTES:], check, codec)
+        return self.append_copy(head, owner, stored[CHECK_BYTES:], check, codec)
+
+    def append_copy(self, head: LogHead, owner: int, payload: bytes, check: int, codec: int) -> int:
+        """As `append`, of any codec: what is compressed anew may need a dictionary."""
+        word = self.append(head, owner, payload, check, codec)
+        if codec == ZSTD_DICTIONARY:
+            self.dictionary_use.add(segment_of(word), payload[:1])
+        return word
 
     def fits(self, head: LogHead, length: int) -> bool:
         """Whether an object of ``length`` bytes can be appended by a store now."""
@@ -189,6 +200,8 @@ class SegmentLog:
         self.codec_pages[codec_of(word)] += 1
         self.duplicate_pages += 1
         self.duplicate_bytes += length_of(word)
+        if codec_of(word) == ZSTD_DICTIONARY:
+            self.dictionary_use.add(segment, self._dictionaries_of(word))
         return True
 
     def close_to_shares(self, segment: int) -> None:
@@ -217,17 +230,23 @@ class SegmentLog:
         self.duplicate_bytes -= length_of(word)
         return True
 
-    def release(self, word: int) -> None:
-        """A page of the object of ``word`` is gone; the last one frees the segment."""
+    def release(self, word: int, dictionary: int | None = None) -> None:
+        """A page of the object of ``word`` is gone; the last one frees the segment.
+
+        ``dictionary``: its number, where the object was found sound with it.
+        """
         segment = word >> SEGMENT_ID_SHIFT
         codec = word >> CODEC_SHIFT & 0xF
         self.codec_pages[codec] -= 1
+        if codec == ZSTD_DICTIONARY:
+            self.dictionary_use.release(segment, dictionary)
         if not (self.duplicate_pages or self.adopting) or not self._drop_reference(word, segment):
             length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
             self.codec_bytes[codec] -= length
-            self._live_bytes[segment] -= length + OBJECT_OVERHEAD
+            length += OBJECT_OVERHEAD
+            self._live_bytes[segment] -= length
             if self._bases[segment] >= 0:
-                self.live_in_frames -= length + OBJECT_OVERHEAD
+                self.live_in_frames -= length
         live = self._live[segment] - 1
         self._live[segment] = live
         if not live and not self.adopting:
@@ -259,6 +278,7 @@ class SegmentLog:
         where = self.table.free(segment)
         self.eviction_queue.drop(segment)
         self.references.forget(segment)
+        self.dictionary_use.forget(segment)
         if isinstance(where, Location):
             self.tiers.release(where, self.table.sequence_of(segment))  # crash point: free-extent
         elif where is not None:
@@ -269,6 +289,8 @@ class SegmentLog:
 
         ``to`` is a place on a tier, or a frame that was taken for it.
         """
+        if isinstance(to, Location):
+            self.table.note_dictionaries(segment, self.dictionary_use.of(segment))
         was = self.table.relocate(segment, to)
         if isinstance(was, Location):
             if not isinstance(to, Location):
@@ -279,6 +301,15 @@ class SegmentLog:
             self.eviction_queue.drop(segment)
             self.live_in_frames -= self._live_bytes[segment]
             self.frames.give_back(was)  # crash point: flip-frame
+
+    def _dictionaries_of(self, word: int) -> Iterable[int]:
+        """The dictionary that an object in memory names; those it may need where it is not."""
+        segment = segment_of(word)
+        base = self._bases[segment]
+        if base < 0:
+            return self.table.dictionaries_of(segment)
+        at = base + offset_of(word) + CHECK_BYTES
+        return self._arena[at : at + 1]
 
     def dead_bytes(self) -> tuple[int, int]:
         """``(dead, all)``: bytes of the frames in use that nothing needs, and all of them."""
@@ -314,7 +345,8 @@ class SegmentLog:
         """Take over the table as a former process left it, without counts (``recovery.py``)."""
         self.adopting = True
         self.live_in_frames = 0
-        self.codec_pages[:] = self.codec_bytes[:] = [0] * 16
+        self.codec_pages[:] = self.codec_bytes[:] = [0] * CODECS
+        self.dictionary_use.clear()
         frames, on_tiers = self.table.adopt()
         self.unsettled = self.table.all_marked(Mark.SHARED)
         self.frames.adopt(frames)
@@ -327,6 +359,8 @@ class SegmentLog:
         length = length_of(word)
         self._live[segment] += 1
         self.codec_pages[codec] += 1
+        if codec == ZSTD_DICTIONARY:
+            self.dictionary_use.add(segment, self._dictionaries_of(word))
         if segment in self.unsettled:
             self._extra[segment] += 1
             if self.references.add(word, bounded=False) > 1:

@@ -5,15 +5,15 @@ Derived from the slot table and the log when it is asked for, never kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fuseswap.cache.codecs import FILL, FIRST_DICTIONARY, LAST_RAW, LZ4, RAW, ZSTD
 from fuseswap.cache.dedup import Dedup, Mode
 from fuseswap.cache.footprint import Footprint
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
 from fuseswap.cache.state import SEGMENT_SHIFT
+from fuseswap.codecs.registry import FILL, LAST_RAW, LZ4, RAW, ZSTD, ZSTD_DICTIONARY
 from fuseswap.counting import counter, gauge
 from fuseswap.units import PAGE_SIZE
 
@@ -150,8 +150,8 @@ def take_snapshot(
         lz4_bytes=sizes[LZ4],
         zstd_pages=pages[ZSTD],
         zstd_bytes=sizes[ZSTD],
-        zstd_dictionary_pages=sum(pages[FIRST_DICTIONARY:]),
-        zstd_dictionary_bytes=sum(sizes[FIRST_DICTIONARY:]),
+        zstd_dictionary_pages=pages[ZSTD_DICTIONARY],
+        zstd_dictionary_bytes=sizes[ZSTD_DICTIONARY],
         tried_segments=log.table.tried_segments,
         segments=log.table.in_use,
         appended_bytes=sum(head.appended_bytes for head in own) + mixed_bytes,
@@ -160,16 +160,6 @@ def take_snapshot(
         - (sum(sizes) - sizes[FILL])
         - log.duplicate_bytes,
     )
-
-
-# In this order, by number: the first one, and the one before which it ends.
-_CODECS = (
-    ("raw", RAW, LAST_RAW + 1),
-    ("lz4", LZ4, LZ4 + 1),
-    ("zstd", ZSTD, ZSTD + 1),
-    ("fill", FILL, FILL + 1),
-    ("zstd_dictionary", FIRST_DICTIONARY, None),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +177,12 @@ class CodecStatistics:
     )
 
 
-def by_codec(pages: Sequence[int], sizes: Sequence[int]) -> list[CodecStatistics]:
-    """All codecs there are; ``pages`` and ``sizes``, in bytes, are by their number."""
-    return [
-        CodecStatistics(name, sum(pages[first:end]), sum(sizes[first:end]))
-        for name, first, end in _CODECS
-    ]
+def by_codec(
+    labels: Mapping[int, str], pages: Sequence[int], sizes: Sequence[int]
+) -> list[CodecStatistics]:
+    """All codecs of ``labels``; these, ``pages``, and ``sizes`` in bytes, are by their number."""
+    found = []
+    for number, label in labels.items():
+        end = LAST_RAW + 1 if number == RAW else number + 1
+        found.append(CodecStatistics(label, sum(pages[number:end]), sum(sizes[number:end])))
+    return found

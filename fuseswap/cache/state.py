@@ -4,7 +4,7 @@ Seven regions, created once by whoever holds them (the supervisor) and attached
 to by each worker in turn:
 
     header    8 KiB   magic, layout version, geometry, negotiated FUSE values, parameters, peak,
-                      and all of these again; progress, heartbeat
+                      names of codecs and tiers, and all of these again; progress, heartbeat
     slots     8 bytes a swap page, one 4096-byte page a cluster (``slots.py``)
     segments  32 bytes a segment (``segments.py``)
     arena     1 MiB a frame, where segments in memory live
@@ -33,6 +33,7 @@ from typing import Any
 from fuseswap.cache.records import CHECK_BYTES, opened, sealed
 from fuseswap.cache.region import Region
 from fuseswap.cache.slot_word import MAX_SEGMENTS
+from fuseswap.codecs.codec import REGISTERED
 from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 MAGIC = 0x7061777365737566  # "fuseswap", little endian
 LAYOUT_VERSION = 5
+_OLDER_VERSIONS = range(1, LAYOUT_VERSION)
 
 CLUSTER_PAGES = 512
 SEGMENT_SHIFT = 20
@@ -58,13 +60,22 @@ PROGRESS_AT = 512  # read by the supervisor, which maps nothing else
 HEARTBEAT_AT = 520  # the same
 _PEAK_AT = 528
 _PROGRESS = struct.Struct("<Q")
-# From 576 to 896: the names of tiers (``tier_names.py``).
+_CODEC_NAMES_AT = 576
+_CODEC_NAMES = struct.Struct("380s")  # JSON, and zeros behind it, as the next two
+_TIER_NAMES_AT = 2564
+_TIER_NAMES = struct.Struct("1500s")
 _PARAMETERS_AT = 1024
 _PARAMETERS_BYTES = 1532
 _PARAMETERS = struct.Struct(f"{_PARAMETERS_BYTES}s")  # JSON, and zeros behind it
 _FUSE = struct.Struct("<IIQII")
 # What is written while a device runs; the geometry is not.
-_RECORDS = ((_FUSE_AT, _FUSE), (_PEAK_AT, _PROGRESS), (_PARAMETERS_AT, _PARAMETERS))
+_RECORDS = (
+    (_FUSE_AT, _FUSE),
+    (_PEAK_AT, _PROGRESS),
+    (_CODEC_NAMES_AT, _CODEC_NAMES),
+    (_PARAMETERS_AT, _PARAMETERS),
+    (_TIER_NAMES_AT, _TIER_NAMES),
+)
 
 REGION_NAMES = ("header", "slots", "segments", "arena", "journal", "dictionaries", "index")
 
@@ -140,6 +151,11 @@ class SharedState:
         known = _read(header, 0, _HEADER)
         magic, version, *_ = known or _HEADER.unpack_from(header.buffer)
         if magic != MAGIC or version != LAYOUT_VERSION:
+            if magic == MAGIC and version in _OLDER_VERSIONS:
+                raise StateMismatch(
+                    f"shared state has layout {version}, of an older fuseswap: "
+                    "run `fuseswap down` with that version first; nothing was touched"
+                )
             raise StateMismatch(
                 f"shared state has layout {version} (magic {magic:#x}), "
                 f"this fuseswap knows layout {LAYOUT_VERSION}; nothing was touched"
@@ -232,6 +248,41 @@ class SharedState:
             raise InvalidArgument(f"{len(text)} bytes of parameters do not fit in the header")
         _write(self.header, _PARAMETERS_AT, _PARAMETERS.pack(text))
 
+    @property
+    def codec_names(self) -> dict[int, str]:
+        """Codecs that were registered, by number; all "" where they are damaged."""
+        names = self._names(_CODEC_NAMES_AT, _CODEC_NAMES)
+        return dict.fromkeys(REGISTERED, "") if names is None else names
+
+    def keep_codec_name(self, number: int, name: str) -> None:
+        """``number`` is for the codec ``name``, for as long as the device lives."""
+        self._keep_names(_CODEC_NAMES_AT, _CODEC_NAMES, {**self.codec_names, number: name})
+
+    @property
+    def tier_names(self) -> dict[int, str]:
+        """Tiers that were registered, by number."""
+        names = self._names(_TIER_NAMES_AT, _TIER_NAMES)
+        if names is None:
+            log.error("the names of tiers in the header are corrupt: numbers are given anew")
+        return names or {}
+
+    def keep_tier_names(self, names: dict[int, str]) -> None:
+        """Raises `InvalidArgument`, and keeps the old ones, where they are too long."""
+        self._keep_names(_TIER_NAMES_AT, _TIER_NAMES, names)
+
+    def _names(self, at: int, layout: struct.Struct) -> dict[int, str] | None:
+        found = _read(self.header, at, layout)
+        if found is None:
+            return None
+        text: bytes = found[0].rstrip(b"\0")
+        return {int(number): name for number, name in json.loads(text or b"{}").items()}
+
+    def _keep_names(self, at: int, layout: struct.Struct, names: dict[int, str]) -> None:
+        text = json.dumps(names, separators=(",", ":")).encode()
+        if len(text) > layout.size:
+            raise InvalidArgument(f"{len(text)} bytes of names, {layout.size} have room")
+        _write(self.header, at, layout.pack(text))
+
     def close(self) -> None:
         """Unmap all regions."""
         for region in self.regions.values():
@@ -252,7 +303,7 @@ def _write(header: Region, at: int, data: bytes) -> None:
     """Both copies: the next worker takes whichever is whole."""
     record = sealed(data)
     for copy in _COPIES_AT:
-        header.buffer[copy + at : copy + at + len(record)] = record
+        header.buffer[copy + at : copy + at + len(record)] = record  # crash point: header-copy
 
 
 def _write_geometry(header: Region, geometry: Geometry) -> None:

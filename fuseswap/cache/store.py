@@ -13,6 +13,7 @@ from fuseswap.cache.dictionaries import Dictionaries
 from fuseswap.cache.loading import PageReader
 from fuseswap.cache.segments import SegmentLog
 from fuseswap.cache.slots import SlotTable
+from fuseswap.codecs.checksum import Decoder
 
 
 class Store(Protocol):
@@ -21,6 +22,7 @@ class Store(Protocol):
     slots: SlotTable
     log: SegmentLog
     reader: PageReader
+    decoder: Decoder
     dictionaries: Dictionaries
     page_count: int
     mixes_streams: bool  # it does not matter which objects stand together

@@ -25,6 +25,8 @@ _CODECS = (
     ("zstd", "zstd"),
     ("zstd_dictionary", "zstd, dictionary"),
 )
+_PAGES_OF = "codec_pages."
+_LISTED = {"fill", *(name for name, _ in _CODECS)}  # fills are among same-filled pages
 
 
 def savings(stats: dict[str, int], *, in_bytes: bool) -> list[str]:
@@ -85,3 +87,8 @@ def _by_codec(stats: dict[str, int], size: Callable[[int], str]) -> Iterator[tup
         if pages:
             each = f", {taken // pages} bytes each" if name != "raw" else ""
             yield title, size(taken), _pages(pages) + each
+    for key, pages in stats.items():
+        name = key.removeprefix(_PAGES_OF)
+        if key.startswith(_PAGES_OF) and pages and name not in _LISTED:
+            taken = stats[f"codec_bytes.{name}"]
+            yield name, size(taken), f"{_pages(pages)}, {taken // pages} bytes each"

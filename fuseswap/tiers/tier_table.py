@@ -6,7 +6,7 @@ entry (``cache/segment_kinds.py``), so a tier keeps its number for as long as a 
     register -> the number that its name has, or one that no tier has and no location names
     unregister -> refused while a segment is there, or on its way there
 
-All is derived but names and numbers, which the header keeps (``cache/tier_names.py``).  A worker
+All is derived but names and numbers, which the header keeps (``cache/state.py``).  A worker
 registers its tiers, and `adopt` takes the extents over that the segment table names.  Locations
 of a tier that is not there keep its number.  Reading them is an `OSError`.
 """

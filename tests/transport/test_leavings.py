@@ -24,6 +24,7 @@ import trio
 from trio.testing import MockClock
 
 from fuseswap.cache.state import Geometry
+from fuseswap.codecs.dictionary import MAX_DICTIONARIES
 from fuseswap.device import Device
 from fuseswap.errors import FuseswapError
 from fuseswap.parameters import PARAMETERS, set_parameter
@@ -97,7 +98,12 @@ FRAMES = GEOMETRY.frame_count
 OTHERS = 64
 BOUNDS = {
     "AioEngine._ended": 320,
+    "ByDictionary._open": MAX_DICTIONARIES,
     "Copier._moved": 4096,
+    "DictionaryUse.pages": MAX_DICTIONARIES,
+    "DictionaryUse._of": SEGMENTS,
+    "DictionaryUse._of[]": 1 + MAX_DICTIONARIES,
+    "DictionaryUse.inexact": SEGMENTS,
     "Copier._owners": FILE_PAGES,
     "DevFuse._own_buffer": 2 * MIB,
     "Buffers._free[][]": 128,

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fuseswap.cache.codecs import LAST_RAW
 from fuseswap.cache.slot_word import KIND_MASK, OBJECT, SAME_FILLED, codec_of
+from fuseswap.codecs.registry import LAST_RAW
 from fuseswap.units import PAGE_SIZE
 from tests.bit_flips import Damage, Outcome
 from tests.effort import scaled

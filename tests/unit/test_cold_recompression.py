@@ -13,11 +13,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap import background_thread
 from fuseswap.background_thread import BackgroundThread
-from fuseswap.cache.codecs import LZ4, RAW, ZSTD
 from fuseswap.cache.plans import Rewrite
-from fuseswap.cache.recompressor import Packed, Recompressor
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.slot_word import REFERENCED
+from fuseswap.codecs.recompressor import Packed, Recompressor
+from fuseswap.codecs.registry import LZ4, RAW, ZSTD
 from fuseswap.dictionary_policy import TrainingSchedule
 from fuseswap.errors import InvalidArgument, StoreRefused
 from fuseswap.parameters import find_parameter

@@ -16,7 +16,9 @@ import pytest
 
 import fuseswap
 from fuseswap import crashpoints
+from fuseswap.codecs.registry import CodecRegistry
 from fuseswap.errors import InvalidArgument
+from tests.codecs import Deflate
 from tests.crash_scenes import IN_PLACE, SCENES, TIERLESS, TWO_TIERS
 from tests.crashes import (
     Aftermath,
@@ -81,13 +83,13 @@ POINTS = {
     "discard-area-clear": ("discard_of_extent", OLD),
     "discard-area-release": ("discard_of_extent", NEW),
     "cluster-release": ("discard_of_extent", NEW),
-    "names-first": ("attaching", NEW),
-    "names-second": ("attaching", NEW),
+    "header-copy": ("attaching", NEW),
     "relocate-read": ("relocation_to_another_tier", NEW),
     "relocate-write": ("writeback", NEW),
     "relocate-written": ("writeback", NEW),
     "relocate-back": ("relocation_into_memory", NEW),
     "relocate-undone": ("writeback_that_fails", NEW),
+    "flip-dictionaries": ("writeback_of_pages_with_dictionaries", NEW),
     "flip-commit": ("writeback", NEW),
     "flip-frame": ("writeback", NEW),
     "flip-extent": ("relocation_to_another_tier", NEW),
@@ -198,6 +200,20 @@ def test_parameters_are_the_old_ones_until_they_are_the_new(
     stage.restore()
     perform(scene)
     assert memory.attach().parameters == new
+
+
+def test_a_name_of_a_codec_is_there_or_not(memory: SharedMemory, tier: SharedTier) -> None:
+    """Wherever its registration ends, the next one gives it its number."""
+    scene, stage = SCENES["registration_of_a_codec"](Tiered(memory, tier)), Stage(memory, tier)
+    found = []
+    for number in turning_points(scene, stage):
+        stage.restore()
+        die_before(scene, number)
+        found.append(memory.attach().codec_names)
+        assert CodecRegistry.of(memory.attach(), [Deflate()]).names[2:] == ["deflate"]
+        assert memory.attach().codec_names == {9: "deflate"}
+    assert found[0] == {}
+    assert all(names in ({}, {9: "deflate"}) for names in found)
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -6,10 +6,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fuseswap.cache.codecs import RAW, ZSTD
-from fuseswap.cache.dictionaries import Dictionary
-from fuseswap.cache.dictionary_census import DictionaryCensus
 from fuseswap.cache.segment_kinds import Mark, Stream
+from fuseswap.codecs.dictionary import Dictionary
+from fuseswap.codecs.recompressor import Repacker
+from fuseswap.codecs.registry import RAW, ZSTD
+from fuseswap.dictionary_mover import DictionaryMover, Sampled
 from fuseswap.dictionary_policy import NO_DICTIONARIES, TrainingSchedule
 from fuseswap.errors import CorruptData
 from tests import pages
@@ -17,6 +18,7 @@ from tests.families import (
     codec_of,
     compress_with,
     dictionary_for,
+    dictionary_of,
     page_of,
     store_family,
     take_all_places,
@@ -69,8 +71,8 @@ async def test_with_all_places_taken_another_is_trained_all_the_same(
     assert moved(tierless) == 1
     current = tierless.cache.dictionaries.current
     assert current is not None
-    assert current.place == gone.place
-    assert {codec_of(tierless, page) for page in new} == {gone.codec}
+    assert current.number == gone.number
+    assert {dictionary_of(tierless, page) for page in new} == {gone.number}
     await tierless.check()
     await next_worker(tierless).check()
 
@@ -112,7 +114,7 @@ async def test_one_program_after_the_other(tierless: Tiered, mock_clock: MockClo
         await recompress(tierless.device.recompression)
         current = tierless.cache.dictionaries.current
         assert current is not None
-        assert codec_of(tierless, 1000) == current.codec
+        assert dictionary_of(tierless, 1000) == current.number
         tierless.discard(200 * (family % 3), 199)
     assert tierless.device.statistics()["dictionaries_trained"] == 12
     assert len(tierless.cache.dictionaries.all) <= 8
@@ -163,14 +165,16 @@ async def test_it_is_looked_at_again_when_half_of_its_pages_have_gone(
     tierless: Tiered, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = 0
-    count = DictionaryCensus.__init__
+    sample = DictionaryMover.sample
 
-    def counted(*arguments: object) -> None:
+    async def counted(
+        mover: DictionaryMover, segment: int, one: Dictionary, repacker: Repacker, most: int
+    ) -> Sampled | None:
         nonlocal looks
         looks += 1
-        count(*arguments)  # type: ignore[arg-type]
+        return await sample(mover, segment, one, repacker, most)
 
-    monkeypatch.setattr(DictionaryCensus, "__init__", counted)
+    monkeypatch.setattr(DictionaryMover, "sample", counted)
     _, current = await two(tierless, 100)
     await look(tierless, 200)
     assert looks == 1
@@ -195,7 +199,7 @@ async def test_pages_move_to_the_one_in_use_where_that_is_better(
     before = tierless.cache.statistics().compr_data_size
     await look(tierless)
     assert old not in tierless.cache.dictionaries.all
-    assert {codec_of(tierless, page) for page in range(250)} == {new.codec}
+    assert {dictionary_of(tierless, page) for page in range(250)} == {new.number}
     assert tierless.cache.statistics().compr_data_size < before * 3 / 4
     await tierless.check()
 
@@ -276,7 +280,7 @@ async def test_a_page_that_does_not_compress_without_it_is_kept_raw(
     tierless.cache.dictionaries.add(data)
     tierless.store(0, page)
     await recompress(tierless.device.recompression)
-    assert codec_of(tierless, 0) == 8
+    assert dictionary_of(tierless, 0) == 0
     await compress_with(tierless, dictionary_for(1), 1, range(1000, 1100))
     await look(tierless)
     assert codec_of(tierless, 0) == RAW

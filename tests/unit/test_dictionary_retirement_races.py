@@ -6,13 +6,13 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fuseswap.cache.dictionaries import Dictionary
 from fuseswap.cache.segment_kinds import SegmentState
+from fuseswap.codecs.dictionary import Dictionary
 from fuseswap.request import ReclaimRequest
 from fuseswap.tier_reader import TierLoad
 from tests import pages
 from tests.fake_tier import FakeTier
-from tests.families import codec_of, compress_with, dictionary_for
+from tests.families import compress_with, dictionary_for, dictionary_of
 from tests.page_actions import Action, each_action, each_blind_action
 from tests.recompressed import HeldJobs, pass_time
 from tests.tiered import Tiered
@@ -64,7 +64,7 @@ async def let_go(jobs: HeldJobs) -> None:
 
 def is_gone(worker: Tiered, old: Dictionary) -> bool:
     """Whether no page needs it, and nobody keeps it."""
-    unused = not worker.log.codec_pages[old.codec]
+    unused = not worker.log.dictionary_use.pages[old.number]
     assert unused or old in worker.cache.dictionaries.all
     return unused and old not in worker.cache.dictionaries.all
 
@@ -241,7 +241,7 @@ async def test_a_page_that_is_read_while_its_dictionary_goes_and_its_place_is_an
     await let_go(hold(tiered, nursery))
     assert is_gone(tiered, old)
     another = await compress_with(tiered, dictionary_for(3), 3, range(2000, 2010))
-    assert another.codec == old.codec
+    assert another.number == old.number
     for one in held:
         one.finish()
     await pass_time(1)
@@ -263,7 +263,7 @@ async def test_bytes_that_were_read_are_not_taken_for_those_of_another(
     await let_go(hold(tiered, nursery))
     assert is_gone(tiered, old)
     await compress_with(tiered, dictionary_for(3), 3, range(10))
-    assert codec_of(tiered, 0) == old.codec
+    assert dictionary_of(tiered, 0) == old.number
     assert miss.finish(stored) is None
     await tiered.check()
 

@@ -8,10 +8,10 @@ from dataclasses import asdict
 import pytest
 
 from fuseswap import explain as explaining
-from fuseswap.cache.checks import CHECK_BYTES
-from fuseswap.cache.codecs import LZ4
-from fuseswap.cache.recompressor import Recompressor
 from fuseswap.cache.segment_kinds import Mark, Stream
+from fuseswap.codecs.checksum import CHECK_BYTES
+from fuseswap.codecs.recompressor import Recompressor
+from fuseswap.codecs.registry import LZ4
 from fuseswap.device import Device
 from fuseswap.errors import Deferred
 from fuseswap.explain import Explanation, explain
@@ -139,7 +139,7 @@ def test_a_page_with_a_dictionary(device: Device) -> None:
     (packed,) = Recompressor(6, dictionary).shrink(objects, lambda: False)
     assert packed is not None
     head = cache.log.heads[Stream.RECOMPRESSED]
-    new = cache.log.append(head, 5, packed.payload, packed.check, packed.codec)
+    new = cache.log.append_copy(head, 5, packed.payload, packed.check, packed.codec)
     cache.slots.words[5] = new
     cache.log.release(old)
     found = explain(device, 5)

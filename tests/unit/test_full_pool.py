@@ -222,7 +222,7 @@ async def test_a_thread_without_memory_is_not_waited_for(
     def fail(*arguments: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("fuseswap.cache.recompressor.Recompressor.shrink", fail)
+    monkeypatch.setattr("fuseswap.codecs.recompressor.Recompressor.shrink", fail)
     start(tierless, nursery)
     await wait_all_tasks_blocked()
     page = fill(tierless, shrinking)

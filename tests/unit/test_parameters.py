@@ -6,7 +6,7 @@ import pytest
 
 from fuseswap.device import Device
 from fuseswap.errors import InvalidArgument, StoreRefused
-from fuseswap.parameters import PARAMETERS, find_parameter
+from fuseswap.parameters import PARAMETERS, find_parameter, restore_parameters
 from fuseswap.units import MIB
 from tests import pages
 from tests.invariants import StoredObject
@@ -151,3 +151,15 @@ def test_they_reach_the_store(roomy_device: Device) -> None:
         cache.store(2, pages.CORPUS["compressible"], 0)
     find_parameter("pool_limit_bytes").set(roomy_device, "8M")
     assert cache.log.frames.limit == 8
+
+
+def test_what_can_not_be_restored_keeps_no_worker_from_starting(
+    device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A codec that is not registered any more, or a parameter of another version."""
+    kept = {"compressor": "gone:3", "long_gone": "1", "recomp_algorithm": "zstd:9"}
+    restore_parameters(device, kept)
+    assert device.cache.encoder.compressor.name == "lz4"
+    assert device.recompression.algorithm == "zstd:9"
+    assert "parameter compressor is not what it was: 'gone:3' is not a compressor" in caplog.text
+    assert "parameter long_gone is not what it was" in caplog.text

@@ -6,7 +6,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from fuseswap.cache.codecs import LZ4, ZSTD, parse_recompressor
+from fuseswap.codecs.registry import LZ4, ZSTD
+from fuseswap.codecs.zstd import parse_recompressor
 from fuseswap.errors import CorruptData, InvalidArgument
 from fuseswap.parameters import find_parameter
 from fuseswap.request import ReclaimRequest

@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fuseswap.cache.codecs import FIRST_DICTIONARY, ZSTD
 from fuseswap.cache.segment_kinds import Stream
+from fuseswap.codecs.registry import ZSTD, ZSTD_DICTIONARY
 from fuseswap.dictionary_policy import TrainingSchedule
 from fuseswap.errors import CorruptData
 from fuseswap.request import ReclaimRequest
@@ -63,7 +63,7 @@ async def test_one_is_trained_and_used(tierless: Tiered, mock_clock: MockClock) 
     await recompress(tierless.device.recompression)
     now = tierless.device.statistics()
     assert (now["dictionaries"], now["dictionaries_trained"]) == (1, 1)
-    assert codecs(tierless) == {FIRST_DICTIONARY: PAGES}
+    assert codecs(tierless) == {ZSTD_DICTIONARY: PAGES}
     assert now["compr_data_size"] < before / 2
     await tierless.check()
 
@@ -72,7 +72,7 @@ async def test_by_age_as_well(tierless: Tiered, mock_clock: MockClock) -> None:
     store_related(tierless)
     make_old(tierless.log)
     await look(tierless)
-    assert codecs(tierless) == {FIRST_DICTIONARY: PAGES}
+    assert codecs(tierless) == {ZSTD_DICTIONARY: PAGES}
     await tierless.check()
 
 
@@ -85,7 +85,7 @@ async def test_the_next_worker_reads_those_pages_and_uses_it(
     await following.check()
     store_related(following, PAGES)
     await recompress(following.device.recompression)
-    assert codecs(following) == {FIRST_DICTIONARY: 2 * PAGES}
+    assert codecs(following) == {ZSTD_DICTIONARY: 2 * PAGES}
     assert following.device.recompression.dictionaries.trained == 0
     await following.check()
 
@@ -99,7 +99,7 @@ async def test_pages_with_a_dictionary_are_read_from_the_tier(
     tiered.writeback.ask(ReclaimRequest.parse("all"))
     await pass_time(2)
     assert tiered.on_tier() == list(range(PAGES))
-    assert codecs(tiered) == {FIRST_DICTIONARY: PAGES}
+    assert codecs(tiered) == {ZSTD_DICTIONARY: PAGES}
     await tiered.check()
 
 
@@ -111,7 +111,7 @@ async def test_none_is_kept_that_does_not_win_by_enough(
     store_related(tierless)
     await recompress(tierless.device.recompression)
     assert tierless.device.statistics()["dictionaries"] == 0
-    assert max(codecs(tierless)) < FIRST_DICTIONARY
+    assert ZSTD_DICTIONARY not in codecs(tierless)
     await tierless.check()
 
 
@@ -153,10 +153,10 @@ async def test_one_that_does_not_win_any_more_is_not_used_and_goes(
         tierless.store(page, pages.hexadecimal(page, 1024))
     await recompress(tierless.device.recompression)
     assert codecs(tierless)[ZSTD] > PAGES / 2  # from when it was judged on
-    needed = codecs(tierless)[FIRST_DICTIONARY]
+    needed = codecs(tierless)[ZSTD_DICTIONARY]
     await look(tierless)
     assert len(dictionaries.all) == (needed > 0)
-    for page in [p for p in tierless.expected if codec_of(tierless, p) == FIRST_DICTIONARY]:
+    for page in [p for p in tierless.expected if codec_of(tierless, p) == ZSTD_DICTIONARY]:
         tierless.discard(page)
     await look(tierless)
     assert dictionaries.all == []
@@ -178,7 +178,8 @@ async def test_old_ones_stay_until_their_last_page_goes(
     new = dictionaries.add(DICTIONARY + b"and more")
     store_related(tierless, 200, 50)
     await recompress(tierless.device.recompression)
-    assert codecs(tierless) == {FIRST_DICTIONARY: 200, FIRST_DICTIONARY + 1: 50}
+    assert codecs(tierless) == {ZSTD_DICTIONARY: 250}
+    assert tierless.log.dictionary_use.pages[:3] == [200, 50, 0]
     tierless.discard(0, 199)
     following = next_worker(tierless)
     await look(following)
@@ -196,7 +197,7 @@ async def test_the_cleaner_moves_such_pages_as_they_are(
     tierless.cache.dictionaries.add(DICTIONARY)
     store_related(tierless, count=2500)
     await recompress(tierless.device.recompression)
-    assert codecs(tierless) == {FIRST_DICTIONARY: 2500}
+    assert codecs(tierless) == {ZSTD_DICTIONARY: 2500}
     for head in tierless.log.heads:
         tierless.log.seal(head)
     for page in range(2500):
@@ -207,7 +208,7 @@ async def test_the_cleaner_moves_such_pages_as_they_are(
     while cleaner.step():
         pass
     assert cleaner.statistics().objects_copied > 0
-    assert codecs(tierless) == {FIRST_DICTIONARY: 500}
+    assert codecs(tierless) == {ZSTD_DICTIONARY: 500}
     streams = {
         tierless.log.table.stream_of(tierless.segment_of(page)) for page in tierless.expected
     }
@@ -233,8 +234,8 @@ async def test_with_a_corrupt_one_its_pages_fail_and_all_others_go_on(
     assert following.cache.load(100) == following.expected[100]
     store_related(following, 1000)
     await recompress(following.device.recompression)
-    assert codecs(following)[FIRST_DICTIONARY + 1] == PAGES + 1
+    assert following.log.dictionary_use.pages[1] == PAGES + 1
     following.discard(0, 100)
     await look(following)
-    assert [one.place for one in following.cache.dictionaries.all] == [1]
+    assert [one.number for one in following.cache.dictionaries.all] == [1]
     await following.check()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from fuseswap.cache.checks import checksum_of
-from fuseswap.cache.codecs import ZSTD, parse_compressor
 from fuseswap.cache.copier import Copier
 from fuseswap.cache.plans import STEP_OBJECTS, Extract
-from fuseswap.cache.recompressor import Packed
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.slot_word import object_key
+from fuseswap.codecs.checksum import checksum_of
+from fuseswap.codecs.recompressor import Packed
+from fuseswap.codecs.registry import ZSTD, parse_compressor
 from tests import pages
 from tests.invariants import check_invariants
 from tests.stores import FrontedCache

@@ -7,11 +7,12 @@ import random
 
 import pytest
 
-from fuseswap.cache.checks import CHECK_BYTES, Decoder, checksum_of
-from fuseswap.cache.codecs import FIRST_DICTIONARY, RAW
-from fuseswap.cache.dictionaries import MAX_DICTIONARY_BYTES, Dictionaries, Dictionary
-from fuseswap.cache.recompressor import Packed, Recompressor
+from fuseswap.cache.dictionaries import MAX_DICTIONARY_BYTES, Dictionaries
 from fuseswap.cache.state import DICTIONARY_PLACE_BYTES, DICTIONARY_PLACES, SharedState
+from fuseswap.codecs.checksum import CHECK_BYTES, Decoder, checksum_of
+from fuseswap.codecs.dictionary import MAX_DICTIONARIES, Dictionary, number_of
+from fuseswap.codecs.recompressor import Packed, Recompressor
+from fuseswap.codecs.registry import RAW, ZSTD_DICTIONARY
 from fuseswap.errors import CorruptData
 from tests import pages
 from tests.recompressed import DICTIONARY
@@ -47,7 +48,8 @@ def packed_with(dictionary: Dictionary) -> Packed:
     stored = checksum_of(PAGE, RAW).to_bytes(CHECK_BYTES, "little") + PAGE
     (packed,) = Recompressor(3, dictionary).shrink([(RAW, stored)], lambda: False)
     assert packed is not None
-    assert packed.codec == dictionary.codec
+    assert packed.codec == ZSTD_DICTIONARY
+    assert number_of(packed.payload) == dictionary.number
     return packed
 
 
@@ -66,19 +68,19 @@ def test_the_newest_is_the_current_one_and_all_stay(memory: SharedMemory) -> Non
     kept = Kept(memory)
     added = [kept.add(), *(kept.add(another(number)) for number in range(1, 4))]
     packed = packed_with(added[0])
-    assert len({one.codec for one in added}) == 4
+    assert [one.number for one in added] == [0, 1, 2, 3]
     for worker in (kept, Kept(memory)):
         assert worker.dictionaries.all == added
         assert worker.dictionaries.current == added[-1]
-        assert worker.dictionaries.get(added[1].codec) == added[1]
+        assert worker.dictionaries.get(1) == added[1]
         assert worker.open(packed) == PAGE
 
 
-def test_what_is_no_dictionary_codec_stands_for_none(memory: SharedMemory) -> None:
+def test_a_number_without_a_dictionary_stands_for_none(memory: SharedMemory) -> None:
     kept = Kept(memory)
     kept.add()
-    assert [kept.dictionaries.get(codec) for codec in range(8)] == [None] * 8
-    assert kept.dictionaries.get(FIRST_DICTIONARY + 1) is None
+    numbers = range(1, MAX_DICTIONARIES)
+    assert [kept.dictionaries.get(number) for number in numbers] == [None] * len(numbers)
 
 
 def test_one_without_a_version_was_never_added(memory: SharedMemory) -> None:
@@ -104,7 +106,7 @@ def test_one_that_is_dropped_gives_its_memory_and_its_place_back(memory: SharedM
         with pytest.raises(CorruptData):
             worker.open(packed)
     third = kept.add(another(2))
-    assert (third.place, kept.dictionaries.current) == (old.place, third)
+    assert (third.number, kept.dictionaries.current) == (old.number, third)
     assert Kept(memory).dictionaries.current == third
 
 
@@ -115,7 +117,7 @@ def test_there_are_eight_places(memory: SharedMemory) -> None:
     assert kept.dictionaries.add(DICTIONARY) is None
     assert len(Kept(memory).dictionaries.all) == DICTIONARY_PLACES
     kept.dictionaries.drop(kept.dictionaries.all[3])
-    assert kept.add().place == 3
+    assert kept.add().number == 3
 
 
 def test_one_that_does_not_fit_is_not_kept(memory: SharedMemory) -> None:
@@ -140,7 +142,7 @@ def test_without_memory_there_is_none(
         patch.setattr(kept.state.dictionaries, "populate", populate)
         assert kept.dictionaries.add(DICTIONARY) is None
     assert kept.dictionaries.all == Kept(memory).dictionaries.all == [first]
-    assert kept.add().place == 1
+    assert kept.add().number == 1
 
 
 @pytest.mark.parametrize("at", [1, 3, 4, 7, 8, 15, DATA_AT, DATA_AT + len(DICTIONARY) - 1])
@@ -154,7 +156,7 @@ def test_a_corrupt_one_is_kept_until_nobody_needs_it(memory: SharedMemory, at: i
     with pytest.raises(CorruptData):
         following.open(packed)
     added = following.add()
-    assert added.place != corrupt.place
+    assert added.number != corrupt.number
     with pytest.raises(CorruptData):
         following.open(packed)
     following.dictionaries.drop(corrupt)
@@ -168,7 +170,7 @@ def test_a_version_that_became_zero_frees_the_place_but_opens_no_page(
     packed = packed_with(kept.add())
     kept.buffer[0] ^= 1
     following = Kept(memory)
-    assert following.add(another(1)).codec == packed.codec
+    assert following.add(another(1)).number == number_of(packed.payload)
     with pytest.raises(CorruptData):
         following.open(packed)
 

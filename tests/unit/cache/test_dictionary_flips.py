@@ -37,7 +37,7 @@ def device(memory: SharedMemory) -> Device:
         for page in range(number * PAGES // 2, (number + 1) * PAGES // 2):
             device.swapfile.write(page * PAGE_SIZE, memoryview(MADE[page]))
         trio.run(recompress, device.recompression, clock=MockClock())
-    assert device.cache.log.codec_pages[8:10] == [PAGES // 2] * 2
+    assert device.cache.log.dictionary_use.pages[:2] == [PAGES // 2] * 2
     return device
 
 
@@ -101,7 +101,7 @@ def test_whatever_comes_after_is_right_as_well(device: Device, memory: SharedMem
         assert found_in(following) == before
         assert found_in(attach(memory)) == before
         for one in following.cache.dictionaries.all:
-            if one.place > 1:
+            if one.number > 1:
                 following.cache.dictionaries.drop(one)
         buffer[:] = kept
     assert found_in(attach(memory)) == {"right": PAGES}

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from fuseswap.cache.codecs import RAW
 from fuseswap.cache.dedup import Mode
 from fuseswap.cache.merger import STEP_OBJECTS, Merger
 from fuseswap.cache.slot_word import REFERENCED
 from fuseswap.cache.state import Geometry
+from fuseswap.codecs.registry import RAW
 from tests import pages
 from tests.cleaned import ROOMY, Cleaned
 from tests.invariants import check_invariants

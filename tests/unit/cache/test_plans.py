@@ -7,14 +7,14 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from fuseswap.cache.checks import CHECK_BYTES, checksum_of
-from fuseswap.cache.codecs import LZ4, ZSTD
 from fuseswap.cache.copier import Copier
 from fuseswap.cache.plans import STEP_PACKED, Clean, CleanOnTier, Evict, Extract, Plan, Rewrite
-from fuseswap.cache.recompressor import Packed
 from fuseswap.cache.segment_kinds import Mark, Stream
 from fuseswap.cache.slot_word import as_loaded, codec_of, object_key, segment_of
 from fuseswap.cache.state import SEGMENT_BYTES, Geometry
+from fuseswap.codecs.checksum import CHECK_BYTES, checksum_of
+from fuseswap.codecs.recompressor import Packed
+from fuseswap.codecs.registry import LZ4, ZSTD
 from fuseswap.units import Location
 from tests import pages
 from tests.cleaned import ROOMY, Cleaned

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, MAX_COMPRESSED_BYTES, RAW, ZSTD
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.slot_word import KIND_MASK, SAME_FILLED
 from fuseswap.cache.snapshot import CacheStatistics
+from fuseswap.codecs.codec import MAX_COMPRESSED_BYTES
+from fuseswap.codecs.registry import FILL, LAST_RAW, LZ4, RAW, ZSTD
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages
 from tests.invariants import StoredObject

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from fuseswap.cache.checks import CHECK_BYTES
 from fuseswap.cache.slot_word import CODEC_SHIFT, PARITY, SEGMENT_ID_SHIFT
+from fuseswap.codecs.checksum import CHECK_BYTES
 from fuseswap.errors import CorruptData
 from tests import pages
 from tests.invariants import StoredObject

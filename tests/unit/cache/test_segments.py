@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from fuseswap.cache.checks import CHECK_BYTES
-from fuseswap.cache.codecs import LZ4
 from fuseswap.cache.frames import CLEANER_RESERVE
 from fuseswap.cache.segment_kinds import SegmentState, Stream
 from fuseswap.cache.segment_table import OWNER_BYTES
 from fuseswap.cache.segments import OBJECT_OVERHEAD, SegmentLog
 from fuseswap.cache.slot_word import offset_of, segment_of
 from fuseswap.cache.state import SEGMENT_BYTES, Geometry
+from fuseswap.codecs.checksum import CHECK_BYTES
+from fuseswap.codecs.registry import LZ4
 from fuseswap.errors import CorruptData, PoolFull
 from fuseswap.units import MIB, PAGE_SIZE
 from tests import pages

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuseswap.cache import slot_word as words
-from fuseswap.cache.codecs import LZ4
 from fuseswap.cache.segment_kinds import Stream
+from fuseswap.codecs.registry import LZ4
 from tests.stores import SharedMemory
 
 SEGMENTS = st.integers(1, words.MAX_SEGMENTS - 1)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseswap.cache.codecs import FILL, LZ4, RAW
 from fuseswap.cache.slot_word import REFERENCED, fill_of, fill_word, is_loaded, is_same_filled
 from fuseswap.cache.slots import UNCOUNTED, SlotTable
 from fuseswap.cache.state import Geometry
+from fuseswap.codecs.registry import FILL, LZ4, RAW
 from fuseswap.errors import CorruptData
 from fuseswap.units import GIB, PAGE_SIZE
 from tests import pages

@@ -18,14 +18,26 @@ from fuseswap.cache.state import (
     Geometry,
     SharedState,
 )
+from fuseswap.codecs.codec import MAX_NAME_BYTES, REGISTERED
 from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.units import GIB, MIB, PAGE_SIZE
 from tests.stores import SMALL, SharedMemory
 
 GEOMETRY_BYTES = 40
+CODECS = {9: "one", 12: "twelve", 15: "x" * MAX_NAME_BYTES}
+TIERS = {0: "backing_file", 7: "far", 255: "x" * 31}
 COPIES_AT = (0, PAGE_SIZE)
 # Records, and the parameters that `fill_header` sets; between them nothing is read.
-_USED_BYTES = ((0, 44), (256, 284), (528, 540), (1024, 1100), (2552, 2560))
+_USED_BYTES = (
+    (0, 44),
+    (256, 284),
+    (528, 540),
+    (576, 660),
+    (956, 964),
+    (1024, 1100),
+    (2552, 2650),
+    (4060, 4068),
+)
 USED_BITS = [
     8 * copy + bit
     for copy in COPIES_AT
@@ -71,13 +83,25 @@ def test_an_unknown_layout_is_refused_and_untouched(
     assert contents(memory) == before
 
 
+@pytest.mark.parametrize("version", [1, 4, LAYOUT_VERSION - 1])
+def test_an_older_layout_is_refused_with_what_to_do(memory: SharedMemory, version: int) -> None:
+    data = bytearray(memory.regions()["header"].buffer[:GEOMETRY_BYTES])
+    struct.pack_into("<I", data, 8, version)
+    memory.regions()["header"].buffer[: GEOMETRY_BYTES + CHECK_BYTES] = sealed(bytes(data))
+    before = contents(memory)
+    wanted = f"layout {version}, .*run `fuseswap down` with that version first; nothing was touched"
+    with pytest.raises(StateMismatch, match=wanted):
+        memory.attach()
+    assert contents(memory) == before
+
+
 def test_a_layout_without_a_check_is_refused(memory: SharedMemory) -> None:
     """As layout 3: the same fields, and zeros behind them."""
     header = memory.regions()["header"].buffer
     struct.pack_into("<I", header, 8, 3)
     header[GEOMETRY_BYTES : GEOMETRY_BYTES + CHECK_BYTES] = bytes(CHECK_BYTES)
     header[PAGE_SIZE:] = header[:PAGE_SIZE]
-    with pytest.raises(StateMismatch, match="shared state has layout 3 "):
+    with pytest.raises(StateMismatch, match="run `fuseswap down` with that version"):
         memory.attach()
 
 
@@ -144,10 +168,11 @@ def test_parameters_that_are_corrupt_are_none(memory: SharedMemory) -> None:
     assert memory.attach().parameters == {"compressor": "lz4"}
 
 
-def header_of(memory: SharedMemory) -> tuple[Geometry, FuseSession | None, dict[str, str], int]:
+def header_of(memory: SharedMemory) -> tuple[object, ...]:
     """All that a worker reads of it."""
     state = memory.attach()
-    return state.geometry, state.session, state.parameters, state.peak_bytes
+    names = state.codec_names, state.tier_names
+    return state.geometry, state.session, state.parameters, state.peak_bytes, *names
 
 
 def fill_header(memory: SharedMemory) -> SharedState:
@@ -155,6 +180,9 @@ def fill_header(memory: SharedMemory) -> SharedState:
     state.session = FuseSession(7, 44, 1 << 63 | 5, MIB, 256)
     state.parameters = {"compressor": "zstd:1", "pool_limit_bytes": "16777216"}
     state.peak_bytes = 123456789
+    for number, name in CODECS.items():
+        state.keep_codec_name(number, name)
+    state.keep_tier_names(TIERS)
     return state
 
 
@@ -182,7 +210,7 @@ def test_a_damaged_copy_is_written_anew(memory: SharedMemory) -> None:
     fill_header(memory)
     before, header = header_of(memory), memory.regions()["header"].buffer
     sound = bytes(header)
-    for at in (17, 270, 530, 1030, 2500):
+    for at in (17, 270, 530, 590, 1030, 2500, 2570):
         for copy in (*COPIES_AT, *COPIES_AT):
             header[copy + at] ^= 3
             memory.attach().mend()
@@ -235,3 +263,48 @@ def test_a_peak_that_is_damaged_is_counted_anew(memory: SharedMemory) -> None:
     for copy in COPIES_AT:
         state.header.buffer[copy + 530] ^= 3
     assert memory.attach().peak_bytes == 0
+
+
+# -- names of codecs and tiers -------------------------------------------------------------
+
+
+def test_names_are_kept_for_the_next_worker(memory: SharedMemory) -> None:
+    assert memory.attach().codec_names == memory.attach().tier_names == {}
+    fill_header(memory)
+    state = memory.attach()
+    assert (state.codec_names, state.tier_names) == (CODECS, TIERS)
+    state.keep_codec_name(10, "ten")
+    state.keep_tier_names({7: "far"})
+    state = memory.attach()
+    assert (state.codec_names, state.tier_names) == ({**CODECS, 10: "ten"}, {7: "far"})
+
+
+def test_all_numbers_of_codecs_have_room_for_the_longest_name(memory: SharedMemory) -> None:
+    state = memory.attach()
+    for number in REGISTERED:
+        state.keep_codec_name(number, "x" * MAX_NAME_BYTES)
+    assert len(memory.attach().codec_names) == len(REGISTERED)
+
+
+def test_where_both_copies_are_damaged_no_number_of_a_codec_is_free(memory: SharedMemory) -> None:
+    fill_header(memory)
+    for copy in COPIES_AT:
+        memory.regions()["header"].buffer[copy + 590] ^= 3
+    assert memory.attach().codec_names == dict.fromkeys(REGISTERED, "")
+
+
+def test_where_both_copies_are_damaged_tiers_are_numbered_anew(
+    memory: SharedMemory, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill_header(memory)
+    for copy in COPIES_AT:
+        memory.regions()["header"].buffer[copy + 2570] ^= 3
+    assert memory.attach().tier_names == {}
+    assert "corrupt" in caplog.text
+
+
+def test_too_many_names_are_refused_and_the_old_ones_stay(memory: SharedMemory) -> None:
+    state = fill_header(memory)
+    with pytest.raises(InvalidArgument, match="bytes of names"):
+        state.keep_tier_names({number: f"tier-number-{number}" for number in range(100)})
+    assert memory.attach().tier_names == TIERS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fuseswap.cache.dedup import ContentIndex
-from fuseswap.cache.dictionaries import Dictionaries
+from fuseswap.cache.dictionaries import Dictionaries, memory_bytes
 from fuseswap.cache.segment_kinds import Stream
 from fuseswap.cache.slots import READY_CLUSTERS, SlotTable
 from fuseswap.cache.state import DICTIONARY_PLACE_BYTES, Geometry
@@ -172,15 +172,15 @@ def test_an_index_that_shrinks_while_it_was_to_grow_takes_no_memory(feeder: Fake
 
 def test_a_dictionary_finds_its_place_ready(feeder: FakeFeeder) -> None:
     region = SharedMemory(LARGE).attach().dictionaries
-    kept = Dictionaries(region, lambda codec, opener: None, feeder)
+    kept = Dictionaries(region, lambda number, data: None, feeder)
     assert kept.add(b"d" * 5000) is None, "its memory is being made"
     feeder.deliver()
     assert kept.ready_bytes == DICTIONARY_PLACE_BYTES == region.allocated_bytes()
     added = kept.add(b"d" * 5000)
     assert added is not None
-    assert region.allocated_bytes() == added.memory_bytes
+    assert region.allocated_bytes() == memory_bytes(added)
     feeder.deliver()
-    assert region.allocated_bytes() == added.memory_bytes + DICTIONARY_PLACE_BYTES
+    assert region.allocated_bytes() == memory_bytes(added) + DICTIONARY_PLACE_BYTES
 
 
 def test_the_segment_table_is_ahead_of_its_segments(feeder: FakeFeeder) -> None:

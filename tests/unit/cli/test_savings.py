@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fuseswap.cli.savings import savings
+from fuseswap.codecs.codec import MAX_NAME_BYTES
 from fuseswap.device import Device
 from fuseswap.statistics import STATISTICS
 from fuseswap.units import PAGE_SIZE
@@ -52,3 +53,17 @@ def test_every_line_there_can_be_fits_80_columns() -> None:
         lines = savings(most, in_bytes=in_bytes)
         assert len(lines) == 17
         assert max(map(len, lines)) <= 80
+
+
+def test_a_registered_codec_has_a_line(device: Device) -> None:
+    stats = statistics_of(device)
+    stats |= {"codec_pages.fill": 5, "codec_bytes.fill": 40, "codec_pages.lz4": 0}
+    name = "x" * MAX_NAME_BYTES
+    stats |= {f"codec_pages.{name}": 1 << 32, f"codec_bytes.{name}": 4000 << 32}
+    for in_bytes in (False, True):
+        *_, line = savings(stats, in_bytes=in_bytes)
+        assert titles([line]) == [name[:17]]
+        assert line.endswith("  4294967296 pages, 4000 bytes each")
+        assert len(line) <= 80
+    stats[f"codec_pages.{name}"] = 0
+    assert len(savings(stats, in_bytes=True)) == len(savings(statistics_of(device), in_bytes=True))

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from fuseswap.cache.checks import CHECK_BYTES, Decoder, checksum_of
-from fuseswap.cache.codecs import FILL, LAST_RAW, LZ4, RAW, ZSTD, parse_compressor
-from fuseswap.cache.dictionaries import Dictionary, opener
-from fuseswap.cache.recompressor import Packed, Recompressor, train
+from fuseswap.codecs.checksum import CHECK_BYTES, Decoder, checksum_of
+from fuseswap.codecs.dictionary import Dictionary, number_of
+from fuseswap.codecs.recompressor import Packed, Recompressor, train
+from fuseswap.codecs.registry import (
+    FILL,
+    LAST_RAW,
+    LZ4,
+    RAW,
+    ZSTD,
+    ZSTD_DICTIONARY,
+    parse_compressor,
+)
 from tests import pages
 from tests.recompressed import DICTIONARY
 from tests.tiered import dense
 
-KNOWN = Dictionary(place=1, version=7, data=DICTIONARY)
+KNOWN = Dictionary(number=1, version=7, data=DICTIONARY)
 Object = tuple[int, bytes]
 
 
@@ -31,7 +39,7 @@ def with_zstd(page: bytes, level: int = 1) -> Object:
 def page_of(packed: Packed) -> bytes:
     """As a load would have it."""
     decoder = Decoder()
-    decoder.learn(KNOWN.codec, opener(KNOWN.data))
+    decoder.learn(KNOWN.number, KNOWN.data)
     return decoder.decode(packed.payload, packed.check, packed.codec)
 
 
@@ -64,7 +72,7 @@ def test_a_page_that_is_zstd_already_gains_by_a_dictionary_or_not_at_all() -> No
     assert shrink(Recompressor(6), one) == [None]
     (packed,) = shrink(Recompressor(6, KNOWN), one)
     assert packed is not None
-    assert packed.codec == KNOWN.codec
+    assert (packed.codec, number_of(packed.payload)) == (ZSTD_DICTIONARY, KNOWN.number)
     assert page_of(packed) == pages.related(1)
 
 
@@ -119,16 +127,16 @@ def test_a_dictionary_that_helps_is_used() -> None:
     )
     assert plain is None  # zstd alone finds nothing in it that lz4 does not
     assert known is not None
-    assert known.codec == KNOWN.codec
-    assert known.check == checksum_of(page, KNOWN.codec)
+    assert (known.codec, number_of(known.payload)) == (ZSTD_DICTIONARY, KNOWN.number)
+    assert known.check == checksum_of(page, ZSTD_DICTIONARY)
     assert page_of(known) == page
 
 
 def test_a_dictionary_that_makes_a_page_larger_is_not_used_where_both_are_tried() -> None:
-    useless = Dictionary(place=1, version=1, data=pages.incompressible(9) * 15)
+    useless = Dictionary(number=1, version=1, data=pages.incompressible(9) * 15)
     (packed, *_) = shrink(Recompressor(6, useless), with_lz4(pages.hexadecimal(1)))
     assert packed is not None
-    assert packed.codec in (ZSTD, useless.codec)
+    assert packed.codec in (ZSTD, ZSTD_DICTIONARY)
     alone = shrink(Recompressor(6), with_lz4(pages.hexadecimal(1)))[0]
     assert alone is not None
     assert len(packed.payload) <= len(alone.payload)
@@ -157,10 +165,10 @@ def test_a_dictionary_of_related_pages_wins_on_others() -> None:
     assert trained is not None
     assert trained.held_out == 60
     assert trained.after_bytes < trained.before_bytes / 2
-    dictionary = Dictionary(place=1, version=1, data=trained.data)
+    dictionary = Dictionary(number=1, version=1, data=trained.data)
     (packed,) = shrink(Recompressor(3, dictionary), with_lz4(pages.related(1000)))
     assert packed is not None
-    assert packed.codec == dictionary.codec
+    assert packed.codec == ZSTD_DICTIONARY
 
 
 def test_it_has_to_win_against_the_one_there_is() -> None:

@@ -1,19 +1,20 @@
-"""The check before each object, and what is done with it: verify, then decompress.
+"""The check before each object: verify, then decompress.
 
-4 bytes of xxh3 with the codec as seed: of the payload, but of the page where a dictionary
-took part, so that a wrong dictionary is found as well.
-``pool.py`` computes checks for itself: it does so for every page.
+It is 4 bytes of xxh3, with the codec as seed.  It is of the payload, but of the page where a
+dictionary took part: a wrong dictionary is found as well.  ``pool.py`` computes checks for itself,
+since it does so for every page.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 
 import xxhash
 
-from fuseswap.cache.codecs import DECOMPRESS, DECOMPRESS_ERRORS, FIRST_DICTIONARY
+from fuseswap.codecs.dictionary import ByDictionary
+from fuseswap.codecs.registry import ZSTD_DICTIONARY, CodecRegistry
 from fuseswap.errors import CorruptData
+from fuseswap.units import PAGE_SIZE
 
 CHECK_BYTES = 4
 
@@ -27,24 +28,27 @@ def checksum_of(checked: bytes, codec: int) -> int:
 
 
 class Decoder:
-    """Turns payloads into pages, with the dictionaries it has learned."""
+    """Turns payloads into pages, with contexts of its own: one for each thread."""
 
-    def __init__(self) -> None:
-        self._open = list(DECOMPRESS)
-
-    def learn(self, codec: int, open_: Callable[[bytes], bytes]) -> None:
-        """Payloads of ``codec`` become pages by ``open_`` from here on."""
-        self._open[codec] = open_
+    def __init__(self, registry: CodecRegistry | None = None) -> None:
+        """With the codecs of ``registry``, those that are always there by default."""
+        self._by_dictionary = ByDictionary()
+        self._open = (registry or CodecRegistry()).decompressors()
+        self._open[ZSTD_DICTIONARY] = self._by_dictionary
+        self.learn = self._by_dictionary.learn
 
     def decode(self, payload: bytes, check: int, codec: int) -> bytes:
         """The 4096 bytes of an object; raises `CorruptData`."""
-        by_page = codec >= FIRST_DICTIONARY
+        by_page = codec == ZSTD_DICTIONARY
         if not by_page and _checksum(payload, codec) & 0xFFFFFFFF != check:
             raise CorruptData("checksum mismatch")
         try:
             page = self._open[codec](payload)
-        except DECOMPRESS_ERRORS as exc:
+            length = len(page)
+        except Exception as exc:  # of other people's codecs, whatever it is
             raise CorruptData(str(exc)) from exc
+        if length != PAGE_SIZE:
+            raise CorruptData(f"{length} bytes are no page")
         if by_page and _checksum(page, codec) & 0xFFFFFFFF != check:
             raise CorruptData("checksum mismatch")
         return page
@@ -54,7 +58,7 @@ class Decoder:
         if len(stored) <= CHECK_BYTES:
             return False
         payload, check = stored[CHECK_BYTES:], _check(stored)[0]
-        if codec < FIRST_DICTIONARY:
+        if codec != ZSTD_DICTIONARY:
             return bool(checksum_of(payload, codec) == check)
         try:
             self.decode(payload, check, codec)

@@ -14,17 +14,11 @@ from functools import cached_property
 
 import zstandard
 
-from fuseswap.cache.checks import CHECK_BYTES, Decoder, checksum_of
-from fuseswap.cache.codecs import (
-    LAST_RAW,
-    LZ4,
-    MAX_COMPRESSED_BYTES,
-    RAW,
-    ZSTD,
-    zstd_decompressor,
-    zstd_parameters,
-)
-from fuseswap.cache.dictionaries import Dictionary, opener
+from fuseswap.codecs.checksum import CHECK_BYTES, Decoder, checksum_of
+from fuseswap.codecs.codec import MAX_COMPRESSED_BYTES, Buffer
+from fuseswap.codecs.dictionary import Dictionary, compressor, raw_compressor
+from fuseswap.codecs.registry import LAST_RAW, LZ4, RAW, ZSTD, ZSTD_DICTIONARY
+from fuseswap.codecs.zstd import Zstd
 from fuseswap.errors import CorruptData
 from fuseswap.units import PAGE_SIZE
 
@@ -50,8 +44,8 @@ class Packed:
 class Recompressor:
     """zstd at one level, with a dictionary where there is one.
 
-    Contexts are made by whoever needs them first, the thread: there may be no memory for them,
-    and with a dictionary and a high level it takes 10 ms.
+    The thread makes the contexts, when it needs them first.  There may be no memory for them, and
+    with a dictionary and a high level it takes 10 ms.
     """
 
     def __init__(self, level: int, dictionary: Dictionary | None = None) -> None:
@@ -63,16 +57,16 @@ class Recompressor:
         self.known_bytes = 0
 
     @cached_property
-    def _plain(self) -> Callable[[bytes], bytes]:
-        return _compressor(self.level)
+    def _plain(self) -> Callable[[Buffer], bytes]:
+        return Zstd().compressor(self.level)
 
     @cached_property
-    def _known(self) -> Callable[[bytes], bytes] | None:
-        return _compressor(self.level, self.dictionary.data) if self.dictionary else None
+    def _known(self) -> Callable[[Buffer], bytes] | None:
+        return compressor(self.level, self.dictionary) if self.dictionary else None
 
     @cached_property
     def _decoder(self) -> Decoder:
-        return _own_decoder()
+        return Decoder()
 
     def warm_up(self, page: bytes) -> None:
         """Make what every object needs; what a dictionary takes is left to the thread."""
@@ -109,11 +103,9 @@ class Recompressor:
             if known is None or len(plain) < len(known):
                 fits = len(plain) <= most
                 return Packed(plain, ZSTD, checksum_of(plain, ZSTD)) if fits else None
-        assert self.dictionary is not None
         if len(known) > most:
             return None
-        codec = self.dictionary.codec
-        return Packed(known, codec, checksum_of(page, codec))
+        return Packed(known, ZSTD_DICTIONARY, checksum_of(page, ZSTD_DICTIONARY))
 
     def smallest(self, page: bytes) -> Packed:
         """``page`` as small as it gets, or as it is."""
@@ -121,9 +113,8 @@ class Recompressor:
         known = self._known(page) if self._known else plain
         if min(len(plain), len(known)) > MAX_COMPRESSED_BYTES:
             return Packed(page, RAW, checksum_of(page, RAW))
-        if self.dictionary is not None and len(known) < len(plain):
-            codec = self.dictionary.codec
-            return Packed(known, codec, checksum_of(page, codec))
+        if len(known) < len(plain):
+            return Packed(known, ZSTD_DICTIONARY, checksum_of(page, ZSTD_DICTIONARY))
         return Packed(plain, ZSTD, checksum_of(plain, ZSTD))
 
     def open(self, codec: int, stored: bytes) -> bytes | None:
@@ -146,7 +137,7 @@ class Repacker:
     def __init__(self, recompressor: Recompressor, old: Dictionary) -> None:
         self._compress = recompressor.smallest
         self._decoder = Decoder()
-        self._decoder.learn(old.codec, opener(old.data))
+        self._decoder.learn(old.number, old.data)
 
     def shrink(
         self, objects: Sequence[tuple[int, bytes]], stop: Callable[[], bool]
@@ -191,9 +182,10 @@ def train(recompressor: Recompressor, objects: Sequence[tuple[int, bytes]]) -> T
         ]
         held_out = pages[::_HELD_OUT_EVERY]
         data = zstandard.train_dictionary(DICTIONARY_BYTES, samples, **_COVER).as_bytes()
-        compressors = [_compressor(recompressor.level, data), _compressor(recompressor.level)]
+        level = recompressor.level
+        compressors = [raw_compressor(level, data), Zstd().compressor(level)]
         if recompressor.dictionary:
-            compressors.append(_compressor(recompressor.level, recompressor.dictionary.data))
+            compressors.append(raw_compressor(level, recompressor.dictionary.data))
         after, *before = (
             sum(min(len(compress(page)), PAGE_SIZE) for page in held_out)
             for compress in compressors
@@ -201,19 +193,3 @@ def train(recompressor: Recompressor, objects: Sequence[tuple[int, bytes]]) -> T
     except (zstandard.ZstdError, MemoryError):
         return None
     return Trained(data, len(held_out), min(before), after)
-
-
-def _compressor(level: int, dictionary: bytes | None = None) -> Callable[[bytes], bytes]:
-    parameters = zstd_parameters(level)
-    if dictionary is None:
-        return zstandard.ZstdCompressor(compression_params=parameters).compress
-    data = zstandard.ZstdCompressionDict(dictionary)
-    data.precompute_compress(compression_params=parameters)
-    return zstandard.ZstdCompressor(compression_params=parameters, dict_data=data).compress
-
-
-def _own_decoder() -> Decoder:
-    """One with contexts of its own: those of ``codecs.py`` are the main thread's."""
-    decoder = Decoder()
-    decoder.learn(ZSTD, zstd_decompressor())
-    return decoder
