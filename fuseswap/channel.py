@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import select
 import socket
 from typing import Any
@@ -11,6 +12,10 @@ from typing import Any
 from fuseswap.host.protect import Protection
 
 log = logging.getLogger("fuseswap.worker")
+
+# What the event says: serve; or, where another worker can go on, only with all parameters.
+ATTACH = 1
+ATTACH_STRICTLY = 2
 
 
 class Channel:
@@ -46,10 +51,12 @@ class Channel:
             return ""
 
     def hear_first(self) -> str:
-        """As `hear`; ``attach`` comes as an event (``worker_process.py``)."""
+        """As `hear`; ``attach`` and ``attach strictly`` are events (``worker_process.py``)."""
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         if self._go is not None:
             poll.register(self._go, select.POLLIN)
         ready = [fd for fd, _ in poll.poll()]
-        return "attach" if self._go in ready else self.hear()
+        if self._go is None or self._go not in ready:
+            return self.hear()
+        return "attach strictly" if os.eventfd_read(self._go) == ATTACH_STRICTLY else "attach"

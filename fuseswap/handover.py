@@ -56,7 +56,7 @@ class Handover:
         began = time.monotonic()
         paused = self._pause(old)
         try:
-            protection = new.attach()
+            protection = new.attach(strictly=paused)
         except HostError as exc:
             new.kill()
             self._roll_back(old if paused else None, str(exc))

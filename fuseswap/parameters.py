@@ -290,15 +290,18 @@ def set_parameter(device: Device, parameter: Parameter, text: str) -> None:
         device.state.parameters = {**device.state.parameters, **changed}
 
 
-def restore_parameters(device: Device, kept: Mapping[str, str]) -> None:
+def restore_parameters(device: Device, kept: Mapping[str, str], *, strictly: bool) -> None:
     """Set what a former worker had; logs what can't be, as a codec that is not registered now.
 
     A worker that does not start loses all pages: it goes on with what there is by default.
+    Where another can go on, ``strictly``, it raises `InvalidArgument` instead.
     """
     for name, text in kept.items():
         try:
             find_parameter(name).set(device, text)
         except InvalidArgument as exc:
+            if strictly:
+                raise
             log.error("parameter %s is not what it was: %s", name, exc)
 
 

@@ -133,8 +133,10 @@ class Worker:
     def _open_engine(self) -> Engine | None:
         return with_faults(open_engine()) if "backing" in self._fds else None
 
-    def attach(self) -> None:
+    def attach(self, *, strictly: bool = False) -> None:
         """Build the device from the state, once nobody else serves it, and say so.
+
+        ``strictly``: `InvalidArgument` where a parameter can't be set.
 
         At real-time priority, until it serves: what it may still allocate, a page table or
         trio's sockets, the kernel has kept for such threads (``watermarks.py``).
@@ -149,7 +151,7 @@ class Worker:
             self._state = SharedState.create(self._regions, Geometry(*self._settings.geometry))
         self._state.mend()
         self._engine = self._engine or self._open_engine()
-        device = self._device(self._state)
+        device = self._device(self._state, strictly=strictly)
         transport = open_transport(
             self._settings.transport,
             self._fds["fuse"],
@@ -163,7 +165,7 @@ class Worker:
         self._memory.is_ready()
         self._channel.say_ready(self._protection)
 
-    def _device(self, state: SharedState) -> Device:
+    def _device(self, state: SharedState, *, strictly: bool) -> Device:
         """With its parameters set, and all resident that requests need."""
         file = self._backing_file()
         in_place = self._settings.backing_layout == "in-place"
@@ -180,7 +182,8 @@ class Worker:
             host=self._memory.numbers(),
             give_back=self._heap.give_back,
         )
-        restore_parameters(device, {**self._settings.parameters, **state.parameters})
+        kept = {**self._settings.parameters, **state.parameters}
+        restore_parameters(device, kept, strictly=strictly)
         device.warm_up()
         # Before anything is served: the reserve, or as much of it as there is memory for.
         deadline = time.monotonic() + _READY_TIMEOUT_S
@@ -270,9 +273,10 @@ def _serve(arguments: WorkerArguments, channel: Channel, scribe: Scribe) -> int:
         )
         scribe.start()
         channel.say("prepared")
-        if channel.hear_first() != "attach" and arguments.fresh:
+        word = channel.hear_first()
+        if not word.startswith("attach") and arguments.fresh:
             return 1  # nobody knows of what this one would make
-        worker.attach()
+        worker.attach(strictly=word == "attach strictly")
     except Unmounted:
         return 0
     except (FuseswapError, OSError) as exc:

@@ -3,7 +3,8 @@
     supervisor      worker
     (spawn)         imports, protects itself, checks the header; touches nothing
                <-   prepared; a standby stays here for days
-    attach     ->   takes the lock of the state, adopts what is in it
+    attach     ->   takes the lock of the state, adopts what is in it; strictly: or says error
+                    where it can't set a parameter, since another worker can go on
                <-   ready, with its protection; it serves from here on
     standby N  ->   counts the memory of process N as fixed
     pause      ->   lets what is in flight to a tier end, drops the rest, lets go of the lock
@@ -31,6 +32,7 @@ import sys
 from typing import Any, NamedTuple
 
 from fuseswap import libc, strays
+from fuseswap.channel import ATTACH, ATTACH_STRICTLY
 from fuseswap.device_files import Settings, protection_from, settings_from
 from fuseswap.errors import HostError
 from fuseswap.host.protect import Protection
@@ -129,9 +131,12 @@ class WorkerProcess:
         """Until it could attach.  Raises `HostError`."""
         self._hear("prepared", timeout_s)
 
-    def attach(self) -> Protection:
-        """Have it serve; returns what holds for it.  Raises `HostError`."""
-        os.eventfd_write(self._go, 1)
+    def attach(self, *, strictly: bool = False) -> Protection:
+        """Have it serve; returns what holds for it.  Raises `HostError`.
+
+        ``strictly``: rather not than without a parameter; another worker can go on.
+        """
+        os.eventfd_write(self._go, ATTACH_STRICTLY if strictly else ATTACH)
         return self._hear_ready()
 
     def pause(self) -> None:

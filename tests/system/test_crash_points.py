@@ -17,7 +17,7 @@ OVERWRITE = ("--loops=2", "--norandommap=0")
 
 # Far enough into it that fio has pages to lose.
 POINTS = [
-    "store-forget:3000",
+    "store-release:3000",
     "store-append:9000",
     "append-tail:9000",
     "store-commit:9000",

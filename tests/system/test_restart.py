@@ -16,6 +16,7 @@ from fuseswap.cache.records import CHECK_BYTES, sealed
 from fuseswap.host import swap
 from fuseswap.host.json_file import write_json
 from fuseswap.host.runtime import Runtime
+from fuseswap.units import PAGE_SIZE
 from tests.devices import (
     TestDevice,
     call,
@@ -56,16 +57,17 @@ def break_layout(device: TestDevice) -> Callable[[], None]:
     words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     number = json.loads(words[-2])["fds"]["header"]
     with open(f"/proc/{pid}/fd/{number}", "r+b", buffering=0) as file:
-        header = mmap.mmap(file.fileno(), 4096)
+        header = mmap.mmap(file.fileno(), 2 * PAGE_SIZE)
     right = header[:GEOMETRY_BYTES]
     other = bytearray(right)
     struct.pack_into("<I", other, VERSION_AT, 1 + struct.unpack_from("<I", right, VERSION_AT)[0])
-    header[: GEOMETRY_BYTES + CHECK_BYTES] = sealed(bytes(other))
 
-    def mend() -> None:
-        header[: GEOMETRY_BYTES + CHECK_BYTES] = sealed(right)
+    def write(geometry: bytes) -> None:
+        for copy in (0, PAGE_SIZE):
+            header[copy : copy + GEOMETRY_BYTES + CHECK_BYTES] = sealed(geometry)
 
-    return mend
+    write(bytes(other))
+    return lambda: write(right)
 
 
 def test_five_times_under_load(tmp_path: Path) -> None:

@@ -158,7 +158,9 @@ def test_what_can_not_be_restored_keeps_no_worker_from_starting(
 ) -> None:
     """A codec that is not registered any more, or a parameter of another version."""
     kept = {"compressor": "gone:3", "long_gone": "1", "recomp_algorithm": "zstd:9"}
-    restore_parameters(device, kept)
+    with pytest.raises(InvalidArgument, match="'gone:3' is not a compressor"):
+        restore_parameters(device, kept, strictly=True)
+    restore_parameters(device, kept, strictly=False)
     assert device.cache.encoder.compressor.name == "lz4"
     assert device.recompression.algorithm == "zstd:9"
     assert "parameter compressor is not what it was: 'gone:3' is not a compressor" in caplog.text
