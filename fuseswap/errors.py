@@ -60,7 +60,7 @@ class NoMemory(StoreRefused):
 
 
 class Deferred(FuseswapError):
-    """This can't be answered at once, but `begin` goes on with it; see ``slowpath.py``.
+    """This can't be answered at once, but `begin` goes on with it; see ``pending_io.py``.
 
     ``done`` counts the bytes of a write before that page: they are stored.
     ``taken``: the data of a whole page was taken; the rest of the write may go on meanwhile.

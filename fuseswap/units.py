@@ -13,7 +13,7 @@ KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
 
-# What a `Location` of 32 bits can name (``cache/segment_kinds.py``).
+# What a `Location` of 32 bits can name (``store/segment_entry.py``).
 MAX_TIERS = 1 << 8
 MAX_EXTENTS = 1 << 24  # of 1 MiB: 16 TiB
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
-# The watchdog of tests/devices.py comes first, and then a teardown in which each step hangs.
+# The watchdog of tests/support/mounted_devices.py comes first, and then a teardown in which each
+# step hangs.
 _REAL_DEVICE_TIMEOUT_S = 900
 
 # By default an example that takes more than 200 ms is a failure.

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 
 from fuseswap import __version__
-from fuseswap.bring_up import MountFailed
 from fuseswap.cli import (
     check,
     demo,
@@ -30,6 +29,7 @@ from fuseswap.cli import (
 )
 from fuseswap.cli import get as get_command
 from fuseswap.cli import set as set_command
+from fuseswap.daemon.bring_up import MountFailed
 from fuseswap.errors import FuseswapError, InvalidArgument
 
 EXIT_USAGE = 1

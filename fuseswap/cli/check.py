@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fuseswap import config
-from fuseswap.host import idle, memory, memory_limits, swap, sysctl
-from fuseswap.host.runtime import runtime_root
+from fuseswap.daemon import config, memory_limits
+from fuseswap.daemon.runtime_dir import runtime_root
+from fuseswap.linux import halt_poll, shared_memory, swap_area, sysctl
 from fuseswap.sizes import format_size, parse_size
 
 _CAP_SYS_RESOURCE = 24
@@ -95,7 +95,7 @@ def _memory() -> Finding:
     if os.geteuid() != 0:
         return Finding(False, False, "unevictable memory: can only be tried as root")
     try:
-        kind, files = memory.create_files({"probe": 4096})
+        kind, files = shared_memory.create_files({"probe": 4096})
     except Exception as exc:
         return Finding(False, True, f"unevictable memory: {exc}")
     for fd in files.values():
@@ -133,13 +133,13 @@ def _python() -> Finding:
 
 
 def _headroom() -> Finding:
-    available = swap.available_bytes()
+    available = swap_area.available_bytes()
     good = available > 256 << 20
     return Finding(good, False, f"{format_size(available)} of memory available")
 
 
 def _memory_limit() -> Finding:
-    pool_bytes = parse_size(config.DEFAULT_POOL_LIMIT, swap.memory_bytes())
+    pool_bytes = parse_size(config.DEFAULT_POOL_LIMIT, swap_area.memory_bytes())
     limit = memory_limits.tightest()
     if limit is None:
         return Finding(True, False, "no memory cgroup limits this shell")
@@ -150,7 +150,7 @@ def _memory_limit() -> Finding:
 
 
 def _settings() -> Finding:
-    total = swap.memory_bytes()
+    total = swap_area.memory_bytes()
     current = sysctl.Sysctl(runtime_root()).read()
     lacking = sysctl.missing(sysctl.recommended(total), current)
     if not lacking:
@@ -167,13 +167,13 @@ def _settings() -> Finding:
 
 
 def _idle() -> Finding:
-    polls_ns = idle.guest_halt_poll_ns()
+    polls_ns = halt_poll.guest_halt_poll_ns()
     if polls_ns == 0:
         return Finding(
             False,
             False,
             "idle processors of this virtual machine sleep at once, which doubles the time of a "
-            f"fault; if you may: echo {idle.WORTH_NS} > {idle.HALT_POLL}",
+            f"fault; if you may: echo {halt_poll.WORTH_NS} > {halt_poll.HALT_POLL}",
         )
     if polls_ns is None:
         return Finding(True, False, "idle processors: as the kernel has it")

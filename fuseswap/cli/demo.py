@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from fuseswap import bring_up, config, device_info, take_down
 from fuseswap.cli.status import device_status
 from fuseswap.cli.up import require_root
+from fuseswap.daemon import bring_up, config, device_info, take_down
+from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.host import swap
-from fuseswap.host.cgroup import MemoryCgroup
-from fuseswap.host.runtime import Runtime
+from fuseswap.linux import swap_area
+from fuseswap.linux.cgroup import MemoryCgroup
 from fuseswap.sizes import format_size, parse_size
 from fuseswap.units import MIB
 
@@ -76,13 +76,13 @@ def _demo_config(runtime: Runtime, limit: int) -> config.DeviceConfig:
         transport=config.DEFAULT_TRANSPORT,
         mountpoint=str(runtime.default_mountpoint),
         priority=config.DEFAULT_PRIORITY,
-        memory_bytes=swap.memory_bytes(),
+        memory_bytes=swap_area.memory_bytes(),
     )
 
 
 def _demonstrate(runtime: Runtime, limit: int, seconds: float) -> int:
     device = device_info.describe(runtime).loop
-    area = swap.area_of(device) if device else None
+    area = swap_area.area_of(device) if device else None
     if area is None:
         raise HostError(f"{runtime.name} is not enabled as swap; try: fuseswap down, then up")
     size = _TIMES * limit
@@ -101,7 +101,7 @@ def _press(
     runtime: Runtime, cgroup: MemoryCgroup, size: int, seconds: float
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """Run the process, show progress; returns its last report and the fullest statistics."""
-    command = [sys.executable, "-m", "fuseswap.pressure"]
+    command = [sys.executable, "-m", "fuseswap.cli.pressure"]
     command += ["--size", str(size), "--seconds", str(seconds)]
     process = subprocess.Popen(
         command,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fuseswap import config, take_down
+from fuseswap.daemon import config, take_down
+from fuseswap.daemon.runtime_dir import Runtime, all_devices, runtime_root
 from fuseswap.errors import InvalidArgument
-from fuseswap.host import sysctl
-from fuseswap.host.runtime import Runtime, all_devices, runtime_root
+from fuseswap.linux import sysctl
 
 
 def add_to(commands: Any) -> None:

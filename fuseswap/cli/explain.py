@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.host.reading import read_file
-from fuseswap.host.runtime import Runtime
+from fuseswap.linux.timed_file import read_file
 from fuseswap.sizes import format_size, parse_size
 from fuseswap.units import KIB, PAGE_SIZE
 

@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 from fuseswap.cli.parameter_files import directory_of, help_text
-from fuseswap.host.reading import read_file
-from fuseswap.parameters import PARAMETERS, find_parameter
+from fuseswap.filesystem.parameters import PARAMETERS, find_parameter
+from fuseswap.linux.timed_file import read_file
 
 
 def add_to(commands: Any) -> None:

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fuseswap import bring_up, config, device_info
+from fuseswap.daemon import bring_up, config, device_info
+from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import InvalidArgument
-from fuseswap.host import swap
-from fuseswap.host.runtime import Runtime
+from fuseswap.linux import swap_area
 
 # Options of mount(8) and fstab that mean nothing to us and harm nobody.
 _IGNORED = frozenset(
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         resend=chosen.get("resend", config.DEFAULT_RESEND),
         backing_layout=chosen.get("backing_layout", config.DEFAULT_LAYOUT),
         standby=_on_off(chosen, "standby"),
-        memory_bytes=swap.memory_bytes(),
+        memory_bytes=swap_area.memory_bytes(),
     )
     if options.f:  # fake: all but the mounting
         return 0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.host.reading import write_file
-from fuseswap.host.runtime import Runtime
-from fuseswap.parameters import PARAMETERS, find_parameter
+from fuseswap.filesystem.parameters import PARAMETERS, find_parameter
+from fuseswap.linux.timed_file import write_file
 
 
 def help_text() -> str:

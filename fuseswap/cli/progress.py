@@ -8,7 +8,7 @@ import time
 
 from fuseswap.cli.parameter_files import directory_of, set_value
 from fuseswap.errors import HostError
-from fuseswap.host.reading import read_file
+from fuseswap.linux.timed_file import read_file
 
 LOOK_EVERY_S = 0.2
 STUCK_AFTER_S = 10.0

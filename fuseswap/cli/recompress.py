@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fuseswap import config
 from fuseswap.cli.parameter_files import directory_of
 from fuseswap.cli.progress import order
+from fuseswap.daemon import config
 from fuseswap.errors import InvalidArgument
-from fuseswap.host.reading import read_file
+from fuseswap.linux.timed_file import read_file
 
 
 def add_to(commands: Any) -> None:

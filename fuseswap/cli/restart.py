@@ -8,13 +8,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fuseswap import config
-from fuseswap.device_info import is_up
+from fuseswap.daemon import config, control_socket
+from fuseswap.daemon.device_info import is_up
+from fuseswap.daemon.petitions import RESTART
+from fuseswap.daemon.processes import supervisor_of, wake
+from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError
-from fuseswap.host import control
-from fuseswap.host.runtime import Runtime
-from fuseswap.petitions import RESTART
-from fuseswap.processes import supervisor_of, wake
 
 _TIMEOUT_S = 300.0
 
@@ -47,7 +46,7 @@ def restart(runtime: Runtime) -> str:
         raise HostError(f"{runtime.name} has no supervisor; try: fuseswap up {runtime.name}")
     wake(runtime)
     try:
-        return control.ask(runtime.control_path, RESTART, _TIMEOUT_S)
+        return control_socket.ask(runtime.control_path, RESTART, _TIMEOUT_S)
     except HostError as exc:
         said = [line for line in runtime.log_tail() if " supervisor: " not in line]
         why = said[-1:] if "ended before" in str(exc) else []

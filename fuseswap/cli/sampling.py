@@ -1,7 +1,7 @@
 """Samples all devices and the host, again and again, and compares each with the one before.
 
 A sample never hangs on a device.  The statistics of a device are one file (``metrics``),
-read by a child process (``host/reading.py``).  A device is asked again only when it has
+read by a child process (``linux/timed_file.py``).  A device is asked again only when it has
 answered.  One that does not answer within ``patience_s`` is silent: the sample goes on
 without it, and the next does not wait for it.  What it counted meanwhile is in the rates of
 the sample in which it answers, over the time between its two answers.
@@ -21,12 +21,12 @@ from typing import Any
 from fuseswap.cli.rates import Rates, Sample, rates
 from fuseswap.cli.status import standing
 from fuseswap.counting import Kind
+from fuseswap.daemon.runtime_dir import Runtime, all_devices
 from fuseswap.errors import HostError
-from fuseswap.host import process, psi, swap
-from fuseswap.host.reading import TIMEOUT_S, begin_reading
-from fuseswap.host.runtime import Runtime, all_devices
-from fuseswap.metrics import parse_metrics
-from fuseswap.statistics import STATISTICS
+from fuseswap.filesystem.openmetrics import parse_metrics
+from fuseswap.filesystem.statistics import STATISTICS
+from fuseswap.linux import process, psi, swap_area
+from fuseswap.linux.timed_file import TIMEOUT_S, begin_reading
 
 _COUNTERS = frozenset(s.name for s in STATISTICS if s.kind is Kind.COUNTER)
 _LEAST_PATIENCE_S = 1.0
@@ -89,7 +89,7 @@ class Sampler:
             wait([question.access.fileno() for question in questions], left_s)
             for question in questions:
                 question.hear()
-        traffic = swap.traffic_pages()
+        traffic = swap_area.traffic_pages()
         before, self._traffic = self._traffic, Sample(self._clock(), traffic)
         return Snapshot(
             time=time.time(),

@@ -7,7 +7,7 @@ from typing import Any
 
 from fuseswap.cli.parameter_files import directory_of, help_text, set_value
 from fuseswap.errors import InvalidArgument
-from fuseswap.parameters import find_parameter
+from fuseswap.filesystem.parameters import find_parameter
 
 
 def add_to(commands: Any) -> None:

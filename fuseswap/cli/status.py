@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from fuseswap.cli.savings import savings
-from fuseswap.device_info import loop_of
+from fuseswap.daemon.device_info import loop_of
+from fuseswap.daemon.processes import is_ours, workers_of
+from fuseswap.daemon.runtime_dir import Runtime, all_devices, runtime_root
 from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.host import mount, swap
-from fuseswap.host.protect import read_status_kib
-from fuseswap.host.reading import read_file
-from fuseswap.host.runtime import Runtime, all_devices, runtime_root
-from fuseswap.host.sysctl import Sysctl
-from fuseswap.metrics import parse_metrics
-from fuseswap.parameters import PARAMETERS
-from fuseswap.processes import is_ours, workers_of
+from fuseswap.filesystem.openmetrics import parse_metrics
+from fuseswap.filesystem.parameters import PARAMETERS
+from fuseswap.linux import mount, swap_area
+from fuseswap.linux.protect import read_status_kib
+from fuseswap.linux.sysctl import Sysctl
+from fuseswap.linux.timed_file import read_file
 from fuseswap.sizes import format_size
 
 
@@ -143,7 +143,7 @@ def standing(runtime: Runtime) -> dict[str, Any]:
     """
     config, state = runtime.config(), runtime.state()
     device = loop_of(runtime)
-    area = swap.area_of(device) if device else None
+    area = swap_area.area_of(device) if device else None
     protection, supervisor = state.protection, state.supervisor_protection
     status: dict[str, Any] = {
         "name": runtime.name,

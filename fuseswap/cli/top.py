@@ -25,9 +25,9 @@ from typing import Any, TextIO
 from fuseswap.cli import top_view
 from fuseswap.cli.sampling import Sampler
 from fuseswap.cli.status import NO_DEVICES
+from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import InvalidArgument
-from fuseswap.host.protect import lock_memory
-from fuseswap.host.runtime import Runtime
+from fuseswap.linux.protect import lock_memory
 
 DEFAULT_INTERVAL_S = 2.0
 _LEAST_INTERVAL_S = 0.1

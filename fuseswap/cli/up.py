@@ -9,11 +9,11 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from fuseswap import bring_up, config, device_info
-from fuseswap.device_files import LAYOUTS, RESEND
+from fuseswap.daemon import bring_up, config, device_info, memory_limits
+from fuseswap.daemon.device_files import LAYOUTS, RESEND
+from fuseswap.daemon.runtime_dir import Runtime, runtime_root
 from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.host import memory_limits, notify, swap, sysctl
-from fuseswap.host.runtime import Runtime, runtime_root
+from fuseswap.linux import sd_notify, swap_area, sysctl
 from fuseswap.sizes import format_size
 from fuseswap.transport import TRANSPORTS
 
@@ -105,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.backing:
         raise InvalidArgument("--backing is empty; give a path, or 'none'")
     runtime = Runtime(options.name)
-    total_bytes = swap.memory_bytes()
+    total_bytes = swap_area.memory_bytes()
     wanted = config.DeviceConfig.parse(
         name=options.name,
         size=options.size,
@@ -122,14 +122,14 @@ def run(options: argparse.Namespace) -> int:
         memory_bytes=total_bytes,
     )
     require_root("'up' (loop devices and swapon)")
-    stored = notify.stored()
+    stored = sd_notify.stored()
     if not options.notify:
-        os.environ.pop(notify.SOCKET, None)  # it is somebody else's
+        os.environ.pop(sd_notify.SOCKET, None)  # it is somebody else's
     with runtime.lock():
         was_up = device_info.is_up(runtime)
         info = bring_up.up(runtime, wanted, swapon=not options.no_swapon, stored=stored)
         ready = ("READY=1", f"MAINPID={info.supervisor_pid}")
-        notify.notify(*ready, timeout_s=_NOTIFY_TIMEOUT_S)
+        sd_notify.notify(*ready, timeout_s=_NOTIFY_TIMEOUT_S)
         notes = [] if was_up else [memory_limits.crowding(wanted.pool_limit_bytes, total_bytes)]
         if options.tune != "off" and not options.no_swapon:
             settings = sysctl.recommended(total_bytes, thorough=options.tune == "on")

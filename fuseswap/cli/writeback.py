@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fuseswap import config
 from fuseswap.cli.progress import order
+from fuseswap.daemon import config
+from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError
-from fuseswap.host.runtime import Runtime
 
 
 def add_to(commands: Any) -> None:

@@ -1,8 +1,8 @@
 """The check before each object: verify, then decompress.
 
 It is 4 bytes of xxh3, with the codec as seed.  It is of the payload, but of the page where a
-dictionary took part: a wrong dictionary is found as well.  ``pool.py`` computes checks for itself,
-since it does so for every page.
+dictionary took part: a wrong dictionary is found as well.  ``compressed_cache.py`` computes checks
+for itself, since it does so for every page.
 """
 
 from __future__ import annotations

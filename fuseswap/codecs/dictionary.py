@@ -5,7 +5,7 @@ A payload is one byte, the number of the dictionary, and a frame as in ``zstd.py
     | number | frame |
 
 So there may be 256.  The check of such an object is of the page.  It finds a wrong dictionary as
-well, and a bit that flips in the memory of a decompressor.  ``cache/dictionaries.py`` keeps the
+well, and a bit that flips in the memory of a decompressor.  ``store/dictionary_area.py`` keeps the
 dictionaries themselves.
 """
 

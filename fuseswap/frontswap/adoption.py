@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import logging
 
-from fuseswap.cache.slot_word import FOREIGN, KIND_MASK, spoiled
-from fuseswap.cache.slots import CLUSTER_SHIFT, UNCOUNTED, SlotTable
 from fuseswap.frontswap.backend import Backend
 from fuseswap.frontswap.links import Links
+from fuseswap.store.slot_table import CLUSTER_SHIFT, UNCOUNTED, SlotTable
+from fuseswap.store.slot_word import FOREIGN, KIND_MASK, spoiled
 
 log = logging.getLogger(__name__)
 

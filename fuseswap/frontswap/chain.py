@@ -35,8 +35,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from fuseswap.cache.slot_word import FOREIGN, KIND_MASK, number_of
-from fuseswap.cache.slots import CLUSTER_SHIFT, UNCOUNTED, SlotTable
 from fuseswap.counting import zeros
 from fuseswap.errors import Deferred, InvalidArgument, OldInTheWay, StoreRefused, kept
 from fuseswap.frontswap.adoption import Adoption
@@ -44,6 +42,8 @@ from fuseswap.frontswap.backend import Backend, Copy, Patience
 from fuseswap.frontswap.counters import BackendStatistics, FrontswapStatistics
 from fuseswap.frontswap.late_store import LateStore
 from fuseswap.frontswap.links import Link, Links, load_unowned, refuse, release_nothing
+from fuseswap.store.slot_table import CLUSTER_SHIFT, UNCOUNTED, SlotTable
+from fuseswap.store.slot_word import FOREIGN, KIND_MASK, number_of
 
 _ALL = 1 << 32
 

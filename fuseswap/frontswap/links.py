@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fuseswap.cache.slot_word import FOREIGN, KIND_MASK, number_of
 from fuseswap.counting import zeros
 from fuseswap.errors import CorruptData, InvalidArgument, StoreRefused
 from fuseswap.frontswap.backend import Backend, Copy, Patience
 from fuseswap.frontswap.counters import BackendStatistics
+from fuseswap.store.slot_word import FOREIGN, KIND_MASK, number_of
 
 
 @dataclass(frozen=True, slots=True)

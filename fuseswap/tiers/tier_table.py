@@ -1,12 +1,12 @@
 """The tier table: which tiers there are, by number, and which of their extents are free.
 
 A location is a tier (8 bits) and an extent (24 bits).  It stands in word 0 of a segment's table
-entry (``cache/segment_kinds.py``), so a tier keeps its number for as long as a segment names it:
+entry (``store/segment_entry.py``), so a tier keeps its number for as long as a segment names it:
 
     register -> the number that its name has, or one that no tier has and no location names
     unregister -> refused while a segment is there, or on its way there
 
-All is derived but names and numbers, which the header keeps (``cache/state.py``).  A worker
+All is derived but names and numbers, which the header keeps (``store/superblock.py``).  A worker
 registers its tiers, and `adopt` takes the extents over that the segment table names.  Locations
 of a tier that is not there keep its number.  Reading them is an `OSError`.
 """
@@ -21,10 +21,10 @@ from functools import partial
 
 import trio
 
-from fuseswap.cache.state import SEGMENT_BYTES
 from fuseswap.counting import counter, gauge, zeros
 from fuseswap.errors import InvalidArgument
 from fuseswap.sizes import format_size
+from fuseswap.store.superblock import SEGMENT_BYTES
 from fuseswap.tiers.extent_pool import NO_EXTENT, ExtentPool
 from fuseswap.tiers.tier import Read, Tier, Written
 from fuseswap.tiers.tier_health import TierHealth

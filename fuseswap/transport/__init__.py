@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from fuseswap.errors import InvalidArgument
 
 if TYPE_CHECKING:  # the supervisor reads the names below, and has no memory for a tree
-    from fuseswap.tree import Tree
+    from fuseswap.filesystem.tree import Tree
 
 TRANSPORTS = ("devfuse", "pyfuse3")
 RESUMING = ("devfuse",)  # libfuse keeps the session of the other in the process that ends

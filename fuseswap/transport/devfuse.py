@@ -9,10 +9,10 @@ wakes the caller: 0.6 us of 3.4 us of system time a request at queue depth 32.  
 request `drain` keeps asking for a while (``poll_window.py``): a wake-up costs more than a page.
 
 The kernel sends again what a dead worker did not answer (Linux 6.9+); else it is in the journal
-(``journal.py``), and replies are not gathered.  INIT settles which of the two.
+(``request_journal.py``), and replies are not gathered.  INIT settles which of the two.
 
 READ and WRITE of the swapfile are decoded here, with one `struct` call each; all else is in
-``requests.py``.  Whatever a request holds, it gets an answer or an errno.
+``fuse_ops.py``.  Whatever a request holds, it gets an answer or an errno.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from time import perf_counter_ns
 import trio
 
 from fuseswap.errors import Deferred, FuseswapError, kept
-from fuseswap.transport import wire
+from fuseswap.filesystem.tree import SWAPFILE, Tree
+from fuseswap.transport import fuse_protocol
 from fuseswap.transport.errnos import errno_of
-from fuseswap.transport.journal import Journal
+from fuseswap.transport.fuse_ops import Requests, Unsupported
 from fuseswap.transport.poll_window import PollWindow
-from fuseswap.transport.requests import Requests, Unsupported
-from fuseswap.tree import SWAPFILE, Tree
+from fuseswap.transport.request_journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +44,16 @@ _LARGE_REPLY_BYTES = 32 << 10  # not gathered: the worker's memory is locked
 # requests stay with the kernel.  The heap made beforehand (``heap.py``) has room for both.
 _MAX_WAITING_BYTES = 2 << 20
 
-_READ = int(wire.Opcode.READ)
-_WRITE = int(wire.Opcode.WRITE)
-_SILENT = frozenset({wire.Opcode.FORGET, wire.Opcode.BATCH_FORGET, wire.Opcode.INTERRUPT})
-_WRITE_REPLY_BYTES = wire.WRITE_REPLY.size
+_READ = int(fuse_protocol.Opcode.READ)
+_WRITE = int(fuse_protocol.Opcode.WRITE)
+_SILENT = frozenset(
+    {fuse_protocol.Opcode.FORGET, fuse_protocol.Opcode.BATCH_FORGET, fuse_protocol.Opcode.INTERRUPT}
+)
+_WRITE_REPLY_BYTES = fuse_protocol.WRITE_REPLY.size
 
-_hot = wire.HOT.unpack_from
-_out = wire.OUT_HEADER.pack
-_write_reply = wire.WRITE_REPLY.pack
+_hot = fuse_protocol.HOT.unpack_from
+_out = fuse_protocol.OUT_HEADER.pack
+_write_reply = fuse_protocol.WRITE_REPLY.pack
 
 
 class DevFuse:
@@ -67,7 +69,7 @@ class DevFuse:
         self._counters = tree.device.transport
         self._swapfile = tree.swapfile
         self._requests = Requests(tree, resend=resend)
-        self._own_buffer = bytearray(wire.BUFFER_BYTES)  # resident: see `Journal.prepare`
+        self._own_buffer = bytearray(fuse_protocol.BUFFER_BYTES)  # resident: see `Journal.prepare`
         self._most_replies = _BATCH
         self._journal: Journal | None = None
         self._slot = 0  # of the journal, where the request that is being answered stands
@@ -116,7 +118,7 @@ class DevFuse:
         is_first = self._device.state.session is None
         self._replay(journal)
         if self._settle(journal) and not is_first:
-            os.write(self._fd, _out(16, wire.NOTIFY_RESEND, 0))
+            os.write(self._fd, _out(16, fuse_protocol.NOTIFY_RESEND, 0))
 
     def _replay(self, journal: Journal) -> None:
         """Answer what is in the journal, in the order it was taken, before anything newer."""
@@ -140,7 +142,7 @@ class DevFuse:
         session = self._device.state.session
         if session is None:
             return False
-        if not session.flags & wire.HAS_RESEND:
+        if not session.flags & fuse_protocol.HAS_RESEND:
             journal.prepare()
             self._own_buffer = bytearray()
             self._settled = True
@@ -258,22 +260,22 @@ class DevFuse:
         opcode = unique = inode = offset = count = 0
         try:
             size, opcode, unique, inode, offset, count = _hot(self.buffer)
-            if size != length or length < wire.IN_HEADER_BYTES:
+            if size != length or length < fuse_protocol.IN_HEADER_BYTES:
                 return self._malformed(length, unique)
             if inode == SWAPFILE:
-                if opcode == _READ and length >= wire.WRITE_HEADER_BYTES:
-                    if count > wire.MAX_WRITE:
+                if opcode == _READ and length >= fuse_protocol.WRITE_HEADER_BYTES:
+                    if count > fuse_protocol.MAX_WRITE:
                         return self._malformed(length, unique)
                     data = self._swapfile.read(offset, count)
                     return _out(16 + len(data), 0, unique) + data
                 if opcode == _WRITE:
-                    end = wire.WRITE_HEADER_BYTES + count
+                    end = fuse_protocol.WRITE_HEADER_BYTES + count
                     if end != length:
                         return self._malformed(length, unique)
                     if self._slowpath.has_queue:
                         self._delay(opcode, unique, offset, count, None)
                         return None
-                    self._swapfile.write(offset, self._view[wire.WRITE_HEADER_BYTES : end])
+                    self._swapfile.write(offset, self._view[fuse_protocol.WRITE_HEADER_BYTES : end])
                     return _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0)
             return self._other(length, opcode, unique, inode)
         except Deferred as exc:
@@ -292,7 +294,7 @@ class DevFuse:
         if method is None:
             return _out(16, -errno.ENOSYS, unique)
         try:
-            body = method(inode, self._view[wire.IN_HEADER_BYTES : length])
+            body = method(inode, self._view[fuse_protocol.IN_HEADER_BYTES : length])
         except Unsupported as exc:
             return _out(16, -exc.code, unique)
         if body is None:
@@ -325,12 +327,12 @@ class DevFuse:
                 else:
                     self._reply(slot, _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0))
 
-            data = view[wire.WRITE_HEADER_BYTES : wire.WRITE_HEADER_BYTES + count]
+            data = view[fuse_protocol.WRITE_HEADER_BYTES : fuse_protocol.WRITE_HEADER_BYTES + count]
             copied = memoryview(bytes(data)) if journal is None else data
             slow.begin_write(offset, copied, write_ended, tried)
         else:
-            body = view[wire.IN_HEADER_BYTES :]
-            _, offset, length, _, _ = wire.FALLOCATE_IN.unpack_from(body)
+            body = view[fuse_protocol.IN_HEADER_BYTES :]
+            _, offset, length, _, _ = fuse_protocol.FALLOCATE_IN.unpack_from(body)
             assert self._nursery is not None
             self._nursery.start_soon(self._punch, unique, slot, offset, length)
 
@@ -365,7 +367,7 @@ class DevFuse:
         """
         if isinstance(exc, FuseswapError | OSError) or not self._settled or inode != SWAPFILE:
             return
-        if not unique & wire.UNIQUE_RESEND and not self._replaying:
+        if not unique & fuse_protocol.UNIQUE_RESEND and not self._replaying:
             log.error("unexpected error in request %#x: another worker shall try", unique)
             raise exc
 
@@ -382,7 +384,7 @@ class DevFuse:
     def _malformed(self, length: int, unique: int) -> bytes | None:
         """EINVAL, where there is a request to answer; FORGET and its like get no answer."""
         self._counters.malformed_requests += 1
-        if length < wire.IN_HEADER_BYTES or self._opcode() in _SILENT:
+        if length < fuse_protocol.IN_HEADER_BYTES or self._opcode() in _SILENT:
             return None
         return _out(16, -errno.EINVAL, unique)
 

@@ -17,9 +17,9 @@ from typing import Any
 import pyfuse3
 
 from fuseswap.errors import Deferred, FuseswapError, kept
-from fuseswap.handles import OpenTexts
+from fuseswap.filesystem.open_files import OpenTexts
+from fuseswap.filesystem.tree import SWAPFILE, Tree
 from fuseswap.transport.errnos import errno_of
-from fuseswap.tree import SWAPFILE, Tree
 
 _ENTRY_TIMEOUT_S = 3600.0
 _ATTR_TIMEOUT_S = 1.0

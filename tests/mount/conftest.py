@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.devices import (
+from tests.support.mounted_devices import (
     TRANSPORTS,
     TestDevice,
     device_mounted,

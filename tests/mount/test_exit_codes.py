@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fuseswap.host.runtime import runtime_root
-from tests.devices import (
+from fuseswap.daemon.runtime_dir import runtime_root
+from tests.support.mounted_devices import (
     AS_NOBODY,
     TestDevice,
     call,

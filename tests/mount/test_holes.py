@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fuseswap import libc
+from fuseswap.linux import syscalls
 from fuseswap.units import MIB
-from tests.devices import TestDevice, device_mounted
+from tests.support.mounted_devices import TestDevice, device_mounted
 
 PAGE = b"a page of text. " * 256
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
@@ -29,14 +29,14 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestDevice]:
 def fd(device: TestDevice) -> Iterator[int]:
     opened = os.open(device.swapfile, os.O_RDWR)
     yield opened
-    libc.fallocate(opened, PUNCH, 0, 64 * MIB)
+    syscalls.fallocate(opened, PUNCH, 0, 64 * MIB)
     os.close(opened)
 
 
 @pytest.mark.parametrize("mode", [PUNCH, ZERO_RANGE, ZERO_RANGE | KEEP_SIZE])
 def test_a_range_reads_as_zeros(device: TestDevice, fd: int, mode: int) -> None:
     os.pwrite(fd, PAGE * 16, 0)
-    libc.fallocate(fd, mode, 1000, 5 * 4096)
+    syscalls.fallocate(fd, mode, 1000, 5 * 4096)
     expected = bytearray(PAGE * 16)
     expected[1000 : 1000 + 5 * 4096] = bytes(5 * 4096)
     assert os.pread(fd, 16 * 4096, 0) == expected
@@ -46,7 +46,7 @@ def test_a_range_reads_as_zeros(device: TestDevice, fd: int, mode: int) -> None:
 def test_holes_and_data_are_found(fd: int) -> None:
     os.pwrite(fd, PAGE * 4, 8 * 4096)
     os.pwrite(fd, PAGE, 10_000 * 4096)
-    libc.fallocate(fd, PUNCH, 9 * 4096, 4096)
+    syscalls.fallocate(fd, PUNCH, 9 * 4096, 4096)
     assert os.lseek(fd, 0, os.SEEK_DATA) == 8 * 4096
     assert os.lseek(fd, 8 * 4096, os.SEEK_HOLE) == 9 * 4096
     assert os.lseek(fd, 9 * 4096, os.SEEK_DATA) == 10 * 4096
@@ -62,7 +62,7 @@ def test_freed_pages_give_their_memory_back(device: TestDevice, fd: int) -> None
         os.pwrite(fd, source.randbytes(MIB), at)
     assert device.stat("pool_total_size") >= 32 * MIB
     assert device.swapfile.stat().st_blocks * 512 >= 32 * MIB
-    libc.fallocate(fd, PUNCH, 0, 32 * MIB)
+    syscalls.fallocate(fd, PUNCH, 0, 32 * MIB)
     assert device.stat("stored_pages") == 0
     device.wait_for_pool_below(4 * MIB)
     assert device.stat("invalidates") >= 8192
@@ -84,7 +84,7 @@ def test_random_writes_and_punches_against_a_model(fd: int) -> None:
             assert os.pwrite(fd, data, offset) == size
             model[offset : offset + size] = data
         elif doing < 7:
-            libc.fallocate(fd, source.choice((PUNCH, ZERO_RANGE)), offset, size)
+            syscalls.fallocate(fd, source.choice((PUNCH, ZERO_RANGE)), offset, size)
             model[offset : offset + size] = bytes(size)
         else:
             assert os.pread(fd, size, offset) == model[offset : offset + size]
@@ -110,7 +110,7 @@ def _data_pages(fd: int, area: int) -> set[int]:
 
 def test_preallocation_is_refused(fd: int) -> None:
     with pytest.raises(OSError, match="not supported") as caught:
-        libc.fallocate(fd, 0, 0, MIB)
+        syscalls.fallocate(fd, 0, 0, MIB)
     assert caught.value.errno == errno.EOPNOTSUPP
 
 
@@ -119,6 +119,6 @@ def test_pyfuse3_sees_no_discards(tmp_path: Path) -> None:
         with open(device.swapfile, "r+b", buffering=0) as file:
             os.pwrite(file.fileno(), PAGE, 0)
             with pytest.raises(OSError, match="not supported"):
-                libc.fallocate(file.fileno(), PUNCH, 0, 4096)
+                syscalls.fallocate(file.fileno(), PUNCH, 0, 4096)
             assert os.pread(file.fileno(), 4096, 0) == PAGE
         assert device.status()["discards"] is False

@@ -9,11 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from fuseswap.host import mount
-from fuseswap.host.runtime import Runtime
-from fuseswap.tiers.claim import FIRST_PAGE_AT
-from tests import pages
-from tests.devices import SOURCE, must, new_name, processes_of, run, tear_down, wait_until
+from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.linux import mount
+from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
+from tests.support import pages
+from tests.support.mounted_devices import (
+    SOURCE,
+    must,
+    new_name,
+    processes_of,
+    run,
+    tear_down,
+    wait_until,
+)
 
 _LINKS = {
     Path("/usr/local/bin/fuseswap"): Path(sys.executable).parent / "fuseswap",

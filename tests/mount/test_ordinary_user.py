@@ -13,7 +13,14 @@ from subprocess import PIPE, CompletedProcess, Popen
 
 import pytest
 
-from tests.devices import AS_NOBODY, NOBODY, TRANSPORTS, fuseswap_command, run, wait_until
+from tests.support.mounted_devices import (
+    AS_NOBODY,
+    NOBODY,
+    TRANSPORTS,
+    fuseswap_command,
+    run,
+    wait_until,
+)
 
 _EXERCISE = """
 import os, sys

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fuseswap.parameters import PARAMETERS
-from tests.devices import TestDevice
+from fuseswap.filesystem.parameters import PARAMETERS
+from tests.support.mounted_devices import TestDevice
 
 GOOD = {
     "compressor": ("zstd:5", "lz4"),

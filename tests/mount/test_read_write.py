@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from fuseswap.units import MIB
-from tests.devices import TestDevice
+from tests.support.mounted_devices import TestDevice
 
 SIZE = 64 * MIB
 AREA = 4 * MIB

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fuseswap.units import MIB, PAGE_SIZE
-from tests import pages
-from tests.devices import TestDevice, call, device_mounted
+from tests.support import pages
+from tests.support.mounted_devices import TestDevice, call, device_mounted
 
 PAGES = 1500
 

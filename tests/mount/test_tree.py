@@ -8,10 +8,10 @@ import stat
 
 import pytest
 
-from fuseswap.parameters import PARAMETERS
-from fuseswap.statistics import STATISTICS
+from fuseswap.filesystem.parameters import PARAMETERS
+from fuseswap.filesystem.statistics import STATISTICS
 from fuseswap.units import MIB
-from tests.devices import TestDevice, run, wait_until
+from tests.support.mounted_devices import TestDevice, run, wait_until
 
 SIZE = 64 * MIB
 NAMES = ["metrics", "pages", "params", "stats", "swapfile"]

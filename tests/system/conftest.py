@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from fuseswap import libc
-from tests.devices import prepare_environment, remove_locks, wind_up_watchdogs
+from fuseswap.linux import syscalls
+from tests.support.mounted_devices import prepare_environment, remove_locks, wind_up_watchdogs
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,7 +19,7 @@ def _environment() -> Iterator[None]:
     # Cold pages of this process go to the devices it tests (DAMON), and while one of them does
     # not answer, the watchdog that would end that has to run.
     with suppress(OSError):  # as protect.py: not permitted in some containers
-        libc.mlockall(libc.MCL_CURRENT | libc.MCL_FUTURE | libc.MCL_ONFAULT)
+        syscalls.mlockall(syscalls.MCL_CURRENT | syscalls.MCL_FUTURE | syscalls.MCL_ONFAULT)
     yield
     remove_locks()
 

@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from tests.devices import COMMAND_TIMEOUT_S, run
+from tests.support.mounted_devices import COMMAND_TIMEOUT_S, run
 
 SIZE = "48M"
 

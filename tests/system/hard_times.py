@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fuseswap.host.runtime import Runtime
-from tests.devices import TestDevice, wait_until, worker_of
+from fuseswap.daemon.runtime_dir import Runtime
+from tests.support.mounted_devices import TestDevice, wait_until, worker_of
 from tests.system.fio_jobs import DATA, SHAPES, write_and_verify
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from fuseswap.host.runtime import Runtime
-from fuseswap.tiers.claim import FIRST_PAGE_AT
+from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
 from fuseswap.units import MIB, PAGE_SIZE
-from tests import pages
-from tests.devices import call, kill_all, must, new_name, run, succeed, taken_down
+from tests.support import pages
+from tests.support.mounted_devices import call, kill_all, must, new_name, run, succeed, taken_down
 
 SIZE = ("--size", "32M", "--pool-limit", "16M", "--no-swapon")
 LAYOUTS = ("packed", "in-place")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fuseswap.crashpoints import VARIABLE
-from fuseswap.host.runtime import Runtime
-from tests.devices import call, device_up, new_name, taken_down
+from fuseswap.daemon.crash_points import VARIABLE
+from fuseswap.daemon.runtime_dir import Runtime
+from tests.support.mounted_devices import call, device_up, new_name, taken_down
 from tests.system.fio_jobs import fio
 
 DEEP = ("--ioengine=libaio", "--iodepth=16", "--direct=1", "--bsrange=4k-64k", "--randseed=7")

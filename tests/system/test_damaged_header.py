@@ -7,10 +7,17 @@ import os
 import signal
 from pathlib import Path
 
-from fuseswap.device_files import DeviceState
-from fuseswap.host.runtime import Runtime
+from fuseswap.daemon.device_files import DeviceState
+from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.units import PAGE_SIZE
-from tests.devices import TestDevice, call, device_up, leftovers, wait_until, worker_of
+from tests.support.mounted_devices import (
+    TestDevice,
+    call,
+    device_up,
+    leftovers,
+    wait_until,
+    worker_of,
+)
 
 DATA = os.urandom(1 << 20)
 

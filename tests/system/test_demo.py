@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from fuseswap.host import swap
-from fuseswap.host.runtime import Runtime
-from tests.devices import call, device_up, leftovers, new_name, taken_down
+from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.linux import swap_area
+from tests.support.mounted_devices import call, device_up, leftovers, new_name, taken_down
 
 OPTIONS = ("--memory", "64M", "--seconds", "3")
 
@@ -33,7 +33,7 @@ def test_it_uses_a_device_that_is_up() -> None:
         done = call("demo", device.name, *OPTIONS)
         assert (done.returncode, done.stderr) == (0, "")
         check_report(done.stdout)
-        assert swap.area_of(device.loop) is not None
+        assert swap_area.area_of(device.loop) is not None
         assert device.stat("succ_stores") > 10_000
 
 

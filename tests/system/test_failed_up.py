@@ -9,8 +9,8 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from fuseswap.host.runtime import Runtime
-from tests.devices import SOURCE, call, leftovers, new_name, taken_down, wait_until
+from fuseswap.daemon.runtime_dir import Runtime
+from tests.support.mounted_devices import SOURCE, call, leftovers, new_name, taken_down, wait_until
 
 TOOLS = ("losetup", "mkswap", "swapon", "swapoff", "umount")
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from fuseswap.tiers.faults import VARIABLE
+from fuseswap.tiers.fault_injection import VARIABLE
 from fuseswap.units import MIB, PAGE_SIZE
-from tests.devices import TestDevice, call, device_up, must, new_name, wait_until
+from tests.support.mounted_devices import TestDevice, call, device_up, must, new_name, wait_until
 from tests.system.under_pressure import Pressure, pressure_on
 
 SIZE = 128 * MIB

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.devices import TRANSPORTS, TestDevice, device_up, must, run
+from tests.support.mounted_devices import TRANSPORTS, TestDevice, device_up, must, run
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)

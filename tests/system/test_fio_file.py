@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fuseswap.units import MIB
-from tests.devices import TRANSPORTS, TestDevice, device_mounted
+from tests.support.mounted_devices import TRANSPORTS, TestDevice, device_mounted
 from tests.system.fio_jobs import DATA, SHAPES, fio, read_all, write_and_verify
 
 PAGES = 48 * MIB // 4096

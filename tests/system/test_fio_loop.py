@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fuseswap.units import MIB
-from tests.devices import TRANSPORTS, TestDevice, device_up
+from tests.support.mounted_devices import TRANSPORTS, TestDevice, device_up
 from tests.system.fio_jobs import DATA, fio, write_and_verify
 
 # A loop device of 4096-byte sectors takes no less directly; smaller blocks are buffered.

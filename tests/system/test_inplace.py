@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fuseswap.units import MIB
-from tests.devices import TRANSPORTS, TestDevice, device_up, wait_until
+from tests.support.mounted_devices import TRANSPORTS, TestDevice, device_up, wait_until
 from tests.system.fio_jobs import DATA, write_and_verify
 from tests.system.test_pressure import press
 from tests.system.under_pressure import pressure_on

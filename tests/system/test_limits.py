@@ -6,11 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from fuseswap.host import mount
-from fuseswap.host.cgroup import MemoryCgroup
-from fuseswap.host.runtime import Runtime
+from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.linux import mount
+from fuseswap.linux.cgroup import MemoryCgroup
 from fuseswap.units import MIB
-from tests.devices import call, fuseswap_command, leftovers, new_name, run, succeed, taken_down
+from tests.support.mounted_devices import (
+    call,
+    fuseswap_command,
+    leftovers,
+    new_name,
+    run,
+    succeed,
+    taken_down,
+)
 
 UP = ("--size", "64M", "--pool-limit", "32M", "--no-swapon", "--tune", "off")
 # Beyond what a hard limit allows only CAP_SYS_RESOURCE goes; these take it away.
@@ -74,7 +82,7 @@ def test_down_clears_a_mount_without_a_configuration() -> None:
         runtime.default_mountpoint.mkdir(parents=True)
         done = run(["python3", "-c", f"""
 import os
-from fuseswap.host import mount
+from fuseswap.linux import mount
 mount.mount({mountpoint!r})
 """])  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fuseswap.host.process import own_bytes
-from fuseswap.pressure import make_body
+from fuseswap.cli.pressure import make_body
+from fuseswap.linux.process import own_bytes
 from fuseswap.units import MIB
-from tests.devices import (
+from tests.support.mounted_devices import (
     TRANSPORTS,
     TestDevice,
     device_mounted,

@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from fuseswap.cache.region import Region
-from fuseswap.cache.state import Geometry, SharedState
-from fuseswap.device import Device
-from fuseswap.host.memory import KINDS, create_files
+from fuseswap.filesystem.device import Device
+from fuseswap.linux.shared_memory import KINDS, create_files
+from fuseswap.store.region import Region
+from fuseswap.store.superblock import Geometry, SharedState
 from fuseswap.units import GIB, MIB, PAGE_SIZE
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from fuseswap import libc
-from fuseswap.host.runtime import Runtime
+from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.linux import syscalls
 from fuseswap.units import MIB, PAGE_SIZE
-from tests import pages
-from tests.devices import TestDevice, device_up, wait_until, worker_of
+from tests.support import pages
+from tests.support.mounted_devices import TestDevice, device_up, wait_until, worker_of
 
 SPAN = 96 * MIB
 # A page that the kernel moves, to make room for a large one, is a fault too, and takes no memory:
@@ -86,10 +86,10 @@ class Work:
                     os.pread(fd, size, self._at(size))
             for _ in range(200):
                 os.pwrite(fd, b"part of a page", self._at(PAGE_SIZE) + 100)
-                libc.punch_hole(fd, self._at(PAGE_SIZE), PAGE_SIZE)
-                libc.punch_hole(fd, self._at(PAGE_SIZE) + 100, 50)
+                syscalls.punch_hole(fd, self._at(PAGE_SIZE), PAGE_SIZE)
+                syscalls.punch_hole(fd, self._at(PAGE_SIZE) + 100, 50)
             for _ in range(4):
-                libc.punch_hole(fd, self._at(2 * MIB), 2 * MIB)
+                syscalls.punch_hole(fd, self._at(2 * MIB), 2 * MIB)
             os.lseek(fd, 0, os.SEEK_HOLE)
             os.fsync(fd)
         for _ in range(3):

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
-from fuseswap.host.runtime import Runtime
+from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.units import MIB
-from tests.devices import TestDevice, device_up, wait_until, worker_of
+from tests.support.mounted_devices import TestDevice, device_up, wait_until, worker_of
 from tests.system.fio_jobs import DATA, SHAPES, write_and_verify
 from tests.system.test_pressure import press
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from fuseswap.host import swap
-from fuseswap.host.cgroup import MemoryCgroup
+from fuseswap.linux import swap_area
+from fuseswap.linux.cgroup import MemoryCgroup
 from fuseswap.units import MIB
-from tests.devices import TRANSPORTS, TestDevice, device_up, run, wait_until
+from tests.support.mounted_devices import TRANSPORTS, TestDevice, device_up, run, wait_until
 
 SIZE = 768 * MIB
 MEMORY = 256 * MIB
@@ -23,7 +23,7 @@ TOUCHES = 50_000
 def command_in(cgroup: MemoryCgroup, size: int, *options: str) -> list[str]:
     """The process, by way of a shell that moves itself in: no Python between fork and exec."""
     enter = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(cgroup.path / "cgroup.procs")]
-    return [*enter, sys.executable, "-m", "fuseswap.pressure", "--size", str(size), *options]
+    return [*enter, sys.executable, "-m", "fuseswap.cli.pressure", "--size", str(size), *options]
 
 
 def press(device: TestDevice, size: int, memory: int, *options: str) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def is_returned(device: TestDevice) -> bool:
     tenth of what the process had swapped out stayed in their clusters; half of it is the bound.
     """
     pool = device.stat("pool_total_size")
-    area = swap.area_of(device.loop)
+    area = swap_area.area_of(device.loop)
     assert area is not None
     strangers = area.used_bytes // 4096
     if not strangers:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.devices import (
+from tests.support.mounted_devices import (
     AS_NOBODY,
     TRANSPORTS,
     TestDevice,

@@ -12,12 +12,12 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from fuseswap.cache.records import CHECK_BYTES, sealed
-from fuseswap.host import swap
-from fuseswap.host.json_file import write_json
-from fuseswap.host.runtime import Runtime
+from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.linux import swap_area
+from fuseswap.linux.json_file import write_json
+from fuseswap.store.checked_record import CHECK_BYTES, sealed
 from fuseswap.units import PAGE_SIZE
-from tests.devices import (
+from tests.support.mounted_devices import (
     TestDevice,
     call,
     device_up,
@@ -29,7 +29,7 @@ from tests.devices import (
 from tests.system.hard_times import verified_load
 
 SIZE = ("--size", "64M", "--no-swapon")
-VERSION_AT = 8  # of the layout, in the header: see cache/state.py
+VERSION_AT = 8  # of the layout, in the header: see store/superblock.py
 GEOMETRY_BYTES = 40
 
 
@@ -153,4 +153,4 @@ def check_degraded(device: TestDevice) -> None:
     assert again.returncode == 2
     assert "has layout" in again.stderr
     wait_until("the refusal to be logged", lambda: "in use" in runtime.log_path.read_text())
-    assert swap.area_of(device.loop) is not None
+    assert swap_area.area_of(device.loop) is not None

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fuseswap.host import swap
-from fuseswap.host.protect import read_status_kib
-from fuseswap.host.runtime import Runtime
-from tests.devices import leftovers, run, taken_down, wait_until
+from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.linux import swap_area
+from fuseswap.linux.protect import read_status_kib
+from tests.support.mounted_devices import leftovers, run, taken_down, wait_until
 
 SMALL = ("--size", "192M", "--limit", "64M", "--pool-limit", "16M")
-COMMAND = [sys.executable, "-m", "benchmarks.soak"]
+COMMAND = [sys.executable, "-m", "tests.benchmarks.soak"]
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -29,7 +29,7 @@ def nothing_is_left() -> Iterator[None]:
     with taken_down("soak"):  # where it did leave something, the next test shall not meet it
         yield
         assert leftovers("soak", str(Runtime("soak").default_mountpoint)) == []
-        assert swap.areas() == []
+        assert swap_area.areas() == []
         assert not Path("/var/tmp/fuseswap-bench-soak.backing").exists()
         assert cgroups() == []
 

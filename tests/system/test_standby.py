@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import pytest
 
-from fuseswap.host.runtime import Runtime
-from tests.devices import (
+from fuseswap.daemon.runtime_dir import Runtime
+from tests.support.mounted_devices import (
     TestDevice,
     device_up,
     kill_all,

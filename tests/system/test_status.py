@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from fuseswap.cli.status import COLUMNS, DEFAULT_COLUMNS
-from fuseswap.parameters import PARAMETERS
-from fuseswap.statistics import STATISTICS
+from fuseswap.filesystem.parameters import PARAMETERS
+from fuseswap.filesystem.statistics import STATISTICS
 from fuseswap.units import MIB
-from tests.devices import (
+from tests.support.mounted_devices import (
     TRANSPORTS,
     TestDevice,
     call,

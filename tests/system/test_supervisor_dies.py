@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fuseswap.host import swap
-from fuseswap.host.runtime import Runtime
-from tests.devices import (
+from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.linux import swap_area
+from tests.support.mounted_devices import (
     TestDevice,
     call,
     device_up,
@@ -27,7 +27,7 @@ from tests.devices import (
     taken_down,
     wait_until,
 )
-from tests.service_manager import ServiceManager
+from tests.support.service_manager import ServiceManager
 from tests.system.hard_times import send_worker, verified_load
 
 SIZE = ("--size", "64M", "--priority", "0")
@@ -62,7 +62,7 @@ def kill(name: str, *which: str) -> None:
 
 
 def check_alive(device: TestDevice) -> None:
-    assert swap.area_of(device.loop) is not None
+    assert swap_area.area_of(device.loop) is not None
     assert is_stored(device.name)
 
 
@@ -127,7 +127,7 @@ def test_the_service_manager_keeps_it_all(tmp_path: Path) -> None:
         done = manager.start(*arguments)
         assert done.returncode == 0, done.stderr
         assert is_stored(name)
-        assert swap.area_of(loop) is not None
+        assert swap_area.area_of(loop) is not None
         after = runtime.state()
         assert len({before.supervisor_pid, after.supervisor_pid}) == 2
         wait_until("MAINPID", lambda: manager.fields["MAINPID"] == str(after.supervisor_pid))

@@ -9,8 +9,8 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from fuseswap.host import loop, swap
-from tests.devices import (
+from fuseswap.linux import loop, swap_area
+from tests.support.mounted_devices import (
     TestDevice,
     device_up,
     kill_all,
@@ -85,5 +85,5 @@ def test_nothing_is_left(break_it: Break) -> None:
             fail(break_it, held, seen)
         (device,) = seen
         assert leftovers(device.name, str(device.mountpoint)) == []
-        assert swap.area_of(device.loop) is None
+        assert swap_area.area_of(device.loop) is None
         assert loop.backing_of(device.loop) is None

@@ -13,10 +13,18 @@ from typing import Any
 import pytest
 
 from fuseswap.cli.top_view import COLUMNS
-from fuseswap.libc import punch_hole
+from fuseswap.linux.syscalls import punch_hole
 from fuseswap.units import MIB
-from tests.devices import TestDevice, call, device_up, fuseswap_command, run, succeed, worker_of
-from tests.terminals import LEFT, Terminal, terminal
+from tests.support.mounted_devices import (
+    TestDevice,
+    call,
+    device_up,
+    fuseswap_command,
+    run,
+    succeed,
+    worker_of,
+)
+from tests.support.pseudoterminals import LEFT, Terminal, terminal
 
 QUICK = ("--interval", "0.2")
 

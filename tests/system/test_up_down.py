@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from fuseswap import take_down
+from fuseswap.daemon import take_down
+from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError
-from fuseswap.host import loop, mount, swap
-from fuseswap.host.runtime import Runtime
-from tests.devices import (
+from fuseswap.linux import loop, mount, swap_area
+from tests.support.mounted_devices import (
     TRANSPORTS,
     call,
     device_up,
@@ -43,7 +43,7 @@ def test_up_enables_swap_and_down_undoes_it(transport: str) -> None:
         assert info["swapfile"] == f"{info['mountpoint']}/swapfile"
         assert mount.is_mounted(info["mountpoint"])
         assert loop.find(info["swapfile"]) == info["loop"]
-        area = swap.area_of(info["loop"])
+        area = swap_area.area_of(info["loop"])
         assert area is not None
         assert area.priority == 7
         assert area.size_bytes == (300 << 20) - 4096
@@ -53,7 +53,7 @@ def test_up_enables_swap_and_down_undoes_it(transport: str) -> None:
         assert set(processes_of(name)) == expected
 
         assert succeed("down", name).strip() == f"{name} is down"
-        assert swap.area_of(info["loop"]) is None
+        assert swap_area.area_of(info["loop"]) is None
         assert leftovers(name, info["mountpoint"]) == []
 
 
@@ -63,12 +63,12 @@ def test_the_loop_device_is_as_it_should_be() -> None:
         assert (queue / "loop/dio").read_text().strip() == "1"
         assert (queue / "queue/logical_block_size").read_text().strip() == "4096"
         assert int((queue / "queue/discard_max_bytes").read_text()) > 0
-        assert swap.area_of(device.loop) is None
+        assert swap_area.area_of(device.loop) is None
 
 
 def test_the_smallest_device() -> None:
     with device_up("--size", "1M") as device:
-        area = swap.area_of(device.loop)
+        area = swap_area.area_of(device.loop)
         assert area is not None
         assert area.size_bytes == (1 << 20) - 4096
 
@@ -84,11 +84,11 @@ def test_pyfuse3_up_says_what_it_cannot_do() -> None:
 
 def test_up_twice_changes_nothing() -> None:
     with device_up("--size", "256M") as device:
-        before = swap.area_of(device.loop)
+        before = swap_area.area_of(device.loop)
         assert before is not None
         assert json.loads(succeed("up", device.name, "--size", "1G", "--json")) == device.info
         assert "already" in succeed("up", device.name)
-        after = swap.area_of(device.loop)
+        after = swap_area.area_of(device.loop)
         assert after is not None
         # Anybody's cold pages may have come into it meanwhile (DAMON).
         assert replace(after, used_bytes=before.used_bytes) == before
@@ -99,7 +99,7 @@ def test_two_devices_at_once_and_down_all() -> None:
     with device_up("--size", "256M") as first, device_up("--size", "256M") as second:
         assert first.loop != second.loop
         succeed("down", first.name)
-        assert swap.area_of(second.loop) is not None
+        assert swap_area.area_of(second.loop) is not None
         assert leftovers(first.name, str(first.mountpoint)) == []
 
 
@@ -108,12 +108,12 @@ def test_down_refuses_what_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> Non
         runtime = Runtime(device.name)
         standby = device.status()["standby_pid"]
         with monkeypatch.context() as patch:
-            patch.setattr(swap, "shortage_bytes", lambda loop_device: 123 << 20)
+            patch.setattr(swap_area, "shortage_bytes", lambda loop_device: 123 << 20)
             with pytest.raises(HostError, match="123M more memory"):
                 take_down.down(runtime)
         wait_until("another standby", lambda: device.status()["standby_pid"] not in (None, standby))
         assert device.param("reserve_bytes") == str(16 << 20)
-        assert swap.area_of(device.loop) is not None
+        assert swap_area.area_of(device.loop) is not None
         assert loop.find(str(device.swapfile)) == device.loop
         assert device.status()["status"] == "running"
         assert {device.info["supervisor_pid"], device.info["worker_pid"]} <= set(
@@ -133,7 +133,7 @@ def test_down_without_room_takes_what_the_device_keeps_ready(
             return 123 << 20 if len(seen) == 1 else 0
 
         standby = device.status()["standby_pid"]
-        monkeypatch.setattr(swap, "shortage_bytes", shortage)
+        monkeypatch.setattr(swap_area, "shortage_bytes", shortage)
         take_down.down(runtime)
         assert standby
         assert seen == [(standby, str(16 << 20)), (None, str(4 << 20))]
@@ -142,19 +142,19 @@ def test_down_without_room_takes_what_the_device_keeps_ready(
 
 def test_shortage_counts_memory_and_other_swap(monkeypatch: pytest.MonkeyPatch) -> None:
     gib = 1 << 30
-    ours = swap.SwapArea("/dev/loop9", 4 * gib, 3 * gib, 100)
-    other = swap.SwapArea("/dev/vdb", gib, gib // 2, 1)
-    monkeypatch.setattr(swap, "available_bytes", lambda: 2 * gib)
-    monkeypatch.setattr(swap, "areas", lambda: [ours])
-    monkeypatch.setattr(swap, "memory_bytes", lambda: 4 * gib)
-    assert swap.shortage_bytes("/dev/loop9") == gib + (64 << 20)
-    monkeypatch.setattr(swap, "areas", lambda: [ours, other])
-    assert swap.shortage_bytes("/dev/loop9") == gib // 2 + (64 << 20)
-    monkeypatch.setattr(swap, "memory_bytes", lambda: gib // 4)
-    assert swap.shortage_bytes("/dev/loop9") == gib // 2 + (16 << 20)
-    monkeypatch.setattr(swap, "available_bytes", lambda: 3 * gib)
-    assert swap.shortage_bytes("/dev/loop9") == 0
-    assert swap.shortage_bytes("/dev/loop8") == 0
+    ours = swap_area.SwapArea("/dev/loop9", 4 * gib, 3 * gib, 100)
+    other = swap_area.SwapArea("/dev/vdb", gib, gib // 2, 1)
+    monkeypatch.setattr(swap_area, "available_bytes", lambda: 2 * gib)
+    monkeypatch.setattr(swap_area, "areas", lambda: [ours])
+    monkeypatch.setattr(swap_area, "memory_bytes", lambda: 4 * gib)
+    assert swap_area.shortage_bytes("/dev/loop9") == gib + (64 << 20)
+    monkeypatch.setattr(swap_area, "areas", lambda: [ours, other])
+    assert swap_area.shortage_bytes("/dev/loop9") == gib // 2 + (64 << 20)
+    monkeypatch.setattr(swap_area, "memory_bytes", lambda: gib // 4)
+    assert swap_area.shortage_bytes("/dev/loop9") == gib // 2 + (16 << 20)
+    monkeypatch.setattr(swap_area, "available_bytes", lambda: 3 * gib)
+    assert swap_area.shortage_bytes("/dev/loop9") == 0
+    assert swap_area.shortage_bytes("/dev/loop8") == 0
 
 
 def test_down_while_the_file_is_open_says_so() -> None:

@@ -11,9 +11,9 @@ from subprocess import PIPE, Popen
 
 import pytest
 
-from fuseswap.host.cgroup import MemoryCgroup
+from fuseswap.linux.cgroup import MemoryCgroup
 from fuseswap.units import MIB
-from tests.devices import call, device_up, worker_of
+from tests.support.mounted_devices import call, device_up, worker_of
 from tests.system.hard_times import send_worker, verified_load
 
 DEADLY = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGSTOP)
@@ -39,7 +39,7 @@ def test_under_memory_pressure() -> None:
     with device_up("--size", "1G", "--priority", "200", "--watchdog", "3") as device:
         with MemoryCgroup(f"fuseswap-{device.name}", memory) as cgroup:
             enter = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(cgroup.path / "cgroup.procs")]
-            press = [sys.executable, "-m", "fuseswap.pressure"]
+            press = [sys.executable, "-m", "fuseswap.cli.pressure"]
             press += ["--size", str(size), "--seconds", "2"]
             with Popen([*enter, *press], stdout=PIPE, text=True) as process:
                 assert process.stdout is not None

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fuseswap.host.cgroup import MemoryCgroup
-from tests.devices import COMMAND_TIMEOUT_S, TestDevice
+from fuseswap.linux.cgroup import MemoryCgroup
+from tests.support.mounted_devices import COMMAND_TIMEOUT_S, TestDevice
 from tests.system.test_pressure import command_in
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import pyfuse3
 
 from fuseswap.transport.pyfuse3 import TreeOperations
-from tests.fuse_requests import (
+from tests.support.fuse_requests import (
     ROOT,
     SET_MODE,
     SET_SIZE,

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from fuseswap.device import Device
+from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.tree import Tree
 from fuseswap.transport.pyfuse3 import TreeOperations
-from fuseswap.tree import Tree
-from tests.fuse_requests import FakeKernel
-from tests.memory_devices import memory_device
+from tests.support.fuse_requests import FakeKernel
+from tests.support.memory_devices import memory_device
 from tests.transport.clients import Client, DevfuseClient, Pyfuse3Client
 
 

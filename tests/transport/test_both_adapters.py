@@ -10,15 +10,15 @@ from collections.abc import Awaitable
 
 import pytest
 
-from fuseswap.device import Device
 from fuseswap.errors import FuseswapError
-from fuseswap.handles import MAX_OPEN
-from fuseswap.parameters import PARAMETERS
-from fuseswap.statistics import STATISTICS
-from fuseswap.tree import Tree
+from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.open_files import MAX_OPEN
+from fuseswap.filesystem.parameters import PARAMETERS
+from fuseswap.filesystem.statistics import STATISTICS
+from fuseswap.filesystem.tree import Tree
 from fuseswap.units import MIB
-from tests.fuse_requests import ROOT, SWAPFILE
-from tests.memory_devices import flip_bit_of_page
+from tests.support.fuse_requests import ROOT, SWAPFILE
+from tests.support.memory_devices import flip_bit_of_page
 from tests.transport.clients import Client
 
 SIZE = 64 * MIB

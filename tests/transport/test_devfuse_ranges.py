@@ -8,9 +8,9 @@ import struct
 
 import pytest
 
-from fuseswap.device import Device
-from fuseswap.tree import METRICS, PARAMS, STATS, Tree
-from tests.fuse_requests import (
+from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.tree import METRICS, PARAMS, STATS, Tree
+from tests.support.fuse_requests import (
     DIRENT,
     READ_WRITE,
     ROOT,

@@ -7,8 +7,8 @@ import struct
 
 import pytest
 
-from fuseswap.device import Device
-from tests.fuse_requests import (
+from fuseswap.filesystem.device import Device
+from tests.support.fuse_requests import (
     ROOT,
     SILENT,
     SWAPFILE,

@@ -13,11 +13,11 @@ import pytest
 import trio
 import trio.testing
 
-from fuseswap.device import Device
+from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.tree import Tree
 from fuseswap.transport import devfuse
 from fuseswap.transport.devfuse import DevFuse
-from fuseswap.tree import Tree
-from tests.fuse_requests import REPLY, Op, read_request, request
+from tests.support.fuse_requests import REPLY, Op, read_request, request
 
 Served = tuple[DevFuse, socket.socket]
 

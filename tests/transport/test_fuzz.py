@@ -15,11 +15,11 @@ from collections import Counter
 
 import pytest
 
-from fuseswap.device import Device
-from fuseswap.parameters import PARAMETERS
-from fuseswap.tree import Tree
+from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.parameters import PARAMETERS
+from fuseswap.filesystem.tree import Tree
 from fuseswap.units import MIB
-from tests.fuse_requests import (
+from tests.support.fuse_requests import (
     FALLOCATE,
     HEADER,
     READ_WRITE,
@@ -32,7 +32,7 @@ from tests.fuse_requests import (
     request,
     setattr_request,
 )
-from tests.memory_devices import memory_device
+from tests.support.memory_devices import memory_device
 
 REQUESTS = 1_000_000
 VALID_EVERY = 16

@@ -23,23 +23,23 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fuseswap.cache.state import Geometry
 from fuseswap.codecs.dictionary import MAX_DICTIONARIES
-from fuseswap.device import Device
 from fuseswap.errors import FuseswapError
-from fuseswap.parameters import PARAMETERS, set_parameter
-from fuseswap.statistics import STATISTICS
-from fuseswap.tiers.claim import BOTH_ENDS_BYTES
-from fuseswap.tiers.direct import DirectFile, Engine
-from fuseswap.tiers.faults import Faults, FaultyEngine
-from fuseswap.tiers.file import FileTier
+from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.parameters import PARAMETERS, set_parameter
+from fuseswap.filesystem.statistics import STATISTICS
+from fuseswap.filesystem.tree import PAGE_BASE, PARAMS, STATS, Tree
+from fuseswap.store.superblock import Geometry
+from fuseswap.tiers.direct_io import DirectFile, Engine
+from fuseswap.tiers.fault_injection import Faults, FaultyEngine
+from fuseswap.tiers.file_tier import FileTier
+from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES
 from fuseswap.transport.devfuse import DevFuse
 from fuseswap.transport.pyfuse3 import TreeOperations
-from fuseswap.tree import PAGE_BASE, PARAMS, STATS, Tree
 from fuseswap.units import MIB, PAGE_SIZE
-from tests import pages
-from tests.effort import EFFORT
-from tests.fuse_requests import (
+from tests.support import pages
+from tests.support.effort import EFFORT
+from tests.support.fuse_requests import (
     ROOT,
     SET_SIZE,
     SWAPFILE,
@@ -51,10 +51,10 @@ from tests.fuse_requests import (
     setattr_request,
     write_request,
 )
-from tests.leavings import Garbage, collector_off, containers, too_long
-from tests.memory_engine import MemoryEngine
-from tests.recompressed import at_once
-from tests.stores import SharedMemory
+from tests.support.leftovers import Garbage, collector_off, containers, too_long
+from tests.support.memory_engine import MemoryEngine
+from tests.support.memory_stores import SharedMemory
+from tests.support.recompressed_devices import at_once
 
 EACH = 10_000 if EFFORT >= 1 else 300  # requests of a kind
 WORKERS = 2

@@ -15,16 +15,16 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from fuseswap.cache.state import FuseSession
-from fuseswap.parameters import PARAMETERS
-from fuseswap.transport import wire
+from fuseswap.filesystem.parameters import PARAMETERS
+from fuseswap.filesystem.tree import Tree
+from fuseswap.store.superblock import FuseSession
+from fuseswap.transport import fuse_protocol
 from fuseswap.transport.devfuse import DevFuse
-from fuseswap.transport.journal import LARGE_SLOTS, Journal
-from fuseswap.tree import Tree
+from fuseswap.transport.request_journal import LARGE_SLOTS, Journal
 from fuseswap.units import MIB, PAGE_SIZE
-from tests import pages
-from tests.fake_tier import FakeTier
-from tests.fuse_requests import (
+from tests.support import pages
+from tests.support.fake_tier import FakeTier
+from tests.support.fuse_requests import (
     REPLY,
     SWAPFILE,
     Op,
@@ -34,12 +34,14 @@ from tests.fuse_requests import (
     request,
     write_request,
 )
-from tests.stores import SharedMemory
-from tests.tiered import EXTENTS, TIERED, Tiered
+from tests.support.memory_stores import SharedMemory
+from tests.support.tiered_devices import EXTENTS, TIERED, Tiered
 
 _PARAM_BASE = 0x2000
-OLD = FuseSession(7, 38, wire.MAX_PAGES_FLAG, wire.MAX_WRITE, wire.MAX_PAGES)
-NEW = FuseSession(7, 41, wire.HAS_RESEND, wire.MAX_WRITE, wire.MAX_PAGES)
+OLD = FuseSession(
+    7, 38, fuse_protocol.MAX_PAGES_FLAG, fuse_protocol.MAX_WRITE, fuse_protocol.MAX_PAGES
+)
+NEW = FuseSession(7, 41, fuse_protocol.HAS_RESEND, fuse_protocol.MAX_WRITE, fuse_protocol.MAX_PAGES)
 RESEND = REPLY.pack(16, 7, 0)  # FUSE_NOTIFY_RESEND
 
 
@@ -240,7 +242,7 @@ async def test_init_too(
     replies = [reply for reply in host.kernel.raw() if reply != RESEND]
     assert [REPLY.unpack_from(reply)[1:] for reply in replies] == [(0, 1)] * answers
     assert second.device.state.session is not None
-    assert second.device.state.session.flags & wire.HAS_RESEND
+    assert second.device.state.session.flags & fuse_protocol.HAS_RESEND
 
 
 @pytest.mark.parametrize("opcode", [Op.FORGET, Op.INTERRUPT, Op.BATCH_FORGET])
@@ -447,7 +449,7 @@ async def test_it_is_asked_for_nothing_where_it_cannot(host: Host) -> None:
     worker, transport = host.worker()
     await live(transport)
     assert list(host.kernel.raw()) == []
-    assert worker.device.statistics()["journal_bytes"] >= wire.BUFFER_BYTES
+    assert worker.device.statistics()["journal_bytes"] >= fuse_protocol.BUFFER_BYTES
 
 
 @pytest.mark.parametrize("resend", [True, False])
@@ -462,5 +464,5 @@ async def test_init_settles_it(host: Host, resend: bool) -> None:
     assert [reply[:2] for reply in replies] == [(1, 0), (2, 0)]
     session = worker.device.state.session
     assert session is not None
-    assert bool(session.flags & wire.HAS_RESEND) is resend
+    assert bool(session.flags & fuse_protocol.HAS_RESEND) is resend
     assert bool(worker.device.statistics()["journal_bytes"]) is not resend

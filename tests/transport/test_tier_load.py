@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 import trio
 
-from fuseswap.cache.region import Region
-from fuseswap.cache.segment_kinds import SegmentState
-from fuseswap.cache.state import Geometry, SharedState
-from fuseswap.device import Device
-from fuseswap.host import memory
-from fuseswap.request import ReclaimRequest
-from fuseswap.tiers.claim import FIRST_PAGE_AT
-from fuseswap.tiers.direct import DirectFile
-from fuseswap.tiers.file import FileTier
-from fuseswap.tree import Tree
+from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.tree import Tree
+from fuseswap.linux import shared_memory
+from fuseswap.reclaim.request import ReclaimRequest
+from fuseswap.store.region import Region
+from fuseswap.store.segment_entry import SegmentState
+from fuseswap.store.superblock import Geometry, SharedState
+from fuseswap.tiers.direct_io import DirectFile
+from fuseswap.tiers.file_tier import FileTier
+from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
 from fuseswap.units import MIB, PAGE_SIZE
-from tests import pages
-from tests.fuse_requests import FakeKernel, read_request
-from tests.memory_engine import MemoryEngine
+from tests.support import pages
+from tests.support.fuse_requests import FakeKernel, read_request
+from tests.support.memory_engine import MemoryEngine
 
 MOST_CALLS = 40
 
@@ -47,7 +47,7 @@ async def test_a_load_from_a_tier_takes_few_calls(
 ) -> None:
     size = 8 * MIB
     geometry = Geometry.for_size(64 * MIB, 64 * MIB, extent_count=8)
-    _, files = memory.create_files(geometry.region_bytes(), "memfd")
+    _, files = shared_memory.create_files(geometry.region_bytes(), "memfd")
     state = SharedState.create({name: Region(fd) for name, fd in files.items()}, geometry)
     backing = os.open(tmp_path / "backing", os.O_RDWR | os.O_CREAT)
     os.truncate(backing, size + 2 * FIRST_PAGE_AT)

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fuseswap.cache.state import Geometry
-from fuseswap.device import Device
-from fuseswap.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedule
-from fuseswap.tree import Tree
-from tests.fake_tier import FakePlaceFile, FakeTier
-from tests.invariants import check_invariants
-from tests.stores import SMALL, FrontedCache, SharedMemory
-from tests.tiered import EXTENTS, TIERED, Tiered
+from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.tree import Tree
+from fuseswap.reclaim.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedule
+from fuseswap.store.superblock import Geometry
+from tests.support.fake_tier import FakePlaceFile, FakeTier
+from tests.support.log_invariants import check_invariants
+from tests.support.memory_stores import SMALL, FrontedCache, SharedMemory
+from tests.support.tiered_devices import EXTENTS, TIERED, Tiered
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@
  *      fork    half of it, shared by four children that each write a quarter's copies
  *
  * Fills, touches random pages (checks each, rewrites every second one), checks all.  Says
- * what fuseswap/pressure.py says: one JSON object a line, `bad_pages` in the last.  What a
+ * what fuseswap/cli/pressure.py says: one JSON object a line, `bad_pages` in the last.  What a
  * page holds follows from its number and its version, so there is no copy of it.
  */
 #define _GNU_SOURCE

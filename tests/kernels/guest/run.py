@@ -273,7 +273,7 @@ def hog_command(scenario: dict[str, Any]) -> list[str]:
     kind, size_mib, touches = scenario["hog"], scenario["hog_mib"], scenario["touches"]
     if kind == "python":
         size = ["--size", str(size_mib << 20), "--seconds", "100000", "--touches", str(touches)]
-        return ["hog-python", "-m", "fuseswap.pressure", *size]
+        return ["hog-python", "-m", "fuseswap.cli.pressure", *size]
     command = [str(PROGRAMS / "hog"), "anon" if kind == "c" else kind, str(size_mib), str(touches)]
     if kind == "tmpfs":
         must("mount", "-t", "tmpfs", "-o", f"size={size_mib + 8}m", "hog", "/mnt")

@@ -8,12 +8,12 @@ import pytest
 
 from fuseswap.cli import main
 from fuseswap.cli.explain import in_words
-from fuseswap.device import Device
-from fuseswap.device_files import GeometryNumbers, Settings
-from fuseswap.explain import Explanation, explain
-from fuseswap.host.runtime import Runtime
+from fuseswap.daemon.device_files import GeometryNumbers, Settings
+from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.explain import Explanation, explain
 from fuseswap.units import PAGE_SIZE
-from tests import pages
+from tests.support import pages
 
 # A device that is not mounted.
 NOWHERE = Settings("/nowhere", "devfuse", 1 << 20, GeometryNumbers(256, 18, 17), {}, {})

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from fuseswap import bring_up, take_down
 from fuseswap.cli import build_parser, check, demo, main, restart
-from fuseswap.host.runtime import Runtime
+from fuseswap.daemon import bring_up, take_down
+from fuseswap.daemon.runtime_dir import Runtime
 
 COMMANDS = (
     "up", "down", "restart", "status", "top", "explain", "get", "set", "writeback", "recompress",

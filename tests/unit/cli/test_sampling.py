@@ -13,10 +13,10 @@ import pytest
 
 from fuseswap.cli import sampling
 from fuseswap.cli.sampling import DeviceSnapshot, Sampler
+from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.host.runtime import Runtime
-from fuseswap.metrics import metric_name
-from fuseswap.statistics import STATISTICS
+from fuseswap.filesystem.openmetrics import metric_name
+from fuseswap.filesystem.statistics import STATISTICS
 
 
 def metrics(loads: int) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fuseswap.cli.savings import savings
 from fuseswap.codecs.codec import MAX_NAME_BYTES
-from fuseswap.device import Device
-from fuseswap.statistics import STATISTICS
+from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.statistics import STATISTICS
 from fuseswap.units import PAGE_SIZE
-from tests import pages
+from tests.support import pages
 
 
 def statistics_of(device: Device) -> dict[str, int]:

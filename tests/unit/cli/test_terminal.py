@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import fuseswap
-from tests.terminals import ENTERED, LEFT, Terminal, terminal
+from tests.support.pseudoterminals import ENTERED, LEFT, Terminal, terminal
 
 SOURCE = Path(fuseswap.__file__).resolve().parent.parent
 PROGRAM = """

@@ -12,7 +12,7 @@ from fuseswap.cli.rates import Rates
 from fuseswap.cli.sampling import DeviceSnapshot, Snapshot
 from fuseswap.cli.top_view import COLUMNS, DONE, HELD, as_object, format_rate, in_words
 from fuseswap.counting import Kind
-from fuseswap.statistics import STATISTICS
+from fuseswap.filesystem.statistics import STATISTICS
 
 COUNTERS = [s.name for s in STATISTICS if s.kind is Kind.COUNTER]
 HUGE = 16 << 40  # bytes, of a swapfile

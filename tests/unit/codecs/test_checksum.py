@@ -25,8 +25,8 @@ from fuseswap.codecs.registry import (
 from fuseswap.codecs.zstd import context_for
 from fuseswap.errors import CorruptData
 from fuseswap.units import PAGE_SIZE
-from tests import pages
-from tests.recompressed import DICTIONARY
+from tests.support import pages
+from tests.support.recompressed_devices import DICTIONARY
 
 PAGE = pages.related(3)
 KNOWN = ZSTD_DICTIONARY

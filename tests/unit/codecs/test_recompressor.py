@@ -16,9 +16,9 @@ from fuseswap.codecs.registry import (
     ZSTD_DICTIONARY,
     parse_compressor,
 )
-from tests import pages
-from tests.recompressed import DICTIONARY
-from tests.tiered import dense
+from tests.support import pages
+from tests.support.recompressed_devices import DICTIONARY
+from tests.support.tiered_devices import dense
 
 KNOWN = Dictionary(number=1, version=7, data=DICTIONARY)
 Object = tuple[int, bytes]

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import pytest
 
-from fuseswap.cache.snapshot import by_codec
 from fuseswap.codecs.checksum import CHECK_BYTES, checksum_of
 from fuseswap.codecs.codec import MAX_NAME_BYTES, REGISTERED, Buffer
 from fuseswap.codecs.registry import (
@@ -22,11 +21,12 @@ from fuseswap.codecs.registry import (
     parse_compressor,
 )
 from fuseswap.errors import CorruptData, InvalidArgument
+from fuseswap.frontswap.cache_statistics import by_codec
 from fuseswap.units import PAGE_SIZE
-from tests import pages
-from tests.codecs import Deflate
-from tests.invariants import StoredObject, check_invariants
-from tests.stores import FrontedCache, SharedMemory, fronted
+from tests.support import pages
+from tests.support.foreign_codec import Deflate
+from tests.support.log_invariants import StoredObject, check_invariants
+from tests.support.memory_stores import FrontedCache, SharedMemory, fronted
 
 COMPRESSORS = ("lz4", "zstd", "zstd:1", "zstd:3", "zstd:19")
 

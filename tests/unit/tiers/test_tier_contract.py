@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 import trio
 
-from fuseswap.cache.state import SEGMENT_BYTES
-from fuseswap.tiers.claim import BOTH_ENDS_BYTES
-from fuseswap.tiers.direct import AioEngine, DirectFile, Engine, ThreadEngine
-from fuseswap.tiers.faults import Faults, FaultyEngine
-from fuseswap.tiers.file import FileTier
+from fuseswap.store.superblock import SEGMENT_BYTES
+from fuseswap.tiers.direct_io import AioEngine, DirectFile, Engine, ThreadEngine
+from fuseswap.tiers.fault_injection import Faults, FaultyEngine
+from fuseswap.tiers.file_tier import FileTier
+from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES
 from fuseswap.tiers.tier import Tier
 from fuseswap.tiers.tier_table import TierTable
 from fuseswap.units import PAGE_SIZE
-from tests.fake_tier import FakeTier
-from tests.leavings import collector_off
-from tests.unit.tiers.reading import GENERATION, read_extent, write_extent
+from tests.support.fake_tier import FakeTier
+from tests.support.leftovers import collector_off
+from tests.support.tier_reads import GENERATION, read_extent, write_extent
 
 EXTENTS = 4
 _LONGEST_S = 20  # of one request; a tier that forgets to answer hangs for ever

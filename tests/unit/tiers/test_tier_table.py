@@ -8,10 +8,10 @@ import pytest
 import trio
 
 from fuseswap.errors import InvalidArgument
+from fuseswap.tiers.callbacks import called
 from fuseswap.tiers.tier_table import TierTable
 from fuseswap.units import MAX_EXTENTS, MAX_TIERS, MIB, Location
-from fuseswap.waiting import called
-from tests.fake_tier import FakeTier
+from tests.support.fake_tier import FakeTier
 
 
 class Kept:

@@ -1,0 +1,1 @@
+"""The processes of a device: supervisor, worker, standby, and their life."""

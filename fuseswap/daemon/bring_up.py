@@ -1,0 +1,209 @@
+"""Bring a device up: supervisor, mount, loop device, swap, in order.
+
+    runtime directory -> supervisor (memory, mount, worker) -> loop -> mkswap -> swapon
+
+Each step is undone when a later one fails.  Safe to repeat.  Called by the commands, with the
+device's lock held; root except for `start_filesystem`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from fuseswap.daemon import memory_limits, resource_limits, strays
+from fuseswap.daemon.config import DeviceConfig
+from fuseswap.daemon.device_files import Settings
+from fuseswap.daemon.device_info import DeviceInfo, describe, is_up, loop_of
+from fuseswap.daemon.processes import supervisor_of, wake, workers_of
+from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.daemon.standby import has_room
+from fuseswap.daemon.take_down import cut_off, down
+from fuseswap.daemon.worker_process import FLAGS, SUPERVISOR_ENVIRONMENT
+from fuseswap.errors import HostError
+from fuseswap.linux import loop, mount, swap_area, syscalls
+
+_START_TIMEOUT_S = 90.0
+_ADOPT_TIMEOUT_S = 210.0  # longer than `TAKE_OVER_TIMEOUT_S`
+_STANDBY_TIMEOUT_S = 30.0  # 0.3 s on an idle machine
+
+
+class MountFailed(HostError):
+    """The file system did not come up (exit code 32)."""
+
+
+def up(
+    runtime: Runtime,
+    config: DeviceConfig,
+    *,
+    swapon: bool,
+    stored: dict[str, int] | None = None,
+) -> DeviceInfo:
+    """Everything that is not up already.  A failed one leaves nothing behind.
+
+    A file system that is mounted without loop device or swap gets what it lacks.  One
+    without a supervisor gets one, with the descriptors of ``stored`` or of its worker.
+    """
+    if is_up(runtime):
+        if supervisor_of(runtime) is None:
+            _settle_limits(runtime.config())
+            _adopt(runtime, stored or _files_of_worker(runtime))
+        _start_swap(runtime, swapon=swapon, priority=config.priority)
+        return describe(runtime)
+    start_filesystem(runtime, config)
+    _wait_for_standby(runtime, config)
+    try:
+        _start_swap(runtime, swapon=swapon, priority=config.priority)
+    except BaseException:
+        _take_back(runtime)
+        raise
+    return describe(runtime)
+
+
+def start_filesystem(runtime: Runtime, config: DeviceConfig) -> None:
+    """Start a supervisor and wait until the file system answers.
+
+    Raises `MountFailed`; `HostError` where a limit of this process or its cgroup is too low.
+    Neither leaves anything behind.
+    """
+    mountpoint = Path(config.mountpoint)
+    if mount.is_mounted(config.mountpoint):
+        raise MountFailed(
+            f"{config.mountpoint} is mounted already; if nobody serves it: fuseswap down "
+            f"{runtime.name}"
+        )
+    settings = config.settings(swap_area.memory_bytes())
+    _settle_limits(settings)
+    memory_limits.require(config.pool_limit_bytes)
+    try:
+        if runtime.exists() and loop_of(runtime):
+            raise MountFailed(f"{runtime.name} was not taken down; first: fuseswap down")
+        runtime.remove()  # what a supervisor that was killed left behind
+        runtime.create(settings)
+        mountpoint.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        runtime.remove()
+        raise MountFailed(f"cannot prepare {config.mountpoint}: {exc.strerror}") from exc
+    try:
+        answer = _spawn_supervisor(runtime, {})
+    except OSError as exc:
+        answer = f"the supervisor can't be started: {exc.strerror}"
+    if answer != "ready":
+        said = [line for line in runtime.log_tail() if "supervisor: cannot start" not in line]
+        cut_off(runtime)
+        reason = answer or "the supervisor did not start"
+        raise MountFailed(": ".join([reason, *said[-1:]]))
+
+
+def _settle_limits(settings: Settings) -> None:
+    """Raise the limits of this process to what the device needs, or refuse: `HostError`."""
+    needs = resource_limits.needs(settings.region_bytes, settings.backing_bytes)
+    resource_limits.settle(needs)
+
+
+def _spawn_supervisor(runtime: Runtime, files: dict[str, int]) -> str:
+    """Start it detached, to adopt ``files`` if there are any.
+
+    Returns ``ready``, its error, or "" where it said nothing.
+    """
+    ours, theirs = os.pipe()
+    command = [sys.executable, *FLAGS, "-m", "fuseswap.daemon.supervisor"]
+    command += [runtime.name, str(theirs), json.dumps(files)]
+    with open(runtime.log_path, "ab") as log:
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env={**os.environ, **SUPERVISOR_ENVIRONMENT},
+            pass_fds=(theirs, *files.values()),
+            start_new_session=True,
+        )
+    os.close(theirs)
+    with open(ours, "rb", buffering=0) as pipe:
+        poll = select.poll()
+        poll.register(pipe.fileno(), select.POLLIN)
+        timeout_s = _ADOPT_TIMEOUT_S if files else _START_TIMEOUT_S
+        if not poll.poll(timeout_s * 1000):
+            return ""
+        return os.read(pipe.fileno(), 4096).decode().strip()
+
+
+def _adopt(runtime: Runtime, files: dict[str, int]) -> None:
+    """Start a supervisor over the descriptors of one that died.  Raises `HostError`.
+
+    ``files``: every region, ``fuse``, and ``backing`` where there is one.
+    """
+    settings = runtime.config()
+    if not files:
+        raise HostError(f"nobody serves {runtime.name} any more; first: fuseswap down")
+    wanted = settings.held_files
+    missing = [name for name in wanted if name not in files]
+    if missing:
+        raise HostError(f"{runtime.name} lost its supervisor, and its {missing[0]} was not kept")
+    if not settings.resumes or runtime.state().memory == "sysv":
+        raise HostError(
+            f"{runtime.name} lost its supervisor and can't get another (pyfuse3, or System V "
+            "memory); when it is convenient: fuseswap down, then up"
+        )
+    wake(runtime)
+    answer = _spawn_supervisor(runtime, {name: files[name] for name in wanted})
+    if answer != "ready":
+        raise HostError(answer or f"the supervisor did not start; see {runtime.log_path}")
+
+
+def _files_of_worker(runtime: Runtime) -> dict[str, int]:
+    """The descriptors of a worker that outlived its supervisor, by name; none without one.
+
+    Any will do: one that serves, or one that would.
+    """
+    for pid in workers_of(runtime):
+        theirs = strays.arguments_of(pid).get("fds", {})
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                return {name: syscalls.pidfd_getfd(pidfd, fd) for name, fd in theirs.items()}
+            except OSError:
+                continue  # it ends, or has not got that far
+            finally:
+                os.close(pidfd)
+    return {}
+
+
+def _start_swap(runtime: Runtime, *, swapon: bool, priority: int) -> None:
+    """Attach the loop device and, if wanted, make and enable the swap.  Raises `HostError`."""
+    swapfile = f"{runtime.mountpoint()}/swapfile"
+    device = loop.find(swapfile) or loop.attach(swapfile)
+    runtime.loop_path.write_text(device)
+    if swapon and swap_area.area_of(device) is None:
+        swap_area.make(device, runtime.name)
+        swap_area.switch_on(device, priority)
+
+
+def _wait_for_standby(runtime: Runtime, config: DeviceConfig) -> None:
+    """Until the standby is there, before anything is stored: later there may be no memory for it.
+
+    For `_STANDBY_TIMEOUT_S` at most, and not where there is no room now: it is made later.
+    """
+    deadline = time.monotonic() + _STANDBY_TIMEOUT_S
+    while config.standby and has_room():
+        if runtime.state().standby_pid or time.monotonic() > deadline:
+            return
+        time.sleep(0.02)
+
+
+def _take_back(runtime: Runtime) -> None:
+    """Undo an `up` that failed; by force where `down` can't and no page is in the swap."""
+    try:
+        down(runtime)
+    except (HostError, OSError):
+        device = loop_of(runtime)
+        if not device or not swap_area.area_of(device):
+            cut_off(runtime)

@@ -1,0 +1,62 @@
+"""The worker's end of the channel to its supervisor; the words are in ``worker_process.py``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import socket
+from typing import Any
+
+from fuseswap.linux.protect import Protection
+
+log = logging.getLogger("fuseswap.daemon.worker")
+
+# What the event says: serve; or, where another worker can go on, only with all parameters.
+ATTACH = 1
+ATTACH_STRICTLY = 2
+
+
+class Channel:
+    """Of few words, each a packet; a supervisor that has died does not stop the worker."""
+
+    def __init__(self, fd: int, go: int | None = None) -> None:
+        self.socket = socket.socket(fileno=fd)
+        self._go = go  # an older supervisor, which goes on through an upgrade, has none
+
+    def say(self, word: str) -> None:
+        """One word."""
+        self._send({"word": word})
+
+    def say_ready(self, protection: Protection) -> None:
+        """It serves from here on."""
+        self._send({"word": "ready", "protection": protection._asdict()})
+
+    def complain(self, reason: str) -> None:
+        """Why there will be no word."""
+        self._send({"error": reason})
+
+    def _send(self, packet: dict[str, Any]) -> None:
+        try:
+            self.socket.send(json.dumps(packet).encode())
+        except OSError as exc:
+            log.error("the supervisor does not listen: %s", exc)
+
+    def hear(self) -> str:
+        """The next word, "" where the supervisor has died; waits for it."""
+        try:
+            return self.socket.recv(64).decode()
+        except OSError:
+            return ""
+
+    def hear_first(self) -> str:
+        """As `hear`; ``attach`` and ``attach strictly`` are events (``worker_process.py``)."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        if self._go is not None:
+            poll.register(self._go, select.POLLIN)
+        ready = [fd for fd, _ in poll.poll()]
+        if self._go is None or self._go not in ready:
+            return self.hear()
+        return "attach strictly" if os.eventfd_read(self._go) == ATTACH_STRICTLY else "attach"

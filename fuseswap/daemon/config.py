@@ -1,0 +1,156 @@
+"""What a device is asked to be: the options of `up` and `mount`, validated.
+
+Their defaults live here and nowhere else.  `DeviceConfig.settings` is what supervisor and
+worker get, through ``config.json`` (``device_files.py``).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+
+from fuseswap.codecs.registry import parse_compressor
+from fuseswap.daemon.device_files import LAYOUTS, RESEND, GeometryNumbers, Settings
+from fuseswap.errors import InvalidArgument
+from fuseswap.filesystem.parameters import MIN_POOL_LIMIT_BYTES
+from fuseswap.linux.heap import HEAP_FILE_BYTES
+from fuseswap.sizes import format_size, parse_size
+from fuseswap.store.superblock import Geometry
+from fuseswap.tiers.backing_file import planned_bytes
+from fuseswap.tiers.io_buffers import BUFFER_BYTES
+from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES, room_bytes
+from fuseswap.tiers.tier_table import check_extents
+from fuseswap.transport import RESUMING, TRANSPORTS
+from fuseswap.units import MIB, PAGE_SIZE
+
+DEFAULT_NAME = "swap0"
+DEFAULT_SIZE = "2G"
+DEFAULT_COMPRESSOR = "lz4"
+DEFAULT_POOL_LIMIT = "25%"
+DEFAULT_TRANSPORT = "devfuse"
+DEFAULT_PRIORITY = 100
+DEFAULT_LAYOUT = LAYOUTS[0]
+DEFAULT_RESEND = RESEND[0]
+TUNE = ("auto", "on", "off")
+DEFAULT_TUNE = TUNE[0]
+DEFAULT_STANDBY = True
+DEFAULT_WATCHDOG_S = 5
+MIN_WATCHDOG_S = 3  # the heart beats once a second, and a busy machine delays it
+
+MIN_SIZE_BYTES = MIB
+MAX_SIZE_BYTES = 16 << 40  # page numbers are 32 bits in the log
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConfig:
+    """A validated request for a device."""
+
+    name: str
+    size_bytes: int
+    pool_limit_bytes: int
+    compressor: str
+    transport: str
+    mountpoint: str
+    priority: int
+    backing: str | None
+    backing_bytes: int
+    backing_layout: str
+    resend: str
+    watchdog_s: int
+    standby: bool
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        name: str,
+        size: str,
+        pool_limit: str,
+        compressor: str,
+        transport: str,
+        mountpoint: str,
+        priority: int,
+        memory_bytes: int,
+        backing: str = "none",
+        backing_layout: str = DEFAULT_LAYOUT,
+        resend: str = DEFAULT_RESEND,
+        watchdog_s: int = DEFAULT_WATCHDOG_S,
+        standby: bool = DEFAULT_STANDBY,
+    ) -> DeviceConfig:
+        """Validate what a person wrote; raises `InvalidArgument`."""
+        size_bytes = parse_size(size)
+        size_bytes -= size_bytes % PAGE_SIZE
+        if not MIN_SIZE_BYTES <= size_bytes <= MAX_SIZE_BYTES:
+            raise InvalidArgument(
+                f"size {size} is not between {format_size(MIN_SIZE_BYTES)} "
+                f"and {format_size(MAX_SIZE_BYTES)}"
+            )
+        limit = parse_size(pool_limit, percent_of=memory_bytes)
+        if limit < MIN_POOL_LIMIT_BYTES:
+            raise InvalidArgument(
+                f"pool limit {pool_limit} is less than {format_size(MIN_POOL_LIMIT_BYTES)}"
+            )
+        if transport not in TRANSPORTS:
+            raise InvalidArgument(
+                f"'{transport}' is not a transport; use {' or '.join(TRANSPORTS)}"
+            )
+        if not -1 <= priority <= 32767:
+            raise InvalidArgument(f"priority {priority} is not between -1 and 32767")
+        if backing_layout not in LAYOUTS:
+            raise InvalidArgument(f"'{backing_layout}' is not a layout; use {' or '.join(LAYOUTS)}")
+        if resend not in RESEND:
+            raise InvalidArgument(f"'{resend}' is not a way to resend; use {' or '.join(RESEND)}")
+        if watchdog_s and watchdog_s < MIN_WATCHDOG_S:
+            raise InvalidArgument(
+                f"watchdog {watchdog_s} is neither 0 nor at least {MIN_WATCHDOG_S}"
+            )
+        path = None if backing == "none" else os.path.abspath(backing)
+        backing_bytes = planned_bytes(path, size_bytes) if path else 0
+        needed = size_bytes + BOTH_ENDS_BYTES if backing_layout == "in-place" else 0
+        if path and os.path.isfile(path) and size_bytes <= backing_bytes < needed:
+            backing_bytes = needed  # made as large as the device: it grows by the ends
+        if backing_bytes < needed:
+            found = f"{path} has {backing_bytes}" if path else "there is no backing"
+            raise InvalidArgument(
+                f"the in-place layout needs a backing file of {needed} "
+                f"bytes ({format_size(size_bytes)} and {format_size(BOTH_ENDS_BYTES)}), {found}"
+            )
+        if backing_layout == "packed":
+            check_extents(room_bytes(backing_bytes) // MIB, f"backing file {path}")
+        return cls(
+            name=name,
+            size_bytes=size_bytes,
+            pool_limit_bytes=limit - limit % MIB,
+            compressor=parse_compressor(compressor).name,
+            transport=transport,
+            mountpoint=mountpoint,
+            priority=priority,
+            backing=path,
+            backing_bytes=backing_bytes,
+            backing_layout=backing_layout,
+            resend=resend,
+            watchdog_s=watchdog_s,
+            standby=standby and transport in RESUMING,
+        )
+
+    def settings(self, memory_bytes: int) -> Settings:
+        """What supervisor and worker need, with the geometry settled."""
+        extents = room_bytes(self.backing_bytes) // MIB if self.backing_layout == "packed" else 0
+        geometry = Geometry.for_size(self.size_bytes, memory_bytes, extents)
+        return Settings(
+            mountpoint=self.mountpoint,
+            transport=self.transport,
+            size_bytes=self.size_bytes,
+            geometry=GeometryNumbers(**asdict(geometry)),
+            region_bytes={**geometry.region_bytes(), "heap": HEAP_FILE_BYTES + BUFFER_BYTES},
+            parameters={
+                "compressor": self.compressor,
+                "pool_limit_bytes": str(self.pool_limit_bytes),
+            },
+            backing=self.backing,
+            backing_bytes=self.backing_bytes,
+            backing_layout=self.backing_layout,
+            resend=self.resend,
+            watchdog_s=self.watchdog_s,
+            standby=self.standby,
+        )

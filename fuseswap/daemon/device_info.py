@@ -1,0 +1,57 @@
+"""A device as the commands see it: mounted or not, where, on which loop device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.linux import loop, mount
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """What `up --json` prints."""
+
+    name: str
+    mountpoint: str
+    swapfile: str
+    loop: str | None
+    supervisor_pid: int
+    worker_pid: int | None
+    size_bytes: int
+
+
+def describe(runtime: Runtime) -> DeviceInfo:
+    """The device as it is; raises `HostError` where there is none."""
+    config, state = runtime.config(), runtime.state()
+    return DeviceInfo(
+        name=runtime.name,
+        mountpoint=config.mountpoint,
+        swapfile=config.swapfile,
+        loop=loop_of(runtime),
+        supervisor_pid=state.supervisor_pid,
+        worker_pid=state.worker_pid,
+        size_bytes=config.size_bytes,
+    )
+
+
+def mountpoint_of(runtime: Runtime) -> str:
+    """Its mountpoint, also where only the mount is left.  Raises `HostError`."""
+    default = str(runtime.default_mountpoint)
+    if not runtime.exists() and mount.is_mounted(default):
+        return default
+    return runtime.mountpoint()
+
+
+def loop_of(runtime: Runtime) -> str | None:
+    """Its loop device: by the backing file, or, once that has lost its name, as noted by `up`."""
+    found = loop.find(f"{mountpoint_of(runtime)}/swapfile")
+    if found or not runtime.loop_path.exists():
+        return found
+    noted = runtime.loop_path.read_text()
+    return noted if loop.backing_of(noted) == "/swapfile" else None
+
+
+def is_up(runtime: Runtime) -> bool:
+    """Whether the file system of this device is mounted."""
+    return runtime.exists() and mount.is_mounted(runtime.mountpoint())

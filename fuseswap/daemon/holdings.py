@@ -1,0 +1,95 @@
+"""What outlives every worker: the mount, the memory, the backing file, held as descriptors.
+
+Made or adopted once by the supervisor, and inherited by each worker under the same numbers.
+systemd keeps a copy of them where it was asked to (``linux/sd_notify.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from fuseswap.daemon.device_files import DeviceState, Settings
+from fuseswap.errors import HostError
+from fuseswap.linux import mount, sd_notify, shared_memory
+
+
+class Holdings:
+    """`files`: every region, ``fuse``, and ``backing`` where there is one, by name."""
+
+    def __init__(self, settings: Settings, files: dict[str, int], noted: DeviceState) -> None:
+        """Hold ``files``; `noted` has the kind of memory and where the backing file is from."""
+        self._settings = settings
+        self.files = files
+        self.noted = noted
+
+    @classmethod
+    def make(cls, name: str, settings: Settings) -> Holdings:
+        """Make the memory, open the backing file, mount.  Raises `HostError`; nothing is left."""
+        kind, files = shared_memory.create_files(settings.region_bytes, settings.memory)
+        noted = DeviceState(memory=kind, supervisor_pid=os.getpid())
+        if settings.backing:
+            from fuseswap.tiers import backing_file  # only here: the supervisor's memory is locked
+
+            opened = backing_file.open_backing(settings.backing, settings.backing_bytes, name)
+            files["backing"] = opened.fd
+            noted = noted._replace(made_backing=opened.made, former_of_backing=opened.former)
+        holdings = cls(settings, files, noted)
+        try:
+            files["fuse"] = mount.mount(settings.mountpoint)
+        except HostError:
+            holdings.close_backing()
+            raise
+        return holdings
+
+    @classmethod
+    def adopt(cls, settings: Settings, files: dict[str, int], noted: DeviceState) -> Holdings:
+        """Hold what another supervisor held.  Raises `HostError` where it is of no use."""
+        holdings = cls(settings, files, noted._replace(supervisor_pid=os.getpid()))
+        if not holdings.is_connected():
+            raise HostError("the connection to the kernel is cut; first: fuseswap down")
+        return holdings
+
+    def is_connected(self) -> bool:
+        """Whether the kernel still has the mount, busy or not; asks for no memory."""
+        return mount.is_connected(self.files["fuse"])
+
+    def undo(self) -> None:
+        """`make` was in vain."""
+        mount.unmount(self._settings.mountpoint, lazy=True)
+        self.close_backing()
+
+    def abort(self) -> None:
+        """Cut the connection: whoever waits for an answer gets an error."""
+        os.close(self.files["fuse"])
+        mount.unmount(self._settings.mountpoint, lazy=True)
+
+    def close_backing(self) -> None:
+        """Give the backing file back: nobody needs what is in it."""
+        if self._settings.backing and "backing" in self.files:
+            from fuseswap.tiers import backing_file
+
+            with contextlib.suppress(OSError):
+                fd, path = self.files["backing"], self._settings.backing
+                backing_file.close_backing(fd, path, made=self.noted.made_backing)
+
+    def keep(self, say: Callable[[str], None]) -> None:
+        """Leave the descriptors with systemd, if it asked.
+
+        Not those of System V memory: what keeps it locked ends with this process.
+        """
+        if not sd_notify.is_asked_for():
+            return
+        try:
+            if self.noted.memory == "sysv":
+                sd_notify.notify("STATUS=System V memory can't outlive the supervisor")
+            else:
+                sd_notify.store(self.files)
+        except OSError as exc:
+            say(f"systemd keeps no descriptors: {exc}")
+
+    def forget(self) -> None:
+        """Have systemd forget them, or it would keep the memory."""
+        with contextlib.suppress(OSError):
+            sd_notify.forget(self.files)

@@ -1,0 +1,154 @@
+"""Runtime files: ``/run/fuseswap/NAME/`` and what lies in it.
+
+    config.json  what `up` was asked for (written once)
+    state.json   process ids, protection, restarts (written by the supervisor)
+    control      the supervisor's socket (``control_socket.py``)
+    log          what supervisor and worker say
+    loop         the loop device, for the day its backing file can't be asked any more
+    mnt/         the mountpoint, unless another was given
+
+An ordinary user's lie in ``$XDG_RUNTIME_DIR/fuseswap`` (or ``/tmp/fuseswap-UID``).
+``FUSESWAP_RUNTIME_DIR`` overrides both.  ``.NAME.lock`` beside the directory is held
+while a command changes the device.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fuseswap.daemon.device_files import (
+    DeviceState,
+    Settings,
+    mountpoint_from,
+    settings_from,
+    state_from,
+)
+from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.linux.json_file import write_json
+
+_LOG_TAIL_BYTES = 16 << 10
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+
+
+def runtime_root() -> Path:
+    """The directory of all devices of this user."""
+    override = os.environ.get("FUSESWAP_RUNTIME_DIR")
+    if override:
+        return Path(override)
+    if os.geteuid() == 0:
+        return Path("/run/fuseswap")
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(base) / "fuseswap" if base else Path(f"/tmp/fuseswap-{os.geteuid()}")
+
+
+class Runtime:
+    """The runtime directory of one device."""
+
+    def __init__(self, name: str) -> None:
+        """Raises `InvalidArgument` for a name that is no file name."""
+        if not _NAME.fullmatch(name):
+            raise InvalidArgument(f"'{name}' is not a name; use letters, digits, '-', '_', '.'")
+        self.name = name
+        self.directory = runtime_root() / name
+        self.config_path = self.directory / "config.json"
+        self.state_path = self.directory / "state.json"
+        self.control_path = self.directory / "control"
+        self.loop_path = self.directory / "loop"
+        self.log_path = self.directory / "log"
+        self.default_mountpoint = self.directory / "mnt"
+
+    def exists(self) -> bool:
+        """Whether there is a device of that name, in whatever state."""
+        return self.config_path.exists()
+
+    def create(self, settings: Settings) -> None:
+        """Make the directory and write the configuration."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+        write_json(self.config_path, settings.to_json())
+
+    def config(self) -> Settings:
+        """What `up` was asked for.
+
+        Raises `HostError` where there is no such device, or something else in the file.
+        """
+        return settings_from(self._read_config(), str(self.config_path))
+
+    def mountpoint(self) -> str:
+        """As `config` says, whatever else is wrong there.  Raises `HostError`."""
+        return mountpoint_from(self._read_config(), str(self.config_path))
+
+    def state(self) -> DeviceState:
+        """As last written, or as before anything was.  Raises `HostError`: it is damaged."""
+        try:
+            content = self.state_path.read_bytes()
+        except OSError:
+            return DeviceState()
+        return state_from(_parsed(content, self.state_path), str(self.state_path))
+
+    def write_state(self, state: DeviceState) -> None:
+        """Replace it in one step.  Raises `OSError`."""
+        write_json(self.state_path, state.to_json())
+
+    def _read_config(self) -> object:
+        try:
+            content = self.config_path.read_bytes()
+        except OSError:
+            raise HostError(f"there is no device '{self.name}' (see: fuseswap status)") from None
+        return _parsed(content, self.config_path)
+
+    def log_tail(self, lines: int = 5) -> list[str]:
+        """The last lines of the log; it is never rotated, so only its end is read."""
+        try:
+            with open(self.log_path, "rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+                return log.read().decode(errors="replace").splitlines()[-lines:]
+        except OSError:
+            return []
+
+    def remove(self) -> None:
+        """Delete the directory; the mountpoint in it must not be mounted any more."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    @contextmanager
+    def lock(self, *, wait: bool = True) -> Iterator[None]:
+        """Keep other commands from changing the device meanwhile.
+
+        Raises `BlockingIOError` where another does, and we shall not ``wait``.
+        """
+        root = runtime_root()
+        root.mkdir(parents=True, exist_ok=True, mode=0o755)
+        path = root / f".{self.name}.lock"
+        while True:
+            with open(path, "w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                    continue  # removed by the one we waited for, and perhaps made anew
+                try:
+                    yield
+                finally:
+                    if not self.exists():
+                        path.unlink(missing_ok=True)
+                return
+
+
+def _parsed(content: bytes, path: Path) -> object:
+    try:
+        return json.loads(content)
+    except ValueError as exc:
+        raise HostError(f"{path} is not JSON: {exc}") from None
+
+
+def all_devices() -> list[Runtime]:
+    """Every device of this user, by name."""
+    root = runtime_root()
+    if not root.is_dir():
+        return []
+    names = sorted(entry.name for entry in root.iterdir() if _NAME.fullmatch(entry.name))
+    return [runtime for runtime in map(Runtime, names) if runtime.exists()]

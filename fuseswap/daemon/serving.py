@@ -1,0 +1,98 @@
+"""A device while it is served: the tasks beside the transport.
+
+The worker's `attach` builds it over one `Device` and its transport, and drops it at a pause.
+Another worker may change the state meanwhile, and then all of it is built again.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from fuseswap.daemon.host_watch import HostWatch
+from fuseswap.filesystem.device import Device
+from fuseswap.linux import syscalls
+from fuseswap.tiers.direct_io import Engine
+from fuseswap.transport import Transport
+
+_HOUSEKEEPING_S = 1.0
+_REAL_TIME_S = 5.0  # at most
+_LOOK_S = 0.02
+_IDLE_STORES = 100  # fewer in a second: the device is idle, however often it is looked at
+
+
+class Serving:
+    """One device from attaching to unmount or pause."""
+
+    def __init__(
+        self, device: Device, transport: Transport, engine: Engine | None, watch: HostWatch
+    ) -> None:
+        """``engine``: of the backing file, where there is one."""
+        self.device = device
+        self._transport = transport
+        self._engine = engine
+        self._watch = watch
+        self._beats = 0
+
+    async def run(self, listen: Callable[[trio.CancelScope], Awaitable[None]]) -> bool:
+        """Serve until unmounted (False), or until ``listen`` cancels its scope (True).
+
+        Requests that were waiting are dropped then, unanswered.
+        """
+        paused = True
+        async with trio.open_nursery() as outer:
+            # To the end: a write in flight can't be cancelled.
+            for entry in self.device.tiers or ():
+                if entry.tier is not None:
+                    outer.start_soon(entry.tier.run)
+            if self._engine is not None and self.device.place is not None:
+                outer.start_soon(self._engine.run)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.housekeeping)
+                nursery.start_soon(self.device.memory.run)
+                nursery.start_soon(self.device.writeback.run)
+                nursery.start_soon(self.device.recompression.run)
+                nursery.start_soon(self.device.merging.run)
+                nursery.start_soon(listen, nursery.cancel_scope)
+                nursery.start_soon(self._calm_down)
+                await self._transport.serve()
+                paused = False
+                nursery.cancel_scope.cancel()
+            outer.cancel_scope.cancel()
+        return paused
+
+    async def _calm_down(self) -> None:
+        """End real-time priority once the frames of the former worker are mapped.
+
+        Until then a load may need a page for a page table, which the kernel has for such threads.
+        """
+        frames = self.device.cache.log.frames
+        try:
+            with trio.move_on_after(_REAL_TIME_S):
+                while frames.unmapped:
+                    await trio.sleep(_LOOK_S)
+        finally:
+            syscalls.set_real_time(False)
+
+    async def housekeeping(self) -> None:
+        """Once a second: say that we live, and note how much memory is used.
+
+        While idle, return frames and collect garbage.
+        """
+        frames = self.device.cache.log.frames
+        before = -1
+        self._watch.expect_no_faults()
+        while True:
+            await trio.sleep(_HOUSEKEEPING_S)
+            self._beats += 1
+            self.device.state.note_alive(self._beats)
+            self.device.cache.footprint.note_peak()
+            stores = self.device.frontswap.statistics().succ_stores
+            if stores - before < _IDLE_STORES:
+                frames.trim(max(frames.ready, frames.warm // 2))
+                self.device.cache.slots.trim()
+                self.device.cache.dedup.trim()
+                gc.collect(1)
+            before = stores

@@ -1,0 +1,303 @@
+"""The supervisor: holds the ``/dev/fuse`` descriptor and the memory, runs the worker.
+
+Small on purpose: it imports neither trio nor a codec, touches none of the memory it holds
+but one page of progress, and looks each second whether the worker lives.
+
+    start:   protect, make the memory, mount, start a worker, wait until it is ready
+    then:    sleep until the worker ends or there is a request
+      worker ended with 0         the file system was unmounted: clean up, exit
+      worker ended otherwise      another serves (``service.py``)
+      worker without a heartbeat  kill it, then as above
+      asked to restart            hand over to a new worker (``handover.py``)
+      SIGTERM, SIGINT             unmount and exit, unless the file is in use
+      SIGHUP                      leave ``degraded`` and try again
+
+The pyfuse3 transport can't resume (libfuse keeps its session in the process): when its worker
+dies the connection is aborted, and its users get errors instead of waiting for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import select
+import signal
+import sys
+import time
+from functools import partial
+from types import FrameType
+
+from fuseswap.daemon import lean, strays
+from fuseswap.daemon.device_files import Settings, Status
+from fuseswap.daemon.handover import Handover
+from fuseswap.daemon.holdings import Holdings
+from fuseswap.daemon.petitions import KEEP_STANDBY, RESTART, Petitions
+from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.daemon.scribe import Scribe, stamp
+from fuseswap.daemon.service import Service
+from fuseswap.daemon.spawner import Spawner
+from fuseswap.daemon.standby import Standby, has_room
+from fuseswap.daemon.state_file import StateFile
+from fuseswap.daemon.watchdog import Watchdog
+from fuseswap.daemon.worker_process import TAKE_OVER_TIMEOUT_S, end_holder, holder
+from fuseswap.errors import HostError
+from fuseswap.linux import mount
+from fuseswap.linux.protect import Protection, protect
+
+_LOOK_EVERY_S = 1.0
+
+
+class Signals:
+    """SIGTERM, SIGINT and SIGHUP: they wait in a pipe for the loop that reacts to them."""
+
+    def __init__(self) -> None:
+        self.fd, wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_fd, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, _noted)
+
+    def take(self) -> bytes:
+        """Numbers of those that came, once `fd` is readable."""
+        return os.read(self.fd, 64)
+
+
+def _noted(number: int, frame: FrameType | None) -> None:
+    """The pipe has it."""
+
+
+class Supervisor:
+    """One device from mount to unmount, over what ``holdings`` has made or adopted."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        settings: Settings,
+        holdings: Holdings,
+        protection: Protection,
+        scribe: Scribe,
+        signals: Signals,
+    ) -> None:
+        """``protection`` is that of this process."""
+        self._runtime = runtime
+        self._settings = settings
+        self._holdings = holdings
+        self._scribe = scribe
+        self._signals = signals
+        files = holdings.files
+        header = mmap.mmap(files["header"], mmap.PAGESIZE)
+        self._watchdog = Watchdog(header, files["fuse"], settings.watchdog_s)
+        self._petitions = Petitions(runtime.control_path, scribe, resumes=settings.resumes)
+        self._spawner = Spawner(runtime, settings, files)
+        self._standby = Standby(
+            lambda rereads: self._spawner.spawn(rereads=rereads),
+            self._tell_standby,
+            has_room,
+            keep=settings.resumes and settings.standby,
+        )
+        noted = holdings.noted._replace(supervisor_protection=protection)
+        self._state = StateFile(runtime, scribe, noted, lambda: self._standby.pid)
+        self._service = Service(self._spawner, self._standby, self._watchdog, self._state, scribe)
+        self._handover = Handover(self._service, self._standby, self._spawner, self._state, scribe)
+        self._ended_well = False
+
+    def start(self) -> None:
+        """Have a worker make the state and serve it.  Raises `HostError`."""
+        self._service.start(self._spawner.spawn(fresh=True), prepared=False)
+        self._holdings.keep(self._service.say)
+
+    def take_over(self) -> None:
+        """Go on where a supervisor has died.  Raises `HostError`.
+
+        Its workers, if they live, are ended: they are not our children, and we would not
+        know when they end.  Not before one of ours could take over.
+        """
+        worker = self._spawner.spawn()
+        try:
+            worker.wait_prepared(TAKE_OVER_TIMEOUT_S)
+        except HostError:
+            worker.kill()
+            raise
+        self._end_others(worker.pid)
+        self._service.say("going on where another supervisor died")
+        self._state.count_restart()
+        try:
+            self._service.start(worker)
+        except HostError as exc:
+            self._service.replace(str(exc))
+
+    def _end_others(self, ours: int) -> None:
+        """Workers of the supervisor that died; last the one that serves, and so pauses least."""
+        found = strays.workers_of(self._runtime.name, str(self._runtime.directory))
+        header = self._holdings.files["header"]
+        strays.end(set(found) - {ours, holder(header)})
+        end_holder(header)
+
+    def answer_up(self, status_fd: int) -> None:
+        """Tell `up` that we are ready, once ``state.json`` says so too."""
+        self._scribe.do(partial(_answer, status_fd, "ready"))
+
+    # -- the loop --------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Keep a worker running until the file system is unmounted."""
+        self._standby.start()
+        next_look = time.monotonic() + _LOOK_EVERY_S
+        while True:
+            ready = self._wait(max(0.0, next_look - time.monotonic()))
+            worker = self._service.worker
+            if worker and worker.pidfd in ready:
+                if not self._worker_ended():
+                    return
+            elif time.monotonic() >= next_look:
+                next_look = time.monotonic() + _LOOK_EVERY_S
+                if not self._look():
+                    return
+            if self._signals.fd in ready:
+                self._answer_signals(self._signals.take())
+            if self._standby.news in ready:
+                self._renewed()
+            if self._petitions.fd in ready:
+                self._hear(self._petitions.take())
+
+    def _wait(self, wait_s: float) -> set[int]:
+        """Descriptors that have something to say."""
+        poll = select.poll()
+        poll.register(self._signals.fd, select.POLLIN)
+        poll.register(self._standby.news, select.POLLIN)
+        if self._petitions.fd is not None:
+            poll.register(self._petitions.fd, select.POLLIN)
+        if self._service.worker:
+            poll.register(self._service.worker.pidfd, select.POLLIN)
+        return {fd for fd, _ in poll.poll(wait_s * 1000)}
+
+    def _look(self) -> bool:
+        """Once a second; False where nothing is left to serve."""
+        worker = self._service.worker
+        if not worker:  # degraded: no worker tells us of an unmount
+            self._ended_well = not mount.is_mounted(self._settings.mountpoint)
+            return not self._ended_well
+        if self._watchdog.is_overdue():
+            if not self._settings.resumes:
+                text = "the worker is stuck; this transport can't resume, so it is left alone"
+                self._service.say(text)
+            else:
+                self._service.say(f"worker {worker.pid} is stuck: killed")
+                worker.signal_kill()
+        return True
+
+    def _worker_ended(self) -> bool:
+        """Reap the worker and replace it; False where there is nothing left to serve."""
+        pid, code = self._service.reap()
+        if code == 0 or not self._holdings.is_connected():
+            self._ended_well = not mount.is_mounted(self._settings.mountpoint)
+            return False
+        if not self._settings.resumes:
+            self._service.say(f"worker ended with {code}; this transport can't resume: aborting")
+            self._state.not_serving(Status.FAILED, f"worker ended with {code}")
+            self._holdings.abort()
+            return False
+        self._service.replace(f"worker {pid} ended with {code}")
+        return True
+
+    def _tell_standby(self) -> None:
+        """There is another standby, or none; mostly from its thread."""
+        self._state.write_soon()
+        if worker := self._service.worker:
+            worker.tell_standby(self._standby.pid or 0)
+
+    def _hear(self, request: str) -> None:
+        if request == RESTART:
+            self._standby.renew()
+        elif request:
+            self._standby.keep(request == KEEP_STANDBY)
+            self._tell_standby()
+            self._petitions.answer("done", request)
+
+    def _renewed(self) -> None:
+        try:
+            self._petitions.answer("done", self._handover.hand_over())
+        except HostError as exc:
+            self._service.say(f"not restarted: {exc}")
+            self._petitions.answer("refused", str(exc))
+
+    def _answer_signals(self, numbers: bytes) -> None:
+        if signal.SIGHUP in numbers and not self._service.worker:
+            self._service.try_again()
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            try:
+                mount.unmount(self._settings.mountpoint)
+            except HostError as exc:
+                self._service.say(f"not stopping, the file is in use: {exc}")
+
+    def clean_up(self) -> None:
+        """The last act.  Unmounted: nothing is left; aborted: `fuseswap down` finds the rest."""
+        self._standby.stop()
+        self._holdings.forget()
+        if self._ended_well:
+            self._holdings.close_backing()
+            self._scribe.flush()
+            self._runtime.remove()
+            return
+        with contextlib.suppress(HostError):
+            mount.unmount(self._settings.mountpoint, lazy=True)
+        if self._state.now.status != Status.FAILED:
+            self._state.not_serving(Status.FAILED, "the connection was aborted")
+        self._scribe.flush()
+
+
+def _answer(status_fd: int, line: str) -> None:
+    os.write(status_fd, f"{line}\n".encode(errors="backslashreplace"))
+    os.close(status_fd)
+
+
+def _begin(runtime: Runtime, files: dict[str, int], scribe: Scribe) -> Supervisor:
+    """A supervisor with a worker that answers.  Raises `HostError`; leaves nothing mounted.
+
+    With ``files``, of a supervisor that died, it leaves them as they are.
+    """
+    settings, noted = runtime.config(), runtime.state()
+    signals = Signals()
+    lean.trim()
+    protection = protect(populate=True)  # what a death needs must not come from a disk
+    scribe.start()
+    if files:
+        holdings = Holdings.adopt(settings, files, noted)
+        supervisor = Supervisor(runtime, settings, holdings, protection, scribe, signals)
+        supervisor.take_over()
+        return supervisor
+    holdings = Holdings.make(runtime.name, settings)
+    try:
+        supervisor = Supervisor(runtime, settings, holdings, protection, scribe, signals)
+        supervisor.start()
+    except (HostError, OSError):
+        holdings.undo()
+        raise
+    return supervisor
+
+
+def main() -> int:
+    """``... fuseswap.daemon.supervisor NAME STATUS_FD FILES``; writes ``ready`` or the error there.
+
+    ``FILES``: descriptors to adopt by name, as JSON; ``{}`` to start afresh.
+    """
+    name, status_fd, files = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+    for fd in (status_fd, *files.values()):
+        os.set_inheritable(fd, False)
+    scribe = Scribe(2, may_swap=True)
+    try:
+        supervisor = _begin(Runtime(name), files, scribe)
+    except (HostError, OSError) as exc:
+        scribe.say(f"{stamp()} supervisor: cannot start: {exc}")
+        scribe.flush()
+        _answer(status_fd, str(exc))
+        return 1
+    supervisor.answer_up(status_fd)
+    supervisor.run()
+    supervisor.clean_up()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,307 @@
+"""The worker: attaches to the shared state and serves it until unmounted.
+
+Started by the supervisor with descriptors it inherits.  Everything that costs memory or
+may fail happens before it serves, in two steps: what needs no state (`Worker`: imports,
+locking, a look at the header) while another worker may still serve, then `attach`, under
+the lock of the state: adopting the tables, a reserve of frames.  What has to be counted in
+them is counted while it serves (``frontswap/adoption.py``).
+
+The lock, a POSIX lock on the header, is what keeps two workers from serving one state,
+whoever started them: it goes with the last thread of a process, and not earlier.  What
+supervisor and worker say to each other is in ``worker_process.py``.  A worker whose
+supervisor has died goes on: prepared, it waits for the lock and attaches; serving, it says
+in ``state.json`` that it does, where `status` and `up` look.
+
+Tasks: those of ``serving.py``, and one that listens to the supervisor.  Threads: the scribe
+(``scribe.py``), which writes all that is logged, and those of recompression and the engine.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import gc
+import importlib
+import logging
+import mmap
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from fuseswap.daemon import lean
+
+# isort: split
+import trio
+
+from fuseswap.daemon import crash_points
+from fuseswap.daemon.channel import Channel
+from fuseswap.daemon.device_files import Settings
+from fuseswap.daemon.host_watch import HostWatch
+from fuseswap.daemon.orphan import OrphanNote
+from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.daemon.scribe import Scribe
+from fuseswap.daemon.serving import Serving
+from fuseswap.daemon.worker_log import last_words, open_log
+from fuseswap.daemon.worker_memory import WorkerMemory
+from fuseswap.daemon.worker_process import WorkerArguments
+from fuseswap.errors import FuseswapError
+from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.parameters import restore_parameters
+from fuseswap.filesystem.tree import Tree
+from fuseswap.linux import mount, syscalls
+from fuseswap.linux.heap import HEAP_FILE_BYTES, Heap, lock_private
+from fuseswap.linux.protect import Protection, protect
+from fuseswap.store.frame_pool import RESERVE_FRAMES
+from fuseswap.store.memory_reserve import FeederThread
+from fuseswap.store.region import Region
+from fuseswap.store.superblock import REGION_NAMES, SEGMENT_SHIFT, Geometry, SharedState
+from fuseswap.tiers.direct_io import DirectFile, Engine, open_engine
+from fuseswap.tiers.fault_injection import with_faults
+from fuseswap.tiers.file_tier import FileTier
+from fuseswap.tiers.io_buffers import BUFFER_BYTES, Buffers
+from fuseswap.tiers.io_threads import IoThreads
+from fuseswap.transport import open_transport
+from fuseswap.units import MIB
+
+log = logging.getLogger("fuseswap.daemon.worker")
+
+_THREAD_STACK_BYTES = 256 * 1024  # resident
+_SMALL_HEAP_BYTES = 2 * MIB  # Python's small objects ...
+_SEGMENT_BYTES = 256  # ... and of each segment in memory, where all are in line and shared
+_LARGE_HEAP_BYTES = 5 * MIB  # replies, and requests that wait
+_RUNS_BYTES = 3 * MIB  # pages on their way to a backing file, and from it
+_READY_TIMEOUT_S = 5.0
+_NOTE_EVERY_S = 0.2
+
+
+class Unmounted(Exception):
+    """The file system is gone, and so is the sense of a worker."""
+
+
+class Worker:
+    """Gets ready over inherited descriptors, attaches to the state, pauses."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        fds: dict[str, int],
+        channel: Channel,
+        note_orphaned: Callable[[Protection], bool],
+        *,
+        fresh: bool,
+        inherits: bool,
+    ) -> None:
+        """Get ready.  Raises `StateMismatch` for a header it does not know; writes nothing.
+
+        ``inherits``: the worker before is dead, so its heap is ours; not where it hands over.
+        ``note_orphaned`` is called, until it says True, when this one serves and its supervisor
+        has died.
+        """
+        for fd in fds.values():
+            os.set_inheritable(fd, False)
+        threading.stack_size(_THREAD_STACK_BYTES)
+        self._settings = settings
+        self._fds = fds
+        self._channel = channel
+        self._note_orphaned = note_orphaned
+        self._inherited_heap = fds.get("heap") if inherits else None
+        importlib.import_module(f"fuseswap.transport.{settings.transport}")
+        lean.trim()
+        self._protection = protect(populate=True)
+        segments = settings.pool_limit_bytes >> SEGMENT_SHIFT
+        self._heap = Heap(_SMALL_HEAP_BYTES + segments * _SEGMENT_BYTES)
+        self._heap_is_filled = False
+        self._thread = IoThreads(1)  # for recompression
+        self._watch = HostWatch(settings.swapfile)
+        self._memory = WorkerMemory(self._watch, fds.get("heap"))
+        self._feeder = FeederThread(chores=(self._watch.look, self._heap.top_up))
+        self._feeder.start()
+        self._regions = {name: Region(fd) for name, fd in fds.items() if name in REGION_NAMES}
+        if settings.memory != "memfd":  # nothing else keeps that in memory
+            self._regions["arena"].unlock()
+        self._state = None if fresh else SharedState(self._regions)
+        self._engine: Engine | None = self._open_engine()
+        self._serving: Serving | None = None
+        gc.collect()
+        gc.freeze()
+        lock_private()
+        self._heap.reserve()
+
+    def _open_engine(self) -> Engine | None:
+        return with_faults(open_engine()) if "backing" in self._fds else None
+
+    def attach(self, *, strictly: bool = False) -> None:
+        """Build the device from the state, once nobody else serves it, and say so.
+
+        ``strictly``: `InvalidArgument` where a parameter can't be set.
+
+        At real-time priority, until it serves: what it may still allocate, a page table or
+        trio's sockets, the kernel has kept for such threads (``watermarks.py``).
+        Raises `Unmounted` where there is nothing to serve any more.
+        """
+        syscalls.set_real_time(True)
+        fcntl.lockf(self._fds["header"], fcntl.LOCK_EX)
+        self._fill_heap()
+        if not mount.is_connected(self._fds["fuse"]):
+            raise Unmounted
+        if self._state is None:
+            self._state = SharedState.create(self._regions, Geometry(*self._settings.geometry))
+        self._state.mend()
+        self._engine = self._engine or self._open_engine()
+        device = self._device(self._state, strictly=strictly)
+        transport = open_transport(
+            self._settings.transport,
+            self._fds["fuse"],
+            self._settings.mountpoint,
+            Tree(device),
+            resend=self._settings.resend != "off",
+        )
+        self._serving = Serving(device, transport, self._engine, self._watch)
+        gc.freeze()
+        gc.disable()
+        self._memory.is_ready()
+        self._channel.say_ready(self._protection)
+
+    def _device(self, state: SharedState, *, strictly: bool) -> Device:
+        """With its parameters set, and all resident that requests need."""
+        file = self._backing_file()
+        in_place = self._settings.backing_layout == "in-place"
+        device = Device(
+            state,
+            FileTier(file) if file and not in_place else None,
+            lambda: self._watch.is_under_pressure,
+            self._engine,
+            file if in_place else None,
+            lazy=True,
+            submit=self._thread.submit,
+            feeder=self._feeder,
+            ready_frames=RESERVE_FRAMES,
+            host=self._memory.numbers(),
+            give_back=self._heap.give_back,
+        )
+        kept = {**self._settings.parameters, **state.parameters}
+        restore_parameters(device, kept, strictly=strictly)
+        device.warm_up()
+        # Before anything is served: the reserve, or as much of it as there is memory for.
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while not device.memory.is_reserved() and time.monotonic() < deadline:
+            time.sleep(0.0005)
+        return device
+
+    def _backing_file(self) -> DirectFile | None:
+        if self._engine is None:
+            return None
+        return DirectFile(self._fds["backing"], self._engine, self._buffers())
+
+    def _buffers(self) -> Buffers:
+        """In the same shared memory as the heap, or in some of their own."""
+        if self._inherited_heap is None:
+            return Buffers()
+        memory = mmap.mmap(self._inherited_heap, BUFFER_BYTES, offset=HEAP_FILE_BYTES)
+        syscalls.populate_write(ctypes.addressof(ctypes.c_char.from_buffer(memory)), BUFFER_BYTES)
+        return Buffers(memory=memory)
+
+    def _fill_heap(self) -> None:
+        """Before anything else is allocated; once, since another may have the file later."""
+        if not self._heap_is_filled:
+            self._heap_is_filled = True
+            more = _RUNS_BYTES if "backing" in self._fds else 0
+            self._heap.fill(_LARGE_HEAP_BYTES + more, self._inherited_heap)
+
+    def run(self) -> None:
+        """After `attach`: serve until unmounted, or until another has taken over."""
+        while self._serving and trio.run(self._serving.run, self._listen):
+            self._pause()
+
+    async def _listen(self, scope: trio.CancelScope) -> None:
+        """Hear what the supervisor says until it says ``pause``, or dies."""
+        while True:
+            await trio.lowlevel.wait_readable(self._channel.socket)
+            word = self._channel.hear()
+            if word == "pause":
+                scope.cancel()
+                return
+            if not word:
+                while not self._note_orphaned(self._protection):
+                    await trio.sleep(_NOTE_EVERY_S)
+                return
+            self._note_standby(word)
+
+    def _note_standby(self, word: str) -> bool:
+        """Take ``standby N``; False for any other word."""
+        said, _, pid = word.partition(" ")
+        if said == "standby":
+            self._watch.standby_pid = int(pid)
+        return said == "standby"
+
+    def _pause(self) -> None:
+        """Leave the state alone until told to continue, or until nobody is left to tell us.
+
+        If the supervisor dies now, the lock decides who goes on: the other one while it lives.
+        """
+        if self._engine is not None:
+            self._engine.close()  # what is in flight ends before another may write there
+            self._engine = None
+        self._feeder.forget()  # what it makes would be given back by a pool that is no more
+        fcntl.lockf(self._fds["header"], fcntl.LOCK_UN)
+        self._channel.say("paused")
+        while self._note_standby(self._channel.hear()):
+            continue
+        self._serving = None  # derived from what was; another may have changed it
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+        self.attach()
+
+
+def _serve(arguments: WorkerArguments, channel: Channel, scribe: Scribe) -> int:
+    """Get ready, wait for the turn of this one, serve; its exit code."""
+    runtime = Runtime(arguments.name)
+    try:
+        crash_points.arm(os.environ.get(crash_points.VARIABLE, ""))
+        note = OrphanNote(runtime, scribe)
+        worker = Worker(
+            arguments.settings(runtime),
+            arguments.fds,
+            channel,
+            note.take,
+            fresh=arguments.fresh,
+            inherits=arguments.config is not None,
+        )
+        scribe.start()
+        channel.say("prepared")
+        word = channel.hear_first()
+        if not word.startswith("attach") and arguments.fresh:
+            return 1  # nobody knows of what this one would make
+        worker.attach(strictly=word == "attach strictly")
+    except Unmounted:
+        return 0
+    except (FuseswapError, OSError) as exc:
+        log.error("cannot start: %s", exc)
+        channel.complain(str(exc))
+        return 1
+    worker.run()
+    return 0
+
+
+def main() -> int:
+    """``python -m fuseswap.daemon.worker JSON``, which is `WorkerArguments`."""
+    arguments = WorkerArguments.parse(sys.argv[1])
+    scribe = open_log()
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the supervisor decides when to stop
+    channel = Channel(arguments.fds["channel"], arguments.fds.get("go"))
+    try:
+        code = _serve(arguments, channel, scribe)
+    except BaseException as exc:
+        last_words(scribe, exc)
+        os._exit(1)  # at once: the lock goes with this process
+    scribe.flush()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""A worker as its supervisor sees it: a process, and a channel of few words.
+
+    supervisor      worker
+    (spawn)         imports, protects itself, checks the header; touches nothing
+               <-   prepared; a standby stays here for days
+    attach     ->   takes the lock of the state, adopts what is in it; strictly: or says error
+                    where it can't set a parameter, since another worker can go on
+               <-   ready, with its protection; it serves from here on
+    standby N  ->   counts the memory of process N as fixed
+    pause      ->   lets what is in flight to a tier end, drops the rest, lets go of the lock
+               <-   paused
+    continue   ->   as `attach`
+
+A worker may say ``error`` and why instead of any of its words, or end.  One packet a word,
+but ``attach``: that is an eventfd, since a packet is memory of the kernel, and a worker died
+just now, perhaps for want of it.  Where the supervisor has died the worker goes on by itself:
+prepared, it attaches once the lock is free; serving, it notes itself in ``state.json``.
+Imported by the supervisor: neither trio nor a codec here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+from typing import Any, NamedTuple
+
+from fuseswap.daemon import strays
+from fuseswap.daemon.channel import ATTACH, ATTACH_STRICTLY
+from fuseswap.daemon.device_files import Settings, protection_from, settings_from
+from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.errors import HostError
+from fuseswap.linux import syscalls
+from fuseswap.linux.protect import Protection
+
+FLAGS = ("-X", "no_debug_ranges")
+# One malloc arena, since every mapped byte is locked.  A supervisor takes 1.5 MB less without
+# pymalloc; a worker would answer 11 % fewer writes a second.
+SUPERVISOR_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "PYTHONMALLOC": "malloc"}
+_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "PYTHONMALLOC": "pymalloc"}
+_MAX_BYTES = 8192
+PREPARE_TIMEOUT_S = 60.0  # 0.2 s on an idle machine, 30 s in a guest without memory
+TAKE_OVER_TIMEOUT_S = 180.0  # another serves meanwhile
+PAUSE_TIMEOUT_S = 10.0
+_ATTACH_TIMEOUT_S = 20.0
+_FLOCK = struct.Struct("@hhqqi4x")  # struct flock of fcntl(2), 64 bits
+_WORDS_PER_S = 50_000  # of the slot table, on a machine a hundred times too slow
+
+
+class WorkerArguments(NamedTuple):
+    """What a worker is started with: its one argument, as JSON (``strays.py`` reads it too)."""
+
+    name: str
+    directory: str
+    fds: dict[str, int]  # descriptors that it inherits, ``channel`` and ``go`` among them
+    config: dict[str, Any] | None  # of `Settings`; None: it reads ``config.json``
+    fresh: bool  # it makes the state
+
+    def to_json(self) -> str:
+        """What `parse` reads."""
+        return json.dumps(self._asdict())
+
+    @classmethod
+    def parse(cls, text: str) -> WorkerArguments:
+        """Those that a supervisor, maybe of an older version, gave."""
+        said = json.loads(text)
+        return cls(*(said[name] for name in cls._fields))
+
+    def settings(self, runtime: Runtime) -> Settings:
+        """What the device is.  Raises `HostError`."""
+        if self.config is None:
+            return runtime.config()
+        return settings_from(self.config, "the configuration")
+
+
+class WorkerProcess:
+    """One worker from spawn to reaping."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        settings: Settings,
+        files: dict[str, int],
+        *,
+        fresh: bool = False,
+        rereads: bool = False,
+    ) -> None:
+        """Spawn it over the descriptors ``files``; `fresh`: it makes the state.
+
+        ``rereads``: it reads ``config.json``.
+
+        May wait for memory, without the interpreter lock.  Raises `HostError`.
+        """
+        page_count = settings.geometry.page_count
+        self._attach_timeout_s = _ATTACH_TIMEOUT_S + page_count / _WORDS_PER_S
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._go = os.eventfd(0, os.EFD_CLOEXEC)
+        fds = {**files, "channel": theirs.fileno(), "go": self._go}
+        said = WorkerArguments(
+            runtime.name,
+            str(runtime.directory),
+            fds,
+            None if rereads else settings.to_json(),
+            fresh,
+        )
+        environment = {**os.environ, **_ENVIRONMENT}
+        if not fresh:
+            environment.pop("FUSESWAP_CRASH_POINT", None)  # see crash_points.py: once is enough
+        command = [sys.executable, *FLAGS, "-m", "fuseswap.daemon.worker", said.to_json()]
+        with theirs:
+            try:
+                # Not our own description of the log: its position has a lock, which our scribe
+                # holds while it waits for memory, and an interpreter takes it when it starts.
+                output = os.open(runtime.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+                try:
+                    to_keep = [*fds.values()]
+                    self.pid = syscalls.spawn(sys.executable, command, environment, to_keep, output)
+                finally:
+                    os.close(output)
+            except OSError as exc:
+                self._close()
+                raise HostError(f"cannot start a worker: {exc}") from exc
+        self.pidfd = os.pidfd_open(self.pid)
+
+    def wait_prepared(self, timeout_s: float = PREPARE_TIMEOUT_S) -> None:
+        """Until it could attach.  Raises `HostError`."""
+        self._hear("prepared", timeout_s)
+
+    def attach(self, *, strictly: bool = False) -> Protection:
+        """Have it serve; returns what holds for it.  Raises `HostError`.
+
+        ``strictly``: rather not than without a parameter; another worker can go on.
+        """
+        os.eventfd_write(self._go, ATTACH_STRICTLY if strictly else ATTACH)
+        return self._hear_ready()
+
+    def pause(self) -> None:
+        """Have it stop between two requests.  Raises `HostError`."""
+        self._say("pause")
+        self._hear("paused", PAUSE_TIMEOUT_S)
+
+    def tell_standby(self, pid: int) -> None:
+        """Have it count the memory of its standby, 0 for none; waits for nobody."""
+        with contextlib.suppress(OSError):
+            self._channel.send(f"standby {pid}".encode(), socket.MSG_DONTWAIT)
+
+    def go_on(self) -> Protection:
+        """Have a paused one serve again.  Raises `HostError`."""
+        self._say("continue")
+        return self._hear_ready()
+
+    def signal_kill(self) -> None:
+        """SIGKILL, which a stopped process obeys too."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """`signal_kill` and `reap`."""
+        self.signal_kill()
+        self.reap()
+
+    def reap(self) -> int:
+        """Its exit code, once every one of its threads has ended."""
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.pidfd)
+        self._close()
+        return os.waitstatus_to_exitcode(status)
+
+    def _close(self) -> None:
+        os.close(self._go)
+        self._channel.close()
+
+    def _say(self, word: str) -> None:
+        try:
+            self._channel.send(word.encode())
+        except OSError:
+            raise HostError("the worker has ended") from None
+
+    def _hear_ready(self) -> Protection:
+        return protection_from(self._hear("ready", self._attach_timeout_s), "the worker's answer")
+
+    def _hear(self, word: str, timeout_s: float) -> dict[str, Any]:
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        if not poll.poll(timeout_s * 1000):
+            raise HostError(f"the worker was not {word} within {timeout_s:.0f} s")
+        try:
+            packet = self._channel.recv(_MAX_BYTES)
+        except OSError:
+            packet = b""
+        if not packet:
+            raise HostError(f"the worker ended before it was {word}")
+        said: dict[str, Any] = json.loads(packet)
+        if "error" in said:
+            raise HostError(said["error"])
+        if said.pop("word") != word:
+            raise HostError(f"the worker said something else than {word}")
+        return said
+
+
+def end_holder(header_fd: int) -> None:
+    """Kill the worker that holds the lock of this state, and wait until it is gone.
+
+    A POSIX lock goes with the last thread, so no write to a tier is left behind.
+    """
+    while pid := holder(header_fd):
+        strays.end([pid])
+
+
+def holder(header_fd: int) -> int:
+    """Process id of who holds the lock, 0 for nobody."""
+    wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(header_fd, fcntl.F_GETLK, wanted))
+    return 0 if kind == fcntl.F_UNLCK else int(pid)

@@ -1,0 +1,1 @@
+"""Dedup: pages with the same contents share an object."""

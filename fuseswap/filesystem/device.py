@@ -1,0 +1,308 @@
+"""One device: the store, the front end and the file over one shared state.
+
+Built by the worker, looked at through the tables in ``parameters.py`` and
+``statistics.py``.  Holds no policy of its own and knows no FUSE.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from fuseswap.counting import Key, counter, gauge, numbers_of, zeros
+from fuseswap.dedup.merger import Merger
+from fuseswap.dedup.sweep import Merging
+from fuseswap.filesystem.balance import balance
+from fuseswap.filesystem.host_numbers import HostNumbers
+from fuseswap.filesystem.pending_io import SlowPath
+from fuseswap.filesystem.swapfile import Swapfile
+from fuseswap.frontswap.cache_statistics import by_codec
+from fuseswap.frontswap.chain import Frontswap
+from fuseswap.frontswap.compressed_cache import CompressedCache
+from fuseswap.frontswap.place_writer import PlaceWriter
+from fuseswap.frontswap.raw_file import InPlace, PlaceFile
+from fuseswap.reclaim.background_thread import BackgroundThread, Submit, run_here
+from fuseswap.reclaim.cleaning_policy import CleaningPolicy
+from fuseswap.reclaim.dictionary_mover import ReadBack
+from fuseswap.reclaim.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedule
+from fuseswap.reclaim.evictor import Evictor
+from fuseswap.reclaim.memory_watch import MemoryWatch
+from fuseswap.reclaim.patience import CachePatience
+from fuseswap.reclaim.recompression import Recompression
+from fuseswap.reclaim.relocation import Relocation
+from fuseswap.reclaim.room import Room
+from fuseswap.reclaim.room_maker import RoomMaker
+from fuseswap.reclaim.segment_reader import SegmentReader
+from fuseswap.reclaim.segment_writer import SegmentWriter
+from fuseswap.reclaim.tier_merging import TierMerging
+from fuseswap.reclaim.write_account import WriteAccount
+from fuseswap.reclaim.writeback import Writeback
+from fuseswap.reclaim.writeback_statistics import WritebackStatistics
+from fuseswap.reclaim.writes_in_flight import WritesInFlight
+from fuseswap.store.cleaner import Cleaner
+from fuseswap.store.copier import CopierStatistics
+from fuseswap.store.memory_reserve import AtOnce, Feeder
+from fuseswap.store.slot_table import SlotTable
+from fuseswap.store.superblock import SharedState
+from fuseswap.tiers.direct_io import Engine
+from fuseswap.tiers.tier import Tier
+from fuseswap.tiers.tier_health import TierHealth
+from fuseswap.tiers.tier_reader import TierLoad, TierReader
+from fuseswap.tiers.tier_table import TierTable
+from fuseswap.tiers.write_budget import Budget
+from fuseswap.units import PAGE_SIZE
+
+DEFAULT_BUSY_POLL_US = 200
+
+
+@dataclass(slots=True)
+class TransportCounters:
+    """What the transport counts; it adds, everyone else reads."""
+
+    requests: int = counter("FUSE requests answered.")
+    wakeups: int = counter("Times the transport slept and was woken.")
+    failed_requests: int = counter(
+        "Well-formed requests that failed (EIO, ENOSPC, EINVAL, ...), 'no such file' left out."
+    )
+    malformed_requests: int = counter("Requests that were not well-formed.")
+    discards: int = counter(
+        "Ranges the kernel freed (fallocate); the pyfuse3 transport never sees one."
+    )
+    replayed_requests: int = counter(
+        "Requests a former worker had taken and not answered that came from the journal."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatistics:
+    """Memory that does not grow with what is stored."""
+
+    mem_fixed: int = gauge(
+        "bytes",
+        "Memory of worker, supervisor and standby themselves, and frames always kept ready.",
+        after="mem_used_max",
+    )
+    mem_standby: int = gauge("bytes", "Memory of the standby alone; mem_fixed has it too.")
+    mem_worker: int = gauge(
+        "bytes", "The worker's own memory: heap and stacks (RssAnon), all of it locked."
+    )
+    mem_worker_bound: int = gauge(
+        "bytes", "The most mem_worker may be with what is stored; above it the worker leaks."
+    )
+    journal_bytes: int = gauge(
+        "bytes",
+        "Memory of the journal of requests in flight; 0 where the kernel sends them again.",
+        after="discards",
+    )
+
+
+class Device:
+    """The layers of one swap device, bottom up."""
+
+    def __init__(
+        self,
+        state: SharedState,
+        tier: Tier | None = None,
+        under_pressure: Callable[[], bool] = lambda: False,
+        engine: Engine | None = None,
+        place_file: PlaceFile | None = None,
+        *,
+        lazy: bool = False,
+        submit: Submit = run_here,
+        feeder: Feeder | None = None,
+        ready_frames: int = 0,
+        host: HostNumbers | None = None,
+        give_back: Callable[[], None] = lambda: None,
+        schedule: TrainingSchedule = DEFAULT_SCHEDULE,
+    ) -> None:
+        """``submit`` runs what may take long, and what needs no GIL, in a thread.
+
+        ``lazy``: the tasks count what a former worker left; see `Frontswap.adopt_some`.
+        ``feeder`` makes memory ahead of need, of it ``ready_frames`` for stores.
+        ``give_back`` returns the heap that the training of a dictionary took;
+        ``schedule`` says when one is trained.
+        """
+        self._host = host = host or HostNumbers()
+        self.state = state
+        self.engine = engine  # of the tier's I/O, where it has one that can be polled
+        feeder = feeder or AtOnce()
+        counters = zeros(WritebackStatistics)
+        self.budget = Budget(self._keep_limit)
+        self.tiers = leaves_for = None
+        if tier is not None:
+            self.tiers = TierTable(state.tier_names, state.keep_tier_names)
+            leaves_for = self.tiers.register(tier)
+        health = leaves_for.health if leaves_for else TierHealth()
+        account = WriteAccount(self.budget, health, counters)
+        self.in_flight = WritesInFlight()
+        if place_file is not None:
+            place = place_file
+            self.reader = TierReader(lambda *read: place.begin_read(*read[2:]))
+        elif self.tiers is not None:
+            self.reader = TierReader(self.tiers.begin_read, ahead=True)
+        else:
+            self.reader = TierReader(None)
+        slots = SlotTable(state.slots, state.geometry.page_count, feeder)
+        self.frontswap = frontswap = Frontswap(slots)
+        self.cache = CompressedCache(
+            state,
+            slots,
+            in_place=place_file is not None,
+            feeder=feeder,
+            ready_frames=ready_frames,
+            defer=partial(TierLoad, self.reader),
+            tiers=self.tiers,
+        )
+        self.place: InPlace | None = None
+        self.relocation: Relocation | None = None
+        self.writer: SegmentWriter | PlaceWriter | None = None
+        cleaner = Cleaner(self.cache.slots, self.cache.log, self.cache.decoder)
+        segments = SegmentReader(self.cache.log, self.reader)
+        read_back: ReadBack | None = None
+        if place_file is not None:
+            self.place = InPlace(self.cache, place_file, self.reader, account, counters)
+            self.writer = PlaceWriter(self.cache, self.place, account, self.in_flight, counters)
+        elif self.tiers is not None and leaves_for is not None:
+            self.relocation = Relocation(
+                self.cache.log, self.tiers, self.reader, cleaner.is_worth_another_read
+            )
+            self.writer = SegmentWriter(
+                self.cache.log, leaves_for, self.relocation, account, self.in_flight, counters
+            )
+            read_back = ReadBack(self.writer.may_write_again, segments.read)
+        self.recompression = Recompression(
+            self.cache,
+            BackgroundThread(submit, lambda: frontswap.operations, lambda: feeder.is_tight),
+            read_back,
+            may_train=lambda: not feeder.is_short,
+            give_back=give_back,
+            schedule=schedule,
+            adopt_some=frontswap.adopt_some,
+        )
+        self.merging = Merging(Merger(self.cache, self.cache.dedup), lambda: frontswap.operations)
+        self.room = Room(self.cache, counters)
+        cleaning = CleaningPolicy(self.cache, cleaner, self.room, self.recompression.is_due)
+        self.evictor = Evictor(self.cache, cleaner, self.room, self.writer, self.in_flight)
+        tier_merging = None
+        if leaves_for is not None:
+            extents = leaves_for.extents
+            tier_merging = TierMerging(self.cache.log, extents, cleaner, segments, self.evictor)
+        maker = RoomMaker(
+            self.cache,
+            self.room,
+            cleaner,
+            cleaning,
+            self.evictor,
+            health,
+            tier_merging,
+            self.recompression,
+        )
+        self.writeback = Writeback(
+            self.cache,
+            self.room,
+            cleaner,
+            cleaning,
+            self.evictor,
+            tier_merging,
+            maker,
+            self.reader,
+            counters,
+            under_pressure,
+            frontswap.adopt_some,
+        )
+        self.swapfile = Swapfile(state.geometry.page_count * PAGE_SIZE, frontswap)
+        self.slowpath = slowpath = SlowPath(self.swapfile, frontswap)
+        self.memory = MemoryWatch(
+            feeder,
+            self.cache,
+            lambda: frontswap.operations,
+            lambda: slowpath.waiting_bytes + slowpath.reading_bytes > 0,
+            host.queue_file,
+            host.serving_faults,
+        )
+        patience = CachePatience(maker, self.room, self.memory)
+        frontswap.register(self.cache, order=0, patience=patience)
+        if self.place is not None:
+            frontswap.register(self.place, order=1, copy=self.place.write_through)
+        if not lazy:
+            frontswap.adopt_all()
+        self.transport = zeros(TransportCounters)
+        self.busy_poll_us = DEFAULT_BUSY_POLL_US
+        self.created_ns = time.time_ns()
+
+    def _keep_limit(self, left_bytes: int) -> None:
+        """A spent budget stays spent when the worker is replaced."""
+        kept = {"writeback_limit_bytes": str(left_bytes)}
+        self.state.parameters = {**self.state.parameters, **kept}
+
+    def warm_up(self) -> None:
+        """Have every codec make its tables now, rather than while a request waits for it."""
+        page = bytes(range(256)) * (PAGE_SIZE // 256)
+        self.cache.encoder.warm_up(page, self.cache.decoder)
+        self.recompression.warm_up(page)
+        self.writeback.cleaner.packer.warm_up(page)
+
+    def held_bytes(self) -> int:
+        """Memory that what is stored takes, in bytes."""
+        return self.cache.footprint.used_bytes()
+
+    def mem_fixed(self) -> int:
+        """Memory of the processes that serve, and of frames kept ready for stores."""
+        return self._host.fixed_bytes() + self.cache.footprint.ready_bytes
+
+    def mem_standby(self) -> int:
+        """Memory of the standby alone."""
+        return self._host.standby_bytes()
+
+    def mem_worker(self) -> int:
+        """Heap and stacks of this process."""
+        return self._host.worker_bytes()
+
+    def mem_worker_bound(self) -> int:
+        """The most `mem_worker` may be with what is stored."""
+        return self._host.worker_bound_bytes(self.cache.log)
+
+    def cleaned(self) -> CopierStatistics:
+        """What all cleaners did together."""
+        return self.writeback.cleaner.statistics() + self.recompression.cleaned()
+
+    def parts(self) -> Iterator[object]:
+        """What the classes that ``statistics.py`` lists have counted, at this moment."""
+        foreign = self.place.stored_pages if self.place else 0
+        cache = self.cache.statistics(foreign, self.frontswap.uncounted_pages)
+        cleaner = self.cleaned()
+        yield cache
+        yield self.cache.counters
+        yield self.frontswap.statistics()
+        yield self.cache.encoder.counters
+        yield self.cache.reader.counters
+        yield cleaner
+        yield balance(cache, cleaner)
+        yield self.merging.merger.statistics()
+        yield self.writeback.statistics()
+        yield self.slowpath.statistics()
+        yield self.slowpath.counters
+        yield self.recompression.dictionaries.statistics()
+        yield self.recompression.mover.statistics()
+        yield self.memory.statistics()
+        yield self.transport
+        yield ProcessStatistics(
+            mem_fixed=self.mem_fixed(),
+            mem_standby=self.mem_standby(),
+            mem_worker=self.mem_worker(),
+            mem_worker_bound=self.mem_worker_bound(),
+            journal_bytes=self.state.journal.allocated_bytes(),
+        )
+        log = self.cache.log
+        yield from by_codec(self.cache.codecs.labels, log.codec_pages, log.codec_bytes)
+        yield from self.frontswap.by_backend()
+        yield from (entry.statistics() for entry in self.tiers or ())
+
+    def statistics(self) -> dict[Key, int]:
+        """All numbers, by name; those with labels by name and labels."""
+        numbers: dict[Key, int] = {}
+        for part in self.parts():
+            numbers.update(numbers_of(part))
+        return numbers

@@ -1,0 +1,314 @@
+"""Parameters: one declarative table.
+
+It makes the files in ``params/``, validates what is written to them, feeds
+``fuseswap get`` and ``set`` and the reference in ``docs/parameters.md``.  To add
+a parameter, add a row.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from fuseswap.errors import InvalidArgument
+from fuseswap.filesystem.device import Device
+from fuseswap.frontswap.raw_file import InPlace
+from fuseswap.reclaim.dictionary_policy import NO_DICTIONARIES
+from fuseswap.reclaim.request import ReclaimRequest
+from fuseswap.sizes import parse_size
+from fuseswap.store.superblock import SEGMENT_BYTES
+from fuseswap.units import MIB
+
+log = logging.getLogger(__name__)
+
+MIN_POOL_LIMIT_BYTES = 8 * MIB
+MAX_BUSY_POLL_US = 1000
+MAX_BATCH = 12
+MIN_RESERVE_BYTES = 4 * MIB
+MAX_RESERVE_BYTES = 1024 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """``get`` renders the value as text; ``set`` takes text, raises `InvalidArgument`."""
+
+    name: str
+    values: str
+    help: str
+    get: Callable[[Device], str]
+    set: Callable[[Device, str], None]
+    lasting: bool = True  # a later worker sets it again
+
+
+def parse_switch(text: str) -> bool:
+    """Y/N, 1/0, on/off, as the kernel's module parameters take them."""
+    if text.lower() in ("y", "yes", "1", "on", "true"):
+        return True
+    if text.lower() in ("n", "no", "0", "off", "false"):
+        return False
+    raise InvalidArgument(f"'{text}' is neither Y nor N")
+
+
+def parse_number(text: str, least: int, most: int) -> int:
+    """A decimal between ``least`` and ``most``."""
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise InvalidArgument(f"'{text}' is not a number from {least} to {most}")
+    return int(text)
+
+
+def _show(switch: bool) -> str:
+    return "Y" if switch else "N"
+
+
+def _set_same_filled(device: Device, text: str) -> None:
+    device.cache.encoder.same_filled_pages_enabled = parse_switch(text)
+
+
+def _set_non_same_filled(device: Device, text: str) -> None:
+    device.cache.encoder.non_same_filled_pages_enabled = parse_switch(text)
+
+
+def _set_pool_limit(device: Device, text: str) -> None:
+    limit = parse_size(text)
+    if limit < MIN_POOL_LIMIT_BYTES:
+        raise InvalidArgument(f"pool_limit_bytes is at least {MIN_POOL_LIMIT_BYTES}")
+    device.cache.pool_limit_bytes = limit - limit % SEGMENT_BYTES
+
+
+def _set_reserve(device: Device, text: str) -> None:
+    size = parse_size(text)
+    if not MIN_RESERVE_BYTES <= size <= MAX_RESERVE_BYTES:
+        raise InvalidArgument(f"reserve_bytes is {MIN_RESERVE_BYTES} to {MAX_RESERVE_BYTES}")
+    device.cache.log.frames.set_ready(size // SEGMENT_BYTES)
+
+
+def _set_busy_poll(device: Device, text: str) -> None:
+    device.busy_poll_us = parse_number(text, 0, MAX_BUSY_POLL_US)
+
+
+def _set_accept_threshold(device: Device, text: str) -> None:
+    device.writeback.accept_threshold_percent = parse_number(text, 1, 99)
+
+
+def _set_batch_size(device: Device, text: str) -> None:
+    device.in_flight.batch_size = parse_number(text, 1, MAX_BATCH)
+
+
+def _show_limit(limit: int | None) -> str:
+    return "none" if limit is None else str(limit)
+
+
+def _set_writeback_limit(device: Device, text: str) -> None:
+    device.budget.left_bytes = None if text == "none" else parse_size(text)
+
+
+def _set_age(device: Device, text: str) -> None:
+    device.writeback.writeback_age_seconds = parse_number(text, 0, 7 * 24 * 3600)
+
+
+def _set_shrinker(device: Device, text: str) -> None:
+    device.writeback.shrinker_enabled = parse_switch(text)
+
+
+def _set_recompressor(device: Device, text: str) -> None:
+    device.recompression.set_algorithm(text)
+    device.evictor.recompresses = device.recompression.algorithm != "none"
+
+
+def _set_recompress_age(device: Device, text: str) -> None:
+    device.recompression.policy.age_seconds = parse_number(text, 0, 7 * 24 * 3600)
+
+
+def _set_gain(device: Device, text: str) -> None:
+    device.recompression.dictionaries.gain_percent = parse_number(text, 0, NO_DICTIONARIES)
+
+
+def _set_ratio(device: Device, text: str) -> None:
+    percent = parse_number(text, 1, 100)
+    if percent < 100:
+        _place(device)
+    device.cache.encoder.max_compression_ratio = percent
+
+
+def _set_writethrough(device: Device, text: str) -> None:
+    switch = parse_switch(text)
+    if switch or device.place is not None:
+        _place(device).writethrough = switch
+
+
+def _place(device: Device) -> InPlace:
+    if device.place is None:
+        raise InvalidArgument("this needs a backing file with the layout in-place")
+    return device.place
+
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter(
+        "compressor",
+        "lz4 | zstd:LEVEL",
+        "What new pages are compressed with; stored pages keep their codec.",
+        lambda device: device.cache.encoder.compressor.name,
+        lambda device, text: device.cache.encoder.set_compressor(text),
+    ),
+    Parameter(
+        "pool_limit_bytes",
+        "bytes, or 512M, 2G",
+        "The most memory compressed pages may take, in whole segments of 1 MiB.",
+        lambda device: str(device.cache.pool_limit_bytes),
+        _set_pool_limit,
+    ),
+    Parameter(
+        "reserve_bytes",
+        "4M to 1024M",
+        "Free segments whose memory is there, so that no store waits for the system's.",
+        lambda device: str(device.cache.log.frames.ready * SEGMENT_BYTES),
+        _set_reserve,
+    ),
+    Parameter(
+        "recomp_algorithm",
+        "none | zstd:LEVEL",
+        "What cold pages are compressed with again; on their way to the file it is zstd:1.",
+        lambda device: device.recompression.algorithm,
+        _set_recompressor,
+    ),
+    Parameter(
+        "recompress_age_seconds",
+        "0 to 604800 seconds",
+        "Segments sealed longer ago than this are recompressed; 0: age alone recompresses nothing.",
+        lambda device: str(device.recompression.policy.age_seconds),
+        _set_recompress_age,
+    ),
+    Parameter(
+        "recompress",
+        "all | idle=SECONDS",
+        "Recompress now; reading it tells how far that is.",
+        lambda device: device.recompression.progress,
+        lambda device, text: device.recompression.ask(ReclaimRequest.parse(text)),
+        lasting=False,
+    ),
+    Parameter(
+        "dictionary_gain_percent",
+        f"0 to {NO_DICTIONARIES} percent",
+        "A dictionary is kept where it saves this much of pages it was not trained on; 100: none.",
+        lambda device: str(device.recompression.dictionaries.gain_percent),
+        _set_gain,
+    ),
+    Parameter(
+        "same_filled_pages_enabled",
+        "Y | N",
+        "Keep a page of one repeated 8-byte word as that word alone.",
+        lambda device: _show(device.cache.encoder.same_filled_pages_enabled),
+        _set_same_filled,
+    ),
+    Parameter(
+        "non_same_filled_pages_enabled",
+        "Y | N",
+        "Take pages that are not same-filled; N refuses them (ENOSPC).",
+        lambda device: _show(device.cache.encoder.non_same_filled_pages_enabled),
+        _set_non_same_filled,
+    ),
+    Parameter(
+        "dedup",
+        "auto | on | off",
+        "Keep the same contents once, whatever the number of pages; auto: where that is worth it.",
+        lambda device: device.cache.dedup.switch,
+        lambda device, text: device.cache.dedup.set_switch(text),
+    ),
+    Parameter(
+        "max_compression_ratio",
+        "1 to 100 percent",
+        "In-place layout: a page that compresses to more than this goes to its place; 100: none.",
+        lambda device: str(device.cache.encoder.max_compression_ratio),
+        _set_ratio,
+    ),
+    Parameter(
+        "writethrough",
+        "Y | N",
+        "In-place layout: a page is stored in memory and written to its place at once.",
+        lambda device: _show(device.place is not None and device.place.writethrough),
+        _set_writethrough,
+    ),
+    Parameter(
+        "accept_threshold_percent",
+        "1 to 99 percent",
+        "Once full, the pool is cleaned or written back until it is this full.",
+        lambda device: str(device.writeback.accept_threshold_percent),
+        _set_accept_threshold,
+    ),
+    Parameter(
+        "writeback_batch_size",
+        f"1 to {MAX_BATCH} segments",
+        "At most so many segments are on their way to the backing file at once.",
+        lambda device: str(device.in_flight.batch_size),
+        _set_batch_size,
+    ),
+    Parameter(
+        "writeback_limit_bytes",
+        "none, or bytes, or 512M, 2G",
+        "How much may still be written to the backing file; counts down, refill it by setting it.",
+        lambda device: _show_limit(device.budget.left_bytes),
+        _set_writeback_limit,
+    ),
+    Parameter(
+        "writeback_age_seconds",
+        "0 to 604800 seconds",
+        "Segments sealed longer ago than this are written back; 0: age alone moves nothing.",
+        lambda device: str(device.writeback.writeback_age_seconds),
+        _set_age,
+    ),
+    Parameter(
+        "writeback",
+        "all | incompressible | idle=SECONDS",
+        "Write back now; reading it tells how far that is.",
+        lambda device: device.writeback.request.progress(device.in_flight.count),
+        lambda device, text: device.writeback.ask(ReclaimRequest.parse(text)),
+        lasting=False,
+    ),
+    Parameter(
+        "shrinker_enabled",
+        "Y | N",
+        "Under memory pressure of the machine, write back before the pool is full.",
+        lambda device: _show(device.writeback.shrinker_enabled),
+        _set_shrinker,
+    ),
+    Parameter(
+        "busy_poll_us",
+        f"0 to {MAX_BUSY_POLL_US} microseconds",
+        "How long devfuse asks for the next request before it sleeps; 0 never polls.",
+        lambda device: str(device.busy_poll_us),
+        _set_busy_poll,
+    ),
+)
+
+
+def set_parameter(device: Device, parameter: Parameter, text: str) -> None:
+    """Set it now and for every later worker of this device; raises `InvalidArgument`."""
+    parameter.set(device, text)
+    if parameter.lasting:
+        changed = {parameter.name: parameter.get(device)}
+        device.state.parameters = {**device.state.parameters, **changed}
+
+
+def restore_parameters(device: Device, kept: Mapping[str, str], *, strictly: bool) -> None:
+    """Set what a former worker had; logs what can't be, as a codec that is not registered now.
+
+    A worker that does not start loses all pages: it goes on with what there is by default.
+    Where another can go on, ``strictly``, it raises `InvalidArgument` instead.
+    """
+    for name, text in kept.items():
+        try:
+            find_parameter(name).set(device, text)
+        except InvalidArgument as exc:
+            if strictly:
+                raise
+            log.error("parameter %s is not what it was: %s", name, exc)
+
+
+def find_parameter(name: str) -> Parameter:
+    """The row called ``name``; raises `InvalidArgument`, naming those there are."""
+    for parameter in PARAMETERS:
+        if parameter.name == name:
+            return parameter
+    known = ", ".join(parameter.name for parameter in PARAMETERS)
+    raise InvalidArgument(f"there is no parameter '{name}'; there are: {known}")

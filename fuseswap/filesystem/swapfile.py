@@ -1,0 +1,137 @@
+"""The swapfile: byte ranges become page numbers.
+
+One file of fixed size.  Whole pages pass straight through to frontswap.
+A partial page is loaded, changed and stored with ``replace``.  So its old bytes
+are in reach until the new ones are (a resend after a crash needs them).
+Holes read as zeros.  Knows neither FUSE nor how pages are kept.
+
+Called from the transport, in one thread; nothing here waits.
+"""
+
+from __future__ import annotations
+
+from fuseswap.errors import BeyondEnd, Deferred, InvalidArgument, StoreRefused
+from fuseswap.frontswap.chain import Frontswap
+from fuseswap.store.page_reader import ZERO_PAGE
+from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
+
+_IN_PAGE = PAGE_SIZE - 1
+
+
+class Swapfile:
+    """``size_bytes`` (a multiple of 4096) of swap, page by page in ``frontswap``."""
+
+    def __init__(self, size_bytes: int, frontswap: Frontswap) -> None:
+        if size_bytes <= 0 or size_bytes & _IN_PAGE:
+            raise InvalidArgument(f"a swapfile of {size_bytes} bytes is not a multiple of 4096")
+        self.size_bytes = size_bytes
+        self._frontswap = frontswap
+        self._slots = frontswap.slots
+        self._load = frontswap.load
+        self._store = frontswap.store
+
+    def read(self, offset: int, size: int) -> bytes:
+        """At most ``size`` bytes from ``offset``; fewer at the end of the file.
+
+        Raises `CorruptData` if any page of the range is corrupt.
+        """
+        if size == PAGE_SIZE and not offset & _IN_PAGE and offset < self.size_bytes:
+            return self._load(offset >> PAGE_SHIFT) or ZERO_PAGE
+        end = min(offset + size, self.size_bytes)
+        if offset >= end:
+            return b""
+        first = offset >> PAGE_SHIFT
+        pieces = [
+            self._load(page) or ZERO_PAGE for page in range(first, (end - 1 >> PAGE_SHIFT) + 1)
+        ]
+        if end & _IN_PAGE:
+            pieces[-1] = pieces[-1][: end & _IN_PAGE]
+        if offset & _IN_PAGE:
+            pieces[0] = pieces[0][offset & _IN_PAGE :]
+        return b"".join(pieces)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Store ``data`` at ``offset``.
+
+        Raises `BeyondEnd` (nothing written), or `CorruptData` for a partial write to a
+        corrupt page.  Or `StoreRefused`: pages before the refused one are stored, that one
+        and those after it are holes.
+        """
+        size = len(data)
+        if offset + size > self.size_bytes:
+            raise BeyondEnd(
+                f"{size} bytes at {offset} reach beyond the {self.size_bytes} there are"
+            )
+        if size == PAGE_SIZE and not offset & _IN_PAGE:
+            self._store(offset >> PAGE_SHIFT, data)
+            return
+        done = 0
+        while done < size:
+            page, start = divmod(offset + done, PAGE_SIZE)
+            count = min(PAGE_SIZE - start, size - done)
+            piece = data[done : done + count]
+            try:
+                if count == PAGE_SIZE:
+                    self._store(page, piece)
+                else:
+                    self._change(page, start, piece)
+            except Deferred as exc:
+                exc.done = done
+                raise
+            except StoreRefused:
+                self.forget(offset + done + count, offset + size)
+                raise
+            done += count
+
+    def punch(self, offset: int, size: int) -> None:
+        """Make a range read as zeros: whole pages become holes, partial edges are zeroed.
+
+        The range is cut at the end of the file.  Serves PUNCH_HOLE and ZERO_RANGE alike.
+        """
+        end = min(offset + size, self.size_bytes)
+        if offset >= end:
+            return
+        first = -(-offset // PAGE_SIZE)
+        last = end >> PAGE_SHIFT
+        if first > last:  # within one page
+            self._change(last, offset & _IN_PAGE, memoryview(ZERO_PAGE)[: end - offset])
+            return
+        if offset & _IN_PAGE:
+            head = (first << PAGE_SHIFT) - offset
+            self._change(first - 1, offset & _IN_PAGE, memoryview(ZERO_PAGE)[:head])
+        if first < last:
+            self._frontswap.invalidate_area(first, last - first)
+        if end & _IN_PAGE:
+            self._change(last, 0, memoryview(ZERO_PAGE)[: end & _IN_PAGE])
+
+    def seek_data(self, offset: int) -> int | None:
+        """First offset at or after ``offset`` that is stored, None where none is."""
+        if offset >= self.size_bytes:
+            return None
+        page = self._slots.next_stored(offset >> PAGE_SHIFT)
+        return None if page is None else max(offset, page << PAGE_SHIFT)
+
+    def seek_hole(self, offset: int) -> int | None:
+        """First offset at or after ``offset`` in a hole; the end counts as one."""
+        if offset >= self.size_bytes:
+            return None
+        page = self._slots.next_hole(offset >> PAGE_SHIFT)
+        return max(offset, page << PAGE_SHIFT)
+
+    def forget(self, offset: int, end: int) -> None:
+        """A write was refused half-way: the whole pages of its rest hold nothing stale."""
+        first, last = -(-offset // PAGE_SIZE), end >> PAGE_SHIFT
+        if first < last:
+            self._frontswap.invalidate_area(first, last - first)
+
+    def _change(self, page: int, start: int, piece: memoryview) -> None:
+        """Replace the bytes from ``start`` in ``page``; one of zeros is a hole then."""
+        old = self._load(page)
+        if old is None and not any(piece):
+            return
+        changed = bytearray(old or ZERO_PAGE)
+        changed[start : start + len(piece)] = piece
+        if changed == ZERO_PAGE:
+            self._frontswap.invalidate_page(page)
+            return
+        self._store(page, memoryview(changed), replace=True)

@@ -1,0 +1,188 @@
+"""A snapshot of what the cache holds, as levels; what happens is counted where it happens.
+
+Derived from the slot table and the log when it is asked for, never kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fuseswap.codecs.registry import FILL, LAST_RAW, LZ4, RAW, ZSTD, ZSTD_DICTIONARY
+from fuseswap.counting import counter, gauge
+from fuseswap.dedup.policy import Dedup, Mode
+from fuseswap.store.memory_usage import Footprint
+from fuseswap.store.segment_entry import Stream
+from fuseswap.store.segment_log import OBJECT_OVERHEAD, SegmentLog
+from fuseswap.store.superblock import SEGMENT_SHIFT
+from fuseswap.units import PAGE_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatistics:
+    """One moment of the cache.  Names as in zswap and zram where they have one."""
+
+    pool_limit_bytes: int  # a parameter
+    payload_bytes_saved: int  # `Balance` shares it out between two statistics
+    stored_pages: int = gauge("pages", "Pages held, same-filled ones among them.", like="zswap")
+    uncounted_pages: int = gauge(
+        "pages",
+        "At most so many pages a new worker has yet to count; other gauges leave them out.",
+    )
+    same_filled_pages: int = gauge(
+        "pages",
+        "Pages of one repeated 8-byte word; they take a slot word and nothing else.",
+        like="zswap",
+    )
+    incompressible_pages: int = gauge(
+        "pages",
+        "Pages kept raw because compressing would have saved less than 3 %.",
+        name="stored_incompressible_pages",
+        like="zswap",
+    )
+    orig_data_size: int = gauge(
+        "bytes", "What the stored pages would take uncompressed.", like="zram"
+    )
+    compr_data_size: int = gauge(
+        "bytes", "What they take compressed, without any overhead.", like="zram"
+    )
+    mem_used_total: int = gauge(
+        "bytes",
+        "All memory that grows with what is stored: segments, tables, dictionaries, index.",
+        like="zram",
+    )
+    mem_used_max: int = gauge(
+        "bytes", "The most mem_used_total ever was while the device is up.", like="zram"
+    )
+    pool_total_size: int = gauge(
+        "bytes",
+        "Memory of the arena: segments in use, and free ones kept beyond the reserve.",
+        like="zswap",
+    )
+    duplicate_pages: int = gauge(
+        "pages", "Pages that share the object of another page with the same contents."
+    )
+    duplicate_bytes_saved: int = gauge(
+        "bytes", "What these would take, compressed, if each had an object of its own."
+    )
+    dedup_active: int = gauge(
+        "1 or 0", "Whether every page is looked up (1), or a sample, or none (0)."
+    )
+    dedup_index_bytes: int = gauge(
+        "bytes", "Memory of the index of contents and of the counts of shared objects."
+    )
+    metadata_bytes: int = gauge(
+        "bytes", "Slot and segment table, dictionaries, index; owner and checksum of each object."
+    )
+    pool_unused_bytes: int = gauge(
+        "bytes", "Memory of the arena without living data: dead, not filled yet, or free."
+    )
+    same_filled_bytes_saved: int = gauge(
+        "bytes", "What same-filled pages would take uncompressed, less what they take."
+    )
+    writeback_bytes_saved: int = gauge(
+        "bytes", "What living data on the backing file would take in memory."
+    )
+    raw_pages: int = gauge(
+        "pages", "Pages kept as they are: stored_incompressible_pages, huge_pages in zram."
+    )
+    raw_bytes: int = gauge("bytes", "What they take.")
+    lz4_pages: int = gauge("pages", "Pages compressed with lz4.")
+    lz4_bytes: int = gauge("bytes", "What they take compressed.")
+    zstd_pages: int = gauge("pages", "Pages compressed with zstd without a dictionary.")
+    zstd_bytes: int = gauge("bytes", "What they take compressed.")
+    zstd_dictionary_pages: int = gauge("pages", "Pages compressed with zstd and a dictionary.")
+    zstd_dictionary_bytes: int = gauge("bytes", "What they take compressed.")
+    tried_segments: int = gauge(
+        "segments",
+        "Segments in which recompressing was tried and gained nothing; they are left alone.",
+    )
+    segments: int = gauge("segments", "Segments of 1 MiB in use.")
+    appended_bytes: int = counter(
+        "Bytes that stores added to segments, 8 for each object among them."
+    )
+
+
+def take_snapshot(
+    log: SegmentLog,
+    dedup: Dedup,
+    footprint: Footprint,
+    *,
+    stored_pages: int,
+    uncounted_pages: int,
+    fill_words: int,
+    in_place_pages: int,
+    mixed_bytes: int,
+) -> CacheStatistics:
+    """What there is now; pages and slot words are counted by the cache.
+
+    ``mixed_bytes``: what stores appended to a segment of the cleaner's.
+    """
+    pages, sizes = log.codec_pages, log.codec_bytes
+    raw_pages, raw_bytes = sum(pages[:LZ4]), sum(sizes[:LZ4])
+    same_filled = fill_words + pages[FILL]
+    words = sum(log.table.live)
+    objects = words - log.duplicate_pages
+    out_of_memory = sum(log.table.live_bytes) - log.live_in_frames
+    pool, tables = footprint.pool_bytes, footprint.table_bytes
+    own = (log.heads[stream] for stream in (Stream.STORE, Stream.INCOMPRESSIBLE))
+    return CacheStatistics(
+        stored_pages=stored_pages,
+        uncounted_pages=uncounted_pages,
+        same_filled_pages=same_filled,
+        incompressible_pages=raw_pages,
+        orig_data_size=stored_pages * PAGE_SIZE,
+        compr_data_size=sum(sizes),
+        mem_used_total=pool + tables,
+        mem_used_max=footprint.note_peak(),
+        pool_total_size=pool,
+        duplicate_pages=log.duplicate_pages,
+        duplicate_bytes_saved=log.duplicate_bytes,
+        dedup_active=int(dedup.mode == Mode.ON),
+        dedup_index_bytes=dedup.index.allocated_bytes + log.references.allocated_bytes,
+        metadata_bytes=tables + objects * OBJECT_OVERHEAD,
+        pool_unused_bytes=pool - log.live_in_frames,
+        same_filled_bytes_saved=same_filled * PAGE_SIZE - sizes[FILL],
+        writeback_bytes_saved=out_of_memory + in_place_pages * PAGE_SIZE,
+        raw_pages=raw_pages,
+        raw_bytes=raw_bytes,
+        lz4_pages=pages[LZ4],
+        lz4_bytes=sizes[LZ4],
+        zstd_pages=pages[ZSTD],
+        zstd_bytes=sizes[ZSTD],
+        zstd_dictionary_pages=pages[ZSTD_DICTIONARY],
+        zstd_dictionary_bytes=sizes[ZSTD_DICTIONARY],
+        tried_segments=log.table.tried_segments,
+        segments=log.table.in_use,
+        appended_bytes=sum(head.appended_bytes for head in own) + mixed_bytes,
+        pool_limit_bytes=log.frames.limit << SEGMENT_SHIFT,
+        payload_bytes_saved=(words - pages[FILL]) * PAGE_SIZE
+        - (sum(sizes) - sizes[FILL])
+        - log.duplicate_bytes,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CodecStatistics:
+    """One moment of one codec."""
+
+    codec: str
+    codec_pages: int = gauge(
+        "pages",
+        "Pages of each codec; `fill`: same-filled, and the word fits in no slot word.",
+        labels=("codec",),
+    )
+    codec_bytes: int = gauge(
+        "bytes", "What the pages of each codec take compressed.", labels=("codec",)
+    )
+
+
+def by_codec(
+    labels: Mapping[int, str], pages: Sequence[int], sizes: Sequence[int]
+) -> list[CodecStatistics]:
+    """All codecs of ``labels``; these, ``pages``, and ``sizes`` in bytes, are by their number."""
+    found = []
+    for number, label in labels.items():
+        end = LAST_RAW + 1 if number == RAW else number + 1
+        found.append(CodecStatistics(label, sum(pages[number:end]), sum(sizes[number:end])))
+    return found

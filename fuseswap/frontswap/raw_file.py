@@ -1,0 +1,252 @@
+"""The in-place layout: a page on the backing file lies raw at its own offset, as with zswap.
+
+The second backend of the frontswap chain.  Every page has its place.  So it takes what the
+cache refuses: a page that compresses badly, or any page while the pool is full for good.
+Eviction needs no free extent, no directory and no cleaner on the file.  Its price is
+4096 bytes written a page, and one write for each run of neighbours.
+
+    evict        ``place_writer.py``
+    store        refused by the cache: the page is written; acknowledged, it has a word
+    writethrough stored in the cache, and a copy written: evicting it later costs no write
+
+The cookie of its words is the checksum of the page.  At most one write of a page is in flight
+(`_busy`), since two could reach the device in either order.  While the word says that the page
+is in its place there is none.  An eviction looks at the word again before it commits bytes; that
+of a store is looked at by the front end.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+import xxhash
+
+from fuseswap.errors import Deferred, StoreRefused
+from fuseswap.frontswap.compressed_cache import CompressedCache
+from fuseswap.reclaim.write_account import WriteAccount
+from fuseswap.reclaim.writeback_statistics import WritebackStatistics
+from fuseswap.store.slot_word import cookie_of, foreign_word, is_same_filled, is_same_object
+from fuseswap.tiers.tier_reader import TierLoad, TierReader
+from fuseswap.units import PAGE_SIZE, Location, SegmentRef
+
+RUN_PAGES = 16
+_NO_SEGMENT = SegmentRef(0, 0)
+_NO_TIER = Location(0, 0)
+
+Answer = Callable[["int | Exception"], None]
+
+digest_of = xxhash.xxh3_64_intdigest
+
+
+class PlaceFile(Protocol):
+    """Bytes by offset; ``done`` is called later, never from in here."""
+
+    def begin_read(self, at: int, length: int, done: Callable[[bytes | OSError], None]) -> None:
+        """Read ``length`` bytes at ``at``."""
+
+    def begin_put(self, at: int, data: bytes, done: Callable[[OSError | None], None]) -> None:
+        """Write whole pages at ``at``; the bytes are copied."""
+
+
+class PlaceStore(Deferred):
+    """A page that has to be written to its place."""
+
+    taken = True
+
+    def __init__(self, begin: Callable[[int, bytes, Answer], None], page: int, data: bytes) -> None:
+        super().__init__(f"page {page} has to be written to the backing file")
+        self._begin = begin
+        self.page = page
+        self._data = data
+
+    def begin(self, answer: Answer) -> None:
+        """See `Deferred`."""
+        self._begin(self.page, self._data, answer)
+
+
+class InPlace:
+    """Pages of ``cache`` at their own offsets in ``file``."""
+
+    name = "in_place"
+    number = 0
+
+    def __init__(
+        self,
+        cache: CompressedCache,
+        file: PlaceFile,
+        reader: TierReader,
+        account: WriteAccount,
+        counters: WritebackStatistics,
+    ) -> None:
+        self._cache = cache
+        self._file = file
+        self.reader = reader
+        self._account = account
+        self._counters = counters
+        self._slots = cache.slots
+        # Pages in flight: of a segment in at most 64 runs (``place_writer.py``), of each request
+        # that stores or copies; and of such requests those that wait for the write before them.
+        self._busy: dict[int, list[Callable[[], None]]] = {}
+        self._known: memoryview | None = None
+        self._landed = trio.Event()
+        self.stored_pages = 0  # in their places, and nowhere else
+
+    # -- a frontswap backend ----------------------------------------------------------
+
+    def init(self, page_count: int) -> None:
+        """Nothing: every page has its place."""
+
+    def store(self, page: int, data: bytes | memoryview, old: int, replace: bool = False) -> int:
+        """Never at once: raises `PlaceStore`.
+
+        Or `StoreRefused`: while the file fails; without a budget.
+        """
+        if replace or not self._account.may_begin_soon(PAGE_SIZE):
+            raise StoreRefused(f"page {page} may not be written to the backing file now")
+        raise PlaceStore(self._begin_store, page, bytes(data))
+
+    def load(self, page: int, word: int) -> bytes:
+        """Never at once: raises `Deferred`."""
+        raise TierLoad(
+            self.reader,
+            self._finish_load,
+            page,
+            word,
+            _NO_SEGMENT,
+            _NO_TIER,
+            page * PAGE_SIZE,
+            PAGE_SIZE,
+        )
+
+    def _finish_load(self, load: TierLoad, stored: bytes, *, final: bool = True) -> bytes | None:
+        """See `Finish`."""
+        if not is_same_object(self._slots.get(load.page), load.word):
+            return None
+        if digest_of(stored) & 0xFFFFFFFF != cookie_of(load.word):
+            raise self._cache.reader.corrupt(load.page, load.word, "checksum mismatch", final)
+        return stored
+
+    def release(self, page: int, word: int) -> None:
+        """The page is not needed at its place any more."""
+        self.stored_pages -= 1
+
+    def adopt(self, page: int, word: int) -> bool:
+        """Count a page that a former worker wrote."""
+        self.stored_pages += 1
+        return True
+
+    def finish_adoption(self) -> bool:
+        """There is no more to it."""
+        return True
+
+    def word_of(self, digest: int) -> int:
+        """The word, to be committed, of a page whose bytes (of ``digest``) are at its place now."""
+        self.stored_pages += 1
+        return foreign_word(self.number, digest & 0xFFFFFFFF)
+
+    # -- stores ------------------------------------------------------------------------
+
+    def _begin_store(self, page: int, data: bytes, answer: Answer) -> None:
+        """Write a page the cache refused; ``answer`` gets its word once it is, or the error."""
+        digest = digest_of(data)
+
+        def landed(failure: OSError | None) -> None:
+            if failure is None:
+                self._counters.in_place_stores += 1
+                answer(self.word_of(digest))
+            else:
+                answer(StoreRefused(f"page {page} cannot be written to its place: {failure}"))
+
+        self._put(page, data, digest, landed)
+
+    @property
+    def writethrough(self) -> bool:
+        """Whether every store is written out as well."""
+        return self._known is not None
+
+    @writethrough.setter
+    def writethrough(self, switch: bool) -> None:
+        if switch != self.writethrough:  # 8 bytes a page; the memory comes as it is touched
+            size = 8 * self._cache.page_count
+            self._known = memoryview(mmap.mmap(-1, size)).cast("Q") if switch else None
+
+    def write_through(self, page: int, data: bytes | memoryview) -> None:
+        """The cache has just stored ``page``: raises a `PlaceStore` that writes a copy."""
+        if self._known is not None and not is_same_filled(self._slots.get(page)):
+            raise PlaceStore(self._begin_copy, page, bytes(data))
+
+    def _begin_copy(self, page: int, data: bytes, answer: Answer) -> None:
+        """Write a copy of a page in memory, which is as safe without it; then answer 0.
+
+        At once, without a copy, where none may be written now.
+        """
+        if self._account.may_begin(RUN_PAGES * PAGE_SIZE):
+            self._put(page, data, digest_of(data), lambda error: answer(0))
+        else:
+            answer(0)
+
+    def _put(
+        self, page: int, data: bytes, digest: int, landed: Callable[[OSError | None], None]
+    ) -> None:
+        """Write one page, behind a write of it that is in flight."""
+        self._account.begin(len(data))  # not later: it was asked for when there was a budget
+        if page in self._busy:
+            self._busy[page].append(lambda: self._begin(page, [digest], data, landed))
+        else:
+            self._begin(page, [digest], data, landed)
+
+    def _begin(
+        self, first: int, digests: list[int], data: bytes, landed: Callable[[OSError | None], None]
+    ) -> None:
+        """Write neighbours that are not busy."""
+        for page in range(first, first + len(digests)):
+            self._busy[page] = []
+            if self._known is not None:
+                self._known[page] = 0
+
+        def ended(error: OSError | None) -> None:
+            self._account.end(len(data), error)  # crash point: place-written
+            if error is None and self._known is not None:
+                for page, digest in enumerate(digests, first):
+                    self._known[page] = digest
+            landed(error)
+            for page in range(first, first + len(digests)):
+                self._land(page)
+            self._landed.set()
+            self._landed = trio.Event()
+
+        self._file.begin_put(first * PAGE_SIZE, data, ended)  # crash point: place-write
+
+    def _land(self, page: int) -> None:
+        """The write of ``page`` has ended: of those that wait the first begins."""
+        waiting = self._busy.pop(page)
+        if waiting:
+            waiting[0]()
+            self._busy[page] += waiting[1:]
+
+    # -- for eviction ------------------------------------------------------------------
+
+    def is_busy(self, page: int) -> bool:
+        """Whether a write of ``page`` is in flight."""
+        return page in self._busy
+
+    def has_copy(self, page: int, digest: int) -> bool:
+        """Whether the place of ``page`` is known to hold these bytes."""
+        return self._known is not None and digest != 0 and self._known[page] == digest
+
+    def put_run(
+        self, first: int, digests: list[int], data: bytes, landed: Callable[[OSError | None], None]
+    ) -> bool:
+        """Write neighbours that are not busy, at once; False where the budget is spent."""
+        if not self._account.affords(len(data)):
+            return False
+        self._account.begin(len(data))
+        self._begin(first, digests, data, landed)
+        return True
+
+    async def wait_for_a_write(self) -> None:
+        """Wait until a write of some page has ended."""
+        await self._landed.wait()

@@ -1,0 +1,1 @@
+"""Linux: system calls and files of the kernel, each behind a small door."""

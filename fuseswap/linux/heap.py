@@ -1,0 +1,129 @@
+"""The worker's heap: made before it serves, and neither given back nor grown by a request.
+
+A request that grows the heap waits in the page allocator, and reclaim waits for the request.
+There are two heaps:
+
+    malloc     what is larger than 512 bytes: pages, replies, tables.  It gives nothing back,
+               has `_SPACE_BYTES` of address space from the start, and the feeder keeps some MiB
+               of it resident above what is used
+    pymalloc   Python's small objects, in arenas of 1 MiB that it unmaps once they are
+               empty: so a few are made beforehand, and a small object in each keeps it there
+
+malloc grows under a lock that every thread needs, so the feeder must not make it grow: it only
+touches what malloc has already.  The rest is the process's private memory: data of
+libraries, stacks.
+
+A standby has all of this but the memory above what malloc uses.  That is a file in the shared
+memory, mapped where malloc's free top lies: the worker that serves has it, and leaves it to the
+next one when it dies.  So it is there when there is no other memory, and it is paid for once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from fuseswap.linux import syscalls
+from fuseswap.units import MIB, PAGE_SIZE
+
+HEAP_FILE_BYTES = 6 * MIB  # FUSE's buffer, a device, replies, requests that wait (2 MiB each way)
+_LARGEST_BYTES = 512  # of pymalloc's objects
+_SMALL = _LARGEST_BYTES - sys.getsizeof(b"")  # of them, as `bytes`
+_SPAN_SHIFT = 19  # every arena holds a whole aligned half MiB
+_SPACE_BYTES = 64 * MIB
+_STEP_BYTES = 512 << 10
+_STANDBY_BYTES = 256 << 10  # above what a standby uses: its threads read a few files a second
+_STACK_BYTES = 256 << 10  # below what the main thread has used: lz4 alone takes 130 KiB
+
+
+class Heap:
+    """The two heaps of this process; one object, made early and kept."""
+
+    def __init__(self, small_bytes: int) -> None:
+        """Make ``small_bytes`` of pymalloc's arenas, and have malloc keep what it gets.
+
+        After `protect`: what is mapped when that is called becomes resident as a whole.
+        """
+        syscalls.keep_heap()
+        objects = [bytes(_SMALL) for _ in range(small_bytes // _LARGEST_BYTES)]
+        pins: dict[int, bytes] = {}
+        for one in objects:
+            pins.setdefault(id(one) >> _SPAN_SHIFT, one)
+        self._pins = list(pins.values())
+        syscalls.extend_heap(_SPACE_BYTES)
+        self._resident_to = self._file_end = self._block = 0
+        self._ahead_bytes = 0
+
+    def reserve(self) -> None:
+        """Have the place for `fill`'s file, the last of what is made before the turn comes.
+
+        So `fill` neither grows the heap nor touches a page that is not there; nor does what a
+        standby's threads do meanwhile.
+        """
+        self._block = syscalls.reserve_heap(HEAP_FILE_BYTES)
+        self._ahead_bytes = _STANDBY_BYTES
+        self.top_up()
+
+    def fill(self, ahead_bytes: int, fd: int | None) -> None:
+        """Keep ``ahead_bytes`` of malloc's resident from now on.
+
+        At first it is the file ``fd``, which no other process may use, if there is one.
+        """
+        block, self._block = self._block, 0
+        if fd is not None and block:
+            self._file_end = syscalls.back_heap(block, HEAP_FILE_BYTES, fd)
+        if block:
+            syscalls.free_heap(block)
+        self._resident_to = 0  # what was ahead lies above the block
+        self._ahead_bytes = ahead_bytes  # last: from here on the feeder touches what is there
+        self.top_up()
+
+    def give_back(self) -> None:
+        """Return what lies far above what is used: a dictionary was trained, which takes 15 MiB.
+
+        Only while no thread allocates without the interpreter lock: what is dropped here malloc
+        must not give away meanwhile.
+        """
+        top, end = syscalls.heap_top()
+        start = max((top + self._ahead_bytes + PAGE_SIZE) & -PAGE_SIZE, self._file_end)
+        if start < end & -PAGE_SIZE:
+            with contextlib.suppress(OSError):  # before Linux 5.18
+                syscalls.drop_pages(start, (end & -PAGE_SIZE) - start)
+                self._resident_to = min(self._resident_to, start)
+
+    def top_up(self) -> None:
+        """Make what is ahead resident: the feeder's chore.  No lock of malloc's is held."""
+        top, end = syscalls.heap_top()
+        wanted = min(top + self._ahead_bytes, end) & -PAGE_SIZE
+        start = max(self._resident_to, top & -PAGE_SIZE)
+        step = min(_STEP_BYTES, self._ahead_bytes // 2)
+        if wanted - start >= step > 0 or (not self._resident_to and wanted > start):
+            with contextlib.suppress(OSError):  # no memory: again in a second
+                syscalls.populate_write(start, wanted - start)
+                self._resident_to = wanted
+
+
+def lock_private() -> None:
+    """Make all that is mapped privately resident, but malloc's heap: see `Heap`.
+
+    `mlockall` locks what is mapped after it only as it is touched.
+    """
+    for name, start, _ in _private_mappings():
+        if name == "[stack]":  # the kernel lets it grow down to whatever is touched
+            ctypes.memset(start - _STACK_BYTES, 0, _STACK_BYTES)
+    for name, start, end in _private_mappings():
+        if name not in ("[heap]", "[vvar]"):
+            with contextlib.suppress(OSError):  # a limit of an ordinary user's
+                syscalls.mlock(start, end - start)
+
+
+def _private_mappings() -> Iterator[tuple[str, int, int]]:
+    """Name, start and end of what this process maps privately and may read."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, modes, _, _, _, *name = line.split(maxsplit=5)
+        if modes[3] == "p" and modes[0] == "r":
+            start, end = (int(word, 16) for word in span.split("-"))
+            yield (name[0] if name else ""), start, end

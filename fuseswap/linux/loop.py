@@ -1,0 +1,76 @@
+"""Loop devices: attach with direct I/O and 4096-byte sectors, find, detach for certain.
+
+Direct I/O, since buffered loop keeps every page a second time in the page cache.
+Found through sysfs by the path of the backing file: asking the file itself could hang
+where its server does.  ``losetup -d`` on a busy device succeeds and detaches later, so
+a detach is over only when sysfs says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+from fuseswap.errors import HostError
+from fuseswap.linux.command import run
+
+SECTOR_BYTES = 4096
+_DETACH_TIMEOUT_S = 10.0
+_BLOCK = Path("/sys/block")
+# Swap-outs must not be throttled in favour of reads (they are what the reads wait for), and
+# a completion is best handled where it arrives: see docs/benchmarks.md.
+_QUEUE = {"wbt_lat_usec": "0", "rq_affinity": "0"}
+
+
+def attach(path: str) -> str:
+    """Attach ``path`` and return the device (``/dev/loopN``).  Raises `HostError`."""
+    sector = str(SECTOR_BYTES)
+    device = run(
+        "losetup", "--find", "--show", "--direct-io=on", "--sector-size", sector, path
+    ).strip()
+    attributes = _BLOCK / Path(device).name
+    direct = (attributes / "loop" / "dio").read_text().strip()
+    if direct != "1":
+        detach(device)
+        raise HostError(f"{device} does no direct I/O on {path}; every page would be kept twice")
+    for name, value in _QUEUE.items():
+        with contextlib.suppress(OSError):  # a kernel without it: a little slower
+            (attributes / "queue" / name).write_text(value)
+    return device
+
+
+def find(path: str) -> str | None:
+    """The device ``path`` is attached to, or None."""
+    for entry in sorted(_BLOCK.glob("loop*/loop/backing_file")):
+        device = f"/dev/{entry.parent.parent.name}"
+        if backing_of(device) == path:
+            return device
+    return None
+
+
+def backing_of(device: str) -> str | None:
+    """Path of the backing file as the kernel has it, None where nothing is attached.
+
+    After its file system was unmounted lazily it is the path within: ``/swapfile``.
+    """
+    try:
+        backing = (_BLOCK / Path(device).name / "loop" / "backing_file").read_text(
+            errors="surrogateescape"
+        )
+    except OSError:
+        return None
+    return backing.rstrip("\n").removesuffix(" (deleted)")
+
+
+def detach(device: str) -> None:
+    """Detach and wait until it is.  Raises `HostError` where it stays busy."""
+    backing = _BLOCK / Path(device).name / "loop" / "backing_file"
+    if not backing.exists():
+        return
+    run("losetup", "--detach", device)
+    deadline = time.monotonic() + _DETACH_TIMEOUT_S
+    while backing.exists():
+        if time.monotonic() > deadline:
+            raise HostError(f"{device} is still busy; who has it open? (lsof {device})")
+        time.sleep(0.02)

@@ -1,0 +1,123 @@
+"""Mounting and unmounting the FUSE file system.
+
+Root mounts with mount(2); an ordinary user through ``fusermount3``, which hands the
+descriptor back over a socket (``_FUSE_COMMFD``, as libfuse's mount.c does it).
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import select
+import socket
+
+from fuseswap.errors import HostError
+from fuseswap.linux import syscalls
+
+FSTYPE = "fuse.fuseswap"
+_ROOT_MODE = "40000"
+
+
+def mount(mountpoint: str) -> int:
+    """Mount at ``mountpoint`` and return the non-blocking ``/dev/fuse`` descriptor.
+
+    Raises `HostError`.
+    """
+    fd = _mount_as_root(mountpoint) if os.geteuid() == 0 else _mount_as_user(mountpoint)
+    os.set_blocking(fd, False)
+    return fd
+
+
+def _mount_as_root(mountpoint: str) -> int:
+    try:
+        fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as exc:
+        raise HostError(f"cannot open /dev/fuse ({exc.strerror}); load the fuse module") from exc
+    options = f"fd={fd},rootmode={_ROOT_MODE},user_id=0,group_id=0,default_permissions,allow_other"
+    try:
+        syscalls.mount(
+            "fuseswap", mountpoint, FSTYPE, syscalls.MS_NOSUID | syscalls.MS_NODEV, options
+        )
+    except OSError as exc:
+        os.close(fd)
+        raise HostError(f"cannot mount on {mountpoint}: {exc.strerror}") from exc
+    return fd
+
+
+def _mount_as_user(mountpoint: str) -> int:
+    import subprocess  # only here: the supervisor's memory is locked for ever
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, theirs:
+        command = ["fusermount3", "-o", "fsname=fuseswap,subtype=fuseswap", "--", mountpoint]
+        environment = {**os.environ, "_FUSE_COMMFD": str(theirs.fileno())}
+        try:
+            done = subprocess.run(
+                command,
+                env=environment,
+                pass_fds=(theirs.fileno(),),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise HostError("'fusermount3' is missing; install fuse3") from None
+        if done.returncode != 0:
+            said = (done.stderr.strip() or "no reason given").splitlines()[-1]
+            raise HostError(f"cannot mount on {mountpoint}: {said}")
+        room = socket.CMSG_LEN(array.array("i").itemsize)
+        _, control, _, _ = ours.recvmsg(1, room)
+        return int(array.array("i", control[0][2])[0])
+
+
+def unmount(mountpoint: str, *, lazy: bool = False) -> None:
+    """Unmount; not mounted is fine.  Raises `HostError` where it is busy."""
+    if not is_mounted(mountpoint):
+        return
+    if os.geteuid() != 0:
+        import subprocess
+
+        flags = ["-u", "-z"] if lazy else ["-u"]
+        done = subprocess.run(["fusermount3", *flags, "--", mountpoint], check=False)
+        if done.returncode != 0:
+            raise HostError(f"cannot unmount {mountpoint}; is a file in it open?")
+        return
+    try:
+        syscalls.umount(mountpoint, lazy=lazy)
+    except OSError as exc:
+        raise HostError(f"cannot unmount {mountpoint} ({exc}); is a file in it open?") from exc
+
+
+def is_connected(fd: int) -> bool:
+    """Whether the `/dev/fuse` descriptor still has its mount."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return not poll.poll(0)
+
+
+def is_mounted(mountpoint: str) -> bool:
+    """Whether our file system is mounted there; asks the kernel, not the file system."""
+    return any(point == mountpoint for point in mountpoints())
+
+
+def mountpoints() -> list[str]:
+    """Every mountpoint of this kind, from /proc/self/mounts."""
+    with open("/proc/self/mounts", errors="surrogateescape") as mounts:
+        fields = [line.split(" ") for line in mounts]
+    return [_unescape(point) for _, point, fstype, *_ in fields if fstype == FSTYPE]
+
+
+def connection_of(mountpoint: str) -> str | None:
+    """Minor device number of the mount: its name under /sys/fs/fuse/connections."""
+    with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
+        for line in mounts:
+            fields = line.split(" ")
+            if _unescape(fields[4]) == mountpoint and FSTYPE in fields:
+                return fields[2].partition(":")[2]
+    return None
+
+
+def _unescape(path: str) -> str:
+    for escaped, plain in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
+        path = path.replace(escaped, plain)
+    return path

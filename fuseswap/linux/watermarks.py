@@ -1,0 +1,94 @@
+"""How near the machine is to its watermarks: what decides whether an allocation waits.
+
+    free > high          kswapd sleeps
+    low < free < high    kswapd works, once it was woken
+    min < free < low     the same; whoever allocates goes on
+    free < min           whoever allocates reclaims by itself, or waits
+    free < min / 2       so do real-time threads (ALLOC_MIN_RESERVE, mm/page_alloc.c)
+
+``min`` is raised for a while when the kernel steals from the wrong kind of block
+(``vm.watermark_boost_factor``): from 2 to 7 MiB in a guest of 384 MiB, which is when loop's
+thread waited for 130 s.  /proc/zoneinfo has the raised one.  It is read by the feeder, which may
+wait; the free memory is asked of sysinfo(2) by whoever wants to know it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+from fuseswap.linux import syscalls
+from fuseswap.units import PAGE_SIZE
+
+_REFRESH_S = 0.25
+_NEAR_BYTES = 4 << 20  # above high: kswapd works, or will in a moment
+_KEPT_READY = 8  # frames that are made whatever it costs others
+_ZONE = re.compile(
+    rb"\n +pages free +(\d+)\n(?: +boost +\d+\n)? +min +(\d+)\n +low +\d+\n +high +(\d+)\n"
+    rb"(?:.*\n)*? +managed +(\d+)\n"
+)
+_TEXT_BYTES = 64 << 10  # of all zones: 2 KiB each
+_SMALL_SHARE = 8  # a zone of less than an eighth of memory is kept from most allocations
+
+
+class Watermarks:
+    """The watermarks of all zones together."""
+
+    def __init__(self, path: str = "/proc/zoneinfo") -> None:
+        """A kernel without ``path`` has none: memory is never short then."""
+        self._high_bytes = 0
+        self._is_reached = False
+        self._read_at = 0.0
+        self._buffer = memoryview(bytearray(_TEXT_BYTES))  # not made when memory is short
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._fd = -1
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read them again: the kernel moves them.  Takes no memory but the first time.
+
+        Where they can't be read they stay as they were.
+        """
+        self._read_at = time.monotonic()
+        if self._fd < 0:
+            return
+        length = 0
+        try:
+            while count := os.preadv(self._fd, [self._buffer[length:]], length):
+                length += count
+        except OSError:
+            return
+        zones = [tuple(map(int, found)) for found in _ZONE.findall(self._buffer[:length])]
+        pages = sum(managed for _, _, _, managed in zones)
+        self._high_bytes = sum(high for _, _, high, managed in zones if managed) * PAGE_SIZE
+        self._is_reached = all(
+            free < least + least // 8
+            for free, least, _, managed in zones
+            if managed * _SMALL_SHARE > pages
+        )
+
+    def are_near(self) -> bool:
+        """Whether memory is short: kswapd works.  The feeder's to call."""
+        near = syscalls.free_bytes() < self._high_bytes + _NEAR_BYTES
+        if near and time.monotonic() - self._read_at > _REFRESH_S:
+            self.refresh()
+        return near
+
+    def are_reached(self) -> bool:
+        """Whether free memory is at min in every zone that matters, as of the last look.
+
+        Or an eighth above it: those who allocate wait, or are about to.
+        """
+        return self._is_reached
+
+    def spares(self, ready: int) -> bool:
+        """Whether who has so many frames ``ready`` lets others have the memory first."""
+        return ready >= _KEPT_READY and self.are_reached()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)

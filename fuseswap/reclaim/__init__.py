@@ -1,0 +1,1 @@
+"""Reclaim: room in the pool, by writeback, cleaning and recompression."""

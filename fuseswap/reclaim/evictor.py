@@ -1,0 +1,143 @@
+"""The evictor: sends segments off, and decides how each of them leaves.
+
+    as it is   dense, not loaded lately, and recompressing it would gain nothing
+    gathered   its cold objects go to the stream *evicted*, recompressed.  Loaded ones are copied
+               to *survivors* (a second chance), and dead ones stay behind
+    in place   page by page, none of this (``place_writer.py``)
+
+``writeback.py`` and ``room_maker.py`` decide when.  Called from their task alone.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import trio
+
+from fuseswap.reclaim.room import Room
+from fuseswap.reclaim.segment_writer import SegmentWriter
+from fuseswap.reclaim.writes_in_flight import WritesInFlight
+from fuseswap.store.cleaner import Cleaner
+from fuseswap.store.store import Store
+from fuseswap.store.superblock import SEGMENT_BYTES
+
+_DENSE_SHARE = 0.9
+_FEW_LOADED = 0.1
+_MANY_LOADED = 0.5
+
+
+class PageWriter(Protocol):
+    """Writes the pages of a segment each to its own place (``place_writer.py``)."""
+
+    @property
+    def units_taken(self) -> int:
+        """Space taken on the backing file, in units of 4096 bytes."""
+
+    def can_write(self) -> bool:
+        """Whether another segment may leave now."""
+
+    def send(self, nursery: trio.Nursery, segment: int, *, second_chance: bool) -> None:
+        """Start to write; with a ``second_chance`` pages loaded since they were stored stay."""
+
+
+class Evictor:
+    """Sends segments of ``cache`` to ``writer``; None: nothing ever leaves."""
+
+    def __init__(
+        self,
+        cache: Store,
+        cleaner: Cleaner,
+        room: Room,
+        writer: SegmentWriter | PageWriter | None,
+        in_flight: WritesInFlight,
+    ) -> None:
+        self._cache = cache
+        self._log = cache.log
+        self._cleaner = cleaner
+        self._room = room
+        self._writer = writer
+        self.in_flight = in_flight
+        self.recompresses = True
+
+    @property
+    def recompresses(self) -> bool:
+        """Whether what leaves for the tier is compressed again, quickly, while no store waits."""
+        return self._cleaner.packer.is_on
+
+    @recompresses.setter
+    def recompresses(self, switch: bool) -> None:
+        self._cleaner.packer.switch(switch)
+
+    @property
+    def has_backing_file(self) -> bool:
+        """Whether there is something to leave for."""
+        return self._writer is not None
+
+    @property
+    def units_taken(self) -> int:
+        """Space taken on the backing file, in units of 4096 bytes."""
+        return 0 if self._writer is None else self._writer.units_taken
+
+    @property
+    def can_write(self) -> bool:
+        """Whether another segment may leave now, but for the number of those in flight."""
+        return self._writer is not None and self._writer.can_write()
+
+    async def has_a_place(self) -> bool:
+        """Wait until another segment may be in flight; False where none may leave."""
+        while self.in_flight.is_full:
+            await self.in_flight.wait_for_one()
+        return self.can_write
+
+    def evict_oldest(self, nursery: trio.Nursery) -> bool:
+        """Send the next segment off, or begin to gather its cold objects; False: there is none."""
+        queue = self._log.eviction_queue
+        segment = queue.pop()
+        if not segment:  # all that is left is open
+            for head in self._log.heads:
+                self._log.seal(head)
+            segment = queue.pop()
+            if not segment:
+                return False
+        self.evict(nursery, segment)
+        return True
+
+    def evict(self, nursery: trio.Nursery, segment: int) -> None:
+        """Send off ``segment``, which was taken out of line, or begin to gather its objects."""
+        writer = self._writer
+        assert writer is not None
+        if not isinstance(writer, SegmentWriter):
+            spare = self._cache.loaded_share(segment) < _MANY_LOADED
+            writer.send(nursery, segment, second_chance=spare)
+        elif not self._begin_to_gather(segment):
+            writer.send(nursery, segment)
+
+    def _begin_to_gather(self, segment: int) -> bool:
+        """Whether ``segment`` is worth it, and there is a frame to gather its objects in."""
+        if self._log.eviction_queue.leaves_as_it_is(segment):
+            return False
+        share = self._log.table.live_bytes[segment] / SEGMENT_BYTES
+        loaded = self._cache.loaded_share(segment)
+        if self._cleaner.busy or not self._log.frames.ensure_spare():
+            return False
+        worth_it = share < _DENSE_SHARE or loaded > _FEW_LOADED
+        if not worth_it and (self._room.is_awaited or not self._cleaner.packer.gains(segment)):
+            return False
+        self._cleaner.begin_eviction(segment, second_chance=loaded < _MANY_LOADED)
+        return True
+
+    async def finish(self, nursery: trio.Nursery) -> None:
+        """Complete the segment that is being cleaned, and send off what was gathered."""
+        cleaner, queue = self._cleaner, self._log.eviction_queue
+        while cleaner.busy:
+            if cleaner.step(urgent=self._room.is_awaited):
+                await trio.lowlevel.checkpoint()
+            elif not await self.in_flight.wait_for_one():
+                cleaner.give_up()
+        while segment := queue.pop_gathered():
+            if not await self.has_a_place():
+                queue.add(segment, first=True)
+                return
+            if self._log.table.live[segment] and self._log.table.bases[segment] >= 0:
+                assert isinstance(self._writer, SegmentWriter)
+                self._writer.send(nursery, segment)

@@ -1,0 +1,185 @@
+"""The policy of recompression: which segment is next.
+
+    for room    any that is sealed, while stores wait: hot ones last, then open segments that
+                are as good as full
+    asked for   those of a request, in its order
+    due         sealed `age_seconds` ago; 1 s ago where the pool is nearly full
+
+A segment is spared a while where most of it was loaded, or where it could not be tried.
+All of it is derived, and only looked at; ``segment_recompressor.py`` does the work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import trio
+
+from fuseswap.reclaim.request import ReclaimRequest
+from fuseswap.store.append_head import LogHead
+from fuseswap.store.segment_entry import Stream
+from fuseswap.store.segment_log import SegmentLog
+
+DEFAULT_AGE_S = 60
+
+_SCARCE_PERCENT = 10
+_SCARCE_AGE_S = 1
+_FEW = 64
+_WINDOW = 256  # segments looked at for one choice
+_FRESH = (Stream.STORE, Stream.INCOMPRESSIBLE, Stream.SURVIVORS)
+
+
+class RecompressionPolicy:
+    """Of one ``log``.  Walks round the segments, going on where it stopped."""
+
+    def __init__(self, log: SegmentLog) -> None:
+        self._log = log
+        self.age_seconds = DEFAULT_AGE_S  # 0: age alone recompresses nothing
+        self.request = ReclaimRequest()
+        self._hand = 0
+        # Sequence, and until when; of twice as many segments as there are frames, and `_FEW`.
+        self._spared: dict[int, tuple[int, float]] = {}
+        self._found = 0  # by the last look for room
+        self._nothing_in: tuple[int, ...] = ()  # what the log was when nothing was left
+
+    # -- a request -------------------------------------------------------------------
+
+    def ask(self, request: ReclaimRequest) -> None:
+        """Have the sealed segments that ``request`` describes taken, spared or not."""
+        segments = self._log.eviction_queue.matching(request.takes)
+        request.left = [s for s in segments if not self._log.table.is_recompressed(s)]
+        request.total = len(request.left)
+        self.request = request
+        self._spared.clear()
+
+    def is_wanted(self, segment: int, *, urgent: bool) -> bool:
+        """Whether ``segment`` is to be recompressed even where most of it is hot."""
+        return segment in self.request.left or (urgent and self.was_spared(segment))
+
+    def put_off(self, segment: int) -> None:
+        """Let others come first: ``segment`` could not be tried."""
+        self.spare(segment)
+        left = self.request.left
+        if segment in left:
+            left.remove(segment)
+            left.append(segment)
+
+    def note_done(self, segment: int) -> None:
+        """Strike ``segment`` off the request, where it was the next one."""
+        left = self.request.left
+        if left and left[0] == segment:
+            del left[0]
+
+    # -- one segment -----------------------------------------------------------------
+
+    def is_there(self, segment: int) -> bool:
+        """Whether ``segment`` is sealed, in memory, and not recompressed or tried yet."""
+        log = self._log
+        movable = (
+            log.table.live[segment] > 0
+            and log.table.bases[segment] >= 0
+            and log.table.is_movable(segment)
+        )
+        return movable and not log.table.is_recompressed(segment)
+
+    def is_due(self, segment: int) -> bool:
+        """Whether ``segment`` is old enough to be recompressed, and neither tried nor spared."""
+        if not self.age_seconds or not self.is_there(segment):
+            return False
+        table = self._log.table
+        age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - table.sealed_at(segment)
+        if age_s < (
+            min(_SCARCE_AGE_S, self.age_seconds) if self._is_scarce() else self.age_seconds
+        ):
+            return False
+        spared, until = self._spared.get(segment, (0, 0.0))
+        return spared != table.sequence_of(segment) or trio.current_time() >= until
+
+    def _is_scarce(self) -> bool:
+        """Whether the pool is nearly full: its pages had better be small."""
+        frames = self._log.frames
+        return frames.available * 100 < frames.limit * _SCARCE_PERCENT
+
+    def spare(self, segment: int) -> None:
+        """Look at ``segment`` again later."""
+        until = trio.current_time() + max(1, self.age_seconds)
+        self._spared[segment] = (self._log.table.sequence_of(segment), until)
+        if len(self._spared) > 2 * self._log.frames.in_use + _FEW:
+            self._spared = {s: self._spared[s] for s in self._spared if self.was_spared(s)}
+
+    def was_spared(self, segment: int) -> bool:
+        """Whether `spare` was called for it, however long ago; it is in memory since."""
+        same = self._spared.get(segment, (0, 0.0))[0] == self._log.table.sequence_of(segment)
+        return same and self._log.table.bases[segment] >= 0
+
+    # -- the next one ----------------------------------------------------------------
+
+    def next(self, *, urgent: bool) -> int:
+        """The segment that is needed, was asked for or is due; 0: none of those looked at."""
+        if urgent and (segment := self.for_room()):
+            return segment
+        left = self.request.left
+        while left:
+            if self.is_there(left[0]):
+                return left[0]
+            del left[0]
+        return next(self.due(_WINDOW), 0)
+
+    async def all_due(self) -> list[int]:
+        """All segments that are due: 2 us each, so with turns for others."""
+        found: list[int] = []
+        for first in range(0, len(self._log.table.live), _WINDOW):
+            found += self.due(min(_WINDOW, len(self._log.table.live) - first))
+            await trio.lowlevel.checkpoint()
+        return found
+
+    def due(self, window: int) -> Iterator[int]:
+        """Those of the next ``window`` segments that are due."""
+        return (segment for segment in self._walk(window) if self.is_due(segment))
+
+    def any_for_room(self) -> bool:
+        """Whether stores have something to wait for.
+
+        Looks at all segments at most once between two that are filled.
+        """
+        if self.is_there(self._found):
+            return True
+        now = self._what_is_open()
+        if self._nothing_in == now:
+            return False
+        known = len(self._log.table.live)
+        self._found = next((s for s in range(1, known) if self.is_there(s)), 0)
+        if self._found or self._full_heads():
+            return True
+        self._nothing_in = now
+        return False
+
+    def for_room(self) -> int:
+        """One to be recompressed while stores wait; 0: none is left."""
+        spared = 0
+        for segment in self._walk(len(self._log.table.live)):
+            if self.is_there(segment):
+                if not self.was_spared(segment):
+                    return segment
+                spared = spared or segment
+        if spared:
+            return spared
+        full = self._full_heads()
+        for head in full:
+            self._log.seal(head)
+        return self.for_room() if full else 0
+
+    def _walk(self, window: int) -> Iterator[int]:
+        known = len(self._log.table.live)
+        for _ in range(min(window, known - 1)):
+            self._hand = self._hand + 1 if self._hand + 1 < known else 1
+            yield self._hand
+
+    def _full_heads(self) -> list[LogHead]:
+        """Open segments with no room to speak of that could be recompressed."""
+        return [head for head in self._log.heads if head.stream in _FRESH and head.is_nearly_full]
+
+    def _what_is_open(self) -> tuple[int, ...]:
+        """It changes with every segment that is sealed."""
+        return (self._log.table.newest_sequence, *(head.segment for head in self._log.heads))

@@ -1,0 +1,53 @@
+"""A request for reclaim: which segments are to leave or to shrink now, and how far that is.
+
+The parameters ``writeback`` and ``recompress`` take one; its text is read back with the progress.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fuseswap.errors import InvalidArgument
+from fuseswap.store.segment_entry import Stream
+
+
+@dataclass(slots=True)
+class ReclaimRequest:
+    """Segments that are to be written back or recompressed now; `parse` has the words for it."""
+
+    text: str = "idle"
+    idle_seconds: int = 0
+    incompressible: bool = False
+    total: int = 0
+    left: list[int] = field(default_factory=list)  # segments that were in memory when asked
+
+    @classmethod
+    def parse(cls, text: str) -> ReclaimRequest:
+        """``all``, ``incompressible`` or ``idle=SECONDS``; raises `InvalidArgument`."""
+        word, _, seconds = text.partition("=")
+        if text == "all":
+            return cls(text)
+        if text == "incompressible":
+            return cls(text, incompressible=True)
+        if word == "idle" and seconds.isdecimal() and len(seconds) < 10:
+            return cls(text, idle_seconds=int(seconds))
+        raise InvalidArgument(f"'{text}' is none of all, incompressible, idle=SECONDS")
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether open segments are meant too."""
+        return not self.incompressible and not self.idle_seconds
+
+    def takes(self, stream: Stream, age_s: float) -> bool:
+        """Whether a sealed segment of that stream and age is meant."""
+        if self.incompressible:
+            return stream == Stream.INCOMPRESSIBLE
+        return age_s >= self.idle_seconds
+
+    def progress(self, in_flight: int) -> str:
+        """How far it is, with ``in_flight`` segments whose writes have not ended."""
+        done = max(0, self.total - len(self.left) - in_flight)
+        return f"{self.text}: {done} of {self.total} segments" if self.total else "idle"
+
+    def __str__(self) -> str:
+        return self.progress(0)

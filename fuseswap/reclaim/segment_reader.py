@@ -1,0 +1,62 @@
+"""Reads of whole segments from the tier, to be cleaned there or packed anew.
+
+A segment that cannot be read is pinned, and left alone for 30 s.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import trio
+
+from fuseswap.store.segment_log import SegmentLog
+from fuseswap.store.superblock import SEGMENT_BYTES
+from fuseswap.tiers.callbacks import called
+from fuseswap.tiers.tier_reader import TierReader
+from fuseswap.units import SegmentRef
+
+_SET_ASIDE_S = 30.0
+
+
+class SegmentReader:
+    """Segments of ``segment_log``, read through ``reader``."""
+
+    def __init__(self, segment_log: SegmentLog, reader: TierReader) -> None:
+        self._log = segment_log
+        self._reader = reader
+        # Until when, soonest first; each segment once, so as many as there are at most.
+        self._set_aside: dict[SegmentRef, float] = {}
+
+    async def read(self, segment: int, *, again: bool = False) -> bytes | None:
+        """The 1 MiB of ``segment``, which is on a tier.
+
+        None where it has moved meanwhile, or cannot be read: then it is set aside.  Bytes of one
+        that has gone mean nothing: look again.
+        """
+        table = self._log.table
+        found = table.on_tier(segment)
+        if found is None:
+            return None
+        ref, location = found
+        outcome: bytes | OSError = await called(
+            partial(self._reader.begin_read, location, ref.sequence, 0, SEGMENT_BYTES, again=again)
+        )
+        if table.is_at(ref, location):
+            if isinstance(outcome, bytes):
+                return outcome
+            table.pin(segment)
+            self._set_aside.pop(ref, None)
+            self._set_aside[ref] = trio.current_time() + _SET_ASIDE_S
+            return None
+        return None if table.is_current(ref) or isinstance(outcome, OSError) else outcome
+
+    def take_back(self) -> None:
+        """Segments whose time is over may be tried again."""
+        now = trio.current_time()
+        while self._set_aside:
+            ref, until = next(iter(self._set_aside.items()))
+            if until > now:
+                return
+            del self._set_aside[ref]
+            if self._log.table.is_current(ref):
+                self._log.table.unpin(ref.id)

@@ -1,0 +1,121 @@
+"""The eviction queue: the order in which sealed segments leave memory.
+
+Two lines: segments that leave as they are (incompressible pages, and what was gathered
+on its way out) before the others; each oldest first.  All derived.
+
+    sealed -> `add` -> in line -> `pop`, `remove`: on its way out, or to the cleaner
+                          `-----> `drop`: it died, or has left
+
+A segment that lives in memory stands in line once at most, and one that does not is taken out, so
+the lines are never longer than there are frames.  Each step takes the same time, however long
+they are.  What may not leave, since it is pinned, is dropped when its turn comes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from fuseswap.store.segment_entry import Stream
+from fuseswap.store.segment_table import SegmentTable
+
+AS_THEY_ARE = (Stream.INCOMPRESSIBLE, Stream.EVICTED)
+
+
+class EvictionQueue:
+    """The lines of one segment table."""
+
+    def __init__(self, table: SegmentTable) -> None:
+        self._table = table
+        # Segments that live in memory, each in one line: together at most as many as frames.
+        self._lines: tuple[OrderedDict[int, None], ...] = (OrderedDict(), OrderedDict())
+        self._gathered: OrderedDict[int, None] = OrderedDict()  # of the first line, in its order
+
+    def add(self, segment: int, *, first: bool = False) -> None:
+        """Get in line: at the end, or ``first`` after a write that failed.
+
+        A segment that may not leave, since it died meanwhile, does not get in.
+        """
+        if not self._may_leave(segment):
+            return
+        stream = self._table.stream_of(segment)
+        for line in (self._lines[stream not in AS_THEY_ARE], self._gathered):
+            line[segment] = None
+            line.move_to_end(segment, last=not first)
+            if stream is not Stream.EVICTED:
+                break
+
+    def drop(self, segment: int) -> None:
+        """``segment`` is no more, or is in memory no more."""
+        for line in (*self._lines, self._gathered):
+            line.pop(segment, None)
+
+    def start_over(self) -> None:
+        """Line up what is sealed and in memory, and nothing else."""
+        for line in (*self._lines, self._gathered):
+            line.clear()
+        for segment in self.all_sealed():
+            self.add(segment)
+
+    def pop(self) -> int:
+        """Take the next one out of line; 0 where nobody stands in it."""
+        for line in self._lines:
+            if segment := self._first_of(line):
+                self.drop(segment)
+                return segment
+        return 0
+
+    def remove(self, segment: int) -> bool:
+        """Take ``segment`` out of line; False where it is not in line any more."""
+        found = any(segment in line for line in self._lines) and self._may_leave(segment)
+        self.drop(segment)
+        return found
+
+    def matching(self, wanted: Callable[[Stream, float], bool]) -> list[int]:
+        """Sealed segments in memory, oldest first, for which ``wanted(stream, age in s)``."""
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        table = self._table
+        return [
+            s for s in self.all_sealed() if wanted(table.stream_of(s), now - table.sealed_at(s))
+        ]
+
+    def all_sealed(self) -> list[int]:
+        """Every sealed segment in memory, oldest first."""
+        table = self._table
+        sealed = [int(s) for s in table.segments() if table.bases[s] >= 0 and table.is_movable(s)]
+        return sorted(sealed, key=table.sequence_of)
+
+    def pop_gathered(self) -> int:
+        """Take the next one that was gathered on its way out; 0 where there is none."""
+        segment = self._first_of(self._gathered)
+        self.drop(segment)
+        return segment
+
+    def oldest(self) -> tuple[int, float]:
+        """``(segment, seconds since it was sealed)`` of the longest sealed; ``(0, 0.0)``: none."""
+        best = (0, 0.0)
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        for line in self._lines:
+            if segment := self._first_of(line):
+                age_s = now - self._table.sealed_at(segment)
+                if not best[0] or age_s > best[1]:
+                    best = (segment, age_s)
+        return best
+
+    def leaves_as_it_is(self, segment: int) -> bool:
+        """Whether nothing can be gained by gathering its live objects elsewhere first."""
+        return self._table.stream_of(segment) in AS_THEY_ARE
+
+    def _first_of(self, line: OrderedDict[int, None]) -> int:
+        """Who stands first in ``line``, 0: nobody.  Those before it that may not leave are out."""
+        while line:
+            segment = next(iter(line))
+            if self._may_leave(segment):
+                return segment
+            self.drop(segment)
+        return 0
+
+    def _may_leave(self, segment: int) -> bool:
+        table = self._table
+        return table.live[segment] > 0 and table.bases[segment] >= 0 and table.is_movable(segment)

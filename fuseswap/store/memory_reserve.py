@@ -1,0 +1,247 @@
+"""The feeder: whatever the store waits for in the page allocator, it waits for here.
+
+Reclaim waits for the thread that serves.  Were that thread to wait for memory itself, in a
+store, for a frame or a table, the machine would stand still: so it orders memory ahead of
+need, and goes on with what it has.
+
+    serving thread   order -> ... goes on ...                     -> `collect` -> done(True)
+    feeder                 `-> waits in the page allocator -> finished -'
+
+`AtOnce` is the feeder of those who serve no swap (tests, tools): it makes memory on the spot.
+`FeederThread` is the worker's.  It calls the kernel without the interpreter lock, takes no lock
+that the serving thread may need (no fallocate: that holds the inode against `Region.punch`), and
+touches nothing that belongs to the store: what it has made the serving thread takes over itself.
+Like its process it is IO_FLUSHER: reclaim of its own that wrote to swap would wait for us, and
+so would the end of a worker that is killed meanwhile, and with it the next one.  Instead it is
+SCHED_RR, which lets it take from what the kernel keeps back (ALLOC_MIN_RESERVE).
+
+Two lines: what a store may need at once, and what can be left (an index that would grow, pages
+that are only to be mapped).  The second is held back while the machine is short of memory: were
+it refused, those who ask would ask again at once, some thousand times a second.
+Bound of the first: a reserve of frames, a cluster for each store that waits; of the second: one
+order of each who asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from fuseswap.errors import places_of
+from fuseswap.linux import syscalls
+from fuseswap.linux.watermarks import Watermarks
+from fuseswap.store.region import Region
+from fuseswap.store.superblock import SEGMENT_BYTES
+
+log = logging.getLogger(__name__)
+
+Done = Callable[[bool], None]
+_Order = tuple[Region, int, int, Done, int]
+
+_IDLE_S = 1.0  # between two looks at the machine while nothing is ordered
+_SHORT_S = 0.02  # ... while memory is short, and after the kernel had none
+_STUCK_S = 0.1  # with one order: the kernel has nothing to give; 1 MiB takes 0.5 ms
+_LOCKED_STACK_BYTES = 128 * 1024
+
+
+class Feeder(Protocol):
+    """Who makes memory for regions."""
+
+    deferred: bool  # `done` may come later, from `collect`
+    is_short: bool  # of memory, the machine: kswapd works; as last seen
+    is_tight: bool  # ... so that those who allocate wait
+
+    def populate(
+        self, region: Region, offset: int, length: int, done: Done, *, can_wait: bool = False
+    ) -> None:
+        """Make a range resident, then call ``done`` with whether that worked.
+
+        What failed half-way holds memory: punch it.  Never from inside with ``deferred``.
+        """
+
+    def collect(self) -> None:
+        """Call ``done`` of what has been made; nothing is waited for."""
+
+
+class AtOnce:
+    """Makes it on the spot, in the thread that asks."""
+
+    deferred = False
+    is_short = False
+    is_tight = False
+
+    def populate(
+        self, region: Region, offset: int, length: int, done: Done, *, can_wait: bool = False
+    ) -> None:
+        """See `Feeder`."""
+        try:
+            region.populate(offset, length)
+        except OSError:
+            done(False)
+        else:
+            done(True)
+
+    def collect(self) -> None:
+        """See `Feeder`: nothing is ever left to do."""
+
+
+class FeederThread:
+    """See the top of this file; ``start`` it before the process is locked."""
+
+    deferred = True
+
+    def __init__(
+        self, watermarks: Watermarks | None = None, chores: Sequence[Callable[[], None]] = ()
+    ) -> None:
+        """``chores`` are done once a second, in this thread: they may wait."""
+        self.watermarks = watermarks or Watermarks()
+        self._urgent: deque[_Order] = deque()
+        self._leisurely: deque[_Order] = deque()
+        self._finished: deque[tuple[Done, bool, int]] = deque()
+        self._era = 0  # of who orders; see `forget`
+        self._wake = threading.Lock()  # held while there is nothing to do
+        self._wake.acquire()
+        self._ended = False
+        self._began = 0.0  # the order or chore under way; 0: there is none
+        self._thread: threading.Thread | None = None
+        self.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.ready_level: Callable[[], int] = lambda: 0  # frames ready, as a hint
+        self._chores = chores
+        self.is_short = False
+        self.is_tight = False
+        self.failed = 0
+        self.failed_chores = 0
+        self.slowest_s = 0.0
+
+    # -- the serving thread --------------------------------------------------------------
+
+    def populate(
+        self, region: Region, offset: int, length: int, done: Done, *, can_wait: bool = False
+    ) -> None:
+        """See `Feeder`."""
+        order = (region, offset, length, done, self._era)
+        if can_wait:
+            self._leisurely.append(order)
+        elif length < SEGMENT_BYTES:  # a store waits for just this
+            self._urgent.appendleft(order)
+        else:
+            self._urgent.append(order)
+        self.nudge()
+
+    def collect(self) -> None:
+        """See `Feeder`."""
+        finished = self._finished
+        while finished:
+            done, made, era = finished.popleft()
+            if era == self._era:
+                done(made)
+
+    def forget(self) -> None:
+        """Who ordered so far is no more: it is not told, and what was not begun is not made.
+
+        Another may hold by now what it would give back.  What is under way is not waited for; it
+        stays, a frame at most, until the next one takes it.
+        """
+        self._era += 1
+        self._urgent.clear()
+        self._leisurely.clear()
+        self.ready_level = lambda: 0
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it waits for memory itself, and so does not say what it last saw."""
+        began = self._began
+        return began > 0 and time.monotonic() - began > _STUCK_S
+
+    def nudge(self) -> None:
+        """Have the thread look; a futex call at the most."""
+        if self._wake.locked():
+            with contextlib.suppress(RuntimeError):  # it woke up by itself meanwhile
+                self._wake.release()
+
+    # -- the thread ----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start it."""
+        self._thread = threading.Thread(target=self._run, name="feeder", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; what was ordered and not begun is dropped."""
+        self._ended = True
+        self.nudge()
+        if self._thread is not None:
+            self._thread.join()
+        os.close(self.eventfd)
+
+    def _run(self) -> None:
+        syscalls.lock_stack(_LOCKED_STACK_BYTES)
+        syscalls.set_real_time(True)
+        next_chores = 0.0
+        while not self._ended:
+            self.is_short = self.watermarks.are_near()
+            self.is_tight = self.is_short and self.watermarks.are_reached()
+            self._began = time.monotonic()
+            if self._began >= next_chores:
+                for chore in self._chores:
+                    self._do(chore)
+                next_chores = time.monotonic() + _IDLE_S
+            order = self._next()
+            if order is not None:
+                self._carry_out(order)
+                continue
+            self._began = 0.0
+            self._wake.acquire(timeout=_SHORT_S if self._holds_back() else _IDLE_S)
+
+    def _do(self, chore: Callable[[], None]) -> None:
+        """Whatever happens in a chore, there is a feeder after it."""
+        try:
+            chore()
+        except OSError:
+            return  # no memory for it: again in a second
+        except Exception as exc:
+            self.failed_chores += 1
+            if self.failed_chores == 1:
+                log.error("a chore of the feeder fails: %r\n%s", exc, places_of(exc.__traceback__))
+
+    def _holds_back(self) -> bool:
+        return self.is_short and bool(self._urgent or self._leisurely)
+
+    def _next(self) -> _Order | None:
+        """What to make now, if anything."""
+        with contextlib.suppress(IndexError):  # `forget`, meanwhile
+            if self._urgent and not (self._is_large() and self._spares()):
+                return self._urgent.popleft()
+            if self._leisurely and not self.is_short:
+                return self._leisurely.popleft()
+        return None
+
+    def _is_large(self) -> bool:
+        return self._urgent[0][2] >= SEGMENT_BYTES
+
+    def _spares(self) -> bool:
+        """Whether others may have the memory first: enough frames are ready."""
+        return self.is_short and self.watermarks.spares(self.ready_level())
+
+    def _carry_out(self, order: _Order) -> None:
+        region, offset, length, done, era = order
+        began = time.monotonic()
+        try:
+            region.populate(offset, length)
+        except OSError:
+            self.failed += 1
+            time.sleep(_SHORT_S)  # the kernel had none for us: not at once again
+            self._finish(done, False, era)
+        else:
+            self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+            self._finish(done, True, era)
+
+    def _finish(self, done: Done, made: bool, era: int) -> None:
+        self._finished.append((done, made, era))
+        os.eventfd_write(self.eventfd, 1)

@@ -1,0 +1,311 @@
+"""The shared state: what outlives the process.
+
+Seven regions, created once by whoever holds them (the supervisor) and attached
+to by each worker in turn:
+
+    header    8 KiB   magic, layout version, geometry, negotiated FUSE values, parameters, peak,
+                      names of codecs and tiers, and all of these again; progress, heartbeat
+    slots     8 bytes a swap page, one 4096-byte page a cluster (``slot_table.py``)
+    segments  32 bytes a segment (``segment_log.py``)
+    arena     1 MiB a frame, where segments in memory live
+    journal   requests in flight, where the kernel can't resend (``transport/request_journal.py``)
+    dictionaries  what pages were compressed with (``dictionary_area.py``)
+    index     where contents may be found a second time: hints, never trusted (``dedup/policy.py``)
+
+All are sparse: a 1 TiB swapfile has a 2 GiB slot region and takes none of it.
+A header of another layout is refused and left as it is.  What a worker reads of it are
+records (``checked_record.py``), each kept twice, at the same place of two pages.  The first is
+written before the second.  A reader takes the first that is sound, so it finds the old values or
+the new ones wherever a writer died; and a worker that attaches writes both again.  Where both are
+damaged, the geometry or what INIT settled keeps the worker from attaching, with nothing touched.
+Progress and heartbeat have no check and no copy: they are written again and again, and no page
+depends on them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from fuseswap.codecs.codec import REGISTERED
+from fuseswap.errors import InvalidArgument, StateMismatch
+from fuseswap.store.checked_record import CHECK_BYTES, opened, sealed
+from fuseswap.store.region import Region
+from fuseswap.store.slot_word import MAX_SEGMENTS
+from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
+
+log = logging.getLogger(__name__)
+
+MAGIC = 0x7061777365737566  # "fuseswap", little endian
+LAYOUT_VERSION = 5
+_OLDER_VERSIONS = range(1, LAYOUT_VERSION)
+
+CLUSTER_PAGES = 512
+SEGMENT_SHIFT = 20
+SEGMENT_BYTES = 1 << SEGMENT_SHIFT
+SEGMENT_ENTRY_BYTES = 32
+DICTIONARY_PLACES = 8
+DICTIONARY_PLACE_BYTES = 128 << 10
+_INDEX_ENTRY_BYTES = 8
+_MAX_INDEX_ENTRIES = 1 << 22
+
+_HEADER_BYTES = 2 * PAGE_SIZE
+_COPIES_AT = (0, PAGE_SIZE)  # of each record, beside where it is in a page
+_HEADER = struct.Struct("<QIIQQQ")
+_FUSE_AT = 256
+PROGRESS_AT = 512  # read by the supervisor, which maps nothing else
+HEARTBEAT_AT = 520  # the same
+_PEAK_AT = 528
+_PROGRESS = struct.Struct("<Q")
+_CODEC_NAMES_AT = 576
+_CODEC_NAMES = struct.Struct("380s")  # JSON, and zeros behind it, as the next two
+_TIER_NAMES_AT = 2564
+_TIER_NAMES = struct.Struct("1500s")
+_PARAMETERS_AT = 1024
+_PARAMETERS_BYTES = 1532
+_PARAMETERS = struct.Struct(f"{_PARAMETERS_BYTES}s")  # JSON, and zeros behind it
+_FUSE = struct.Struct("<IIQII")
+# What is written while a device runs; the geometry is not.
+_RECORDS = (
+    (_FUSE_AT, _FUSE),
+    (_PEAK_AT, _PROGRESS),
+    (_CODEC_NAMES_AT, _CODEC_NAMES),
+    (_PARAMETERS_AT, _PARAMETERS),
+    (_TIER_NAMES_AT, _TIER_NAMES),
+)
+
+REGION_NAMES = ("header", "slots", "segments", "arena", "journal", "dictionaries", "index")
+
+# The read buffer, and more requests that wait than the kernel has in flight for a loop
+# device (256, max_background), so that discards are read meanwhile.  Address space only.
+_JOURNAL_SLOTS = 321
+_JOURNAL_BYTES = PAGE_SIZE + _JOURNAL_SLOTS * (SEGMENT_BYTES + PAGE_SIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How large the regions are.  Segment 0 is reserved and never used."""
+
+    page_count: int
+    segment_count: int
+    frame_count: int
+
+    @classmethod
+    def for_size(cls, size_bytes: int, memory_bytes: int, extent_count: int = 0) -> Geometry:
+        """Geometry for a swapfile of ``size_bytes`` on a machine of ``memory_bytes`` of RAM.
+
+        Frames are address space, not memory: enough for every page stored raw, but
+        never more than the RAM there is.  ``extent_count`` adds segments that live on
+        a tier.
+        """
+        page_count = size_bytes >> PAGE_SHIFT
+        raw_frames = (size_bytes >> SEGMENT_SHIFT) * 258 // 256 + 16
+        frame_count = max(16, min(raw_frames, memory_bytes >> SEGMENT_SHIFT))
+        segment_count = min(frame_count + extent_count + 1, MAX_SEGMENTS)
+        return cls(page_count, segment_count, frame_count)
+
+    @property
+    def index_entries(self) -> int:
+        """The most entries the index of contents may have: a power of two."""
+        wanted = 1 << (self.page_count - 1).bit_length()
+        return max(CLUSTER_PAGES, min(wanted, _MAX_INDEX_ENTRIES))
+
+    def region_bytes(self) -> dict[str, int]:
+        """Size of each region in bytes, by name."""
+        clusters = -(-self.page_count // CLUSTER_PAGES)
+        entries = self.segment_count * SEGMENT_ENTRY_BYTES
+        return {
+            "header": _HEADER_BYTES,
+            "slots": clusters * PAGE_SIZE,
+            "segments": -(-entries // PAGE_SIZE) * PAGE_SIZE,
+            "arena": self.frame_count << SEGMENT_SHIFT,
+            "journal": _JOURNAL_BYTES,
+            "dictionaries": DICTIONARY_PLACES * DICTIONARY_PLACE_BYTES,
+            "index": self.index_entries * _INDEX_ENTRY_BYTES,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FuseSession:
+    """What INIT settled; it comes once a mount, so the next worker reads it here."""
+
+    major: int
+    minor: int
+    flags: int
+    max_write: int
+    max_pages: int
+
+
+class SharedState:
+    """The seven regions with a checked header."""
+
+    def __init__(self, regions: dict[str, Region]) -> None:
+        """Attach, and write nothing.
+
+        Raises `StateMismatch` for a header this version does not know, or one that is damaged.
+        """
+        header = regions["header"]
+        known = _read(header, 0, _HEADER)
+        magic, version, *_ = known or _HEADER.unpack_from(header.buffer)
+        if magic != MAGIC or version != LAYOUT_VERSION:
+            if magic == MAGIC and version in _OLDER_VERSIONS:
+                raise StateMismatch(
+                    f"shared state has layout {version}, of an older fuseswap: "
+                    "run `fuseswap down` with that version first; nothing was touched"
+                )
+            raise StateMismatch(
+                f"shared state has layout {version} (magic {magic:#x}), "
+                f"this fuseswap knows layout {LAYOUT_VERSION}; nothing was touched"
+            )
+        if known is None:
+            raise StateMismatch("shared state: the geometry is damaged; nothing was touched")
+        self.geometry = Geometry(*known[3:])
+        for name, size in self.geometry.region_bytes().items():
+            if regions[name].size_bytes < size:
+                raise StateMismatch(f"shared state: region '{name}' is smaller than {size} bytes")
+        self.regions = regions
+        self.header = header
+        self.slots = regions["slots"]
+        self.segments = regions["segments"]
+        self.arena = regions["arena"]
+        self.journal = regions["journal"]
+        self.dictionaries = regions["dictionaries"]
+        self.index = regions["index"]
+        _ = self.session  # now, and not when it is needed
+
+    @classmethod
+    def create(cls, regions: dict[str, Region], geometry: Geometry) -> SharedState:
+        """Write a fresh header into zeroed ``regions`` and attach to them."""
+        _write_geometry(regions["header"], geometry)
+        return cls(regions)
+
+    def mend(self) -> None:
+        """Write both copies of each record: of one that is damaged there would be none later.
+
+        Only under the lock of the state: nobody else serves it.
+        """
+        _write_geometry(self.header, self.geometry)
+        for at, layout in _RECORDS:
+            fields = _read(self.header, at, layout)
+            if fields is not None:
+                _write(self.header, at, layout.pack(*fields))
+
+    @property
+    def session(self) -> FuseSession | None:
+        """The FUSE values of this mount, or None before INIT; raises `StateMismatch`."""
+        fields = _read(self.header, _FUSE_AT, _FUSE)
+        if fields is None:
+            raise StateMismatch(
+                "shared state: what INIT settled is damaged, and INIT comes once; "
+                "nothing was touched"
+            )
+        return FuseSession(*fields) if fields[0] else None
+
+    @session.setter
+    def session(self, session: FuseSession) -> None:
+        fields = (session.major, session.minor, session.flags, session.max_write)
+        _write(self.header, _FUSE_AT, _FUSE.pack(*fields, session.max_pages))
+
+    def note_progress(self, requests: int) -> None:
+        """Tell the supervisor that ``requests`` were answered by this worker so far."""
+        _PROGRESS.pack_into(self.header.buffer, PROGRESS_AT, requests)
+
+    def note_alive(self, beats: int) -> None:
+        """Tell the supervisor that the worker's tasks get their turns; another number a beat."""
+        _PROGRESS.pack_into(self.header.buffer, HEARTBEAT_AT, beats)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that was in use at once, for as long as the device lives.
+
+        0, and so counted anew, where it is damaged.
+        """
+        found = _read(self.header, _PEAK_AT, _PROGRESS)
+        return int(found[0]) if found else 0
+
+    @peak_bytes.setter
+    def peak_bytes(self, peak: int) -> None:
+        _write(self.header, _PEAK_AT, _PROGRESS.pack(peak))
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Parameters changed while running, by name: the next worker sets them again."""
+        found = _read(self.header, _PARAMETERS_AT, _PARAMETERS)
+        if found is None:
+            log.error("the parameters in the header are corrupt: they are those of `up` again")
+            return {}
+        text: bytes = found[0].rstrip(b"\0")
+        changed: dict[str, str] = json.loads(text) if text else {}
+        return changed
+
+    @parameters.setter
+    def parameters(self, changed: dict[str, str]) -> None:
+        text = json.dumps(changed).encode()
+        if len(text) > _PARAMETERS_BYTES:
+            raise InvalidArgument(f"{len(text)} bytes of parameters do not fit in the header")
+        _write(self.header, _PARAMETERS_AT, _PARAMETERS.pack(text))
+
+    @property
+    def codec_names(self) -> dict[int, str]:
+        """Codecs that were registered, by number; all "" where they are damaged."""
+        names = self._names(_CODEC_NAMES_AT, _CODEC_NAMES)
+        return dict.fromkeys(REGISTERED, "") if names is None else names
+
+    def keep_codec_name(self, number: int, name: str) -> None:
+        """``number`` is for the codec ``name``, for as long as the device lives."""
+        self._keep_names(_CODEC_NAMES_AT, _CODEC_NAMES, {**self.codec_names, number: name})
+
+    @property
+    def tier_names(self) -> dict[int, str]:
+        """Tiers that were registered, by number."""
+        names = self._names(_TIER_NAMES_AT, _TIER_NAMES)
+        if names is None:
+            log.error("the names of tiers in the header are corrupt: numbers are given anew")
+        return names or {}
+
+    def keep_tier_names(self, names: dict[int, str]) -> None:
+        """Raises `InvalidArgument`, and keeps the old ones, where they are too long."""
+        self._keep_names(_TIER_NAMES_AT, _TIER_NAMES, names)
+
+    def _names(self, at: int, layout: struct.Struct) -> dict[int, str] | None:
+        found = _read(self.header, at, layout)
+        if found is None:
+            return None
+        text: bytes = found[0].rstrip(b"\0")
+        return {int(number): name for number, name in json.loads(text or b"{}").items()}
+
+    def _keep_names(self, at: int, layout: struct.Struct, names: dict[int, str]) -> None:
+        text = json.dumps(names, separators=(",", ":")).encode()
+        if len(text) > layout.size:
+            raise InvalidArgument(f"{len(text)} bytes of names, {layout.size} have room")
+        _write(self.header, at, layout.pack(text))
+
+    def close(self) -> None:
+        """Unmap all regions."""
+        for region in self.regions.values():
+            region.close()
+
+
+def _read(header: Region, at: int, layout: struct.Struct) -> tuple[Any, ...] | None:
+    """The fields of a record, from the first copy that is sound; None where none is."""
+    length = layout.size + CHECK_BYTES
+    for copy in _COPIES_AT:
+        record = bytes(header.buffer[copy + at : copy + at + length])
+        if len(record) == length and (data := opened(record)) is not None:
+            return layout.unpack(data)
+    return None
+
+
+def _write(header: Region, at: int, data: bytes) -> None:
+    """Both copies: the next worker takes whichever is whole."""
+    record = sealed(data)
+    for copy in _COPIES_AT:
+        header.buffer[copy + at : copy + at + len(record)] = record  # crash point: header-copy
+
+
+def _write_geometry(header: Region, geometry: Geometry) -> None:
+    counts = (geometry.page_count, geometry.segment_count, geometry.frame_count)
+    _write(header, 0, _HEADER.pack(MAGIC, LAYOUT_VERSION, 0, *counts))

@@ -1,0 +1,75 @@
+"""Victims: which segment is cleaned next.
+
+In memory by benefit over cost, ``(1 - u) * age / u``, with u the live share of a segment (LFS,
+Rosenblum 1991; RAMCloud runs its log the same way).  Never one more than 98 % live, since copying
+it would free next to nothing.  On a tier it is the sparsest.
+
+A choice looks at a window of the segments, and the next one goes on behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from fuseswap.store.segment_entry import SegmentState
+from fuseswap.store.segment_log import SegmentLog
+from fuseswap.store.superblock import SEGMENT_BYTES
+
+MAX_LIVE_SHARE = 0.98
+SPARSE_BYTES = SEGMENT_BYTES * 3 // 4  # on a tier, a fuller segment is not worth its I/O
+LAST_RESORT_BYTES = SEGMENT_BYTES * 19 // 20  # on a tier that is full
+_WINDOW = 256  # segments looked at for one choice, about 200 us: the best of these, not of all
+
+
+class Victims:
+    """Chooses among the segments of ``log``, of ``window`` of them at a time."""
+
+    def __init__(self, log: SegmentLog, window: int = _WINDOW) -> None:
+        self._log = log
+        self._window = window
+        self._hand = 0
+
+    def choose(
+        self,
+        max_live_share: float = MAX_LIVE_SHARE,
+        skip: Callable[[int], bool] | None = None,
+    ) -> int:
+        """The segment in memory that is best cleaned next; 0 where none is worth it.
+
+        None that ``skip`` says another task is to rewrite.
+        """
+        table = self._log.table
+        best, best_score = 0, 0.0
+        newest = table.newest_sequence
+        for segment in self._some(lambda s: table.bases[s] >= 0 and table.is_movable(s)):
+            share = table.live_bytes[segment] / SEGMENT_BYTES
+            if share > max_live_share or (skip is not None and skip(segment)):
+                continue
+            age = newest - table.sequence_of(segment) + 1
+            score = (1 - share) * age / share
+            if score > best_score:
+                best, best_score = segment, score
+        return best
+
+    def choose_on_tier(self, most_bytes: int = SPARSE_BYTES) -> int:
+        """The sparsest segment on the tier of those looked at; 0: all hold more than that alive."""
+        live_bytes = self._log.table.live_bytes
+        sparse = [s for s in self._some(self._is_on_tier) if live_bytes[s] <= most_bytes]
+        return min(sparse, key=lambda segment: live_bytes[segment], default=0)
+
+    def _is_on_tier(self, segment: int) -> bool:
+        table = self._log.table
+        on_tier = table.state_of(segment) is SegmentState.ON_TIER
+        return on_tier and table.live[segment] > 0 and not table.is_pinned(segment)
+
+    def _some(self, wanted: Callable[[int], bool]) -> Iterator[int]:
+        """Up to a window of segments that are ``wanted``, going on where the last call stopped."""
+        known = len(self._log.table.live)
+        seen = 0
+        for _ in range(known - 1):
+            self._hand = self._hand + 1 if self._hand + 1 < known else 1
+            if wanted(self._hand):
+                yield self._hand
+                seen += 1
+                if seen == self._window:
+                    return

@@ -1,0 +1,171 @@
+"""The backing file: opened once, by the supervisor, so that it outlives a worker.
+
+Exclusively locked, mode 0600, preallocated (no block is allocated under memory
+pressure) and O_DIRECT (nothing is kept a second time in the page cache).  Taken is one
+whose ends are zeros, or bear the claim of a device of this machine that did not go down
+(``tiers/ownership_label.py``).  Any other is refused: its data may be wanted.
+``tiers/file_tier.py`` and ``raw_file.py`` know what is written between the ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import shlex
+import stat
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuseswap.errors import HostError
+from fuseswap.sizes import format_size
+from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES, END_BYTES, Claim, is_zero
+from fuseswap.units import MIB, PAGE_SIZE
+
+MIN_BYTES = 8 * MIB + BOTH_ENDS_BYTES
+_MACHINE_ID = Path("/etc/machine-id")
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """An open one.  ``made``: by `up`; ``former``: the device that left it without going down."""
+
+    fd: int
+    made: bool
+    former: str | None
+
+
+def planned_bytes(path: str, default_bytes: int) -> int:
+    """How large the backing will be: the file as it is, or a new file for ``default_bytes``.
+
+    Raises `HostError` where that is less than `MIN_BYTES`.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+    except FileNotFoundError:
+        size = 0
+    except OSError as exc:
+        raise HostError(f"cannot open backing file {path}: {exc.strerror}") from exc
+    size = size or default_bytes + BOTH_ENDS_BYTES
+    if size < MIN_BYTES:
+        raise HostError(f"backing file {path} is smaller than {format_size(MIN_BYTES)}")
+    return size
+
+
+def open_backing(path: str, size_bytes: int, name: str) -> Backing:
+    """Open, lock, look at, preallocate and claim the backing file for the device ``name``.
+
+    A block device is used in its whole size; a regular file is made, or grown, to
+    ``size_bytes``.  Raises `HostError` in one line.  A file that was made is removed again.
+    One that was there is as it was, but for its length and mode where there was no room.
+    """
+    existed = os.path.exists(path)
+    try:
+        mode = os.stat(path).st_mode if existed else 0
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT
+        # O_EXCL alone, on a block device: nobody may have it mounted or in use.
+        fd = os.open(path, flags | (os.O_EXCL if stat.S_ISBLK(mode) else os.O_CREAT), 0o600)
+    except OSError as exc:
+        raise HostError(f"cannot open backing file {path}: {exc.strerror}") from exc
+    try:
+        _lock(fd, path)
+        former = _former_claim(fd, path)
+        made = former.made if former else not existed
+        size_bytes = _preallocate(fd, path, size_bytes)
+        _write_first_page(fd, Claim(name, size_bytes, _machine(), made).block())
+    except BaseException as exc:
+        os.close(fd)
+        if not existed:
+            os.unlink(path)
+        if isinstance(exc, OSError):
+            raise HostError(f"cannot use backing file {path}: {exc.strerror}") from exc
+        raise
+    return Backing(fd, made, former.name if former else None)
+
+
+def close_backing(fd: int, path: str, *, made: bool) -> None:
+    """The device is gone, and so is the sense of what is in the file: the claim ends.
+
+    A file that `open_backing` made is removed, if ``path`` is still its name.
+    """
+    _write_first_page(fd, bytes(PAGE_SIZE))
+    if made and os.path.samestat(os.fstat(fd), os.stat(path)):
+        os.unlink(path)
+
+
+def _lock(fd: int, path: str) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise HostError(f"backing file {path} is in use by another device") from None
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+        raise HostError(f"{path} is neither a regular file nor a block device")
+
+
+def _former_claim(fd: int, path: str) -> Claim | None:
+    """The claim in a file that is ours, None where both ends are zeros.
+
+    Raises `HostError` where they hold anything else, or a claim that is not for this
+    machine and this size.
+    """
+    with open(f"/proc/self/fd/{fd}", "rb", buffering=0) as file:  # reads of any size: no O_DIRECT
+        size_bytes = file.seek(0, os.SEEK_END)
+        tail_at = max(0, size_bytes - END_BYTES)
+        head = os.pread(file.fileno(), END_BYTES, 0)
+        tail = os.pread(file.fileno(), END_BYTES, max(tail_at, len(head)))
+    if is_zero(head) and is_zero(tail):
+        return None
+    claim = Claim.in_ends(head, tail)
+    whose = ""
+    if claim:
+        if claim.machine != _machine():
+            whose = f" of '{claim.name}' on another machine"
+        elif claim.size_bytes != size_bytes:
+            whose = f" of '{claim.name}' from when it had {format_size(claim.size_bytes)}"
+        else:
+            return claim
+    ends = [at for at, data in ((0, head), (tail_at, tail)) if not is_zero(data)]
+    clear = " && ".join(
+        f"dd if=/dev/zero of={shlex.quote(path)} bs=1M count=1 conv=notrunc"
+        + (f" oflag=seek_bytes seek={at}" if at else "")
+        for at in ends
+    )
+    raise HostError(f"{path} holds data{whose}; if nobody needs it: {clear}")
+
+
+def _preallocate(fd: int, path: str, size_bytes: int) -> int:
+    """Returns the size there is; makes a regular file private."""
+    if stat.S_ISBLK(os.fstat(fd).st_mode):
+        size = os.lseek(fd, 0, os.SEEK_END)
+        if size < MIN_BYTES:
+            raise HostError(f"{path} is smaller than {format_size(MIN_BYTES)}")
+        return size
+    os.fchmod(fd, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, size_bytes)
+    except OSError as exc:
+        reason = "no room for" if exc.errno == errno.ENOSPC else f"{exc.strerror}:"
+        raise HostError(f"{reason} a backing file of {format_size(size_bytes)} at {path}") from exc
+    return os.lseek(fd, 0, os.SEEK_END)
+
+
+def _write_first_page(fd: int, block: bytes) -> None:
+    """To the disk, so that it is there after a power failure."""
+    with mmap.mmap(-1, PAGE_SIZE) as aligned:  # as O_DIRECT wants it
+        aligned[:] = block
+        if os.pwrite(fd, aligned, 0) != PAGE_SIZE:
+            raise OSError(errno.EIO, "short write of the claim")
+    os.fsync(fd)
+
+
+def _machine() -> int:
+    """32 bits that tell this machine from others that share its disks, the same after a reboot."""
+    try:
+        text = _MACHINE_ID.read_text()
+    except OSError:
+        text = ""
+    return zlib.crc32((text.strip() or os.uname().nodename).encode())

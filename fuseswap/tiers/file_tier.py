@@ -1,0 +1,47 @@
+"""The file tier: segments in a regular file or on a block device.
+
+On a descriptor opened by ``tiers/backing_file.py`` with O_DIRECT: a write goes straight from
+the arena to the device.  Extent N lies at N MiB of what is between the ends.
+
+Extents that are free again are reused as they are.  They are not punched out: that
+would give back the blocks that were preallocated.  Generations are not kept: the kernel ends
+the I/O of a process before it lets go of the lock of the state.
+"""
+
+from __future__ import annotations
+
+from fuseswap.store.superblock import SEGMENT_SHIFT
+from fuseswap.tiers.direct_io import DirectFile
+from fuseswap.tiers.tier import Read, Written
+from fuseswap.units import PAGE_SIZE
+
+NAME = "backing_file"
+
+
+class FileTier:
+    """Segments on an opened backing file; a `fuseswap.tiers.tier.Tier`."""
+
+    read_unit = PAGE_SIZE
+    volatile = False
+
+    def __init__(self, file: DirectFile, name: str = NAME) -> None:
+        self.name = name
+        self._file = file
+        self.extent_count = file.size_bytes >> SEGMENT_SHIFT
+
+    def begin_write(self, extent: int, generation: int, segment: memoryview, done: Written) -> None:
+        """See `Tier`; a short write is an `OSError`."""
+        self._file.begin_write(extent << SEGMENT_SHIFT, segment, done)
+
+    def begin_read(
+        self, extent: int, generation: int, offset: int, length: int, done: Read
+    ) -> None:
+        """See `Tier`; reads whole blocks around the range and no more."""
+        self._file.begin_read((extent << SEGMENT_SHIFT) + offset, length, done)
+
+    def release(self, extent: int, generation: int) -> None:
+        """See `Tier`; nothing is done."""
+
+    async def run(self) -> None:
+        """See `Tier`: its engine's."""
+        await self._file.engine.run()

@@ -1,0 +1,281 @@
+"""Reads of pages from a tier: read ahead, together, again.
+
+One owner for all that stands between a page that is not in memory and its bytes:
+
+    load           one page, through read-ahead (``readahead.py``)
+    load_together  neighbours, which a swap-out put there together: one read
+    check          what came is looked at by who asked (`TierLoad.finish`): it is the page, or the
+                   page has changed meanwhile (`RETRY`), or it is wrong
+    again          what is wrong, or could not be read with others, is read once more, alone
+
+A page that cannot be read costs the process it belongs to its life.  So an error is not believed
+at once: a read of one page is tried `1 + len(_PAUSES_S)` times.  A fault waits for this, so no
+task is made, and a load takes 35 Python calls from the request to the reply.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import trio
+
+from fuseswap.errors import RETRY, CorruptData, Deferred, Retry, kept
+from fuseswap.tiers.readahead import ReadAhead
+from fuseswap.units import PAGE_SIZE, Location, SegmentRef
+
+log = logging.getLogger(__name__)
+
+_PAUSES_S = (0.01, 0.1)  # an answer of EIO took the kernel's driver its own tries already
+_LOGGED_IN_A_ROW = 20
+# Objects this near to each other are read together, up to so many bytes.
+_NEAR_BYTES = PAGE_SIZE
+_TOGETHER_BYTES = 7 * PAGE_SIZE
+
+Done = Callable[["bytes | OSError"], None]
+# Location, generation, offset and length.
+Begin = Callable[[Location, int, int, int, Done], None]
+Answer = Callable[["bytes | Retry | Exception"], None]
+
+
+class Finish(Protocol):
+    """Makes the page of what a tier had ``stored``.
+
+    None where the page has changed meanwhile.  Raises `CorruptData`, which counts where it is
+    ``final``.
+    """
+
+    def __call__(self, load: TierLoad, stored: bytes, *, final: bool = True) -> bytes | None:
+        """See above."""
+
+
+class TierLoad(Deferred):
+    """A page that is on a tier: ``length`` bytes at ``offset`` of ``location``."""
+
+    def __init__(
+        self,
+        reader: TierReader,
+        finish: Finish,
+        page: int,
+        word: int,
+        ref: SegmentRef,
+        location: Location,
+        offset: int,
+        length: int,
+    ) -> None:
+        self.reader = reader
+        self._finish = finish
+        self.page = page
+        self.word = word
+        self.ref = ref
+        self.location = location
+        self.offset = offset
+        self.length = length
+
+    def __str__(self) -> str:
+        return f"page {self.page} is on tier {self.location.tier}"
+
+    def begin(self, answer: Answer) -> None:
+        """Read it; ``answer`` gets the 4096 bytes, `RETRY` or the error, at once or later."""
+        self.reader.load(self, answer)
+
+    def finish(self, stored: bytes, *, final: bool = True) -> bytes | None:
+        """See `Finish`."""
+        return self._finish(self, stored, final=final)
+
+
+class TierReader:
+    """Reads by ``begin`` (None: there is no tier); ``ahead`` where what lies there never changes.
+
+    Counts ``units`` of 4096 bytes, ``retries``, ``errors`` (reads that failed for good) and
+    ``loads`` (pages).
+    """
+
+    def __init__(self, begin: Begin | None, *, ahead: bool = False) -> None:
+        self._begin = begin
+        self.ahead = ReadAhead(self._begin_once) if ahead else None
+        self.units = 0
+        self.retries = 0
+        self.errors = 0
+        self.loads = 0
+        self._failed_in_a_row = 0
+
+    # -- pages -----------------------------------------------------------------------
+
+    def load(self, one: TierLoad, answer: Answer) -> None:
+        """One page."""
+
+        def ended(found: bytes | OSError) -> None:
+            self._settle(one, answer, found, final=False)
+
+        if self.ahead is None:
+            self._try(one.location, one.ref.sequence, one.offset, one.length, ended, 0)
+            return
+        where = (one.location, one.ref.sequence)
+
+        def alone() -> None:
+            self._try(one.location, one.ref.sequence, one.offset, one.length, ended, 0)
+
+        self.ahead.begin_read(where, one.offset, one.length, ended, alone)
+
+    def load_together(
+        self, loads: list[TierLoad], answer: Callable[[TierLoad, bytes | Retry | Exception], None]
+    ) -> None:
+        """Neighbours (`neighbours`), by one read; ``answer`` is called for each."""
+        first, last = loads[0], loads[-1]
+        if first is last:
+            self.load(first, lambda found: answer(first, found))
+            return
+
+        def ended(found: bytes | OSError) -> None:
+            for one in loads:
+                self._settle_one_of(one, answer, found, one.offset - first.offset)
+
+        length = last.offset + last.length - first.offset
+        where = (first.location, first.ref.sequence)
+        if self.ahead is None:
+            self._begin_once(*where, first.offset, length, ended)
+            return
+
+        def alone() -> None:
+            self._begin_once(*where, first.offset, length, ended)
+
+        self.ahead.begin_read(where, first.offset, length, ended, alone)
+
+    def _settle_one_of(
+        self,
+        one: TierLoad,
+        answer: Callable[[TierLoad, bytes | Retry | Exception], None],
+        found: bytes | OSError,
+        at: int,
+    ) -> None:
+        def answered(outcome: bytes | Retry | Exception) -> None:
+            answer(one, outcome)
+
+        if isinstance(found, bytes):
+            self._settle(one, answered, found[at : at + one.length], final=False)
+        else:
+            self._load_again(one, answered)
+
+    def _settle(
+        self, one: TierLoad, answer: Answer, found: bytes | OSError, *, final: bool
+    ) -> None:
+        """The tier has answered."""
+        if not isinstance(found, bytes):
+            error = CorruptData(f"page {one.page} cannot be read from the tier: {found}")
+            answer(RETRY if _has_changed(one) else error)
+            return
+        try:
+            page = one.finish(found, final=final)
+        except CorruptData as exc:
+            if final:
+                answer(kept(exc))
+            else:
+                self._load_again(one, answer)
+            return
+        if page is None:
+            answer(RETRY)
+            return
+        self.loads += 1
+        answer(page)
+
+    def _load_again(self, one: TierLoad, answer: Answer) -> None:
+        """One page alone, for the last time."""
+
+        def ended(found: bytes | OSError) -> None:
+            self._settle(one, answer, found, final=True)
+
+        where = (one.location, one.ref.sequence)
+        self.begin_read(*where, one.offset, one.length, ended, again=True)
+
+    # -- bytes -----------------------------------------------------------------------
+
+    def begin_read(
+        self,
+        location: Location,
+        generation: int,
+        offset: int,
+        length: int,
+        done: Done,
+        *,
+        again: bool = False,
+    ) -> None:
+        """As `Tier.begin_read`, with patience.
+
+        ``again``: the caller has read this before, and it was wrong: a retry of its own.
+        """
+        self.retries += again
+        self._try(location, generation, offset, length, done, 0)
+
+    def _begin_once(
+        self, location: Location, generation: int, offset: int, length: int, done: Done
+    ) -> None:
+        """Tried once: where that fails the caller asks in pieces."""
+        assert self._begin is not None
+        self.units += -(-(offset % PAGE_SIZE + length) // PAGE_SIZE)
+        self._begin(location, generation, offset, length, done)
+
+    def _try(
+        self,
+        location: Location,
+        generation: int,
+        offset: int,
+        length: int,
+        done: Done,
+        failures: int,
+    ) -> None:
+        if self._begin is None:
+            done(OSError(errno.ENXIO, "there is none"))
+            return
+        self.units += -(-(offset % PAGE_SIZE + length) // PAGE_SIZE)
+
+        def ended(outcome: bytes | OSError) -> None:
+            if isinstance(outcome, bytes):
+                self._failed_in_a_row = 0
+                done(outcome)
+            elif failures < len(_PAUSES_S):
+                again = partial(self._try, location, generation, offset, length, done)
+                trio.lowlevel.spawn_system_task(self._try_later, again, failures)
+            else:
+                where = f"tier {location.tier}, extent {location.extent}"
+                self._note_error(f"{where}, {length} bytes at {offset}: {outcome}")
+                done(outcome)
+
+        self._begin(location, generation, offset, length, ended)
+
+    async def _try_later(self, again: Callable[[int], None], failures: int) -> None:
+        await trio.sleep(_PAUSES_S[failures])
+        self.retries += 1
+        again(failures + 1)
+
+    def _note_error(self, what: str) -> None:
+        self.errors += 1
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row <= _LOGGED_IN_A_ROW:
+            log.error("the tier cannot be read (%s)", what)
+
+
+def _has_changed(one: TierLoad) -> bool:
+    """Whether the page was stored anew, or its segment has moved: then an error means nothing."""
+    try:
+        return one.finish(b"", final=False) is None
+    except CorruptData:
+        return False
+
+
+def neighbours(loads: list[TierLoad]) -> list[list[TierLoad]]:
+    """Loads in groups that one read brings: near each other in the same place."""
+    groups: list[list[TierLoad]] = []
+    for one in sorted(loads, key=lambda one: (one.location, one.offset)):
+        if groups:
+            first, last = groups[-1][0], groups[-1][-1]
+            same = (one.location, one.ref) == (first.location, first.ref)
+            near = one.offset - last.offset - last.length <= _NEAR_BYTES
+            if same and near and one.offset + one.length - first.offset <= _TOGETHER_BYTES:
+                groups[-1].append(one)
+                continue
+        groups.append([one])
+    return groups

@@ -1,0 +1,95 @@
+"""The nearest thing in user space: nbdfuse over ``nbdkit memory allocator=zstd``.
+
+Two servers: nbdkit keeps the compressed pages in memory and listens on a unix socket,
+nbdfuse shows them as a file.  Both run in the foreground as our children, so they are
+ended by their pids; nbdkit ends by itself should the benchmark be killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fuseswap.errors import HostError
+from tests.benchmarks import command
+from tests.benchmarks.peers import Peer
+
+_START_TIMEOUT_S = 20.0
+
+
+class Nbdfuse(Peer):
+    """A file of ``size_bytes`` with multi-connection, as nbdfuse does by default."""
+
+    def __init__(self, name: str, size_bytes: int) -> None:
+        super().__init__(name, size_bytes)
+        self._directory: Path | None = None
+        self._servers: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def path(self) -> str:
+        """The file nbdfuse shows."""
+        return str(self._mountpoint / "file")
+
+    @property
+    def _mountpoint(self) -> Path:
+        return (self._directory or Path("/nonexistent")) / "mnt"
+
+    def describe(self) -> str:
+        """Both servers."""
+        return "nbdfuse on 'nbdkit memory allocator=zstd', file"
+
+    def prepare(self) -> None:
+        """Start both and wait until the mount shows up, without touching it."""
+        self._directory = Path(tempfile.mkdtemp(prefix="fuseswap-bench-nbd-"))
+        self._mountpoint.mkdir()
+        socket = self._directory / "socket"
+        self._start(
+            "nbdkit", "--foreground", "--exit-with-parent", "--unix", str(socket),
+            "memory", str(self.size_bytes), "allocator=zstd",
+        )  # fmt: skip
+        self._wait_until(socket.exists)
+        self._start("nbdfuse", self.path, "--unix", str(socket))
+        self._wait_until(self._is_mounted)
+
+    def teardown(self) -> None:
+        """Unmount (lazily where it is busy), end both, delete the directory."""
+        if self._directory is None:
+            return
+        if self._is_mounted():
+            try:
+                command.run(("umount", str(self._mountpoint)), timeout_s=10.0)
+            except HostError:
+                command.run(("umount", "--lazy", str(self._mountpoint)), timeout_s=10.0)
+        while self._servers:
+            command.stop(self._servers.pop())
+        for path in ("socket", "log"):
+            (self._directory / path).unlink(missing_ok=True)
+        self._mountpoint.rmdir()
+        self._directory.rmdir()
+        self._directory = None
+
+    def _start(self, *arguments: str) -> None:
+        assert self._directory is not None
+        self._servers.append(command.start(arguments, self._directory / "log"))
+
+    def _wait_until(self, done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not done():
+            server = self._servers[-1]
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise HostError(f"{server.args!r} did not start: {self._last_words()}")
+            time.sleep(0.02)
+
+    def _last_words(self) -> str:
+        assert self._directory is not None
+        with contextlib.suppress(OSError, IndexError):
+            return (self._directory / "log").read_text().splitlines()[-1]
+        return "it said nothing"
+
+    def _is_mounted(self) -> bool:
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+        return any(line.split()[1] == str(self._mountpoint) for line in mounts)

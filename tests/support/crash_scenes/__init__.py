@@ -1,0 +1,1 @@
+"""What a worker can be doing when it dies."""

@@ -1,0 +1,215 @@
+"""One worker after another, with processes that are none: replaced, handed over, rolled back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from fuseswap.daemon.device_files import DeviceState, Status
+from fuseswap.daemon.handover import Handover
+from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.daemon.scribe import Scribe
+from fuseswap.daemon.service import MAX_FAILURES, Service
+from fuseswap.daemon.spawner import Spawner
+from fuseswap.daemon.standby import Standby
+from fuseswap.daemon.state_file import StateFile
+from fuseswap.daemon.watchdog import Watchdog
+from fuseswap.daemon.worker_process import WorkerProcess
+from fuseswap.errors import HostError
+from fuseswap.linux.protect import Protection
+
+PROTECTION = Protection(memory_locked=True, io_flusher=True, oom_score_adj=-1000)
+
+
+class FakeWorker:
+    """Does what it is told, but for what ``fails``; notes what it did."""
+
+    def __init__(self, pid: int, did: list[str], *fails: str) -> None:
+        self.pid = pid
+        self._did = did
+        self._fails = fails
+
+    def _do(self, what: str) -> Protection:
+        self._did.append(f"{self.pid} {what}")
+        if what in self._fails:
+            raise HostError(f"{self.pid} can't {what}")
+        return PROTECTION
+
+    def wait_prepared(self) -> None:
+        self._do("prepare")
+
+    def attach(self) -> Protection:
+        return self._do("attach")
+
+    def pause(self) -> None:
+        self._do("pause")
+
+    def go_on(self) -> Protection:
+        return self._do("go on")
+
+    def kill(self) -> None:
+        self._do("kill")
+
+    def reap(self) -> int:
+        self._do("reap")
+        return -9
+
+
+class Scene:
+    """A supervisor's parts around workers that a test makes; also what they ask for."""
+
+    def __init__(self, path: Path) -> None:
+        self.did: list[str] = []
+        self.kept: list[FakeWorker] = []
+        self.next: list[FakeWorker] = []
+        self.asked = 0
+        self.rereads = 0
+        self.served_well = False
+        self.not_renewed = ""
+        self.scribe = Scribe(os.open(path / "log", os.O_WRONLY | os.O_CREAT), may_swap=True)
+        runtime = Runtime("swap0")
+        runtime.directory.mkdir()
+        self.state = StateFile(runtime, self.scribe, DeviceState(), lambda: None)
+        standby, spawner = cast(Standby, self), cast(Spawner, self)
+        self.service = Service(
+            spawner, standby, cast(Watchdog, self), self.state, self.scribe, first_pause_s=0.0
+        )
+        self.handover = Handover(self.service, standby, spawner, self.state, self.scribe)
+
+    # As a standby, a spawner and a watchdog.
+
+    def take(self) -> FakeWorker | None:
+        return self.kept.pop() if self.kept else None
+
+    def ask(self) -> None:
+        self.asked += 1
+
+    def end_of_renewal(self) -> None:
+        if self.not_renewed:
+            raise HostError(self.not_renewed)
+
+    def spawn(self, *, fresh: bool = False, rereads: bool = False) -> FakeWorker:
+        assert (fresh, rereads) == (False, False)
+        return self.next.pop(0)
+
+    def reread(self) -> None:
+        self.rereads += 1
+
+    def begin(self) -> None:
+        pass
+
+    def did_well(self) -> bool:
+        return self.served_well
+
+    # What a test says.
+
+    def worker(self, pid: int, *fails: str) -> FakeWorker:
+        return FakeWorker(pid, self.did, *fails)
+
+    def start(self, pid: int, *fails: str) -> None:
+        self.service.start(cast(WorkerProcess, self.worker(pid, *fails)))
+        self.did.clear()
+
+    def standing(self) -> tuple[object, ...]:
+        now = self.state.now
+        return now.status, now.worker_pid, now.restarts
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    monkeypatch.setenv("FUSESWAP_RUNTIME_DIR", str(tmp_path))
+    return Scene(tmp_path)
+
+
+def test_the_new_one_serves_before_the_old_one_ends(scene: Scene) -> None:
+    scene.start(1)
+    scene.kept = [scene.worker(2)]
+    assert scene.handover.hand_over().startswith("worker 1 replaced by 2, pause ")
+    assert scene.did == ["1 pause", "2 attach", "1 kill"]
+    assert scene.standing() == ("running", 2, 1)
+    assert scene.asked == 2, "another standby, after each"
+    assert scene.scribe.flush()
+    assert scene.rereads == 1
+
+
+def test_one_that_cannot_be_made_leaves_the_old_one_alone(scene: Scene) -> None:
+    scene.start(1)
+    scene.not_renewed = "no such module"
+    with pytest.raises(HostError, match="worker 1 goes on, the new one can't start: no such"):
+        scene.handover.hand_over()
+    assert (scene.did, scene.standing()) == ([], ("running", 1, 0))
+
+
+def test_one_that_cannot_attach_has_the_old_one_go_on(scene: Scene) -> None:
+    scene.start(1)
+    scene.kept = [scene.worker(2, "attach")]
+    with pytest.raises(HostError, match="worker 1 goes on, the new one can't attach: 2 can't"):
+        scene.handover.hand_over()
+    assert scene.did == ["1 pause", "2 attach", "2 kill", "1 go on"]
+    assert scene.standing() == ("running", 1, 0)
+
+
+def test_where_neither_can_another_is_started(scene: Scene) -> None:
+    scene.start(1, "go on")
+    scene.kept = [scene.worker(2, "attach")]
+    scene.next = [scene.worker(3)]
+    with pytest.raises(HostError, match=r"2 can't attach; nor did the old one: .*is running"):
+        scene.handover.hand_over()
+    assert scene.did[-4:] == ["1 go on", "1 kill", "3 prepare", "3 attach"]
+    assert scene.standing() == ("running", 3, 1)
+
+
+def test_one_that_does_not_pause_is_replaced_as_after_a_crash(scene: Scene) -> None:
+    scene.start(1, "pause")
+    scene.kept = [scene.worker(2)]
+    scene.handover.hand_over()
+    assert scene.did == ["1 pause", "1 kill", "2 attach"]
+    assert scene.standing() == ("running", 2, 1)
+
+
+def test_a_standby_goes_on_at_once(scene: Scene) -> None:
+    scene.start(1)
+    assert scene.service.reap() == (1, -9)
+    scene.kept = [scene.worker(2)]
+    scene.service.replace("worker 1 ended")
+    assert scene.did == ["1 reap", "2 attach"]
+    assert scene.standing() == ("running", 2, 1)
+
+
+def test_after_so_many_failures_all_is_kept_until_asked(scene: Scene) -> None:
+    scene.start(1)
+    scene.service.reap()
+    scene.next = [scene.worker(2 + number, "attach") for number in range(MAX_FAILURES)]
+    scene.service.replace("worker 1 ended")
+    assert scene.next == []
+    assert scene.service.worker is None
+    assert scene.standing() == (Status.DEGRADED, None, MAX_FAILURES)
+    assert scene.state.now.reason == f"{1 + MAX_FAILURES} can't attach"
+    scene.next = [scene.worker(20)]
+    scene.service.try_again()
+    assert scene.standing() == ("running", 20, MAX_FAILURES + 1)
+    assert scene.state.now.reason is None
+
+
+def test_a_worker_that_served_is_no_failure(scene: Scene) -> None:
+    scene.served_well = True
+    for pid in range(2 * MAX_FAILURES):
+        scene.start(pid)
+        scene.service.reap()
+        scene.next = [scene.worker(100 + pid)]
+        scene.service.replace("it ended")
+    assert scene.standing() == ("running", 100 + pid, 2 * MAX_FAILURES)
+
+
+def test_a_new_one_serves_where_none_did(scene: Scene) -> None:
+    scene.kept = [scene.worker(2)]
+    assert scene.handover.hand_over() == "worker 2 serves again"
+    assert scene.standing() == ("running", 2, 1)
+
+
+def test_none_serves_and_the_new_one_has_ended_too(scene: Scene) -> None:
+    with pytest.raises(HostError, match="and so did the new one"):
+        scene.handover.hand_over()

@@ -1,0 +1,106 @@
+"""The OpenMetrics text is well-formed, and read again it says the same."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from fuseswap.counting import Kind, Statistic, file_name
+from fuseswap.filesystem import openmetrics
+from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.openmetrics import parse_metrics, render_metrics
+from fuseswap.filesystem.statistics import STATISTICS
+from fuseswap.units import PAGE_SIZE
+from tests.support import pages
+from tests.support.tiered_devices import Tiered
+
+NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
+LABELS = rf'\{{{NAME}="[^"\\\n]*"\}}'
+FAMILY = re.compile(
+    rf"# TYPE (?P<type_name>{NAME}) (?P<type>counter|gauge)\n"
+    rf"# HELP (?P<help_name>{NAME}) (?P<help>[^\n]+)\n"
+    rf"(?P<samples>(?:{NAME}(?:{LABELS})? -?\d+\n)+)"
+)
+
+
+def parse(text: str) -> dict[str, tuple[str, int]]:
+    """Sample and labels -> (type, value); every line must belong to a family."""
+    assert text.endswith("# EOF\n")
+    body = text.removesuffix("# EOF\n")
+    assert FAMILY.sub("", body) == ""
+    found = {}
+    for family in FAMILY.finditer(body):
+        name = family["type_name"]
+        assert family["help_name"] == name
+        assert not (family["type"] == "counter" and name.endswith("_total"))
+        assert not set(family["help"]) & {'"', "\\"}  # these would need escaping
+        for line in family["samples"].splitlines():
+            sample, _, value = line.rpartition(" ")
+            suffix = "_total" if family["type"] == "counter" else ""
+            assert sample.partition("{")[0] == name + suffix
+            assert sample not in found
+            found[sample] = (family["type"], int(value))
+    return found
+
+
+def sample_of(row: Statistic, values: tuple[str, ...]) -> str:
+    labels = ",".join(f'{name}="{value}"' for name, value in zip(row.labels, values, strict=True))
+    suffix = "_total" if row.kind is Kind.COUNTER else ""
+    return f"fuseswap_{row.name}{suffix}" + (f"{{{labels}}}" if labels else "")
+
+
+def test_each_statistic_is_one_family(tiered: Tiered) -> None:
+    device = tiered.device
+    device.swapfile.write(0, memoryview(pages.CORPUS["compressible"] * 3))
+    device.swapfile.read(0, PAGE_SIZE)
+    rows = {row.name: row for row in STATISTICS}
+    expected = {}
+    for key, number in device.statistics().items():
+        name, values = (key, ()) if isinstance(key, str) else key
+        expected[sample_of(rows[name], values)] = (rows[name].kind.value, number)
+    text = render_metrics(device)
+    assert parse(text) == expected
+    assert text.count("# TYPE") == len(STATISTICS)
+    assert expected['fuseswap_backend_stores_total{backend="compressed_cache"}'] == ("counter", 3)
+
+
+def test_no_two_families_share_a_sample_name(tiered: Tiered) -> None:
+    """A gauge that ends in ``_total`` must not look like some counter's sample."""
+    samples = re.findall(r"^fuseswap\w+", render_metrics(tiered.device), re.MULTILINE)
+    assert len(set(samples)) == len(STATISTICS)
+
+
+def test_without_a_tier_there_is_no_family_of_tiers(device: Device) -> None:
+    assert "fuseswap_tier_extents" not in render_metrics(device)
+
+
+def test_read_again_it_is_what_the_files_say(device: Device) -> None:
+    device.swapfile.write(0, memoryview(pages.CORPUS["compressible"] * 3))
+    expected = {}
+    for key, number in device.statistics().items():
+        expected[key if isinstance(key, str) else file_name(*key)] = number
+    found = parse_metrics(render_metrics(device))
+    assert found == expected
+    assert [name for name in found if "." not in name] == [
+        row.name for row in STATISTICS if not row.labels
+    ]
+    assert found["backend_stores.compressed_cache"] == 3
+
+
+def test_a_worker_of_another_version_is_understood() -> None:
+    text = "fuseswap_unknown 1\nfuseswap_codec_pages 2\nfuseswap_loads_total 3\n# EOF\n"
+    assert parse_metrics(text) == {"loads": 3}
+
+
+@pytest.mark.parametrize("value", ['a "b"', "c\\d", "e\nf", "\\n", 'g",h="} 5', "/dev/sdb", "ü"])
+def test_values_of_labels_come_back_whatever_is_in_them(
+    device: Device, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    tier = "tier"
+    rows = (Statistic("reads", Kind.COUNTER, "", "", "Reads.", (tier, "way")),)
+    monkeypatch.setattr(openmetrics, "STATISTICS", rows)
+    monkeypatch.setattr(Device, "statistics", lambda self: {("reads", (value, "in")): 7})
+    text = render_metrics(device)
+    assert text.count("\n") == 4
+    assert parse_metrics(text) == {file_name("reads", (value, "in")): 7}

@@ -1,0 +1,264 @@
+"""Writeback, recompression, cleaner, slow path, the next worker against a dict, in any order.
+
+Hypothesis draws what happens: stores that may wait, discards, loads, and when each write
+to the tier or job of the thread ends, and how.  After every step all tasks are blocked, the
+log is sound and what was touched reads back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from collections.abc import Awaitable, Callable
+
+import trio
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from fuseswap.errors import StoreRefused
+from fuseswap.reclaim.request import ReclaimRequest
+from fuseswap.store.page_reader import ZERO_PAGE
+from fuseswap.units import MIB
+from tests.support import pages
+from tests.support.effort import scaled
+from tests.support.fake_tier import FakeTier
+from tests.support.log_invariants import check_invariants
+from tests.support.memory_stores import SharedMemory
+from tests.support.recompressed_devices import HeldJobs
+from tests.support.tiered_devices import EXTENTS, TIERED, Tiered, dense
+
+LONGEST_REST_S = 60
+
+KINDS: dict[str, Callable[[int], bytes]] = {
+    "dense": dense,
+    "incompressible": pages.incompressible,
+    "fill": pages.filled,
+    "related": pages.related,
+    "related few": lambda seed: pages.related(seed % 9),
+    "twin": lambda seed: dense(seed // 2),  # neighbours are the same
+    "one of few": lambda seed: dense(seed % 9),
+}
+# Runs of pages, some longer than a segment; all within a file twice as large as the pool.
+firsts = st.integers(0, 10).map(lambda n: n * 200)
+counts = st.sampled_from([1, 3, 50, 300, 700])
+strides = st.sampled_from([1, 1, 2, 5])
+kinds = st.sampled_from(
+    ["dense", "dense", "incompressible", "fill", "twin", "one of few", "related", "related few"]
+)
+
+steps = st.one_of(
+    st.tuples(st.just("store"), firsts, counts, strides, kinds, st.integers(0, 3)),
+    st.tuples(st.just("store"), firsts, counts, strides, kinds, st.integers(0, 3)),
+    st.tuples(st.just("discard"), firsts, counts, strides),
+    st.tuples(st.just("load"), firsts, counts, strides),
+    st.tuples(st.just("change"), firsts),
+    st.tuples(st.just("hold"), st.booleans()),
+    st.tuples(st.just("end_write"), st.integers(0, 3), st.booleans()),
+    st.tuples(st.just("end_write"), st.integers(0, 3), st.just(True)),
+    st.tuples(st.just("clean"), st.integers(1, 5)),
+    st.tuples(st.just("rest"), st.sampled_from([0.05, 0.5, LONGEST_REST_S])),
+    st.tuples(st.just("limit"), st.sampled_from([4, 6, 8])),
+    st.tuples(st.just("recompress"), st.integers(1, 100), st.none() | st.integers(0, 2)),
+    st.tuples(st.just("recompress"), st.integers(1, 100), st.integers(0, 2)),
+    st.tuples(st.just("turn_over"), firsts, st.integers(1, 100), st.integers(0, 3), st.booleans()),
+    st.tuples(st.just("write_back")),
+    st.tuples(st.just("hold_jobs"), st.booleans()),
+    st.tuples(st.just("end_jobs"), st.integers(1, 100)),
+    st.tuples(st.just("dedup"), st.sampled_from(["auto", "on", "off"])),
+    st.tuples(st.just("dedup"), st.sampled_from(["on", "off"])),
+    st.tuples(st.just("sweep"), st.integers(1, 20) | st.just(300)),
+    st.tuples(st.just("next_worker")),
+)
+
+
+def run_of(first: int, count: int, stride: int) -> range:
+    return range(first, min(first + count * stride, TIERED.page_count), stride)
+
+
+class Model:
+    """The rules; ``tiered.expected`` is the dict."""
+
+    def __init__(self, memory: SharedMemory, nursery: trio.Nursery, clock: MockClock) -> None:
+        self.memory = memory
+        self.nursery = nursery
+        self.clock = clock
+        self.tier = FakeTier(EXTENTS)
+        self.scope = trio.CancelScope()
+        self.waiting: set[trio.CancelScope] = set()
+        self.tiered = Tiered(memory, self.tier)
+        self.start()
+
+    def start(self) -> None:
+        self.scope = trio.CancelScope()
+        self.jobs = HeldJobs()
+        self.jobs.holds = False
+        self.tiered.device.recompression.thread._submit = self.jobs.submit
+        self.nursery.start_soon(self.run_worker, self.tiered, self.scope)
+
+    async def run_worker(self, tiered: Tiered, scope: trio.CancelScope) -> None:
+        with scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(tiered.writeback.run)
+                nursery.start_soon(tiered.device.recompression.run)
+
+    async def store(self, first: int, count: int, stride: int, kind: str, seed: int) -> None:
+        """In a task: it may wait for a write that a later step ends."""
+
+        async def store_all(tiered: Tiered) -> None:
+            for page in run_of(first, count, stride):
+                try:
+                    with trio.CancelScope() as mine:
+                        self.waiting.add(mine)
+                        await tiered.write(page, KINDS[kind](page + seed))
+                    self.waiting.discard(mine)
+                    if mine.cancelled_caught:
+                        return
+                except StoreRefused:
+                    continue
+
+        self.nursery.start_soon(store_all, self.tiered)
+
+    async def discard(self, first: int, count: int, stride: int) -> None:
+        for page in run_of(first, count, stride):
+            self.tiered.discard(page)
+
+    async def load(self, first: int, count: int, stride: int) -> None:
+        for page in run_of(first, count, stride):
+            assert await self.tiered.read(page) == self.tiered.expected.get(page, ZERO_PAGE)
+
+    async def change(self, page: int) -> None:
+        """Bytes within a page, in a task: it may wait."""
+
+        async def write(tiered: Tiered) -> None:
+            with trio.CancelScope() as mine:
+                self.waiting.add(mine)
+                with contextlib.suppress(StoreRefused):
+                    await tiered.write_at(page, 8, b"some")
+            self.waiting.discard(mine)
+
+        self.nursery.start_soon(write, self.tiered)
+
+    async def hold(self, hold: bool) -> None:
+        self.tier.hold_writes = hold
+
+    async def end_write(self, number: int, succeeds: bool) -> None:
+        if self.tier.writes:
+            write = self.tier.writes[number % len(self.tier.writes)]
+            (write.finish if succeeds else write.fail)()
+
+    async def clean(self, count: int) -> None:
+        for _ in range(count):
+            self.tiered.writeback.cleaner.step()
+
+    async def recompress(self, count: int, knows: int | None) -> None:
+        """All of it, for as long as ``count`` jobs take; with another dictionary, or not."""
+        if knows is not None:
+            self.add_dictionary(knows)
+        self.tiered.device.recompression.ask(ReclaimRequest.parse("all"))
+        await self.end_jobs(count)
+
+    def add_dictionary(self, knows: int) -> None:
+        phrases = random.Random(knows).sample(pages.PHRASES, 300)
+        self.tiered.cache.dictionaries.add(b"".join(phrases))
+
+    async def turn_over(self, first: int, count: int, knows: int, leaves: bool) -> None:
+        """Some pages get a dictionary and may leave; with another in use, the old one goes.
+
+        As far as ``count`` jobs do it, and there is room.
+        """
+        await self.limit(8)
+        await self.store(first, 50, 1, "related", 0)
+        await wait_all_tasks_blocked()
+        await self.recompress(count, knows)
+        if leaves:
+            await self.write_back()
+            await wait_all_tasks_blocked()
+        self.add_dictionary(3 - knows)
+        retirement = self.tiered.device.recompression.retirement
+        retirement._next_look = 0.0
+        retirement._rests.clear()
+        retirement._looked_at.clear()
+        self.tiered.device.recompression._wanted.set()
+        await self.end_jobs(count)
+
+    async def write_back(self) -> None:
+        """All that is in memory now."""
+        self.tiered.writeback.ask(ReclaimRequest.parse("all"))
+
+    async def hold_jobs(self, hold: bool) -> None:
+        self.jobs.holds = hold
+
+    async def end_jobs(self, count: int) -> None:
+        """Of the thread; time passes between them."""
+        for _ in range(count):
+            if self.jobs.held:
+                self.jobs.run()
+            await wait_all_tasks_blocked()
+            self.clock.jump(0.01)
+
+    async def rest(self, seconds: float) -> None:
+        self.clock.jump(seconds)
+
+    async def dedup(self, switch: str) -> None:
+        self.tiered.cache.dedup.set_switch(switch)
+
+    async def sweep(self, count: int) -> None:
+        for _ in range(count):
+            self.tiered.device.merging.merger.step()
+
+    async def limit(self, frames: int) -> None:
+        if frames >= self.tiered.log.frames.in_use:
+            self.tiered.cache.pool_limit_bytes = frames * MIB
+
+    async def next_worker(self) -> None:
+        """The old one ends where it stands, its stores unanswered."""
+        self.scope.cancel()
+        self.tiered.slowpath.stop()
+        for waiting in list(self.waiting):
+            waiting.cancel()
+        await wait_all_tasks_blocked()
+        expected = self.tiered.expected
+        self.tiered = Tiered(self.memory, self.tier)
+        self.tiered.expected = expected
+        self.start()
+
+    async def check(self) -> None:
+        check_invariants(self.tiered.cache)
+        tiered = self.tiered
+        assert tiered.cache.slots.stored_pages == len(tiered.expected)
+        assert len(self.tier.writes) <= tiered.device.in_flight.batch_size
+        on_tier = len({tiered.segment_of(page) for page in tiered.on_tier()})
+        assert tiered.entry.extents.in_use == on_tier + len(self.tier.writes)
+
+
+@settings(
+    max_examples=scaled(200),
+    deadline=None,
+    derandomize="CI" in os.environ,
+    phases=set(Phase) - {Phase.explain},
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(st.lists(steps, min_size=8, max_size=40))
+def test_nothing_is_lost_whatever_happens_in_whatever_order(
+    drawn: list[tuple[object, ...]],
+) -> None:
+    clock = MockClock()
+    memory = SharedMemory(TIERED)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            model = Model(memory, nursery, clock)
+            for name, *arguments in drawn:
+                rule: Callable[..., Awaitable[None]] = getattr(model, str(name))
+                await rule(*arguments)
+                await wait_all_tasks_blocked()
+                await model.check()
+            await model.tiered.check()
+            nursery.cancel_scope.cancel()
+
+    try:
+        trio.run(main, clock=clock)
+    finally:
+        memory.close()

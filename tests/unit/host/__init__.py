@@ -1,1 +1,0 @@
-"""Unit tests of what the host is asked for."""

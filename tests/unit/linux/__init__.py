@@ -1,0 +1,1 @@
+"""Unit tests of what Linux is asked for."""

@@ -1,0 +1,306 @@
+"""The feeder's thread: what it makes, what it leaves to others, and how it tells."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from fuseswap.linux.watermarks import Watermarks
+from fuseswap.store.frame_pool import FramePool
+from fuseswap.store.memory_reserve import FeederThread
+from fuseswap.store.region import Region
+from fuseswap.units import MIB, PAGE_SIZE
+
+
+class Levels(Watermarks):
+    """Watermarks that are where a test wants them."""
+
+    def __init__(self) -> None:
+        super().__init__("/nonexistent")
+        self.near = self.reached = False
+
+    def are_near(self) -> bool:
+        return self.near
+
+    def are_reached(self) -> bool:
+        return self.reached
+
+
+class Poor(Region):
+    """A region there is no memory for."""
+
+    def populate(self, offset: int, length: int) -> None:
+        raise OSError("no memory")
+
+
+@contextmanager
+def running(levels: Levels) -> Iterator[FeederThread]:
+    feeder = FeederThread(levels)
+    feeder.start()
+    try:
+        yield feeder
+    finally:
+        feeder.close()
+
+
+def region(kind: type[Region] = Region) -> Region:
+    fd = os.memfd_create("feeder")
+    os.ftruncate(fd, 8 * MIB)
+    return kind(fd)
+
+
+def wait(feeder: FeederThread, answers: list[bool], count: int) -> None:
+    """Until so many orders are answered: each is told through the eventfd."""
+    poll = select.poll()
+    poll.register(feeder.eventfd, select.POLLIN)
+    while len(answers) < count:
+        assert poll.poll(10_000), "the feeder said nothing"
+        os.eventfd_read(feeder.eventfd)
+        feeder.collect()
+
+
+def test_what_is_ordered_is_made_and_taken_over_where_it_was_ordered() -> None:
+    arena = region()
+    answers: list[bool] = []
+    threads: set[int] = set()
+
+    def done(made: bool) -> None:
+        answers.append(made)
+        threads.add(threading.get_ident())
+
+    with running(Levels()) as feeder:
+        feeder.populate(arena, MIB, MIB, done)
+        feeder.populate(arena, 0, PAGE_SIZE, done, can_wait=True)
+        wait(feeder, answers, 2)
+    assert answers == [True, True]
+    assert threads == {threading.get_ident()}
+    assert arena.allocated_bytes() == MIB + PAGE_SIZE
+
+
+def test_no_memory_is_an_answer() -> None:
+    answers: list[bool] = []
+    with running(Levels()) as feeder:
+        feeder.populate(region(Poor), 0, MIB, answers.append)
+        wait(feeder, answers, 1)
+        assert feeder.failed == 1
+    assert answers == [False]
+
+
+def test_what_can_wait_is_left_while_memory_is_short_and_a_store_s_is_not() -> None:
+    levels = Levels()
+    levels.near = True
+    answers: list[tuple[str, bool]] = []
+    told: list[bool] = []
+
+    def note(name: str, made: bool) -> None:
+        answers.append((name, made))
+        told.append(made)
+
+    with running(levels) as feeder:
+        feeder.populate(region(), 0, MIB, lambda made: note("index", made), can_wait=True)
+        feeder.populate(region(), 0, MIB, lambda made: note("frame", made))
+        wait(feeder, told, 1)
+        assert answers == [("frame", True)]
+        levels.near = False
+        wait(feeder, told, 2)
+    assert answers == [("frame", True), ("index", True)]
+
+
+def test_below_min_others_come_first_while_enough_frames_are_ready() -> None:
+    levels = Levels()
+    levels.near = levels.reached = True
+    level = [8]
+    answers: list[bool] = []
+    with running(levels) as feeder:
+        feeder.ready_level = lambda: level[0]
+        feeder.populate(region(), 0, MIB, answers.append)
+        cluster: list[bool] = []
+        feeder.populate(region(), 0, PAGE_SIZE, cluster.append)
+        wait(feeder, cluster, 1)
+        assert cluster == [True], "a store waits for that"
+        assert answers == []
+        level[0] = 7
+        wait(feeder, answers, 1)
+    assert answers == [True]
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_chores_are_done_in_its_thread(near: bool) -> None:
+    levels = Levels()
+    levels.near = near
+    done = threading.Event()
+    found: list[int] = []
+    feeder = FeederThread(levels, (lambda: found.append(threading.get_ident()), done.set))
+    feeder.start()
+    assert done.wait(10)
+    feeder.close()
+    assert set(found).isdisjoint({threading.get_ident()})
+    assert feeder.is_short == near
+
+
+ZONES = b"""Node 0, zone      DMA
+  per-node stats
+      nr_inactive_anon 44931
+  pages free     %d
+        boost    0
+        min      26
+        low      32
+        high     38
+        spanned  4095
+        managed  3840
+        protection: (0, 314)
+Node 0, zone    DMA32
+  pages free     %d
+        min      1796
+        low      1934
+        high     2072
+        spanned  94208
+        managed  82839
+Node 0, zone  Movable
+  pages free     0
+        min      32
+        low      32
+        high     32
+        spanned  0
+        managed  0
+"""
+
+
+@pytest.mark.parametrize(
+    ("dma", "dma32", "reached"), [(340, 1700, True), (340, 2100, False), (20, 5000, False)]
+)
+def test_min_is_reached_where_the_zones_that_matter_are_below_it(
+    tmp_path: object, dma: int, dma32: int, reached: bool
+) -> None:
+    path = f"{tmp_path}/zoneinfo"
+    with open(path, "wb") as file:
+        file.write(ZONES % (dma, dma32))
+    watermarks = Watermarks(path)
+    assert watermarks.are_reached() is reached
+    assert watermarks.spares(8) is reached
+    assert not watermarks.spares(7)
+    watermarks.close()
+
+
+def test_a_kernel_without_zoneinfo_is_never_short() -> None:
+    watermarks = Watermarks("/nonexistent")
+    watermarks.refresh()
+    assert not watermarks.are_reached()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOMEM, "no memory"), ValueError("a mistake")])
+def test_a_chore_that_fails_does_not_end_the_feeder(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    def poor() -> None:
+        raise error
+
+    answers: list[bool] = []
+    feeder = FeederThread(Levels(), (poor,))
+    feeder.start()
+    try:
+        feeder.populate(region(), 0, MIB, answers.append)
+        wait(feeder, answers, 1)
+    finally:
+        feeder.close()
+    assert answers == [True]
+    assert ("a mistake" in caplog.text) is isinstance(error, ValueError)
+
+
+def test_watermarks_that_cannot_be_read_stay_as_they_were() -> None:
+    levels = Watermarks()
+    before = levels._high_bytes
+    os.close(levels._fd)
+    levels._fd = os.open("/", os.O_RDONLY)  # EISDIR
+    levels.refresh()
+    levels.close()
+    assert levels._high_bytes == before
+
+
+class Slow(Region):
+    """A region whose memory comes when a test says so."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self.begun = threading.Event()
+        self.go_on = threading.Event()
+
+    def populate(self, offset: int, length: int) -> None:
+        self.begun.set()
+        assert self.go_on.wait(10)
+        super().populate(offset, length)
+
+
+def test_who_ordered_and_is_no_more_is_not_told() -> None:
+    old: list[bool] = []
+    new: list[bool] = []
+    slow = region(Slow)
+    assert isinstance(slow, Slow)
+    with running(Levels()) as feeder:
+        feeder.populate(slow, 0, MIB, old.append)
+        assert slow.begun.wait(10)
+        for can_wait in (False, True):
+            feeder.populate(slow, MIB, MIB, old.append, can_wait=can_wait)
+        feeder.forget()
+        slow.go_on.set()
+        feeder.populate(region(), 0, MIB, new.append)
+        wait(feeder, new, 1)
+    assert (old, new) == ([], [True])
+    assert slow.allocated_bytes() == MIB, "what was not begun is not made"
+
+
+def test_a_frame_of_before_is_not_given_back_where_another_pool_has_it_in_use() -> None:
+    """A worker paused, and told to go on: same feeder, another pool of the same frames."""
+    arena = region()
+    levels = Levels()
+    levels.near = True
+    told: list[bool] = []
+    with running(levels) as feeder:
+        before = FramePool(arena, 8, feeder, 1)
+        before.adopt({0})
+        before.map_some()  # can wait
+        before.give_back(0)
+        before.trim(0)
+        feeder.forget()
+        pool = FramePool(arena, 8, feeder, 4)
+        pool.adopt(set())
+        while pool.warm < 4:
+            pool.reserve(4)
+            feeder.collect()
+        frames = [pool.take(cleaning=True) for _ in range(4)]
+        assert 0 in frames
+        for frame in frames:
+            arena.buffer[frame * MIB] = 1
+        levels.near = False
+        feeder.populate(region(), 0, MIB, told.append, can_wait=True)
+        wait(feeder, told, 1)
+    assert all(arena.buffer[frame * MIB] for frame in frames)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+def test_a_feeder_that_waits_for_memory_itself_is_seen_to() -> None:
+    slow = region(Slow)
+    assert isinstance(slow, Slow)
+    told: list[bool] = []
+    with running(Levels()) as feeder:
+        feeder.populate(slow, 0, MIB, told.append)
+        assert slow.begun.wait(10)
+        assert not feeder.is_stuck, "not at once"
+        until(lambda: feeder.is_stuck)
+        assert not feeder.is_short, "seen before it began"
+        slow.go_on.set()
+        wait(feeder, told, 1)
+        until(lambda: not feeder.is_stuck)

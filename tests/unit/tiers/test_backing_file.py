@@ -1,0 +1,304 @@
+"""The backing file: locked, private, preallocated, or refused in one line."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fuseswap.errors import HostError
+from fuseswap.tiers import backing_file
+from fuseswap.tiers.backing_file import (
+    MIN_BYTES,
+    Backing,
+    close_backing,
+    open_backing,
+    planned_bytes,
+)
+from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
+from fuseswap.units import MIB
+
+SIZE = 11 * MIB
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "backing"
+
+
+def opened(path: Path, size_bytes: int = SIZE, name: str = "swap0") -> Backing:
+    return open_backing(str(path), size_bytes, name)
+
+
+def refusal(path: Path, size_bytes: int = SIZE) -> str:
+    """The one line a person sees."""
+    with pytest.raises(HostError) as caught:
+        os.close(opened(path, size_bytes).fd)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def crash(path: Path, size_bytes: int = SIZE) -> Backing:
+    """A device that writes pages and does not go down; what it opened, closed."""
+    device = opened(path, size_bytes)
+    room = mmap.mmap(-1, 4096)
+    room[:] = b"old page" * 512
+    for at in range(FIRST_PAGE_AT, path.stat().st_size - MIB - 4095, 512 * 1024):
+        os.pwrite(device.fd, room, at)
+    os.close(device.fd)
+    return device
+
+
+def put(path: Path, at: int, data: bytes) -> None:
+    with open(path, "r+b") as file:
+        file.seek(at, os.SEEK_END if at < 0 else os.SEEK_SET)
+        file.write(data)
+
+
+def test_it_is_private_preallocated_and_direct(path: Path) -> None:
+    fd = opened(path).fd
+    found = os.fstat(fd)
+    assert stat.S_IMODE(found.st_mode) == 0o600
+    assert found.st_size == SIZE
+    assert found.st_blocks * 512 >= SIZE
+    assert fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT
+    assert not os.get_inheritable(fd)
+    os.close(fd)
+
+
+def test_an_empty_file_that_was_there_is_made_private_and_grown(path: Path) -> None:
+    path.write_bytes(bytes(4096))
+    path.chmod(0o644)
+    os.close(opened(path).fd)
+    assert (path.stat().st_size, stat.S_IMODE(path.stat().st_mode)) == (SIZE, 0o600)
+
+
+def test_a_file_that_holds_data_is_refused_and_keeps_it(path: Path) -> None:
+    path.write_bytes(b"x" * 4096)
+    path.chmod(0o644)
+    assert "holds data" in refusal(path)
+    assert path.read_bytes() == b"x" * 4096
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_what_was_made_is_removed_and_what_was_there_can_be_used_again(path: Path) -> None:
+    device = opened(path)
+    assert device.made
+    close_backing(device.fd, str(path), made=True)
+    os.close(device.fd)
+    assert not path.exists()
+    path.touch()
+    device = opened(path)
+    assert not device.made
+    close_backing(device.fd, str(path), made=False)
+    os.close(device.fd)
+    device = opened(path)
+    assert device.former is None
+    os.close(device.fd)
+
+
+def test_a_larger_file_keeps_its_size(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 2 * SIZE)
+    os.close(opened(path).fd)
+    assert path.stat().st_size == 2 * SIZE
+
+
+def test_it_serves_one_device_only(path: Path) -> None:
+    fd = opened(path).fd
+    assert refusal(path) == f"backing file {path} is in use by another device"
+    assert path.exists()
+    os.close(fd)
+    os.close(opened(path).fd)
+
+
+def test_no_room_removes_what_was_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert refusal(path) == f"no room for a backing file of 11M at {path}"
+    assert not path.exists()
+
+
+def test_no_room_keeps_what_was_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*arguments: int) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    path.write_bytes(bytes(4))
+    monkeypatch.setattr(os, "posix_fallocate", too_large)
+    assert refusal(path) == f"File too large: a backing file of 11M at {path}"
+    assert path.read_bytes() == bytes(4)
+
+
+def test_a_directory_and_a_missing_one_are_refused(tmp_path: Path) -> None:
+    assert "cannot open backing file" in refusal(tmp_path)
+    assert "No such file or directory" in refusal(tmp_path / "missing" / "backing")
+
+
+def test_anything_but_a_file_or_a_block_device_is_refused(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    assert "fifo" in refusal(fifo)
+    assert fifo.exists()
+
+
+def test_the_plan_is_what_is_there_or_the_default(path: Path) -> None:
+    assert planned_bytes(str(path), SIZE) == SIZE + 2 * MIB
+    assert not path.exists()
+    path.touch()
+    assert planned_bytes(str(path), SIZE) == SIZE + 2 * MIB
+    os.truncate(path, 20 * MIB)
+    assert planned_bytes(str(path), SIZE) == 20 * MIB
+
+
+@pytest.mark.parametrize(("there", "default"), [(MIB, SIZE), (None, MIN_BYTES - 2 * MIB - 1)])
+def test_too_small_is_refused_before_anything_is_made(
+    path: Path, there: int | None, default: int
+) -> None:
+    if there is not None:
+        path.touch()
+        os.truncate(path, there)
+    with pytest.raises(HostError, match="is smaller than 10M"):
+        planned_bytes(str(path), default)
+    assert path.exists() == (there is not None)
+
+
+def test_a_file_that_cannot_be_looked_at_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="cannot open backing file"):
+        planned_bytes(str(tmp_path), SIZE)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_one_left_by_a_crash_is_taken_again(path: Path, there: bool) -> None:
+    """And it is still known who made it: what `up` made, `down` removes."""
+    if there:
+        path.touch()
+    first = crash(path)
+    again = opened(path, name="swap1")
+    assert (first.former, again.former) == (None, "swap0")
+    assert first.made == again.made == (not there)
+    os.close(again.fd)
+    after = opened(path)
+    assert after.former == "swap1"
+    os.close(after.fd)
+
+
+def test_one_left_by_a_crash_after_it_was_full_to_the_brim(path: Path) -> None:
+    crash(path)
+    middle = SIZE - 2 * MIB
+    put(path, FIRST_PAGE_AT, os.urandom(middle))
+    after = opened(path)
+    assert after.former == "swap0"
+    os.close(after.fd)
+
+
+@pytest.mark.parametrize(
+    ("at", "mark"),
+    [
+        (0, b"XFSB"),
+        (510, b"\x55\xaa"),
+        (512, b"EFI PART"),
+        (512, b"LABELONE"),
+        (1080, b"\x53\xef"),
+        (4086, b"SWAPSPACE2"),
+        (4096, b"\xfc\x4e\x2b\xa9"),
+        (32769, b"CD001"),
+        (65600, b"_BHRfS_M"),
+        (-8192, b"\xfc\x4e\x2b\xa9"),
+        (-512, b"EFI PART"),
+    ],
+)
+@pytest.mark.parametrize("ours", [False, True], ids=("never ours", "once ours"))
+def test_what_others_write_is_refused_and_kept(
+    path: Path, at: int, mark: bytes, ours: bool
+) -> None:
+    if ours:
+        crash(path)
+    else:
+        path.touch()
+        os.truncate(path, SIZE)
+    put(path, at, mark)
+    before = path.read_bytes()
+    assert f"{path} holds data; if nobody needs it: dd " in refusal(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("at", [0, 600_000, -4, -MIB])
+def test_the_command_it_prints_makes_it_ours(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "a name"
+    path.write_bytes(bytes(SIZE + 100))
+    put(path, at, b"data")
+    put(path, 5 * MIB, b"page")
+    command = refusal(path).partition(": ")[2]
+    subprocess.run(command, shell=True, check=True, stderr=subprocess.DEVNULL)
+    assert path.stat().st_size == SIZE + 100
+    device = opened(path, SIZE + 100)
+    assert device.former is None
+    os.close(device.fd)
+    assert path.read_bytes()[5 * MIB :][:4] == b"page"
+
+
+def test_one_from_before_there_were_claims_is_refused(path: Path) -> None:
+    """It begins with pages, and ends with them."""
+    path.write_bytes(b"old page" * (SIZE // 8))
+    assert refusal(path).count("dd if=/dev/zero") == 2
+
+
+@pytest.mark.parametrize("size_bytes", [SIZE - MIB, SIZE + MIB])
+def test_a_claim_for_another_size_is_refused(path: Path, size_bytes: int) -> None:
+    crash(path)
+    os.truncate(path, size_bytes)
+    with open(path, "r+b") as file:  # what is in its last MiB now may be a page
+        file.seek(-MIB, os.SEEK_END)
+        file.write(bytes(MIB))
+    assert "holds data of 'swap0' from when it had 11M" in refusal(path, size_bytes)
+
+
+def test_a_claim_of_another_machine_is_refused(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two may see one disk, and no lock of the one is seen by the other."""
+    ids = tmp_path / "machine-id"
+    monkeypatch.setattr(backing_file, "_MACHINE_ID", ids)
+    for text in ("0123\n", "", None):
+        ids.unlink(missing_ok=True)
+        if text is not None:
+            ids.write_text(text)
+        path.unlink(missing_ok=True)
+        crash(path)
+        os.close(opened(path).fd)
+        ids.write_text("4567\n")
+        assert "holds data of 'swap0' on another machine" in refusal(path)
+
+
+def test_a_live_one_is_in_use_whatever_is_in_it(path: Path) -> None:
+    crash(path)
+    device = opened(path)
+    assert "in use by another device" in refusal(path)
+    os.close(device.fd)
+
+
+def test_another_file_of_that_name_is_left_alone(path: Path) -> None:
+    device = opened(path)
+    path.rename(path.with_name("moved"))
+    path.write_bytes(b"somebody's")
+    close_backing(device.fd, str(path), made=True)
+    os.close(device.fd)
+    assert path.read_bytes() == b"somebody's"
+    assert not any(path.with_name("moved").read_bytes()[:4096])
+
+
+def test_a_write_that_fails_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", broken)
+    assert refusal(path) == f"cannot use backing file {path}: Input/output error"
+    assert not path.exists()
