@@ -33,3 +33,7 @@ class Location(NamedTuple):
 
     tier: int
     extent: int
+
+
+SEGMENT_SHIFT = 20
+SEGMENT_BYTES = 1 << SEGMENT_SHIFT

@@ -15,7 +15,7 @@ from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.parameters import MIN_POOL_LIMIT_BYTES
 from fuseswap.linux.heap import HEAP_FILE_BYTES
 from fuseswap.sizes import format_size, parse_size
-from fuseswap.store.superblock import Geometry
+from fuseswap.store.geometry import Geometry
 from fuseswap.tiers.backing_file import planned_bytes
 from fuseswap.tiers.io_buffers import BUFFER_BYTES
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES, room_bytes

@@ -14,7 +14,7 @@ import trio
 from fuseswap.daemon.host_watch import HostWatch
 from fuseswap.filesystem.device import Device
 from fuseswap.linux import syscalls
-from fuseswap.tiers.direct_io import Engine
+from fuseswap.tiers.io_engine import Engine
 from fuseswap.transport import Transport
 
 _HOUSEKEEPING_S = 1.0

@@ -55,16 +55,18 @@ from fuseswap.linux import mount, syscalls
 from fuseswap.linux.heap import HEAP_FILE_BYTES, Heap, lock_private
 from fuseswap.linux.protect import Protection, protect
 from fuseswap.store.frame_pool import RESERVE_FRAMES
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.memory_reserve import FeederThread
 from fuseswap.store.region import Region
-from fuseswap.store.superblock import REGION_NAMES, SEGMENT_SHIFT, Geometry, SharedState
-from fuseswap.tiers.direct_io import DirectFile, Engine, open_engine
+from fuseswap.store.superblock import REGION_NAMES, SharedState
+from fuseswap.tiers.direct_io import DirectFile
 from fuseswap.tiers.fault_injection import with_faults
 from fuseswap.tiers.file_tier import FileTier
 from fuseswap.tiers.io_buffers import BUFFER_BYTES, Buffers
+from fuseswap.tiers.io_engine import Engine, open_engine
 from fuseswap.tiers.io_threads import IoThreads
 from fuseswap.transport import open_transport
-from fuseswap.units import MIB
+from fuseswap.units import MIB, SEGMENT_SHIFT
 
 log = logging.getLogger("fuseswap.daemon.worker")
 

@@ -46,7 +46,7 @@ from fuseswap.store.copier import CopierStatistics
 from fuseswap.store.memory_reserve import AtOnce, Feeder
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.superblock import SharedState
-from fuseswap.tiers.direct_io import Engine
+from fuseswap.tiers.io_engine import Engine
 from fuseswap.tiers.tier import Tier
 from fuseswap.tiers.tier_health import TierHealth
 from fuseswap.tiers.tier_reader import TierLoad, TierReader

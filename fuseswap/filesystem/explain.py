@@ -30,9 +30,8 @@ from fuseswap.store.slot_word import (
     offset_of,
     segment_of,
 )
-from fuseswap.store.superblock import SEGMENT_SHIFT
 from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
-from fuseswap.units import PAGE_SIZE, Location
+from fuseswap.units import PAGE_SIZE, SEGMENT_SHIFT, Location
 
 HOLE = "hole"
 SAME_FILLED = "same-filled"

@@ -17,8 +17,7 @@ from fuseswap.frontswap.raw_file import InPlace
 from fuseswap.reclaim.dictionary_policy import NO_DICTIONARIES
 from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.sizes import parse_size
-from fuseswap.store.superblock import SEGMENT_BYTES
-from fuseswap.units import MIB
+from fuseswap.units import MIB, SEGMENT_BYTES
 
 log = logging.getLogger(__name__)
 

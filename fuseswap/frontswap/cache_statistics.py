@@ -14,8 +14,7 @@ from fuseswap.dedup.policy import Dedup, Mode
 from fuseswap.store.memory_usage import Footprint
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.segment_log import OBJECT_OVERHEAD, SegmentLog
-from fuseswap.store.superblock import SEGMENT_SHIFT
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, SEGMENT_SHIFT
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,8 @@ from fuseswap.store.slot_word import (
     is_same_filled,
     segment_of,
 )
-from fuseswap.store.superblock import SEGMENT_SHIFT, SharedState
-from fuseswap.units import PAGE_SIZE
+from fuseswap.store.superblock import SharedState
+from fuseswap.units import PAGE_SIZE, SEGMENT_SHIFT
 
 _SETTLED_AT_ONCE = 4
 _ASKED_PAGES = 64  # for the share of those that were loaded: 8 us; within 6 % or so

@@ -12,7 +12,7 @@ import trio
 from fuseswap.reclaim.room import Room
 from fuseswap.store.cleaner import Cleaner
 from fuseswap.store.store import Store
-from fuseswap.store.superblock import SEGMENT_BYTES
+from fuseswap.units import SEGMENT_BYTES
 
 # Dead share of the memory held at which tidying starts and stops, under load and when idle.
 _TIDY_BUSY = (0.20, 0.12)

@@ -19,7 +19,7 @@ from fuseswap.reclaim.segment_writer import SegmentWriter
 from fuseswap.reclaim.writes_in_flight import WritesInFlight
 from fuseswap.store.cleaner import Cleaner
 from fuseswap.store.store import Store
-from fuseswap.store.superblock import SEGMENT_BYTES
+from fuseswap.units import SEGMENT_BYTES
 
 _DENSE_SHARE = 0.9
 _FEW_LOADED = 0.1

@@ -26,7 +26,7 @@ from fuseswap.counting import counter, gauge
 from fuseswap.errors import RETRY, Retry
 from fuseswap.store.memory_reserve import Feeder, FeederThread
 from fuseswap.store.store import Store
-from fuseswap.store.superblock import SEGMENT_BYTES
+from fuseswap.units import SEGMENT_BYTES
 
 _LOOK_S = 0.05  # while memory is short
 _IDLE_S = 1.0

@@ -26,11 +26,10 @@ from fuseswap.errors import PoolFull
 from fuseswap.store.frame_pool import NO_FRAME
 from fuseswap.store.segment_entry import SegmentState
 from fuseswap.store.segment_log import SegmentLog
-from fuseswap.store.superblock import SEGMENT_BYTES
 from fuseswap.tiers.callbacks import called, result_of
 from fuseswap.tiers.tier_reader import TierReader
 from fuseswap.tiers.tier_table import TierTable
-from fuseswap.units import Location, SegmentRef
+from fuseswap.units import SEGMENT_BYTES, Location, SegmentRef
 
 
 class Outcome(Enum):

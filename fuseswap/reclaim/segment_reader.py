@@ -10,10 +10,9 @@ from functools import partial
 import trio
 
 from fuseswap.store.segment_log import SegmentLog
-from fuseswap.store.superblock import SEGMENT_BYTES
 from fuseswap.tiers.callbacks import called
 from fuseswap.tiers.tier_reader import TierReader
-from fuseswap.units import SegmentRef
+from fuseswap.units import SEGMENT_BYTES, SegmentRef
 
 _SET_ASIDE_S = 30.0
 

@@ -24,8 +24,7 @@ from fuseswap.store.plans import Rewrite
 from fuseswap.store.segment_entry import Mark, Stream
 from fuseswap.store.slot_word import as_stored, is_loaded, is_object_of, length_of, object_key
 from fuseswap.store.store import Store
-from fuseswap.store.superblock import SEGMENT_BYTES
-from fuseswap.units import SegmentRef
+from fuseswap.units import SEGMENT_BYTES, SegmentRef
 
 _SAMPLED = 8  # objects of a segment, to see whether any gains
 _WORTH_BYTES = SEGMENT_BYTES // 50

@@ -13,9 +13,8 @@ from fuseswap.reclaim.write_account import WriteAccount
 from fuseswap.reclaim.writeback_statistics import WritebackStatistics
 from fuseswap.reclaim.writes_in_flight import WritesInFlight
 from fuseswap.store.segment_log import SegmentLog
-from fuseswap.store.superblock import SEGMENT_BYTES
 from fuseswap.tiers.tier_table import TierEntry
-from fuseswap.units import PAGE_SIZE, Location, SegmentRef
+from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES, Location, SegmentRef
 
 
 class SegmentWriter:

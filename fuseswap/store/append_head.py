@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fuseswap.store.segment_entry import Stream
-from fuseswap.store.superblock import SEGMENT_BYTES
+from fuseswap.units import SEGMENT_BYTES
 
 _NO_ROOM_BYTES = SEGMENT_BYTES // 16
 

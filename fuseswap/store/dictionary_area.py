@@ -24,9 +24,9 @@ from functools import partial
 import xxhash
 
 from fuseswap.codecs.dictionary import Dictionary
+from fuseswap.store.geometry import DICTIONARY_PLACE_BYTES, DICTIONARY_PLACES
 from fuseswap.store.memory_reserve import AtOnce, Feeder
 from fuseswap.store.region import Region
-from fuseswap.store.superblock import DICTIONARY_PLACE_BYTES, DICTIONARY_PLACES
 from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)

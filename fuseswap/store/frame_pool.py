@@ -19,7 +19,7 @@ from functools import partial
 
 from fuseswap.store.memory_reserve import AtOnce, Feeder
 from fuseswap.store.region import Region
-from fuseswap.store.superblock import SEGMENT_BYTES, SEGMENT_SHIFT
+from fuseswap.units import SEGMENT_BYTES, SEGMENT_SHIFT
 
 WARM_LIMIT = 16
 RESERVE_FRAMES = 16  # by default

@@ -37,7 +37,7 @@ from fuseswap.errors import places_of
 from fuseswap.linux import syscalls
 from fuseswap.linux.watermarks import Watermarks
 from fuseswap.store.region import Region
-from fuseswap.store.superblock import SEGMENT_BYTES
+from fuseswap.units import SEGMENT_BYTES
 
 log = logging.getLogger(__name__)
 

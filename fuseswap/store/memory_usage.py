@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fuseswap.store.segment_log import SegmentLog
-from fuseswap.store.superblock import SEGMENT_SHIFT, SharedState
+from fuseswap.store.superblock import SharedState
+from fuseswap.units import SEGMENT_SHIFT
 
 
 class Footprint:

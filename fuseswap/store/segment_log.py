@@ -66,8 +66,8 @@ from fuseswap.store.slot_word import (
     offset_of,
     segment_of,
 )
-from fuseswap.store.superblock import SEGMENT_BYTES, SEGMENT_SHIFT, SharedState
-from fuseswap.units import Location
+from fuseswap.store.superblock import SharedState
+from fuseswap.units import SEGMENT_BYTES, SEGMENT_SHIFT, Location
 
 OBJECT_OVERHEAD = CHECK_BYTES + OWNER_BYTES
 

@@ -33,6 +33,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from fuseswap.errors import PoolFull
+from fuseswap.store.geometry import DICTIONARY_PLACES, SEGMENT_ENTRY_BYTES
 from fuseswap.store.memory_reserve import AtOnce, Feeder
 from fuseswap.store.segment_entry import (
     EXTENT_BITS,
@@ -48,14 +49,8 @@ from fuseswap.store.segment_entry import (
     stream_and_marks,
     stream_in,
 )
-from fuseswap.store.superblock import (
-    DICTIONARY_PLACES,
-    SEGMENT_BYTES,
-    SEGMENT_ENTRY_BYTES,
-    SEGMENT_SHIFT,
-    SharedState,
-)
-from fuseswap.units import PAGE_SIZE, Location, SegmentId, SegmentRef
+from fuseswap.store.superblock import SharedState
+from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES, SEGMENT_SHIFT, Location, SegmentId, SegmentRef
 
 log = logging.getLogger(__name__)
 

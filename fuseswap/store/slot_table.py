@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from fuseswap.errors import NoMemory, PoolFull
+from fuseswap.store.geometry import CLUSTER_PAGES
 from fuseswap.store.memory_reserve import AtOnce, Feeder
 from fuseswap.store.region import Region
 from fuseswap.store.slot_word import SEGMENT_ID_BYTE, is_corrupt, is_object_of
-from fuseswap.store.superblock import CLUSTER_PAGES
 from fuseswap.units import PAGE_SIZE
 
 CLUSTER_SHIFT = 9

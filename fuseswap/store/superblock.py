@@ -33,9 +33,9 @@ from typing import Any
 from fuseswap.codecs.codec import REGISTERED
 from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.store.checked_record import CHECK_BYTES, opened, sealed
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.region import Region
-from fuseswap.store.slot_word import MAX_SEGMENTS
-from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
+from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +43,7 @@ MAGIC = 0x7061777365737566  # "fuseswap", little endian
 LAYOUT_VERSION = 5
 _OLDER_VERSIONS = range(1, LAYOUT_VERSION)
 
-CLUSTER_PAGES = 512
-SEGMENT_SHIFT = 20
-SEGMENT_BYTES = 1 << SEGMENT_SHIFT
-SEGMENT_ENTRY_BYTES = 32
-DICTIONARY_PLACES = 8
-DICTIONARY_PLACE_BYTES = 128 << 10
-_INDEX_ENTRY_BYTES = 8
-_MAX_INDEX_ENTRIES = 1 << 22
 
-_HEADER_BYTES = 2 * PAGE_SIZE
 _COPIES_AT = (0, PAGE_SIZE)  # of each record, beside where it is in a page
 _HEADER = struct.Struct("<QIIQQQ")
 _FUSE_AT = 256
@@ -78,54 +69,6 @@ _RECORDS = (
 )
 
 REGION_NAMES = ("header", "slots", "segments", "arena", "journal", "dictionaries", "index")
-
-# The read buffer, and more requests that wait than the kernel has in flight for a loop
-# device (256, max_background), so that discards are read meanwhile.  Address space only.
-_JOURNAL_SLOTS = 321
-_JOURNAL_BYTES = PAGE_SIZE + _JOURNAL_SLOTS * (SEGMENT_BYTES + PAGE_SIZE)
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """How large the regions are.  Segment 0 is reserved and never used."""
-
-    page_count: int
-    segment_count: int
-    frame_count: int
-
-    @classmethod
-    def for_size(cls, size_bytes: int, memory_bytes: int, extent_count: int = 0) -> Geometry:
-        """Geometry for a swapfile of ``size_bytes`` on a machine of ``memory_bytes`` of RAM.
-
-        Frames are address space, not memory: enough for every page stored raw, but
-        never more than the RAM there is.  ``extent_count`` adds segments that live on
-        a tier.
-        """
-        page_count = size_bytes >> PAGE_SHIFT
-        raw_frames = (size_bytes >> SEGMENT_SHIFT) * 258 // 256 + 16
-        frame_count = max(16, min(raw_frames, memory_bytes >> SEGMENT_SHIFT))
-        segment_count = min(frame_count + extent_count + 1, MAX_SEGMENTS)
-        return cls(page_count, segment_count, frame_count)
-
-    @property
-    def index_entries(self) -> int:
-        """The most entries the index of contents may have: a power of two."""
-        wanted = 1 << (self.page_count - 1).bit_length()
-        return max(CLUSTER_PAGES, min(wanted, _MAX_INDEX_ENTRIES))
-
-    def region_bytes(self) -> dict[str, int]:
-        """Size of each region in bytes, by name."""
-        clusters = -(-self.page_count // CLUSTER_PAGES)
-        entries = self.segment_count * SEGMENT_ENTRY_BYTES
-        return {
-            "header": _HEADER_BYTES,
-            "slots": clusters * PAGE_SIZE,
-            "segments": -(-entries // PAGE_SIZE) * PAGE_SIZE,
-            "arena": self.frame_count << SEGMENT_SHIFT,
-            "journal": _JOURNAL_BYTES,
-            "dictionaries": DICTIONARY_PLACES * DICTIONARY_PLACE_BYTES,
-            "index": self.index_entries * _INDEX_ENTRY_BYTES,
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from fuseswap.store.segment_entry import SegmentState
 from fuseswap.store.segment_log import SegmentLog
-from fuseswap.store.superblock import SEGMENT_BYTES
+from fuseswap.units import SEGMENT_BYTES
 
 MAX_LIVE_SHARE = 0.98
 SPARSE_BYTES = SEGMENT_BYTES * 3 // 4  # on a tier, a fuller segment is not worth its I/O

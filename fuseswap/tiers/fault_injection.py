@@ -34,7 +34,7 @@ from typing import Any
 import trio
 
 from fuseswap.errors import InvalidArgument
-from fuseswap.tiers.direct_io import Ended, Engine
+from fuseswap.tiers.io_engine import Ended, Engine
 from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class Faults:
 
 
 class FaultyEngine:
-    """``engine`` with ``faults``; see `fuseswap.tiers.direct_io.Engine`."""
+    """``engine`` with ``faults``; see `fuseswap.tiers.io_engine.Engine`."""
 
     def __init__(self, engine: Engine, faults: Faults) -> None:
         self._engine = engine

@@ -10,10 +10,9 @@ the I/O of a process before it lets go of the lock of the state.
 
 from __future__ import annotations
 
-from fuseswap.store.superblock import SEGMENT_SHIFT
 from fuseswap.tiers.direct_io import DirectFile
 from fuseswap.tiers.tier import Read, Written
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, SEGMENT_SHIFT
 
 NAME = "backing_file"
 

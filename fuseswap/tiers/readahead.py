@@ -16,8 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fuseswap.store.superblock import SEGMENT_BYTES
-from fuseswap.units import PAGE_SIZE, Location
+from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES, Location
 
 WINDOW_BYTES = 32 * PAGE_SIZE
 _GAP_BYTES = 4 * PAGE_SIZE  # dead and hot objects lie between those that are read

@@ -24,11 +24,10 @@ import trio
 from fuseswap.counting import counter, gauge, zeros
 from fuseswap.errors import InvalidArgument
 from fuseswap.sizes import format_size
-from fuseswap.store.superblock import SEGMENT_BYTES
 from fuseswap.tiers.extent_pool import NO_EXTENT, ExtentPool
 from fuseswap.tiers.tier import Read, Tier, Written
 from fuseswap.tiers.tier_health import TierHealth
-from fuseswap.units import MAX_EXTENTS, MAX_TIERS, MIB, Location
+from fuseswap.units import MAX_EXTENTS, MAX_TIERS, MIB, SEGMENT_BYTES, Location
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fuseswap.store.cleaner import Cleaner
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.segment_entry import Stream
-from fuseswap.store.superblock import Geometry
 from tests.support.log_invariants import StoredObject, check_invariants
 from tests.support.memory_stores import SharedMemory
 from tests.support.tiered_devices import dense

@@ -24,9 +24,8 @@ from trio.testing import MockClock
 
 import fuseswap
 from fuseswap.store.region import Region
-from fuseswap.store.superblock import SEGMENT_BYTES
 from fuseswap.tiers.tier_reader import TierLoad
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES
 from tests.support.fake_tier import FakePlaceFile, FakeTier
 from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import SharedMemory

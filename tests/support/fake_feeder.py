@@ -6,7 +6,7 @@ from collections import deque
 
 from fuseswap.store.memory_reserve import Done
 from fuseswap.store.region import Region
-from fuseswap.store.superblock import SEGMENT_BYTES
+from fuseswap.units import SEGMENT_BYTES
 
 
 class FakeFeeder:

@@ -13,10 +13,9 @@ from functools import partial
 
 import trio
 
-from fuseswap.store.superblock import SEGMENT_BYTES
 from fuseswap.tiers.tier import Read, Written
 from fuseswap.tiers.tier_reader import TierLoad
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES
 
 _HALF = SEGMENT_BYTES // 2
 

@@ -20,13 +20,14 @@ from fuseswap.errors import CorruptData
 from fuseswap.filesystem.device import Device
 from fuseswap.frontswap.raw_file import InPlace
 from fuseswap.store.cleaner import Cleaner
+from fuseswap.store.geometry import SEGMENT_ENTRY_BYTES, Geometry
 from fuseswap.store.page_reader import ZERO_PAGE
 from fuseswap.store.segment_entry import SegmentState, Stream
 from fuseswap.store.slot_word import codec_of, foreign_word
-from fuseswap.store.superblock import SEGMENT_BYTES, SEGMENT_ENTRY_BYTES, FuseSession, Geometry
+from fuseswap.store.superblock import FuseSession
 from fuseswap.tiers.tier_reader import TierLoad
 from fuseswap.tiers.tier_table import TierTable
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES
 from tests.support import pages
 from tests.support.crashes import SharedPlaces, SharedTier
 from tests.support.log_invariants import check_invariants

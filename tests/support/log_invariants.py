@@ -30,9 +30,8 @@ from fuseswap.store.slot_word import (
     offset_of,
     segment_of,
 )
-from fuseswap.store.superblock import SEGMENT_BYTES, SEGMENT_SHIFT
 from fuseswap.tiers.tier_table import TierTable
-from fuseswap.units import PAGE_SIZE, Location
+from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES, SEGMENT_SHIFT, Location
 from tests.support.memory_stores import FrontedCache
 
 

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 from fuseswap.filesystem.device import Device
 from fuseswap.linux import shared_memory
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.region import Region
-from fuseswap.store.superblock import Geometry, SharedState
+from fuseswap.store.superblock import SharedState
 from fuseswap.units import MIB
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import trio
 
-from fuseswap.tiers.direct_io import Ended
+from fuseswap.tiers.io_engine import Ended
 
 
 class MemoryEngine:
-    """See `fuseswap.tiers.direct_io.Engine`; ``data`` is the device."""
+    """See `fuseswap.tiers.io_engine.Engine`; ``data`` is the device."""
 
     def __init__(self, data: bytearray) -> None:
         self._data = data

@@ -19,10 +19,11 @@ from fuseswap.frontswap.cache_statistics import CacheStatistics
 from fuseswap.frontswap.chain import Frontswap
 from fuseswap.frontswap.compressed_cache import CompressedCache
 from fuseswap.store.dictionary_area import Dictionaries
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.region import Region
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_table import SlotTable
-from fuseswap.store.superblock import Geometry, SharedState
+from fuseswap.store.superblock import SharedState
 
 # 5 MiB of pages in two clusters and a half; eight frames.
 SMALL = Geometry(page_count=1280, segment_count=9, frame_count=8)

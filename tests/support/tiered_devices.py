@@ -13,11 +13,11 @@ from trio.testing import wait_all_tasks_blocked
 from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.filesystem.device import Device
 from fuseswap.reclaim.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedule
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.page_reader import ZERO_PAGE
 from fuseswap.store.segment_entry import SegmentState
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_word import FOREIGN, KIND_MASK
-from fuseswap.store.superblock import Geometry
 from fuseswap.tiers.callbacks import called, result_of
 from fuseswap.tiers.tier_reader import TierLoad
 from fuseswap.tiers.tier_table import TierEntry

@@ -8,8 +8,9 @@ import pytest
 
 from fuseswap.filesystem.device import Device
 from fuseswap.linux.shared_memory import KINDS, create_files
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.region import Region
-from fuseswap.store.superblock import Geometry, SharedState
+from fuseswap.store.superblock import SharedState
 from fuseswap.units import GIB, MIB, PAGE_SIZE
 
 

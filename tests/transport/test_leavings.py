@@ -29,10 +29,11 @@ from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.parameters import PARAMETERS, set_parameter
 from fuseswap.filesystem.statistics import STATISTICS
 from fuseswap.filesystem.tree import PAGE_BASE, PARAMS, STATS, Tree
-from fuseswap.store.superblock import Geometry
-from fuseswap.tiers.direct_io import DirectFile, Engine
+from fuseswap.store.geometry import Geometry
+from fuseswap.tiers.direct_io import DirectFile
 from fuseswap.tiers.fault_injection import Faults, FaultyEngine
 from fuseswap.tiers.file_tier import FileTier
+from fuseswap.tiers.io_engine import Engine
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES
 from fuseswap.transport.devfuse import DevFuse
 from fuseswap.transport.pyfuse3 import TreeOperations

@@ -16,9 +16,10 @@ from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.tree import Tree
 from fuseswap.linux import shared_memory
 from fuseswap.reclaim.request import ReclaimRequest
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.region import Region
 from fuseswap.store.segment_entry import SegmentState
-from fuseswap.store.superblock import Geometry, SharedState
+from fuseswap.store.superblock import SharedState
 from fuseswap.tiers.direct_io import DirectFile
 from fuseswap.tiers.file_tier import FileTier
 from fuseswap.tiers.ownership_label import FIRST_PAGE_AT

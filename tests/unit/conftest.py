@@ -9,7 +9,7 @@ import pytest
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.tree import Tree
 from fuseswap.reclaim.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedule
-from fuseswap.store.superblock import Geometry
+from fuseswap.store.geometry import Geometry
 from tests.support.fake_tier import FakePlaceFile, FakeTier
 from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import SMALL, FrontedCache, SharedMemory

@@ -13,7 +13,7 @@ from fuseswap.daemon.config import DeviceConfig
 from fuseswap.daemon.device_files import settings_from
 from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.parameters import PARAMETERS
-from fuseswap.store.superblock import Geometry
+from fuseswap.store.geometry import Geometry
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES
 from fuseswap.units import GIB, MIB
 

@@ -20,11 +20,11 @@ from fuseswap.daemon.worker import Worker
 from fuseswap.filesystem.device import Device
 from fuseswap.store.memory_reserve import FeederThread
 from fuseswap.store.region import Region
-from fuseswap.store.superblock import SEGMENT_BYTES
 from fuseswap.tiers.backing_file import open_backing
-from fuseswap.tiers.direct_io import AioEngine, DirectFile, Engine, ThreadEngine
+from fuseswap.tiers.direct_io import DirectFile
+from fuseswap.tiers.io_engine import AioEngine, Engine, ThreadEngine
 from fuseswap.transport import Transport
-from fuseswap.units import MIB
+from fuseswap.units import MIB, SEGMENT_BYTES
 
 LONGEST_S = 20
 

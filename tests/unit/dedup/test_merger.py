@@ -10,8 +10,8 @@ import pytest
 from fuseswap.codecs.registry import RAW
 from fuseswap.dedup.merger import STEP_OBJECTS, Merger
 from fuseswap.dedup.policy import Mode
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.slot_word import REFERENCED
-from fuseswap.store.superblock import Geometry
 from tests.support import pages
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.log_invariants import check_invariants

@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.dedup.merger import STEP_OBJECTS
 from fuseswap.reclaim.request import ReclaimRequest
-from fuseswap.store.superblock import Geometry
+from fuseswap.store.geometry import Geometry
 from fuseswap.units import MIB
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.fake_tier import FakePlaceFile, FakeTier

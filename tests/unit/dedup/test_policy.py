@@ -8,11 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from fuseswap.dedup import policy as dedup_module
-from fuseswap.dedup.policy import MOST_SAMPLED, SAMPLED_WINDOW, WINDOW, ContentIndex, Dedup, Mode
+from fuseswap.dedup.content_index import ContentIndex
+from fuseswap.dedup.policy import MOST_SAMPLED, SAMPLED_WINDOW, WINDOW, Dedup, Mode
 from fuseswap.errors import CorruptData, PoolFull
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.region import Region
 from fuseswap.store.segment_entry import Mark, Stream
-from fuseswap.store.superblock import Geometry
 from tests.support import pages
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.log_invariants import StoredObject, check_invariants

@@ -8,8 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.errors import StoreRefused
 from fuseswap.store.segment_entry import SegmentState, Stream
-from fuseswap.store.superblock import SEGMENT_BYTES
-from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.units import MIB, PAGE_SIZE, SEGMENT_BYTES
 from tests.support.fake_tier import FakeTier
 from tests.support.log_invariants import check_invariants
 from tests.support.page_actions import Action, each_blind_action

@@ -14,9 +14,9 @@ from fuseswap.filesystem.swapfile import Swapfile
 from fuseswap.frontswap.compressed_cache import StoreCounters
 from fuseswap.frontswap.page_encoder import EncodingCounters
 from fuseswap.store.frame_pool import CLEANER_RESERVE
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.segment_entry import SegmentState, Stream
 from fuseswap.store.slot_word import PARITY
-from fuseswap.store.superblock import Geometry
 from fuseswap.units import MIB, PAGE_SIZE
 from tests.support import pages
 from tests.support.log_invariants import check_invariants

@@ -8,7 +8,7 @@ import pytest
 
 from fuseswap.errors import Deferred, PoolFull, StoreRefused
 from fuseswap.store.frame_pool import CLEANER_RESERVE
-from fuseswap.store.superblock import Geometry
+from fuseswap.store.geometry import Geometry
 from fuseswap.units import MIB
 from tests.support import pages
 from tests.support.memory_stores import FrontedCache, SharedMemory

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fuseswap.store.superblock import Geometry
+from fuseswap.store.geometry import Geometry
 from tests.support.memory_stores import SharedMemory
 from tests.support.moving_segments import Moved
 from tests.support.tiered_devices import TIERED

@@ -15,8 +15,9 @@ from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.pending_requests import Waits
 from fuseswap.reclaim.memory_watch import MemoryWatch
 from fuseswap.reclaim.patience import MEMORY_PATIENCE_S, MemoryOrdered, NoRoom
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.memory_reserve import FeederThread
-from fuseswap.store.superblock import Geometry, SharedState
+from fuseswap.store.superblock import SharedState
 from fuseswap.units import MIB, PAGE_SIZE
 from tests.support import pages
 from tests.support.fake_feeder import FakeFeeder

@@ -12,8 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from fuseswap.errors import PoolFull
 from fuseswap.reclaim.relocation import Outcome
 from fuseswap.store.segment_entry import SegmentState
-from fuseswap.store.superblock import SEGMENT_BYTES
-from fuseswap.units import Location
+from fuseswap.units import SEGMENT_BYTES, Location
 from tests.support.log_invariants import check_invariants
 from tests.support.moving_segments import (
     TO_MEMORY,

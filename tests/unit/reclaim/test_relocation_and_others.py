@@ -11,8 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from fuseswap.errors import CorruptData
 from fuseswap.reclaim.relocation import Outcome
 from fuseswap.reclaim.segment_reader import SegmentReader
-from fuseswap.store.superblock import SEGMENT_BYTES
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES
 from tests.support.moving_segments import TO_TIER, Moved, Result, each_way
 
 # -- loads under way -------------------------------------------------------------------

@@ -14,9 +14,9 @@ from fuseswap.errors import StoreRefused
 from fuseswap.filesystem.parameters import find_parameter
 from fuseswap.reclaim.patience import NoRoom
 from fuseswap.reclaim.room_maker import LONGEST_S
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.slot_word import REFERENCED
-from fuseswap.store.superblock import Geometry
 from fuseswap.units import MIB, PAGE_SIZE
 from tests.support import pages
 from tests.support.memory_stores import SharedMemory

@@ -6,8 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from fuseswap.store.superblock import SEGMENT_BYTES
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES
 from tests.support import pages
 from tests.support.fake_tier import FakeTier
 from tests.support.tiered_devices import POOL_FRAMES, Tiered

@@ -11,8 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from fuseswap.errors import StoreRefused
 from fuseswap.reclaim.patience import NoRoom
 from fuseswap.store.segment_entry import SegmentState
-from fuseswap.store.superblock import SEGMENT_BYTES
-from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.units import MIB, PAGE_SIZE, SEGMENT_BYTES
 from tests.support import pages
 from tests.support.fake_tier import FakeTier
 from tests.support.tiered_devices import EXTENTS, STORE_FRAMES, Tiered, dense

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from fuseswap.errors import CorruptData
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.plans import STEP_OBJECTS
-from fuseswap.store.superblock import Geometry
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.log_invariants import StoredObject
 from tests.support.memory_stores import SharedMemory

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from fuseswap.errors import CorruptData
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.segment_entry import SegmentState, Stream
 from fuseswap.store.slot_word import OBJECT, PARITY, REFERENCED
-from fuseswap.store.superblock import SEGMENT_BYTES, Geometry
-from fuseswap.units import MIB, Location
+from fuseswap.units import MIB, SEGMENT_BYTES, Location
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.log_invariants import StoredObject, check_invariants
 from tests.support.memory_stores import SharedMemory

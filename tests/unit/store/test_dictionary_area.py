@@ -13,7 +13,8 @@ from fuseswap.codecs.recompressor import Packed, Recompressor
 from fuseswap.codecs.registry import RAW, ZSTD_DICTIONARY
 from fuseswap.errors import CorruptData
 from fuseswap.store.dictionary_area import MAX_DICTIONARY_BYTES, Dictionaries
-from fuseswap.store.superblock import DICTIONARY_PLACE_BYTES, DICTIONARY_PLACES, SharedState
+from fuseswap.store.geometry import DICTIONARY_PLACE_BYTES, DICTIONARY_PLACES
+from fuseswap.store.superblock import SharedState
 from tests.support import pages
 from tests.support.memory_stores import SharedMemory
 from tests.support.recompressed_devices import DICTIONARY

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from fuseswap.errors import CorruptData
 from fuseswap.filesystem.device import Device
-from fuseswap.store.superblock import DICTIONARY_PLACE_BYTES
+from fuseswap.store.geometry import DICTIONARY_PLACE_BYTES
 from fuseswap.units import PAGE_SIZE
 from tests.support import pages
 from tests.support.log_invariants import check_invariants

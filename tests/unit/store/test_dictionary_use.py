@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from fuseswap.store.dictionary_use import DictionaryUse
+from fuseswap.store.geometry import DICTIONARY_PLACES
 from fuseswap.store.segment_table import WORDS, SegmentTable
-from fuseswap.store.superblock import DICTIONARY_PLACES
 from tests.support.memory_stores import SharedMemory
 
 STEPS = 4000

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.segment_entry import Stream
-from fuseswap.store.superblock import Geometry
 from tests.support import pages
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.memory_stores import SharedMemory

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from fuseswap.store.frame_pool import CLEANER_RESERVE, NO_FRAME, WARM_LIMIT, FramePool
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.region import Region
-from fuseswap.store.superblock import Geometry
 from fuseswap.units import MIB
 from tests.support.memory_stores import SharedMemory
 

@@ -11,11 +11,11 @@ from fuseswap.codecs.checksum import CHECK_BYTES, checksum_of
 from fuseswap.codecs.recompressor import Packed
 from fuseswap.codecs.registry import LZ4, ZSTD
 from fuseswap.store.copier import Copier
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.plans import STEP_PACKED, Clean, CleanOnTier, Evict, Extract, Plan, Rewrite
 from fuseswap.store.segment_entry import Mark, Stream
 from fuseswap.store.slot_word import as_loaded, codec_of, object_key, segment_of
-from fuseswap.store.superblock import SEGMENT_BYTES, Geometry
-from fuseswap.units import Location
+from fuseswap.units import SEGMENT_BYTES, Location
 from tests.support import pages
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.log_invariants import check_invariants

@@ -10,12 +10,12 @@ from fuseswap.codecs.checksum import CHECK_BYTES
 from fuseswap.codecs.registry import LZ4
 from fuseswap.errors import CorruptData, PoolFull
 from fuseswap.store.frame_pool import CLEANER_RESERVE
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.segment_entry import SegmentState, Stream
 from fuseswap.store.segment_log import OBJECT_OVERHEAD, SegmentLog
 from fuseswap.store.segment_table import OWNER_BYTES
 from fuseswap.store.slot_word import offset_of, segment_of
-from fuseswap.store.superblock import SEGMENT_BYTES, Geometry
-from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.units import MIB, PAGE_SIZE, SEGMENT_BYTES
 from tests.support import pages
 from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import FrontedCache, SharedMemory

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from fuseswap.codecs.registry import FILL, LZ4, RAW
 from fuseswap.errors import CorruptData
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.slot_table import UNCOUNTED, SlotTable
 from fuseswap.store.slot_word import REFERENCED, fill_of, fill_word, is_loaded, is_same_filled
-from fuseswap.store.superblock import Geometry
 from fuseswap.units import GIB, PAGE_SIZE
 from tests.support import pages
 from tests.support.log_invariants import StoredObject

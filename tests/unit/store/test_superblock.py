@@ -11,16 +11,11 @@ import pytest
 from fuseswap.codecs.codec import MAX_NAME_BYTES, REGISTERED
 from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.store.checked_record import CHECK_BYTES, sealed
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.segment_log import OBJECT_OVERHEAD
 from fuseswap.store.slot_word import MAX_SEGMENTS
-from fuseswap.store.superblock import (
-    LAYOUT_VERSION,
-    SEGMENT_BYTES,
-    FuseSession,
-    Geometry,
-    SharedState,
-)
-from fuseswap.units import GIB, MIB, PAGE_SIZE
+from fuseswap.store.superblock import LAYOUT_VERSION, FuseSession, SharedState
+from fuseswap.units import GIB, MIB, PAGE_SIZE, SEGMENT_BYTES
 from tests.support.memory_stores import SMALL, SharedMemory
 
 GEOMETRY_BYTES = 40

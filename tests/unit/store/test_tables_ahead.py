@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from fuseswap.dedup.policy import ContentIndex
+from fuseswap.dedup.content_index import ContentIndex
 from fuseswap.errors import NoMemory
 from fuseswap.store.dictionary_area import Dictionaries, memory_bytes
+from fuseswap.store.geometry import DICTIONARY_PLACE_BYTES, Geometry
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.slot_table import READY_CLUSTERS, SlotTable
-from fuseswap.store.superblock import DICTIONARY_PLACE_BYTES, Geometry
 from fuseswap.units import PAGE_SIZE
 from tests.support import pages
 from tests.support.fake_feeder import FakeFeeder

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from fuseswap.store.superblock import SEGMENT_BYTES, Geometry
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.victims import Victims
-from fuseswap.units import Location
+from fuseswap.units import SEGMENT_BYTES, Location
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.memory_stores import SharedMemory
 

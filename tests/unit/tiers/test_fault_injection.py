@@ -16,12 +16,12 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.errors import InvalidArgument
-from fuseswap.store.superblock import SEGMENT_BYTES
 from fuseswap.tiers.backing_file import open_backing
-from fuseswap.tiers.direct_io import DirectFile, open_engine
+from fuseswap.tiers.direct_io import DirectFile
 from fuseswap.tiers.fault_injection import Faults, FaultyEngine
 from fuseswap.tiers.file_tier import FileTier
-from fuseswap.units import MIB
+from fuseswap.tiers.io_engine import open_engine
+from fuseswap.units import MIB, SEGMENT_BYTES
 from tests.support.tier_reads import read_extent, write_extent
 
 

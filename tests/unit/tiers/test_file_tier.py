@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import trio
 
-from fuseswap.store.superblock import SEGMENT_BYTES
 from fuseswap.tiers.backing_file import open_backing
 from fuseswap.tiers.callbacks import called
-from fuseswap.tiers.direct_io import AioEngine, DirectFile, Ended, Engine, ThreadEngine
+from fuseswap.tiers.direct_io import DirectFile
 from fuseswap.tiers.file_tier import FileTier
+from fuseswap.tiers.io_engine import AioEngine, Ended, Engine, ThreadEngine
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES, FIRST_PAGE_AT
-from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.units import MIB, PAGE_SIZE, SEGMENT_BYTES
 from tests.support.leftovers import collector_off
 from tests.support.tier_reads import read_extent, write_extent
 

@@ -6,9 +6,8 @@ import errno
 
 import pytest
 
-from fuseswap.store.superblock import SEGMENT_BYTES
 from fuseswap.tiers.readahead import WINDOW_BYTES, Done, ReadAhead
-from fuseswap.units import PAGE_SIZE, Location
+from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES, Location
 
 SEGMENT = bytes(n // 64 % 251 for n in range(SEGMENT_BYTES))
 HERE = (Location(0, 3), 17)  # and sequence

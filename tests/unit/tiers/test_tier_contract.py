@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from fuseswap.store.superblock import SEGMENT_BYTES
-from fuseswap.tiers.direct_io import AioEngine, DirectFile, Engine, ThreadEngine
+from fuseswap.tiers.direct_io import DirectFile
 from fuseswap.tiers.fault_injection import Faults, FaultyEngine
 from fuseswap.tiers.file_tier import FileTier
+from fuseswap.tiers.io_engine import AioEngine, Engine, ThreadEngine
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES
 from fuseswap.tiers.tier import Tier
 from fuseswap.tiers.tier_table import TierTable
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES
 from tests.support.fake_tier import FakeTier
 from tests.support.leftovers import collector_off
 from tests.support.tier_reads import GENERATION, read_extent, write_extent
