@@ -11,6 +11,7 @@ from fuseswap.filesystem.tree import Tree
 from fuseswap.transport.pyfuse3 import TreeOperations
 from tests.support.fuse_requests import FakeKernel
 from tests.support.memory_devices import memory_device
+from tests.support.replay import Host
 from tests.transport.clients import Client, DevfuseClient, Pyfuse3Client
 
 
@@ -40,3 +41,10 @@ def client(request: pytest.FixtureRequest, tree: Tree) -> Iterator[Client]:
     fake = FakeKernel(tree)
     yield DevfuseClient(fake)
     fake.close()
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    made = Host()
+    yield made
+    made.close()

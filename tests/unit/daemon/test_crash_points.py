@@ -18,7 +18,7 @@ import fuseswap
 from fuseswap.codecs.registry import CodecRegistry
 from fuseswap.daemon import crash_points
 from fuseswap.errors import InvalidArgument
-from tests.support.crash_scenes.requests import IN_PLACE, SCENES, TIERLESS, TWO_TIERS
+from tests.support.crash_scenes import IN_PLACE, SCENES, TIERLESS, TWO_TIERS
 from tests.support.crashes import (
     Aftermath,
     Scene,

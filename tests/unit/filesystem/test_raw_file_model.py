@@ -7,12 +7,11 @@ reach a device in either order, are an error of the fake file.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -20,10 +19,10 @@ from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.store.page_reader import ZERO_PAGE
 from fuseswap.units import MIB, PAGE_SIZE
 from tests.support import pages
-from tests.support.effort import scaled
 from tests.support.fake_tier import FakePlaceFile
 from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import SharedMemory
+from tests.support.models import Step, model_settings, play
 from tests.support.tiered_devices import TIERED, Tiered, dense
 
 LONGEST_REST_S = 60
@@ -246,34 +245,7 @@ class Model:
 RULES = {"ratio": "ratio_", "budget": "budget_"}  # where the name is that of a value
 
 
-@settings(
-    max_examples=scaled(200),
-    deadline=None,
-    derandomize="CI" in os.environ,
-    phases=set(Phase) - {Phase.explain},
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@model_settings
 @given(st.lists(steps, min_size=8, max_size=40))
-def test_nothing_is_lost_whatever_happens_in_whatever_order(
-    drawn: list[tuple[object, ...]],
-) -> None:
-    clock = MockClock()
-    memory = SharedMemory(TIERED)
-
-    async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            model = Model(memory, nursery, clock)
-            for name, *arguments in drawn:
-                rule: Callable[..., Awaitable[None]] = getattr(
-                    model, RULES.get(str(name), str(name))
-                )
-                await rule(*arguments)
-                await wait_all_tasks_blocked()
-                await model.check()
-            await model.settle()
-            nursery.cancel_scope.cancel()
-
-    try:
-        trio.run(main, clock=clock)
-    finally:
-        memory.close()
+def test_nothing_is_lost_whatever_happens_in_whatever_order(drawn: list[Step]) -> None:
+    play(Model, drawn, RULES)

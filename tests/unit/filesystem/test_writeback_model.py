@@ -8,12 +8,11 @@ log is sound and what was touched reads back.
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import trio
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -22,10 +21,10 @@ from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.store.page_reader import ZERO_PAGE
 from fuseswap.units import MIB
 from tests.support import pages
-from tests.support.effort import scaled
 from tests.support.fake_tier import FakeTier
 from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import SharedMemory
+from tests.support.models import Step, model_settings, play
 from tests.support.recompressed_devices import HeldJobs
 from tests.support.tiered_devices import EXTENTS, TIERED, Tiered, dense
 
@@ -232,33 +231,11 @@ class Model:
         on_tier = len({tiered.segment_of(page) for page in tiered.on_tier()})
         assert tiered.entry.extents.in_use == on_tier + len(self.tier.writes)
 
+    async def settle(self) -> None:
+        await self.tiered.check()
 
-@settings(
-    max_examples=scaled(200),
-    deadline=None,
-    derandomize="CI" in os.environ,
-    phases=set(Phase) - {Phase.explain},
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+
+@model_settings
 @given(st.lists(steps, min_size=8, max_size=40))
-def test_nothing_is_lost_whatever_happens_in_whatever_order(
-    drawn: list[tuple[object, ...]],
-) -> None:
-    clock = MockClock()
-    memory = SharedMemory(TIERED)
-
-    async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            model = Model(memory, nursery, clock)
-            for name, *arguments in drawn:
-                rule: Callable[..., Awaitable[None]] = getattr(model, str(name))
-                await rule(*arguments)
-                await wait_all_tasks_blocked()
-                await model.check()
-            await model.tiered.check()
-            nursery.cancel_scope.cancel()
-
-    try:
-        trio.run(main, clock=clock)
-    finally:
-        memory.close()
+def test_nothing_is_lost_whatever_happens_in_whatever_order(drawn: list[Step]) -> None:
+    play(Model, drawn)

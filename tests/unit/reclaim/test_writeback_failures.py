@@ -43,12 +43,17 @@ def count_calls(tiered: Tiered) -> None:
     set_patience(tiered.device.frontswap, counted)
 
 
-async def test_a_segment_whose_write_failed_stays_in_memory(
-    tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, mock_clock: MockClock
-) -> None:
+def begin_to_fail(tiered: Tiered, tier: FakeTier, nursery: trio.Nursery) -> None:
+    """Every write fails, one at a time."""
     tier.fail_writes = True
     tiered.device.in_flight.batch_size = 1
     nursery.start_soon(tiered.writeback.run)
+
+
+async def test_a_segment_whose_write_failed_stays_in_memory(
+    tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    begin_to_fail(tiered, tier, nursery)
     nursery.start_soon(tiered.write, tiered.fill())
     await wait_all_tasks_blocked()
     now = tiered.writeback.statistics()
@@ -62,9 +67,7 @@ async def test_a_segment_whose_write_failed_stays_in_memory(
 async def test_it_is_tried_again_after_a_while_and_the_store_goes_on(
     tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
-    tier.fail_writes = True
-    tiered.device.in_flight.batch_size = 1
-    nursery.start_soon(tiered.writeback.run)
+    begin_to_fail(tiered, tier, nursery)
     page = tiered.fill()
     oldest = tiered.segment_of(0)
     nursery.start_soon(tiered.write, page)
@@ -85,9 +88,7 @@ async def test_it_is_tried_again_after_a_while_and_the_store_goes_on(
 async def test_each_rest_is_twice_as_long_until_stores_are_refused(
     tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    tier.fail_writes = True
-    tiered.device.in_flight.batch_size = 1
-    nursery.start_soon(tiered.writeback.run)
+    begin_to_fail(tiered, tier, nursery)
     page = tiered.fill()
     start = trio.current_time()
     with pytest.raises(StoreRefused):
@@ -100,9 +101,7 @@ async def test_each_rest_is_twice_as_long_until_stores_are_refused(
 async def test_a_tier_that_works_again_is_used_again(
     tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    tier.fail_writes = True
-    tiered.device.in_flight.batch_size = 1
-    nursery.start_soon(tiered.writeback.run)
+    begin_to_fail(tiered, tier, nursery)
     page = tiered.fill()
     with pytest.raises(StoreRefused):
         await tiered.write(page)
@@ -143,9 +142,7 @@ async def fail_once(
     tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, clock: MockClock
 ) -> None:
     """The write of the oldest segment, that of page 0, has failed."""
-    tier.fail_writes = True
-    tiered.device.in_flight.batch_size = 1
-    nursery.start_soon(tiered.writeback.run)
+    begin_to_fail(tiered, tier, nursery)
     nursery.start_soon(tiered.write, tiered.fill())
     await wait_all_tasks_blocked()
     assert tiered.writeback.statistics().writeback_failed == 1
@@ -182,9 +179,7 @@ async def test_after_a_failure_the_cleaner_may_take_the_segment(
 async def test_a_segment_that_dies_while_the_tier_rests(
     tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
-    tier.fail_writes = True
-    tiered.device.in_flight.batch_size = 1
-    nursery.start_soon(tiered.writeback.run)
+    begin_to_fail(tiered, tier, nursery)
     page = tiered.fill()
     nursery.start_soon(tiered.write, page)
     await wait_all_tasks_blocked()
