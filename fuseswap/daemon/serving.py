@@ -54,7 +54,7 @@ class Serving:
                 nursery.start_soon(self.device.memory.run)
                 nursery.start_soon(self.device.writeback.run)
                 nursery.start_soon(self.device.recompression.run)
-                nursery.start_soon(self.device.merging.run)
+                nursery.start_soon(self.device.sweep.run)
                 nursery.start_soon(listen, nursery.cancel_scope)
                 nursery.start_soon(self._calm_down)
                 await self._transport.serve()
@@ -88,7 +88,7 @@ class Serving:
             await trio.sleep(_HOUSEKEEPING_S)
             self._beats += 1
             self.device.state.note_alive(self._beats)
-            self.device.cache.footprint.note_peak()
+            self.device.cache.memory_usage.note_peak()
             stores = self.device.frontswap.statistics().succ_stores
             if stores - before < _IDLE_STORES:
                 frames.trim(max(frames.ready, frames.warm // 2))

@@ -151,7 +151,7 @@ class Worker:
             raise Unmounted
         if self._state is None:
             self._state = SharedState.create(self._regions, Geometry(*self._settings.geometry))
-        self._state.mend()
+        self._state.repair()
         self._engine = self._engine or self._open_engine()
         device = self._device(self._state, strictly=strictly)
         transport = open_transport(

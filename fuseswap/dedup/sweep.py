@@ -23,7 +23,7 @@ _QUIET_S = 0.005
 BUSY_SHARE = 0.1
 
 
-class Merging:
+class Sweep:
     """Has ``merger`` take its steps.  ``requests``: all that was asked of the device so far."""
 
     def __init__(self, merger: Merger, requests: Callable[[], int] = lambda: 0) -> None:

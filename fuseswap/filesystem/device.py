@@ -13,16 +13,16 @@ from functools import partial
 
 from fuseswap.counting import Key, counter, gauge, numbers_of, zeros
 from fuseswap.dedup.merger import Merger
-from fuseswap.dedup.sweep import Merging
+from fuseswap.dedup.sweep import Sweep
 from fuseswap.filesystem.balance import balance
 from fuseswap.filesystem.host_numbers import HostNumbers
-from fuseswap.filesystem.pending_io import SlowPath
+from fuseswap.filesystem.pending_io import PendingIo
 from fuseswap.filesystem.swapfile import Swapfile
 from fuseswap.frontswap.cache_statistics import by_codec
 from fuseswap.frontswap.chain import Frontswap
 from fuseswap.frontswap.compressed_cache import CompressedCache
 from fuseswap.frontswap.place_writer import PlaceWriter
-from fuseswap.frontswap.raw_file import InPlace, PlaceFile
+from fuseswap.frontswap.raw_file import PlaceFile, RawFile
 from fuseswap.reclaim.background_thread import BackgroundThread, Submit, run_here
 from fuseswap.reclaim.cleaning_policy import CleaningPolicy
 from fuseswap.reclaim.dictionary_mover import ReadBack
@@ -155,14 +155,14 @@ class Device:
             defer=partial(TierLoad, self.reader),
             tiers=self.tiers,
         )
-        self.place: InPlace | None = None
+        self.place: RawFile | None = None
         self.relocation: Relocation | None = None
         self.writer: SegmentWriter | PlaceWriter | None = None
         cleaner = Cleaner(self.cache.slots, self.cache.log, self.cache.decoder)
         segments = SegmentReader(self.cache.log, self.reader)
         read_back: ReadBack | None = None
         if place_file is not None:
-            self.place = InPlace(self.cache, place_file, self.reader, account, counters)
+            self.place = RawFile(self.cache, place_file, self.reader, account, counters)
             self.writer = PlaceWriter(self.cache, self.place, account, self.in_flight, counters)
         elif self.tiers is not None and leaves_for is not None:
             self.relocation = Relocation(
@@ -181,7 +181,7 @@ class Device:
             schedule=schedule,
             adopt_some=frontswap.adopt_some,
         )
-        self.merging = Merging(Merger(self.cache, self.cache.dedup), lambda: frontswap.operations)
+        self.sweep = Sweep(Merger(self.cache, self.cache.dedup), lambda: frontswap.operations)
         self.room = Room(self.cache, counters)
         cleaning = CleaningPolicy(self.cache, cleaner, self.room, self.recompression.is_due)
         self.evictor = Evictor(self.cache, cleaner, self.room, self.writer, self.in_flight)
@@ -213,12 +213,12 @@ class Device:
             frontswap.adopt_some,
         )
         self.swapfile = Swapfile(state.geometry.page_count * PAGE_SIZE, frontswap)
-        self.slowpath = slowpath = SlowPath(self.swapfile, frontswap)
+        self.pending_io = pending_io = PendingIo(self.swapfile, frontswap)
         self.memory = MemoryWatch(
             feeder,
             self.cache,
             lambda: frontswap.operations,
-            lambda: slowpath.waiting_bytes + slowpath.reading_bytes > 0,
+            lambda: pending_io.waiting_bytes + pending_io.reading_bytes > 0,
             host.queue_file,
             host.serving_faults,
         )
@@ -246,11 +246,11 @@ class Device:
 
     def held_bytes(self) -> int:
         """Memory that what is stored takes, in bytes."""
-        return self.cache.footprint.used_bytes()
+        return self.cache.memory_usage.used_bytes()
 
     def mem_fixed(self) -> int:
         """Memory of the processes that serve, and of frames kept ready for stores."""
-        return self._host.fixed_bytes() + self.cache.footprint.ready_bytes
+        return self._host.fixed_bytes() + self.cache.memory_usage.ready_bytes
 
     def mem_standby(self) -> int:
         """Memory of the standby alone."""
@@ -280,10 +280,10 @@ class Device:
         yield self.cache.reader.counters
         yield cleaner
         yield balance(cache, cleaner)
-        yield self.merging.merger.statistics()
+        yield self.sweep.merger.statistics()
         yield self.writeback.statistics()
-        yield self.slowpath.statistics()
-        yield self.slowpath.counters
+        yield self.pending_io.statistics()
+        yield self.pending_io.counters
         yield self.recompression.dictionaries.statistics()
         yield self.recompression.mover.statistics()
         yield self.memory.statistics()

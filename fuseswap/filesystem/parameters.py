@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.device import Device
-from fuseswap.frontswap.raw_file import InPlace
+from fuseswap.frontswap.raw_file import RawFile
 from fuseswap.reclaim.dictionary_policy import NO_DICTIONARIES
 from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.sizes import parse_size
@@ -136,7 +136,7 @@ def _set_writethrough(device: Device, text: str) -> None:
         _place(device).writethrough = switch
 
 
-def _place(device: Device) -> InPlace:
+def _place(device: Device) -> RawFile:
     if device.place is None:
         raise InvalidArgument("this needs a backing file with the layout in-place")
     return device.place

@@ -31,7 +31,7 @@ from fuseswap.errors import Deferred, Retry, StoreRefused, kept
 from fuseswap.filesystem.pending_requests import Read, ReadDone, Waits, Write, WriteDone
 from fuseswap.filesystem.swapfile import Swapfile
 from fuseswap.frontswap.chain import Frontswap
-from fuseswap.tiers.callbacks import Answer, called, result_of
+from fuseswap.tiers.callbacks import Answer, await_callback, result_of
 from fuseswap.tiers.tier_reader import TierLoad, neighbours
 from fuseswap.units import PAGE_SIZE
 
@@ -66,7 +66,7 @@ class PatienceCounters:
     )
 
 
-class SlowPath:
+class PendingIo:
     """Waiting versions of `Swapfile`'s operations."""
 
     def __init__(self, swapfile: Swapfile, frontswap: Frontswap) -> None:
@@ -132,7 +132,7 @@ class SlowPath:
 
     async def read(self, offset: int, size: int) -> bytes:
         """As `Swapfile.read`."""
-        found: bytes = result_of(await called(partial(self.begin_read, offset, size)))
+        found: bytes = result_of(await await_callback(partial(self.begin_read, offset, size)))
         return found
 
     def _look_up_all(self, offset: int, size: int, done: ReadDone) -> None:
@@ -189,7 +189,7 @@ class SlowPath:
             self._go_on_later(write, tried)
             if not write.data:
                 write.served = True
-                if not write.flying:  # it has ended already
+                if not write.in_flight:  # it has ended already
                     self._end(write)
                 return
         self._line.append(write)
@@ -240,7 +240,7 @@ class SlowPath:
                 write.error = write.error or error
                 if isinstance(error, StoreRefused):
                     self._swapfile.forget(write.offset, write.offset + len(write.data))
-                if not write.flying:
+                if not write.in_flight:
                     self._end(write)
                 served += 1
                 if not served % _WRITES_AT_ONCE:
@@ -263,13 +263,13 @@ class SlowPath:
         end = (write.offset + page.done) // PAGE_SIZE * PAGE_SIZE + PAGE_SIZE
         write.data = write.data[max(0, end - write.offset) :]
         write.offset = end
-        write.flying += 1
+        write.in_flight += 1
 
         def ended(outcome: int | Exception) -> None:
-            write.flying -= 1
+            write.in_flight -= 1
             if isinstance(outcome, Exception):
                 write.error = write.error or kept(outcome)
-            if write.served and not write.flying:
+            if write.served and not write.in_flight:
                 self._end(write)
 
         kept(page).begin(ended)
@@ -322,7 +322,7 @@ class SlowPath:
                 self.counters.reserve_refused += 1
                 raise StoreRefused(str(exc))
         # An error gets no name: this frame would hold it.
-        found: list[bytes | int | Exception | Retry] = [await called(kept(exc).begin)]
+        found: list[bytes | int | Exception | Retry] = [await await_callback(kept(exc).begin)]
         if exc.patience_s is None and isinstance(found[0], Retry):
             waits.patient_since = trio.current_time()
         return _page_of(found)

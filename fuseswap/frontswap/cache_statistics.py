@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fuseswap.codecs.registry import FILL, LAST_RAW, LZ4, RAW, ZSTD, ZSTD_DICTIONARY
 from fuseswap.counting import counter, gauge
 from fuseswap.dedup.policy import Dedup, Mode
-from fuseswap.store.memory_usage import Footprint
+from fuseswap.store.memory_usage import MemoryUsage
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.segment_log import OBJECT_OVERHEAD, SegmentLog
 from fuseswap.units import PAGE_SIZE, SEGMENT_SHIFT
@@ -105,7 +105,7 @@ class CacheStatistics:
 def take_snapshot(
     log: SegmentLog,
     dedup: Dedup,
-    footprint: Footprint,
+    memory_usage: MemoryUsage,
     *,
     stored_pages: int,
     uncounted_pages: int,
@@ -123,7 +123,7 @@ def take_snapshot(
     words = sum(log.table.live)
     objects = words - log.duplicate_pages
     out_of_memory = sum(log.table.live_bytes) - log.live_in_frames
-    pool, tables = footprint.pool_bytes, footprint.table_bytes
+    pool, tables = memory_usage.pool_bytes, memory_usage.table_bytes
     own = (log.heads[stream] for stream in (Stream.STORE, Stream.INCOMPRESSIBLE))
     return CacheStatistics(
         stored_pages=stored_pages,
@@ -133,7 +133,7 @@ def take_snapshot(
         orig_data_size=stored_pages * PAGE_SIZE,
         compr_data_size=sum(sizes),
         mem_used_total=pool + tables,
-        mem_used_max=footprint.note_peak(),
+        mem_used_max=memory_usage.note_peak(),
         pool_total_size=pool,
         duplicate_pages=log.duplicate_pages,
         duplicate_bytes_saved=log.duplicate_bytes,

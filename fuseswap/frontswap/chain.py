@@ -249,7 +249,7 @@ class Frontswap:
         """No word for ``page``, whatever was there; ``old``: its word where not released yet."""
         if is_counted:
             self._words[page] = 0  # crash point: refuse-clear
-            self.slots.retire(page)
+            self.slots.drop_slot(page)
         else:
             self.slots.release_unused(page)
         if old:

@@ -27,10 +27,10 @@ from fuseswap.dedup.policy import Dedup
 from fuseswap.errors import CompressesPoorly, NoMemory, OldInTheWay, PoolFull, StoreRefused
 from fuseswap.frontswap.cache_statistics import CacheStatistics, take_snapshot
 from fuseswap.frontswap.page_encoder import PageEncoder
-from fuseswap.store.append_head import LogHead
+from fuseswap.store.append_head import AppendHead
 from fuseswap.store.dictionary_area import Dictionaries
 from fuseswap.store.memory_reserve import AtOnce, Feeder
-from fuseswap.store.memory_usage import Footprint
+from fuseswap.store.memory_usage import MemoryUsage
 from fuseswap.store.page_reader import Defer, PageReader, no_reader
 from fuseswap.store.segment_entry import Mark, Stream
 from fuseswap.store.segment_log import OBJECT_OVERHEAD, SegmentLog, Tiers
@@ -111,7 +111,7 @@ class CompressedCache:
         self.encoder = PageEncoder(slots, self.log, self.reader, self.dedup, known, compressor)
         self._encode = self.encoder.encode
         self._append = self.log.append
-        self.footprint = Footprint(state, self.log, self._ready_table_bytes)
+        self.memory_usage = MemoryUsage(state, self.log, self._ready_table_bytes)
         self._head = self.log.heads[Stream.STORE]
         self._raw_head = self.log.heads[Stream.INCOMPRESSIBLE]
         # Where nothing leaves, it does not matter which objects stand together.
@@ -239,7 +239,7 @@ class CompressedCache:
 
     # -- inside ----------------------------------------------------------------------
 
-    def _other_head(self, length: int) -> LogHead | None:
+    def _other_head(self, length: int) -> AppendHead | None:
         """Where else an object may go, in a full pool: into what the cleaner has left open.
 
         Not while the cleaner has the last frame: it may need that room to free another.
@@ -256,7 +256,7 @@ class CompressedCache:
         """Whether a store finds room in a full pool, whatever becomes of its page."""
         return self._other_head(PAGE_SIZE) is not None
 
-    def _find_room(self, page: int, length: int, old: int) -> LogHead:
+    def _find_room(self, page: int, length: int, old: int) -> AppendHead:
         """Where an object goes in a full pool.
 
         Raises `PoolFull`, or `OldInTheWay` where ``old`` is the last of its segment.  Below the
@@ -294,7 +294,7 @@ class CompressedCache:
         return take_snapshot(
             self.log,
             self.dedup,
-            self.footprint,
+            self.memory_usage,
             stored_pages=self.slots.stored_pages,
             uncounted_pages=uncounted_pages,
             fill_words=self._fill_words,

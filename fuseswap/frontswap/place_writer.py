@@ -15,7 +15,7 @@ import trio
 
 from fuseswap.errors import CorruptData
 from fuseswap.frontswap.compressed_cache import CompressedCache
-from fuseswap.frontswap.raw_file import RUN_PAGES, InPlace, digest_of
+from fuseswap.frontswap.raw_file import RUN_PAGES, RawFile, digest_of
 from fuseswap.reclaim.write_account import WriteAccount
 from fuseswap.reclaim.writeback_statistics import WritebackStatistics
 from fuseswap.reclaim.writes_in_flight import WritesInFlight
@@ -35,7 +35,7 @@ class PlaceWriter:
     def __init__(
         self,
         cache: CompressedCache,
-        place: InPlace,
+        place: RawFile,
         account: WriteAccount,
         in_flight: WritesInFlight,
         counters: WritebackStatistics,
@@ -93,7 +93,7 @@ class _Eviction:
     """One segment on its way to the places of its pages."""
 
     def __init__(
-        self, cache: CompressedCache, place: InPlace, ref: SegmentRef, *, spares: bool
+        self, cache: CompressedCache, place: RawFile, ref: SegmentRef, *, spares: bool
     ) -> None:
         self._cache = cache
         self._place = place

@@ -67,7 +67,7 @@ class PlaceStore(Deferred):
         self._begin(self.page, self._data, answer)
 
 
-class InPlace:
+class RawFile:
     """Pages of ``cache`` at their own offsets in ``file``."""
 
     name = "in_place"
@@ -91,7 +91,7 @@ class InPlace:
         # that stores or copies; and of such requests those that wait for the write before them.
         self._busy: dict[int, list[Callable[[], None]]] = {}
         self._known: memoryview | None = None
-        self._landed = trio.Event()
+        self._write_ended = trio.Event()
         self.stored_pages = 0  # in their places, and nowhere else
 
     # -- a frontswap backend ----------------------------------------------------------
@@ -153,14 +153,14 @@ class InPlace:
         """Write a page the cache refused; ``answer`` gets its word once it is, or the error."""
         digest = digest_of(data)
 
-        def landed(failure: OSError | None) -> None:
+        def written(failure: OSError | None) -> None:
             if failure is None:
                 self._counters.in_place_stores += 1
                 answer(self.word_of(digest))
             else:
                 answer(StoreRefused(f"page {page} cannot be written to its place: {failure}"))
 
-        self._put(page, data, digest, landed)
+        self._put(page, data, digest, written)
 
     @property
     def writethrough(self) -> bool:
@@ -189,17 +189,17 @@ class InPlace:
             answer(0)
 
     def _put(
-        self, page: int, data: bytes, digest: int, landed: Callable[[OSError | None], None]
+        self, page: int, data: bytes, digest: int, written: Callable[[OSError | None], None]
     ) -> None:
         """Write one page, behind a write of it that is in flight."""
         self._account.begin(len(data))  # not later: it was asked for when there was a budget
         if page in self._busy:
-            self._busy[page].append(lambda: self._begin(page, [digest], data, landed))
+            self._busy[page].append(lambda: self._begin(page, [digest], data, written))
         else:
-            self._begin(page, [digest], data, landed)
+            self._begin(page, [digest], data, written)
 
     def _begin(
-        self, first: int, digests: list[int], data: bytes, landed: Callable[[OSError | None], None]
+        self, first: int, digests: list[int], data: bytes, written: Callable[[OSError | None], None]
     ) -> None:
         """Write neighbours that are not busy."""
         for page in range(first, first + len(digests)):
@@ -212,11 +212,11 @@ class InPlace:
             if error is None and self._known is not None:
                 for page, digest in enumerate(digests, first):
                     self._known[page] = digest
-            landed(error)
+            written(error)
             for page in range(first, first + len(digests)):
                 self._land(page)
-            self._landed.set()
-            self._landed = trio.Event()
+            self._write_ended.set()
+            self._write_ended = trio.Event()
 
         self._file.begin_put(first * PAGE_SIZE, data, ended)  # crash point: place-write
 
@@ -238,15 +238,15 @@ class InPlace:
         return self._known is not None and digest != 0 and self._known[page] == digest
 
     def put_run(
-        self, first: int, digests: list[int], data: bytes, landed: Callable[[OSError | None], None]
+        self, first: int, digests: list[int], data: bytes, written: Callable[[OSError | None], None]
     ) -> bool:
         """Write neighbours that are not busy, at once; False where the budget is spent."""
         if not self._account.affords(len(data)):
             return False
         self._account.begin(len(data))
-        self._begin(first, digests, data, landed)
+        self._begin(first, digests, data, written)
         return True
 
     async def wait_for_a_write(self) -> None:
         """Wait until a write of some page has ended."""
-        await self._landed.wait()
+        await self._write_ended.wait()

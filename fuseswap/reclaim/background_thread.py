@@ -23,7 +23,7 @@ import zstandard
 
 from fuseswap.codecs.recompressor import Packed
 from fuseswap.store.slot_word import codec_of
-from fuseswap.tiers.callbacks import called
+from fuseswap.tiers.callbacks import await_callback
 
 _BATCH = 32  # pages a thread is given while it is quiet: 2 ms
 _SMALL_BATCH = 4  # where it never is
@@ -89,7 +89,7 @@ class BackgroundThread:
 
     async def run(self, job: Callable[[], T]) -> T:
         """Have the thread do ``job``, and wait for its result."""
-        return await called(partial(self._submit, job))
+        return await await_callback(partial(self._submit, job))
 
     async def pack(
         self,

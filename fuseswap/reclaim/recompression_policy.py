@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import trio
 
 from fuseswap.reclaim.request import ReclaimRequest
-from fuseswap.store.append_head import LogHead
+from fuseswap.store.append_head import AppendHead
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.segment_log import SegmentLog
 
@@ -176,7 +176,7 @@ class RecompressionPolicy:
             self._hand = self._hand + 1 if self._hand + 1 < known else 1
             yield self._hand
 
-    def _full_heads(self) -> list[LogHead]:
+    def _full_heads(self) -> list[AppendHead]:
         """Open segments with no room to speak of that could be recompressed."""
         return [head for head in self._log.heads if head.stream in _FRESH and head.is_nearly_full]
 

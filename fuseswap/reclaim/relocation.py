@@ -26,7 +26,7 @@ from fuseswap.errors import PoolFull
 from fuseswap.store.frame_pool import NO_FRAME
 from fuseswap.store.segment_entry import SegmentState
 from fuseswap.store.segment_log import SegmentLog
-from fuseswap.tiers.callbacks import called, result_of
+from fuseswap.tiers.callbacks import await_callback, result_of
 from fuseswap.tiers.tier_reader import TierReader
 from fuseswap.tiers.tier_table import TierTable
 from fuseswap.units import SEGMENT_BYTES, Location, SegmentRef
@@ -118,7 +118,7 @@ class Relocation:
 
     async def _read(self, ref: SegmentRef, where: Location, *, again: bool = False) -> bytes:
         begin = partial(self._reader.begin_read, where, ref.sequence, 0, SEGMENT_BYTES, again=again)
-        found: bytes = result_of(await called(begin))
+        found: bytes = result_of(await await_callback(begin))
         return found
 
     async def _write(
@@ -129,7 +129,7 @@ class Relocation:
         begin = partial(self._tiers.begin_write, to, ref.sequence, view)
         try:
             with trio.CancelScope(shield=True):
-                result_of(await called(begin))  # crash point: relocate-write
+                result_of(await await_callback(begin))  # crash point: relocate-write
         finally:
             view.release()
         if not self._is_at(ref, where):

@@ -10,7 +10,7 @@ from functools import partial
 import trio
 
 from fuseswap.store.segment_log import SegmentLog
-from fuseswap.tiers.callbacks import called
+from fuseswap.tiers.callbacks import await_callback
 from fuseswap.tiers.tier_reader import TierReader
 from fuseswap.units import SEGMENT_BYTES, SegmentRef
 
@@ -37,7 +37,7 @@ class SegmentReader:
         if found is None:
             return None
         ref, location = found
-        outcome: bytes | OSError = await called(
+        outcome: bytes | OSError = await await_callback(
             partial(self._reader.begin_read, location, ref.sequence, 0, SEGMENT_BYTES, again=again)
         )
         if table.is_at(ref, location):

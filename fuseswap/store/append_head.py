@@ -8,7 +8,7 @@ from fuseswap.units import SEGMENT_BYTES
 _NO_ROOM_BYTES = SEGMENT_BYTES // 16
 
 
-class LogHead:
+class AppendHead:
     """The open segment of one stream; ``segment`` is 0 while there is none."""
 
     __slots__ = ("_closed_bytes", "base", "bound", "segment", "stream", "tail")

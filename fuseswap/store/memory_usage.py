@@ -15,7 +15,7 @@ from fuseswap.store.superblock import SharedState
 from fuseswap.units import SEGMENT_SHIFT
 
 
-class Footprint:
+class MemoryUsage:
     """Memory of one store, in bytes."""
 
     def __init__(

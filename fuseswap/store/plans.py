@@ -25,7 +25,7 @@ from typing import ClassVar
 
 from fuseswap.codecs.checksum import CHECK_BYTES
 from fuseswap.codecs.recompressor import Packed
-from fuseswap.store.append_head import LogHead
+from fuseswap.store.append_head import AppendHead
 from fuseswap.store.segment_entry import Mark, Stream
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_word import is_loaded, length_of, object_key, offset_of
@@ -35,7 +35,7 @@ STEP_OBJECTS = 64  # about 120 us
 STEP_PACKED = 12  # of them, where each is compressed on the way: about 200 us
 
 # The head that an object goes to, and its new payload; None: the stored bytes.
-Move = tuple[LogHead, Packed | None]
+Move = tuple[AppendHead, Packed | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,7 +130,7 @@ class Evict(Plan):
     """
 
     spared: Move
-    head: LogHead
+    head: AppendHead
     spares: bool
     pack: Callable[[int], Packed | None] | None
 
@@ -186,7 +186,7 @@ class Rewrite(Plan):
 
     packed: Mapping[int, Packed]
     spared: Move
-    head: LogHead
+    head: AppendHead
     spares: bool
 
     @classmethod
@@ -211,7 +211,7 @@ class Extract(Plan):
     """Move the objects that have another payload, by `object_key`, and leave the others there."""
 
     packed: Mapping[int, Packed]
-    head: LogHead
+    head: AppendHead
 
     @classmethod
     def of(

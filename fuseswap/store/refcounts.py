@@ -63,7 +63,7 @@ class _Table:
         self.used -= 1
 
 
-class References:
+class Refcounts:
     """References by location; a location is told by its slot word."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ its words differ in four bits or more):
 The location of a segment in memory is its frame.  That of one on a tier is the number of the
 tier (8 bits, the highest) and of the extent there (24 bits).
 
-One bit that turned over is put right (`mended`); a word with more of them is found, and all
+One bit that turned over is put right (`repaired`); a word with more of them is found, and all
 pages of the segment are corrupt.  Every word has an even number of bits set, so that a look at
 that is enough where words are read often.
 """
@@ -105,7 +105,7 @@ def is_sound(word: int) -> bool:
     return word >> 16 & 0xFFFF == check and known
 
 
-def mended(word: int) -> int:
+def repaired(word: int) -> int:
     """``word`` as it was before one of its bits turned over; that of a lost one for more bits."""
     if is_sound(word):
         return word

@@ -40,7 +40,7 @@ from typing import Protocol
 from fuseswap.codecs.checksum import CHECK_BYTES
 from fuseswap.codecs.registry import CODECS, ZSTD_DICTIONARY
 from fuseswap.errors import PoolFull
-from fuseswap.store.append_head import LogHead
+from fuseswap.store.append_head import AppendHead
 from fuseswap.store.dictionary_use import DictionaryUse
 from fuseswap.store.eviction_queue import EvictionQueue
 from fuseswap.store.frame_pool import (
@@ -50,7 +50,7 @@ from fuseswap.store.frame_pool import (
     FramePool,
 )
 from fuseswap.store.memory_reserve import Feeder
-from fuseswap.store.refcounts import References
+from fuseswap.store.refcounts import Refcounts
 from fuseswap.store.segment_entry import Mark, Stream
 from fuseswap.store.segment_table import OWNER_BYTES, WORDS, SegmentTable
 from fuseswap.store.slot_word import (
@@ -117,8 +117,8 @@ class SegmentLog:
         reserve = CLEANER_RESERVE if tiers is None else CLEANER_RESERVE_WITH_TIER
         self.frames = FramePool(state.arena, state.geometry.frame_count, feeder, ready, reserve)
         self.tiers: Tiers = NoTiers() if tiers is None else tiers
-        self.heads = tuple(LogHead(stream) for stream in Stream)
-        self.references = References()
+        self.heads = tuple(AppendHead(stream) for stream in Stream)
+        self.references = Refcounts()
         self.unsettled: set[int] = set()  # all references are counted, not only the extra ones
         self._closed: dict[int, int] = {}  # how many are at work to empty a segment
         self.duplicate_pages = 0
@@ -132,7 +132,7 @@ class SegmentLog:
 
     # -- appending -----------------------------------------------------------------
 
-    def append(self, head: LogHead, owner: int, payload: bytes, check: int, codec: int) -> int:
+    def append(self, head: AppendHead, owner: int, payload: bytes, check: int, codec: int) -> int:
         """Append one object; return the slot word for it.
 
         Raises `PoolFull` where a new segment is needed and no frame is free.  One that needs a
@@ -167,19 +167,21 @@ class SegmentLog:
         start = self._bases[segment_of(word)] + offset_of(word)
         return self._arena[start : start + CHECK_BYTES + length_of(word)]
 
-    def append_stored(self, head: LogHead, owner: int, stored: bytes, codec: int) -> int:
+    def append_stored(self, head: AppendHead, owner: int, stored: bytes, codec: int) -> int:
         """Append an object as it is: ``stored`` is its check and payload.  As `append`."""
         check = _get_u32(stored)[0]
         return self.append_copy(head, owner, stored[CHECK_BYTES:], check, codec)
 
-    def append_copy(self, head: LogHead, owner: int, payload: bytes, check: int, codec: int) -> int:
+    def append_copy(
+        self, head: AppendHead, owner: int, payload: bytes, check: int, codec: int
+    ) -> int:
         """As `append`, of any codec: what is compressed anew may need a dictionary."""
         word = self.append(head, owner, payload, check, codec)
         if codec == ZSTD_DICTIONARY:
             self.dictionary_use.add(segment_of(word), payload[:1])
         return word
 
-    def fits(self, head: LogHead, length: int) -> bool:
+    def fits(self, head: AppendHead, length: int) -> bool:
         """Whether an object of ``length`` bytes can be appended by a store now."""
         return head.tail + length + OBJECT_OVERHEAD <= head.bound or not self.frames.exhausted
 
@@ -249,14 +251,14 @@ class SegmentLog:
         if not live and not self.adopting:
             self._free(segment)
 
-    def seal(self, head: LogHead) -> None:
+    def seal(self, head: AppendHead) -> None:
         """Close the open segment of ``head``; its bytes are immutable from here on."""
         if head.segment:
             self.table.seal(head.segment)
             self.eviction_queue.add(head.segment)  # crash point: seal-done
             head.close()
 
-    def _open_next(self, head: LogHead) -> None:
+    def _open_next(self, head: AppendHead) -> None:
         segment = self.table.take_id()
         frame = self.frames.take(cleaning=head.stream in _COPYING)
         if frame == NO_FRAME:

@@ -9,7 +9,7 @@ In shared memory, four 64-bit words (32 bytes) a segment:
        dictionaries its objects may need (bits 32-47: number n has bit n % 16), and the same
        upside down (bits 48-63): where a bit of them turned over it may be any
 
-A bit that turns over costs no page: word 0 is mended, what is in memory is found through `bases`
+A bit that turns over costs no page: word 0 is repaired, what is in memory is found through `bases`
 and the heads, and what words 1 to 3 decide about a page holds with any bit of them wrong.
 
 In this process, derived from it and from the slot table (``recovery.py``):
@@ -45,7 +45,7 @@ from fuseswap.store.segment_entry import (
     entry_word,
     location_bits,
     location_in,
-    mended,
+    repaired,
     stream_and_marks,
     stream_in,
 )
@@ -310,13 +310,13 @@ class SegmentTable:
         self._pinned.discard(segment)
 
     def _entry(self, segment: int) -> int:
-        """Word 0 of ``segment``, mended where a bit of it turned over."""
+        """Word 0 of ``segment``, repaired where a bit of it turned over."""
         word = self.entries[segment * WORDS]
         return self._mend(segment, word) if word.bit_count() & 1 else word
 
     def _mend(self, segment: int, word: int) -> int:
         """Put word 0 of ``segment`` right if it is not, and say so."""
-        right = mended(word)
+        right = repaired(word)
         if right != word:
             self.entries[segment * WORDS] = right
             state = SegmentState(right & 0xFF)
@@ -330,7 +330,7 @@ class SegmentTable:
 
         Returns frames, and places on tiers, that hold segments.
 
-        A segment that was open is sealed where it stood; what can't be mended is lost.
+        A segment that was open is sealed where it stood; what can't be repaired is lost.
         """
         known = self._highest_id() + 1
         self.bases[:] = array("q", [-1]) * known

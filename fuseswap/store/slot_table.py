@@ -164,7 +164,7 @@ class SlotTable:
         if is_corrupt(word):
             self.recount(cluster)
         self.words[page] = 0  # crash point: discard-clear
-        self.retire(page)  # crash point: discard-retire
+        self.drop_slot(page)  # crash point: discard-retire
 
     def clear_area(self, first: int, end: int) -> Iterator[tuple[int, list[int]]]:
         """Make pages ``first`` to before ``end`` holes.
@@ -197,7 +197,7 @@ class SlotTable:
         if not self.used[cluster]:
             self._empty(cluster)
 
-    def retire(self, page: int) -> None:
+    def drop_slot(self, page: int) -> None:
         """Count down a word of ``page`` that is 0 by now; the last one returns its cluster."""
         cluster = page >> CLUSTER_SHIFT
         self.used[cluster] -= 1

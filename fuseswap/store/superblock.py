@@ -125,7 +125,7 @@ class SharedState:
         _write_geometry(regions["header"], geometry)
         return cls(regions)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Write both copies of each record: of one that is damaged there would be none later.
 
         Only under the lock of the state: nobody else serves it.

@@ -34,7 +34,7 @@ class Answer(Generic[T]):
         return self._found.pop()
 
 
-async def called(begin: Callable[[Callable[[T], None]], None]) -> T:
+async def await_callback(begin: Callable[[Callable[[T], None]], None]) -> T:
     """Give ``begin`` a function, and wait until that is called; returns what it was given."""
     answer: Answer[T] = Answer()
     begin(answer)

@@ -21,7 +21,7 @@ from functools import partial
 
 import trio
 
-from fuseswap.tiers.callbacks import called, result_of
+from fuseswap.tiers.callbacks import await_callback, result_of
 from fuseswap.tiers.io_buffers import Buffers
 from fuseswap.tiers.io_engine import Engine
 from fuseswap.tiers.ownership_label import FIRST_PAGE_AT, room_bytes
@@ -118,4 +118,4 @@ class DirectFile:
     async def write(self, at: int, memory: memoryview) -> None:
         """As `begin_write`; raises `OSError`.  Not cancellable, since the I/O is not."""
         with trio.CancelScope(shield=True):
-            result_of(await called(partial(self.begin_write, at, memory)))
+            result_of(await await_callback(partial(self.begin_write, at, memory)))

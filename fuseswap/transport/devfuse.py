@@ -78,9 +78,9 @@ class DevFuse:
         self._look_at(self._own_buffer)
         # Unbuffered: one read(2) a call, without an iovec, and None instead of an exception.
         self._file = io.FileIO(fd, "r+", closefd=False)
-        self._slowpath = tree.device.slowpath
+        self._slowpath = tree.device.pending_io
         self._nursery: trio.Nursery | None = None
-        self._crowd = trio.lowlevel.ParkingLot()  # `_serve`, while too much waits
+        self._backpressure = trio.lowlevel.ParkingLot()  # `_serve`, while too much waits
         self._window = PollWindow()
 
     async def serve(self) -> None:
@@ -164,7 +164,7 @@ class DevFuse:
     async def _serve(self) -> None:
         while True:
             while self._is_crowded():
-                await self._crowd.park()
+                await self._backpressure.park()
             more = self.drain()
             if not self._settled and self._journal is not None:
                 self._settle(self._journal)
@@ -191,7 +191,7 @@ class DevFuse:
         """
         readinto, buffer, answer = self._file.readinto, self.buffer, self.answer
         most_replies = self._most_replies
-        io, slowpath = self._device.engine, self._slowpath
+        io, pending_io = self._device.engine, self._slowpath
         now = perf_counter_ns()
         stretch_end = now + _STRETCH_NS
         poll_end = 0
@@ -220,7 +220,7 @@ class DevFuse:
                         return True
                     served = 0
                     poll_end = now + self._window.ns
-                if now >= poll_end or slowpath.waiting_bytes:
+                if now >= poll_end or pending_io.waiting_bytes:
                     return False
                 os.sched_yield()  # to the kernel's threads that carry our replies on
                 continue
@@ -356,7 +356,7 @@ class DevFuse:
                 self._complain(exc)
         if slot and self._journal is not None:
             self._journal.free(slot)
-        self._crowd.unpark_all()
+        self._backpressure.unpark_all()
 
     def _die_of(self, exc: Exception, unique: int, inode: int = SWAPFILE) -> None:
         """Raise an unforeseen error, so that this worker ends and the next one tries.

@@ -37,7 +37,7 @@ class TreeOperations(pyfuse3.Operations):
         self._tree = tree
         self._texts = OpenTexts(tree)
         self._counters = tree.device.transport
-        self._slowpath = tree.device.slowpath
+        self._slowpath = tree.device.pending_io
 
     @contextmanager
     def _answering(self) -> Iterator[None]:

@@ -190,8 +190,8 @@ class FakePlaceFile:
             done(error)
 
         write = Transfer(at, len(data), end)
-        flying = {page for other in self.writes for page in other.pages}
-        assert not flying.intersection(write.pages), "two writes of one page"
+        in_flight = {page for other in self.writes for page in other.pages}
+        assert not in_flight.intersection(write.pages), "two writes of one page"
         self.writes.append(write)
         self.bytes[at : at + half] = data[:half]
         if not self.hold_writes:

@@ -18,7 +18,7 @@ from fuseswap.codecs.recompressor import Recompressor
 from fuseswap.codecs.registry import ZSTD_DICTIONARY
 from fuseswap.errors import CorruptData
 from fuseswap.filesystem.device import Device
-from fuseswap.frontswap.raw_file import InPlace
+from fuseswap.frontswap.raw_file import RawFile
 from fuseswap.store.cleaner import Cleaner
 from fuseswap.store.geometry import SEGMENT_ENTRY_BYTES, Geometry
 from fuseswap.store.page_reader import ZERO_PAGE
@@ -166,13 +166,13 @@ class Damage:
 
     def _put_half_in_place(self, cache: FrontedCache) -> None:
         place, (_, backend) = self._backing, cache.frontswap.backends
-        assert isinstance(backend, InPlace)
+        assert isinstance(backend, RawFile)
         for page in sorted(self.expected)[::2]:
             data = self.expected[page]
             if data[:8] * (PAGE_SIZE // 8) != data:
                 place.region.buffer[page * PAGE_SIZE :][:PAGE_SIZE] = data
                 old = cache.slots.get(page)
-                cache.slots.commit(page, foreign_word(InPlace.number, checksum_of(data, 0)))
+                cache.slots.commit(page, foreign_word(RawFile.number, checksum_of(data, 0)))
                 cache.release(page, old)
                 backend.stored_pages += 1
 

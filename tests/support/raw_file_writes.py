@@ -10,13 +10,13 @@ from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.frontswap.place_writer import PlaceWriter
-from fuseswap.frontswap.raw_file import InPlace
+from fuseswap.frontswap.raw_file import RawFile
 from fuseswap.units import PAGE_SIZE
 from tests.support.fake_tier import FakePlaceFile
 from tests.support.tiered_devices import Tiered
 
 
-def place_of(worker: Tiered) -> InPlace:
+def place_of(worker: Tiered) -> RawFile:
     assert worker.device.place is not None
     return worker.device.place
 
@@ -63,7 +63,7 @@ def ask(worker: Tiered, nursery: trio.Nursery, offset: int, data: bytes) -> Outc
     try:
         worker.device.swapfile.write(offset, memoryview(data))
     except Deferred as exc:
-        nursery.start_soon(end, worker.slowpath.write(offset, memoryview(data), exc))
+        nursery.start_soon(end, worker.pending_io.write(offset, memoryview(data), exc))
     except StoreRefused as exc:
         outcome.error = exc
         outcome.ended = True

@@ -18,7 +18,7 @@ from fuseswap.store.page_reader import ZERO_PAGE
 from fuseswap.store.segment_entry import SegmentState
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_word import FOREIGN, KIND_MASK
-from fuseswap.tiers.callbacks import called, result_of
+from fuseswap.tiers.callbacks import await_callback, result_of
 from fuseswap.tiers.tier_reader import TierLoad
 from fuseswap.tiers.tier_table import TierEntry
 from fuseswap.units import MIB, PAGE_SIZE, Location
@@ -70,7 +70,7 @@ class Tiered:
         self.cache = FrontedCache(self.device.frontswap, self.device.cache)
         self.log = self.cache.log
         self.writeback = self.device.writeback
-        self.slowpath = self.device.slowpath
+        self.pending_io = self.device.pending_io
         if isinstance(tier, FakeTier) and tier.second is not None:
             assert self.device.tiers is not None
             self.device.tiers.register(tier.second)
@@ -121,12 +121,12 @@ class Tiered:
                 done(error)
 
             at = page * PAGE_SIZE + start
-            self.slowpath.begin_write(at, memoryview(data), answered)
+            self.pending_io.begin_write(at, memoryview(data), answered)
 
-        result_of(await called(begin))
+        result_of(await await_callback(begin))
 
     async def read(self, page: int) -> bytes:
-        return await self.slowpath.read(page * PAGE_SIZE, PAGE_SIZE)
+        return await self.pending_io.read(page * PAGE_SIZE, PAGE_SIZE)
 
     async def move_out(self, first: int = 0) -> list[int]:
         """Fill the pool and have half of it written back; return the pages on the tier."""

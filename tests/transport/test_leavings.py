@@ -94,9 +94,9 @@ BOUNDS = {
     "DevFuse._own_buffer": 2 * MIB,
     "Buffers._free[][]": 128,
     "Buffers._line": 64,
-    "InPlace._busy": DEPTH * 256 + 4 * 64 * 16,
-    "InPlace._stores": DEPTH * 256,
-    "InPlace._busy[]": DEPTH,
+    "RawFile._busy": DEPTH * 256 + 4 * 64 * 16,
+    "RawFile._stores": DEPTH * 256,
+    "RawFile._busy[]": DEPTH,
     "EvictionQueue._lines[]": FRAMES,
     "EvictionQueue._gathered": FRAMES,
     "FaultyEngine._flipped": FILE_PAGES,
@@ -159,7 +159,7 @@ class Worker:
             nursery.start_soon(self.engine.run)
             nursery.start_soon(self.device.writeback.run)
             nursery.start_soon(self.device.recompression.run)
-            nursery.start_soon(self.device.merging.run)
+            nursery.start_soon(self.device.sweep.run)
             self.transport._nursery = nursery
             ask = self._by_devfuse if transport == "devfuse" else self._by_pyfuse3
             for faults in FAULTS:

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from fuseswap.errors import CorruptData, PoolFull, StoreRefused, kept
-from fuseswap.tiers.callbacks import called, result_of
+from fuseswap.tiers.callbacks import await_callback, result_of
 from tests.support.leftovers import collector_off
 
 
@@ -71,7 +71,7 @@ def test_raising_a_result_is_no_cycle() -> None:
     async def main() -> None:
         with collector_off() as garbage:
             with suppress(StoreRefused):  # `pytest.raises` would keep it
-                result_of(await called(begin))
+                result_of(await await_callback(begin))
                 raise AssertionError("not raised")
             assert not garbage.found()
 
@@ -79,6 +79,6 @@ def test_raising_a_result_is_no_cycle() -> None:
 
 
 async def test_a_result_that_is_no_error_is_returned() -> None:
-    found: bytes | OSError = await called(lambda done: done(b"bytes"))
+    found: bytes | OSError = await await_callback(lambda done: done(b"bytes"))
     assert result_of(found) == b"bytes"
     assert result_of(None) is None

@@ -72,7 +72,7 @@ def eviction_of_what_has_a_copy(worker: Tiered) -> Scene:
         assert worker.device.place is not None
         worker.device.place.writethrough = True
         for page in range(5):
-            await worker.slowpath.write(page * PAGE_SIZE, memoryview(dense(page)))
+            await worker.pending_io.write(page * PAGE_SIZE, memoryview(dense(page)))
         await write_back(worker)
 
     after = {**worker.expected, **{page: dense(page) for page in range(5)}}
@@ -144,7 +144,7 @@ def cleaning_of_duplicates(worker: Tiered) -> Scene:
 
 
 async def sweep(worker: Tiered) -> None:
-    merger = worker.device.merging.merger
+    merger = worker.device.sweep.merger
     while merger.busy:
         merger.step()
 

@@ -97,7 +97,7 @@ def store_that_waits(worker: Tiered) -> Scene:
     async def act(worker: Tiered) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(worker.writeback.run)
-            await worker.slowpath.write(page * PAGE_SIZE, memoryview(dense(page)))
+            await worker.pending_io.write(page * PAGE_SIZE, memoryview(dense(page)))
             await wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
 

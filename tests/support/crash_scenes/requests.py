@@ -29,7 +29,7 @@ def load(worker: Tiered) -> Scene:
     some_pages(worker)
 
     async def read(worker: Tiered) -> None:
-        await worker.slowpath.read(0, 30 * PAGE_SIZE)
+        await worker.pending_io.read(0, 30 * PAGE_SIZE)
 
     return work(worker, read)
 

@@ -65,7 +65,7 @@ def change(
 
     async def write(worker: Tiered) -> None:
         try:
-            await worker.slowpath.write(offset, memoryview(data))
+            await worker.pending_io.write(offset, memoryview(data))
         except StoreRefused:
             assert refused
         else:
@@ -85,7 +85,7 @@ def change(
 
 def punch(worker: Tiered, offset: int, size: int) -> Scene:
     async def discard(worker: Tiered) -> None:
-        await worker.slowpath.punch(offset, size)
+        await worker.pending_io.punch(offset, size)
 
     after = dict(worker.expected)
     for page in list(after):

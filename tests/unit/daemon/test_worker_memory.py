@@ -88,7 +88,7 @@ def test_memory_that_does_not_grow_is_that_of_the_processes_and_of_the_heaps_fil
     watch = HostWatch("/nowhere/swapfile")
     watch.look()
     device = Device(memory.attach(), host=WorkerMemory(watch, heap).numbers())
-    ready_bytes = device.cache.footprint.ready_bytes
+    ready_bytes = device.cache.memory_usage.ready_bytes
     assert device.mem_fixed() == watch.processes_bytes + 3 * MIB + ready_bytes
     os.close(heap)
 

@@ -68,7 +68,7 @@ def test_a_write_in_flight_ends_before_the_pause(
         writeback=SimpleNamespace(run=write_back),
         recompression=idle,
         memory=idle,
-        merging=idle,
+        sweep=idle,
         tiers=None,
         place=object(),  # so that the engine is run
         cache=SimpleNamespace(log=SimpleNamespace(frames=SimpleNamespace(unmapped=0))),

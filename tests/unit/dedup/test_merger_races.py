@@ -29,7 +29,7 @@ def cleaned(make_memory: Callable[[Geometry], SharedMemory]) -> Cleaned:
 @each_action
 @pytest.mark.parametrize("steps", [0, 1, 5, 9])
 def test_pages_change_between_two_steps(tierless: Tiered, action: Action, steps: int) -> None:
-    cache, merger = tierless.cache, tierless.device.merging.merger
+    cache, merger = tierless.cache, tierless.device.sweep.merger
     cache.dedup.set_switch("off")
     for page in range(COUNT):
         for first in (0, COPIES):
@@ -120,7 +120,7 @@ async def test_while_a_segment_is_being_written(
     tiered.writeback.ask(ReclaimRequest.parse("all"))
     await wait_all_tasks_blocked()
     assert tier.writes
-    merger = tiered.device.merging.merger
+    merger = tiered.device.sweep.merger
     while merger.busy and merger.merged_pages < 20:
         merger.step()
     assert merger.busy
@@ -150,7 +150,7 @@ async def test_while_a_segment_is_evicted_in_place(
     placed.writeback.ask(ReclaimRequest.parse("all"))
     await wait_all_tasks_blocked()
     assert places.writes
-    merger = placed.device.merging.merger
+    merger = placed.device.sweep.merger
     while merger.busy and merger.merged_pages < 20:
         merger.step()
     assert merger.busy

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.dedup.merger import Merger
-from fuseswap.dedup.sweep import BUSY_SHARE, Merging
+from fuseswap.dedup.sweep import BUSY_SHARE, Sweep
 from fuseswap.filesystem.device import Device
 from fuseswap.units import PAGE_SIZE
 from tests.support import pages
@@ -27,7 +27,7 @@ def store_pairs(cache: FrontedCache) -> None:
 async def test_it_waits_until_there_is_something_and_ends(
     device: Device, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
-    nursery.start_soon(device.merging.run)
+    nursery.start_soon(device.sweep.run)
     await pass_time(5)
     for _ in range(2):
         store_pairs(fronted_of(device))
@@ -41,7 +41,7 @@ async def test_stores_between_the_steps(
     device: Device, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
     store_pairs(fronted_of(device))
-    nursery.start_soon(device.merging.run)
+    nursery.start_soon(device.sweep.run)
     await wait_all_tasks_blocked()
     mock_clock.jump(1.0)
     page = 0
@@ -60,7 +60,7 @@ async def test_its_share_of_the_thread(
     cache: FrontedCache, nursery: trio.Nursery, mock_clock: MockClock, busy: bool
 ) -> None:
     requests = 0
-    merging = Merging(Merger(cache.cache, cache.dedup), lambda: requests)
+    merging = Sweep(Merger(cache.cache, cache.dedup), lambda: requests)
     store_pairs(cache)
     spent = 0.0
     step = merging.merger.step

@@ -79,7 +79,7 @@ def test_stores_that_wait_are_not_answered(tiered: Tiered, tier: FakeTier) -> No
     answered = []
 
     async def overwrite(page: int) -> None:
-        await tiered.slowpath.write(page * 4096, memoryview(dense(9000 + page)))
+        await tiered.pending_io.write(page * 4096, memoryview(dense(9000 + page)))
         answered.append(page)
 
     async def worker() -> None:

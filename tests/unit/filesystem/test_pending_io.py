@@ -63,10 +63,10 @@ async def test_a_read_of_many_pages_from_both_places(tiered: Tiered, tier: FakeT
     tiered.discard(first + 3)
     tiered.store(first + 5, bytes(PAGE_SIZE))
     expected = b"".join(tiered.expected.get(first + n, bytes(PAGE_SIZE)) for n in range(40))
-    found = await tiered.slowpath.read(first * PAGE_SIZE, 40 * PAGE_SIZE)
+    found = await tiered.pending_io.read(first * PAGE_SIZE, 40 * PAGE_SIZE)
     assert found == expected
     assert (
-        await tiered.slowpath.read(first * PAGE_SIZE + 100, 5 * PAGE_SIZE)
+        await tiered.pending_io.read(first * PAGE_SIZE + 100, 5 * PAGE_SIZE)
         == (expected[100 : 100 + 5 * PAGE_SIZE])
     )
 
@@ -83,7 +83,7 @@ async def test_so_many_pages_of_a_read_are_asked_for_at_once(
     results = []
 
     async def read() -> None:
-        results.append(await tiered.slowpath.read(0, 30 * PAGE_SIZE))
+        results.append(await tiered.pending_io.read(0, 30 * PAGE_SIZE))
 
     nursery.start_soon(read)
     await wait_all_tasks_blocked()
@@ -98,15 +98,15 @@ async def test_so_many_pages_of_a_read_are_asked_for_at_once(
 async def test_neighbours_are_read_together(tiered: Tiered, tier: FakeTier) -> None:
     await tiered.move_out()
     before = tier.reads_begun
-    found = await tiered.slowpath.read(0, 7 * PAGE_SIZE)
+    found = await tiered.pending_io.read(0, 7 * PAGE_SIZE)
     assert found == b"".join(tiered.expected[page] for page in range(7))
     assert tier.reads_begun == before + 1
 
 
 async def test_reads_at_and_beyond_the_end(tiered: Tiered) -> None:
     end = tiered.cache.page_count * PAGE_SIZE
-    assert await tiered.slowpath.read(end, 10) == b""
-    assert await tiered.slowpath.read(end - 5, 10) == bytes(5)
+    assert await tiered.pending_io.read(end, 10) == b""
+    assert await tiered.pending_io.read(end - 5, 10) == bytes(5)
 
 
 async def test_a_page_that_is_overwritten_while_it_is_read(
@@ -167,7 +167,7 @@ async def test_an_extent_that_is_written_over_while_it_is_read(
 
 async def test_a_partial_write_to_a_page_on_the_tier(tiered: Tiered, tier: FakeTier) -> None:
     await tiered.move_out()
-    await tiered.slowpath.write(10, memoryview(b"part"))
+    await tiered.pending_io.write(10, memoryview(b"part"))
     old = tiered.expected[0]
     tiered.expected[0] = old[:10] + b"part" + old[14:]
     assert 0 not in tiered.on_tier()
@@ -177,7 +177,7 @@ async def test_a_partial_write_to_a_page_on_the_tier(tiered: Tiered, tier: FakeT
 async def test_a_write_over_the_edges_of_pages_on_the_tier(tiered: Tiered, tier: FakeTier) -> None:
     await tiered.move_out()
     data = dense(7)[:1000] + dense(8) + dense(9)[:500]
-    await tiered.slowpath.write(PAGE_SIZE - 1000, memoryview(data))
+    await tiered.pending_io.write(PAGE_SIZE - 1000, memoryview(data))
     tiered.expected[0] = tiered.expected[0][:-1000] + data[:1000]
     tiered.expected[1] = dense(8)
     tiered.expected[2] = data[-500:] + tiered.expected[2][500:]
@@ -186,7 +186,7 @@ async def test_a_write_over_the_edges_of_pages_on_the_tier(tiered: Tiered, tier:
 
 async def test_a_punch_of_a_part_of_a_page_on_the_tier(tiered: Tiered, tier: FakeTier) -> None:
     await tiered.move_out()
-    await tiered.slowpath.punch(100, 3 * PAGE_SIZE)
+    await tiered.pending_io.punch(100, 3 * PAGE_SIZE)
     tiered.expected[0] = tiered.expected[0][:100] + bytes(PAGE_SIZE - 100)
     tiered.expected[3] = bytes(100) + tiered.expected[3][100:]
     del tiered.expected[1], tiered.expected[2]
@@ -198,7 +198,7 @@ async def test_a_partial_write_to_a_page_that_is_overwritten_meanwhile(
 ) -> None:
     await tiered.move_out()
     tier.hold_reads = True
-    nursery.start_soon(tiered.slowpath.write, 10, memoryview(b"part"))
+    nursery.start_soon(tiered.pending_io.write, 10, memoryview(b"part"))
     await wait_all_tasks_blocked()
     tiered.store(0, dense(9000))
     await finish_read(tier)
@@ -211,7 +211,7 @@ async def test_a_partial_write_to_a_page_that_is_discarded_meanwhile(
 ) -> None:
     await tiered.move_out()
     tier.hold_reads = True
-    nursery.start_soon(tiered.slowpath.write, 10, memoryview(b"part"))
+    nursery.start_soon(tiered.pending_io.write, 10, memoryview(b"part"))
     await wait_all_tasks_blocked()
     tiered.discard(0)
     await finish_read(tier)
@@ -225,8 +225,8 @@ async def test_a_partial_write_to_an_unreadable_page_changes_nothing(
     await tiered.move_out()
     tier.fail_reads = True
     with pytest.raises(CorruptData):
-        await tiered.slowpath.write(10, memoryview(b"part"))
-    assert (tiered.slowpath.has_queue, tiered.slowpath.waiting_bytes) == (False, 0)
+        await tiered.pending_io.write(10, memoryview(b"part"))
+    assert (tiered.pending_io.has_queue, tiered.pending_io.waiting_bytes) == (False, 0)
     tier.fail_reads = False
     await tiered.check()
 
@@ -238,7 +238,7 @@ async def test_a_partial_write_into_a_full_pool_waits(
     tiered.fill(2000)
     nursery.start_soon(tiered.writeback.run)
     for page in range(100):
-        await tiered.slowpath.write(page * PAGE_SIZE + 10, memoryview(b"part"))
+        await tiered.pending_io.write(page * PAGE_SIZE + 10, memoryview(b"part"))
         old = tiered.expected[page]
         tiered.expected[page] = old[:10] + b"part" + old[14:]
     await tiered.check()

@@ -140,7 +140,7 @@ async def test_one_bad_page_fails_a_read_of_many_once_all_are_back(
     await tiered.move_out()
     tier.mangle = lambda found: bytes(len(found))
     with pytest.raises(CorruptData):
-        await tiered.slowpath.read(0, 10 * PAGE_SIZE)
+        await tiered.pending_io.read(0, 10 * PAGE_SIZE)
     assert tier.reads == []
     assert tiered.cache.reader.counters.checksum_errors == 10
 
@@ -163,7 +163,7 @@ async def test_one_page_that_cannot_be_read_among_its_neighbours(
     assert found == [tiered.expected[2], tiered.expected[4]]
     assert tiered.writeback.statistics().tier_read_errors == 0
     with pytest.raises(CorruptData):
-        await tiered.slowpath.read(2 * PAGE_SIZE, 3 * PAGE_SIZE)
+        await tiered.pending_io.read(2 * PAGE_SIZE, 3 * PAGE_SIZE)
     now = tiered.writeback.statistics()
     assert now.tier_read_errors == 1, "page 3, and no other"
     tier.is_bad = None
@@ -175,7 +175,7 @@ async def test_neighbours_that_could_not_be_read_at_once_are_good_alone(
 ) -> None:
     await tiered.move_out()
     tier.is_bad = lambda offset, length: length > PAGE_SIZE + 100
-    found = await tiered.slowpath.read(2 * PAGE_SIZE, 3 * PAGE_SIZE)
+    found = await tiered.pending_io.read(2 * PAGE_SIZE, 3 * PAGE_SIZE)
     assert found == b"".join(tiered.expected[page] for page in (2, 3, 4))
     now = tiered.writeback.statistics()
     assert (now.tier_read_retries, now.tier_read_errors) == (3, 0)

@@ -118,7 +118,7 @@ class Model:
         offset = page * PAGE_SIZE + start
         tried: Deferred | None = None
         try:
-            if not tiered.slowpath.has_queue:
+            if not tiered.pending_io.has_queue:
                 swapfile.write(offset, memoryview(data))
                 self.answered(page, number, new)
                 return
@@ -133,7 +133,7 @@ class Model:
                 assert error is None or isinstance(error, StoreRefused)
                 self.answered(page, number, new if error is None else ZERO_PAGE)
 
-        tiered.slowpath.begin_write(offset, memoryview(data), done, tried)
+        tiered.pending_io.begin_write(offset, memoryview(data), done, tried)
 
     def answered(self, page: int, number: int, data: bytes) -> None:
         open_ = self.open[page]
@@ -199,7 +199,7 @@ class Model:
 
     async def sweep(self, count: int) -> None:
         for _ in range(count):
-            self.tiered.device.merging.merger.step()
+            self.tiered.device.sweep.merger.step()
 
     async def limit(self, frames: int) -> None:
         if frames >= self.tiered.log.frames.in_use:
@@ -224,8 +224,8 @@ class Model:
         left = tiered.device.budget.left_bytes
         assert left is None or left >= 0
         if not self.open:
-            assert tiered.slowpath.waiting_bytes == 0
-            assert not tiered.slowpath.has_queue
+            assert tiered.pending_io.waiting_bytes == 0
+            assert not tiered.pending_io.has_queue
 
     async def settle(self) -> None:
         """The file works again, and there is a budget: everything is answered, and right."""

@@ -230,7 +230,7 @@ class StoreModel(RuleBasedStateMachine):
     @rule(steps=st.integers(1, 40) | st.just(200))
     def sweep(self, steps: int) -> None:
         for _ in range(steps):
-            self.device.merging.merger.step()
+            self.device.sweep.merger.step()
         self.touched.update(self.model)
 
     @rule(keep=st.integers(0, 2), reserve=st.integers(0, 2))

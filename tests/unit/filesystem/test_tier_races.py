@@ -75,7 +75,7 @@ async def test_while_it_is_read_back_with_its_neighbours(
     found: list[bytes] = []
 
     async def read() -> None:
-        found.append(await tiered.slowpath.read(0, 10 * PAGE_SIZE))
+        found.append(await tiered.pending_io.read(0, 10 * PAGE_SIZE))
 
     nursery.start_soon(read)
     await wait_all_tasks_blocked()

@@ -205,7 +205,7 @@ class Model:
 
     async def sweep(self, count: int) -> None:
         for _ in range(count):
-            self.tiered.device.merging.merger.step()
+            self.tiered.device.sweep.merger.step()
 
     async def limit(self, frames: int) -> None:
         if frames >= self.tiered.log.frames.in_use:
@@ -214,7 +214,7 @@ class Model:
     async def next_worker(self) -> None:
         """The old one ends where it stands, its stores unanswered."""
         self.scope.cancel()
-        self.tiered.slowpath.stop()
+        self.tiered.pending_io.stop()
         for waiting in list(self.waiting):
             waiting.cancel()
         await wait_all_tasks_blocked()

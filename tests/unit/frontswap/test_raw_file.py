@@ -80,7 +80,7 @@ async def test_a_part_of_a_page_in_its_place_is_changed(
     evict(placed, nursery)
     await wait_all_tasks_blocked()
     refuse_dense(placed)  # memory takes it all the same: nobody else could
-    await placed.slowpath.write(5, memoryview(b"part"))
+    await placed.pending_io.write(5, memoryview(b"part"))
     placed.expected[0] = dense(0)[:5] + b"part" + dense(0)[9:]
     assert placed.in_place() == []
     await placed.check()
@@ -275,7 +275,7 @@ async def test_while_the_file_rests_a_store_is_answered_without_a_copy(
     second = ask_page(placed, nursery, 8, dense(8))
     await wait_all_tasks_blocked()
     assert first == second == Outcome(ended=True)
-    assert placed.slowpath.waiting_bytes == 0
+    assert placed.pending_io.waiting_bytes == 0
     placed.expected = {7: dense(7), 8: dense(8)}
     await placed.check()
 

@@ -172,7 +172,7 @@ async def test_a_request_of_many_pages_is_answered_when_the_last_is_there(
     places.writes[0].finish()
     await wait_all_tasks_blocked()
     assert outcome == Outcome(ended=True)
-    assert placed.slowpath.waiting_bytes == 0
+    assert placed.pending_io.waiting_bytes == 0
     placed.expected.update(data)
     assert placed.in_place() == [21, 23]
     await placed.check()
@@ -193,7 +193,7 @@ async def test_while_it_is_read(
     found = []
 
     async def read() -> None:
-        found.append(await placed.slowpath.read(0, 20 * PAGE_SIZE))
+        found.append(await placed.pending_io.read(0, 20 * PAGE_SIZE))
 
     nursery.start_soon(read)
     await wait_all_tasks_blocked()

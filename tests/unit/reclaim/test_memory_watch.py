@@ -61,7 +61,7 @@ async def store(device: Device, page: int, data: bytes) -> None:
         return
     except Deferred as exc:
         tried = exc
-    await device.slowpath.write(page * PAGE_SIZE, memoryview(data), tried)
+    await device.pending_io.write(page * PAGE_SIZE, memoryview(data), tried)
 
 
 async def test_a_store_waits_for_memory_and_is_done_once_it_is_there(
@@ -73,7 +73,7 @@ async def test_a_store_waits_for_memory_and_is_done_once_it_is_there(
         assert short.frontswap.load(4000) is None
         feeder.deliver_frames(1)
     assert short.frontswap.load(4000) == pages.incompressible(4000)
-    assert short.slowpath.counters.reserve_refused == 0
+    assert short.pending_io.counters.reserve_refused == 0
 
 
 async def test_without_memory_a_store_is_refused_in_time_and_is_never_stale(
@@ -85,7 +85,7 @@ async def test_without_memory_a_store_is_refused_in_time_and_is_never_stale(
         await store(short, 3, pages.incompressible(99))
     assert MEMORY_PATIENCE_S <= trio.current_time() - before < MEMORY_PATIENCE_S + 0.2
     assert short.frontswap.load(3) is None
-    assert short.slowpath.counters.reserve_refused == 1
+    assert short.pending_io.counters.reserve_refused == 1
 
 
 async def test_those_who_have_waited_for_so_long_are_refused_together(
@@ -130,7 +130,7 @@ async def test_a_partial_discard_is_not_waited_for_for_ever(
     short: Device, autojump_clock: trio.testing.MockClock
 ) -> None:
     with pytest.raises(StoreRefused):
-        await short.slowpath.punch(5 * PAGE_SIZE + 100, 50)
+        await short.pending_io.punch(5 * PAGE_SIZE + 100, 50)
 
 
 async def test_a_part_of_a_page_on_a_tier_is_not_waited_for_for_ever(
@@ -144,9 +144,9 @@ async def test_a_part_of_a_page_on_a_tier_is_not_waited_for_for_ever(
     device = Device(memory.attach(), tier, feeder=feeder, ready_frames=READY)
     before = trio.current_time()
     with trio.fail_after(60), pytest.raises(StoreRefused):
-        await device.slowpath.write(page * PAGE_SIZE + 100, memoryview(b"x" * 50))
+        await device.pending_io.write(page * PAGE_SIZE + 100, memoryview(b"x" * 50))
     assert trio.current_time() - before < MEMORY_PATIENCE_S + 0.2
-    assert await device.slowpath.read(page * PAGE_SIZE, PAGE_SIZE) == former.expected[page]
+    assert await device.pending_io.read(page * PAGE_SIZE, PAGE_SIZE) == former.expected[page]
 
 
 async def test_stores_in_place_wait_for_their_cluster_before_they_are_written(
@@ -195,12 +195,12 @@ async def test_who_has_waited_for_room_since_waits_for_memory_anew(
 ) -> None:
     waits = Waits()
     ordered = MemoryOrdered(short.memory, short.room, "no memory")
-    await short.slowpath._wait_for(ordered, waits)
+    await short.pending_io._wait_for(ordered, waits)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(short.slowpath._wait_for, NoRoom(short.room, 1), waits)
+        nursery.start_soon(short.pending_io._wait_for, NoRoom(short.room, 1), waits)
         await trio.sleep(MEMORY_PATIENCE_S + 1)
         short.room.wake()
-    await short.slowpath._wait_for(ordered, waits)
+    await short.pending_io._wait_for(ordered, waits)
 
 
 async def test_the_shrinker_leaves_the_reserve(

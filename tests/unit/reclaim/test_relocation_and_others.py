@@ -35,7 +35,7 @@ async def test_a_load_under_way_from_the_old_place(
     found: list[bytes] = []
 
     async def load() -> None:
-        found.append(await worker.slowpath.read(first * PAGE_SIZE, count * PAGE_SIZE))
+        found.append(await worker.pending_io.read(first * PAGE_SIZE, count * PAGE_SIZE))
 
     moved.hold(reads=True)
     nursery.start_soon(load)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fuseswap.tiers.callbacks import called
+from fuseswap.tiers.callbacks import await_callback
 from tests.support.tiered_devices import Tiered
 
 
@@ -30,7 +30,7 @@ async def test_all_who_wait_are_woken_and_counted(
 ) -> None:
     room = tierless.device.room
     for _ in range(3):
-        nursery.start_soon(called, room.begin_wait)
+        nursery.start_soon(await_callback, room.begin_wait)
     await wait_all_tasks_blocked()
     assert room.is_wanted
     assert tierless.writeback.statistics().saved_by_writeback == 0

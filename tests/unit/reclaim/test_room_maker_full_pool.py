@@ -122,9 +122,9 @@ async def test_stores_wait_in_order(
     for number in range(page, page + 5):
         tierless.expected[number] = shrinking(number)
         data = memoryview(tierless.expected[number])
-        tierless.slowpath.begin_write(number * PAGE_SIZE, data, partial(answered, number))
+        tierless.pending_io.begin_write(number * PAGE_SIZE, data, partial(answered, number))
     await wait_all_tasks_blocked()
-    assert (order, tierless.slowpath.has_queue) == ([], True)
+    assert (order, tierless.pending_io.has_queue) == ([], True)
     assert tierless.cache.load(0) == tierless.expected[0]
     jobs.let_go()
     await wait_all_tasks_blocked()

@@ -47,15 +47,15 @@ async def test_stores_wait_in_order_and_are_woken(
     for number in range(page, page + 5):
         data = memoryview(dense(number))
         done = partial(note, number)
-        tiered.slowpath.begin_write(number * PAGE_SIZE, data, done)
+        tiered.pending_io.begin_write(number * PAGE_SIZE, data, done)
     await wait_all_tasks_blocked()
     assert order == []
-    queue = (tiered.slowpath.has_queue, tiered.slowpath.waiting_bytes)
+    queue = (tiered.pending_io.has_queue, tiered.pending_io.waiting_bytes)
     assert queue == (True, 5 * PAGE_SIZE)
     tier.writes[0].finish()
     await wait_all_tasks_blocked()
     assert order == [(number, None) for number in range(page, page + 5)]
-    assert (tiered.slowpath.has_queue, tiered.slowpath.waiting_bytes) == (False, 0)
+    assert (tiered.pending_io.has_queue, tiered.pending_io.waiting_bytes) == (False, 0)
 
 
 async def test_loads_and_discards_do_not_wait(
@@ -76,7 +76,7 @@ async def test_a_long_write_waits_half_way_and_goes_on(
     nursery.start_soon(tiered.writeback.run)
     page = tiered.fill() - 10
     data = b"".join(pages.incompressible(number) for number in range(40))
-    await tiered.slowpath.write(page * PAGE_SIZE, memoryview(data))
+    await tiered.pending_io.write(page * PAGE_SIZE, memoryview(data))
     for number in range(40):
         tiered.expected[page + number] = pages.incompressible(number)
     await tiered.check()

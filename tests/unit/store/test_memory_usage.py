@@ -17,14 +17,14 @@ def fill(cache: FrontedCache, count: int) -> None:
 
 
 def test_nothing_is_used_by_nothing(cache: FrontedCache) -> None:
-    assert cache.footprint.used_bytes() == cache.footprint.note_peak() == 0
+    assert cache.memory_usage.used_bytes() == cache.memory_usage.note_peak() == 0
 
 
 def test_what_is_used_is_what_the_files_take(memory: SharedMemory, cache: FrontedCache) -> None:
     fill(cache, 600)
     tables = memory.allocated_bytes("slots") + memory.allocated_bytes("segments")
-    assert cache.footprint.table_bytes == tables == 3 * PAGE_SIZE
-    assert cache.footprint.used_bytes() == tables + memory.allocated_bytes("arena")
+    assert cache.memory_usage.table_bytes == tables == 3 * PAGE_SIZE
+    assert cache.memory_usage.used_bytes() == tables + memory.allocated_bytes("arena")
 
 
 @pytest.mark.parametrize("name", ["dictionaries", "index"])
@@ -32,7 +32,7 @@ def test_dictionaries_and_index_count(memory: SharedMemory, name: str) -> None:
     state = memory.attach()
     cache = fronted(state)
     state.regions[name].populate(0, 2 * PAGE_SIZE)
-    assert cache.footprint.used_bytes() == 2 * PAGE_SIZE
+    assert cache.memory_usage.used_bytes() == 2 * PAGE_SIZE
     now = cache.statistics()
     assert (now.mem_used_total, now.mem_used_max, now.metadata_bytes) == (2 * PAGE_SIZE,) * 3
 
@@ -42,14 +42,14 @@ def test_a_peak_between_two_looks_is_not_missed(cache: FrontedCache) -> None:
     held = cache.log.frames.held
     cache.invalidate_area(0, cache.page_count)
     cache.log.frames.trim(0)
-    assert cache.footprint.used_bytes() <= 2 * PAGE_SIZE
-    assert held * MIB <= cache.footprint.note_peak() <= held * MIB + 4 * PAGE_SIZE
+    assert cache.memory_usage.used_bytes() <= 2 * PAGE_SIZE
+    assert held * MIB <= cache.memory_usage.note_peak() <= held * MIB + 4 * PAGE_SIZE
 
 
 def test_frames_held_in_reserve_count(cache: FrontedCache) -> None:
     cache.log.frames.reserve(3)
     cache.log.frames.trim(0)
-    assert cache.footprint.note_peak() == 3 * MIB
+    assert cache.memory_usage.note_peak() == 3 * MIB
 
 
 def test_a_frame_that_was_warm_is_not_counted_twice(cache: FrontedCache) -> None:
@@ -62,18 +62,18 @@ def test_a_frame_that_was_warm_is_not_counted_twice(cache: FrontedCache) -> None
 
 def test_the_peak_does_not_fall_and_is_not_added_up(cache: FrontedCache) -> None:
     fill(cache, 700)
-    peak = cache.footprint.note_peak()
+    peak = cache.memory_usage.note_peak()
     cache.invalidate_area(0, cache.page_count)
     cache.log.frames.trim(0)
     fill(cache, 1)
-    assert cache.footprint.used_bytes() < peak
-    assert cache.footprint.note_peak() == cache.statistics().mem_used_max == peak
+    assert cache.memory_usage.used_bytes() < peak
+    assert cache.memory_usage.note_peak() == cache.statistics().mem_used_max == peak
 
 
 def test_the_next_worker_knows_the_peak(memory: SharedMemory) -> None:
     first = memory.attach_cache()
     fill(first, 700)
-    peak = first.footprint.note_peak()
+    peak = first.memory_usage.note_peak()
     first.invalidate_area(0, first.page_count)
     second = memory.attach_cache()
     assert second.log.frames.held == 0
@@ -84,9 +84,9 @@ def test_frames_kept_ready_whatever_is_stored_do_not_count(cache: FrontedCache) 
     frames = cache.log.frames
     frames.ready = 2
     frames.reserve(2)
-    assert (cache.footprint.used_bytes(), cache.footprint.ready_bytes) == (0, 2 * MIB)
+    assert (cache.memory_usage.used_bytes(), cache.memory_usage.ready_bytes) == (0, 2 * MIB)
     fill(cache, 1)
     now = cache.statistics()
-    assert now.pool_total_size == cache.footprint.pool_bytes == MIB
+    assert now.pool_total_size == cache.memory_usage.pool_bytes == MIB
     assert now.mem_used_total == MIB + 2 * PAGE_SIZE
-    assert cache.footprint.ready_bytes == MIB
+    assert cache.memory_usage.ready_bytes == MIB

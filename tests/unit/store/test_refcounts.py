@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from fuseswap.store.refcounts import MOST, References
+from fuseswap.store.refcounts import MOST, Refcounts
 from fuseswap.store.slot_word import OFFSET_SHIFT, SEGMENT_ID_SHIFT
 
 
@@ -18,7 +18,7 @@ def word_at(segment: int, offset: int) -> int:
 @pytest.mark.parametrize("offsets", [60, 700], ids=["that collide", "that spread"])
 def test_counts_are_those_of_a_dict(offsets: int) -> None:
     chance = random.Random(offsets)
-    references, expected = References(), Counter[int]()
+    references, expected = Refcounts(), Counter[int]()
     words = [word_at(1 + n % 3, n * 4100 % (1 << 20)) for n in range(offsets)]
     for _ in range(20000):
         word = chance.choice(words)
@@ -37,7 +37,7 @@ def test_counts_are_those_of_a_dict(offsets: int) -> None:
 
 
 def test_an_object_has_a_bounded_number_of_pages() -> None:
-    references, word = References(), word_at(5, 77)
+    references, word = Refcounts(), word_at(5, 77)
     assert [references.add(word) for _ in range(MOST)] == list(range(1, MOST + 1))
     assert references.add(word) == 0
     assert references.count(word) == MOST
@@ -45,7 +45,7 @@ def test_an_object_has_a_bounded_number_of_pages() -> None:
 
 
 def test_a_segment_has_a_bounded_number_of_shared_objects() -> None:
-    references = References()
+    references = Refcounts()
     words = [word_at(5, 9 * n) for n in range(5000)]
     taken = [word for word in words if references.add(word)]
     assert taken == words[:4096]
@@ -55,7 +55,7 @@ def test_a_segment_has_a_bounded_number_of_shared_objects() -> None:
 
 
 def test_settling_takes_the_first_reference_off_each_object() -> None:
-    references = References()
+    references = Refcounts()
     for number in range(6000):
         for _ in range(1 + (number % 5 == 0) * number % 7):
             references.add(word_at(3, 150 * number), bounded=False)

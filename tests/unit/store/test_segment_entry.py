@@ -13,7 +13,7 @@ from fuseswap.store.segment_entry import (
     is_sound,
     location_bits,
     location_in,
-    mended,
+    repaired,
 )
 from fuseswap.units import MAX_EXTENTS, MAX_TIERS, Location
 
@@ -34,19 +34,19 @@ def test_a_free_entry_is_0() -> None:
 @pytest.mark.parametrize("word", WORDS)
 def test_a_sound_word_stays(word: int) -> None:
     assert is_sound(word)
-    assert mended(word) == word
+    assert repaired(word) == word
     assert not word.bit_count() & 1
 
 
 @pytest.mark.parametrize("word", WORDS)
 def test_any_bit_is_put_right(word: int) -> None:
-    assert {mended(word ^ 1 << bit) for bit in range(64)} == {word}
+    assert {repaired(word ^ 1 << bit) for bit in range(64)} == {word}
 
 
 @pytest.mark.parametrize("word", WORDS)
 def test_any_two_bits_are_found(word: int) -> None:
     pairs = itertools.combinations(range(64), 2)
-    assert {mended(word ^ 1 << one ^ 1 << other) for one, other in pairs} == {LOST}
+    assert {repaired(word ^ 1 << one ^ 1 << other) for one, other in pairs} == {LOST}
 
 
 @pytest.mark.parametrize("word", [0xFF, 5, 0x700, 9 << 8])

@@ -208,7 +208,7 @@ def test_a_damaged_copy_is_written_anew(memory: SharedMemory) -> None:
     for at in (17, 270, 530, 590, 1030, 2500, 2570):
         for copy in (*COPIES_AT, *COPIES_AT):
             header[copy + at] ^= 3
-            memory.attach().mend()
+            memory.attach().repair()
             assert header_of(memory) == before
             assert bytes(header) == sound
 
@@ -228,7 +228,7 @@ def test_a_writer_that_dies_leaves_the_old_values_or_the_new(memory: SharedMemor
             header[at] = new_bytes[at]
         whole = not done or changed[done - 1] < last_of_first
         assert memory.attach().parameters == (old if whole else new), done
-        memory.attach().mend()
+        memory.attach().repair()
         assert bytes(header) == (old_bytes if whole else new_bytes)
 
 

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from fuseswap.tiers.backing_file import open_backing
-from fuseswap.tiers.callbacks import called
+from fuseswap.tiers.callbacks import await_callback
 from fuseswap.tiers.direct_io import DirectFile
 from fuseswap.tiers.file_tier import FileTier
 from fuseswap.tiers.io_engine import AioEngine, Ended, Engine, ThreadEngine
@@ -204,6 +204,8 @@ async def test_neither_reads_nor_writes_leave_anything_to_collect(opened: Opened
         for _ in range(20):
             await write_extent(opened.tier, 3, segment)
             assert await read_extent(opened.tier, 3, 5000, 300) == segment[5000:5300]
-            found: OSError | None = await called(partial(opened.file.begin_put, 0, bytes(8192)))
+            found: OSError | None = await await_callback(
+                partial(opened.file.begin_put, 0, bytes(8192))
+            )
             assert found is None
         assert not garbage.found()

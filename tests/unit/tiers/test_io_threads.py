@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 import trio
 
-from fuseswap.tiers.callbacks import called
+from fuseswap.tiers.callbacks import await_callback
 from fuseswap.tiers.io_threads import IoThreads
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ async def run(threads: IoThreads, job: Callable[[], T]) -> T:
     def begin(done: Callable[[T], None]) -> None:
         threads.submit(job, done)
 
-    return await called(begin)
+    return await await_callback(begin)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from fuseswap.errors import InvalidArgument
-from fuseswap.tiers.callbacks import called
+from fuseswap.tiers.callbacks import await_callback
 from fuseswap.tiers.tier_table import TierTable
 from fuseswap.units import MAX_EXTENTS, MAX_TIERS, MIB, Location
 from tests.support.fake_tier import FakeTier
@@ -139,13 +139,19 @@ async def test_reads_and_writes_go_to_their_tier(kept: Kept) -> None:
     entries = [table.register(tier) for tier in tiers]
     segment = memoryview(bytes(range(256)) * 4096)
     to = Location(1, 1)
-    ended: OSError | None = await called(lambda done: table.begin_write(to, 7, segment, done))
+    ended: OSError | None = await await_callback(
+        lambda done: table.begin_write(to, 7, segment, done)
+    )
     assert ended is None
     assert (tiers[0].written, tiers[1].written) == ([], [1])
-    found: bytes | OSError = await called(lambda done: table.begin_read(to, 7, 300, 9, done))
+    found: bytes | OSError = await await_callback(
+        lambda done: table.begin_read(to, 7, 300, 9, done)
+    )
     assert found == bytes(segment[300:309])
     tiers[1].fail_writes = True
-    failed: OSError | None = await called(lambda done: table.begin_write(to, 8, segment, done))
+    failed: OSError | None = await await_callback(
+        lambda done: table.begin_write(to, 8, segment, done)
+    )
     assert failed is not None
     now = [entry.statistics() for entry in entries]
     assert [s.tier_written_bytes for s in now] == [0, MIB]
