@@ -32,8 +32,8 @@ class FakeWorker:
         self._did = did
         self._fails = fails
 
-    def _do(self, what: str) -> Protection:
-        self._did.append(f"{self.pid} {what}")
+    def _do(self, what: str, how: str = "") -> Protection:
+        self._did.append(f"{self.pid} {what}{how}")
         if what in self._fails:
             raise HostError(f"{self.pid} can't {what}")
         return PROTECTION
@@ -41,8 +41,8 @@ class FakeWorker:
     def wait_prepared(self) -> None:
         self._do("prepare")
 
-    def attach(self) -> Protection:
-        return self._do("attach")
+    def attach(self, *, strictly: bool = False) -> Protection:
+        return self._do("attach", " strictly" if strictly else "")
 
     def pause(self) -> None:
         self._do("pause")
@@ -128,7 +128,7 @@ def test_the_new_one_serves_before_the_old_one_ends(scene: Scene) -> None:
     scene.start(1)
     scene.kept = [scene.worker(2)]
     assert scene.handover.hand_over().startswith("worker 1 replaced by 2, pause ")
-    assert scene.did == ["1 pause", "2 attach", "1 kill"]
+    assert scene.did == ["1 pause", "2 attach strictly", "1 kill"]
     assert scene.standing() == ("running", 2, 1)
     assert scene.asked == 2, "another standby, after each"
     assert scene.scribe.flush()
@@ -148,7 +148,7 @@ def test_one_that_cannot_attach_has_the_old_one_go_on(scene: Scene) -> None:
     scene.kept = [scene.worker(2, "attach")]
     with pytest.raises(HostError, match="worker 1 goes on, the new one can't attach: 2 can't"):
         scene.handover.hand_over()
-    assert scene.did == ["1 pause", "2 attach", "2 kill", "1 go on"]
+    assert scene.did == ["1 pause", "2 attach strictly", "2 kill", "1 go on"]
     assert scene.standing() == ("running", 1, 0)
 
 
