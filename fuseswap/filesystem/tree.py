@@ -6,10 +6,9 @@
     /metrics       everything, as OpenMetrics text
     /pages/NUMBER  where one page is and why, as JSON (mode 0400; not listed)
 
-Inode numbers are fixed: by position in the tables, by the page's number, or, with a label, by the
-checksum of the file's name.  So they hold across a
-restart of the worker, while codecs and backends come and go.  Text files are rendered when
-opened: a reader sees one moment, however many reads it takes.
+Inode numbers are fixed: by the page's number, or by the checksum of the file's name.  The kernel
+keeps them while the worker is replaced, perhaps by one with other statistics and parameters.
+Text files are rendered when opened: a reader sees one moment, however many reads it takes.
 """
 
 from __future__ import annotations
@@ -35,13 +34,26 @@ STATS = 3
 PARAMS = 4
 METRICS = 5
 PAGES = 6
-_STAT_BASE = 0x1000
-_PARAM_BASE = 0x2000
-_LABELLED_BASE = 1 << 32  # and 32 bits of checksum
+_STAT_BASE = 1 << 32  # and 32 bits of checksum
+_PARAM_BASE = 2 << 32
 PAGE_BASE = 1 << 40
 _PAGE_NAME = re.compile("0|[1-9][0-9]{0,9}")  # 2**32 at most
 
 _MAX_PARAMETER_BYTES = 4096
+
+
+def stat_inode(name: str) -> int:
+    """Inode of ``stats/NAME``."""
+    return _STAT_BASE + crc32(name.encode("utf-8", "surrogateescape"))
+
+
+def param_inode(name: str) -> int:
+    """Inode of ``params/NAME``."""
+    return _PARAM_BASE + crc32(name.encode())
+
+
+_STATS = {stat_inode(row.name): row.name for row in STATISTICS if not row.labels}
+_PARAMS = {param_inode(row.name): row for row in PARAMETERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +91,8 @@ class Tree:
     def __init__(self, device: Device) -> None:
         self.device = device
         self.swapfile = device.swapfile
-        stats = [
-            Entry(s.name, _STAT_BASE + i, False) for i, s in enumerate(STATISTICS) if not s.labels
-        ]
-        params = [Entry(p.name, _PARAM_BASE + i, False) for i, p in enumerate(PARAMETERS)]
+        stats = [Entry(name, inode, False) for inode, name in _STATS.items()]
+        params = [Entry(row.name, inode, False) for inode, row in _PARAMS.items()]
         root = [
             Entry("swapfile", SWAPFILE, False),
             Entry("stats", STATS, True),
@@ -116,7 +126,7 @@ class Tree:
         try:
             return self._names[directory][name]
         except KeyError:
-            inode = _labelled_inode(name)
+            inode = stat_inode(name)
             if directory == STATS and "." in name and inode in self._labelled():
                 return inode
             raise NoSuchFile(f"no '{name}' in inode {directory}") from None
@@ -132,7 +142,7 @@ class Tree:
         for key, number in self.device.statistics().items():
             if isinstance(key, tuple):
                 name = file_name(*key)
-                found[_labelled_inode(name)] = (name, number)
+                found[stat_inode(name)] = (name, number)
         return found
 
     def entries(self, directory: int) -> list[Entry]:
@@ -156,7 +166,7 @@ class Tree:
             links = 2 + sum(entry.is_directory for entry in self._directories[inode])
             mode = 0o500 if inode == PAGES else 0o555
             return Attributes(inode, stat.S_IFDIR | mode, 0, 0, links)
-        mode = 0o644 if _is_parameter(inode) else 0o444
+        mode = 0o644 if inode in _PARAMS else 0o444
         if inode >= PAGE_BASE:
             mode = 0o400  # the word of a same-filled page is somebody's memory
         return Attributes(inode, stat.S_IFREG | mode, len(self.text(inode)), 0, 1)
@@ -165,23 +175,21 @@ class Tree:
         """Contents of a text file as of now; raises `NoSuchFile`."""
         if inode == METRICS:
             return render_metrics(self.device).encode()
-        if _STAT_BASE <= inode < _STAT_BASE + len(STATISTICS):
-            row = STATISTICS[inode - _STAT_BASE]
-            if not row.labels:
-                return f"{self.device.statistics()[row.name]}\n".encode()
-        if _LABELLED_BASE <= inode < PAGE_BASE:
+        if inode in _STATS:
+            return f"{self.device.statistics()[_STATS[inode]]}\n".encode()
+        if _STAT_BASE <= inode < _PARAM_BASE:
             labelled = self._labelled()
             if inode in labelled:
                 return f"{labelled[inode][1]}\n".encode()
-        if _PARAM_BASE <= inode < _PARAM_BASE + len(PARAMETERS):
-            return f"{PARAMETERS[inode - _PARAM_BASE].get(self.device)}\n".encode()
+        if inode in _PARAMS:
+            return f"{_PARAMS[inode].get(self.device)}\n".encode()
         if PAGE_BASE <= inode < PAGE_BASE + self.device.cache.page_count:
             return f"{explain(self.device, inode - PAGE_BASE).as_json()}\n".encode()
         raise NoSuchFile(f"no file has inode {inode}")
 
     def write_text(self, inode: int, offset: int, data: bytes) -> None:
         """Set a parameter.  Raises `InvalidArgument` (nothing changed) or `NotPermitted`."""
-        if not _is_parameter(inode):
+        if inode not in _PARAMS:
             raise NotPermitted("only parameters can be written")
         if offset or len(data) > _MAX_PARAMETER_BYTES:
             raise InvalidArgument("a parameter is written in one piece")
@@ -189,13 +197,13 @@ class Tree:
             text = data.decode("ascii").strip()
         except UnicodeDecodeError:
             raise InvalidArgument("a parameter is plain ASCII") from None
-        set_parameter(self.device, PARAMETERS[inode - _PARAM_BASE], text)
+        set_parameter(self.device, _PARAMS[inode], text)
 
     def resize(self, inode: int, size_bytes: int) -> None:
         """Truncate: nothing to do for a parameter (``echo 1 >``); the swapfile keeps its size."""
         if inode == SWAPFILE and size_bytes != self.swapfile.size_bytes:
             raise NotPermitted("the swapfile has a fixed size")
-        if inode != SWAPFILE and not _is_parameter(inode):
+        if inode != SWAPFILE and inode not in _PARAMS:
             raise NotPermitted("only parameters can be written")
 
     def usage(self) -> FilesystemUsage:
@@ -204,11 +212,3 @@ class Tree:
         stored = self.device.cache.slots.stored_pages
         files = sum(len(self.entries(directory)) for directory in self._directories)
         return FilesystemUsage(blocks=pages, blocks_free=pages - stored, files=files)
-
-
-def _is_parameter(inode: int) -> bool:
-    return _PARAM_BASE <= inode < _PARAM_BASE + len(PARAMETERS)
-
-
-def _labelled_inode(name: str) -> int:
-    return _LABELLED_BASE + crc32(name.encode("utf-8", "surrogateescape"))

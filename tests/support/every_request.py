@@ -12,7 +12,7 @@ import trio
 
 from fuseswap.filesystem.parameters import PARAMETERS
 from fuseswap.filesystem.statistics import STATISTICS
-from fuseswap.filesystem.tree import PAGE_BASE, PARAMS, STATS, Tree
+from fuseswap.filesystem.tree import PAGE_BASE, PARAMS, STATS, Tree, param_inode, stat_inode
 from fuseswap.transport.devfuse import DevFuse
 from fuseswap.transport.pyfuse3 import TreeOperations
 from fuseswap.units import MIB, PAGE_SIZE
@@ -32,7 +32,8 @@ from tests.support.fuse_requests import (
 
 PUNCH = 3  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
 FILE_PAGES = 4096
-_STATISTIC, _PARAMETER = 0x1000, 0x2000
+_STATISTICS = [stat_inode(row.name) for row in STATISTICS if not row.labels]
+_PARAMETERS = [param_inode(row.name) for row in PARAMETERS]
 
 
 class Answering(DevFuse):
@@ -92,10 +93,10 @@ def requests_of(bodies: Bodies) -> dict[str, Callable[[], bytes]]:
         return request(Op.LOOKUP, directory, text.encode() + b"\0")
 
     def statistic() -> int:
-        return _STATISTIC + bodies.number(len(STATISTICS))
+        return _STATISTICS[bodies.number(len(_STATISTICS))]
 
     def parameter() -> int:
-        return _PARAMETER + bodies.number(len(PARAMETERS))
+        return _PARAMETERS[bodies.number(len(_PARAMETERS))]
 
     def page() -> int:
         return PAGE_BASE + bodies.number(FILE_PAGES)
@@ -144,7 +145,7 @@ def operations_of(
         await tree.release(handle)
 
     async def bad_value() -> None:
-        handle = (await tree.open(pyfuse3.InodeT(_PARAMETER), os.O_WRONLY, None)).fh
+        handle = (await tree.open(pyfuse3.InodeT(_PARAMETERS[0]), os.O_WRONLY, None)).fh
         try:
             await tree.write(handle, 0, b"nonsense\n")
         finally:
@@ -156,8 +157,8 @@ def operations_of(
         "write": lambda: tree.write(swapfile, bodies.at(), bodies.page()),
         "partial write": lambda: tree.write(swapfile, bodies.at() + 100, b"x" * 50),
         "large write": lambda: tree.write(swapfile, bodies.at(MIB), bodies.mebibyte()),
-        "statistic": lambda: text(_STATISTIC + bodies.number(len(STATISTICS))),
-        "parameter": lambda: text(_PARAMETER + bodies.number(len(PARAMETERS))),
+        "statistic": lambda: text(_STATISTICS[bodies.number(len(_STATISTICS))]),
+        "parameter": lambda: text(_PARAMETERS[bodies.number(len(_PARAMETERS))]),
         "bad value": bad_value,
         "lookup": lambda: tree.lookup(ROOT, b"swapfile", None),
         "lookup of nothing": lambda: tree.lookup(STATS, b"nothing", None),

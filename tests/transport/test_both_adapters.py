@@ -15,7 +15,7 @@ from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.open_files import MAX_OPEN
 from fuseswap.filesystem.parameters import PARAMETERS
 from fuseswap.filesystem.statistics import STATISTICS
-from fuseswap.filesystem.tree import Tree
+from fuseswap.filesystem.tree import Tree, param_inode, stat_inode
 from fuseswap.units import MIB
 from tests.support.fuse_requests import ROOT, SWAPFILE
 from tests.support.memory_devices import flip_bit_of_page
@@ -57,8 +57,8 @@ async def test_no_such_name(client: Client, name: str) -> None:
 
 async def test_no_such_inode(client: Client) -> None:
     await expect(errno.ENOENT, client.getattr(99))
-    await expect(errno.ENOENT, client.getattr(0x1000 + len(STATISTICS)))
-    await expect(errno.ENOENT, client.getattr(0x2000 + len(PARAMETERS)))
+    await expect(errno.ENOENT, client.getattr(stat_inode("nothing")))
+    await expect(errno.ENOENT, client.getattr(param_inode("nothing")))
     await expect(errno.ENOENT, client.open(99, os.O_RDONLY))
     await expect(errno.ENOENT, client.opendir(SWAPFILE))
 

@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from fuseswap.filesystem.device import Device
-from fuseswap.filesystem.tree import METRICS, PARAMS, STATS, Tree
+from fuseswap.filesystem.tree import METRICS, PARAMS, STATS, Tree, param_inode, stat_inode
 from tests.support.fuse_requests import (
     DIRENT,
     READ_WRITE,
@@ -84,7 +84,7 @@ def test_impossible_ranges_are_einval(
     assert device.cache.statistics().stored_pages == 8
 
 
-@pytest.mark.parametrize("inode", [ROOT, METRICS, 0x1000, 0x2000, 99])
+@pytest.mark.parametrize("inode", [ROOT, METRICS, stat_inode("loads"), param_inode("dedup"), 99])
 def test_only_the_swapfile_has_ranges(kernel: FakeKernel, inode: int) -> None:
     message = fallocate_request(PUNCH_HOLE | KEEP_SIZE, 0, 4096, inode)
     assert kernel.ask(message).error == errno.EOPNOTSUPP
@@ -166,6 +166,6 @@ def test_no_room_for_one_name_is_an_empty_answer(kernel: FakeKernel) -> None:
 
 
 def test_a_file_is_no_directory(kernel: FakeKernel) -> None:
-    for inode in (SWAPFILE, METRICS, 0x1000, 99):
+    for inode in (SWAPFILE, METRICS, stat_inode("loads"), 99):
         body = READ_WRITE.pack(0, 0, 4096, 0, 0, 0, 0)
         assert kernel.ask(request(Op.READDIR, inode, body)).error

@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.tree import param_inode
 from tests.support.fuse_requests import (
     ROOT,
     SILENT,
@@ -139,7 +140,7 @@ def test_a_malformed_request_of_an_unknown_opcode_is_answered(kernel: FakeKernel
 
 
 def test_writing_short_to_a_parameter_is_einval(kernel: FakeKernel) -> None:
-    whole = write_request(0, b"lz4\n", inode=0x2000)
+    whole = write_request(0, b"lz4\n", inode=param_inode("compressor"))
     cut = struct.pack("<I", len(whole) - 1) + whole[4:-1]
     assert kernel.ask(cut).error == errno.EINVAL
     assert not kernel.ask(whole).error

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fuseswap.filesystem.parameters import PARAMETERS
+from fuseswap.filesystem.tree import param_inode
 from fuseswap.store.superblock import FuseSession
 from fuseswap.transport import fuse_protocol
 from fuseswap.transport.devfuse import DevFuse
@@ -29,7 +29,6 @@ from tests.support.fuse_requests import (
 )
 from tests.support.replay import Host, live
 
-_PARAM_BASE = 0x2000
 NEW = FuseSession(7, 41, fuse_protocol.HAS_RESEND, fuse_protocol.MAX_WRITE, fuse_protocol.MAX_PAGES)
 RESEND = REPLY.pack(16, 7, 0)  # FUSE_NOTIFY_RESEND
 
@@ -51,16 +50,16 @@ async def die(transport: DevFuse) -> None:
 # -- killed with one request in hand ----------------------------------------------------
 
 PAGE = bytes(range(256)) * 16
-ACCEPT = next(i for i, p in enumerate(PARAMETERS) if p.name == "accept_threshold_percent")
+ACCEPT = param_inode("accept_threshold_percent")
 REQUESTS = {
     "write": write_request(PAGE_SIZE, PAGE),
     "partial write": write_request(5 * PAGE_SIZE + 100, b"part"),
     "long write": write_request(8 * PAGE_SIZE, PAGE * 256),
     "read": read_request(5 * PAGE_SIZE, PAGE_SIZE),
     "discard": fallocate_request(3, 6 * PAGE_SIZE, PAGE_SIZE),
-    "parameter": write_request(0, b"77\n", inode=_PARAM_BASE + ACCEPT),
-    "open": request(Op.OPEN, _PARAM_BASE, struct.pack("<II", os.O_RDONLY, 0)),
-    "release": request(Op.RELEASE, _PARAM_BASE, struct.pack("<QIIQ", 12345, 0, 0, 0)),
+    "parameter": write_request(0, b"77\n", inode=ACCEPT),
+    "open": request(Op.OPEN, ACCEPT, struct.pack("<II", os.O_RDONLY, 0)),
+    "release": request(Op.RELEASE, ACCEPT, struct.pack("<QIIQ", 12345, 0, 0, 0)),
     "lookup": request(Op.LOOKUP, 1, b"swapfile\0"),
     "flush": request(Op.FLUSH, SWAPFILE, bytes(24)),
     "statfs": request(Op.STATFS, 1),
