@@ -11,7 +11,7 @@ from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.linux.timed_file import read_file
 from fuseswap.sizes import format_size, parse_size
-from fuseswap.units import KIB, PAGE_SIZE
+from fuseswap.units import KIB, PAGE_SHIFT, PAGE_SIZE, PageNumber
 
 
 def add_to(commands: Any) -> None:
@@ -46,14 +46,14 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _page(number: str | None, offset: str | None) -> int:
+def _page(number: str | None, offset: str | None) -> PageNumber:
     if (number is None) == (offset is None):
         raise InvalidArgument("give the number of a page, or --offset BYTES")
     if offset is not None:
-        return parse_size(offset) // PAGE_SIZE
+        return parse_size(offset) >> PAGE_SHIFT
     if not (number and number.isascii() and number.isdecimal() and len(number) <= 20):
         raise InvalidArgument(f"'{number}' is not the number of a page")
-    return int(number)
+    return PageNumber(int(number))
 
 
 def in_words(found: dict[str, Any]) -> list[str]:

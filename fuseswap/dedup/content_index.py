@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Literal, cast
 
 from fuseswap.store.memory_reserve import AtOnce, Feeder
 from fuseswap.store.region import Region
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import NO_PAGE, PAGE_SIZE, PageNumber
 
 _BUCKET_BYTES = 64
 _AHEAD_BYTES = 64 << 10  # made at once by a feeder: for 2700 pages
@@ -14,6 +16,7 @@ _ENTRY_BYTES = 8
 _ENTRIES = _BUCKET_BYTES // _ENTRY_BYTES
 _PAGE_BUCKETS = PAGE_SIZE // _BUCKET_BYTES
 _number = int.from_bytes
+_page = cast("Callable[[bytes, Literal['little']], PageNumber]", int.from_bytes)
 _SPLITS = 54  # buckets at one such look: 432 entries for 128 pages, 80 us
 
 
@@ -45,10 +48,10 @@ class ContentIndex:
         """Memory of the region, in bytes."""
         return -(-self.buckets // _PAGE_BUCKETS) * PAGE_SIZE
 
-    def exchange(self, page: int, digest: bytes) -> int:
+    def exchange(self, page: PageNumber, digest: bytes) -> PageNumber:
         """Enter ``page``; returns the page that had this digest (8 bytes) last, or -1."""
         if not self.buckets:  # no memory for it
-            return -1
+            return NO_PAGE
         tag = digest[:4]
         number = _number(tag, "little")
         bucket = number & self._mask
@@ -64,10 +67,10 @@ class ContentIndex:
             place = used if used < _ENTRIES else digest[4] & _ENTRIES - 1
             at += place * _ENTRY_BYTES
             self._map[at : at + _ENTRY_BYTES] = tag + page.to_bytes(4, "little")
-            return -1
+            return NO_PAGE
         at += found
         self._map[at + 4 : at + 8] = page.to_bytes(4, "little")
-        return _number(entries[found + 4 : found + 8], "little")
+        return _page(entries[found + 4 : found + 8], "little")
 
     @property
     def entries(self) -> int:

@@ -42,6 +42,7 @@ from fuseswap.dedup.content_index import _SPLITS, ContentIndex
 from fuseswap.errors import InvalidArgument
 from fuseswap.store.memory_reserve import Feeder
 from fuseswap.store.region import Region
+from fuseswap.units import FIRST_PAGE, NO_PAGE, PageNumber
 
 PERCENT = 3  # of a window: 24 bytes of index a page, and 1.2 us a store, are worth it
 WINDOW = 1 << 16  # lookups, 256 MiB: a process is swapped out before its copies can be found
@@ -75,7 +76,7 @@ class Dedup:
         self.mode = Mode.OFF
         self.hits = 0
         self.switch = "auto"
-        self.sweep_at = -1  # the page at which the sweep goes on; -1: there is none
+        self.sweep_at = NO_PAGE  # the page at which the sweep goes on; -1: there is none
         self._ready = False
         self._knows_all = True  # every page stored since the index began, or swept since
         self._samples = SAMPLED_WINDOW  # twice as many each time it did not pay
@@ -113,7 +114,7 @@ class Dedup:
             if self.switch == "on":
                 self._catch_up()
 
-    def candidate(self, page: int, digest: bytes) -> int:
+    def candidate(self, page: PageNumber, digest: bytes) -> PageNumber:
         """Enter ``page``; returns the page that may have the same contents, or -1.
 
         ``digest``: 8 bytes of xxh3.
@@ -141,7 +142,7 @@ class Dedup:
     def _catch_up(self) -> None:
         """Have what the index was not told of swept."""
         if not self._knows_all and self.sweep_at < 0:
-            self.sweep_at = 0
+            self.sweep_at = FIRST_PAGE
 
     def _give_up(self) -> None:
         """It does not pay: go on with samples.
@@ -169,7 +170,7 @@ class Dedup:
     def finish_sweep(self) -> None:
         """All that is stored was looked at: from here on hits say whether it pays."""
         self._knows_all = True
-        self.sweep_at = -1
+        self.sweep_at = NO_PAGE
         self._begin(self.mode, WINDOW)
 
     def _wanted(self) -> int:
@@ -181,7 +182,7 @@ class Dedup:
         self.mode = mode
         if mode != Mode.ON:
             self._knows_all = False
-            self.sweep_at = -1
+            self.sweep_at = NO_PAGE
         self._window = window
         self._every = _SAMPLED_TICK if mode == Mode.SAMPLING else _TICK
         self._lookups = 0

@@ -31,7 +31,7 @@ from fuseswap.store.slot_word import (
     segment_of,
 )
 from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
-from fuseswap.units import PAGE_SIZE, SEGMENT_SHIFT, Location
+from fuseswap.units import PAGE_SIZE, SEGMENT_SHIFT, Location, PageNumber, SegmentId
 
 HOLE = "hole"
 SAME_FILLED = "same-filled"
@@ -62,7 +62,7 @@ class Explanation:
     ``pages``: that share the object, this one among them.
     """
 
-    page: int
+    page: PageNumber
     where: str
     why: str
     fill: str | None = None
@@ -70,7 +70,7 @@ class Explanation:
     dictionary: int | None = None
     dictionary_bytes: int | None = None
     stored_bytes: int | None = None
-    segment: int | None = None
+    segment: SegmentId | None = None
     segment_is_open: bool | None = None
     age_seconds: int | None = None
     file_offset: int | None = None
@@ -83,7 +83,7 @@ class Explanation:
         return json.dumps(asdict(self))
 
 
-def explain(device: Device, page: int) -> Explanation:
+def explain(device: Device, page: PageNumber) -> Explanation:
     """Explain ``page``, which is one of the swapfile."""
     word = device.cache.slots.get(page)
     if device.frontswap.is_late(page):
@@ -119,7 +119,7 @@ def explain(device: Device, page: int) -> Explanation:
     )
 
 
-def _explain_object(device: Device, page: int, word: int) -> Explanation:
+def _explain_object(device: Device, page: PageNumber, word: int) -> Explanation:
     log = device.cache.log
     segment = segment_of(word)
     codec = codec_of(word)
@@ -153,7 +153,7 @@ def _explain_object(device: Device, page: int, word: int) -> Explanation:
     return replace(found, checksum=OK if sound else CORRUPT)
 
 
-def _state_of(device: Device, segment: int) -> SegmentState | None:
+def _state_of(device: Device, segment: SegmentId) -> SegmentState | None:
     """None for a segment that is not there, as a word with two flipped bits may name."""
     log = device.cache.log
     if segment >= len(log.table.bases):  # not read: that would allocate a page of the table
@@ -167,7 +167,7 @@ def _state_of(device: Device, segment: int) -> SegmentState | None:
     return state if in_memory or state is SegmentState.ON_TIER else None
 
 
-def _why(device: Device, segment: int, codec: int, *, loaded: bool, is_open: bool) -> str:
+def _why(device: Device, segment: SegmentId, codec: int, *, loaded: bool, is_open: bool) -> str:
     log = device.cache.log
     stream = log.table.stream_of(segment)
     if codec <= LAST_RAW:
@@ -211,5 +211,5 @@ def _dictionary_of(device: Device, word: int) -> Dictionary | None:
     return device.cache.dictionaries.get(numbers[0]) if len(numbers) == 1 else None
 
 
-def _corrupt(page: int, why: str) -> Explanation:
+def _corrupt(page: PageNumber, why: str) -> Explanation:
     return Explanation(page, NOWHERE, why, checksum=CORRUPT)

@@ -33,7 +33,7 @@ from fuseswap.filesystem.swapfile import Swapfile
 from fuseswap.frontswap.chain import Frontswap
 from fuseswap.tiers.callbacks import Answer, await_callback, result_of
 from fuseswap.tiers.tier_reader import TierLoad, neighbours
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import NO_PAGE, PAGE_SIZE, PageNumber, page_range
 
 # More pages than this of one request are not with the tier at once.
 _PAGES_AT_ONCE = 16
@@ -137,9 +137,9 @@ class PendingIo:
 
     def _look_up_all(self, offset: int, size: int, done: ReadDone) -> None:
         read = Read(offset, size, done)
-        self._look_up(read, range(read.first, read.first + read.left))
+        self._look_up(read, page_range(read.first, read.first + read.left))
 
-    def _look_up(self, read: Read, pages: Iterable[int]) -> None:
+    def _look_up(self, read: Read, pages: Iterable[PageNumber]) -> None:
         """Settle what is in memory, and ask the tier for the rest."""
         misses = []
         for page in pages:
@@ -301,7 +301,7 @@ class PendingIo:
         """
         if exc.done:
             self._short_since = None
-        page = exc.page if isinstance(exc, TierLoad) else -1
+        page = exc.page if isinstance(exc, TierLoad) else NO_PAGE
         found = await self._begun(exc, waits)
         if not found or page < 0:
             return

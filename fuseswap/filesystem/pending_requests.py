@@ -8,7 +8,7 @@ from collections.abc import Callable
 import trio
 
 from fuseswap.tiers.tier_reader import TierLoad
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SHIFT, PAGE_SIZE, PageNumber
 
 ReadDone = Callable[["bytes | Exception"], None]
 WriteDone = Callable[["Exception | None"], None]
@@ -31,7 +31,7 @@ class Read:
     )
 
     def __init__(self, offset: int, size: int, done: ReadDone) -> None:
-        self.first = offset // PAGE_SIZE
+        self.first = offset >> PAGE_SHIFT
         self.start = offset - self.first * PAGE_SIZE
         self.size = size
         self.done = done
@@ -42,7 +42,7 @@ class Read:
         self.in_flight = 0  # pages
         self.asking = False
 
-    def put(self, page: int, found: bytes | Exception) -> None:
+    def put(self, page: PageNumber, found: bytes | Exception) -> None:
         """``page`` is settled; the last one ends the read."""
         if isinstance(found, Exception):
             self.error = found

@@ -13,7 +13,7 @@ from __future__ import annotations
 from fuseswap.errors import BeyondEnd, Deferred, InvalidArgument, StoreRefused
 from fuseswap.frontswap.chain import Frontswap
 from fuseswap.store.page_reader import ZERO_PAGE
-from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
+from fuseswap.units import PAGE_SHIFT, PAGE_SIZE, PageNumber, page_range
 
 _IN_PAGE = PAGE_SIZE - 1
 
@@ -42,7 +42,7 @@ class Swapfile:
             return b""
         first = offset >> PAGE_SHIFT
         pieces = [
-            self._load(page) or ZERO_PAGE for page in range(first, (end - 1 >> PAGE_SHIFT) + 1)
+            self._load(page) or ZERO_PAGE for page in page_range(first, (end - 1 >> PAGE_SHIFT) + 1)
         ]
         if end & _IN_PAGE:
             pieces[-1] = pieces[-1][: end & _IN_PAGE]
@@ -67,7 +67,7 @@ class Swapfile:
             return
         done = 0
         while done < size:
-            page, start = divmod(offset + done, PAGE_SIZE)
+            page, start = offset + done >> PAGE_SHIFT, offset + done & _IN_PAGE
             count = min(PAGE_SIZE - start, size - done)
             piece = data[done : done + count]
             try:
@@ -91,14 +91,14 @@ class Swapfile:
         end = min(offset + size, self.size_bytes)
         if offset >= end:
             return
-        first = -(-offset // PAGE_SIZE)
+        first = offset + _IN_PAGE >> PAGE_SHIFT
         last = end >> PAGE_SHIFT
         if first > last:  # within one page
             self._change(last, offset & _IN_PAGE, memoryview(ZERO_PAGE)[: end - offset])
             return
         if offset & _IN_PAGE:
             head = (first << PAGE_SHIFT) - offset
-            self._change(first - 1, offset & _IN_PAGE, memoryview(ZERO_PAGE)[:head])
+            self._change(offset >> PAGE_SHIFT, offset & _IN_PAGE, memoryview(ZERO_PAGE)[:head])
         if first < last:
             self._frontswap.invalidate_area(first, last - first)
         if end & _IN_PAGE:
@@ -120,11 +120,11 @@ class Swapfile:
 
     def forget(self, offset: int, end: int) -> None:
         """A write was refused half-way: the whole pages of its rest hold nothing stale."""
-        first, last = -(-offset // PAGE_SIZE), end >> PAGE_SHIFT
+        first, last = offset + _IN_PAGE >> PAGE_SHIFT, end >> PAGE_SHIFT
         if first < last:
             self._frontswap.invalidate_area(first, last - first)
 
-    def _change(self, page: int, start: int, piece: memoryview) -> None:
+    def _change(self, page: PageNumber, start: int, piece: memoryview) -> None:
         """Replace the bytes from ``start`` in ``page``; one of zeros is a hole then."""
         old = self._load(page)
         if old is None and not any(piece):

@@ -26,7 +26,7 @@ from fuseswap.filesystem.explain import explain
 from fuseswap.filesystem.openmetrics import render_metrics
 from fuseswap.filesystem.parameters import PARAMETERS, set_parameter
 from fuseswap.filesystem.statistics import STATISTICS
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, PageNumber
 
 ROOT = 1
 SWAPFILE = 2
@@ -184,7 +184,7 @@ class Tree:
         if inode in _PARAMS:
             return f"{_PARAMS[inode].get(self.device)}\n".encode()
         if PAGE_BASE <= inode < PAGE_BASE + self.device.cache.page_count:
-            return f"{explain(self.device, inode - PAGE_BASE).as_json()}\n".encode()
+            return f"{explain(self.device, PageNumber(inode - PAGE_BASE)).as_json()}\n".encode()
         raise NoSuchFile(f"no file has inode {inode}")
 
     def write_text(self, inode: int, offset: int, data: bytes) -> None:

@@ -23,6 +23,7 @@ from fuseswap.frontswap.backend import Backend
 from fuseswap.frontswap.links import Links
 from fuseswap.store.slot_table import CLUSTER_SHIFT, UNCOUNTED, SlotTable
 from fuseswap.store.slot_word import FOREIGN, KIND_MASK, spoiled
+from fuseswap.units import PageNumber, numbered
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Adoption:
             self._unfinished.pop()
         return False
 
-    def count_area(self, first: int, count: int = 1) -> None:
+    def count_area(self, first: PageNumber, count: int = 1) -> None:
         """Count the clusters of pages that are about to be changed."""
         for cluster in range(first >> CLUSTER_SHIFT, (first + count - 1 >> CLUSTER_SHIFT) + 1):
             self.count(cluster)
@@ -66,7 +67,7 @@ class Adoption:
         corrupt = 0
         links = self._links
         objects = links.objects.backend if links.objects else None
-        for page, word in enumerate(self._slots.count(cluster), cluster << CLUSTER_SHIFT):
+        for page, word in numbered(self._slots.count(cluster), cluster << CLUSTER_SHIFT):
             if not word:
                 continue
             if word.bit_count() & 1:

@@ -11,11 +11,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fuseswap.errors import Deferred, StoreRefused
+from fuseswap.units import PageNumber
 
+# The 4096 bytes of a page.
+Data = bytes | memoryview
 # What a refusal is worth waiting for, if anything: page and refusal.
-Patience = Callable[[int, StoreRefused], "Deferred | None"]
+Patience = Callable[[PageNumber, StoreRefused], "Deferred | None"]
 # Told of each whole page that was stored by another backend; may raise a `Deferred` that is taken.
-Copy = Callable[[int, "bytes | memoryview"], None]
+Copy = Callable[[PageNumber, Data], None]
 
 
 class Backend(Protocol):
@@ -35,7 +38,7 @@ class Backend(Protocol):
     def init(self, page_count: int) -> None:
         """It is registered, for an area of ``page_count`` pages."""
 
-    def store(self, page: int, data: bytes | memoryview, old: int, replace: bool = False) -> int:
+    def store(self, page: PageNumber, data: Data, old: int, replace: bool = False) -> int:
         """Keep 4096 bytes for ``page``; returns the word to commit.
 
         The page's word is 0 by now, with ``replace`` it is still ``old``; what ``old`` names is
@@ -43,13 +46,13 @@ class Backend(Protocol):
         whose `begin` answers with the word, or an error: nothing was begun.
         """
 
-    def load(self, page: int, word: int) -> bytes:
+    def load(self, page: PageNumber, word: int) -> bytes:
         """The 4096 bytes that ``word`` names; raises `CorruptData`, or `Deferred`."""
 
-    def release(self, page: int, word: int) -> None:
+    def release(self, page: PageNumber, word: int) -> None:
         """A sound ``word`` is gone, or was not committed: free what it named.  Never fails."""
 
-    def adopt(self, page: int, word: int) -> bool:
+    def adopt(self, page: PageNumber, word: int) -> bool:
         """Count a sound ``word`` that a former worker left; False where it can't be right."""
 
     def finish_adoption(self) -> bool:

@@ -38,12 +38,13 @@ from functools import partial
 from fuseswap.counting import zeros
 from fuseswap.errors import Deferred, InvalidArgument, OldInTheWay, StoreRefused, kept
 from fuseswap.frontswap.adoption import Adoption
-from fuseswap.frontswap.backend import Backend, Copy, Patience
+from fuseswap.frontswap.backend import Backend, Copy, Data, Patience
 from fuseswap.frontswap.counters import BackendStatistics, FrontswapStatistics
 from fuseswap.frontswap.late_store import LateStore
 from fuseswap.frontswap.links import Link, Links, load_unowned, refuse, release_nothing
 from fuseswap.store.slot_table import CLUSTER_SHIFT, UNCOUNTED, SlotTable
 from fuseswap.store.slot_word import FOREIGN, KIND_MASK, number_of
+from fuseswap.units import PageNumber, numbered
 
 _ALL = 1 << 32
 
@@ -57,7 +58,7 @@ class Frontswap:
         self._links = Links()
         # By page, the data of the newest store where a backend has yet to answer: one for each
         # page of a request that waits for it.  By identity: which store it is.
-        self._late: dict[int, tuple[bytes]] = {}
+        self._late: dict[PageNumber, tuple[bytes]] = {}
         self.counters = zeros(FrontswapStatistics)
         self._holes = 0
         self._gone = zeros(BackendStatistics, backend="")  # of backends that were unregistered
@@ -135,7 +136,7 @@ class Frontswap:
 
     # -- store -----------------------------------------------------------------------
 
-    def store(self, page: int, data: bytes | memoryview, replace: bool = False) -> None:
+    def store(self, page: PageNumber, data: Data, replace: bool = False) -> None:
         """Store 4096 bytes in the first backend that takes them.
 
         Raises `StoreRefused` and leaves a hole; or `Deferred`.  One that is ``taken`` goes on
@@ -170,13 +171,13 @@ class Frontswap:
                 for copy in self._copies:
                     copy(page, data)
 
-    def bring_back(self, page: int, data: bytes) -> None:
+    def bring_back(self, page: PageNumber, data: bytes) -> None:
         """Have ``data``, which was just loaded, in memory again: as `store`, but nothing is new."""
         self.store(page, data, replace=True)
         self._first_counted.backend_stores -= 1
         self.counters.duplicate_entry -= 1
 
-    def _allocate(self, page: int) -> None:
+    def _allocate(self, page: PageNumber) -> None:
         """Have memory for the word of ``page``; it is waited for as the first backend waits."""
         try:
             self.slots.allocate(page)
@@ -194,7 +195,7 @@ class Frontswap:
             del wait  # the frame of a traceback would hold it
 
     def _store_further(
-        self, page: int, data: bytes | memoryview, old: int, replace: bool, refusal: Exception
+        self, page: PageNumber, data: Data, old: int, replace: bool, refusal: Exception
     ) -> None:
         """The first backend raised ``refusal``: wait, ask the others, or leave a hole."""
         outcome: int | Exception = kept(refusal)
@@ -234,7 +235,7 @@ class Frontswap:
         finally:
             del wait, outcome, error  # the frame of a traceback would hold it
 
-    def _finish(self, page: int, word: int, old: int, *, is_counted: bool) -> None:
+    def _finish(self, page: PageNumber, word: int, old: int, *, is_counted: bool) -> None:
         """The commit of a store, and what comes after it."""
         self._words[page] = word  # crash point: further-commit
         if not is_counted:
@@ -245,7 +246,7 @@ class Frontswap:
             self._release(page, old)
         self._late.pop(page, None)
 
-    def _leave_hole(self, page: int, old: int, *, is_counted: bool) -> None:
+    def _leave_hole(self, page: PageNumber, old: int, *, is_counted: bool) -> None:
         """No word for ``page``, whatever was there; ``old``: its word where not released yet."""
         if is_counted:
             self._words[page] = 0  # crash point: refuse-clear
@@ -257,14 +258,14 @@ class Frontswap:
 
     # -- stores that end later -------------------------------------------------------
 
-    def _take_later(self, link: Link, page: int, data: bytes, inner: Deferred) -> LateStore:
+    def _take_later(self, link: Link, page: PageNumber, data: bytes, inner: Deferred) -> LateStore:
         """``inner`` goes on with the store; loads get ``data`` until it has ended."""
         store = self._late[page] = (data,)
         self.slots.hold(page)
         return LateStore(kept(inner).begin, partial(self._end_later, link, page, store))
 
     def _end_later(
-        self, link: Link, page: int, store: tuple[bytes], outcome: int | Exception
+        self, link: Link, page: PageNumber, store: tuple[bytes], outcome: int | Exception
     ) -> Exception | None:
         """A late store has a word, or failed.  Only the newest of a page is committed."""
         is_newest = self._late.get(page) is store
@@ -284,7 +285,7 @@ class Frontswap:
             return None
         return outcome if isinstance(outcome, StoreRefused) else StoreRefused(str(outcome))
 
-    def _commit(self, page: int, word: int) -> None:
+    def _commit(self, page: PageNumber, word: int) -> None:
         """The commit of a late store; its cluster was held."""
         if self.adopting:
             self._adoption.count_area(page)
@@ -293,13 +294,13 @@ class Frontswap:
         if old:
             self._release(page, old)
 
-    def is_late(self, page: int) -> bool:
+    def is_late(self, page: PageNumber) -> bool:
         """Whether the newest store of ``page`` has yet to end."""
         return page in self._late
 
     # -- load and invalidate ---------------------------------------------------------
 
-    def load(self, page: int) -> bytes | None:
+    def load(self, page: PageNumber) -> bytes | None:
         """4096 bytes of ``page``, None for a hole; raises `CorruptData` or `Deferred`."""
         word = self._words[page] if self._used[page >> CLUSTER_SHIFT] else 0
         if word & KIND_MASK != FOREIGN or word.bit_count() & 1:
@@ -315,13 +316,13 @@ class Frontswap:
         link.counted.backend_loads += 1
         return data
 
-    def _load_hole(self, page: int) -> bytes | None:
+    def _load_hole(self, page: PageNumber) -> bytes | None:
         """None, or what was taken and has no word yet."""
         self._holes += 1
         late = self._late.get(page)
         return late[0] if late else None
 
-    def invalidate_page(self, page: int) -> None:
+    def invalidate_page(self, page: PageNumber) -> None:
         """Forget ``page``."""
         if self.adopting:
             self._adoption.count_area(page)
@@ -332,7 +333,7 @@ class Frontswap:
             self._release(page, word)  # crash point: discard-release
             self.counters.invalidates += 1
 
-    def invalidate_area(self, first: int, count: int) -> None:
+    def invalidate_area(self, first: PageNumber, count: int) -> None:
         """Forget ``count`` pages from ``first``."""
         end = min(first + count, self.slots.page_count)
         if first >= end:
@@ -343,13 +344,13 @@ class Frontswap:
             del self._late[page]
         release, forgotten = self._release, 0
         for start, words in self.slots.clear_area(first, end):
-            for page, word in enumerate(words, start):
+            for page, word in numbered(words, start):
                 if word:
                     release(page, word)  # crash point: discard-area-release
                     forgotten += 1
         self.counters.invalidates += forgotten
 
-    def _release(self, page: int, word: int) -> None:
+    def _release(self, page: PageNumber, word: int) -> None:
         """``word`` has lost its page; a corrupt one names nothing."""
         if word.bit_count() & 1:
             return
@@ -381,7 +382,7 @@ class Frontswap:
 
 
 def _try(
-    backend: Backend, page: int, data: bytes | memoryview, old: int, replace: bool
+    backend: Backend, page: PageNumber, data: Data, old: int, replace: bool
 ) -> int | Exception:
     """The word of ``page``, or the error."""
     try:
@@ -390,7 +391,7 @@ def _try(
         return kept(exc)
 
 
-def _wait_for(link: Link, page: int, outcome: int | Exception) -> Deferred | None:
+def _wait_for(link: Link, page: PageNumber, outcome: int | Exception) -> Deferred | None:
     """How a refusal of a backend is waited for, if it is."""
     if isinstance(outcome, StoreRefused) and link.patience:
         return link.patience(page, outcome)

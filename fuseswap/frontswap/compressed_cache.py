@@ -46,7 +46,7 @@ from fuseswap.store.slot_word import (
     segment_of,
 )
 from fuseswap.store.superblock import SharedState
-from fuseswap.units import PAGE_SIZE, SEGMENT_SHIFT
+from fuseswap.units import FIRST_PAGE, PAGE_SIZE, SEGMENT_SHIFT, PageNumber, SegmentId
 
 _SETTLED_AT_ONCE = 4
 _ASKED_PAGES = 64  # for the share of those that were loaded: 8 us; within 6 % or so
@@ -145,7 +145,9 @@ class CompressedCache:
 
     # -- a frontswap backend ---------------------------------------------------------
 
-    def store(self, page: int, data: bytes | memoryview, old: int, replace: bool = False) -> int:
+    def store(
+        self, page: PageNumber, data: bytes | memoryview, old: int, replace: bool = False
+    ) -> int:
         """Keep ``data`` (4096 bytes) for ``page``; returns the word to commit.
 
         Raises `PoolFull`, `OldInTheWay`, `NoMemory` or another `StoreRefused`, and holds nothing
@@ -171,7 +173,7 @@ class CompressedCache:
             self.encoder.count_raw(codec)
         return word
 
-    def release(self, page: int, word: int) -> None:
+    def release(self, page: PageNumber, word: int) -> None:
         """The object or fill of ``word`` has lost its page."""
         if word & KIND_MASK == OBJECT:
             if self.log.table.is_live(word >> SEGMENT_ID_SHIFT):
@@ -179,7 +181,7 @@ class CompressedCache:
         elif is_same_filled(word):
             self._fill_words -= 1
 
-    def adopt(self, page: int, word: int) -> bool:
+    def adopt(self, page: PageNumber, word: int) -> bool:
         """Count a word that a former worker left; False for one of no segment."""
         if is_object(word):
             exists = self.log.table.exists(segment_of(word))
@@ -210,7 +212,9 @@ class CompressedCache:
         """Pages whose words name an object or a fill."""
         return sum(self.log.table.live) + self._fill_words
 
-    def owners_of(self, segment: int, first: int = 0, stored: bytes = b"") -> tuple[list[int], int]:
+    def owners_of(
+        self, segment: SegmentId, first: PageNumber = FIRST_PAGE, stored: bytes = b""
+    ) -> tuple[list[PageNumber], PageNumber]:
         """Pages that may have an object in a segment, in order, and where to go on.
 
         A bounded piece; all have been given where the second is `page_count`.  ``stored``: the
@@ -220,9 +224,9 @@ class CompressedCache:
             return self.slots.sweep(segment, first)
         owners = self.log.owners(segment, stored)
         pages = {page for page in owners if page < self.page_count}
-        return sorted(pages), self.page_count
+        return sorted(pages), PageNumber(self.page_count)
 
-    def loaded_share(self, segment: int) -> float:
+    def loaded_share(self, segment: SegmentId) -> float:
         """Share of the live objects of a segment in memory that were loaded since stored.
 
         Estimated: of some pages, spread over its directory.
@@ -256,7 +260,7 @@ class CompressedCache:
         """Whether a store finds room in a full pool, whatever becomes of its page."""
         return self._other_head(PAGE_SIZE) is not None
 
-    def _find_room(self, page: int, length: int, old: int) -> AppendHead:
+    def _find_room(self, page: PageNumber, length: int, old: int) -> AppendHead:
         """Where an object goes in a full pool.
 
         Raises `PoolFull`, or `OldInTheWay` where ``old`` is the last of its segment.  Below the

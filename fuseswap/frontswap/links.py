@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from fuseswap.counting import zeros
 from fuseswap.errors import CorruptData, InvalidArgument, StoreRefused
-from fuseswap.frontswap.backend import Backend, Copy, Patience
+from fuseswap.frontswap.backend import Backend, Copy, Data, Patience
 from fuseswap.frontswap.counters import BackendStatistics
 from fuseswap.store.slot_word import FOREIGN, KIND_MASK, number_of
+from fuseswap.units import PageNumber
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +83,15 @@ class Links:
         return link.backend if link else None
 
 
-def refuse(page: int, data: bytes | memoryview, old: int, replace: bool = False) -> int:
+def refuse(page: PageNumber, data: Data, old: int, replace: bool = False) -> int:
     """The store of an empty chain."""
     raise StoreRefused("no backend is registered")
 
 
-def load_unowned(page: int, word: int) -> bytes:
+def load_unowned(page: PageNumber, word: int) -> bytes:
     """The load of a chain without a backend of objects."""
     raise CorruptData(f"page {page}: no backend has the pages of slot word {word:#x}")
 
 
-def release_nothing(page: int, word: int) -> None:
+def release_nothing(page: PageNumber, word: int) -> None:
     """The release of such a chain."""

@@ -23,7 +23,7 @@ from fuseswap.store.page_reader import PageReader
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.slot_word import CODEC_SHIFT, KIND_MASK, OBJECT, as_stored, codec_of, fill_word
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, PageNumber
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,9 @@ class PageEncoder:
         self._max_ratio = percent
         self._most_bytes = min(percent * PAGE_SIZE // 100, MAX_COMPRESSED_BYTES)
 
-    def encode(self, page: int, data: bytes | memoryview, old: int) -> tuple[int, bytes, int]:
+    def encode(
+        self, page: PageNumber, data: bytes | memoryview, old: int
+    ) -> tuple[int, bytes, int]:
         """What ``data`` becomes: ``(word, payload, codec)``.
 
         The word is 0 for a new object; the payload is empty for one that is shared, and counted.
@@ -148,7 +150,7 @@ class PageEncoder:
             raise CompressesPoorly(f"a page compresses to {len(payload)} bytes")
         return 0, bytes(data), RAW
 
-    def _share(self, page: int, data: bytes | memoryview, old: int) -> int:
+    def _share(self, page: PageNumber, data: bytes | memoryview, old: int) -> int:
         """The word of an object in memory that holds ``data``, counted once more; or 0."""
         other = self.dedup.candidate(page, _digest(data))
         if other < 0 or other >= self._slots.page_count:

@@ -20,7 +20,7 @@ from fuseswap.reclaim.write_account import WriteAccount
 from fuseswap.reclaim.writeback_statistics import WritebackStatistics
 from fuseswap.reclaim.writes_in_flight import WritesInFlight
 from fuseswap.store.slot_word import as_stored, is_loaded, is_object_of, is_same_object
-from fuseswap.units import PAGE_SIZE, SegmentRef
+from fuseswap.units import FIRST_PAGE, PAGE_SIZE, PageNumber, SegmentId, SegmentRef
 
 # Of a segment.  Reads wait behind them: with 16 a touch took 193 us, with 8 it took 175 us.
 _RUNS_AT_ONCE = 8
@@ -55,7 +55,7 @@ class PlaceWriter:
         """Whether another segment may leave now."""
         return self._account.may_begin(RUN_PAGES * PAGE_SIZE)
 
-    def send(self, nursery: trio.Nursery, segment: int, *, second_chance: bool) -> None:
+    def send(self, nursery: trio.Nursery, segment: SegmentId, *, second_chance: bool) -> None:
         """Start to write the cold pages of a sealed segment to their places.
 
         With a ``second_chance`` pages loaded since they were stored stay, as if not loaded.
@@ -85,7 +85,7 @@ class PlaceWriter:
 class _Run:
     """At most `RUN_PAGES` neighbours on their way: ``(page, word, digest)``, and their bytes."""
 
-    pages: list[tuple[int, int, int]] = field(default_factory=list)
+    pages: list[tuple[PageNumber, int, int]] = field(default_factory=list)
     data: list[bytes] = field(default_factory=list)
 
 
@@ -101,7 +101,8 @@ class _Eviction:
         self._spares = spares
         self._run = _Run()
         self._runs_in_flight = 0
-        self._busy: list[int] = []  # of its pages; looked at again when their writes have ended
+        # Of its pages: looked at again when their writes have ended.
+        self._busy: list[PageNumber] = []
         self.pages = 0  # that are in their places now
         self.spared = 0
         self.has_failed = False
@@ -111,7 +112,7 @@ class _Eviction:
         """Write what is cold."""
         cache, segment = self._cache, self._ref.id
         cache.log.close_to_shares(segment)
-        first = 0
+        first = FIRST_PAGE
         try:
             while self._goes_on and first < cache.page_count:
                 pages, first = cache.owners_of(segment, first)
@@ -131,7 +132,7 @@ class _Eviction:
         table, ref = self._cache.log.table, self._ref
         return table.is_current(ref) and table.bases[ref.id] >= 0 and not self.is_stopped
 
-    async def _write_out(self, pages: list[int]) -> None:
+    async def _write_out(self, pages: list[PageNumber]) -> None:
         """Look at each of ``pages``, and wait until all writes have ended."""
         most = _RUNS_AT_ONCE
         for number, page in enumerate(pages, 1):
@@ -151,7 +152,7 @@ class _Eviction:
         while self._runs_in_flight:
             await self._place.wait_for_a_write()
 
-    def _take(self, page: int) -> None:
+    def _take(self, page: PageNumber) -> None:
         """Look at one page that may have an object here, and add it to the run."""
         slots = self._cache.slots
         word = slots.get(page)
@@ -209,7 +210,7 @@ class _Eviction:
             if same and cache.log.table.is_current(self._ref):
                 self._move(page, word, digest)
 
-    def _move(self, page: int, word: int, digest: int) -> None:
+    def _move(self, page: PageNumber, word: int, digest: int) -> None:
         """The bytes of ``page`` are at its place: the commit."""
         self._cache.slots.words[page] = self._place.word_of(digest)  # crash point: place-commit
         self._cache.release(page, word)  # crash point: place-release

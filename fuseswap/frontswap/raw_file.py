@@ -30,10 +30,18 @@ from fuseswap.reclaim.write_account import WriteAccount
 from fuseswap.reclaim.writeback_statistics import WritebackStatistics
 from fuseswap.store.slot_word import cookie_of, foreign_word, is_same_filled, is_same_object
 from fuseswap.tiers.tier_reader import TierLoad, TierReader
-from fuseswap.units import PAGE_SIZE, Location, SegmentRef
+from fuseswap.units import (
+    NO_SEGMENT,
+    PAGE_SIZE,
+    Location,
+    PageNumber,
+    SegmentRef,
+    numbered,
+    page_range,
+)
 
 RUN_PAGES = 16
-_NO_SEGMENT = SegmentRef(0, 0)
+_NO_SEGMENT = SegmentRef(NO_SEGMENT, 0)
 _NO_TIER = Location(0, 0)
 
 Answer = Callable[["int | Exception"], None]
@@ -56,7 +64,9 @@ class PlaceStore(Deferred):
 
     taken = True
 
-    def __init__(self, begin: Callable[[int, bytes, Answer], None], page: int, data: bytes) -> None:
+    def __init__(
+        self, begin: Callable[[PageNumber, bytes, Answer], None], page: PageNumber, data: bytes
+    ) -> None:
         super().__init__(f"page {page} has to be written to the backing file")
         self._begin = begin
         self.page = page
@@ -89,7 +99,7 @@ class RawFile:
         self._slots = cache.slots
         # Pages in flight: of a segment in at most 64 runs (``place_writer.py``), of each request
         # that stores or copies; and of such requests those that wait for the write before them.
-        self._busy: dict[int, list[Callable[[], None]]] = {}
+        self._busy: dict[PageNumber, list[Callable[[], None]]] = {}
         self._known: memoryview | None = None
         self._write_ended = trio.Event()
         self.stored_pages = 0  # in their places, and nowhere else
@@ -99,7 +109,9 @@ class RawFile:
     def init(self, page_count: int) -> None:
         """Nothing: every page has its place."""
 
-    def store(self, page: int, data: bytes | memoryview, old: int, replace: bool = False) -> int:
+    def store(
+        self, page: PageNumber, data: bytes | memoryview, old: int, replace: bool = False
+    ) -> int:
         """Never at once: raises `PlaceStore`.
 
         Or `StoreRefused`: while the file fails; without a budget.
@@ -108,7 +120,7 @@ class RawFile:
             raise StoreRefused(f"page {page} may not be written to the backing file now")
         raise PlaceStore(self._begin_store, page, bytes(data))
 
-    def load(self, page: int, word: int) -> bytes:
+    def load(self, page: PageNumber, word: int) -> bytes:
         """Never at once: raises `Deferred`."""
         raise TierLoad(
             self.reader,
@@ -129,11 +141,11 @@ class RawFile:
             raise self._cache.reader.corrupt(load.page, load.word, "checksum mismatch", final)
         return stored
 
-    def release(self, page: int, word: int) -> None:
+    def release(self, page: PageNumber, word: int) -> None:
         """The page is not needed at its place any more."""
         self.stored_pages -= 1
 
-    def adopt(self, page: int, word: int) -> bool:
+    def adopt(self, page: PageNumber, word: int) -> bool:
         """Count a page that a former worker wrote."""
         self.stored_pages += 1
         return True
@@ -149,7 +161,7 @@ class RawFile:
 
     # -- stores ------------------------------------------------------------------------
 
-    def _begin_store(self, page: int, data: bytes, answer: Answer) -> None:
+    def _begin_store(self, page: PageNumber, data: bytes, answer: Answer) -> None:
         """Write a page the cache refused; ``answer`` gets its word once it is, or the error."""
         digest = digest_of(data)
 
@@ -173,12 +185,12 @@ class RawFile:
             size = 8 * self._cache.page_count
             self._known = memoryview(mmap.mmap(-1, size)).cast("Q") if switch else None
 
-    def write_through(self, page: int, data: bytes | memoryview) -> None:
+    def write_through(self, page: PageNumber, data: bytes | memoryview) -> None:
         """The cache has just stored ``page``: raises a `PlaceStore` that writes a copy."""
         if self._known is not None and not is_same_filled(self._slots.get(page)):
             raise PlaceStore(self._begin_copy, page, bytes(data))
 
-    def _begin_copy(self, page: int, data: bytes, answer: Answer) -> None:
+    def _begin_copy(self, page: PageNumber, data: bytes, answer: Answer) -> None:
         """Write a copy of a page in memory, which is as safe without it; then answer 0.
 
         At once, without a copy, where none may be written now.
@@ -189,7 +201,7 @@ class RawFile:
             answer(0)
 
     def _put(
-        self, page: int, data: bytes, digest: int, written: Callable[[OSError | None], None]
+        self, page: PageNumber, data: bytes, digest: int, written: Callable[[OSError | None], None]
     ) -> None:
         """Write one page, behind a write of it that is in flight."""
         self._account.begin(len(data))  # not later: it was asked for when there was a budget
@@ -199,10 +211,14 @@ class RawFile:
             self._begin(page, [digest], data, written)
 
     def _begin(
-        self, first: int, digests: list[int], data: bytes, written: Callable[[OSError | None], None]
+        self,
+        first: PageNumber,
+        digests: list[int],
+        data: bytes,
+        written: Callable[[OSError | None], None],
     ) -> None:
         """Write neighbours that are not busy."""
-        for page in range(first, first + len(digests)):
+        for page in page_range(first, first + len(digests)):
             self._busy[page] = []
             if self._known is not None:
                 self._known[page] = 0
@@ -210,17 +226,17 @@ class RawFile:
         def ended(error: OSError | None) -> None:
             self._account.end(len(data), error)  # crash point: place-written
             if error is None and self._known is not None:
-                for page, digest in enumerate(digests, first):
+                for page, digest in numbered(digests, first):
                     self._known[page] = digest
             written(error)
-            for page in range(first, first + len(digests)):
+            for page in page_range(first, first + len(digests)):
                 self._land(page)
             self._write_ended.set()
             self._write_ended = trio.Event()
 
         self._file.begin_put(first * PAGE_SIZE, data, ended)  # crash point: place-write
 
-    def _land(self, page: int) -> None:
+    def _land(self, page: PageNumber) -> None:
         """The write of ``page`` has ended: of those that wait the first begins."""
         waiting = self._busy.pop(page)
         if waiting:
@@ -229,16 +245,20 @@ class RawFile:
 
     # -- for eviction ------------------------------------------------------------------
 
-    def is_busy(self, page: int) -> bool:
+    def is_busy(self, page: PageNumber) -> bool:
         """Whether a write of ``page`` is in flight."""
         return page in self._busy
 
-    def has_copy(self, page: int, digest: int) -> bool:
+    def has_copy(self, page: PageNumber, digest: int) -> bool:
         """Whether the place of ``page`` is known to hold these bytes."""
         return self._known is not None and digest != 0 and self._known[page] == digest
 
     def put_run(
-        self, first: int, digests: list[int], data: bytes, written: Callable[[OSError | None], None]
+        self,
+        first: PageNumber,
+        digests: list[int],
+        data: bytes,
+        written: Callable[[OSError | None], None],
     ) -> bool:
         """Write neighbours that are not busy, at once; False where the budget is spent."""
         if not self._account.affords(len(data)):

@@ -12,7 +12,7 @@ import trio
 from fuseswap.reclaim.room import Room
 from fuseswap.store.cleaner import Cleaner
 from fuseswap.store.store import Store
-from fuseswap.units import SEGMENT_BYTES
+from fuseswap.units import SEGMENT_BYTES, SegmentId
 
 # Dead share of the memory held at which tidying starts and stops, under load and when idle.
 _TIDY_BUSY = (0.20, 0.12)
@@ -36,7 +36,7 @@ class CleaningPolicy:
         cache: Store,
         cleaner: Cleaner,
         room: Room,
-        is_due: Callable[[int], bool],
+        is_due: Callable[[SegmentId], bool],
     ) -> None:
         self._cache = cache
         self._log = cache.log

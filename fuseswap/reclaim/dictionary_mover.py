@@ -32,7 +32,7 @@ from fuseswap.store.plans import Extract
 from fuseswap.store.segment_entry import SegmentState
 from fuseswap.store.slot_word import codec_of, length_of, object_key, offset_of
 from fuseswap.store.store import Store
-from fuseswap.units import SegmentRef
+from fuseswap.units import FIRST_PAGE, PageNumber, SegmentId, SegmentRef
 
 _LOOKED_AT_ONCE = 512  # segments: 0.3 ms
 _COUNTED_AT_ONCE = 4
@@ -49,7 +49,7 @@ class ReadBack(NamedTuple):
     """
 
     may_read: Callable[[], bool]
-    read: Callable[[int], Awaitable[bytes | None]]
+    read: Callable[[SegmentId], Awaitable[bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class _Segment:
     """One segment: its reference, its pages, and its bytes where it is on the tier."""
 
     ref: SegmentRef
-    owners: list[int]
+    owners: list[PageNumber]
     stored: bytes
 
 
@@ -130,10 +130,10 @@ class DictionaryMover:
                 if found is not None:
                     await self._recount(found)
 
-    async def living(self, one: Dictionary) -> Counter[int]:
+    async def living(self, one: Dictionary) -> Counter[SegmentId]:
         """At most so many pages of ``one`` by segment, as they are now."""
         use = self._log.dictionary_use
-        found: Counter[int] = Counter()
+        found: Counter[SegmentId] = Counter()
         for looked_at, segment in enumerate(use.segments()):
             if looked_at % _LOOKED_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
@@ -142,7 +142,7 @@ class DictionaryMover:
         return found
 
     async def sample(
-        self, segment: int, one: Dictionary, repacker: Repacker, most: int
+        self, segment: SegmentId, one: Dictionary, repacker: Repacker, most: int
     ) -> Sampled | None:
         """Pack at most ``most`` objects of ``one`` in ``segment``; None where it is stopped."""
         found = await self._look_at(segment)
@@ -165,7 +165,7 @@ class DictionaryMover:
                     return
             left -= 1
 
-    async def _empty_segment(self, segment: int, one: Dictionary, repacker: Repacker) -> bool:
+    async def _empty_segment(self, segment: SegmentId, one: Dictionary, repacker: Repacker) -> bool:
         """Move the objects of ``one`` out of ``segment``; False where nothing goes on now."""
         log = self._log
         for head in log.heads:
@@ -195,7 +195,7 @@ class DictionaryMover:
 
     # -- one segment -------------------------------------------------------------------
 
-    async def _look_at(self, segment: int) -> _Segment | None:
+    async def _look_at(self, segment: SegmentId) -> _Segment | None:
         """``segment`` as it is now; None where its objects can't be moved."""
         log, slots = self._log, self._cache.slots
         if not log.table.is_live(segment):
@@ -207,8 +207,8 @@ class DictionaryMover:
             stored = await self._read_back.read(segment) or b""
             if not stored:
                 return None
-        owners: list[int] = []
-        first = 0
+        owners: list[PageNumber] = []
+        first = FIRST_PAGE
         while first < slots.page_count:
             if not self._is_where_it_was(ref, stored):
                 return None

@@ -30,7 +30,7 @@ from fuseswap.reclaim.dictionary_policy import DictionaryPolicy
 from fuseswap.store.dictionary_area import memory_bytes
 from fuseswap.store.slot_word import length_of
 from fuseswap.store.store import Store
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, SegmentId
 
 _LOOK_EVERY_S = 60
 _REST_S = 600
@@ -141,11 +141,11 @@ class DictionaryRetirement:
             for version in of_versions.keys() - known:
                 del of_versions[version]
 
-    def _on_tier(self, segments: Iterable[int]) -> int:
+    def _on_tier(self, segments: Iterable[SegmentId]) -> int:
         return sum(self._log.table.bases[segment] < 0 for segment in segments)
 
     async def _sample(
-        self, one: Dictionary, pages: Counter[int], repacker: Repacker
+        self, one: Dictionary, pages: Counter[SegmentId], repacker: Repacker
     ) -> tuple[int, float] | None:
         """Bytes of its objects and by how many percent they would grow, from some of them.
 

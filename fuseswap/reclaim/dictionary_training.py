@@ -17,6 +17,7 @@ from fuseswap.reclaim.dictionary_policy import DictionaryPolicy
 from fuseswap.reclaim.recompression_policy import RecompressionPolicy
 from fuseswap.store.slot_word import codec_of, is_loaded, object_key
 from fuseswap.store.store import Store
+from fuseswap.units import SegmentId
 
 # Trained is from so many pages of at most so many segments.
 _PAGES = 1280
@@ -69,7 +70,7 @@ class DictionaryTraining:
         self._dictionaries.judge(await self._thread.run(job), pages)
         return True
 
-    async def _sample(self, segments: list[int]) -> list[tuple[int, bytes]]:
+    async def _sample(self, segments: list[SegmentId]) -> list[tuple[int, bytes]]:
         """Objects from all over ``segments``: the codec, and check and payload of each."""
         chosen = segments[:: -(-len(segments) // _SEGMENTS)]
         each = -(-_PAGES // len(chosen))
@@ -82,7 +83,7 @@ class DictionaryTraining:
                 found += [(codec_of(word), self._log.stored(word)) for word in words]
         return found
 
-    def _cold_keys(self, segment: int) -> list[int]:
+    def _cold_keys(self, segment: SegmentId) -> list[int]:
         """Keys of the objects of ``segment`` that were not loaded since they were stored."""
         words = self._cache.slots.words_in(segment, self._log.owners(segment))
         return list(dict.fromkeys(object_key(word) for word in words if not is_loaded(word)))

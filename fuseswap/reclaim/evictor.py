@@ -19,7 +19,7 @@ from fuseswap.reclaim.segment_writer import SegmentWriter
 from fuseswap.reclaim.writes_in_flight import WritesInFlight
 from fuseswap.store.cleaner import Cleaner
 from fuseswap.store.store import Store
-from fuseswap.units import SEGMENT_BYTES
+from fuseswap.units import SEGMENT_BYTES, SegmentId
 
 _DENSE_SHARE = 0.9
 _FEW_LOADED = 0.1
@@ -36,7 +36,7 @@ class PageWriter(Protocol):
     def can_write(self) -> bool:
         """Whether another segment may leave now."""
 
-    def send(self, nursery: trio.Nursery, segment: int, *, second_chance: bool) -> None:
+    def send(self, nursery: trio.Nursery, segment: SegmentId, *, second_chance: bool) -> None:
         """Start to write; with a ``second_chance`` pages loaded since they were stored stay."""
 
 
@@ -102,7 +102,7 @@ class Evictor:
         self.evict(nursery, segment)
         return True
 
-    def evict(self, nursery: trio.Nursery, segment: int) -> None:
+    def evict(self, nursery: trio.Nursery, segment: SegmentId) -> None:
         """Send off ``segment``, which was taken out of line, or begin to gather its objects."""
         writer = self._writer
         assert writer is not None
@@ -112,7 +112,7 @@ class Evictor:
         elif not self._begin_to_gather(segment):
             writer.send(nursery, segment)
 
-    def _begin_to_gather(self, segment: int) -> bool:
+    def _begin_to_gather(self, segment: SegmentId) -> bool:
         """Whether ``segment`` is worth it, and there is a frame to gather its objects in."""
         if self._log.eviction_queue.leaves_as_it_is(segment):
             return False

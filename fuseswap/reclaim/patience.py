@@ -12,6 +12,7 @@ from fuseswap.errors import Deferred, NoMemory, PoolFull, Retry, StoreRefused
 from fuseswap.reclaim.memory_watch import MemoryWatch
 from fuseswap.reclaim.room import Room
 from fuseswap.reclaim.room_maker import RoomMaker
+from fuseswap.units import PageNumber
 
 MEMORY_PATIENCE_S = 1.0  # stores wait so long for memory, in line: reclaim waits for them
 
@@ -19,7 +20,7 @@ MEMORY_PATIENCE_S = 1.0  # stores wait so long for memory, in line: reclaim wait
 class NoRoom(Deferred):
     """The pool is full but room is being made: try again then."""
 
-    def __init__(self, room: Room, page: int) -> None:
+    def __init__(self, room: Room, page: PageNumber) -> None:
         super().__init__(f"no room for page {page} yet")
         self._room = room
 
@@ -52,7 +53,7 @@ class CachePatience:
         self._room = room
         self._memory = memory
 
-    def __call__(self, page: int, refusal: StoreRefused) -> Deferred | None:
+    def __call__(self, page: PageNumber, refusal: StoreRefused) -> Deferred | None:
         """How to wait where ``page`` was refused; None: nothing will have changed."""
         if isinstance(refusal, NoMemory):
             return MemoryOrdered(self._memory, self._room, str(refusal))

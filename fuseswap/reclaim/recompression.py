@@ -29,6 +29,7 @@ from fuseswap.reclaim.segment_recompressor import SegmentRecompressor
 from fuseswap.store.copier import Copier, CopierStatistics
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.store import Store
+from fuseswap.units import NO_SEGMENT, SegmentId
 
 DEFAULT_ALGORITHM = "zstd:6"
 
@@ -121,7 +122,7 @@ class Recompression:
         if self.dictionaries.is_on:
             self.dictionaries.recompressor().warm_up(page)
 
-    def is_due(self, segment: int) -> bool:
+    def is_due(self, segment: SegmentId) -> bool:
         """Whether ``segment`` is old enough, was not tried, and this is not switched off."""
         return self.dictionaries.is_on and self.policy.is_due(segment)
 
@@ -185,10 +186,10 @@ class Recompression:
             self._tried += 1
             self._ended.unpark_all()  # who waited says whether that is enough
 
-    def _next(self) -> int:
+    def _next(self) -> SegmentId:
         """The segment to be recompressed now; 0: none can be, or none of those looked at is due."""
         if self.thread.is_resting or not self.dictionaries.is_on:
-            return 0
+            return NO_SEGMENT
         return self.policy.next(urgent=self.thread.urgent)
 
     async def _train(self) -> None:

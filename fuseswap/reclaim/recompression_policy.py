@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import islice
 
 import trio
 
@@ -20,6 +21,8 @@ from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.store.append_head import AppendHead
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.segment_log import SegmentLog
+from fuseswap.store.victims import round_from
+from fuseswap.units import NO_SEGMENT, SegmentId, segment_range
 
 DEFAULT_AGE_S = 60
 
@@ -37,10 +40,10 @@ class RecompressionPolicy:
         self._log = log
         self.age_seconds = DEFAULT_AGE_S  # 0: age alone recompresses nothing
         self.request = ReclaimRequest()
-        self._hand = 0
+        self._hand = NO_SEGMENT
         # Sequence, and until when; of twice as many segments as there are frames, and `_FEW`.
-        self._spared: dict[int, tuple[int, float]] = {}
-        self._found = 0  # by the last look for room
+        self._spared: dict[SegmentId, tuple[int, float]] = {}
+        self._found = NO_SEGMENT  # by the last look for room
         self._nothing_in: tuple[int, ...] = ()  # what the log was when nothing was left
 
     # -- a request -------------------------------------------------------------------
@@ -53,11 +56,11 @@ class RecompressionPolicy:
         self.request = request
         self._spared.clear()
 
-    def is_wanted(self, segment: int, *, urgent: bool) -> bool:
+    def is_wanted(self, segment: SegmentId, *, urgent: bool) -> bool:
         """Whether ``segment`` is to be recompressed even where most of it is hot."""
         return segment in self.request.left or (urgent and self.was_spared(segment))
 
-    def put_off(self, segment: int) -> None:
+    def put_off(self, segment: SegmentId) -> None:
         """Let others come first: ``segment`` could not be tried."""
         self.spare(segment)
         left = self.request.left
@@ -65,7 +68,7 @@ class RecompressionPolicy:
             left.remove(segment)
             left.append(segment)
 
-    def note_done(self, segment: int) -> None:
+    def note_done(self, segment: SegmentId) -> None:
         """Strike ``segment`` off the request, where it was the next one."""
         left = self.request.left
         if left and left[0] == segment:
@@ -73,7 +76,7 @@ class RecompressionPolicy:
 
     # -- one segment -----------------------------------------------------------------
 
-    def is_there(self, segment: int) -> bool:
+    def is_there(self, segment: SegmentId) -> bool:
         """Whether ``segment`` is sealed, in memory, and not recompressed or tried yet."""
         log = self._log
         movable = (
@@ -83,7 +86,7 @@ class RecompressionPolicy:
         )
         return movable and not log.table.is_recompressed(segment)
 
-    def is_due(self, segment: int) -> bool:
+    def is_due(self, segment: SegmentId) -> bool:
         """Whether ``segment`` is old enough to be recompressed, and neither tried nor spared."""
         if not self.age_seconds or not self.is_there(segment):
             return False
@@ -101,21 +104,21 @@ class RecompressionPolicy:
         frames = self._log.frames
         return frames.available * 100 < frames.limit * _SCARCE_PERCENT
 
-    def spare(self, segment: int) -> None:
+    def spare(self, segment: SegmentId) -> None:
         """Look at ``segment`` again later."""
         until = trio.current_time() + max(1, self.age_seconds)
         self._spared[segment] = (self._log.table.sequence_of(segment), until)
         if len(self._spared) > 2 * self._log.frames.in_use + _FEW:
             self._spared = {s: self._spared[s] for s in self._spared if self.was_spared(s)}
 
-    def was_spared(self, segment: int) -> bool:
+    def was_spared(self, segment: SegmentId) -> bool:
         """Whether `spare` was called for it, however long ago; it is in memory since."""
         same = self._spared.get(segment, (0, 0.0))[0] == self._log.table.sequence_of(segment)
         return same and self._log.table.bases[segment] >= 0
 
     # -- the next one ----------------------------------------------------------------
 
-    def next(self, *, urgent: bool) -> int:
+    def next(self, *, urgent: bool) -> SegmentId:
         """The segment that is needed, was asked for or is due; 0: none of those looked at."""
         if urgent and (segment := self.for_room()):
             return segment
@@ -124,17 +127,17 @@ class RecompressionPolicy:
             if self.is_there(left[0]):
                 return left[0]
             del left[0]
-        return next(self.due(_WINDOW), 0)
+        return next(self.due(_WINDOW), NO_SEGMENT)
 
-    async def all_due(self) -> list[int]:
+    async def all_due(self) -> list[SegmentId]:
         """All segments that are due: 2 us each, so with turns for others."""
-        found: list[int] = []
+        found: list[SegmentId] = []
         for first in range(0, len(self._log.table.live), _WINDOW):
             found += self.due(min(_WINDOW, len(self._log.table.live) - first))
             await trio.lowlevel.checkpoint()
         return found
 
-    def due(self, window: int) -> Iterator[int]:
+    def due(self, window: int) -> Iterator[SegmentId]:
         """Those of the next ``window`` segments that are due."""
         return (segment for segment in self._walk(window) if self.is_due(segment))
 
@@ -149,15 +152,15 @@ class RecompressionPolicy:
         if self._nothing_in == now:
             return False
         known = len(self._log.table.live)
-        self._found = next((s for s in range(1, known) if self.is_there(s)), 0)
+        self._found = next((s for s in segment_range(1, known) if self.is_there(s)), NO_SEGMENT)
         if self._found or self._full_heads():
             return True
         self._nothing_in = now
         return False
 
-    def for_room(self) -> int:
+    def for_room(self) -> SegmentId:
         """One to be recompressed while stores wait; 0: none is left."""
-        spared = 0
+        spared = NO_SEGMENT
         for segment in self._walk(len(self._log.table.live)):
             if self.is_there(segment):
                 if not self.was_spared(segment):
@@ -168,13 +171,12 @@ class RecompressionPolicy:
         full = self._full_heads()
         for head in full:
             self._log.seal(head)
-        return self.for_room() if full else 0
+        return self.for_room() if full else NO_SEGMENT
 
-    def _walk(self, window: int) -> Iterator[int]:
-        known = len(self._log.table.live)
-        for _ in range(min(window, known - 1)):
-            self._hand = self._hand + 1 if self._hand + 1 < known else 1
-            yield self._hand
+    def _walk(self, window: int) -> Iterator[SegmentId]:
+        for segment in islice(round_from(self._hand, self._log.table), window):
+            self._hand = segment
+            yield segment
 
     def _full_heads(self) -> list[AppendHead]:
         """Open segments with no room to speak of that could be recompressed."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from fuseswap.errors import InvalidArgument
 from fuseswap.store.segment_entry import Stream
+from fuseswap.units import SegmentId
 
 
 @dataclass(slots=True)
@@ -19,7 +20,7 @@ class ReclaimRequest:
     idle_seconds: int = 0
     incompressible: bool = False
     total: int = 0
-    left: list[int] = field(default_factory=list)  # segments that were in memory when asked
+    left: list[SegmentId] = field(default_factory=list)  # segments that were in memory when asked
 
     @classmethod
     def parse(cls, text: str) -> ReclaimRequest:

@@ -12,7 +12,7 @@ import trio
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.tiers.callbacks import await_callback
 from fuseswap.tiers.tier_reader import TierReader
-from fuseswap.units import SEGMENT_BYTES, SegmentRef
+from fuseswap.units import SEGMENT_BYTES, SegmentId, SegmentRef
 
 _SET_ASIDE_S = 30.0
 
@@ -26,7 +26,7 @@ class SegmentReader:
         # Until when, soonest first; each segment once, so as many as there are at most.
         self._set_aside: dict[SegmentRef, float] = {}
 
-    async def read(self, segment: int, *, again: bool = False) -> bytes | None:
+    async def read(self, segment: SegmentId, *, again: bool = False) -> bytes | None:
         """The 1 MiB of ``segment``, which is on a tier.
 
         None where it has moved meanwhile, or cannot be read: then it is set aside.  Bytes of one

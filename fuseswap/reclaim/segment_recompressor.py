@@ -24,7 +24,7 @@ from fuseswap.store.plans import Rewrite
 from fuseswap.store.segment_entry import Mark, Stream
 from fuseswap.store.slot_word import as_stored, is_loaded, is_object_of, length_of, object_key
 from fuseswap.store.store import Store
-from fuseswap.units import SEGMENT_BYTES, SegmentRef
+from fuseswap.units import FIRST_PAGE, SEGMENT_BYTES, PageNumber, SegmentId, SegmentRef
 
 _SAMPLED = 8  # objects of a segment, to see whether any gains
 _WORTH_BYTES = SEGMENT_BYTES // 50
@@ -36,11 +36,11 @@ class _Work:
     """One segment: its reference when it was begun, its pages, and smaller payloads by key."""
 
     ref: SegmentRef
-    owners: list[int]
+    owners: list[PageNumber]
     packed: dict[int, Packed] = field(default_factory=dict)
 
     @property
-    def segment(self) -> int:
+    def segment(self) -> SegmentId:
         """Its id."""
         return self.ref.id
 
@@ -66,7 +66,7 @@ class SegmentRecompressor:
         self._dictionaries = dictionaries
         self._copier = copier
 
-    async def recompress(self, segment: int) -> bool:
+    async def recompress(self, segment: SegmentId) -> bool:
         """Rewrite or mark ``segment``; False where there is no room or memory to do so now."""
         table = self._log.table
         work = _Work(table.ref(segment), await self._owners(segment))
@@ -103,10 +103,10 @@ class SegmentRecompressor:
         """Whether the segment is there, and the one it was."""
         return self._policy.is_there(work.segment) and self._log.table.is_current(work.ref)
 
-    async def _owners(self, segment: int) -> list[int]:
+    async def _owners(self, segment: SegmentId) -> list[PageNumber]:
         """All pages of ``segment``, also those that only share an object."""
-        found: list[int] = []
-        first = 0
+        found: list[PageNumber] = []
+        first = FIRST_PAGE
         while first < self._cache.page_count:
             pages, first = self._cache.owners_of(segment, first)
             found += pages

@@ -14,7 +14,7 @@ from fuseswap.reclaim.writeback_statistics import WritebackStatistics
 from fuseswap.reclaim.writes_in_flight import WritesInFlight
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.tiers.tier_table import TierEntry
-from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES, Location, SegmentRef
+from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES, Location, SegmentId, SegmentRef
 
 
 class SegmentWriter:
@@ -50,7 +50,7 @@ class SegmentWriter:
         """Whether pages may come back to be moved, and leave once more: not from a budget."""
         return not self._account.is_limited and self.can_write()
 
-    def send(self, nursery: trio.Nursery, segment: int) -> None:
+    def send(self, nursery: trio.Nursery, segment: SegmentId) -> None:
         """Start to write ``segment``; its life is noted here, before any wait."""
         to = self._tier.take()
         if to is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fuseswap.store.segment_entry import Stream
-from fuseswap.units import SEGMENT_BYTES
+from fuseswap.units import NO_SEGMENT, SEGMENT_BYTES
 
 _NO_ROOM_BYTES = SEGMENT_BYTES // 16
 
@@ -15,7 +15,8 @@ class AppendHead:
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
-        self._closed_bytes = self.segment = 0
+        self._closed_bytes = 0
+        self.segment = NO_SEGMENT
         self.close()
 
     @property
@@ -31,7 +32,7 @@ class AppendHead:
     def close(self) -> None:
         """Have no open segment; the next append opens one."""
         self._closed_bytes = self.appended_bytes
-        self.segment = 0
+        self.segment = NO_SEGMENT
         self.base = 0
         self.tail = 0
         self.bound = 0

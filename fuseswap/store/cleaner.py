@@ -7,7 +7,6 @@ segments of its own choice: to be gathered for a tier, or read from one.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable
 
 from fuseswap.codecs.checksum import CHECK_BYTES, Decoder
@@ -19,7 +18,7 @@ from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.slot_word import codec_of, is_object_of, length_of, offset_of
 from fuseswap.store.victims import Victims
-from fuseswap.units import SegmentRef
+from fuseswap.units import SegmentId, SegmentRef, page_array
 
 
 class Cleaner:
@@ -38,7 +37,9 @@ class Cleaner:
         """Whether a segment is half cleaned."""
         return self._copier.busy
 
-    def step(self, *, urgent: bool = False, skip: Callable[[int], bool] | None = None) -> bool:
+    def step(
+        self, *, urgent: bool = False, skip: Callable[[SegmentId], bool] | None = None
+    ) -> bool:
         """Copy some objects; False where there is nothing (more) worth cleaning.
 
         Also False, and still `busy`, where there is no frame to copy to: free one first.
@@ -54,11 +55,11 @@ class Cleaner:
         self.begin(segment)
         return self._copier.step(urgent=urgent)
 
-    def begin(self, segment: int) -> None:
+    def begin(self, segment: SegmentId) -> None:
         """Take ``segment`` in memory as the next to clean."""
         self._copier.begin(Clean.of(self._log, segment))
 
-    def begin_eviction(self, segment: int, *, second_chance: bool = True) -> None:
+    def begin_eviction(self, segment: SegmentId, *, second_chance: bool = True) -> None:
         """Have the objects of ``segment`` in memory gathered to leave for a tier.
 
         All but those that were loaded since they were stored, which get a ``second_chance``.
@@ -66,7 +67,7 @@ class Cleaner:
         pack = self.packer.pack if self.packer.is_on else None
         self._copier.begin(Evict.of(self._log, segment, pack, spares=second_chance))
 
-    def begin_on_tier(self, segment: int, stored: bytes) -> None:
+    def begin_on_tier(self, segment: SegmentId, stored: bytes) -> None:
         """Clean ``segment`` from the 1 MiB the tier had ``stored``; what lives leaves again."""
         self._copier.begin(CleanOnTier.of(self._log, segment, stored))
 
@@ -84,7 +85,7 @@ class Cleaner:
         if not table.is_current(ref):
             return False
         sound = seen = 0
-        for page in set(array("I", stored[table.bounds_of(segment)[1] :])):
+        for page in set(page_array(stored[table.bounds_of(segment)[1] :])):
             word = self._slots.get(page) if page < self._slots.page_count else 0
             if not is_object_of(word, segment):
                 continue

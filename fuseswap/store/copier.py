@@ -19,7 +19,6 @@ Writeback, recompression and the turnover of dictionaries have one each.
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import astuple, dataclass, replace
 
 from fuseswap.codecs.checksum import CHECK_BYTES
@@ -39,7 +38,7 @@ from fuseswap.store.slot_word import (
     offset_of,
     segment_of,
 )
-from fuseswap.units import SegmentRef
+from fuseswap.units import FIRST_PAGE, PageNumber, SegmentRef, page_array
 
 
 @dataclass(slots=True)
@@ -76,11 +75,11 @@ class Copier:
         self._log = log
         self._live = log.table.live
         self._plan: Plan | None = None
-        self._owners: array[int] = array("I")  # of one segment, or of a piece of the slot table
-        self._swept = 0  # how far the slot table was looked through for the owners
+        self._owners = page_array()  # of one segment, or of a piece of the slot table
+        self._swept = FIRST_PAGE  # how far the slot table was looked through for the owners
         # Shared objects that were moved: offset -> (a page, its new word, its segment, and the
         # dictionary it needed before)
-        self._moved: dict[int, tuple[int, int, SegmentRef, int | None]] = {}
+        self._moved: dict[int, tuple[PageNumber, int, SegmentRef, int | None]] = {}
         self.counters = zeros(CopierStatistics)
 
     @property
@@ -98,7 +97,7 @@ class Copier:
         self._plan = plan
         self._log.close_to_shares(plan.ref.id)
         self._owners = plan.owners()
-        self._swept = 0
+        self._swept = FIRST_PAGE
 
     def step(self, *, urgent: bool = False) -> bool:
         """Look at up to `STEP_OBJECTS`; False where the segment has gone.
@@ -145,7 +144,7 @@ class Copier:
             self._plan = None
             self._moved.clear()
 
-    def _move(self, page: int, plan: Plan, urgent: bool) -> None:
+    def _move(self, page: PageNumber, plan: Plan, urgent: bool) -> None:
         """Copy the object of ``page`` forward, if its word still points into the segment."""
         if page >= self._slots.page_count:  # a flipped bit in the directory
             return
@@ -177,14 +176,17 @@ class Copier:
         And the dictionary the object needed here, where that is known.  Looked at again, since
         that page may have gone since, and all of the copy with it.
         """
-        page, new, ref, dictionary = self._moved.get(offset_of(word), (0, 0, None, None))
-        if ref is None or not is_same_object(self._slots.get(page), new):
+        moved = self._moved.get(offset_of(word))
+        if moved is None:
+            return 0, None
+        page, new, ref, dictionary = moved
+        if not is_same_object(self._slots.get(page), new):
             return 0, None
         if not self._log.table.is_current(ref) or not self._log.share(new):
             return 0, None
         return new, dictionary
 
-    def _copy(self, page: int, word: int, plan: Plan, move: Move) -> int:
+    def _copy(self, page: PageNumber, word: int, plan: Plan, move: Move) -> int:
         """Append the object of ``word`` for ``page``; its new word."""
         head, packed = move
         length = length_of(word)
@@ -208,7 +210,7 @@ class Copier:
         """
         if plan.sweeps and self._swept < self._slots.page_count:
             found, self._swept = self._slots.sweep(plan.ref.id, self._swept)
-            self._owners = array("I", reversed(found))
+            self._owners = page_array(reversed(found))
         else:
             self.counters.given_up += not plan.finish()
             self._end()

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from fuseswap.codecs.dictionary import MAX_DICTIONARIES
+from fuseswap.units import SegmentId
 
 
 class DictionaryUse:
@@ -32,11 +33,11 @@ class DictionaryUse:
 
     def __init__(self) -> None:
         self.pages = [0] * MAX_DICTIONARIES
-        self.inexact: set[int] = set()
+        self.inexact: set[SegmentId] = set()
         # segment -> its pages, then pages << 8 | number for each dictionary
-        self._of: dict[int, list[int]] = {}
+        self._of: dict[SegmentId, list[int]] = {}
 
-    def add(self, segment: int, numbers: Iterable[int]) -> None:
+    def add(self, segment: SegmentId, numbers: Iterable[int]) -> None:
         """Another page of ``segment`` needs one of ``numbers``."""
         of = self._of.setdefault(segment, [0])
         of[0] += 1
@@ -49,7 +50,7 @@ class DictionaryUse:
             else:
                 of.append(1 << 8 | number)
 
-    def release(self, segment: int, known: int | None = None) -> None:
+    def release(self, segment: SegmentId, known: int | None = None) -> None:
         """A page of ``segment`` is gone; ``known``: its dictionary, where its object was sound."""
         of = self._of.get(segment)
         if of is None:  # more than one bit of a word turned over
@@ -67,7 +68,7 @@ class DictionaryUse:
         if left <= 0:
             self.forget(segment)
 
-    def recount(self, segment: int, pages: Mapping[int, int]) -> None:
+    def recount(self, segment: SegmentId, pages: Mapping[int, int]) -> None:
         """``pages`` of ``segment`` need each dictionary; no others of it do."""
         self.forget(segment)
         if pages:
@@ -76,7 +77,7 @@ class DictionaryUse:
             self._of[segment].append(count << 8 | number)
             self.pages[number] += count
 
-    def forget(self, segment: int) -> None:
+    def forget(self, segment: SegmentId) -> None:
         """No page of ``segment`` needs any."""
         self.inexact.discard(segment)
         for entry in self._of.pop(segment, [0])[1:]:
@@ -88,14 +89,14 @@ class DictionaryUse:
         self.inexact.clear()
         self.pages[:] = [0] * MAX_DICTIONARIES
 
-    def of(self, segment: int) -> dict[int, int]:
+    def of(self, segment: SegmentId) -> dict[int, int]:
         """At most so many pages of ``segment`` need each dictionary."""
         return {entry & 0xFF: entry >> 8 for entry in self._of.get(segment, [0])[1:]}
 
-    def pages_in(self, segment: int) -> int:
+    def pages_in(self, segment: SegmentId) -> int:
         """How many pages of ``segment`` need a dictionary: exactly."""
         return self._of.get(segment, [0])[0]
 
-    def segments(self) -> list[int]:
+    def segments(self) -> list[SegmentId]:
         """Those with such pages."""
         return list(self._of)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.segment_table import SegmentTable
+from fuseswap.units import NO_SEGMENT, SegmentId
 
 AS_THEY_ARE = (Stream.INCOMPRESSIBLE, Stream.EVICTED)
 
@@ -29,10 +30,11 @@ class EvictionQueue:
     def __init__(self, table: SegmentTable) -> None:
         self._table = table
         # Segments that live in memory, each in one line: together at most as many as frames.
-        self._lines: tuple[OrderedDict[int, None], ...] = (OrderedDict(), OrderedDict())
-        self._gathered: OrderedDict[int, None] = OrderedDict()  # of the first line, in its order
+        self._lines: tuple[OrderedDict[SegmentId, None], ...] = (OrderedDict(), OrderedDict())
+        # Those of the first line that were gathered, in its order.
+        self._gathered: OrderedDict[SegmentId, None] = OrderedDict()
 
-    def add(self, segment: int, *, first: bool = False) -> None:
+    def add(self, segment: SegmentId, *, first: bool = False) -> None:
         """Get in line: at the end, or ``first`` after a write that failed.
 
         A segment that may not leave, since it died meanwhile, does not get in.
@@ -46,7 +48,7 @@ class EvictionQueue:
             if stream is not Stream.EVICTED:
                 break
 
-    def drop(self, segment: int) -> None:
+    def drop(self, segment: SegmentId) -> None:
         """``segment`` is no more, or is in memory no more."""
         for line in (*self._lines, self._gathered):
             line.pop(segment, None)
@@ -58,21 +60,21 @@ class EvictionQueue:
         for segment in self.all_sealed():
             self.add(segment)
 
-    def pop(self) -> int:
+    def pop(self) -> SegmentId:
         """Take the next one out of line; 0 where nobody stands in it."""
         for line in self._lines:
             if segment := self._first_of(line):
                 self.drop(segment)
                 return segment
-        return 0
+        return NO_SEGMENT
 
-    def remove(self, segment: int) -> bool:
+    def remove(self, segment: SegmentId) -> bool:
         """Take ``segment`` out of line; False where it is not in line any more."""
         found = any(segment in line for line in self._lines) and self._may_leave(segment)
         self.drop(segment)
         return found
 
-    def matching(self, wanted: Callable[[Stream, float], bool]) -> list[int]:
+    def matching(self, wanted: Callable[[Stream, float], bool]) -> list[SegmentId]:
         """Sealed segments in memory, oldest first, for which ``wanted(stream, age in s)``."""
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         table = self._table
@@ -80,21 +82,21 @@ class EvictionQueue:
             s for s in self.all_sealed() if wanted(table.stream_of(s), now - table.sealed_at(s))
         ]
 
-    def all_sealed(self) -> list[int]:
+    def all_sealed(self) -> list[SegmentId]:
         """Every sealed segment in memory, oldest first."""
         table = self._table
-        sealed = [int(s) for s in table.segments() if table.bases[s] >= 0 and table.is_movable(s)]
+        sealed = [s for s in table.segments() if table.bases[s] >= 0 and table.is_movable(s)]
         return sorted(sealed, key=table.sequence_of)
 
-    def pop_gathered(self) -> int:
+    def pop_gathered(self) -> SegmentId:
         """Take the next one that was gathered on its way out; 0 where there is none."""
         segment = self._first_of(self._gathered)
         self.drop(segment)
         return segment
 
-    def oldest(self) -> tuple[int, float]:
+    def oldest(self) -> tuple[SegmentId, float]:
         """``(segment, seconds since it was sealed)`` of the longest sealed; ``(0, 0.0)``: none."""
-        best = (0, 0.0)
+        best = (NO_SEGMENT, 0.0)
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         for line in self._lines:
             if segment := self._first_of(line):
@@ -103,19 +105,19 @@ class EvictionQueue:
                     best = (segment, age_s)
         return best
 
-    def leaves_as_it_is(self, segment: int) -> bool:
+    def leaves_as_it_is(self, segment: SegmentId) -> bool:
         """Whether nothing can be gained by gathering its live objects elsewhere first."""
         return self._table.stream_of(segment) in AS_THEY_ARE
 
-    def _first_of(self, line: OrderedDict[int, None]) -> int:
+    def _first_of(self, line: OrderedDict[SegmentId, None]) -> SegmentId:
         """Who stands first in ``line``, 0: nobody.  Those before it that may not leave are out."""
         while line:
             segment = next(iter(line))
             if self._may_leave(segment):
                 return segment
             self.drop(segment)
-        return 0
+        return NO_SEGMENT
 
-    def _may_leave(self, segment: int) -> bool:
+    def _may_leave(self, segment: SegmentId) -> bool:
         table = self._table
         return table.live[segment] > 0 and table.bases[segment] >= 0 and table.is_movable(segment)

@@ -44,7 +44,7 @@ from fuseswap.store.slot_word import (
     offset_of,
     segment_of,
 )
-from fuseswap.units import PAGE_SIZE, Location, SegmentRef
+from fuseswap.units import PAGE_SIZE, Location, PageNumber, SegmentRef
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ _checksum = xxhash.xxh3_64_intdigest
 class Missing(Protocol):
     """What a load from a tier is of."""
 
-    page: int
+    page: PageNumber
     word: int
     ref: SegmentRef
     location: Location
@@ -71,13 +71,13 @@ class Missing(Protocol):
 
 # Makes the `Deferred` of one: from `finish_load`, page, word, segment, location, offset, length.
 Defer = Callable[
-    [Callable[..., "bytes | None"], int, int, SegmentRef, Location, int, int], Deferred
+    [Callable[..., "bytes | None"], PageNumber, int, SegmentRef, Location, int, int], Deferred
 ]
 
 
 def no_reader(
     finish: Callable[..., bytes | None],
-    page: int,
+    page: PageNumber,
     word: int,
     ref: SegmentRef,
     location: Location,
@@ -116,7 +116,7 @@ class PageReader:
         self._defer = defer
         self.counters = zeros(LoadingCounters)
 
-    def load(self, page: int, word: int) -> bytes:
+    def load(self, page: PageNumber, word: int) -> bytes:
         """The 4096 bytes of ``page``, whose word is ``word``.
 
         Raises `CorruptData`, or `Deferred` where it has to be read.
@@ -158,7 +158,7 @@ class PageReader:
             raise self.corrupt(page, word, reason, final)
         return self._decode(page, word, stored[CHECK_BYTES:], _u32(stored)[0], final)
 
-    def decode(self, page: int, word: int) -> bytes:
+    def decode(self, page: PageNumber, word: int) -> bytes:
         """The 4096 bytes of an object in memory, without a trace; raises `CorruptData`."""
         if not is_object(word) or is_corrupt(word):
             raise CorruptData(f"page {page}: not an object")
@@ -188,7 +188,7 @@ class PageReader:
             return None
 
     def _decode(
-        self, page: int, word: int, payload: bytes, check: int, final: bool = True
+        self, page: PageNumber, word: int, payload: bytes, check: int, final: bool = True
     ) -> bytes:
         """Verify and decompress; raises `CorruptData`."""
         try:
@@ -196,7 +196,7 @@ class PageReader:
         except CorruptData as exc:
             raise self.corrupt(page, word, str(exc), final) from exc
 
-    def _miss(self, page: int, word: int) -> Deferred | CorruptData:
+    def _miss(self, page: PageNumber, word: int) -> Deferred | CorruptData:
         """The error for an object that is in no frame."""
         found = self._log.table.on_tier(word >> SEGMENT_ID_SHIFT)
         if found is None:
@@ -207,7 +207,7 @@ class PageReader:
             self.finish_load, page, word, ref, location, offset, CHECK_BYTES + length + 1
         )
 
-    def _load_fill(self, page: int, word: int) -> bytes:
+    def _load_fill(self, page: PageNumber, word: int) -> bytes:
         """A same-filled page, or `CorruptData`."""
         if not is_same_filled(word) or is_corrupt(word) or segment_of(word):
             raise self.corrupt(page, word, "impossible slot word")
@@ -218,7 +218,7 @@ class PageReader:
             raise self.corrupt(page, word, "impossible fill")
         return fill.to_bytes(8, "little") * (PAGE_SIZE // 8)
 
-    def corrupt(self, page: int, word: int, reason: str, final: bool = True) -> CorruptData:
+    def corrupt(self, page: PageNumber, word: int, reason: str, final: bool = True) -> CorruptData:
         """Count, log and build the error of a page that cannot be trusted."""
         self.counters.checksum_errors += final
         if final and self.counters.checksum_errors <= _LOGGED_ERRORS:

@@ -18,8 +18,7 @@ the segment can never be emptied.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableSequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -29,7 +28,7 @@ from fuseswap.store.append_head import AppendHead
 from fuseswap.store.segment_entry import Mark, Stream
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_word import is_loaded, length_of, object_key, offset_of
-from fuseswap.units import SegmentRef
+from fuseswap.units import PageNumber, SegmentId, SegmentRef, page_array
 
 STEP_OBJECTS = 64  # about 120 us
 STEP_PACKED = 12  # of them, where each is compressed on the way: about 200 us
@@ -63,10 +62,10 @@ class Plan(ABC):
         at = offset_of(word)
         return self.stored[at : at + CHECK_BYTES + length_of(word)]
 
-    def owners(self) -> array[int]:
+    def owners(self) -> MutableSequence[PageNumber]:
         """Pages to look at first, newest first; none where a sweep finds them all."""
         if self.log.table.is_marked(self.ref.id, Mark.SHARED):
-            return array("I")
+            return page_array()
         return self.log.owners(self.ref.id, self.stored)
 
     @property
@@ -101,7 +100,7 @@ class Clean(Plan):
     others: Move
 
     @classmethod
-    def of(cls, log: SegmentLog, segment: int) -> Clean:
+    def of(cls, log: SegmentLog, segment: SegmentId) -> Clean:
         """The plan for ``segment`` as it is now."""
         done = log.table.is_recompressed(segment)
         survivors = log.heads[Stream.SURVIVORS]
@@ -140,7 +139,7 @@ class Evict(Plan):
     def of(
         cls,
         log: SegmentLog,
-        segment: int,
+        segment: SegmentId,
         pack: Callable[[int], Packed | None] | None,
         *,
         spares: bool = True,
@@ -168,7 +167,7 @@ class CleanOnTier(Plan):
     way: Move
 
     @classmethod
-    def of(cls, log: SegmentLog, segment: int, stored: bytes) -> CleanOnTier:
+    def of(cls, log: SegmentLog, segment: SegmentId, stored: bytes) -> CleanOnTier:
         """The plan for ``segment``, of which the tier had ``stored``."""
         return cls(log, log.table.ref(segment), stored, (log.heads[Stream.EVICTED], None))
 
@@ -191,7 +190,12 @@ class Rewrite(Plan):
 
     @classmethod
     def of(
-        cls, log: SegmentLog, segment: int, packed: Mapping[int, Packed], *, spares: bool = True
+        cls,
+        log: SegmentLog,
+        segment: SegmentId,
+        packed: Mapping[int, Packed],
+        *,
+        spares: bool = True,
     ) -> Rewrite:
         """The plan for ``segment`` as it is now."""
         spared = (log.heads[Stream.SURVIVORS], None)
@@ -215,7 +219,7 @@ class Extract(Plan):
 
     @classmethod
     def of(
-        cls, log: SegmentLog, segment: int, packed: Mapping[int, Packed], stored: bytes = b""
+        cls, log: SegmentLog, segment: SegmentId, packed: Mapping[int, Packed], stored: bytes = b""
     ) -> Extract:
         """The plan for ``segment``, on a tier where that had ``stored``: then they leave again."""
         head = log.heads[Stream.EVICTED if stored else Stream.RECOMPRESSED]

@@ -16,6 +16,7 @@ from fuseswap.errors import CorruptData
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.slot_word import codec_of, is_object_of
+from fuseswap.units import SegmentId
 
 _TRIED = 4  # objects, to see whether recompressing a segment gains anything
 
@@ -53,7 +54,7 @@ class QuickPacker:
         harder = self._compress(stored[CHECK_BYTES:])
         return Packed(harder, ZSTD, checksum_of(harder, ZSTD)) if harder else None
 
-    def gains(self, segment: int) -> bool:
+    def gains(self, segment: SegmentId) -> bool:
         """Whether some objects of a segment in memory can be made smaller: a few are tried."""
         if self._compress is None or self._log.table.is_recompressed(segment):
             return False

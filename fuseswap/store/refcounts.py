@@ -16,6 +16,7 @@ from __future__ import annotations
 from array import array
 
 from fuseswap.store.slot_word import offset_of, segment_of
+from fuseswap.units import SegmentId
 
 MOST = 4094  # one less than fits: while a worker counts, the first one is counted too
 _COUNT_BITS = 12
@@ -67,7 +68,7 @@ class Refcounts:
     """References by location; a location is told by its slot word."""
 
     def __init__(self) -> None:
-        self._tables: dict[int, _Table] = {}
+        self._tables: dict[SegmentId, _Table] = {}
         self._entries = 0
 
     @property
@@ -124,7 +125,7 @@ class Refcounts:
                 self.forget(segment_of(word))
         return left
 
-    def settle(self, segment: int) -> int:
+    def settle(self, segment: SegmentId) -> int:
         """Take one off every object of ``segment``; returns how many references are left."""
         table = self._tables.get(segment)
         if table is None:
@@ -140,13 +141,13 @@ class Refcounts:
         self._replace(segment, size, 1)
         return left
 
-    def forget(self, segment: int) -> None:
+    def forget(self, segment: SegmentId) -> None:
         """The segment is gone, and all that was in it."""
         table = self._tables.pop(segment, None)
         if table is not None:
             self._entries -= len(table.entries)
 
-    def _replace(self, segment: int, size: int, less: int) -> None:
+    def _replace(self, segment: SegmentId, size: int, less: int) -> None:
         """Another table of ``size`` entries with ``less`` references to each object."""
         old = self._tables[segment]
         new = self._tables[segment] = _Table(size)

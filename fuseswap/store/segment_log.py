@@ -33,8 +33,7 @@ table by ``recovery.py``.  A segment with no live page is free at once, wherever
 from __future__ import annotations
 
 import struct
-from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableSequence
 from typing import Protocol
 
 from fuseswap.codecs.checksum import CHECK_BYTES
@@ -67,7 +66,15 @@ from fuseswap.store.slot_word import (
     segment_of,
 )
 from fuseswap.store.superblock import SharedState
-from fuseswap.units import SEGMENT_BYTES, SEGMENT_SHIFT, Location
+from fuseswap.units import (
+    SEGMENT_BYTES,
+    SEGMENT_SHIFT,
+    Location,
+    PageNumber,
+    SegmentId,
+    page_array,
+    segment_range,
+)
 
 OBJECT_OVERHEAD = CHECK_BYTES + OWNER_BYTES
 
@@ -119,10 +126,10 @@ class SegmentLog:
         self.tiers: Tiers = NoTiers() if tiers is None else tiers
         self.heads = tuple(AppendHead(stream) for stream in Stream)
         self.references = Refcounts()
-        self.unsettled: set[int] = set()  # all references are counted, not only the extra ones
-        self._closed: dict[int, int] = {}  # how many are at work to empty a segment
-        self.duplicate_pages = 0
-        self.duplicate_bytes = 0
+        # All references of these are counted, not only the extra ones.
+        self.unsettled: set[SegmentId] = set()
+        self._closed: dict[SegmentId, int] = {}  # how many are at work to empty a segment
+        self.duplicate_pages = self.duplicate_bytes = 0
         self.codec_pages = [0] * CODECS
         self.codec_bytes = [0] * CODECS
         self.dictionary_use = DictionaryUse()
@@ -132,7 +139,9 @@ class SegmentLog:
 
     # -- appending -----------------------------------------------------------------
 
-    def append(self, head: AppendHead, owner: int, payload: bytes, check: int, codec: int) -> int:
+    def append(
+        self, head: AppendHead, owner: PageNumber, payload: bytes, check: int, codec: int
+    ) -> int:
         """Append one object; return the slot word for it.
 
         Raises `PoolFull` where a new segment is needed and no frame is free.  One that needs a
@@ -167,13 +176,13 @@ class SegmentLog:
         start = self._bases[segment_of(word)] + offset_of(word)
         return self._arena[start : start + CHECK_BYTES + length_of(word)]
 
-    def append_stored(self, head: AppendHead, owner: int, stored: bytes, codec: int) -> int:
+    def append_stored(self, head: AppendHead, owner: PageNumber, stored: bytes, codec: int) -> int:
         """Append an object as it is: ``stored`` is its check and payload.  As `append`."""
         check = _get_u32(stored)[0]
         return self.append_copy(head, owner, stored[CHECK_BYTES:], check, codec)
 
     def append_copy(
-        self, head: AppendHead, owner: int, payload: bytes, check: int, codec: int
+        self, head: AppendHead, owner: PageNumber, payload: bytes, check: int, codec: int
     ) -> int:
         """As `append`, of any codec: what is compressed anew may need a dictionary."""
         word = self.append(head, owner, payload, check, codec)
@@ -203,11 +212,11 @@ class SegmentLog:
             self.dictionary_use.add(segment, self._dictionaries_of(word))
         return True
 
-    def close_to_shares(self, segment: int) -> None:
+    def close_to_shares(self, segment: SegmentId) -> None:
         """``segment`` is being emptied: who looks for its pages must not miss one that comes."""
         self._closed[segment] = self._closed.get(segment, 0) + 1
 
-    def open_to_shares(self, segment: int) -> None:
+    def open_to_shares(self, segment: SegmentId) -> None:
         """Undo one `close_to_shares`."""
         self._closed[segment] -= 1
         if not self._closed[segment]:
@@ -217,7 +226,7 @@ class SegmentLog:
         """Whether the object of ``word`` has more than one page."""
         return self._extra[segment_of(word)] > 0 and self.references.count(word) > 0
 
-    def _drop_reference(self, word: int, segment: int) -> bool:
+    def _drop_reference(self, word: int, segment: SegmentId) -> bool:
         """A page of an object in a segment with shared ones is gone; False: it was the last."""
         left = self.references.drop(word) if self._extra[segment] else -1
         if left < 0:
@@ -270,7 +279,7 @@ class SegmentLog:
         head.tail = 0
         head.bound = SEGMENT_BYTES
 
-    def _free(self, segment: int) -> None:
+    def _free(self, segment: SegmentId) -> None:
         for head in self.heads:
             if head.segment == segment:
                 head.close()
@@ -283,7 +292,7 @@ class SegmentLog:
         elif where is not None:
             self.frames.give_back(where)  # crash point: free-frame
 
-    def relocate(self, segment: int, to: Location | int) -> None:
+    def relocate(self, segment: SegmentId, to: Location | int) -> None:
         """The bytes of a sealed segment are at ``to``: flip its location, free the old place.
 
         ``to`` is a place on a tier, or a frame that was taken for it.
@@ -316,7 +325,7 @@ class SegmentLog:
         unfilled = sum(head.bound - head.tail for head in self.heads)
         return held - self.live_in_frames - unfilled, held
 
-    def view(self, segment: int) -> memoryview:
+    def view(self, segment: SegmentId) -> memoryview:
         """The whole 1 MiB of a segment in memory, page-aligned; release it after use."""
         return self.frame_view(self._bases[segment] >> SEGMENT_SHIFT)
 
@@ -327,16 +336,14 @@ class SegmentLog:
 
     # -- reading -------------------------------------------------------------------
 
-    def owners(self, segment: int, stored: bytes = b"") -> array[int]:
+    def owners(self, segment: SegmentId, stored: bytes = b"") -> MutableSequence[PageNumber]:
         """Pages the objects of a segment were stored for, newest first.
 
         In memory, or in the 1 MiB that a tier had ``stored``.
         """
         bound = self.table.bounds_of(segment)[1]
         base = self._bases[segment]
-        owners = array("I")
-        owners.frombytes(stored[bound:] or self._arena[base + bound : base + SEGMENT_BYTES])
-        return owners
+        return page_array(stored[bound:] or self._arena[base + bound : base + SEGMENT_BYTES])
 
     # -- attaching -----------------------------------------------------------------
 
@@ -382,7 +389,7 @@ class SegmentLog:
     def finish_adoption(self) -> None:
         """The counts are complete: free the segments no word points to, line up the others."""
         self.adopting = False
-        for segment in range(1, len(self._live)):
+        for segment in segment_range(1, len(self._live)):
             if not self._live[segment] and self.table.exists(segment):
                 self._free(segment)
         self.eviction_queue.start_over()

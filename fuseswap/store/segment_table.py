@@ -50,7 +50,16 @@ from fuseswap.store.segment_entry import (
     stream_in,
 )
 from fuseswap.store.superblock import SharedState
-from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES, SEGMENT_SHIFT, Location, SegmentId, SegmentRef
+from fuseswap.units import (
+    NO_SEGMENT,
+    PAGE_SIZE,
+    SEGMENT_BYTES,
+    SEGMENT_SHIFT,
+    Location,
+    SegmentId,
+    SegmentRef,
+    segment_range,
+)
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +91,8 @@ class SegmentTable:
         self.live = array("I", [0])
         self.live_bytes = array("q", [0])
         self.extra = array("I", [0])
-        self._pinned: set[int] = set()  # of segments in use
-        self._free_ids: list[int] = []  # as many as were ever in use at once
+        self._pinned: set[SegmentId] = set()  # of segments in use
+        self._free_ids: list[SegmentId] = []  # as many as were ever in use at once
         self.in_use = 0
         self.tried_segments = 0  # marked so
         self.newest_sequence = 0
@@ -122,7 +131,7 @@ class SegmentTable:
 
     # -- one life of a segment -------------------------------------------------------
 
-    def take_id(self) -> int:
+    def take_id(self) -> SegmentId:
         """The id of a free segment; raises `PoolFull` where all are in use."""
         if not self._free_ids:
             known = len(self.live)
@@ -133,14 +142,14 @@ class SegmentTable:
             self.live.extend([0] * more)
             self.live_bytes.extend([0] * more)
             self.extra.extend([0] * more)
-            self._free_ids.extend(range(known + more - 1, known - 1, -1))
+            self._free_ids.extend(reversed(segment_range(known, known + more)))
         return self._free_ids.pop()
 
-    def return_id(self, segment: int) -> None:
+    def return_id(self, segment: SegmentId) -> None:
         """``segment`` was taken and not opened."""
         self._free_ids.append(segment)
 
-    def open(self, segment: int, stream: Stream, frame: int) -> int:
+    def open(self, segment: SegmentId, stream: Stream, frame: int) -> int:
         """A new life of ``segment`` begins, in ``frame``; returns its base."""
         at = segment * WORDS
         self.newest_sequence += 1
@@ -151,7 +160,7 @@ class SegmentTable:
         self.in_use += 1
         return base
 
-    def seal(self, segment: int) -> None:
+    def seal(self, segment: SegmentId) -> None:
         """Its bytes are immutable from here on."""
         at = segment * WORDS
         self.entries[at + 3] = _now_s()  # crash point: seal-time
@@ -159,7 +168,7 @@ class SegmentTable:
         sealed = entry_word(SegmentState.SEALED, stream_and_marks(word), word >> 32)
         self.entries[at] = sealed  # crash point: seal-commit
 
-    def relocate(self, segment: int, to: Location | int) -> Location | int | None:
+    def relocate(self, segment: SegmentId, to: Location | int) -> Location | int | None:
         """The bytes of a sealed segment are at ``to`` now, a place on a tier or a frame.
 
         Returns where they were.
@@ -171,7 +180,7 @@ class SegmentTable:
         self.bases[segment] = -1 if isinstance(to, Location) else to << SEGMENT_SHIFT
         return was
 
-    def note_dictionaries(self, segment: int, numbers: Iterable[int]) -> None:
+    def note_dictionaries(self, segment: SegmentId, numbers: Iterable[int]) -> None:
         """Objects of ``segment`` need none but ``numbers``: for the next worker, before it flips.
 
         Only the segment's life on a tier needs it: what is in memory is read.
@@ -183,14 +192,14 @@ class SegmentTable:
         noted = found << 32 | self.sealed_at(segment)
         self.entries[segment * WORDS + 3] = noted  # crash point: flip-dictionaries
 
-    def dictionaries_of(self, segment: int) -> list[int]:
+    def dictionaries_of(self, segment: SegmentId) -> list[int]:
         """The dictionaries that objects of ``segment``, on a tier, may need."""
         found = self.entries[segment * WORDS + 3] >> 32
         if found & _ANY ^ found >> _SETS != _ANY:
             found = _ANY
         return [number for number in range(DICTIONARY_PLACES) if found >> number % _SETS & 1]
 
-    def free(self, segment: int) -> Location | int | None:
+    def free(self, segment: SegmentId) -> Location | int | None:
         """The end of a segment without a live page; returns its frame or its place on a tier."""
         where, entry = self.location_of(segment), self._entry(segment)
         self.entries[segment * WORDS] = SegmentState.FREE  # crash point: free-commit
@@ -203,7 +212,7 @@ class SegmentTable:
 
     # -- what it is ------------------------------------------------------------------
 
-    def ref(self, segment: int) -> SegmentRef:
+    def ref(self, segment: SegmentId) -> SegmentRef:
         """The life ``segment`` has now."""
         return SegmentRef(segment, self.entries[segment * WORDS + 2])
 
@@ -212,15 +221,15 @@ class SegmentTable:
         at = ref.id * WORDS
         return self.entries[at] != 0 and self.entries[at + 2] == ref.sequence
 
-    def sequence_of(self, segment: int) -> int:
+    def sequence_of(self, segment: SegmentId) -> int:
         """Its age: segments count in the order they were opened."""
         return self.entries[segment * WORDS + 2]
 
-    def sealed_at(self, segment: int) -> int:
+    def sealed_at(self, segment: SegmentId) -> int:
         """When it was sealed, CLOCK_BOOTTIME in seconds."""
         return self.entries[segment * WORDS + 3] & _TIME_MASK
 
-    def bounds_of(self, segment: int) -> tuple[int, int]:
+    def bounds_of(self, segment: SegmentId) -> tuple[int, int]:
         """``(tail, bound)``: end of the objects and start of the directory, in bytes.
 
         With a bit that turned over the directory is another, but one of whole entries.
@@ -228,16 +237,16 @@ class SegmentTable:
         word = self.entries[segment * WORDS + 1]
         return word >> 32, min(word & 0xFFFFFFFF & -OWNER_BYTES, SEGMENT_BYTES)
 
-    def state_of(self, segment: int) -> SegmentState:
+    def state_of(self, segment: SegmentId) -> SegmentState:
         """State of ``segment`` in the table."""
         state = self._entry(segment) & 0xFF
         return SegmentState(state) if state <= SegmentState.LOST else SegmentState.LOST
 
-    def stream_of(self, segment: int) -> Stream:
+    def stream_of(self, segment: SegmentId) -> Stream:
         """What ``segment`` was filled with."""
         return stream_in(self._entry(segment))
 
-    def location_of(self, segment: int) -> Location | int | None:
+    def location_of(self, segment: SegmentId) -> Location | int | None:
         """Where ``segment`` is: its frame, its place on a tier, or None."""
         base = self.bases[segment]
         if base >= 0:
@@ -245,7 +254,7 @@ class SegmentTable:
         where = location_in(self._entry(segment))
         return where if isinstance(where, Location) else None
 
-    def on_tier(self, segment: int) -> tuple[SegmentRef, Location] | None:
+    def on_tier(self, segment: SegmentId) -> tuple[SegmentRef, Location] | None:
         """The life of ``segment`` and its place, where it is on a tier."""
         if not 0 < segment < len(self.live):
             return None
@@ -264,19 +273,19 @@ class SegmentTable:
             return False
         return word & 0xFF == SegmentState.ON_TIER and self.entries[at + 2] == ref.sequence
 
-    def exists(self, segment: int) -> bool:
+    def exists(self, segment: SegmentId) -> bool:
         """Whether ``segment`` holds data, as far as the table knows."""
         return 0 < segment < len(self.live) and self._entry(segment) & 0xFF != SegmentState.FREE
 
-    def is_live(self, segment: int) -> bool:
+    def is_live(self, segment: SegmentId) -> bool:
         """Whether ``segment`` has a live object."""
         return segment < len(self.live) and self.live[segment] > 0
 
     def segments(self) -> list[SegmentId]:
         """Ids of all segments with a live object."""
-        return [SegmentId(segment) for segment in range(1, len(self.live)) if self.live[segment]]
+        return [segment for segment in segment_range(1, len(self.live)) if self.live[segment]]
 
-    def mark(self, segment: int, mark: Mark) -> None:
+    def mark(self, segment: SegmentId, mark: Mark) -> None:
         """Set ``mark`` of ``segment``."""
         word = self._entry(segment)
         stream = stream_and_marks(word)
@@ -284,37 +293,37 @@ class SegmentTable:
         marked = entry_word(self.state_of(segment), stream | mark, word >> 32)
         self.entries[segment * WORDS] = marked
 
-    def is_marked(self, segment: int, mark: Mark) -> bool:
+    def is_marked(self, segment: SegmentId, mark: Mark) -> bool:
         """Whether ``mark`` of ``segment`` is set."""
         return stream_and_marks(self._entry(segment)) & mark != 0
 
-    def is_recompressed(self, segment: int) -> bool:
+    def is_recompressed(self, segment: SegmentId) -> bool:
         """Whether its objects are as small as they get, or too soon gone to be made so."""
         return self.stream_of(segment) in _DONE or self.is_marked(segment, Mark.TRIED)
 
-    def is_movable(self, segment: int) -> bool:
+    def is_movable(self, segment: SegmentId) -> bool:
         """Whether ``segment`` is sealed, and not pinned."""
         sealed = self._entry(segment) & 0xFF == SegmentState.SEALED
         return sealed and segment not in self._pinned
 
-    def is_pinned(self, segment: int) -> bool:
+    def is_pinned(self, segment: SegmentId) -> bool:
         """Whether `pin` was called for ``segment``."""
         return segment in self._pinned
 
-    def pin(self, segment: int) -> None:
+    def pin(self, segment: SegmentId) -> None:
         """Never offer ``segment`` again: something in it is corrupt and can't be moved."""
         self._pinned.add(segment)
 
-    def unpin(self, segment: int) -> None:
+    def unpin(self, segment: SegmentId) -> None:
         """Offer ``segment`` again."""
         self._pinned.discard(segment)
 
-    def _entry(self, segment: int) -> int:
+    def _entry(self, segment: SegmentId) -> int:
         """Word 0 of ``segment``, repaired where a bit of it turned over."""
         word = self.entries[segment * WORDS]
         return self._mend(segment, word) if word.bit_count() & 1 else word
 
-    def _mend(self, segment: int, word: int) -> int:
+    def _mend(self, segment: SegmentId, word: int) -> int:
         """Put word 0 of ``segment`` right if it is not, and say so."""
         right = repaired(word)
         if right != word:
@@ -328,9 +337,8 @@ class SegmentTable:
     def adopt(self) -> tuple[set[int], set[Location]]:
         """Take over what a former process left, without counts.
 
-        Returns frames, and places on tiers, that hold segments.
-
-        A segment that was open is sealed where it stood; what can't be repaired is lost.
+        Returns frames, and places on tiers, that hold segments.  One that was open is sealed
+        where it stood; what can't be repaired is lost.
         """
         known = self._highest_id() + 1
         self.bases[:] = array("q", [-1]) * known
@@ -341,7 +349,7 @@ class SegmentTable:
         self.in_use = self.tried_segments = 0
         frames: set[int] = set()
         on_tiers: set[Location] = set()
-        for segment in range(known - 1, 0, -1):
+        for segment in reversed(segment_range(1, known)):
             at = segment * WORDS
             word = self._mend(segment, self.entries[at]) if self.entries[at] else 0
             state, location = word & 0xFF, word >> 32
@@ -363,25 +371,25 @@ class SegmentTable:
                 self.bases[segment] = location << SEGMENT_SHIFT
         return frames, on_tiers
 
-    def all_marked(self, mark: Mark) -> set[int]:
+    def all_marked(self, mark: Mark) -> set[SegmentId]:
         """Segments that hold data, where it is known where, with ``mark``."""
         return {
             segment
-            for segment in range(1, len(self.live))
+            for segment in segment_range(1, len(self.live))
             if self.exists(segment)
             and self.state_of(segment) is not SegmentState.LOST
             and self.is_marked(segment, mark)
         }
 
-    def _highest_id(self) -> int:
+    def _highest_id(self) -> SegmentId:
         """Highest segment id that was ever opened (its sequence is not 0) or is in use."""
         extents = list(self._region.extents())
         end = extents[-1][1] // SEGMENT_ENTRY_BYTES if extents else 1
-        for segment in range(min(end, self._segment_count) - 1, 0, -1):
+        for segment in reversed(segment_range(1, min(end, self._segment_count))):
             at = segment * WORDS
             if self.entries[at] or self.entries[at + 2]:
                 return segment
-        return 0
+        return NO_SEGMENT
 
     def close(self) -> None:
         """Release the view of the shared state."""

@@ -15,15 +15,25 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import cast
 
 from fuseswap.errors import NoMemory, PoolFull
 from fuseswap.store.geometry import CLUSTER_PAGES
 from fuseswap.store.memory_reserve import AtOnce, Feeder
 from fuseswap.store.region import Region
 from fuseswap.store.slot_word import SEGMENT_ID_BYTE, is_corrupt, is_object_of
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import FIRST_PAGE, PAGE_SIZE, PageNumber, SegmentId, page_range
 
-CLUSTER_SHIFT = 9
+
+class ClusterShift(int):
+    """The type of `CLUSTER_SHIFT`: a cluster shifted left by it is its first page."""
+
+    def __rlshift__(self, cluster: int, /) -> PageNumber:
+        """The first page of ``cluster``."""
+        return PageNumber(cluster << int(self))
+
+
+CLUSTER_SHIFT = cast("ClusterShift", 9)  # a plain int as it runs
 SWEEP_CLUSTERS = 512  # looked through at once, 0.14 ms
 SWEEP_WORDS = 1024  # of them looked at one by one, 0.2 ms
 UNCOUNTED = 0xFFFF  # in ``used``: present, and not looked at yet (see ``adoption.py``)
@@ -112,11 +122,11 @@ class SlotTable:
             at = cluster * PAGE_SIZE
             self._region.punch(at, PAGE_SIZE)  # crash point: cluster-release
 
-    def get(self, page: int) -> int:
+    def get(self, page: PageNumber) -> int:
         """The word of ``page``; 0 is a hole."""
         return self.words[page] if self.used[page >> CLUSTER_SHIFT] else 0
 
-    def allocate(self, page: int) -> None:
+    def allocate(self, page: PageNumber) -> None:
         """Have the memory of the cluster of ``page``: the first touch would be SIGBUS without.
 
         Raises `PoolFull` where there is none, or `NoMemory` where it is being made.
@@ -136,12 +146,12 @@ class SlotTable:
             raise NoMemory("the memory for a cluster of the slot table is being made")
         raise PoolFull("no memory for a cluster of the slot table")
 
-    def hold(self, page: int) -> None:
+    def hold(self, page: PageNumber) -> None:
         """Keep the cluster of ``page``, which is there, until `let_go`: its word comes later."""
         cluster = page >> CLUSTER_SHIFT
         self._held[cluster] = self._held.get(cluster, 0) + 1
 
-    def let_go(self, page: int) -> None:
+    def let_go(self, page: PageNumber) -> None:
         """Undo one `hold`: the word of ``page`` is there, or does not come."""
         cluster = page >> CLUSTER_SHIFT
         self._held[cluster] -= 1
@@ -149,13 +159,13 @@ class SlotTable:
             del self._held[cluster]
             self.release_unused(page)
 
-    def commit(self, page: int, word: int) -> None:
+    def commit(self, page: PageNumber, word: int) -> None:
         """Set the nonzero ``word`` of ``page``: from here on the page is stored."""
         if not (self.used[page >> CLUSTER_SHIFT] and self.words[page]):
             self.used[page >> CLUSTER_SHIFT] += 1
         self.words[page] = word
 
-    def clear(self, page: int) -> None:
+    def clear(self, page: PageNumber) -> None:
         """Make ``page`` a hole; the last one returns its cluster."""
         cluster = page >> CLUSTER_SHIFT
         word = self.words[page] if self.used[cluster] else 0
@@ -166,7 +176,7 @@ class SlotTable:
         self.words[page] = 0  # crash point: discard-clear
         self.drop_slot(page)  # crash point: discard-retire
 
-    def clear_area(self, first: int, end: int) -> Iterator[tuple[int, list[int]]]:
+    def clear_area(self, first: PageNumber, end: int) -> Iterator[tuple[PageNumber, list[int]]]:
         """Make pages ``first`` to before ``end`` holes.
 
         Yields, by cluster, the first page of each run and their former words.
@@ -184,27 +194,29 @@ class SlotTable:
             self.used[cluster] = len(whole) - len(words) - left
             if not self.used[cluster]:
                 self._empty(cluster)
-            yield start + lower, words
+            yield PageNumber(start + lower), words
 
     def recount(self, cluster: int) -> None:
         """Count a corrupt word too: it may have been a hole when it was counted."""
         words = self.words[cluster << CLUSTER_SHIFT : (cluster + 1) << CLUSTER_SHIFT]
         self.used[cluster] = 512 - words.tolist().count(0)
 
-    def release_unused(self, page: int) -> None:
+    def release_unused(self, page: PageNumber) -> None:
         """Return the cluster of ``page`` where `allocate` was called for nothing."""
         cluster = page >> CLUSTER_SHIFT
         if not self.used[cluster]:
             self._empty(cluster)
 
-    def drop_slot(self, page: int) -> None:
+    def drop_slot(self, page: PageNumber) -> None:
         """Count down a word of ``page`` that is 0 by now; the last one returns its cluster."""
         cluster = page >> CLUSTER_SHIFT
         self.used[cluster] -= 1
         if not self.used[cluster]:
             self._empty(cluster)
 
-    def clusters(self, first: int = 0, end: int | None = None) -> Iterator[tuple[int, list[int]]]:
+    def clusters(
+        self, first: PageNumber = FIRST_PAGE, end: int | None = None
+    ) -> Iterator[tuple[PageNumber, list[int]]]:
         """Yield ``(first page, words)`` of each present cluster that meets pages first..end."""
         last = self.page_count if end is None else end
         for cluster in range(first >> CLUSTER_SHIFT, -(-last // 512)):
@@ -212,7 +224,7 @@ class SlotTable:
                 page = cluster << CLUSTER_SHIFT
                 yield page, self.words[page : min(page + 512, self.page_count)].tolist()
 
-    def sweep(self, segment: int, page: int) -> tuple[list[int], int]:
+    def sweep(self, segment: SegmentId, page: PageNumber) -> tuple[list[PageNumber], PageNumber]:
         """Pages from ``page`` on whose word is an object of ``segment``, and where to go on.
 
         A bounded piece of the table, 0.4 ms at most; all was seen where the second is
@@ -237,39 +249,39 @@ class SlotTable:
             at = low.find(byte)
             while at >= 0:
                 if looked == SWEEP_WORDS:
-                    return found, first + at
+                    return cast("list[PageNumber]", found), PageNumber(first + at)
                 looked += 1
                 word = words[first + at]
                 if is_object_of(word, segment) and not is_corrupt(word):
                     found.append(first + at)
                 at = low.find(byte, at + 1)
-        return found, min(cluster << CLUSTER_SHIFT, page_count)
+        end = min(cluster << CLUSTER_SHIFT, page_count)
+        return cast("list[PageNumber]", found), PageNumber(end)
 
-    def words_in(self, segment: int, pages: Iterable[int]) -> list[int]:
+    def words_in(self, segment: SegmentId, pages: Iterable[PageNumber]) -> list[int]:
         """Words of those ``pages`` that are a sound object of ``segment``."""
         count = self.page_count
         words = (self.get(page) for page in pages if page < count)
         return [word for word in words if is_object_of(word, segment) and not is_corrupt(word)]
 
-    def next_stored(self, page: int) -> int | None:
+    def next_stored(self, page: PageNumber) -> PageNumber | None:
         """First stored page at or after ``page``, or None."""
         for start, words in self.clusters(page):
             for index in range(max(0, page - start), len(words)):
                 if words[index]:
-                    return start + index
+                    return PageNumber(start + index)
         return None
 
-    def next_hole(self, page: int) -> int:
+    def next_hole(self, page: PageNumber) -> PageNumber:
         """First page at or after ``page`` that is a hole (``page_count`` where none is)."""
         while page < self.page_count:
-            cluster = page >> CLUSTER_SHIFT
-            end = min((cluster + 1) << CLUSTER_SHIFT, self.page_count)
-            if self.used[cluster] != 512:
-                for candidate in range(page, end):
+            following = (page >> CLUSTER_SHIFT) + 1 << CLUSTER_SHIFT
+            if self.used[page >> CLUSTER_SHIFT] != 512:
+                for candidate in page_range(page, min(following, self.page_count)):
                     if not self.get(candidate):
                         return candidate
-            page = end
-        return self.page_count
+            page = following
+        return PageNumber(self.page_count)
 
     @property
     def stored_pages(self) -> int:

@@ -29,6 +29,19 @@ stores of the front end and the compressed cache, and `append` and `release` of 
 
 from __future__ import annotations
 
+from typing import cast
+
+from fuseswap.units import SegmentId
+
+
+class SegmentIdShift(int):
+    """The type of `SEGMENT_ID_SHIFT`: the word of an object shifted by it is a segment."""
+
+    def __rrshift__(self, word: int, /) -> SegmentId:
+        """The segment of ``word``."""
+        return SegmentId(word >> int(self))
+
+
 KIND_MASK = 0b11
 SAME_FILLED = 0b01
 OBJECT = 0b10
@@ -40,7 +53,7 @@ FILL_REPEATS_32 = 0b1000
 CODEC_SHIFT = 4
 LENGTH_SHIFT = 8
 OFFSET_SHIFT = 20
-SEGMENT_ID_SHIFT = 40
+SEGMENT_ID_SHIFT = cast("SegmentIdShift", 40)  # a plain int as it runs
 CODEC_MASK = 0xF
 LENGTH_MASK = 0xFFF
 OFFSET_MASK = 0xFFFFF
@@ -75,7 +88,7 @@ def spoiled(word: int) -> int:
 # -- objects -----------------------------------------------------------------------------
 
 
-def object_word(segment: int, offset: int, length: int, codec: int) -> int:
+def object_word(segment: SegmentId, offset: int, length: int, codec: int) -> int:
     """Word of ``length`` stored bytes at ``offset`` in ``segment``."""
     word = segment << SEGMENT_ID_SHIFT | offset << OFFSET_SHIFT
     return with_parity(word | length - 1 << LENGTH_SHIFT | codec << CODEC_SHIFT | OBJECT)
@@ -86,12 +99,12 @@ def is_object(word: int) -> bool:
     return word & KIND_MASK == OBJECT
 
 
-def is_object_of(word: int, segment: int) -> bool:
+def is_object_of(word: int, segment: SegmentId) -> bool:
     """Whether it names an object of ``segment``, sound or not."""
     return word & KIND_MASK == OBJECT and word >> SEGMENT_ID_SHIFT == segment
 
 
-def segment_of(word: int) -> int:
+def segment_of(word: int) -> SegmentId:
     """Id of the segment of an object; 0 for a same-filled page that is sound, and for a hole."""
     return word >> SEGMENT_ID_SHIFT
 

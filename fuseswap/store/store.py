@@ -14,6 +14,7 @@ from fuseswap.store.dictionary_area import Dictionaries
 from fuseswap.store.page_reader import PageReader
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_table import SlotTable
+from fuseswap.units import FIRST_PAGE, PageNumber, SegmentId
 
 
 class Store(Protocol):
@@ -38,12 +39,14 @@ class Store(Protocol):
     def keep_ready(self) -> None:
         """Have the feeder make what stores will need next; see ``memory_reserve.py``."""
 
-    def owners_of(self, segment: int, first: int = 0, stored: bytes = b"") -> tuple[list[int], int]:
+    def owners_of(
+        self, segment: SegmentId, first: PageNumber = FIRST_PAGE, stored: bytes = b""
+    ) -> tuple[list[PageNumber], PageNumber]:
         """Pages that may have an object in a segment, in order, and where to go on.
 
         A bounded piece; all have been given where the second is `page_count`.  ``stored``: the
         1 MiB of a segment that is on a tier.
         """
 
-    def loaded_share(self, segment: int) -> float:
+    def loaded_share(self, segment: SegmentId) -> float:
         """Share of the live objects of a segment in memory that were loaded since stored."""

@@ -25,7 +25,7 @@ import trio
 
 from fuseswap.errors import RETRY, CorruptData, Deferred, Retry, kept
 from fuseswap.tiers.readahead import ReadAhead
-from fuseswap.units import PAGE_SIZE, Location, SegmentRef
+from fuseswap.units import PAGE_SIZE, Location, PageNumber, SegmentRef
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class TierLoad(Deferred):
         self,
         reader: TierReader,
         finish: Finish,
-        page: int,
+        page: PageNumber,
         word: int,
         ref: SegmentRef,
         location: Location,

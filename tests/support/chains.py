@@ -6,6 +6,7 @@ import pytest
 
 from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.frontswap.chain import Frontswap
+from fuseswap.units import PageNumber
 from tests.support.fake_backend import FakeBackend
 
 
@@ -25,7 +26,7 @@ def refuse(*backends: FakeBackend) -> None:
 def store_later(frontswap: Frontswap, page: int, data: bytes) -> list[int | Exception]:
     """A store that a backend takes later; the answer is put into the list."""
     with pytest.raises(Deferred) as caught:
-        frontswap.store(page, data)
+        frontswap.store(PageNumber(page), data)
     assert caught.value.taken
     answers: list[int | Exception] = []
     caught.value.begin(answers.append)

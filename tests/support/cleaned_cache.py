@@ -5,6 +5,7 @@ from __future__ import annotations
 from fuseswap.store.cleaner import Cleaner
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.segment_entry import Stream
+from fuseswap.units import PageNumber, SegmentId
 from tests.support.log_invariants import StoredObject, check_invariants
 from tests.support.memory_stores import SharedMemory
 from tests.support.tiered_devices import dense
@@ -30,7 +31,7 @@ class Cleaned:
         self.cache.invalidate_page(page)
         self.expected.pop(page, None)
 
-    def seal_one(self) -> int:
+    def seal_one(self) -> SegmentId:
         """Fill one more segment; return its id."""
         head = self.log.heads[Stream.STORE]
         self.log.seal(head)
@@ -43,11 +44,13 @@ class Cleaned:
         self.log.seal(head)
         return segment
 
-    def pages_of(self, segment: int) -> list[int]:
+    def pages_of(self, segment: SegmentId) -> list[int]:
         get = self.cache.slots.get
-        return [p for p in self.expected if StoredObject.of(p, get(p)).segment == segment]
+        return [
+            p for p in self.expected if StoredObject.of(p, get(PageNumber(p))).segment == segment
+        ]
 
-    def thin_out(self, segment: int, share: float) -> None:
+    def thin_out(self, segment: SegmentId, share: float) -> None:
         """Discard pages of ``segment`` until about ``share`` of it lives."""
         found = self.pages_of(segment)
         for page in found[int(share * len(found)) :]:

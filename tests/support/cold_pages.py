@@ -6,6 +6,7 @@ from collections import Counter
 
 import trio
 
+from fuseswap.units import PageNumber
 from tests.support import pages
 from tests.support.log_invariants import StoredObject
 from tests.support.recompressed_devices import HeldJobs, pass_time
@@ -26,7 +27,7 @@ def store_some(worker: Tiered, count: int = PAGES) -> None:
 
 def codecs(worker: Tiered) -> Counter[int]:
     get = worker.cache.slots.get
-    return Counter(StoredObject.of(page, get(page)).codec for page in worker.expected)
+    return Counter(StoredObject.of(page, get(PageNumber(page))).codec for page in worker.expected)
 
 
 async def run_for(worker: Tiered, seconds: float) -> None:

@@ -25,7 +25,7 @@ from trio.testing import MockClock
 import fuseswap
 from fuseswap.store.region import Region
 from fuseswap.tiers.tier_reader import TierLoad
-from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES
+from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES, PageNumber
 from tests.support.fake_tier import FakePlaceFile, FakeTier
 from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import SharedMemory
@@ -249,6 +249,6 @@ class Aftermath:
 
     def _load(self, worker: Tiered, page: int) -> bytes | None:
         try:
-            return worker.device.frontswap.load(page)
+            return worker.device.frontswap.load(PageNumber(page))
         except TierLoad as miss:
             return miss.finish(self._tier.stored(miss))

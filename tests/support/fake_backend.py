@@ -13,6 +13,7 @@ from fuseswap.errors import CorruptData, Deferred, StoreRefused
 from fuseswap.frontswap.chain import Frontswap
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.slot_word import cookie_of, foreign_word, object_word, offset_of
+from fuseswap.units import SegmentId
 from tests.support.memory_stores import SharedMemory
 
 CORRUPT = b"corrupt"
@@ -63,7 +64,7 @@ class FakeBackend:
         key, self._next = self._next, self._next + 1
         self.kept[key] = page, data
         if self.number is None:
-            return object_word(1, key, 4096, 4)
+            return object_word(SegmentId(1), key, 4096, 4)
         return foreign_word(self.number, key)
 
     def _key(self, word: int) -> int:

@@ -27,7 +27,7 @@ from fuseswap.store.slot_word import codec_of, foreign_word
 from fuseswap.store.superblock import FuseSession
 from fuseswap.tiers.tier_reader import TierLoad
 from fuseswap.tiers.tier_table import TierTable
-from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES
+from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES, PageNumber, SegmentId, segment_range
 from tests.support import pages
 from tests.support.crashes import SharedPlaces, SharedTier
 from tests.support.log_invariants import check_invariants
@@ -139,13 +139,15 @@ class Damage:
     def _pack(self, cache: FrontedCache, page: int) -> None:
         """Recompress a page, with the dictionary that suits it."""
         dictionary = cache.dictionaries.current or cache.dictionaries.add(DICTIONARY)
-        old = cache.slots.get(page)
+        old = cache.slots.get(PageNumber(page))
         objects = [(codec_of(old), cache.log.stored(old))]
         (packed,) = Recompressor(6, dictionary).shrink(objects, lambda: False)
         assert packed is not None
         assert packed.codec == ZSTD_DICTIONARY
         head = cache.log.heads[Stream.RECOMPRESSED]
-        new = cache.log.append_copy(head, page, packed.payload, packed.check, packed.codec)
+        new = cache.log.append_copy(
+            head, PageNumber(page), packed.payload, packed.check, packed.codec
+        )
         cache.slots.words[page] = new
         cache.log.release(old)
 
@@ -155,7 +157,7 @@ class Damage:
         for segment in cache.log.eviction_queue.all_sealed()[::2]:
             self._move_out(cache, segment)
 
-    def _move_out(self, cache: FrontedCache, segment: int) -> None:
+    def _move_out(self, cache: FrontedCache, segment: SegmentId) -> None:
         assert isinstance(cache.log.tiers, TierTable)
         (entry,) = cache.log.tiers
         to = entry.take()
@@ -171,8 +173,10 @@ class Damage:
             data = self.expected[page]
             if data[:8] * (PAGE_SIZE // 8) != data:
                 place.region.buffer[page * PAGE_SIZE :][:PAGE_SIZE] = data
-                old = cache.slots.get(page)
-                cache.slots.commit(page, foreign_word(RawFile.number, checksum_of(data, 0)))
+                old = cache.slots.get(PageNumber(page))
+                cache.slots.commit(
+                    PageNumber(page), foreign_word(RawFile.number, checksum_of(data, 0))
+                )
                 cache.release(page, old)
                 backend.stored_pages += 1
 
@@ -270,7 +274,7 @@ class Damage:
         outcome.corrupt |= found.corrupt
         if spoiled := fresh & found.corrupt:
             raise AssertionError(f"pages stored after it are corrupt: {sorted(spoiled)[:3]}")
-        device.frontswap.invalidate_area(0, GEOMETRY.page_count)
+        device.frontswap.invalidate_area(PageNumber(0), GEOMETRY.page_count)
         self._start_over()
 
     def _look_at_header(self) -> None:
@@ -299,7 +303,7 @@ class Damage:
 
     def _load(self, device: Device, page: int) -> bytes | None:
         try:
-            return device.frontswap.load(page)
+            return device.frontswap.load(PageNumber(page))
         except TierLoad as miss:
             start = miss.location.extent * SEGMENT_BYTES
             start += miss.offset
@@ -317,11 +321,11 @@ class Damage:
         stock = list(self.expected.values())
         for number, page in enumerate(touched):
             if number % 4 == 3:
-                device.frontswap.invalidate_page(page)
+                device.frontswap.invalidate_page(PageNumber(page))
                 expected.pop(page, None)
             else:
                 data = chance.choice(stock)
-                device.frontswap.store(page, data, replace=number % 4 == 2)
+                device.frontswap.store(PageNumber(page), data, replace=number % 4 == 2)
                 expected[page] = data
         return {page for page in touched if page in expected}
 
@@ -353,9 +357,9 @@ class Damage:
         device = self._attach()
         check_invariants(fronted_of(device))
         assert device.cache.slots.stored_pages == 0
-        device.frontswap.store(0, pages.compressible(0))
-        assert device.frontswap.load(0) == pages.compressible(0)
-        assert SegmentState.SEALED not in map(device.cache.log.table.state_of, range(1, 3))
+        device.frontswap.store(PageNumber(0), pages.compressible(0))
+        assert device.frontswap.load(PageNumber(0)) == pages.compressible(0)
+        assert SegmentState.SEALED not in map(device.cache.log.table.state_of, segment_range(1, 3))
 
 
 def _header_spots(copy: int) -> list[tuple[int, int]]:

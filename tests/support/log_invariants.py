@@ -31,7 +31,15 @@ from fuseswap.store.slot_word import (
     segment_of,
 )
 from fuseswap.tiers.tier_table import TierTable
-from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES, SEGMENT_SHIFT, Location
+from fuseswap.units import (
+    PAGE_SIZE,
+    SEGMENT_BYTES,
+    SEGMENT_SHIFT,
+    Location,
+    PageNumber,
+    SegmentId,
+    segment_range,
+)
 from tests.support.memory_stores import FrontedCache
 
 
@@ -39,8 +47,8 @@ from tests.support.memory_stores import FrontedCache
 class StoredObject:
     """What one object word says."""
 
-    page: int
-    segment: int
+    page: PageNumber
+    segment: SegmentId
     offset: int
     length: int
     codec: int
@@ -48,7 +56,7 @@ class StoredObject:
     @classmethod
     def of(cls, page: int, word: int) -> StoredObject:
         return cls(
-            page=page,
+            page=PageNumber(page),
             segment=segment_of(word),
             offset=offset_of(word),
             length=length_of(word),
@@ -73,11 +81,11 @@ class Census:
     same_filled: int = 0
     in_place: int = 0
     incompressible: int = 0
-    by_segment: defaultdict[int, list[StoredObject]] = field(
+    by_segment: defaultdict[SegmentId, list[StoredObject]] = field(
         default_factory=lambda: defaultdict(list)
     )
 
-    def distinct(self, segment: int) -> dict[tuple[int, int, int], list[StoredObject]]:
+    def distinct(self, segment: SegmentId) -> dict[tuple[int, int, int], list[StoredObject]]:
         """Pages of each object of a segment."""
         found = defaultdict(list)
         for page in self.by_segment.get(segment, []):
@@ -145,7 +153,7 @@ def _check_segments(cache: FrontedCache, census: Census) -> None:
     """Live counts are the table's, segments in use have just the live objects' ids."""
     log = cache.log
     in_use = set()
-    for segment in range(1, len(log.table.live)):
+    for segment in segment_range(1, len(log.table.live)):
         objects = census.by_segment.get(segment, [])
         assert log.table.live[segment] == len(objects), f"live of segment {segment}"
         distinct = census.distinct(segment)
@@ -171,7 +179,7 @@ def _check_segments(cache: FrontedCache, census: Census) -> None:
             assert head.base == log.table.bases[head.segment]
 
 
-def _check_objects(cache: FrontedCache, segment: int, objects: list[StoredObject]) -> None:
+def _check_objects(cache: FrontedCache, segment: SegmentId, objects: list[StoredObject]) -> None:
     """Within the tail, apart from each other, and known to the directory."""
     tail, bound = cache.log.table.bounds_of(segment)
     assert 0 < tail <= bound < SEGMENT_BYTES, f"segment {segment}: tail {tail}, bound {bound}"
@@ -182,7 +190,7 @@ def _check_objects(cache: FrontedCache, segment: int, objects: list[StoredObject
     assert end <= tail, f"segment {segment}: an object ends at {end}, the tail is {tail}"
     if cache.log.table.bases[segment] < 0:
         return
-    owners = cache.log.owners(segment).tolist()
+    owners = list(cache.log.owners(segment))
     assert len(owners) * OWNER_BYTES == SEGMENT_BYTES - bound
     known = {o.page for o in objects} <= set(owners)
     assert known or cache.log.table.is_marked(segment, Mark.SHARED), (
@@ -194,7 +202,7 @@ def _check_sharing(cache: FrontedCache, census: Census) -> None:
     """References are the table's, in the segments that say so, and the sums are theirs."""
     log = cache.log
     pages = saved = 0
-    for segment in range(1, len(log.table.live)):
+    for segment in segment_range(1, len(log.table.live)):
         extra = 0
         for (offset, length, _), found in census.distinct(segment).items():
             word = segment << SEGMENT_ID_SHIFT | offset << OFFSET_SHIFT

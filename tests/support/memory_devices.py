@@ -12,7 +12,7 @@ from fuseswap.linux import shared_memory
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.region import Region
 from fuseswap.store.superblock import SharedState
-from fuseswap.units import MIB
+from fuseswap.units import MIB, PageNumber
 
 
 @contextmanager
@@ -34,6 +34,6 @@ def memory_device(size_bytes: int = 64 * MIB, memory_bytes: int = 64 * MIB) -> I
 
 def flip_bit_of_page(device: Device, page: int) -> None:
     """Damage the stored object of ``page``, as a stray write would."""
-    word = device.cache.slots.get(page)
+    word = device.cache.slots.get(PageNumber(page))
     at = device.cache.log.table.bases[word >> 40] + (word >> 20 & 0xFFFFF)
     device.state.arena.buffer[at + 8] ^= 1

@@ -24,6 +24,7 @@ from fuseswap.store.region import Region
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.superblock import SharedState
+from fuseswap.units import PageNumber, SegmentId
 
 # 5 MiB of pages in two clusters and a half; eight frames.
 SMALL = Geometry(page_count=1280, segment_count=9, frame_count=8)
@@ -73,19 +74,19 @@ class FrontedCache:
         return AskAgain(str(refusal)) if waits else None
 
     def store(self, page: int, data: bytes | memoryview, replace: bool = False) -> None:
-        self.frontswap.store(page, data, replace)
+        self.frontswap.store(PageNumber(page), data, replace)
 
     def load(self, page: int) -> bytes | None:
-        return self.frontswap.load(page)
+        return self.frontswap.load(PageNumber(page))
 
     def invalidate_page(self, page: int) -> bool:
         before = self.frontswap.counters.invalidates
-        self.frontswap.invalidate_page(page)
+        self.frontswap.invalidate_page(PageNumber(page))
         return self.frontswap.counters.invalidates > before
 
     def invalidate_area(self, first: int, count: int) -> int:
         before = self.frontswap.counters.invalidates
-        self.frontswap.invalidate_area(first, count)
+        self.frontswap.invalidate_area(PageNumber(first), count)
         return self.frontswap.counters.invalidates - before
 
     @property
@@ -97,7 +98,7 @@ class FrontedCache:
     def statistics(self) -> CacheStatistics:
         return self.cache.statistics(self.foreign_pages, self.frontswap.uncounted_pages)
 
-    def loaded_share(self, segment: int) -> float:
+    def loaded_share(self, segment: SegmentId) -> float:
         return self.cache.loaded_share(segment)
 
     def adopt_some(self, clusters: int = 4) -> bool:

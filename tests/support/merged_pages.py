@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fuseswap.dedup.merger import Merger
+from fuseswap.units import PageNumber
 from tests.support.cleaned_cache import Cleaned
 from tests.support.log_invariants import StoredObject
 from tests.support.memory_stores import FrontedCache
@@ -12,7 +13,7 @@ COUNT = 100
 
 
 def object_of(cache: FrontedCache, page: int) -> StoredObject:
-    return StoredObject.of(page, cache.slots.get(page))
+    return StoredObject.of(page, cache.slots.get(PageNumber(page)))
 
 
 def is_merged(cache: FrontedCache, page: int, twin: int) -> bool:

@@ -7,7 +7,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.reclaim.relocation import Outcome, Relocation
 from fuseswap.store.segment_entry import Stream
-from fuseswap.units import MIB, Location, SegmentRef
+from fuseswap.units import MIB, Location, SegmentId, SegmentRef
 from tests.support.fake_tier import FakeTier
 from tests.support.memory_stores import SharedMemory
 from tests.support.tiered_devices import EXTENTS, Tiered, dense
@@ -72,12 +72,12 @@ class Moved:
         assert self.in_use == [numbers.count(0), numbers.count(1)]
 
 
-def kill(worker: Tiered, segment: int) -> None:
+def kill(worker: Tiered, segment: SegmentId) -> None:
     for page in worker.pages_of(segment):
         worker.discard(page)
 
 
-def use_again(worker: Tiered, segment: int) -> None:
+def use_again(worker: Tiered, segment: SegmentId) -> None:
     """The id is another segment's, sealed, in memory."""
     kill(worker, segment)
     for head in worker.log.heads:

@@ -8,7 +8,7 @@ import random
 from fuseswap.codecs.checksum import CHECK_BYTES
 from fuseswap.codecs.dictionary import Dictionary, number_of
 from fuseswap.codecs.registry import ZSTD_DICTIONARY
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, PageNumber
 from tests.support.log_invariants import StoredObject
 from tests.support.recompressed_devices import recompress
 from tests.support.tiered_devices import Tiered
@@ -59,11 +59,11 @@ async def take_all_places(worker: Tiered, pages: int = 1) -> list[Dictionary]:
 
 def codec_of(worker: Tiered, page: int) -> int:
     """The codec of a page that is an object."""
-    return StoredObject.of(page, worker.cache.slots.get(page)).codec
+    return StoredObject.of(page, worker.cache.slots.get(PageNumber(page))).codec
 
 
 def dictionary_of(worker: Tiered, page: int) -> int | None:
     """The number of the dictionary that a page in memory needs."""
-    word = worker.cache.slots.get(page)
+    word = worker.cache.slots.get(PageNumber(page))
     needs = codec_of(worker, page) == ZSTD_DICTIONARY
     return number_of(worker.log.stored(word)[CHECK_BYTES:]) if needs else None

@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.frontswap.place_writer import PlaceWriter
 from fuseswap.frontswap.raw_file import RawFile
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, SegmentId
 from tests.support.fake_tier import FakePlaceFile
 from tests.support.tiered_devices import Tiered
 
@@ -21,7 +21,7 @@ def place_of(worker: Tiered) -> RawFile:
     return worker.device.place
 
 
-def send(worker: Tiered, nursery: trio.Nursery, segment: int, *, second_chance: bool) -> None:
+def send(worker: Tiered, nursery: trio.Nursery, segment: SegmentId, *, second_chance: bool) -> None:
     assert isinstance(worker.device.writer, PlaceWriter)
     worker.device.writer.send(nursery, segment, second_chance=second_chance)
 

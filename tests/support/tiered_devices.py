@@ -21,7 +21,7 @@ from fuseswap.store.slot_word import FOREIGN, KIND_MASK
 from fuseswap.tiers.callbacks import await_callback, result_of
 from fuseswap.tiers.tier_reader import TierLoad
 from fuseswap.tiers.tier_table import TierEntry
-from fuseswap.units import MIB, PAGE_SIZE, Location
+from fuseswap.units import MIB, PAGE_SIZE, Location, PageNumber, SegmentId
 from tests.support import pages
 from tests.support.fake_tier import FakePlaceFile, FakeTier
 from tests.support.log_invariants import StoredObject, check_invariants
@@ -39,7 +39,7 @@ def dense(seed: int) -> bytes:
     return pages.nearly_incompressible(seed, 3900)
 
 
-def extent_of(log: SegmentLog, segment: int) -> int:
+def extent_of(log: SegmentLog, segment: SegmentId) -> int:
     """Where ``segment`` is, which is on a tier."""
     where = log.table.location_of(segment)
     assert isinstance(where, Location)
@@ -138,10 +138,10 @@ class Tiered:
             nursery.cancel_scope.cancel()
         return self.on_tier()
 
-    def segment_of(self, page: int) -> int:
-        return StoredObject.of(page, self.cache.slots.get(page)).segment
+    def segment_of(self, page: int) -> SegmentId:
+        return StoredObject.of(page, self.cache.slots.get(PageNumber(page))).segment
 
-    def pages_of(self, segment: int) -> list[int]:
+    def pages_of(self, segment: SegmentId) -> list[int]:
         return [page for page in self.expected if self.segment_of(page) == segment]
 
     def on_tier(self) -> list[int]:
@@ -156,14 +156,16 @@ class Tiered:
     def in_place(self) -> list[int]:
         """Stored pages that are in their places, in order."""
         get = self.cache.slots.get
-        return [page for page in sorted(self.expected) if get(page) & KIND_MASK == FOREIGN]
+        return [
+            page for page in sorted(self.expected) if get(PageNumber(page)) & KIND_MASK == FOREIGN
+        ]
 
     async def check(self) -> None:
         """All that was stored is there, and nothing else; the log is sound."""
         check_invariants(self.cache)
         for page, data in self.expected.items():
             try:
-                found = self.device.frontswap.load(page)
+                found = self.device.frontswap.load(PageNumber(page))
             except TierLoad:
                 found = await self.read(page)
             assert found == data, f"page {page}"

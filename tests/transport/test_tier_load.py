@@ -19,11 +19,12 @@ from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.region import Region
 from fuseswap.store.segment_entry import SegmentState
+from fuseswap.store.slot_word import segment_of
 from fuseswap.store.superblock import SharedState
 from fuseswap.tiers.direct_io import DirectFile
 from fuseswap.tiers.file_tier import FileTier
 from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
-from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.units import MIB, PAGE_SIZE, page_range
 from tests.support import pages
 from tests.support.fuse_requests import FakeKernel, read_request
 from tests.support.memory_engine import MemoryEngine
@@ -67,8 +68,8 @@ async def test_a_load_from_a_tier_takes_few_calls(
         nursery.cancel_scope.cancel()
     on_tier = [
         page
-        for page in range(300)
-        if log.table.state_of(device.cache.slots.get(page) >> 40) is SegmentState.ON_TIER
+        for page in page_range(0, 300)
+        if log.table.state_of(segment_of(device.cache.slots.get(page))) is SegmentState.ON_TIER
     ]
     kernel = FakeKernel(Tree(device))
     answered: list[bytes] = []

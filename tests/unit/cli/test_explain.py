@@ -12,7 +12,7 @@ from fuseswap.daemon.device_files import GeometryNumbers, Settings
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.explain import Explanation, explain
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, PageNumber, SegmentId
 from tests.support import pages
 
 # A device that is not mounted.
@@ -24,7 +24,7 @@ def words(found: Explanation) -> list[str]:
 
 
 def test_a_hole_is_two_lines() -> None:
-    assert words(Explanation(5, "hole", "never stored")) == [
+    assert words(Explanation(PageNumber(5), "hole", "never stored")) == [
         "page 5, at 20K",
         "  where     nowhere: a hole",
         "  why       never stored",
@@ -33,8 +33,8 @@ def test_a_hole_is_two_lines() -> None:
 
 def test_an_object_in_memory(device: Device) -> None:
     device.swapfile.write(PAGE_SIZE, memoryview(pages.nearly_incompressible(1, 2000)))
-    size = explain(device, 1).stored_bytes
-    assert words(explain(device, 1)) == [
+    size = explain(device, PageNumber(1)).stored_bytes
+    assert words(explain(device, PageNumber(1))) == [
         "page 1, at 4K",
         "  where     in memory",
         "  why       hot: stored a moment ago",
@@ -47,20 +47,20 @@ def test_an_object_in_memory(device: Device) -> None:
 
 def test_a_same_filled_page_shows_its_word(device: Device) -> None:
     device.swapfile.write(0, memoryview(pages.filled(pages.FITS)))
-    assert "  kept as   0x0000000f12345678, repeated" in words(explain(device, 0))
+    assert "  kept as   0x0000000f12345678, repeated" in words(explain(device, PageNumber(0)))
 
 
 def test_what_is_far_away_and_shared() -> None:
     lines = words(
         Explanation(
-            1,
+            PageNumber(1),
             "backing file",
             "cold",
             codec="zstd",
             dictionary=3,
             dictionary_bytes=64 << 10,
             stored_bytes=1024,
-            segment=9,
+            segment=SegmentId(9),
             segment_is_open=False,
             age_seconds=70,
             file_offset=1 << 21,

@@ -22,7 +22,7 @@ from fuseswap.codecs.registry import (
 )
 from fuseswap.errors import CorruptData, InvalidArgument
 from fuseswap.frontswap.cache_statistics import by_codec
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, PageNumber, page_range
 from tests.support import pages
 from tests.support.foreign_codec import Deflate
 from tests.support.log_invariants import StoredObject, check_invariants
@@ -187,7 +187,7 @@ def test_a_name_is_there_once(name: str) -> None:
 
 
 def numbers(cache: FrontedCache, count: int) -> list[int]:
-    return [StoredObject.of(page, cache.slots.get(page)).codec for page in range(count)]
+    return [StoredObject.of(page, cache.slots.get(page)).codec for page in page_range(0, count)]
 
 
 def filled(memory: SharedMemory, *codecs: Deflate, compressor: str) -> FrontedCache:
@@ -232,7 +232,7 @@ def test_pages_of_a_codec_that_is_missing_are_errors_until_it_is_back(
 
 def test_its_payloads_are_checked_like_others(memory: SharedMemory) -> None:
     cache = filled(memory, Deflate(), compressor="deflate")
-    found = StoredObject.of(3, cache.slots.get(3))
+    found = StoredObject.of(3, cache.slots.get(PageNumber(3)))
     at = cache.log.table.bases[found.segment] + found.offset + CHECK_BYTES
     memory.regions()["arena"].buffer[at + 50] ^= 1
     with pytest.raises(CorruptData, match="checksum mismatch"):
@@ -253,7 +253,7 @@ def test_whatever_a_codec_does_a_load_gives_the_page_or_corrupt_data(
     cache = filled(memory, Broken(), compressor="deflate")
     with pytest.raises(CorruptData):
         cache.load(0)
-    assert cache.decoder.is_sound(cache.log.stored(cache.slots.get(0)), 9)
+    assert cache.decoder.is_sound(cache.log.stored(cache.slots.get(PageNumber(0))), 9)
 
 
 def test_all_that_is_registered_is_made_to_work_before_it_serves(
@@ -297,7 +297,7 @@ def test_a_bad_compressor_changes_nothing(cache: FrontedCache) -> None:
         cache.encoder.set_compressor("zstd:99")
     cache.store(0, pages.CORPUS["compressible"])
     assert cache.encoder.compressor.name == "zstd:3"
-    assert StoredObject.of(0, cache.slots.get(0)).codec == ZSTD
+    assert StoredObject.of(0, cache.slots.get(PageNumber(0))).codec == ZSTD
 
 
 def test_the_longest_name_fits_in_the_header(memory: SharedMemory) -> None:

@@ -12,6 +12,7 @@ from fuseswap.dedup.merger import STEP_OBJECTS, Merger
 from fuseswap.dedup.policy import Mode
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.slot_word import REFERENCED
+from fuseswap.units import page_range
 from tests.support import pages
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.log_invariants import check_invariants
@@ -104,7 +105,7 @@ def test_each_page_keeps_its_r_bit(cache: FrontedCache, loaded: set[int]) -> Non
         cache.load(page)
     sweep(merger)
     assert merger.merged_pages == 1
-    assert {page for page in range(2) if cache.slots.get(page) & REFERENCED} == loaded
+    assert {page for page in page_range(0, 2) if cache.slots.get(page) & REFERENCED} == loaded
 
 
 def test_the_last_page_of_a_segment_frees_it(cleaned: Cleaned) -> None:

@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 from fuseswap.dedup.merger import STEP_OBJECTS
 from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.store.geometry import Geometry
-from fuseswap.units import MIB
+from fuseswap.units import MIB, SegmentId
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.fake_tier import FakePlaceFile, FakeTier
 from tests.support.log_invariants import check_invariants
@@ -59,7 +59,7 @@ def test_a_page_and_its_whole_cluster_go(cleaned: Cleaned) -> None:
 @pytest.mark.parametrize("victim", [0, COPIES])
 @pytest.mark.parametrize("steps", [1, 4, 7, 10])
 def test_a_segment_that_is_being_cleaned_loses_pages_and_gets_none(
-    cleaned: Cleaned, victim: int, steps: int
+    cleaned: Cleaned, victim: SegmentId, steps: int
 ) -> None:
     merger = pairs(cleaned)
     segment = object_of(cleaned.cache, victim).segment

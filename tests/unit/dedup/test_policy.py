@@ -10,9 +10,14 @@ from fuseswap.dedup import policy as dedup_module
 from fuseswap.dedup.content_index import ContentIndex
 from fuseswap.dedup.policy import MOST_SAMPLED, SAMPLED_WINDOW, WINDOW, Dedup, Mode
 from fuseswap.store.region import Region
+from fuseswap.units import PageNumber
 from tests.support import pages
 from tests.support.duplicates import SAME
 from tests.support.memory_stores import FrontedCache, SharedMemory
+
+
+def exchange(index: ContentIndex, page: int, digest: bytes) -> int:
+    return index.exchange(PageNumber(page), digest)
 
 
 @pytest.fixture
@@ -34,8 +39,8 @@ def test_it_grows_with_what_is_stored_and_keeps_what_it_knew(index_region: Regio
     known = digests(1000)
     for page, digest in enumerate(known):
         index.grow(3 * page, 4)
-        assert index.exchange(page, digest) == -1
-    found = sum(index.exchange(page, digest) == page for page, digest in enumerate(known))
+        assert exchange(index, page, digest) == -1
+    found = sum(exchange(index, page, digest) == page for page, digest in enumerate(known))
     assert found > 930
     assert index.allocated_bytes <= 24 * 1000 + 4096
     assert index_region.allocated_bytes() == index.allocated_bytes
@@ -46,9 +51,9 @@ def test_a_worker_takes_over_the_index_of_another(index_region: Region) -> None:
     known = digests(1000)
     old.grow(3000, 1000)
     for page, digest in enumerate(known):
-        old.exchange(page, digest)
+        exchange(old, page, digest)
     new = ContentIndex(index_region)
-    assert sum(new.exchange(page, digest) == page for page, digest in enumerate(known)) > 900
+    assert sum(exchange(new, page, digest) == page for page, digest in enumerate(known)) > 900
 
 
 def test_a_full_bucket_forgets_one_entry_for_each_that_comes(index_region: Region) -> None:
@@ -57,11 +62,11 @@ def test_a_full_bucket_forgets_one_entry_for_each_that_comes(index_region: Regio
     chance = random.Random(3)
     known = [bytes((0, 0, 0, n)) + chance.randbytes(4) for n in range(1, 13)]  # of one bucket
     for page, digest in enumerate(known[:8]):
-        index.exchange(page, digest)
-    assert [index.exchange(page, digest) for page, digest in enumerate(known[:8])] == [*range(8)]
+        exchange(index, page, digest)
+    assert [exchange(index, page, digest) for page, digest in enumerate(known[:8])] == [*range(8)]
     for page, digest in enumerate(known[8:], 8):
-        assert index.exchange(page, digest) == -1
-        assert index.exchange(page, digest) == page
+        assert exchange(index, page, digest) == -1
+        assert exchange(index, page, digest) == page
 
 
 def test_pages_that_come_back_in_the_same_order_are_found(index_region: Region) -> None:
@@ -70,9 +75,9 @@ def test_pages_that_come_back_in_the_same_order_are_found(index_region: Region) 
     known = digests(1000)
     for page, digest in enumerate(known):
         index.grow(3 * page, 4)
-        index.exchange(page, digest)
+        exchange(index, page, digest)
     for _ in range(3):
-        assert sum(index.exchange(page, digest) == page for page, digest in enumerate(known)) > 930
+        assert sum(exchange(index, page, digest) == page for page, digest in enumerate(known)) > 930
 
 
 def test_it_shrinks_and_keeps_what_is_left(index_region: Region) -> None:
@@ -80,12 +85,12 @@ def test_it_shrinks_and_keeps_what_is_left(index_region: Region) -> None:
     index.grow(2048, 1000)
     known = digests(100)
     for page, digest in enumerate(known):
-        index.exchange(page, digest)
+        exchange(index, page, digest)
     index.shrink(512)
     assert index.allocated_bytes == index_region.allocated_bytes() == 16384  # worth keeping
     index.shrink(500)
     assert index.allocated_bytes == index_region.allocated_bytes() == 4096
-    found = sum(index.exchange(page, digest) == page for page, digest in enumerate(known))
+    found = sum(exchange(index, page, digest) == page for page, digest in enumerate(known))
     assert 10 < found < 60
     index.shrink(0)
     assert index.allocated_bytes == index_region.allocated_bytes() == 0
@@ -101,7 +106,7 @@ def test_without_memory_nothing_is_found_and_nothing_breaks(
     index = ContentIndex(index_region)
     index.grow(5000, 100)
     for digest in digests(10) * 2:
-        assert index.exchange(1, digest) == -1
+        assert exchange(index, 1, digest) == -1
     assert index_region.allocated_bytes() == 0
 
 
@@ -114,7 +119,7 @@ SHORT = 1024
 def looked_up(dedup: Dedup, count: int, hits: float) -> None:
     """So many lookups, of which a share were hits."""
     for number in range(count):
-        dedup.candidate(number & 1023, number.to_bytes(8, "little"))
+        dedup.candidate(PageNumber(number & 1023), number.to_bytes(8, "little"))
         dedup.hits += int((number + 1) * hits) - int(number * hits)
 
 

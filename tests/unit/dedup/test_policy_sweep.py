@@ -7,6 +7,7 @@ import pytest
 from fuseswap.dedup import policy as dedup_module
 from fuseswap.dedup.merger import Merger
 from fuseswap.dedup.policy import SAMPLED_WINDOW, WINDOW, Dedup, Mode
+from fuseswap.units import PageNumber
 from tests.support import pages
 from tests.support.memory_stores import FrontedCache, SharedMemory
 
@@ -29,7 +30,7 @@ def fill(cache: FrontedCache) -> None:
 def looked_up(dedup: Dedup, count: int, hits: float) -> None:
     """So many lookups, of which a share were hits."""
     for number in range(count):
-        dedup.candidate(number & 1023, number.to_bytes(8, "little"))
+        dedup.candidate(PageNumber(number & 1023), number.to_bytes(8, "little"))
         dedup.hits += int((number + 1) * hits) - int(number * hits)
 
 

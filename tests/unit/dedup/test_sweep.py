@@ -9,7 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from fuseswap.dedup.merger import Merger
 from fuseswap.dedup.sweep import BUSY_SHARE, Sweep
 from fuseswap.filesystem.device import Device
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, PageNumber, page_range
 from tests.support import pages
 from tests.support.memory_stores import FrontedCache, fronted_of
 from tests.support.recompressed_devices import pass_time
@@ -51,8 +51,10 @@ async def test_stores_between_the_steps(
         await trio.lowlevel.checkpoint()
         mock_clock.jump(0.001)
     assert page > 20
-    assert all(device.frontswap.load(n) == pages.compressible(n + 5000) for n in range(page))
-    assert device.frontswap.load(1100) == pages.compressible(500)
+    assert all(
+        device.frontswap.load(n) == pages.compressible(n + 5000) for n in page_range(0, page)
+    )
+    assert device.frontswap.load(PageNumber(1100)) == pages.compressible(500)
 
 
 @pytest.mark.parametrize("busy", [True, False])

@@ -7,7 +7,7 @@ import pytest
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.statistics import STATISTICS
 from fuseswap.store.segment_entry import Mark
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, PageNumber
 from tests.support import pages
 from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import SharedMemory, fronted_of
@@ -120,7 +120,7 @@ async def test_pages_on_the_tier_are_saved_by_writeback(tiered: Tiered) -> None:
     moved = await tiered.move_out()
     assert moved
     now = check_ledger(tiered.device)
-    objects = [tiered.cache.slots.get(page) for page in moved]
+    objects = [tiered.cache.slots.get(PageNumber(page)) for page in moved]
     lengths = sum((word >> 8 & 0xFFF) + 1 for word in objects)
     assert now["writeback_bytes_saved"] == lengths + 8 * len(moved)
 

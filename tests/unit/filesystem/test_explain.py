@@ -13,11 +13,12 @@ from fuseswap.codecs.registry import LZ4
 from fuseswap.errors import Deferred
 from fuseswap.filesystem import explain as explaining
 from fuseswap.filesystem.device import Device
-from fuseswap.filesystem.explain import Explanation, explain
+from fuseswap.filesystem.explain import Explanation
 from fuseswap.store.segment_entry import Mark, Stream
+from fuseswap.store.slot_word import segment_of
 from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
 from fuseswap.tiers.tier_reader import TierLoad
-from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.units import MIB, PAGE_SIZE, PageNumber, page_range
 from tests.support import pages
 from tests.support.fake_tier import FakeTier
 from tests.support.memory_devices import flip_bit_of_page
@@ -27,18 +28,12 @@ from tests.support.tiered_devices import Tiered, extent_of
 PARITY = 0b100
 
 
-@pytest.fixture(autouse=True)
-def no_trace(memory: SharedMemory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every call here leaves words, counters and memory as they were."""
-    look = explaining.explain
-
-    def watched(device: Device, page: int) -> Explanation:
-        before = _all_of(device)
-        found = look(device, page)
-        assert _all_of(device) == before
-        return found
-
-    monkeypatch.setattr(f"{__name__}.explain", watched)
+def explain(device: Device, page: int) -> Explanation:
+    """What is said of ``page``; words, counters and memory are as they were."""
+    before = _all_of(device)
+    found = explaining.explain(device, PageNumber(page))
+    assert _all_of(device) == before
+    return found
 
 
 def _all_of(device: Device) -> tuple[object, ...]:
@@ -54,7 +49,7 @@ def store(device: Device, page: int, data: bytes) -> None:
 
 def test_a_hole(device: Device) -> None:
     assert explain(device, 1279) == Explanation(
-        1279, "hole", "never stored, or freed since: it reads as zeros"
+        PageNumber(1279), "hole", "never stored, or freed since: it reads as zeros"
     )
 
 
@@ -136,12 +131,12 @@ def test_a_page_with_a_dictionary(device: Device) -> None:
     store(device, 5, data)
     dictionary = cache.dictionaries.add(pages.incompressible(2) + data)
     assert dictionary is not None
-    old = cache.slots.get(5)
+    old = cache.slots.get(PageNumber(5))
     objects = [(LZ4, cache.log.stored(old))]
     (packed,) = Recompressor(6, dictionary).shrink(objects, lambda: False)
     assert packed is not None
     head = cache.log.heads[Stream.RECOMPRESSED]
-    new = cache.log.append_copy(head, 5, packed.payload, packed.check, packed.codec)
+    new = cache.log.append_copy(head, PageNumber(5), packed.payload, packed.check, packed.codec)
     cache.slots.words[5] = new
     cache.log.release(old)
     found = explain(device, 5)
@@ -163,8 +158,8 @@ def test_a_page_with_a_dictionary(device: Device) -> None:
 def test_each_stream_has_its_reason(device: Device, stream: Stream, words: str) -> None:
     store(device, 5, pages.compressible(1))
     cache, log = device.cache, device.cache.log
-    old = cache.slots.get(5)
-    new = log.append_stored(log.heads[stream], 5, log.stored(old), 4)
+    old = cache.slots.get(PageNumber(5))
+    new = log.append_stored(log.heads[stream], PageNumber(5), log.stored(old), 4)
     cache.slots.words[5] = new
     log.release(old)
     assert words in explain(device, 5).why
@@ -203,9 +198,9 @@ def test_a_fill_that_does_not_fit_is_corrupt(device: Device) -> None:
 def test_a_segment_table_nobody_can_read(device: Device) -> None:
     store(device, 5, pages.compressible(1))
     table = device.state.segments.buffer.cast("Q")
-    segment = device.cache.slots.get(5) >> 40
+    segment = segment_of(device.cache.slots.get(PageNumber(5)))
     table[segment * 4] ^= 0xC0  # one bit would be put right
-    found = explaining.explain(device, 5)
+    found = explaining.explain(device, PageNumber(5))
     assert (found.where, found.checksum) == ("nowhere", "corrupt")
 
 
@@ -231,7 +226,7 @@ async def test_a_page_on_the_backing_file_is_not_read(tiered: Tiered, tier: Fake
     assert extent == extent_of(tiered.log, found.segment)
     assert found.stored_bytes is not None
     with pytest.raises(TierLoad) as miss:
-        tiered.device.frontswap.load(page)
+        tiered.device.frontswap.load(PageNumber(page))
     stored = bytes(tier.extents[extent][at : at + CHECK_BYTES + found.stored_bytes])
     assert miss.value.finish(stored) == tiered.expected[page]
 
@@ -272,7 +267,9 @@ def test_every_page_of_a_used_device_can_be_explained(
 ) -> None:
     for page, data in enumerate(pages.CORPUS.values()):
         store(device, page, data)
-    kinds = {explaining.explain(device, page).where for page in range(device.cache.page_count)}
+    kinds = {
+        explaining.explain(device, page).where for page in page_range(0, device.cache.page_count)
+    }
     assert kinds == {"hole", "same-filled", "memory"}
 
 

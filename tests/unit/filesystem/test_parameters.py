@@ -7,7 +7,7 @@ import pytest
 from fuseswap.errors import InvalidArgument, StoreRefused
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.parameters import PARAMETERS, find_parameter, restore_parameters
-from fuseswap.units import MIB
+from fuseswap.units import MIB, PageNumber
 from tests.support import pages
 from tests.support.log_invariants import StoredObject
 
@@ -140,15 +140,15 @@ def test_an_unknown_name_is_told_those_there_are() -> None:
 def test_they_reach_the_store(roomy_device: Device) -> None:
     cache = roomy_device.cache
     find_parameter("same_filled_pages_enabled").set(roomy_device, "N")
-    roomy_device.frontswap.store(0, pages.ZERO)
+    roomy_device.frontswap.store(PageNumber(0), pages.ZERO)
     assert cache.statistics().same_filled_pages == 0
     find_parameter("compressor").set(roomy_device, "zstd:3")
-    roomy_device.frontswap.store(1, pages.CORPUS["compressible"])
-    codecs = [StoredObject.of(page, cache.slots.get(page)).codec for page in (0, 1)]
+    roomy_device.frontswap.store(PageNumber(1), pages.CORPUS["compressible"])
+    codecs = [StoredObject.of(page, cache.slots.get(PageNumber(page))).codec for page in (0, 1)]
     assert codecs[0] != codecs[1]
     find_parameter("non_same_filled_pages_enabled").set(roomy_device, "N")
     with pytest.raises(StoreRefused):
-        cache.store(2, pages.CORPUS["compressible"], 0)
+        cache.store(PageNumber(2), pages.CORPUS["compressible"], 0)
     find_parameter("pool_limit_bytes").set(roomy_device, "8M")
     assert cache.log.frames.limit == 8
 

@@ -8,7 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.errors import CorruptData
 from fuseswap.tiers.tier_reader import TierLoad
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, PageNumber
 from tests.support.fake_tier import FakeTier
 from tests.support.log_invariants import check_invariants
 from tests.support.tiered_devices import Tiered, dense
@@ -135,14 +135,14 @@ async def test_a_segment_id_that_is_used_again_while_it_is_read(
     """The new word of the page may be the very same: only the sequence differs."""
     await tiered.move_out()
     reader = await start_read(tiered, tier, nursery)
-    word = tiered.cache.slots.get(0)
+    word = tiered.cache.slots.get(PageNumber(0))
     segment = tiered.segment_of(0)
     for page in tiered.pages_of(segment):
         tiered.discard(page)
     for head in tiered.log.heads:
         tiered.log.seal(head)
     tiered.store(0, dense(1))
-    assert tiered.cache.slots.get(0) == word
+    assert tiered.cache.slots.get(PageNumber(0)) == word
     await finish_read(tier)
     assert reader.result == dense(1)
     check_invariants(tiered.cache)

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.errors import CorruptData
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, PageNumber
 from tests.support.fake_tier import FakeTier
 from tests.support.log_invariants import StoredObject
 from tests.support.tiered_devices import Tiered
@@ -157,7 +157,7 @@ async def test_one_page_that_cannot_be_read_among_its_neighbours(
 ) -> None:
     """They are read at once; the answer is an error; each is asked for alone."""
     await tiered.move_out()
-    bad = StoredObject.of(3, tiered.cache.slots.get(3))
+    bad = StoredObject.of(3, tiered.cache.slots.get(PageNumber(3)))
     tier.is_bad = lambda offset, length: offset <= bad.offset < offset + length
     found = [await tiered.read(page) for page in (2, 4)]
     assert found == [tiered.expected[2], tiered.expected[4]]

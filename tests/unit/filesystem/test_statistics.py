@@ -15,7 +15,7 @@ from fuseswap.frontswap.cache_statistics import CacheStatistics
 from fuseswap.store.copier import CopierStatistics
 from fuseswap.store.segment_log import OBJECT_OVERHEAD
 from fuseswap.tiers.tier_table import TierStatistics
-from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.units import MIB, PAGE_SIZE, PageNumber
 from tests.support import pages
 from tests.support.tiered_devices import EXTENTS, Tiered
 
@@ -100,8 +100,8 @@ async def test_stores_by_backend(placed: Tiered, nursery: trio.Nursery) -> None:
     placed.cache.encoder.max_compression_ratio = 10
     for page in range(2, 5):
         await placed.write(page, pages.incompressible(page))
-    assert placed.device.frontswap.load(1) is not None
-    assert placed.device.frontswap.load(900) is None
+    assert placed.device.frontswap.load(PageNumber(1)) is not None
+    assert placed.device.frontswap.load(PageNumber(900)) is None
     now = read(placed.device)
     assert of_label(placed.device, "backend_stores") == {"compressed_cache": 1, "in_place": 3}
     assert of_label(placed.device, "backend_refusals") == {"compressed_cache": 3, "in_place": 0}

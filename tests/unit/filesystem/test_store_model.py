@@ -21,7 +21,7 @@ from trio.testing import MockClock
 from fuseswap.errors import BeyondEnd, StoreRefused
 from fuseswap.filesystem.device import Device
 from fuseswap.store.page_reader import ZERO_PAGE
-from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.units import MIB, PAGE_SIZE, PageNumber, page_range
 from tests.support import pages
 from tests.support.effort import scaled
 from tests.support.log_invariants import check_invariants
@@ -332,13 +332,13 @@ class StoreModel(RuleBasedStateMachine):
     @invariant()
     def touched_pages_have_their_contents(self) -> None:
         for page in self.touched:
-            assert self.device.frontswap.load(page) == self.model.get(page)
+            assert self.device.frontswap.load(PageNumber(page)) == self.model.get(page)
         self.touched.clear()
 
     def teardown(self) -> None:
         try:
             if hasattr(self, "device"):
-                for page in range(PAGES):
+                for page in page_range(0, PAGES):
                     assert self.device.frontswap.load(page) == self.model.get(page)
                 while self.device.frontswap.adopt_some():
                     pass

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fuseswap.errors import BeyondEnd, CorruptData, InvalidArgument, StoreRefused
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.swapfile import Swapfile
-from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.units import MIB, PAGE_SIZE, page_range
 from tests.support import pages
 from tests.support.effort import scaled
 from tests.support.memory_stores import SMALL, FrontedCache, SharedMemory
@@ -80,7 +80,13 @@ def test_a_punch_makes_holes_of_whole_pages_and_zeroes_the_edges(
     before = data(5 * PAGE_SIZE)
     swapfile.write(0, before)
     swapfile.punch(PAGE_SIZE - 100, 2 * PAGE_SIZE + 300)
-    assert [bool(cache.slots.get(page)) for page in range(5)] == [True, False, False, True, True]
+    assert [bool(cache.slots.get(page)) for page in page_range(0, 5)] == [
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]
     zeros = 2 * PAGE_SIZE + 300
     start = PAGE_SIZE - 100
     assert swapfile.read(0, 5 * PAGE_SIZE) == (
@@ -145,7 +151,7 @@ def test_a_refused_page_and_those_after_it_are_holes_and_those_before_it_are_sto
     cache.encoder.non_same_filled_pages_enabled = False
     with pytest.raises(StoreRefused):
         swapfile.write(0, memoryview(pages.ZERO + bytes(data(2 * PAGE_SIZE, 9))))
-    assert [bool(cache.slots.get(page)) for page in range(4)] == [True, False, False, True]
+    assert [bool(cache.slots.get(page)) for page in page_range(0, 4)] == [True, False, False, True]
     assert swapfile.read(0, 4 * PAGE_SIZE) == (
         bytes(3 * PAGE_SIZE) + bytes(data(4 * PAGE_SIZE)[3 * PAGE_SIZE :])
     )

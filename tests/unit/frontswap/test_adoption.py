@@ -17,7 +17,7 @@ from fuseswap.store.frame_pool import CLEANER_RESERVE
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.segment_entry import SegmentState, Stream
 from fuseswap.store.slot_word import PARITY
-from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.units import MIB, PAGE_SIZE, PageNumber
 from tests.support import pages
 from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import FrontedCache, SharedMemory
@@ -200,7 +200,7 @@ def test_a_partial_write_can_be_sent_again_after_its_worker_died(
 def test_an_append_without_its_commit_is_dead_space(memory: SharedMemory) -> None:
     old = memory.attach_cache()
     old.store(0, pages.compressible(0))
-    old.log.append(old.log.heads[Stream.STORE], 1, b"never committed", 0, 4)
+    old.log.append(old.log.heads[Stream.STORE], PageNumber(1), b"never committed", 0, 4)
     new = memory.attach_cache()
     check_invariants(new)
     assert new.load(1) is None
@@ -209,7 +209,7 @@ def test_an_append_without_its_commit_is_dead_space(memory: SharedMemory) -> Non
 
 def test_a_segment_opened_for_nothing_is_free_again(memory: SharedMemory) -> None:
     old = memory.attach_cache()
-    old.log.append(old.log.heads[Stream.STORE], 1, b"never committed", 0, 4)
+    old.log.append(old.log.heads[Stream.STORE], PageNumber(1), b"never committed", 0, 4)
     new = memory.attach_cache()
     check_invariants(new)
     assert new.log.table.segments() == []

@@ -10,6 +10,7 @@ from fuseswap.errors import CorruptData, InvalidArgument, OldInTheWay, StoreRefu
 from fuseswap.frontswap.chain import Frontswap
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.slot_word import foreign_word, is_corrupt
+from fuseswap.units import PageNumber, page_range
 from tests.support.chains import holders, refuse, store_later
 from tests.support.fake_backend import CORRUPT, FakeBackend, chain_of
 from tests.support.memory_stores import SharedMemory
@@ -33,8 +34,8 @@ def numbers(frontswap: Frontswap) -> tuple[int, int, int, int]:
 def test_an_empty_chain_takes_nothing(memory: SharedMemory) -> None:
     frontswap, _ = chain_of(0, memory)
     with pytest.raises(StoreRefused):
-        frontswap.store(5, b"new")
-    assert frontswap.load(5) is None
+        frontswap.store(PageNumber(5), b"new")
+    assert frontswap.load(PageNumber(5)) is None
 
 
 @pytest.mark.parametrize("refusing", [0, 1, 2])
@@ -45,14 +46,14 @@ def test_the_first_backend_that_takes_the_page_has_it_alone(
     frontswap, backends = chain
     if old_holder is not None:
         refuse(*backends[:old_holder])
-        frontswap.store(5, b"old")
+        frontswap.store(PageNumber(5), b"old")
     for backend in backends:
         backend.error = None
         backend.stores.clear()
     refuse(*backends[:refusing])
-    frontswap.store(5, b"new")
+    frontswap.store(PageNumber(5), b"new")
     assert holders(backends, 5) == [refusing]
-    assert frontswap.load(5) == b"new"
+    assert frontswap.load(PageNumber(5)) == b"new"
     assert [len(backend.stores) for backend in backends] == [1] * (refusing + 1) + [0] * (
         2 - refusing
     )
@@ -62,23 +63,23 @@ def test_the_first_backend_that_takes_the_page_has_it_alone(
 @pytest.mark.parametrize("replace", [False, True])
 def test_refused_by_all_the_page_is_nowhere(chain: Chain, replace: bool) -> None:
     frontswap, backends = chain
-    frontswap.store(5, b"old")
+    frontswap.store(PageNumber(5), b"old")
     refuse(*backends)
     with pytest.raises(StoreRefused):
-        frontswap.store(5, b"new", replace)
+        frontswap.store(PageNumber(5), b"new", replace)
     assert holders(backends, 5) == []
-    assert frontswap.load(5) is None
+    assert frontswap.load(PageNumber(5)) is None
     assert numbers(frontswap) == (1, 1, 1, 0)
     assert frontswap.slots.stored_pages == 0
 
 
 def test_a_backend_that_fails_leaves_no_old_version_behind_it(chain: Chain) -> None:
     frontswap, backends = chain
-    frontswap.store(5, b"old")
+    frontswap.store(PageNumber(5), b"old")
     backends[0].error = OSError("broken")
     with pytest.raises(OSError, match="broken"):
-        frontswap.store(5, b"new")
-    assert frontswap.load(5) is None
+        frontswap.store(PageNumber(5), b"new")
+    assert frontswap.load(PageNumber(5)) is None
     assert holders(backends, 5) == []
 
 
@@ -86,8 +87,8 @@ def test_a_backend_that_fails_leaves_no_old_version_behind_it(chain: Chain) -> N
 def test_the_old_word_is_out_of_reach_before_anything_is_tried(chain: Chain, replace: bool) -> None:
     """With ``replace`` it stays until the commit; what it names is there in both cases."""
     frontswap, backends = chain
-    frontswap.store(5, b"old")
-    was = frontswap.slots.get(5)
+    frontswap.store(PageNumber(5), b"old")
+    was = frontswap.slots.get(PageNumber(5))
     seen = []
 
     def store(page: int, data: bytes | memoryview, old: int, replace: bool = False) -> int:
@@ -96,9 +97,9 @@ def test_the_old_word_is_out_of_reach_before_anything_is_tried(chain: Chain, rep
 
     backends[0].store = store  # type: ignore[method-assign]
     frontswap._link_up()
-    frontswap.store(5, b"new", replace)
+    frontswap.store(PageNumber(5), b"new", replace)
     assert seen == [(was if replace else 0, was, 1, replace)]
-    assert frontswap.load(5) == b"new"
+    assert frontswap.load(PageNumber(5)) == b"new"
     assert len(backends[0].kept) == 1
 
 
@@ -112,13 +113,13 @@ def test_an_overwrite_that_finds_no_room_is_tried_without_its_old_version(chain:
             raise OldInTheWay("full")
         return first.keep(page, bytes(data))
 
-    frontswap.store(5, b"old")
+    frontswap.store(PageNumber(5), b"old")
     first.store = store  # type: ignore[method-assign]
     frontswap._link_up()
-    frontswap.store(5, b"new")
-    assert (frontswap.load(5), holders(backends, 5)) == (b"new", [0])
-    frontswap.store(5, b"part", replace=True)
-    assert (frontswap.load(5), holders(backends, 5)) == (b"part", [1])
+    frontswap.store(PageNumber(5), b"new")
+    assert (frontswap.load(PageNumber(5)), holders(backends, 5)) == (b"new", [0])
+    frontswap.store(PageNumber(5), b"part", replace=True)
+    assert (frontswap.load(PageNumber(5)), holders(backends, 5)) == (b"part", [1])
     assert frontswap.slots.stored_pages == 1
 
 
@@ -128,15 +129,15 @@ def test_an_overwrite_that_finds_no_room_is_tried_without_its_old_version(chain:
 def test_a_backend_may_come_while_pages_are_stored(chain: Chain) -> None:
     frontswap, backends = chain
     refuse(backends[0])
-    for page in range(5):
+    for page in page_range(0, 5):
         frontswap.store(page, b"before")
     late = FakeBackend("late", 77)
     with pytest.raises(InvalidArgument, match="order"):
         frontswap.register(late, order=1)
     frontswap.register(late, order=-1)
     assert late.page_count == frontswap.slots.page_count
-    frontswap.store(3, b"after")
-    assert [frontswap.load(page) for page in (2, 3)] == [b"before", b"after"]
+    frontswap.store(PageNumber(3), b"after")
+    assert [frontswap.load(PageNumber(page)) for page in (2, 3)] == [b"before", b"after"]
     assert holders([late], 3) == [0]
     assert holders(backends, 3) == []
 
@@ -156,14 +157,14 @@ def test_names_numbers_and_orders_are_taken_once(
 def test_a_backend_with_pages_does_not_go(chain: Chain) -> None:
     frontswap, backends = chain
     refuse(backends[0])
-    frontswap.store(5, b"x")
+    frontswap.store(PageNumber(5), b"x")
     with pytest.raises(InvalidArgument, match="1 pages: drain it"):
         frontswap.unregister("backend1")
-    assert frontswap.load(5) == b"x"
-    frontswap.invalidate_page(5)
+    assert frontswap.load(PageNumber(5)) == b"x"
+    frontswap.invalidate_page(PageNumber(5))
     frontswap.unregister("backend1")
     assert frontswap.backends == [backends[0], backends[2]]
-    frontswap.store(6, b"y")
+    frontswap.store(PageNumber(6), b"y")
     assert holders(backends, 6) == [2]
     assert numbers(frontswap)[:2] == (1, 2), "what it did is still counted"
     with pytest.raises(InvalidArgument, match="no backend"):
@@ -184,11 +185,11 @@ def test_a_backend_that_has_yet_to_answer_does_not_go(chain: Chain) -> None:
 def left_behind(memory: SharedMemory) -> list[FakeBackend]:
     """Pages 0 to 29 in three backends in turn, and a word that can't be right."""
     frontswap, backends = chain_of(3, memory)
-    for page in range(30):
+    for page in page_range(0, 30):
         for number, backend in enumerate(backends):
             backend.error = None if page % 3 == number else StoreRefused("not mine")
         frontswap.store(page, bytes([page]))
-    frontswap.slots.commit(40, foreign_word(0, 999))
+    frontswap.slots.commit(PageNumber(40), foreign_word(0, 999))
     return backends
 
 
@@ -204,7 +205,7 @@ def test_each_backend_adopts_its_pages(
     assert frontswap.uncounted_pages == 512
     with pytest.raises(InvalidArgument, match="counted"):
         frontswap.unregister("backend0")
-    assert frontswap.load(7) == bytes([7]), "loads need not wait for it"
+    assert frontswap.load(PageNumber(7)) == bytes([7]), "loads need not wait for it"
     with caplog.at_level(logging.ERROR):
         frontswap.adopt_all()
     assert [backend.adopted for backend in backends] == [
@@ -214,7 +215,9 @@ def test_each_backend_adopts_its_pages(
     ]
     assert "1 slot words are corrupt" in caplog.text
     assert is_corrupt(frontswap.slots.words[40])
-    assert [frontswap.load(page) for page in range(30)] == [bytes([page]) for page in range(30)]
+    assert [frontswap.load(page) for page in page_range(0, 30)] == [
+        bytes([page]) for page in range(30)
+    ]
     assert not frontswap.adopting
 
 
@@ -225,7 +228,7 @@ def test_what_is_changed_is_counted_before(memory: SharedMemory) -> None:
     for order, backend in enumerate(backends):
         frontswap.register(backend, order=order)
         backend.error = None
-    frontswap.store(1, b"new")
+    frontswap.store(PageNumber(1), b"new")
     assert sum(len(backend.adopted) for backend in backends) == 31
     frontswap.adopt_all()
     assert sum(len(backend.adopted) for backend in backends) == 31
@@ -239,12 +242,12 @@ def test_pages_of_a_backend_that_is_not_there_give_errors_and_are_kept(
     frontswap = Frontswap(SlotTable(state.slots, state.geometry.page_count))
     frontswap.register(backends[0], order=0)
     frontswap.adopt_all()
-    word = frontswap.slots.get(1)
+    word = frontswap.slots.get(PageNumber(1))
     assert frontswap._links.owner_of(word) is None
     assert not is_corrupt(word), "it may come back"
     backends[0].error = None
-    frontswap.store(1, b"new")
-    assert frontswap.load(1) == b"new"
+    frontswap.store(PageNumber(1), b"new")
+    assert frontswap.load(PageNumber(1)) == b"new"
 
 
 def test_a_chain_without_a_backend_of_objects_says_so(memory: SharedMemory) -> None:
@@ -253,11 +256,11 @@ def test_a_chain_without_a_backend_of_objects_says_so(memory: SharedMemory) -> N
     frontswap = Frontswap(SlotTable(state.slots, state.geometry.page_count))
     frontswap.register(backends[1], order=0)
     frontswap.adopt_all()
-    assert frontswap.load(1) == bytes([1])
+    assert frontswap.load(PageNumber(1)) == bytes([1])
     with pytest.raises(CorruptData, match="no backend"):
-        frontswap.load(0)
-    frontswap.invalidate_page(0)
-    assert frontswap.load(0) is None
+        frontswap.load(PageNumber(0))
+    frontswap.invalidate_page(PageNumber(0))
+    assert frontswap.load(PageNumber(0)) is None
 
 
 # -- load and invalidate ---------------------------------------------------------------------
@@ -267,25 +270,25 @@ def test_a_chain_without_a_backend_of_objects_says_so(memory: SharedMemory) -> N
 def test_the_word_says_who_has_the_page_and_it_stays(chain: Chain, holder: int) -> None:
     frontswap, backends = chain
     refuse(*backends[:holder])
-    frontswap.store(9, b"here")
-    assert [frontswap.load(9), frontswap.load(9)] == [b"here", b"here"]
-    assert frontswap.load(10) is None
+    frontswap.store(PageNumber(9), b"here")
+    assert [frontswap.load(PageNumber(9)), frontswap.load(PageNumber(9))] == [b"here", b"here"]
+    assert frontswap.load(PageNumber(10)) is None
     assert frontswap.statistics().loads == 3
 
 
 def test_a_corrupt_page_is_not_counted_as_loaded(chain: Chain) -> None:
     frontswap, _ = chain
-    frontswap.store(1, CORRUPT)
+    frontswap.store(PageNumber(1), CORRUPT)
     with pytest.raises(CorruptData):
-        frontswap.load(1)
+        frontswap.load(PageNumber(1))
     assert frontswap.statistics().loads == 0
 
 
 def test_invalidate_page_counts_what_was_there(chain: Chain) -> None:
     frontswap, backends = chain
-    frontswap.store(3, b"x")
-    frontswap.invalidate_page(3)
-    frontswap.invalidate_page(3)
+    frontswap.store(PageNumber(3), b"x")
+    frontswap.invalidate_page(PageNumber(3))
+    frontswap.invalidate_page(PageNumber(3))
     assert holders(backends, 3) == []
     assert frontswap.statistics().invalidates == 1
 
@@ -298,7 +301,7 @@ def test_invalidate_area_forgets_just_the_area(chain: Chain, first: int, count: 
         for number, backend in enumerate(backends):
             backend.error = None if page % 3 == number else StoreRefused("not mine")
         frontswap.store(page, b"x")
-    frontswap.invalidate_area(first, count)
+    frontswap.invalidate_area(PageNumber(first), count)
     left = [page for page in stored if not first <= page < first + count]
     assert sorted(page for one in backends for page, _ in one.kept.values()) == left
     assert frontswap.statistics().invalidates == len(stored) - len(left)
@@ -318,16 +321,16 @@ def counted(frontswap: Frontswap) -> list[tuple[str, int, int, int]]:
 
 def test_each_backend_has_its_part(chain: Chain) -> None:
     frontswap, backends = chain
-    for page in range(4):
+    for page in page_range(0, 4):
         frontswap.store(page, b"a")
-    for page in (4, 5):
-        refuse(backends[page - 4])
-        frontswap.store(page, b"b")
+    for number in (4, 5):
+        refuse(backends[number - 4])
+        frontswap.store(PageNumber(number), b"b")
     refuse(backends[2])
     with pytest.raises(StoreRefused):
-        frontswap.store(6, b"d")
-    for page in (0, 1, 2, 4, 5, 5, 6, 7):
-        frontswap.load(page)
+        frontswap.store(PageNumber(6), b"d")
+    for number in (0, 1, 2, 4, 5, 5, 6, 7):
+        frontswap.load(PageNumber(number))
     assert counted(frontswap) == [
         ("backend0", 4, 3, 3),
         ("backend1", 1, 2, 1),
@@ -354,9 +357,9 @@ def test_a_store_that_ends_late_is_of_the_backend_that_took_it(chain: Chain) -> 
 def test_what_is_brought_back_is_no_new_page(chain: Chain) -> None:
     frontswap, backends = chain
     refuse(backends[0])
-    frontswap.store(5, b"x")
+    frontswap.store(PageNumber(5), b"x")
     backends[0].error = None
-    frontswap.bring_back(5, b"x")
+    frontswap.bring_back(PageNumber(5), b"x")
     assert holders(backends, 5) == [0]
     assert numbers(frontswap) == (0, 1, 0, 0)
     assert frontswap.statistics().duplicate_entry == 0

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 )
 
 from fuseswap.errors import Deferred, StoreRefused
+from fuseswap.units import PageNumber
 from tests.support import pages
 from tests.support.effort import scaled
 from tests.support.fake_backend import FakeBackend
@@ -126,7 +127,7 @@ class ChainMachine(RuleBasedStateMachine):
             late.end()
 
     def is_newest(self, page: int, data: bytes) -> bool:
-        late = self.store.frontswap._late.get(page)
+        late = self.store.frontswap._late.get(PageNumber(page))
         return late is not None and late[0] is data
 
     @precondition(lambda self: self.length > 1 and self.count < 4)

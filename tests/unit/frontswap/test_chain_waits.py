@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fuseswap.errors import StoreRefused
+from fuseswap.units import PageNumber
 from tests.support.chains import holders, refuse, store_later
 from tests.support.fake_backend import FakeBackend, chain_of
 from tests.support.memory_stores import AskAgain, SharedMemory
@@ -22,18 +23,18 @@ def test_a_store_that_waits_has_changed_nothing(
     first = FakeBackend("first", None)
     frontswap.register(first, order=0, patience=lambda page, refusal: AskAgain(str(refusal)))
     if has_old:
-        frontswap.store(5, b"old")
-    before = frontswap.slots.get(5)
+        frontswap.store(PageNumber(5), b"old")
+    before = frontswap.slots.get(PageNumber(5))
     first.error = StoreRefused("full")
     for _ in range(3):
         with pytest.raises(AskAgain) as caught:
-            frontswap.store(5, b"new", replace)
+            frontswap.store(PageNumber(5), b"new", replace)
         assert not caught.value.taken
-    assert frontswap.slots.get(5) == before
-    assert frontswap.load(5) == (b"old" if has_old else None)
+    assert frontswap.slots.get(PageNumber(5)) == before
+    assert frontswap.load(PageNumber(5)) == (b"old" if has_old else None)
     first.error = None
-    frontswap.store(5, b"new", replace)
-    assert frontswap.load(5) == b"new"
+    frontswap.store(PageNumber(5), b"new", replace)
+    assert frontswap.load(PageNumber(5)) == b"new"
     assert len(first.kept) == frontswap.slots.stored_pages == 1
     assert frontswap.statistics().failed_stores == 0
 
@@ -49,21 +50,21 @@ def test_a_late_store_never_brings_an_older_version_back(
 ) -> None:
     frontswap, backends = chain_of(4, memory)
     refuse(*backends[:holder])
-    frontswap.store(5, b"old")
+    frontswap.store(PageNumber(5), b"old")
     for backend in backends:
         backend.error = None
     refuse(*backends[:late])
     backends[late].says_later = True
     answers = store_later(frontswap, 5, b"new")
     assert holders(backends, 5) == []
-    assert frontswap.load(5) == b"new"
-    assert frontswap.is_late(5)
+    assert frontswap.load(PageNumber(5)) == b"new"
+    assert frontswap.is_late(PageNumber(5))
     (waiting,) = backends[late].waiting
     waiting.end(OSError("broken") if fails else None)
-    assert frontswap.load(5) == (None if fails else b"new")
+    assert frontswap.load(PageNumber(5)) == (None if fails else b"new")
     assert holders(backends, 5) == ([] if fails else [late])
     assert isinstance(answers[0], StoreRefused) if fails else answers == [0]
-    assert not frontswap.is_late(5)
+    assert not frontswap.is_late(PageNumber(5))
     assert frontswap.statistics().failed_stores == fails
     assert frontswap.slots.stored_pages == (not fails)
 
@@ -81,20 +82,20 @@ def test_a_late_store_is_committed_only_where_it_is_the_newest(
     expected: bytes | None = None
     if then == "stored":
         first.error, expected = None, b"newer"
-        frontswap.store(5, b"newer")
+        frontswap.store(PageNumber(5), b"newer")
     elif then == "stored late":
         expected = b"newer"
         store_later(frontswap, 5, b"newer")
     elif then == "area":
-        frontswap.invalidate_area(0, 10)
+        frontswap.invalidate_area(PageNumber(0), 10)
     else:
-        frontswap.invalidate_page(5)
-    assert frontswap.load(5) == expected
+        frontswap.invalidate_page(PageNumber(5))
+    assert frontswap.load(PageNumber(5)) == expected
     older.end(OSError("broken") if fails else None)
-    assert frontswap.load(5) == expected
+    assert frontswap.load(PageNumber(5)) == expected
     for waiting in list(second.waiting):
         waiting.end()
-    assert frontswap.load(5) == expected
+    assert frontswap.load(PageNumber(5)) == expected
     assert len(first.kept) + len(second.kept) == (expected is not None)
     assert frontswap.slots.stored_pages == (expected is not None)
 
@@ -105,9 +106,9 @@ def test_a_part_of_a_page_is_not_taken_later(memory: SharedMemory) -> None:
     refuse(first)
     second.says_later = True
     with pytest.raises(StoreRefused):
-        frontswap.store(5, b"part", replace=True)
+        frontswap.store(PageNumber(5), b"part", replace=True)
     assert not second.waiting
-    assert frontswap.load(5) is None
+    assert frontswap.load(PageNumber(5)) is None
 
 
 def test_the_cluster_of_a_page_that_comes_later_is_kept(memory: SharedMemory) -> None:
@@ -116,12 +117,12 @@ def test_the_cluster_of_a_page_that_comes_later_is_kept(memory: SharedMemory) ->
     second.says_later = True
     store_later(frontswap, 600, b"new")
     first.error = None
-    frontswap.store(601, b"other")
-    frontswap.invalidate_page(601)
+    frontswap.store(PageNumber(601), b"other")
+    frontswap.invalidate_page(PageNumber(601))
     assert memory.allocated_bytes("slots") == 4096
     second.waiting[0].end()
-    assert frontswap.load(600) == b"new"
-    frontswap.invalidate_page(600)
+    assert frontswap.load(PageNumber(600)) == b"new"
+    frontswap.invalidate_page(PageNumber(600))
     assert memory.allocated_bytes("slots") == 0
 
 
@@ -134,7 +135,7 @@ def test_a_store_that_waits_leaves_a_late_one_alone(memory: SharedMemory) -> Non
     frontswap.register(first, order=0, patience=lambda page, refusal: AskAgain(str(refusal)))
     frontswap.register(second, order=1)
     with pytest.raises(AskAgain):
-        frontswap.store(5, b"newer")
-    assert frontswap.load(5) == b"new"
+        frontswap.store(PageNumber(5), b"newer")
+    assert frontswap.load(PageNumber(5)) == b"new"
     second.waiting[0].end()
-    assert frontswap.load(5) == b"new"
+    assert frontswap.load(PageNumber(5)) == b"new"

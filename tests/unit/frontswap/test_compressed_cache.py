@@ -9,14 +9,14 @@ from fuseswap.codecs.registry import FILL, LAST_RAW, LZ4, RAW, ZSTD
 from fuseswap.frontswap.cache_statistics import CacheStatistics
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.slot_word import KIND_MASK, SAME_FILLED
-from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.units import MIB, PAGE_SIZE, PageNumber
 from tests.support import pages
 from tests.support.log_invariants import StoredObject
 from tests.support.memory_stores import FrontedCache, SharedMemory
 
 
 def stored(cache: FrontedCache, page: int) -> StoredObject:
-    return StoredObject.of(page, cache.slots.get(page))
+    return StoredObject.of(page, cache.slots.get(PageNumber(page)))
 
 
 def gauges(now: CacheStatistics) -> tuple[int, int, int, int]:
@@ -45,7 +45,7 @@ def test_a_fill_that_fits_takes_no_arena_page(
     memory: SharedMemory, cache: FrontedCache, fill: int
 ) -> None:
     cache.store(9, pages.filled(fill))
-    assert cache.slots.get(9) & KIND_MASK == SAME_FILLED
+    assert cache.slots.get(PageNumber(9)) & KIND_MASK == SAME_FILLED
     assert cache.load(9) == pages.filled(fill)
     assert memory.allocated_bytes("arena") == 0
     assert gauges(cache.statistics()) == (1, 1, 0, 0)
@@ -203,7 +203,7 @@ def test_the_share_of_loaded_pages_is_asked_of_few(
 
     def count(page: int) -> int:
         asked.append(page)
-        return get(page)
+        return get(PageNumber(page))
 
     monkeypatch.setattr(cache.slots, "get", count)
     assert 0.4 < cache.loaded_share(segment) < 0.6

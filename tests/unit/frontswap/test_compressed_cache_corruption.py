@@ -9,6 +9,7 @@ import pytest
 from fuseswap.codecs.checksum import CHECK_BYTES
 from fuseswap.errors import CorruptData
 from fuseswap.store.slot_word import CODEC_SHIFT, PARITY, SEGMENT_ID_SHIFT
+from fuseswap.units import PageNumber
 from tests.support import pages
 from tests.support.log_invariants import StoredObject
 from tests.support.memory_stores import FrontedCache, SharedMemory
@@ -32,7 +33,7 @@ OBJECTS = [
 
 def place(cache: FrontedCache, page: int) -> tuple[int, StoredObject]:
     """Arena offset of the object of ``page``, and the object."""
-    found = StoredObject.of(page, cache.slots.get(page))
+    found = StoredObject.of(page, cache.slots.get(PageNumber(page)))
     return cache.log.table.bases[found.segment] + found.offset, found
 
 

@@ -9,7 +9,7 @@ import pytest
 from fuseswap.errors import Deferred, PoolFull, StoreRefused
 from fuseswap.store.frame_pool import CLEANER_RESERVE
 from fuseswap.store.geometry import Geometry
-from fuseswap.units import MIB
+from fuseswap.units import MIB, PageNumber
 from tests.support import pages
 from tests.support.memory_stores import FrontedCache, SharedMemory
 
@@ -56,7 +56,7 @@ def test_a_refused_store_leaves_a_hole_whatever_was_there(
         cache.store(1000, pages.CORPUS["compressible"], replace=replace)
     assert cache.load(1000) is None
     after, overwritten = cache.statistics(), cache.frontswap.counters.duplicate_entry
-    assert cache.slots.get(1000) == 0
+    assert cache.slots.get(PageNumber(1000)) == 0
     assert (after.stored_pages, after.compr_data_size, after.segments) == (1, 0, 0)
     cache.store(1000, pages.ZERO)
     assert cache.frontswap.counters.duplicate_entry == overwritten

@@ -10,6 +10,7 @@ import pytest
 from fuseswap.errors import CorruptData, PoolFull
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.segment_entry import Mark, Stream
+from fuseswap.units import PageNumber, SegmentId, page_range
 from tests.support import pages
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.duplicates import SAME
@@ -18,7 +19,7 @@ from tests.support.memory_stores import FrontedCache, SharedMemory, fronted
 
 
 def place(cache: FrontedCache, page: int) -> tuple[int, int]:
-    found = StoredObject.of(page, cache.slots.get(page))
+    found = StoredObject.of(page, cache.slots.get(PageNumber(page)))
     return found.segment, found.offset
 
 
@@ -95,7 +96,8 @@ def test_what_is_loaded_is_not_taken_for_the_copy(cache: FrontedCache) -> None:
     cache.store(0, SAME)
     cache.load(0)
     cache.store(1, SAME)
-    assert cache.slots.get(0) != cache.slots.get(1)  # the R bit, and its parity
+    words = [cache.slots.get(page) for page in page_range(0, 2)]
+    assert words[0] != words[1], "the R bit, and its parity"
     assert place(cache, 0) == place(cache, 1)
 
 
@@ -213,7 +215,7 @@ def cleaned(make_memory: Callable[[Geometry], SharedMemory]) -> Cleaned:
     return Cleaned(make_memory(ROOMY))
 
 
-def seal_pairs(cleaned: Cleaned) -> int:
+def seal_pairs(cleaned: Cleaned) -> SegmentId:
     """Fill a segment with objects of two pages each, far from each other."""
     segment = 0
     for page in range(200):

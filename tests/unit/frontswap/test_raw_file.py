@@ -8,7 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.errors import CorruptData
 from fuseswap.frontswap.raw_file import RUN_PAGES
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, PageNumber, SegmentId
 from tests.support import pages
 from tests.support.fake_tier import FakePlaceFile
 from tests.support.log_invariants import check_invariants
@@ -139,7 +139,7 @@ async def test_a_segment_that_dies_or_is_reborn_while_it_is_written(
     places.let_go()
     await wait_all_tasks_blocked()
     assert placed.in_place() == []
-    assert not placed.log.eviction_queue.remove(segment)
+    assert not placed.log.eviction_queue.remove(SegmentId(segment))
     await placed.check()
 
 
@@ -162,7 +162,7 @@ async def test_a_corrupt_page_stays_alone_and_is_not_tried_for_ever(
     for page in range(10):
         placed.store(page)
     segment = placed.segment_of(4)
-    found = placed.cache.slots.get(4)
+    found = placed.cache.slots.get(PageNumber(4))
     at = placed.log.table.bases[segment] + (found >> 20 & 0xFFFFF) + 100
     placed.device.state.arena.map[at] ^= 1
     evict(placed, nursery)

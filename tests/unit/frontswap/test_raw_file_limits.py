@@ -11,7 +11,7 @@ from fuseswap.frontswap.raw_file import RUN_PAGES
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.slot_word import foreign_word
 from fuseswap.tiers.tier_reader import TierLoad
-from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.units import MIB, PAGE_SIZE, PageNumber, SegmentId
 from tests.support import pages
 from tests.support.fake_tier import FakePlaceFile
 from tests.support.raw_file_writes import ask_page, evict, fly, place_of, refuse_dense, send
@@ -40,8 +40,8 @@ async def test_a_budget_is_never_exceeded(
     assert placed.device.budget.left_bytes == 1
     assert ask_page(placed, nursery, 1001, dense(1)).error is not None
     placed.device.budget.left_bytes = None
-    assert placed.log.eviction_queue.remove(segment)
-    send(placed, nursery, segment, second_chance=True)
+    assert placed.log.eviction_queue.remove(SegmentId(segment))
+    send(placed, nursery, SegmentId(segment), second_chance=True)
     await wait_all_tasks_blocked()
     assert len(placed.in_place()) == 201
     await placed.check()
@@ -191,9 +191,9 @@ async def test_a_worker_without_the_file_takes_no_place_for_a_page(
 
 def test_a_page_in_its_place_has_to_be_read(placed: Tiered) -> None:
     slots = placed.cache.slots
-    slots.allocate(3)
-    slots.commit(3, foreign_word(0, 0x12345678))
+    slots.allocate(PageNumber(3))
+    slots.commit(PageNumber(3), foreign_word(0, 0x12345678))
     with pytest.raises(TierLoad) as caught:
-        placed.device.frontswap.load(3)
+        placed.device.frontswap.load(PageNumber(3))
     assert (caught.value.offset, caught.value.length) == (3 * PAGE_SIZE, PAGE_SIZE)
     assert placed.log.heads[Stream.STORE].segment == 0

@@ -7,7 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.errors import CorruptData
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, PageNumber
 from tests.support import pages
 from tests.support.fake_tier import FakePlaceFile
 from tests.support.page_actions import Action, each_blind_action
@@ -25,7 +25,7 @@ async def test_a_store_is_answered_once_it_is_written_and_read_before(
 ) -> None:
     placed.store(7)
     outcome = await fly(placed, places, nursery, 7, dense(70))
-    assert placed.cache.slots.get(7) == 0
+    assert placed.cache.slots.get(PageNumber(7)) == 0
     assert await placed.read(7) == dense(70)
     assert placed.device.frontswap.statistics().succ_stores == 1
     places.let_go()

@@ -13,6 +13,7 @@ from fuseswap.errors import CorruptData
 from fuseswap.reclaim.dictionary_mover import DictionaryMover, Sampled
 from fuseswap.reclaim.dictionary_policy import NO_DICTIONARIES, TrainingSchedule
 from fuseswap.store.segment_entry import Mark, Stream
+from fuseswap.units import PageNumber, SegmentId, page_range
 from tests.support import pages
 from tests.support.page_families import (
     codec_of,
@@ -98,10 +99,10 @@ async def test_one_that_would_save_less_than_all_others_gets_no_place(
     store_family(tierless, 8, 1000, 320)
     for page in range(1000, 1320):  # only some of what is in each is known
         tierless.store(page, page_of(8, page)[:256] + pages.hexadecimal(page)[256:])
-    before = {page: tierless.cache.slots.get(page) for page in range(400)}
+    before = {page: tierless.cache.slots.get(page) for page in page_range(0, 400)}
     await recompress(tierless.device.recompression)
     assert tierless.cache.dictionaries.all == old
-    assert {page: tierless.cache.slots.get(page) for page in range(400)} == before
+    assert {page: tierless.cache.slots.get(page) for page in page_range(0, 400)} == before
     assert tierless.device.recompression.dictionaries.waiting is None
     await tierless.check()
 
@@ -168,7 +169,7 @@ async def test_it_is_looked_at_again_when_half_of_its_pages_have_gone(
     sample = DictionaryMover.sample
 
     async def counted(
-        mover: DictionaryMover, segment: int, one: Dictionary, repacker: Repacker, most: int
+        mover: DictionaryMover, segment: SegmentId, one: Dictionary, repacker: Repacker, most: int
     ) -> Sampled | None:
         nonlocal looks
         looks += 1
@@ -247,10 +248,10 @@ async def test_what_is_recompressed_without_one_loses_them_all(
 async def test_only_its_own_objects_move(tierless: Tiered, mock_clock: MockClock) -> None:
     await two(tierless, 2)
     get = tierless.cache.slots.get
-    before = {page: get(page) for page in range(1000, 1100)}
+    before = {page: get(page) for page in page_range(1000, 1100)}
     assert tierless.segment_of(0) == tierless.segment_of(1000)
     await look(tierless)
-    assert {page: get(page) for page in range(1000, 1100)} == before
+    assert {page: get(page) for page in page_range(1000, 1100)} == before
     assert tierless.log.table.stream_of(tierless.segment_of(0)) is Stream.RECOMPRESSED
     await tierless.check()
 
@@ -268,7 +269,7 @@ async def test_objects_with_several_pages_keep_them(
     tierless.discard(0)  # the page that its directory knows
     await look(tierless)
     assert len(tierless.cache.dictionaries.all) == 1
-    assert len({tierless.cache.slots.get(page) >> 4 for page in shared}) == 1
+    assert len({tierless.cache.slots.get(PageNumber(page)) >> 4 for page in shared}) == 1
     await tierless.check()
 
 
@@ -292,7 +293,7 @@ async def test_a_corrupt_page_keeps_its_dictionary_and_is_not_tried_for_ever(
     tierless: Tiered, mock_clock: MockClock
 ) -> None:
     old, _ = await two(tierless, 2)
-    word = tierless.cache.slots.get(0)
+    word = tierless.cache.slots.get(PageNumber(0))
     at = tierless.log.table.bases[word >> 40] + (word >> 20 & 0xFFFFF) + 10
     tierless.device.state.arena.buffer[at] ^= 4
     tierless.expected.pop(0)

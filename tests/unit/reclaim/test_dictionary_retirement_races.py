@@ -10,6 +10,7 @@ from fuseswap.codecs.dictionary import Dictionary
 from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.store.segment_entry import SegmentState
 from fuseswap.tiers.tier_reader import TierLoad
+from fuseswap.units import PageNumber
 from tests.support import pages
 from tests.support.fake_tier import FakeTier
 from tests.support.page_actions import Action, each_action, each_blind_action
@@ -272,7 +273,7 @@ async def test_a_window_that_was_read_ahead_outlives_the_dictionary(
     tiered: Tiered, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
     old = await prepare_on_tier(tiered)
-    order = sorted(OLD, key=lambda page: tiered.cache.slots.get(page) >> 20 & 0xFFFFF)
+    order = sorted(OLD, key=lambda page: tiered.cache.slots.get(PageNumber(page)) >> 20 & 0xFFFFF)
     for page in order[:20]:
         assert await tiered.read(page) == tiered.expected[page]
     assert tiered.writeback.statistics().tier_ra

@@ -18,7 +18,7 @@ from fuseswap.reclaim.patience import MEMORY_PATIENCE_S, MemoryOrdered, NoRoom
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.memory_reserve import FeederThread
 from fuseswap.store.superblock import SharedState
-from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.units import MIB, PAGE_SIZE, PageNumber
 from tests.support import pages
 from tests.support.fake_feeder import FakeFeeder
 from tests.support.fake_tier import FakePlaceFile, FakeTier
@@ -70,9 +70,9 @@ async def test_a_store_waits_for_memory_and_is_done_once_it_is_there(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(store, short, 4000, pages.incompressible(4000))
         await trio.sleep(MEMORY_PATIENCE_S / 2)
-        assert short.frontswap.load(4000) is None
+        assert short.frontswap.load(PageNumber(4000)) is None
         feeder.deliver_frames(1)
-    assert short.frontswap.load(4000) == pages.incompressible(4000)
+    assert short.frontswap.load(PageNumber(4000)) == pages.incompressible(4000)
     assert short.pending_io.counters.reserve_refused == 0
 
 
@@ -80,11 +80,11 @@ async def test_without_memory_a_store_is_refused_in_time_and_is_never_stale(
     short: Device, autojump_clock: trio.testing.MockClock
 ) -> None:
     before = trio.current_time()
-    assert short.frontswap.load(3) is not None
+    assert short.frontswap.load(PageNumber(3)) is not None
     with pytest.raises(StoreRefused):
         await store(short, 3, pages.incompressible(99))
     assert MEMORY_PATIENCE_S <= trio.current_time() - before < MEMORY_PATIENCE_S + 0.2
-    assert short.frontswap.load(3) is None
+    assert short.frontswap.load(PageNumber(3)) is None
     assert short.pending_io.counters.reserve_refused == 1
 
 
@@ -112,7 +112,7 @@ async def test_those_who_have_waited_for_so_long_are_refused_together(
         await trio.sleep(MEMORY_PATIENCE_S / 2)
         feeder.deliver_frames(1)
     assert set(refused) == {*range(4000, 4020), 4100}
-    assert short.frontswap.load(4101) == pages.incompressible(4101)
+    assert short.frontswap.load(PageNumber(4101)) == pages.incompressible(4101)
 
 
 async def test_loads_and_discards_go_on(
@@ -123,7 +123,7 @@ async def test_loads_and_discards_go_on(
         await trio.lowlevel.checkpoint()
         assert short.swapfile.read(0, PAGE_SIZE) == pages.incompressible(0)
         short.swapfile.punch(0, 1200 * PAGE_SIZE)  # and so there is room
-    assert short.frontswap.load(4000) == pages.incompressible(4000)
+    assert short.frontswap.load(PageNumber(4000)) == pages.incompressible(4000)
 
 
 async def test_a_partial_discard_is_not_waited_for_for_ever(
@@ -197,7 +197,7 @@ async def test_who_has_waited_for_room_since_waits_for_memory_anew(
     ordered = MemoryOrdered(short.memory, short.room, "no memory")
     await short.pending_io._wait_for(ordered, waits)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(short.pending_io._wait_for, NoRoom(short.room, 1), waits)
+        nursery.start_soon(short.pending_io._wait_for, NoRoom(short.room, PageNumber(1)), waits)
         await trio.sleep(MEMORY_PATIENCE_S + 1)
         short.room.wake()
     await short.pending_io._wait_for(ordered, waits)

@@ -15,6 +15,7 @@ from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.store.plans import Rewrite
 from fuseswap.store.segment_entry import Mark, Stream
 from fuseswap.store.slot_word import REFERENCED
+from fuseswap.units import PageNumber, page_range
 from tests.support import pages
 from tests.support.cold_pages import PAGES, codecs, hold, page_of, run_for, store_some
 from tests.support.log_invariants import StoredObject
@@ -90,7 +91,7 @@ async def test_a_hot_segment_is_spared_and_looked_at_again(
         nursery.start_soon(recompression.run)
         await pass_time(2)
         assert (codecs(tierless), jobs.count) == ({LZ4: PAGES}, 0)
-        assert not any(tierless.cache.slots.get(page) & REFERENCED for page in range(PAGES))
+        assert not any(tierless.cache.slots.get(page) & REFERENCED for page in page_range(0, PAGES))
         for page in range(200):  # still hot when it is looked at again
             tierless.cache.load(page)
         await pass_time(recompression.policy.age_seconds)
@@ -207,7 +208,7 @@ async def test_marks_go_with_the_segment(tierless: Tiered, mock_clock: MockClock
 async def test_corrupt_pages_are_left_as_they_are(tierless: Tiered, mock_clock: MockClock) -> None:
     store_some(tierless)
     for page in (0, 7, PAGES - 1):
-        found = StoredObject.of(page, tierless.cache.slots.get(page))
+        found = StoredObject.of(page, tierless.cache.slots.get(PageNumber(page)))
         at = tierless.log.table.bases[found.segment] + found.offset + 100
         tierless.device.state.arena.buffer[at] ^= 4
     await recompress(tierless.device.recompression)

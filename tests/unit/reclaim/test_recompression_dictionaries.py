@@ -13,6 +13,7 @@ from fuseswap.errors import CorruptData
 from fuseswap.reclaim.dictionary_policy import TrainingSchedule
 from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.store.segment_entry import Stream
+from fuseswap.units import PageNumber
 from tests.support import pages
 from tests.support.log_invariants import StoredObject
 from tests.support.recompressed_devices import DICTIONARY, make_old, pass_time, recompress
@@ -37,7 +38,7 @@ def store_related(worker: Tiered, first: int = 0, count: int = PAGES) -> None:
 
 def codecs(worker: Tiered) -> Counter[int]:
     get = worker.cache.slots.get
-    return Counter(StoredObject.of(page, get(page)).codec for page in worker.expected)
+    return Counter(StoredObject.of(page, get(PageNumber(page))).codec for page in worker.expected)
 
 
 def next_worker(worker: Tiered) -> Tiered:
@@ -165,7 +166,7 @@ async def test_one_that_does_not_win_any_more_is_not_used_and_goes(
 
 
 def codec_of(worker: Tiered, page: int) -> int:
-    return StoredObject.of(page, worker.cache.slots.get(page)).codec
+    return StoredObject.of(page, worker.cache.slots.get(PageNumber(page))).codec
 
 
 async def test_old_ones_stay_until_their_last_page_goes(

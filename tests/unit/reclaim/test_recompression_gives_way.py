@@ -18,7 +18,7 @@ from fuseswap.reclaim.background_thread import BackgroundThread
 from fuseswap.reclaim.dictionary_policy import TrainingSchedule
 from fuseswap.reclaim.recompression import Recompression
 from fuseswap.reclaim.request import ReclaimRequest
-from fuseswap.units import MIB
+from fuseswap.units import MIB, PageNumber
 from tests.support import pages
 from tests.support.cold_pages import PAGES, codecs, hold, page_of, run_for, store_some
 from tests.support.recompressed_devices import HeldJobs, finish, make_old, pass_time, recompress
@@ -327,7 +327,9 @@ async def test_a_segment_that_always_fails_does_not_keep_others_waiting(
     shrink = Recompressor.shrink
 
     def fail(self: Recompressor, objects: Objects, stop: Callable[[], bool]) -> list[Packed | None]:
-        if tierless.log.stored(tierless.cache.slots.get(0)) in [stored for _, stored in objects]:
+        if tierless.log.stored(tierless.cache.slots.get(PageNumber(0))) in [
+            stored for _, stored in objects
+        ]:
             raise MemoryError
         return shrink(self, objects, stop)
 

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.store.segment_entry import Mark, SegmentState
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, page_range
 from tests.support.fake_tier import FakeTier
 from tests.support.page_actions import Action, each_action, each_blind_action
 from tests.support.recompressed_devices import HeldJobs, finish, pass_time
@@ -108,7 +108,7 @@ async def test_a_segment_that_dies_and_whose_id_is_used_again(
     jobs = begin(tierless, nursery)
     await pass_time(1)
     get = tierless.cache.slots.get
-    before = {page: get(page) for page in range(PAGES)}
+    before = {page: get(page) for page in page_range(0, PAGES)}
     (segment,) = tierless.log.table.segments()
     tierless.discard(0, PAGES)
     for page in range(PAGES):
@@ -116,7 +116,7 @@ async def test_a_segment_that_dies_and_whose_id_is_used_again(
     for head in tierless.log.heads:
         tierless.log.seal(head)
     assert tierless.log.table.segments() == [segment]
-    assert {page: get(page) for page in range(PAGES)} == before
+    assert {page: get(page) for page in page_range(0, PAGES)} == before
     await let_go(tierless, jobs)
     await tierless.check()
 

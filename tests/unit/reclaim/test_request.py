@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from fuseswap.reclaim.request import ReclaimRequest
+from fuseswap.units import SegmentId
 
 
 def test_a_segment_is_done_when_its_write_has_ended() -> None:
     request = ReclaimRequest.parse("all")
-    request.total, request.left = 5, [7, 8]
+    request.total, request.left = 5, [SegmentId(7), SegmentId(8)]
     assert str(request) == "all: 3 of 5 segments"
     assert request.progress(2) == "all: 1 of 5 segments"
     request.left.clear()
@@ -17,7 +18,7 @@ def test_a_segment_is_done_when_its_write_has_ended() -> None:
 
 def test_writes_of_others_make_it_no_less_than_nothing() -> None:
     request = ReclaimRequest.parse("idle=5")
-    request.total, request.left = 2, [7]
+    request.total, request.left = 2, [SegmentId(7)]
     assert request.progress(4) == "idle=5: 0 of 2 segments"
 
 

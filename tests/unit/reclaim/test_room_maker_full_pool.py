@@ -17,7 +17,7 @@ from fuseswap.reclaim.room_maker import LONGEST_S
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.slot_word import REFERENCED
-from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.units import MIB, PAGE_SIZE, page_range
 from tests.support import pages
 from tests.support.memory_stores import SharedMemory
 from tests.support.recompressed_devices import HeldJobs, pass_time
@@ -149,7 +149,7 @@ async def test_hot_segments_come_last(
     await write_until_refused(tierless, shrinking, page + 1)
     streams = {tierless.log.table.stream_of(tierless.segment_of(n)) for n in range(page)}
     assert Stream.STORE not in streams
-    assert not any(tierless.cache.slots.get(n) & REFERENCED for n in range(page))
+    assert not any(tierless.cache.slots.get(n) & REFERENCED for n in page_range(0, page))
     await tierless.check()
 
 

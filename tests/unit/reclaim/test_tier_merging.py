@@ -9,6 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.errors import StoreRefused
 from fuseswap.store.segment_entry import SegmentState
+from fuseswap.units import SegmentId
 from tests.support.fake_tier import FakeTier
 from tests.support.tiered_devices import EXTENTS, Tiered, dense
 
@@ -16,7 +17,7 @@ UNREADABLE_S = 40
 ONE_BIT_WRONG = bytes(value ^ 1 for value in range(256))
 
 
-async def make_sparse(tiered: Tiered, nursery: trio.Nursery) -> list[int]:
+async def make_sparse(tiered: Tiered, nursery: trio.Nursery) -> list[SegmentId]:
     """A full tier, half of whose pages are then discarded; returns its segments.
 
     Nothing is merged yet: the worker has not looked.
@@ -42,7 +43,7 @@ async def make_sparse(tiered: Tiered, nursery: trio.Nursery) -> list[int]:
     return sorted({tiered.segment_of(page) for page in tiered.on_tier()})
 
 
-def still_on_tier(tiered: Tiered, segments: list[int]) -> int:
+def still_on_tier(tiered: Tiered, segments: list[SegmentId]) -> int:
     return sum(tiered.log.table.state_of(segment) is SegmentState.ON_TIER for segment in segments)
 
 

@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.store.segment_entry import SegmentState, Stream
 from fuseswap.store.slot_word import PARITY
-from fuseswap.units import MIB
+from fuseswap.units import MIB, PageNumber, SegmentId
 from tests.support import pages
 from tests.support.fake_tier import FakeTier
 from tests.support.log_invariants import check_invariants
@@ -38,7 +38,7 @@ def count_calls(tiered: Tiered) -> None:
         calls += 1
         if calls > MOST_CALLS:
             raise Spins
-        return ask(page, refusal)
+        return ask(PageNumber(page), refusal)
 
     set_patience(tiered.device.frontswap, counted)
 
@@ -212,7 +212,7 @@ async def write_until_refused(tiered: Tiered, first: int, *, run: bool = True) -
         raise ended
 
 
-def pin(tiered: Tiered, segment: int) -> None:
+def pin(tiered: Tiered, segment: SegmentId) -> None:
     """Leave one page of ``segment``, whose word is corrupt: it can't be emptied any more."""
     first, *others = tiered.pages_of(segment)
     tiered.cache.slots.words[first] ^= PARITY
@@ -221,7 +221,7 @@ def pin(tiered: Tiered, segment: int) -> None:
         tiered.discard(number)
 
 
-def segments_of(tiered: Tiered) -> list[int]:
+def segments_of(tiered: Tiered) -> list[SegmentId]:
     return sorted(set(map(tiered.segment_of, tiered.expected)))
 
 

@@ -9,6 +9,7 @@ import pytest
 from fuseswap.errors import CorruptData
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.plans import STEP_OBJECTS
+from fuseswap.units import PageNumber
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.log_invariants import StoredObject
 from tests.support.memory_stores import SharedMemory
@@ -70,7 +71,7 @@ def test_a_corrupt_object_stays_corrupt_and_alone(cleaned: Cleaned) -> None:
     segment = cleaned.seal_one()
     cleaned.thin_out(segment, 0.3)
     bad = cleaned.pages_of(segment)[5]
-    found = StoredObject.of(bad, cleaned.cache.slots.get(bad))
+    found = StoredObject.of(bad, cleaned.cache.slots.get(PageNumber(bad)))
     arena = cleaned.memory.attach().arena.buffer
     arena[cleaned.log.table.bases[segment] + found.offset + 1000] ^= 1
     cleaned.clean_up()

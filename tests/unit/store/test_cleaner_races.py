@@ -11,7 +11,7 @@ from fuseswap.errors import CorruptData
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.segment_entry import SegmentState, Stream
 from fuseswap.store.slot_word import OBJECT, PARITY, REFERENCED
-from fuseswap.units import MIB, SEGMENT_BYTES, Location
+from fuseswap.units import MIB, SEGMENT_BYTES, Location, PageNumber, SegmentId
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.log_invariants import StoredObject, check_invariants
 from tests.support.memory_stores import SharedMemory
@@ -25,7 +25,7 @@ def cleaned(make_memory: Callable[[Geometry], SharedMemory]) -> Cleaned:
 # -- between two steps -----------------------------------------------------------------
 
 
-def begun(cleaned: Cleaned) -> int:
+def begun(cleaned: Cleaned) -> SegmentId:
     """A segment of which one step is done."""
     segment = cleaned.seal_one()
     cleaned.thin_out(segment, 0.9)
@@ -125,7 +125,7 @@ def test_stores_leave_the_frame_it_needs(cleaned: Cleaned) -> None:
 # -- gathering what is cold ------------------------------------------------------------
 
 
-def evict(cleaned: Cleaned, segment: int, *, second_chance: bool = True) -> None:
+def evict(cleaned: Cleaned, segment: SegmentId, *, second_chance: bool = True) -> None:
     cleaned.cleaner.begin_eviction(segment, second_chance=second_chance)
     while cleaned.cleaner.busy:
         assert cleaned.cleaner.step()
@@ -135,7 +135,7 @@ def streams_of(cleaned: Cleaned, pages: list[int]) -> set[int]:
     """Streams that were filled with ``pages``."""
     by_segment = {head.segment: head.stream for head in cleaned.log.heads}
     get = cleaned.cache.slots.get
-    return {by_segment[StoredObject.of(page, get(page)).segment] for page in pages}
+    return {by_segment[StoredObject.of(page, get(PageNumber(page))).segment] for page in pages}
 
 
 def test_cold_objects_are_gathered_and_loaded_ones_spared(cleaned: Cleaned) -> None:
@@ -161,7 +161,7 @@ def test_they_are_spared_once(cleaned: Cleaned) -> None:
     for page in loaded:
         cleaned.cache.load(page)
     evict(cleaned, segment)
-    assert not any(cleaned.cache.slots.get(page) & REFERENCED for page in loaded)
+    assert not any(cleaned.cache.slots.get(PageNumber(page)) & REFERENCED for page in loaded)
     survivors = cleaned.log.heads[Stream.SURVIVORS]
     again = survivors.segment
     cleaned.log.seal(survivors)

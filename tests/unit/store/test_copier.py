@@ -10,7 +10,8 @@ from fuseswap.codecs.registry import ZSTD, parse_compressor
 from fuseswap.store.copier import Copier
 from fuseswap.store.plans import STEP_OBJECTS, Extract
 from fuseswap.store.segment_entry import Mark, Stream
-from fuseswap.store.slot_word import object_key
+from fuseswap.store.slot_word import object_key, segment_of
+from fuseswap.units import PageNumber, page_range
 from tests.support import pages
 from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import FrontedCache
@@ -49,14 +50,16 @@ def check(cache: FrontedCache) -> None:
 
 def test_only_what_is_packed_moves(cache: FrontedCache, copier: Copier) -> None:
     get = cache.slots.get
-    before = [get(page) for page in range(PAGES)]
+    before = [get(page) for page in page_range(0, PAGES)]
     (segment,) = cache.log.table.segments()
     payloads = {object_key(before[page]): packed(page) for page in (3, 70, 149)}
     copier.begin(Extract.of(cache.log, segment, payloads))
     assert finish(copier) == -(-PAGES // STEP_OBJECTS)
-    changed = [page for page in range(PAGES) if get(page) != before[page]]
+    changed = [page for page in page_range(0, PAGES) if get(page) != before[page]]
     assert changed == [3, 70, 149]
-    assert {cache.log.table.stream_of(get(page) >> 40) for page in changed} == {Stream.RECOMPRESSED}
+    assert {cache.log.table.stream_of(segment_of(get(PageNumber(page)))) for page in changed} == {
+        Stream.RECOMPRESSED
+    }
     assert cache.log.table.live[segment] == PAGES - 3
     assert cache.log.table.is_movable(segment)
     assert copier.statistics().recompressed_pages == 3
@@ -66,7 +69,7 @@ def test_only_what_is_packed_moves(cache: FrontedCache, copier: Copier) -> None:
 
 def test_where_all_of_it_is_packed_the_segment_goes(cache: FrontedCache, copier: Copier) -> None:
     (segment,) = cache.log.table.segments()
-    words = [cache.slots.get(page) for page in range(PAGES)]
+    words = [cache.slots.get(page) for page in page_range(0, PAGES)]
     copier.begin(
         Extract.of(
             cache.log, segment, {object_key(word): packed(p) for p, word in enumerate(words)}
@@ -79,7 +82,7 @@ def test_where_all_of_it_is_packed_the_segment_goes(cache: FrontedCache, copier:
 
 def test_what_was_overwritten_since_stays_as_it_is(cache: FrontedCache, copier: Copier) -> None:
     (segment,) = cache.log.table.segments()
-    first = cache.slots.get(0)
+    first = cache.slots.get(PageNumber(0))
     copier.begin(Extract.of(cache.log, segment, {object_key(first): packed(0)}))
     cache.store(0, pages.hexadecimal(0))
     finish(copier)
@@ -94,14 +97,16 @@ def test_of_a_shared_object_all_pages_move(cache: FrontedCache, copier: Copier) 
     cache.store(1000, pages.compressible(5))  # the index may know it or not
     cache.store(1001, pages.compressible(5))
     assert cache.log.table.is_marked(segment, Mark.SHARED)
-    word = cache.slots.get(5)
+    word = cache.slots.get(PageNumber(5))
     sharing = [
-        page for page in (5, 1000, 1001) if object_key(cache.slots.get(page)) == object_key(word)
+        page
+        for page in (5, 1000, 1001)
+        if object_key(cache.slots.get(PageNumber(page))) == object_key(word)
     ]
     assert len(sharing) > 1
     copier.begin(Extract.of(cache.log, segment, {object_key(word): packed(5)}))
     finish(copier)
-    assert len({cache.slots.get(page) for page in sharing}) == 1
-    assert cache.slots.get(5) != word
+    assert len({cache.slots.get(PageNumber(page)) for page in sharing}) == 1
+    assert cache.slots.get(PageNumber(5)) != word
     assert not cache.log.table.is_pinned(segment)
     check(cache)

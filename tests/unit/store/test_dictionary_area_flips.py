@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from fuseswap.errors import CorruptData
 from fuseswap.filesystem.device import Device
 from fuseswap.store.geometry import DICTIONARY_PLACE_BYTES
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, PageNumber
 from tests.support import pages
 from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import SharedMemory, fronted_of
@@ -57,7 +57,7 @@ def found_in(device: Device) -> Counter[str]:
     outcome: Counter[str] = Counter()
     for page, data in MADE.items():
         try:
-            assert device.frontswap.load(page) == data, f"page {page} is wrong"
+            assert device.frontswap.load(PageNumber(page)) == data, f"page {page} is wrong"
             outcome["right"] += 1
         except CorruptData:
             outcome["corrupt"] += 1

@@ -10,7 +10,10 @@ import pytest
 from fuseswap.store.dictionary_use import DictionaryUse
 from fuseswap.store.geometry import DICTIONARY_PLACES
 from fuseswap.store.segment_table import WORDS, SegmentTable
+from fuseswap.units import SegmentId
 from tests.support.memory_stores import SharedMemory
+
+ONE = SegmentId(7)
 
 STEPS = 4000
 
@@ -18,10 +21,14 @@ STEPS = 4000
 def test_one_dictionary_in_a_segment_is_exact() -> None:
     use = DictionaryUse()
     for _ in range(3):
-        use.add(7, [4])
+        use.add(ONE, [4])
     for left in (2, 1, 0):
-        use.release(7)
-        assert (use.pages[4], use.of(7), use.pages_in(7)) == (left, {4: left} if left else {}, left)
+        use.release(ONE)
+        assert (use.pages[4], use.of(ONE), use.pages_in(ONE)) == (
+            left,
+            {4: left} if left else {},
+            left,
+        )
     assert use.segments() == []
     assert not use.inexact
 
@@ -29,36 +36,36 @@ def test_one_dictionary_in_a_segment_is_exact() -> None:
 def test_with_several_none_has_more_than_are_left() -> None:
     use = DictionaryUse()
     for number in (1, 1, 1, 2):
-        use.add(7, [number])
-    use.release(7)
-    assert use.of(7) == {1: 3, 2: 1}
-    use.release(7)
-    assert use.of(7) == {1: 2, 2: 1}
-    assert use.inexact == {7}
-    use.recount(7, {2: 2})
-    assert (use.of(7), use.pages[1:3], use.inexact) == ({2: 2}, [0, 2], set())
-    use.release(7)
-    use.release(7)
+        use.add(ONE, [number])
+    use.release(ONE)
+    assert use.of(ONE) == {1: 3, 2: 1}
+    use.release(ONE)
+    assert use.of(ONE) == {1: 2, 2: 1}
+    assert use.inexact == {ONE}
+    use.recount(ONE, {2: 2})
+    assert (use.of(ONE), use.pages[1:3], use.inexact) == ({2: 2}, [0, 2], set())
+    use.release(ONE)
+    use.release(ONE)
     assert (use.segments(), use.pages[1:3]) == ([], [0, 0])
 
 
 def test_a_page_that_is_known_counts_for_its_own() -> None:
     use = DictionaryUse()
     for number in (1, 1, 2, 2):
-        use.add(7, [number])
-    use.release(7, 2)
-    use.release(7, 2)
-    assert (use.of(7), use.inexact) == ({1: 2}, set())
+        use.add(ONE, [number])
+    use.release(ONE, 2)
+    use.release(ONE, 2)
+    assert (use.of(ONE), use.inexact) == ({1: 2}, set())
 
 
 def test_of_a_segment_on_a_tier_any_may_be_needed() -> None:
     use = DictionaryUse()
     for _ in range(2):
-        use.add(7, [0, 3])
-    assert (use.pages[0], use.pages[3], use.pages_in(7)) == (2, 2, 2)
-    use.forget(7)
+        use.add(ONE, [0, 3])
+    assert (use.pages[0], use.pages[3], use.pages_in(ONE)) == (2, 2, 2)
+    use.forget(ONE)
     assert not any(use.pages)
-    use.release(7)  # more than one bit of a word turned over
+    use.release(ONE)  # more than one bit of a word turned over
     assert not any(use.pages)
 
 
@@ -70,14 +77,14 @@ def test_never_too_low(seed: int) -> None:
     for _ in range(STEPS):
         if chance.random() < 0.5:
             segment, number = chance.randrange(1, 6), chance.randrange(4)
-            use.add(segment, {number, chance.choice((number, 5))})
+            use.add(SegmentId(segment), {number, chance.choice((number, 5))})
             pages.append((segment, number))
         elif pages:
             segment, number = pages.pop(chance.randrange(len(pages)))
-            use.release(segment, number if chance.random() < 0.2 else None)
+            use.release(SegmentId(segment), number if chance.random() < 0.2 else None)
         if chance.random() < 0.02:
             segment = chance.randrange(1, 6)
-            use.recount(segment, Counter(n for s, n in pages if s == segment))
+            use.recount(SegmentId(segment), Counter(n for s, n in pages if s == segment))
         needed = Counter(number for _, number in pages)
         assert all(use.pages[number] >= count for number, count in needed.items())
         assert {s: use.pages_in(s) for s in use.segments()} == Counter(s for s, _ in pages)
@@ -95,20 +102,20 @@ def table(memory: SharedMemory) -> SegmentTable:
 @pytest.mark.parametrize("numbers", [[], [0], [3, 1], list(range(DICTIONARY_PLACES))])
 def test_what_was_noted_is_found(table: SegmentTable, numbers: list[int]) -> None:
     table.entries[WORDS + 3] = 12345
-    table.note_dictionaries(1, numbers)
-    assert table.dictionaries_of(1) == sorted(numbers)
-    assert table.sealed_at(1) == 12345
+    table.note_dictionaries(SegmentId(1), numbers)
+    assert table.dictionaries_of(SegmentId(1)) == sorted(numbers)
+    assert table.sealed_at(SegmentId(1)) == 12345
 
 
 def test_where_nothing_was_noted_it_may_be_any(table: SegmentTable) -> None:
     table.entries[WORDS + 3] = 12345
-    assert table.dictionaries_of(1) == list(range(DICTIONARY_PLACES))
+    assert table.dictionaries_of(SegmentId(1)) == list(range(DICTIONARY_PLACES))
 
 
 @pytest.mark.parametrize("numbers", [[], [2], [0, 7]])
 def test_a_bit_that_turns_over_hides_none(table: SegmentTable, numbers: list[int]) -> None:
-    table.note_dictionaries(1, numbers)
+    table.note_dictionaries(SegmentId(1), numbers)
     right = table.entries[WORDS + 3]
     for bit in range(64):
         table.entries[WORDS + 3] = right ^ 1 << bit
-        assert set(table.dictionaries_of(1)) >= set(numbers)
+        assert set(table.dictionaries_of(SegmentId(1))) >= set(numbers)

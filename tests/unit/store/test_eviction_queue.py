@@ -8,6 +8,7 @@ import pytest
 
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.segment_entry import Stream
+from fuseswap.units import SegmentId
 from tests.support import pages
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.memory_stores import SharedMemory
@@ -23,12 +24,12 @@ def in_line(cleaned: Cleaned) -> int:
     return sum(map(len, queue._lines))
 
 
-def empty(cleaned: Cleaned, segment: int) -> None:
+def empty(cleaned: Cleaned, segment: SegmentId) -> None:
     for page in cleaned.pages_of(segment):
         cleaned.discard(page)
 
 
-def gather(cleaned: Cleaned, segment: int) -> int:
+def gather(cleaned: Cleaned, segment: SegmentId) -> SegmentId:
     """Move what lives in ``segment`` to one on its way out; its id."""
     cleaned.cleaner.begin_eviction(segment)
     while cleaned.cleaner.busy:

@@ -15,7 +15,7 @@ from fuseswap.store.geometry import Geometry
 from fuseswap.store.plans import STEP_PACKED, Clean, CleanOnTier, Evict, Extract, Plan, Rewrite
 from fuseswap.store.segment_entry import Mark, Stream
 from fuseswap.store.slot_word import as_loaded, codec_of, object_key, segment_of
-from fuseswap.units import SEGMENT_BYTES, Location
+from fuseswap.units import SEGMENT_BYTES, Location, PageNumber, SegmentId, page_range
 from tests.support import pages
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.log_invariants import check_invariants
@@ -31,7 +31,7 @@ def cleaned(make_memory: Callable[[Geometry], SharedMemory]) -> Cleaned:
 
 
 @pytest.fixture
-def segment(cleaned: Cleaned) -> int:
+def segment(cleaned: Cleaned) -> SegmentId:
     """A sealed segment of `PAGES` pages that zstd makes smaller."""
     for page in range(PAGES):
         cleaned.expected[page] = pages.compressible(page)
@@ -48,9 +48,9 @@ def way(plan: Plan, word: int, *, urgent: bool = False) -> tuple[Stream, Packed 
 
 
 def test_in_memory_recompressed_objects_stay_among_themselves(
-    cleaned: Cleaned, segment: int
+    cleaned: Cleaned, segment: SegmentId
 ) -> None:
-    word = cleaned.cache.slots.get(0)
+    word = cleaned.cache.slots.get(PageNumber(0))
     plan = Clean.of(cleaned.log, segment)
     assert way(plan, word) == way(plan, as_loaded(word)) == (Stream.SURVIVORS, None)
     assert plan.joined() is None
@@ -62,11 +62,11 @@ def test_in_memory_recompressed_objects_stay_among_themselves(
 
 @pytest.mark.parametrize("opened", [Stream.SURVIVORS, Stream.RECOMPRESSED])
 def test_where_one_head_has_room_all_go_there(
-    cleaned: Cleaned, segment: int, opened: Stream
+    cleaned: Cleaned, segment: SegmentId, opened: Stream
 ) -> None:
     cleaned.log.table.mark(segment, Mark.TRIED)
-    word = cleaned.log.append(cleaned.log.heads[opened], 0, b"x", 0, LZ4)
-    cleaned.log.release(cleaned.cache.slots.get(0))
+    word = cleaned.log.append(cleaned.log.heads[opened], PageNumber(0), b"x", 0, LZ4)
+    cleaned.log.release(cleaned.cache.slots.get(PageNumber(0)))
     cleaned.cache.slots.words[0] = word
     joined = Clean.of(cleaned.log, segment).joined()
     assert joined is not None
@@ -74,8 +74,10 @@ def test_where_one_head_has_room_all_go_there(
     assert joined.joined() is None
 
 
-def test_cold_objects_leave_smaller_unless_a_store_waits(cleaned: Cleaned, segment: int) -> None:
-    word = cleaned.cache.slots.get(0)
+def test_cold_objects_leave_smaller_unless_a_store_waits(
+    cleaned: Cleaned, segment: SegmentId
+) -> None:
+    word = cleaned.cache.slots.get(PageNumber(0))
     plan = Evict.of(cleaned.log, segment, lambda word: SMALLER)
     assert way(plan, word) == (Stream.EVICTED, SMALLER)
     assert way(plan, word, urgent=True) == (Stream.EVICTED, None)
@@ -84,8 +86,8 @@ def test_cold_objects_leave_smaller_unless_a_store_waits(cleaned: Cleaned, segme
     assert way(plan, word) == way(plan, as_loaded(word)) == (Stream.EVICTED, None)
 
 
-def test_from_a_tier_all_leaves_again(cleaned: Cleaned, segment: int) -> None:
-    word = cleaned.cache.slots.get(0)
+def test_from_a_tier_all_leaves_again(cleaned: Cleaned, segment: SegmentId) -> None:
+    word = cleaned.cache.slots.get(PageNumber(0))
     plan = CleanOnTier.of(cleaned.log, segment, bytes(cleaned.log.view(segment)))
     assert way(plan, word) == way(plan, as_loaded(word)) == (Stream.EVICTED, None)
     assert plan.read(word) == cleaned.log.stored(word)
@@ -96,9 +98,9 @@ def test_from_a_tier_all_leaves_again(cleaned: Cleaned, segment: int) -> None:
 
 
 def test_loaded_objects_are_rewritten_where_they_became_smaller(
-    cleaned: Cleaned, segment: int
+    cleaned: Cleaned, segment: SegmentId
 ) -> None:
-    one, other = cleaned.cache.slots.get(0), cleaned.cache.slots.get(1)
+    one, other = cleaned.cache.slots.get(PageNumber(0)), cleaned.cache.slots.get(PageNumber(1))
     plan = Rewrite.of(cleaned.log, segment, {object_key(one): SMALLER})
     assert way(plan, as_loaded(one)) == (Stream.RECOMPRESSED, SMALLER)
     assert way(plan, other) == (Stream.RECOMPRESSED, None)
@@ -107,8 +109,8 @@ def test_loaded_objects_are_rewritten_where_they_became_smaller(
     assert way(plan, as_loaded(other)) == (Stream.RECOMPRESSED, None)
 
 
-def test_only_named_objects_are_extracted(cleaned: Cleaned, segment: int) -> None:
-    one, other = cleaned.cache.slots.get(0), cleaned.cache.slots.get(1)
+def test_only_named_objects_are_extracted(cleaned: Cleaned, segment: SegmentId) -> None:
+    one, other = cleaned.cache.slots.get(PageNumber(0)), cleaned.cache.slots.get(PageNumber(1))
     packed = {object_key(one): SMALLER}
     plan = Extract.of(cleaned.log, segment, packed)
     assert way(plan, as_loaded(one)) == (Stream.RECOMPRESSED, SMALLER)
@@ -118,7 +120,7 @@ def test_only_named_objects_are_extracted(cleaned: Cleaned, segment: int) -> Non
 
 
 def test_the_owners_of_a_segment_with_shared_objects_are_swept_for(
-    cleaned: Cleaned, segment: int
+    cleaned: Cleaned, segment: SegmentId
 ) -> None:
     plan = Extract.of(cleaned.log, segment, {})
     assert (plan.sweeps, len(plan.owners())) == (False, PAGES)
@@ -126,14 +128,14 @@ def test_the_owners_of_a_segment_with_shared_objects_are_swept_for(
     assert (plan.sweeps, len(plan.owners())) == (True, 0)
 
 
-def test_a_plan_does_not_change(cleaned: Cleaned, segment: int) -> None:
+def test_a_plan_does_not_change(cleaned: Cleaned, segment: SegmentId) -> None:
     plan = Rewrite.of(cleaned.log, segment, {})
     with pytest.raises(FrozenInstanceError):
         plan.spares = False  # type: ignore[misc]
 
 
 def test_only_an_eviction_that_is_given_up_is_put_in_line_again(
-    cleaned: Cleaned, segment: int
+    cleaned: Cleaned, segment: SegmentId
 ) -> None:
     queue = cleaned.log.eviction_queue
     copier = Copier(cleaned.cache.slots, cleaned.log)
@@ -147,7 +149,7 @@ def test_only_an_eviction_that_is_given_up_is_put_in_line_again(
     assert copier.statistics().given_up == 2
 
 
-def test_another_plan_gives_up_the_one_before(cleaned: Cleaned, segment: int) -> None:
+def test_another_plan_gives_up_the_one_before(cleaned: Cleaned, segment: SegmentId) -> None:
     queue = cleaned.log.eviction_queue
     assert queue.pop() == segment
     copier = Copier(cleaned.cache.slots, cleaned.log)
@@ -161,7 +163,9 @@ def test_another_plan_gives_up_the_one_before(cleaned: Cleaned, segment: int) ->
     cleaned.check()
 
 
-def test_a_step_compresses_fewer_objects_than_it_copies(cleaned: Cleaned, segment: int) -> None:
+def test_a_step_compresses_fewer_objects_than_it_copies(
+    cleaned: Cleaned, segment: SegmentId
+) -> None:
     cleaned.cleaner.packer.switch(True)
     cleaned.cleaner.begin_eviction(segment)
     assert cleaned.cleaner.step()
@@ -171,14 +175,14 @@ def test_a_step_compresses_fewer_objects_than_it_copies(cleaned: Cleaned, segmen
     now = cleaned.cleaner.statistics()
     assert (now.recompressed_pages, now.objects_copied) == (STEP_PACKED, STEP_PACKED + 64)
     get = cleaned.cache.slots.get
-    assert {codec_of(get(page)) for page in cleaned.expected} == {LZ4, ZSTD}
+    assert {codec_of(get(PageNumber(page))) for page in cleaned.expected} == {LZ4, ZSTD}
     cleaned.check()
 
 
-def test_what_is_extracted_from_a_tier_leaves_again(cleaned: Cleaned, segment: int) -> None:
+def test_what_is_extracted_from_a_tier_leaves_again(cleaned: Cleaned, segment: SegmentId) -> None:
     """The others keep their places and words."""
     get = cleaned.cache.slots.get
-    before = [get(page) for page in range(PAGES)]
+    before = [get(page) for page in page_range(0, PAGES)]
     stored = bytes(cleaned.log.view(segment))
     payloads = {word: cleaned.log.stored(word)[CHECK_BYTES:] for word in before[::2]}
     packed = {
@@ -190,9 +194,9 @@ def test_what_is_extracted_from_a_tier_leaves_again(cleaned: Cleaned, segment: i
     copier.begin(Extract.of(cleaned.log, segment, packed, stored))
     while copier.busy:
         assert copier.step()
-    changed = [page for page in range(PAGES) if get(page) != before[page]]
+    changed = [page for page in page_range(0, PAGES) if get(page) != before[page]]
     assert changed == list(range(0, PAGES, 2))
-    assert {cleaned.log.table.stream_of(segment_of(get(page))) for page in changed} == {
+    assert {cleaned.log.table.stream_of(segment_of(get(PageNumber(page)))) for page in changed} == {
         Stream.EVICTED
     }
     assert cleaned.log.table.live[segment] == PAGES // 2

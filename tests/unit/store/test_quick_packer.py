@@ -11,6 +11,7 @@ from fuseswap.codecs.zstd import parse_recompressor
 from fuseswap.errors import CorruptData, InvalidArgument
 from fuseswap.filesystem.parameters import find_parameter
 from fuseswap.reclaim.request import ReclaimRequest
+from fuseswap.units import PageNumber
 from tests.support import pages
 from tests.support.fake_tier import FakeTier
 from tests.support.log_invariants import StoredObject
@@ -31,7 +32,9 @@ async def move_out(tiered: Tiered, nursery: trio.Nursery, first: int = 0) -> set
 
 
 def codecs_on_tier(tiered: Tiered) -> set[int]:
-    return {StoredObject.of(p, tiered.cache.slots.get(p)).codec for p in tiered.on_tier()}
+    return {
+        StoredObject.of(p, tiered.cache.slots.get(PageNumber(p))).codec for p in tiered.on_tier()
+    }
 
 
 async def test_what_leaves_is_compressed_harder(tiered: Tiered, nursery: trio.Nursery) -> None:
@@ -77,12 +80,12 @@ async def test_a_corrupt_page_leaves_as_it_is_and_stays_corrupt(
     tiered: Tiered, nursery: trio.Nursery
 ) -> None:
     tiered.store(0, pages.hexadecimal(0))
-    found = StoredObject.of(0, tiered.cache.slots.get(0))
+    found = StoredObject.of(0, tiered.cache.slots.get(PageNumber(0)))
     at = tiered.log.table.bases[found.segment] + found.offset + 100
     tiered.device.state.arena.buffer[at] ^= 4
     assert await move_out(tiered, nursery, first=1) == {LZ4, ZSTD}
     assert 0 in tiered.on_tier()
-    assert StoredObject.of(0, tiered.cache.slots.get(0)).codec == LZ4
+    assert StoredObject.of(0, tiered.cache.slots.get(PageNumber(0))).codec == LZ4
     with pytest.raises(CorruptData):
         await tiered.read(0)
 

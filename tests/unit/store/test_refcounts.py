@@ -9,6 +9,7 @@ import pytest
 
 from fuseswap.store.refcounts import MOST, Refcounts
 from fuseswap.store.slot_word import OFFSET_SHIFT, SEGMENT_ID_SHIFT
+from fuseswap.units import SegmentId
 
 
 def word_at(segment: int, offset: int) -> int:
@@ -60,8 +61,8 @@ def test_settling_takes_the_first_reference_off_each_object() -> None:
         for _ in range(1 + (number % 5 == 0) * number % 7):
             references.add(word_at(3, 150 * number), bounded=False)
     extra = {n: (n % 5 == 0) * n % 7 for n in range(6000)}
-    assert references.settle(3) == sum(extra.values())
+    assert references.settle(SegmentId(3)) == sum(extra.values())
     assert all(references.count(word_at(3, 150 * n)) == extra[n] for n in extra)
-    assert references.settle(4) == 0
-    references.forget(3)
+    assert references.settle(SegmentId(4)) == 0
+    references.forget(SegmentId(3))
     assert references.allocated_bytes == 0

@@ -15,10 +15,12 @@ from fuseswap.store.segment_entry import SegmentState, Stream
 from fuseswap.store.segment_log import OBJECT_OVERHEAD, SegmentLog
 from fuseswap.store.segment_table import OWNER_BYTES
 from fuseswap.store.slot_word import offset_of, segment_of
-from fuseswap.units import MIB, PAGE_SIZE, SEGMENT_BYTES
+from fuseswap.units import MIB, NO_SEGMENT, PAGE_SIZE, SEGMENT_BYTES, PageNumber, SegmentId
 from tests.support import pages
 from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import FrontedCache, SharedMemory
+
+FIRST, SECOND = SegmentId(1), SegmentId(2)
 
 LAST = SEGMENT_BYTES % (PAGE_SIZE + OBJECT_OVERHEAD) - OBJECT_OVERHEAD
 FULL = [PAGE_SIZE] * (SEGMENT_BYTES // (PAGE_SIZE + OBJECT_OVERHEAD)) + [LAST]
@@ -31,7 +33,7 @@ def log(memory: SharedMemory) -> SegmentLog:
 
 def append(log: SegmentLog, owner: int, length: int, stream: Stream = Stream.STORE) -> int:
     """Append ``length`` bytes; return the slot word."""
-    return log.append(log.heads[stream], owner, bytes(length), 0, LZ4)
+    return log.append(log.heads[stream], PageNumber(owner), bytes(length), 0, LZ4)
 
 
 def fill(log: SegmentLog, owner: int) -> list[int]:
@@ -46,7 +48,8 @@ def test_objects_stand_one_after_the_other(memory: SharedMemory) -> None:
     log = SegmentLog(state)
     head = log.heads[Stream.STORE]
     locations = [
-        log.append(head, 40 + n, bytes([n]) * length, n, LZ4) for n, length in enumerate((5, 9))
+        log.append(head, PageNumber(40 + n), bytes([n]) * length, n, LZ4)
+        for n, length in enumerate((5, 9))
     ]
     first, second = (offset_of(location) for location in locations)
     assert (first, second) == (0, CHECK_BYTES + 5)
@@ -54,30 +57,30 @@ def test_objects_stand_one_after_the_other(memory: SharedMemory) -> None:
     assert bytes(state.arena.buffer[base + second : base + second + 13]) == (
         b"\x01\0\0\0" + b"\x01" * 9
     )
-    assert log.table.bounds_of(1) == (2 * CHECK_BYTES + 14, SEGMENT_BYTES - 2 * OWNER_BYTES)
+    assert log.table.bounds_of(FIRST) == (2 * CHECK_BYTES + 14, SEGMENT_BYTES - 2 * OWNER_BYTES)
 
 
 def test_the_directory_lists_owners_newest_first(log: SegmentLog) -> None:
     for owner in (7, 2**32 - 1, 7, 0):
         append(log, owner, 100)
-    assert log.owners(1).tolist() == [0, 7, 2**32 - 1, 7]
+    assert list(log.owners(FIRST)) == [0, 7, 2**32 - 1, 7]
 
 
 def test_segment_0_is_never_used(log: SegmentLog) -> None:
     assert segment_of(append(log, 0, 10)) == 1
-    assert not log.table.exists(0)
-    assert log.table.exists(1)
-    assert not log.table.exists(2)
-    assert not log.table.exists(2**24 - 1)
+    assert not log.table.exists(NO_SEGMENT)
+    assert log.table.exists(FIRST)
+    assert not log.table.exists(SECOND)
+    assert not log.table.exists(SegmentId(2**24 - 1))
 
 
 def test_a_full_segment_is_sealed_and_the_next_one_opened(log: SegmentLog) -> None:
     assert segment_of(fill(log, 1)[0]) == 1
     tail = SEGMENT_BYTES - len(FULL) * OWNER_BYTES
-    assert log.table.bounds_of(1) == (tail, tail)
-    assert log.table.state_of(1) is SegmentState.OPEN
+    assert log.table.bounds_of(FIRST) == (tail, tail)
+    assert log.table.state_of(FIRST) is SegmentState.OPEN
     assert segment_of(append(log, 2, 1)) == 2
-    assert (log.table.state_of(1), log.table.state_of(2)) == (
+    assert (log.table.state_of(FIRST), log.table.state_of(SECOND)) == (
         SegmentState.SEALED,
         SegmentState.OPEN,
     )
@@ -95,8 +98,8 @@ def test_an_object_one_byte_too_long_goes_to_the_next_segment(log: SegmentLog) -
 def test_ages_follow_the_order_of_opening(log: SegmentLog) -> None:
     for owner in range(3):
         fill(log, owner)
-    sequences = [log.table.sequence_of(segment) for segment in (1, 2, 3)]
-    sealed = [log.table.sealed_at(segment) for segment in (1, 2, 3)]
+    sequences = [log.table.sequence_of(SegmentId(segment)) for segment in (1, 2, 3)]
+    sealed = [log.table.sealed_at(SegmentId(segment)) for segment in (1, 2, 3)]
     assert sequences == [1, 2, 3]
     assert 0 < sealed[0] <= sealed[1]
     assert sealed[2] == 0  # still open
@@ -123,14 +126,14 @@ def test_the_last_release_frees_a_sealed_segment(log: SegmentLog) -> None:
     fill(log, 2)
     for word in first:
         log.release(word)
-    assert log.table.state_of(1) is SegmentState.FREE
+    assert log.table.state_of(FIRST) is SegmentState.FREE
     assert (log.table.bases[1], log.table.live[1], log.table.live_bytes[1]) == (-1, 0, 0)
     assert (log.table.segments(), log.table.in_use, log.frames.in_use) == ([2], 1, 1)
 
 
 def test_the_last_release_frees_the_open_segment_too(log: SegmentLog) -> None:
     log.release(append(log, 1, 10))
-    assert log.table.state_of(1) is SegmentState.FREE
+    assert log.table.state_of(FIRST) is SegmentState.FREE
     assert log.heads[Stream.STORE].segment == 0
     assert log.table.in_use == 0
     append(log, 2, 10)
@@ -151,7 +154,7 @@ def test_full_refuses_changes_nothing_and_still_takes_what_fits(log: SegmentLog)
     for length in FULL[:-1]:
         append(log, 1, length)
     before = (
-        log.table.bounds_of(1),
+        log.table.bounds_of(FIRST),
         list(log.table.live),
         list(log.table.live_bytes),
         log.frames.in_use,
@@ -159,7 +162,7 @@ def test_full_refuses_changes_nothing_and_still_takes_what_fits(log: SegmentLog)
     with pytest.raises(PoolFull):
         append(log, 2, LAST + 1)
     assert (
-        log.table.bounds_of(1),
+        log.table.bounds_of(FIRST),
         list(log.table.live),
         list(log.table.live_bytes),
         log.frames.in_use,
@@ -182,7 +185,7 @@ def test_sealed_bytes_never_change(memory: SharedMemory) -> None:
     for page in range(300):
         cache.store(page, pages.incompressible(page))
     log = cache.log
-    assert log.table.state_of(1) is SegmentState.SEALED
+    assert log.table.state_of(FIRST) is SegmentState.SEALED
     base = log.table.bases[1]
     arena = memory.attach().arena.buffer
     sealed = bytes(arena[base : base + SEGMENT_BYTES])
@@ -211,14 +214,14 @@ def test_a_lost_segment_holds_its_id_until_no_page_needs_it(memory: SharedMemory
         old.store(page, pages.compressible(page))
     old.log.table.entries[4] ^= 0b11 << 32  # two bits of the location
     cache = memory.attach_cache()
-    assert cache.log.table.state_of(1) is SegmentState.LOST
+    assert cache.log.table.state_of(FIRST) is SegmentState.LOST
     for page in range(2):
         with pytest.raises(CorruptData, match="no such segment"):
             cache.load(page)
     cache.store(0, pages.compressible(9))
-    assert cache.log.table.state_of(2) is SegmentState.OPEN
+    assert cache.log.table.state_of(SECOND) is SegmentState.OPEN
     cache.invalidate_page(1)
-    assert cache.log.table.state_of(1) is SegmentState.FREE
+    assert cache.log.table.state_of(FIRST) is SegmentState.FREE
     assert cache.load(0) == pages.compressible(9)
     check_invariants(memory.attach_cache())
 

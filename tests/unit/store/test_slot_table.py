@@ -13,7 +13,7 @@ from fuseswap.errors import CorruptData
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.slot_table import UNCOUNTED, SlotTable
 from fuseswap.store.slot_word import REFERENCED, fill_of, fill_word, is_loaded, is_same_filled
-from fuseswap.units import GIB, PAGE_SIZE
+from fuseswap.units import GIB, PAGE_SIZE, PageNumber, page_range
 from tests.support import pages
 from tests.support.log_invariants import StoredObject
 from tests.support.memory_stores import FrontedCache, SharedMemory
@@ -42,7 +42,7 @@ def test_a_32_bit_word_twice_always_fits(half: int) -> None:
 def test_an_object_word_says_where_and_how_long(cache: FrontedCache) -> None:
     for page, name in enumerate(("incompressible", "fill_fits_not", "compressible")):
         cache.store(page, pages.CORPUS[name])
-    raw, fill, lz4 = (StoredObject.of(page, cache.slots.get(page)) for page in range(3))
+    raw, fill, lz4 = (StoredObject.of(page, cache.slots.get(page)) for page in page_range(0, 3))
     assert (raw.codec, raw.length, raw.offset) == (RAW, PAGE_SIZE, 0)
     assert (fill.codec, fill.length, fill.offset) == (FILL, 8, 0)
     assert (lz4.codec, lz4.offset) == (LZ4, fill.end)
@@ -51,10 +51,10 @@ def test_an_object_word_says_where_and_how_long(cache: FrontedCache) -> None:
 
 def test_a_load_marks_an_object_referenced_and_keeps_parity(cache: FrontedCache) -> None:
     cache.store(7, pages.CORPUS["compressible"])
-    assert not cache.slots.get(7) & REFERENCED
+    assert not cache.slots.get(PageNumber(7)) & REFERENCED
     for _ in range(2):
         assert cache.load(7) == pages.CORPUS["compressible"]
-        word = cache.slots.get(7)
+        word = cache.slots.get(PageNumber(7))
         assert is_loaded(word)
         assert word.bit_count() % 2 == 0
 
@@ -119,8 +119,8 @@ def test_clusters_come_with_the_first_page_and_go_with_the_last(
 
 def test_looking_at_holes_takes_no_memory(memory: SharedMemory, cache: FrontedCache) -> None:
     assert cache.load(1000) is None
-    assert cache.slots.next_stored(0) is None
-    assert cache.slots.next_hole(0) == 0
+    assert cache.slots.next_stored(PageNumber(0)) is None
+    assert cache.slots.next_hole(PageNumber(0)) == 0
     assert not cache.invalidate_page(5)
     assert cache.invalidate_area(0, 1280) == 0
     assert memory.allocated_bytes("slots") == 0
@@ -132,29 +132,33 @@ def test_next_stored_and_next_hole_are_what_a_scan_finds(stored: set[int], run: 
     slots = SlotTable(memory.attach().slots, 1280)
     stored |= set(range(run, run + 256))
     for page in stored:
-        slots.commit(page, fill_word(page))
+        slots.commit(PageNumber(page), fill_word(page))
     for start in sorted({0, 1, 511, 512, 1279, *stored, *(page + 1 for page in stored)} - {1280}):
-        assert slots.next_stored(start) == min((p for p in stored if p >= start), default=None)
-        assert slots.next_hole(start) == next(p for p in range(start, 1281) if p not in stored)
+        assert slots.next_stored(PageNumber(start)) == min(
+            (p for p in stored if p >= start), default=None
+        )
+        assert slots.next_hole(PageNumber(start)) == next(
+            p for p in range(start, 1281) if p not in stored
+        )
     memory.close()
 
 
 def test_commit_and_clear_twice_count_once(memory: SharedMemory) -> None:
     slots = SlotTable(memory.attach().slots, 1280)
-    slots.commit(600, fill_word(1))
-    slots.commit(600, fill_word(2))
-    slots.commit(601, fill_word(3))
-    assert (slots.stored_pages, slots.get(600)) == (2, fill_word(2))
-    slots.clear(600)
-    slots.clear(600)
-    assert (slots.stored_pages, slots.get(600)) == (1, 0)
+    slots.commit(PageNumber(600), fill_word(1))
+    slots.commit(PageNumber(600), fill_word(2))
+    slots.commit(PageNumber(601), fill_word(3))
+    assert (slots.stored_pages, slots.get(PageNumber(600))) == (2, fill_word(2))
+    slots.clear(PageNumber(600))
+    slots.clear(PageNumber(600))
+    assert (slots.stored_pages, slots.get(PageNumber(600))) == (1, 0)
 
 
 def test_a_new_table_over_old_words_counts_them_and_returns_empty_clusters(
     memory: SharedMemory,
 ) -> None:
     slots = SlotTable(memory.attach().slots, 1280)
-    slots.commit(513, fill_word(1))
+    slots.commit(PageNumber(513), fill_word(1))
     slots.words[0] = 0  # a crash between clearing the last word and returning the cluster
     assert memory.allocated_bytes("slots") == 2 * PAGE_SIZE
     again = SlotTable(memory.attach().slots, 1280)
@@ -177,7 +181,7 @@ def test_a_tebibyte_costs_nothing_until_used(
         cache.store(page, pages.CORPUS["compressible"])
         assert cache.load(page) == pages.CORPUS["compressible"]
     assert memory.allocated_bytes("slots") == 2 * PAGE_SIZE
-    assert cache.slots.next_stored(1) == last
+    assert cache.slots.next_stored(PageNumber(1)) == last
     assert memory.attach_cache().load(last) == pages.CORPUS["compressible"]
     assert cache.invalidate_area(0, cache.page_count) == 2
     assert memory.allocated_bytes("slots") == 0

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from fuseswap.codecs.registry import LZ4
 from fuseswap.store import slot_word as words
 from fuseswap.store.segment_entry import Stream
+from fuseswap.units import PageNumber, SegmentId
 from tests.support.memory_stores import SharedMemory
 
 SEGMENTS = st.integers(1, words.MAX_SEGMENTS - 1)
@@ -17,11 +18,11 @@ SEGMENTS = st.integers(1, words.MAX_SEGMENTS - 1)
 def test_an_object_comes_out_as_it_went_in(
     segment: int, offset: int, length: int, codec: int
 ) -> None:
-    word = words.object_word(segment, offset, length, codec)
+    word = words.object_word(SegmentId(segment), offset, length, codec)
     assert word < 1 << 62
     assert not words.is_corrupt(word)
-    assert words.is_object_of(word, segment)
-    assert not words.is_object_of(word, segment ^ 1)
+    assert words.is_object_of(word, SegmentId(segment))
+    assert not words.is_object_of(word, SegmentId(segment ^ 1))
     found = words.segment_of(word), words.offset_of(word), words.length_of(word)
     assert (*found, words.codec_of(word)) == (segment, offset, length, codec)
     assert not words.is_loaded(word)
@@ -29,14 +30,14 @@ def test_an_object_comes_out_as_it_went_in(
 
 @given(SEGMENTS, st.integers(1, 4096))
 def test_a_load_changes_nothing_but_that(segment: int, length: int) -> None:
-    word = words.object_word(segment, 0, length, LZ4)
+    word = words.object_word(SegmentId(segment), 0, length, LZ4)
     loaded = words.as_loaded(word)
     assert words.is_loaded(loaded)
     assert not words.is_corrupt(loaded)
     assert words.is_same_object(word, loaded)
     assert words.object_key(word) == words.object_key(loaded)
     assert (words.as_loaded(loaded), words.as_stored(loaded)) == (loaded, word)
-    assert not words.is_same_object(word, words.object_word(segment, 1, length, LZ4))
+    assert not words.is_same_object(word, words.object_word(SegmentId(segment), 1, length, LZ4))
     assert words.is_corrupt(words.spoiled(word))
 
 
@@ -54,5 +55,5 @@ def test_the_log_writes_out_the_same_bits(memory: SharedMemory) -> None:
     head = log.heads[Stream.STORE]
     for payload in (b"a", b"bc" * 300, b"d" * 4096):
         offset = head.tail
-        word = log.append(head, 7, payload, 0, LZ4)
+        word = log.append(head, PageNumber(7), payload, 0, LZ4)
         assert word == words.object_word(head.segment, offset, len(payload), LZ4)

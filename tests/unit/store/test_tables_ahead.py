@@ -10,7 +10,7 @@ from fuseswap.store.dictionary_area import Dictionaries, memory_bytes
 from fuseswap.store.geometry import DICTIONARY_PLACE_BYTES, Geometry
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.slot_table import READY_CLUSTERS, SlotTable
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SIZE, PageNumber
 from tests.support import pages
 from tests.support.fake_feeder import FakeFeeder
 from tests.support.memory_stores import AskAgain, SharedMemory, fronted
@@ -38,10 +38,10 @@ def test_clusters_are_ready_before_they_are_used(memory: SharedMemory, feeder: F
     feeder.deliver()
     before = memory.allocated_bytes("slots")
     assert before == READY_CLUSTERS * PAGE_SIZE
-    slots.allocate(0)
-    slots.commit(0, 1)
+    slots.allocate(PageNumber(0))
+    slots.commit(PageNumber(0), 1)
     assert memory.allocated_bytes("slots") == before
-    slots.allocate(17 * 512)
+    slots.allocate(PageNumber(17 * 512))
     feeder.deliver()
     assert memory.allocated_bytes("slots") == before + 17 * PAGE_SIZE, "always so many ahead"
 
@@ -53,13 +53,13 @@ def test_a_cluster_that_is_not_there_is_waited_for(
     far = LARGE.page_count - 1
     for _ in range(3):
         with pytest.raises(NoMemory):
-            slots.allocate(far)
+            slots.allocate(PageNumber(far))
     assert len(feeder.orders) == 1
     feeder.deliver(made=False)
     with pytest.raises(NoMemory):
-        slots.allocate(far)
+        slots.allocate(PageNumber(far))
     feeder.make()
-    slots.allocate(far)
+    slots.allocate(PageNumber(far))
 
 
 def test_an_empty_cluster_keeps_its_memory_only_among_those_that_are_ready(
@@ -70,13 +70,13 @@ def test_an_empty_cluster_keeps_its_memory_only_among_those_that_are_ready(
     feeder.deliver()
     far = LARGE.page_count - 1
     with pytest.raises(NoMemory):
-        slots.allocate(far)
+        slots.allocate(PageNumber(far))
     feeder.deliver()
     for page in (5, far):
-        slots.allocate(page)
-        slots.commit(page, 1)
+        slots.allocate(PageNumber(page))
+        slots.commit(PageNumber(page), 1)
     for page in (5, far):
-        slots.clear(page)
+        slots.clear(PageNumber(page))
     assert memory.allocated_bytes("slots") == READY_CLUSTERS * PAGE_SIZE == slots.allocated_bytes
     assert slots.ready_bytes == slots.allocated_bytes
 
@@ -92,10 +92,10 @@ def test_what_was_ready_for_more_than_is_used_goes_back_when_idle(
     for _ in range(5):
         slots.trim()
     assert memory.allocated_bytes("slots") == READY_CLUSTERS * PAGE_SIZE
-    slots.allocate(0)
-    slots.commit(0, 1)
+    slots.allocate(PageNumber(0))
+    slots.commit(PageNumber(0), 1)
     slots.trim()
-    assert slots.get(0) == 1
+    assert slots.get(PageNumber(0)) == 1
 
 
 def test_a_store_waits_with_nothing_changed_and_then_is_done(feeder: FakeFeeder) -> None:
@@ -142,7 +142,7 @@ def test_the_index_forgets_while_it_can_t_grow(feeder: FakeFeeder) -> None:
     region = SharedMemory(LARGE).attach().index
     index = ContentIndex(region, feeder)
     index.grow(1000, 10)
-    assert (index.buckets, index.exchange(3, b"12345678")) == (0, -1)
+    assert (index.buckets, index.exchange(PageNumber(3), b"12345678")) == (0, -1)
     assert len(feeder.orders) == 1
     index.grow(1000, 10)
     assert len(feeder.orders) == 1
@@ -152,8 +152,8 @@ def test_the_index_forgets_while_it_can_t_grow(feeder: FakeFeeder) -> None:
     feeder.deliver()
     index.grow(1000, 1000)
     assert index.buckets == 125
-    assert index.exchange(3, b"12345678") == -1
-    assert index.exchange(4, b"12345678") == 3
+    assert index.exchange(PageNumber(3), b"12345678") == -1
+    assert index.exchange(PageNumber(4), b"12345678") == 3
     assert index.ready_bytes + index.allocated_bytes == region.allocated_bytes()
 
 
@@ -201,10 +201,10 @@ def test_a_cluster_that_a_store_waits_for_is_not_given_back_with_those_it_was_or
     slots = slot_table(memory, feeder)
     slots.get_ready()
     with pytest.raises(NoMemory):
-        slots.allocate(0)
+        slots.allocate(PageNumber(0))
     feeder.make(1, made=False)
     feeder.make()
-    slots.allocate(0)
+    slots.allocate(PageNumber(0))
     assert memory.allocated_bytes("slots") == PAGE_SIZE == slots.allocated_bytes
 
 

@@ -1,0 +1,44 @@
+"""Page numbers and segment ids are types of their own, which cost nothing."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from fuseswap.store.slot_table import CLUSTER_SHIFT, ClusterShift
+from fuseswap.store.slot_word import SEGMENT_ID_SHIFT, SegmentIdShift
+from fuseswap.units import (
+    FIRST_PAGE,
+    PAGE_SHIFT,
+    PageNumber,
+    PageShift,
+    SegmentId,
+    numbered,
+    page_array,
+    page_range,
+    segment_range,
+)
+
+
+def test_a_shift_makes_the_type_without_a_call() -> None:
+    """`assert_type` is mypy's; as it runs these are shifts of plain ints."""
+    assert assert_type(8191 >> PAGE_SHIFT, PageNumber) == 1
+    assert assert_type(9 << SEGMENT_ID_SHIFT >> SEGMENT_ID_SHIFT, SegmentId) == 9
+    assert assert_type(3 << CLUSTER_SHIFT, PageNumber) == 1536
+    assert {type(one) for one in (PAGE_SHIFT, SEGMENT_ID_SHIFT, CLUSTER_SHIFT)} == {int}
+
+
+def test_the_types_of_the_shifts_say_what_these_do() -> None:
+    assert 8191 >> PageShift(12) == 8191 >> PAGE_SHIFT
+    assert 9 << 40 >> SegmentIdShift(40) == 9 << 40 >> SEGMENT_ID_SHIFT
+    assert 3 << ClusterShift(9) == 3 << CLUSTER_SHIFT
+
+
+def test_ranges_are_plain_ones() -> None:
+    assert [assert_type(page, PageNumber) for page in page_range(2, 4)] == [2, 3]
+    assert [assert_type(segment, SegmentId) for segment in segment_range(2, 4)] == [2, 3]
+    assert page_range is range
+    assert list(numbered([7, 8], FIRST_PAGE)) == [(0, 7), (1, 8)]
+
+
+def test_an_array_of_pages_is_read_from_4_bytes_each() -> None:
+    assert list(page_array(b"\1\0\0\0\2\0\0\0")) == list(page_array([1, 2])) == [1, 2]
