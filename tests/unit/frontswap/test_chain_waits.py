@@ -99,6 +99,25 @@ def test_a_late_store_is_committed_only_where_it_is_the_newest(
     assert frontswap.slots.stored_pages == (expected is not None)
 
 
+@pytest.mark.parametrize("bit", [0, 20, 63])
+def test_a_bit_that_turns_over_before_the_commit_of_a_late_store_costs_no_page(
+    memory: SharedMemory, bit: int
+) -> None:
+    """The word of its page is a hole until then, and was counted as one."""
+    frontswap, (first, second) = chain_of(2, memory)
+    frontswap.store(6, b"other")
+    refuse(first)
+    second.says_later = True
+    store_later(frontswap, 5, b"new")
+    frontswap.slots.words[5] ^= 1 << bit
+    second.waiting[0].end()
+    assert frontswap.slots.stored_pages == 2
+    frontswap.invalidate_page(6)
+    assert frontswap.load(5) == b"new"
+    frontswap.invalidate_page(5)
+    assert memory.allocated_bytes("slots") == 0
+
+
 def test_a_part_of_a_page_is_not_taken_later(memory: SharedMemory) -> None:
     """Its old bytes have to be in reach until the new ones are."""
     frontswap, (first, second) = chain_of(2, memory)
