@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fuseswap.errors import StoreRefused
+from fuseswap.errors import Deferred, StoreRefused
 from tests.support.chains import holders, refuse, store_later
 from tests.support.fake_backend import FakeBackend, chain_of
 from tests.support.memory_stores import AskAgain, SharedMemory
@@ -116,6 +116,18 @@ def test_a_bit_that_turns_over_before_the_commit_of_a_late_store_costs_no_page(
     assert frontswap.load(5) == b"new"
     frontswap.invalidate_page(5)
     assert memory.allocated_bytes("slots") == 0
+
+
+def test_the_bytes_of_a_late_store_are_there_once(memory: SharedMemory) -> None:
+    """A request's are gone by then, and 256 requests may wait, each of many pages."""
+    frontswap, (first, second) = chain_of(2, memory)
+    refuse(first)
+    second.says_later = True
+    with pytest.raises(Deferred) as caught:
+        frontswap.store(5, memoryview(bytearray(b"new")))
+    caught.value.begin(lambda answer: None)
+    (waiting,) = second.waiting
+    assert frontswap.load(5) is waiting.data
 
 
 def test_a_part_of_a_page_is_not_taken_later(memory: SharedMemory) -> None:
