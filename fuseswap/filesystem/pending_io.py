@@ -20,20 +20,20 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
 import trio
 
 from fuseswap.counting import counter, zeros
-from fuseswap.errors import Deferred, Retry, StoreRefused, kept
+from fuseswap.errors import RETRY, Deferred, Retry, StoreRefused, kept
 from fuseswap.filesystem.pending_requests import Read, ReadDone, Waits, Write, WriteDone
 from fuseswap.filesystem.swapfile import Swapfile
 from fuseswap.frontswap.chain import Frontswap
 from fuseswap.tiers.callbacks import Answer, await_callback, result_of
 from fuseswap.tiers.tier_reader import TierLoad, neighbours
-from fuseswap.units import NO_PAGE, PAGE_SIZE, PageNumber, page_range
+from fuseswap.units import PAGE_SIZE, PageNumber, page_range
 
 # More pages than this of one request are not with the tier at once.
 _PAGES_AT_ONCE = 16
@@ -301,19 +301,12 @@ class PendingIo:
         """
         if exc.done:
             self._short_since = None
-        page = exc.page if isinstance(exc, TierLoad) else NO_PAGE
-        found = await self._begun(exc, waits)
-        if not found or page < 0:
-            return
-        try:
-            self._frontswap.bring_back(page, found)
-        except Deferred as again:
+        again = await self._begun(exc, waits)
+        if again is not None:
             await self._begun(again, waits)
-        else:
-            self._short_since = None
 
-    async def _begun(self, exc: Deferred, waits: Waits) -> bytes | None:
-        """Let ``exc`` go on until it answers; the page where that is a load."""
+    async def _begun(self, exc: Deferred, waits: Waits) -> Deferred | None:
+        """Let ``exc`` go on until it answers; returns what must be waited for after that."""
         if exc.patience_s is not None:
             now = trio.current_time()
             if self._short_since is None:
@@ -321,22 +314,49 @@ class PendingIo:
             if now - max(self._short_since, waits.patient_since) > exc.patience_s:
                 self.counters.reserve_refused += 1
                 raise StoreRefused(str(exc))
+        begin = kept(exc).begin
+        if isinstance(exc, TierLoad):
+            begin = partial(self._begin_bringing_back, exc)
         # An error gets no name: this frame would hold it.
-        found: list[bytes | int | Exception | Retry] = [await await_callback(kept(exc).begin)]
+        found: list[Retry | Exception | bytes | int] = [await await_callback(begin)]
         if exc.patience_s is None and isinstance(found[0], Retry):
             waits.patient_since = trio.current_time()
-        return _page_of(found)
+        return _wait_in(found)
+
+    def _begin_bringing_back(
+        self, load: TierLoad, answer: Callable[[Retry | Exception], None]
+    ) -> None:
+        """Load a page into memory; ``answer`` gets `RETRY`, or why it is not there.
+
+        It is stored in one piece with the last look at its word: once the task that waits has
+        its turn, a newer version may be there.
+        """
+
+        def loaded(found: bytes | Retry | Exception) -> None:
+            outcome: Retry | Exception = RETRY
+            if isinstance(found, bytes):
+                try:
+                    self._frontswap.bring_back(load.page, found)
+                except Exception as exc:
+                    outcome = kept(exc)
+                else:
+                    self._short_since = None
+            else:
+                outcome = found
+            answer(outcome)
+
+        load.begin(loaded)
 
 
-def _page_of(found: list[bytes | int | Exception | Retry]) -> bytes | None:
-    """The page, out of the list, if there is one; raises an error there."""
+def _wait_in(found: list[Retry | Exception | bytes | int]) -> Deferred | None:
+    """What is to be waited for, out of the list, if anything; raises an error there."""
     outcome = found.pop()
-    if isinstance(outcome, Exception):
+    if isinstance(outcome, Exception) and not isinstance(outcome, Deferred):
         try:
             raise outcome
         finally:
             del outcome
-    return outcome if isinstance(outcome, bytes) else None
+    return outcome if isinstance(outcome, Deferred) else None
 
 
 async def _end_of(answer: Answer[Exception | None]) -> None:

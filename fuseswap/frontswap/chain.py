@@ -204,6 +204,7 @@ class Frontswap:
         is_counted = bool(old)  # in its cluster
         for place, link in enumerate(self._chain):
             if place:
+                data = bytes(data)  # once for all: a late store keeps them
                 outcome = _try(link.backend, page, data, old, replace)
             if isinstance(outcome, OldInTheWay) and old and not replace:
                 self._release(page, old)

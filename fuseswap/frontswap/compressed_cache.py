@@ -273,7 +273,8 @@ class CompressedCache:
         head = self._other_head(length)
         if head is None:
             segment, table = segment_of(old), self.log.table
-            if is_object(old) and table.live[segment] == 1 and table.bases[segment] >= 0:
+            is_last = is_object(old) and table.is_live(segment) and table.live[segment] == 1
+            if is_last and table.bases[segment] >= 0:
                 raise OldInTheWay(f"the old version of page {page} takes the last room")
             if self.log.frames.is_short:
                 self.counters.reserve_empty += 1

@@ -161,8 +161,12 @@ class SlotTable:
 
     def commit(self, page: PageNumber, word: int) -> None:
         """Set the nonzero ``word`` of ``page``: from here on the page is stored."""
-        if not (self.used[page >> CLUSTER_SHIFT] and self.words[page]):
-            self.used[page >> CLUSTER_SHIFT] += 1
+        cluster = page >> CLUSTER_SHIFT
+        old = self.words[page] if self.used[cluster] else 0
+        if is_corrupt(old):
+            self.recount(cluster)
+        if not old:
+            self.used[cluster] += 1
         self.words[page] = word
 
     def clear(self, page: PageNumber) -> None:

@@ -64,6 +64,12 @@ class TierEntry:
         self.extents.extent_count = tier.extent_count
         self.counters.tier = tier.name
 
+    def go(self) -> None:
+        """The tier is not there any more: who still has this entry finds no extent."""
+        self.tier = None
+        self.extents.extent_count = 0
+        self.extents.adopt(set())
+
     def take(self) -> Location | None:
         """A free extent, or None."""
         extent = self.extents.take()
@@ -140,7 +146,9 @@ class TierTable:
         names = {n: known for n, known in self._names.items() if n != number}
         self._keep(names)
         self._names = names
-        self._entries.pop(number, None)
+        if entry is not None:
+            entry.go()
+            del self._entries[number]
 
     # -- extents -----------------------------------------------------------------------
 

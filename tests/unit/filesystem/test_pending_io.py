@@ -219,6 +219,34 @@ async def test_a_partial_write_to_a_page_that_is_discarded_meanwhile(
     await tiered.check()
 
 
+@pytest.mark.parametrize("by_discard", [False, True])
+async def test_a_page_that_changes_once_it_was_read_and_before_that_is_heard(
+    tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, by_discard: bool
+) -> None:
+    """The task that waits for a read has its turn later than the answer comes."""
+    await tiered.move_out()
+    tiered.discard(tiered.on_tier()[-1] + 1, 600)
+    tier.hold_reads = True
+    if by_discard:
+        nursery.start_soon(tiered.pending_io.write, 10, memoryview(b"part"))
+    else:
+        nursery.start_soon(tiered.pending_io.punch, 10, 4)
+    await wait_all_tasks_blocked()
+    tier.reads[0].finish()
+    if by_discard:
+        tiered.discard(0)
+        after = bytes(PAGE_SIZE), bytes(10) + b"part" + bytes(PAGE_SIZE - 14)
+    else:
+        tiered.store(0, dense(9000))
+        after = dense(9000), dense(9000)[:10] + bytes(4) + dense(9000)[14:]
+    await wait_all_tasks_blocked()
+    found = await tiered.read(0)
+    assert found in after
+    tiered.expected[0] = found
+    tier.hold_reads = False
+    await tiered.check()
+
+
 async def test_a_partial_write_to_an_unreadable_page_changes_nothing(
     tiered: Tiered, tier: FakeTier, autojump_clock: MockClock
 ) -> None:

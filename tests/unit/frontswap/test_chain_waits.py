@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fuseswap.errors import StoreRefused
+from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.units import PageNumber
 from tests.support.chains import holders, refuse, store_later
 from tests.support.fake_backend import FakeBackend, chain_of
@@ -98,6 +98,37 @@ def test_a_late_store_is_committed_only_where_it_is_the_newest(
     assert frontswap.load(PageNumber(5)) == expected
     assert len(first.kept) + len(second.kept) == (expected is not None)
     assert frontswap.slots.stored_pages == (expected is not None)
+
+
+@pytest.mark.parametrize("bit", [0, 20, 63])
+def test_a_bit_that_turns_over_before_the_commit_of_a_late_store_costs_no_page(
+    memory: SharedMemory, bit: int
+) -> None:
+    """The word of its page is a hole until then, and was counted as one."""
+    frontswap, (first, second) = chain_of(2, memory)
+    frontswap.store(PageNumber(6), b"other")
+    refuse(first)
+    second.says_later = True
+    store_later(frontswap, 5, b"new")
+    frontswap.slots.words[5] ^= 1 << bit
+    second.waiting[0].end()
+    assert frontswap.slots.stored_pages == 2
+    frontswap.invalidate_page(PageNumber(6))
+    assert frontswap.load(PageNumber(5)) == b"new"
+    frontswap.invalidate_page(PageNumber(5))
+    assert memory.allocated_bytes("slots") == 0
+
+
+def test_the_bytes_of_a_late_store_are_there_once(memory: SharedMemory) -> None:
+    """A request's are gone by then, and 256 requests may wait, each of many pages."""
+    frontswap, (first, second) = chain_of(2, memory)
+    refuse(first)
+    second.says_later = True
+    with pytest.raises(Deferred) as caught:
+        frontswap.store(PageNumber(5), memoryview(bytearray(b"new")))
+    caught.value.begin(lambda answer: None)
+    (waiting,) = second.waiting
+    assert frontswap.load(PageNumber(5)) is waiting.data
 
 
 def test_a_part_of_a_page_is_not_taken_later(memory: SharedMemory) -> None:

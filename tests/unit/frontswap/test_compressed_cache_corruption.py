@@ -7,9 +7,10 @@ import logging
 import pytest
 
 from fuseswap.codecs.checksum import CHECK_BYTES
-from fuseswap.errors import CorruptData
+from fuseswap.errors import CorruptData, PoolFull
+from fuseswap.store.frame_pool import CLEANER_RESERVE
 from fuseswap.store.slot_word import CODEC_SHIFT, PARITY, SEGMENT_ID_SHIFT
-from fuseswap.units import PageNumber
+from fuseswap.units import MIB, PageNumber
 from tests.support import pages
 from tests.support.log_invariants import StoredObject
 from tests.support.memory_stores import FrontedCache, SharedMemory
@@ -107,6 +108,21 @@ def test_a_word_of_no_segment_can_be_overwritten(
         cache = memory.attach_cache()
     cache.store(page, pages.compressible(9))
     assert cache.load(page) == pages.compressible(9)
+
+
+@pytest.mark.parametrize("flipped", [1 << 61, 1 << 61 | PARITY])
+def test_a_word_of_no_segment_is_overwritten_in_a_full_pool_as_any_other(
+    memory: SharedMemory, flipped: int
+) -> None:
+    cache = memory.attach_cache()
+    cache.pool_limit_bytes = (1 + CLEANER_RESERVE) * MIB
+    for page in range(255):
+        cache.store(page, pages.incompressible(page))
+    cache.slots.words[3] ^= flipped
+    with pytest.raises(PoolFull):
+        cache.store(3, pages.incompressible(9000))
+    assert cache.load(3) is None
+    assert cache.load(4) == pages.incompressible(4)
 
 
 def test_a_fill_that_does_not_fit_is_corrupt(cache: FrontedCache) -> None:

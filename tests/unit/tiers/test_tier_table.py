@@ -81,6 +81,22 @@ def test_a_tier_with_a_segment_cannot_go(kept: Kept) -> None:
         table.unregister("a")
 
 
+def test_who_has_the_entry_of_a_tier_that_went_finds_no_extent_there(kept: Kept) -> None:
+    """Writeback keeps it.  The number is given again, and so would its extents be, twice."""
+    table = kept.table()
+    old = table.register(FakeTier(2, "a"))
+    extents = old.extents
+    to = old.take()
+    assert to is not None
+    table.release(to, 1)
+    table.unregister("a")
+    assert old.take() is None
+    assert extents.available == 0
+    new = table.register(FakeTier(2, "a"))
+    assert [new.take(), new.take()] == [Location(0, 0), Location(0, 1)]
+    assert old.take() is None
+
+
 def test_a_name_without_a_tier_can_go_when_its_last_segment_has(kept: Kept) -> None:
     kept.table().register(FakeTier(2, "a"))
     table = kept.table()
