@@ -41,8 +41,8 @@ _BY_MEMORY = (
 def recommended(memory_bytes: int, *, thorough: bool = False) -> dict[str, int]:
     """What a machine of so many bytes should have; ``thorough``: also what costs memory.
 
-    In a guest of 384 MiB all three keep up to 31 MiB free.  The same run then takes more than
-    twice as long (``docs/decisions.md``).
+    In a guest of 384 MiB all three keep up to 31 MiB free.  A run that takes 142 s with the first
+    alone had no end after 150 s (``docs/decisions.md``).
     """
     wanted = {NAMES[0]: 0}
     if thorough:

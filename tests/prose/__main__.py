@@ -26,11 +26,13 @@ LENGTHS = {
     "README.md": 700,
     "docs/architecture.md": 2500,
     "docs/benchmarks.md": 1550,
-    "docs/concurrency.md": 2950,
-    "docs/decisions.md": 1600,
+    "docs/concurrency.md": 2630,
+    "docs/decisions.md": 1400,
     "docs/development.md": 1150,
+    "docs/parameters.md": 620,
     "docs/policies.md": 2000,
-    "docs/recovery.md": 1600,
+    "docs/recovery.md": 1380,
+    "docs/statistics.md": 1940,
 }
 
 
