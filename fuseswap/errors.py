@@ -1,7 +1,7 @@
 """Every error that fuseswap raises on purpose.
 
-Small and flat.  The store and the file raise these and know no errno; only
-``transport/`` translates them (EINVAL, ENOSPC, EIO, ...), and only ``cli/``
+Small and flat.  The store and the file raise these and know no errno.  Only
+``transport/`` translates them (EINVAL, ENOSPC, EIO, ...).  Only ``cli/``
 prints them, as one line that says what to do.
 """
 

@@ -137,7 +137,7 @@ def device_status(runtime: Runtime) -> dict[str, Any]:
 
 
 def standing(runtime: Runtime) -> dict[str, Any]:
-    """What is known of a device without a question to its worker: no ``stats``, no ``params``.
+    """A device as its files and the kernel show it: no ``stats``, no ``params`` of its worker.
 
     Raises `HostError` where there is no such device.
     """
@@ -187,7 +187,7 @@ def standing(runtime: Runtime) -> dict[str, Any]:
 
 
 def warnings_of(name: str, stats: dict[str, int]) -> list[str]:
-    """What is not as it should be though the device serves; a line each."""
+    """Faults of a device that serves; a line each."""
     held, most = stats.get("mem_worker", 0), stats.get("mem_worker_bound", 0)
     if held <= most:
         return []

@@ -53,7 +53,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draw or print until somebody ends it, or ``--count`` is reached."""
+    """Draw or print until the user ends it, or ``--count`` is reached."""
     interval_s = _interval(options.interval)
     count = _count(options.count)
     printed = options.batch or options.json or count is not None

@@ -1,7 +1,7 @@
 """A snapshot of the devices as text of so many columns, or as an object for JSON.
 
-What a device holds and what it does are two tables, which fit 80 columns together with any
-number; where a line has room for both they are one.
+Two tables: what a device holds, and what it does.  Each fits 80 columns with any number.  Where a
+line has room for both, they are one.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def in_words(snapshot: Snapshot, interval_s: float, absent: str, width: int) -> 
 
 
 def as_object(snapshot: Snapshot) -> dict[str, Any]:
-    """All of it with plain numbers: what is counted, and how much that is a second."""
+    """All of it with plain numbers: counters, and their rates a second."""
     return {
         "time": round(snapshot.time, 3),
         "memory_some_avg10_percent": snapshot.memory_some_avg10_percent,

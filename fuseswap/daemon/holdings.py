@@ -61,12 +61,12 @@ class Holdings:
         self.close_backing()
 
     def abort(self) -> None:
-        """Cut the connection: whoever waits for an answer gets an error."""
+        """Cut the connection: processes that wait for an answer get an error."""
         os.close(self.files["fuse"])
         mount.unmount(self._settings.mountpoint, lazy=True)
 
     def close_backing(self) -> None:
-        """Give the backing file back: nobody needs what is in it."""
+        """Give the backing file back: its contents are not needed any more."""
         if self._settings.backing and "backing" in self.files:
             from fuseswap.tiers import backing_file
 

@@ -1,7 +1,7 @@
 """What the worker wants to know of its host, looked up where waiting is allowed.
 
-To open a file takes memory of the kernel, so the serving thread opens none: the feeder's thread
-calls `look` once a second, and the serving thread reads what was found.
+To open a file takes memory of the kernel, so the serving thread opens none.  The feeder's thread
+calls `look` once a second; the serving thread reads what `look` found.
 """
 
 from __future__ import annotations

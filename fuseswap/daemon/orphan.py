@@ -1,7 +1,7 @@
 """What a worker whose supervisor died leaves for `status` and `up`: that it serves.
 
-Written by its scribe, with the device's lock held: a command that gives it another
-supervisor, or takes the device down, comes first, and then there is nothing to note.
+Its scribe writes the note, and holds the device's lock meanwhile.  A command may have the lock
+first, and give the device another supervisor, or take it down.  Then there is nothing to note.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class OrphanNote:
         self._written = False
 
     def take(self, protection: Protection) -> bool:
-        """This worker serves, and nobody would replace it.  False: ask again, to be sure."""
+        """This worker serves, and no supervisor would replace it.  False: ask again, to be sure."""
         if self._written:
             return True
         self._protection = protection

@@ -1,8 +1,8 @@
 """The scribe: a thread that writes for one that must not wait.
 
-A log on a tmpfs, a notification, ``state.json``: each needs memory of the kernel, and so may
-wait for the very swap that its process serves.  So the thread that serves, or that reacts to
-a death, hands them to this one, which may wait as long as it likes:
+A log on a tmpfs, a notification, ``state.json``: each needs memory of the kernel.  So each may
+wait for the swap that its own process serves.  The thread that serves, or that reacts to a death,
+hands them to this one, which may wait as long as it likes:
 
     say   a line of the log; with `MAX_LINES` of both waiting it is dropped, counted, and that
           is said later

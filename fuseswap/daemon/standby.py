@@ -1,6 +1,6 @@
 """The standby: a second worker, prepared, for the moment in which the first one ends.
 
-To replace a worker needs memory just when there is none, so it is taken beforehand: the
+To replace a worker needs memory just when there is none.  So it is taken beforehand: the
 standby is started, imported and locked in memory, and waits (``worker_process.py``).  A
 thread of the supervisor sees to it, so that the supervisor itself never waits for memory:
 
@@ -9,7 +9,7 @@ thread of the supervisor sees to it, so that the supervisor itself never waits f
 
 `take` is all that the reaction to a death needs: one step, without a lock and without the
 kernel.  `renew` makes another from the code that is installed now, whether or not one is
-kept, and says so through ``news``: that is how a worker is handed over.
+kept.  It says so through ``news``.  A hand-over begins with it.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class Standby:
         return worker
 
     def _watch(self) -> None:
-        """Until somebody asks, or the standby dies: then it is reaped."""
+        """Until `take` or `renew` asks, or the standby dies: then it is reaped."""
         watched = [*self._kept]
         if not self._waited(None, *(worker.pidfd for worker in watched)) and watched:
             try:
@@ -192,7 +192,7 @@ class Standby:
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     def _waited(self, timeout_s: float | None, *fds: int) -> bool:
-        """Wait for one of ``fds``, or a while; True: somebody asked."""
+        """Wait for one of ``fds``, or a while; True: another thread asked."""
         poll = select.poll()
         for fd in (self._wake, *fds):
             poll.register(fd, select.POLLIN)

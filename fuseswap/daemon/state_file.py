@@ -16,7 +16,7 @@ from fuseswap.linux.protect import Protection
 
 
 class StateFile:
-    """What is known of supervisor and workers; changed by the supervisor's main thread alone."""
+    """The state of supervisor and workers; changed by the supervisor's main thread alone."""
 
     def __init__(
         self,

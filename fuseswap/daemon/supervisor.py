@@ -1,7 +1,7 @@
 """The supervisor: holds the ``/dev/fuse`` descriptor and the memory, runs the worker.
 
-Small on purpose: it imports neither trio nor a codec, touches none of the memory it holds
-but one page of progress, and looks each second whether the worker lives.
+Small on purpose: it imports neither trio nor a codec.  Of the memory it holds it touches one page,
+that of progress.  It looks each second whether the worker lives.
 
     start:   protect, make the memory, mount, start a worker, wait until it is ready
     then:    sleep until the worker ends or there is a request
@@ -12,8 +12,8 @@ but one page of progress, and looks each second whether the worker lives.
       SIGTERM, SIGINT             unmount and exit, unless the file is in use
       SIGHUP                      leave ``degraded`` and try again
 
-The pyfuse3 transport can't resume (libfuse keeps its session in the process): when its worker
-dies the connection is aborted, and its users get errors instead of waiting for ever.
+The pyfuse3 transport can't resume, since libfuse keeps its session in the process.  When its
+worker dies the connection is aborted, and its users get errors instead of waiting without end.
 """
 
 from __future__ import annotations

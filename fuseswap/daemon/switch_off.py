@@ -1,8 +1,8 @@
 """Switch the swap of a device off, where that can end, and make room for it where it must.
 
-What is swapped out has to fit into memory.  On a small machine it is the device itself that is in
-the way: where memory is missing its standby goes first, and most of its reserve, some 30 MiB.
-Both come back where the swap stays on.
+All swapped pages have to fit into memory.  On a small machine the device itself is in the way.
+Where memory is missing, its standby and most of its reserve go first, some 30 MiB.  Both come back
+where the swap stays on.
 """
 
 from __future__ import annotations

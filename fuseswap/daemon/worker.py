@@ -1,16 +1,18 @@
 """The worker: attaches to the shared state and serves it until unmounted.
 
 Started by the supervisor with descriptors it inherits.  Everything that costs memory or
-may fail happens before it serves, in two steps: what needs no state (`Worker`: imports,
-locking, a look at the header) while another worker may still serve, then `attach`, under
-the lock of the state: adopting the tables, a reserve of frames.  What has to be counted in
-them is counted while it serves (``frontswap/adoption.py``).
+may fail happens before it serves, in two steps:
 
-The lock, a POSIX lock on the header, is what keeps two workers from serving one state,
-whoever started them: it goes with the last thread of a process, and not earlier.  What
-supervisor and worker say to each other is in ``worker_process.py``.  A worker whose
-supervisor has died goes on: prepared, it waits for the lock and attaches; serving, it says
-in ``state.json`` that it does, where `status` and `up` look.
+    `Worker`   what needs no state: imports, locking, a look at the header.  Another worker may
+               still serve
+    `attach`   under the lock of the state: adopt the tables, take a reserve of frames
+
+Pages and segments are counted while it serves (``frontswap/adoption.py``).
+
+A POSIX lock on the header keeps two workers from serving one state, whatever started them.  It
+goes with the last thread of a process, and not earlier.  ``worker_process.py`` has what supervisor
+and worker say to each other.  A worker whose supervisor has died goes on.  Prepared, it waits for
+the lock and attaches.  Serving, it says so in ``state.json``, where `status` and `up` look.
 
 Tasks: those of ``serving.py``, and one that listens to the supervisor.  Threads: the scribe
 (``scribe.py``), which writes all that is logged, and those of recompression and the engine.
@@ -136,7 +138,7 @@ class Worker:
         return with_faults(open_engine()) if "backing" in self._fds else None
 
     def attach(self, *, strictly: bool = False) -> None:
-        """Build the device from the state, once nobody else serves it, and say so.
+        """Build the device from the state, once no other worker serves it, and say so.
 
         ``strictly``: `InvalidArgument` where a parameter can't be set.
 
@@ -240,7 +242,7 @@ class Worker:
         return said == "standby"
 
     def _pause(self) -> None:
-        """Leave the state alone until told to continue, or until nobody is left to tell us.
+        """Leave the state alone until told to continue, or until no supervisor is left to tell us.
 
         If the supervisor dies now, the lock decides who goes on: the other one while it lives.
         """

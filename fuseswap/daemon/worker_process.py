@@ -11,8 +11,8 @@
                <-   paused
     continue   ->   as `attach`
 
-A worker may say ``error`` and why instead of any of its words, or end.  One packet a word,
-but ``attach``: that is an eventfd, since a packet is memory of the kernel, and a worker died
+A worker may say ``error`` and why instead of any of its words, or end.  Each word is a packet,
+but for ``attach``, which is an eventfd.  A packet takes memory of the kernel, and a worker died
 just now, perhaps for want of it.  Where the supervisor has died the worker goes on by itself:
 prepared, it attaches once the lock is free; serving, it notes itself in ``state.json``.
 Imported by the supervisor: neither trio nor a codec here.
@@ -146,7 +146,7 @@ class WorkerProcess:
         self._hear("paused", PAUSE_TIMEOUT_S)
 
     def tell_standby(self, pid: int) -> None:
-        """Have it count the memory of its standby, 0 for none; waits for nobody."""
+        """Have it count the memory of its standby, 0 for none; does not wait."""
         with contextlib.suppress(OSError):
             self._channel.send(f"standby {pid}".encode(), socket.MSG_DONTWAIT)
 
@@ -213,7 +213,7 @@ def end_holder(header_fd: int) -> None:
 
 
 def holder(header_fd: int) -> int:
-    """Process id of who holds the lock, 0 for nobody."""
+    """Id of the process that holds the lock; 0: none does."""
     wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(header_fd, fcntl.F_GETLK, wanted))
     return 0 if kind == fcntl.F_UNLCK else int(pid)

@@ -7,12 +7,12 @@ says when, and `Dedup.sweep_at` how far it is).  A sweep walks the slot table on
         -> is that so, all 4096 bytes? -> one of the two objects is counted once more, one
            word becomes that of the other page, and the object it had is counted off
 
-Of two objects the smaller one stays, but where the other has several pages already.  Loaded
-since it was stored is a page, not an object, so each keeps its R bit.  Left alone are holes,
-fills, pages on a tier or in their places, what is corrupt; and a segment that is being
-emptied takes no page, though its own may leave it.
+Of two objects the smaller one stays, but where the other has several pages already.  A page is
+loaded since it was stored, not an object, so each page keeps its R bit.  Left alone are holes,
+fills, corrupt pages, and pages on a tier or in their places.  A segment that is being emptied takes
+no page, though its own may leave it.
 
-Each step is one critical section of some pages, 0.1 to 0.3 ms, looks at words as they are
+Each step is one critical section of some pages, 0.1 to 0.3 ms.  It looks at words as they are
 then, and holds nothing when it ends.  Synchronous; ``dedup/sweep.py`` decides when.
 """
 

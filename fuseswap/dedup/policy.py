@@ -2,35 +2,33 @@
 
 A page whose contents are stored already gets the slot word of the page that has them: one
 object, several pages (``refcounts.py`` counts them).  Here is only what finds the other page.
-Everything found is compared, all 4096 bytes, by ``compressed_cache.py``, so the index is never
-wrong whatever it holds: it is not changed when a page is overwritten or freed, it outlives the
-worker as it is, and a flipped bit in it costs a miss.
+``compressed_cache.py`` compares all 4096 bytes of a page found, so the index does no harm whatever
+it holds.  It is not changed when a page is overwritten or freed.  It outlives the worker as it is.
+A flipped bit in it costs a miss.
 
-A bucket is 64 bytes, eight entries.  One that comes in takes a free place, or any other's:
-copies come in the order of what they are copies of, and dropping the oldest would always drop
-the one that is looked for next.
+A bucket is 64 bytes, eight entries.  A new entry takes a free place, or that of any other.  Copies
+come in the order of their originals: to drop the oldest entry would drop the one looked for next.
 
     | tag | page | tag | page | ...      4 bytes each; tag: 32 bits of xxh3 of the page
 
     bucket = tag & mask, and if that is less than the split pointer: tag & (2 * mask + 1)
 
-The table grows to three entries a page stored, a few buckets at a time (linear hashing, Litwin
-1980), so that no store waits for a rehash.  It is bounded by its region, and takes memory
-only as it grows; a feeder (``memory_reserve.py``) makes that ahead, and while it has none the table
-stays as large as it is, and forgets.  Buckets that are not split yet are twice as full as the
-others, which is why three: with two, 9 % of the pages were not found again.
+The table grows to three entries a page stored (linear hashing, Litwin 1980).  It grows a few
+buckets at a time, so that no store waits for a rehash.  Its region bounds it, and it takes memory
+only as it grows.  A feeder (``memory_reserve.py``) makes that ahead; while there is none, the table
+keeps its size and forgets.  Buckets that are not split yet are twice as full as the others.  So
+there are three entries a page: with two, 9 % of the pages were not found again.
 
     ON         every page is looked up: 1.2 us
     SAMPLING   one page of 61, chosen by two bytes in its middle, in an index as much smaller
     OFF        none
 
-`auto` goes from ON to SAMPLING after a window of lookups with hits for less than 3 % of it, and
-back as soon as there are as many in a window of samples.  docs/policies.md says why.
+`auto` goes from ON to SAMPLING after a window of lookups with hits for less than 3 % of it.  It
+goes back as soon as a window of samples has as many.  docs/policies.md says why.
 
-What was stored while not every page was looked up, or by a former worker, may not be in the
-index.  Once ON pays, or was asked for, a sweep tells it, and merges what is there twice
-(``merger.py``).  While a sweep is under way no window ends ON, since the hits that it will bring
-are not there yet.
+Pages stored while not every page was looked up, or by a former worker, may not be in the index.
+Once ON pays, or was asked for, a sweep adds them, and merges duplicates (``merger.py``).  While a
+sweep is under way no window ends ON, since the hits that it will bring are not there yet.
 """
 
 from __future__ import annotations

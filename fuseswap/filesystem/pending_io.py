@@ -12,8 +12,8 @@ Where that must wait it raises a `Deferred`, which knows what for.
     write   a backend took the page and answers later, or a copy is wanted: those behind it
             go on
 
-Called from the transports.  `begin_read` and `begin_write` make no task a request (a
-task costs 12 to 32 us, as much as the rest of a fault): they call ``done`` later.
+Called from the transports.  `begin_read` and `begin_write` make no task a request: they call
+``done`` later.  A task costs 12 to 32 us, as much as the rest of a fault.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class PendingIo:
         self._line.clear()
 
     async def _serve_line(self) -> None:
-        """Carry out what stands in line, until nobody does."""
+        """Carry out the writes in line, until the line is empty."""
         served = 0
         try:
             while self._line:
@@ -297,7 +297,7 @@ class PendingIo:
         """Make it likely that the next try succeeds.
 
         Raises `StoreRefused` where the system had no memory for too long: the kernel keeps the
-        page then, and can end somebody else's process for it.
+        page then, and its OOM killer can act.
         """
         if exc.done:
             self._short_since = None

@@ -1,14 +1,14 @@
 """The compressed cache: a frontswap backend that keeps pages compressed in memory.
 
-What a page becomes is decided in ``page_encoder.py``, and ``page_reader.py`` has what a slot word
-leads to; here is what changes.
+``page_encoder.py`` decides what a page becomes; ``page_reader.py`` has what a slot word leads to.
+Here is what changes.
 
 Owns the segment log.  The front end owns the slot table and commits what `store` returns
 (``chain.py``); cleaner and merger replace words of objects by others.  Called from the one
 thread of the worker; nothing here waits, so every call is a critical section.
 
-A store compresses first, looks whether there is room, and appends the object.  What is
-appended is dead space until the front end commits its word.  A page whose contents are stored
+A store compresses first, looks whether there is room, and appends the object.  The object
+is dead space until the front end commits its word.  A page whose contents are stored
 already (``dedup/policy.py``) is counted as one more page of that object instead.
 """
 
@@ -95,7 +95,7 @@ class CompressedCache:
         """Attach to ``state``, fresh or left by a former process; ``slots`` is the front end's.
 
         ``in_place``: pages may leave to their own places.  ``feeder`` makes memory ahead of need,
-        and keeps ``ready_frames``; without one it is made on the spot.  ``defer`` says how a page
+        and keeps ``ready_frames``; without one a store makes it.  ``defer`` says how a page
         on a tier is read.  ``tiers``: where segments go.  ``codecs`` are registered.
         """
         feeder = feeder or AtOnce()
@@ -192,7 +192,7 @@ class CompressedCache:
         return is_same_filled(word)
 
     def finish_adoption(self) -> bool:
-        """All words were adopted: settle what is shared, then free what nobody needs."""
+        """All words were adopted: settle shared objects, then free segments without a live one."""
         for _ in range(_SETTLED_AT_ONCE):
             if not self.log.settle_one():
                 break
@@ -264,7 +264,7 @@ class CompressedCache:
         """Where an object goes in a full pool.
 
         Raises `PoolFull`, or `OldInTheWay` where ``old`` is the last of its segment.  Below the
-        limit it raises `NoMemory`: the reserve is used up.  Or `StoreRefused`, where nobody
+        limit it raises `NoMemory`: the reserve is used up.  Or `StoreRefused`, where no feeder
         makes more of it.
         """
         if not self.log.frames.exhausted:

@@ -182,6 +182,7 @@ class RawFile:
     @writethrough.setter
     def writethrough(self, switch: bool) -> None:
         if switch != self.writethrough:  # 8 bytes a page; the memory comes as it is touched
+            # The digest of each place, from the success of a write to the start of the next.
             size = 8 * self._cache.page_count
             self._known = memoryview(mmap.mmap(-1, size)).cast("Q") if switch else None
 

@@ -14,7 +14,7 @@ touches what malloc has already.  The rest is the process's private memory: data
 libraries, stacks.
 
 A standby has all of this but the memory above what malloc uses.  That is a file in the shared
-memory, mapped where malloc's free top lies: the worker that serves has it, and leaves it to the
+memory, mapped where malloc's free top lies.  The worker that serves has it, and leaves it to the
 next one when it dies.  So it is there when there is no other memory, and it is paid for once.
 """
 
@@ -45,7 +45,7 @@ class Heap:
     def __init__(self, small_bytes: int) -> None:
         """Make ``small_bytes`` of pymalloc's arenas, and have malloc keep what it gets.
 
-        After `protect`: what is mapped when that is called becomes resident as a whole.
+        After `protect`: mappings that exist when that is called become resident as a whole.
         """
         syscalls.keep_heap()
         objects = [bytes(_SMALL) for _ in range(small_bytes // _LARGEST_BYTES)]
@@ -84,8 +84,8 @@ class Heap:
     def give_back(self) -> None:
         """Return what lies far above what is used: a dictionary was trained, which takes 15 MiB.
 
-        Only while no thread allocates without the interpreter lock: what is dropped here malloc
-        must not give away meanwhile.
+        Only while no thread allocates without the interpreter lock: malloc must not give away
+        meanwhile what this drops.
         """
         top, end = syscalls.heap_top()
         start = max((top + self._ahead_bytes + PAGE_SIZE) & -PAGE_SIZE, self._file_end)

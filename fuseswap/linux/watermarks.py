@@ -2,14 +2,14 @@
 
     free > high          kswapd sleeps
     low < free < high    kswapd works, once it was woken
-    min < free < low     the same; whoever allocates goes on
-    free < min           whoever allocates reclaims by itself, or waits
+    min < free < low     the same; a thread that allocates goes on
+    free < min           it reclaims by itself, or waits
     free < min / 2       so do real-time threads (ALLOC_MIN_RESERVE, mm/page_alloc.c)
 
 ``min`` is raised for a while when the kernel steals from the wrong kind of block
-(``vm.watermark_boost_factor``): from 2 to 7 MiB in a guest of 384 MiB, which is when loop's
-thread waited for 130 s.  /proc/zoneinfo has the raised one.  It is read by the feeder, which may
-wait; the free memory is asked of sysinfo(2) by whoever wants to know it.
+(``vm.watermark_boost_factor``).  In a guest of 384 MiB it rose from 2 to 7 MiB, and loop's thread
+waited for 130 s.  /proc/zoneinfo has the raised one.  The feeder reads that, since it may wait; any
+thread may ask sysinfo(2) for the free memory.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """The serving thread's side of the feeder: takes over what was made, and lets others live.
 
-One trio task.  It wakes when the feeder has finished something, takes that over, has the
-reserve refilled and wakes the stores that wait for it; and a few times a second while memory
-is short it looks whether the machine stands still because of us:
+One trio task.  It wakes when the feeder has finished something.  It takes that over, has the
+reserve refilled and wakes the stores that wait for it.  A few times a second, while memory is
+short, it looks whether the machine stands still because of us:
 
     memory is short, requests wait in the loop device, and none has reached us for a while
 
 Then loop's own thread waits in the page allocator for the request it wants to send us
-(`fuse_request_alloc`), behind everybody else, and what it needs is a page or two.  Nobody
-can free them by writing to swap, since that is what it does.  So ready frames are given back,
-one at a time, until requests come again; then the reserve is filled again.
+(`fuse_request_alloc`), behind all others.  It needs a page or two.  Writing to swap cannot free
+them, since each such write needs loop's thread.  So ready frames are given back, one at a time,
+until requests come again; then the reserve is filled again.
 
 Nothing here takes memory: the files that are read were opened, and read once, by the feeder.
 """
@@ -105,7 +105,7 @@ class MemoryWatch:
         return frames.warm >= min(frames.ready // 2, frames.allowed)
 
     async def run(self) -> None:
-        """Take over what is made, for ever; with a feeder that defers nothing there is nothing."""
+        """Take over finished orders, until cancelled; with `AtOnce` there are none."""
         if not isinstance(self._feeder, FeederThread):
             await trio.sleep_forever()
         feeder = self._feeder

@@ -3,8 +3,8 @@
     | data | CRC-32 of data |
 
 For the header, which is read seldom.  Any two records of one length up to 11 KB differ in four
-bits or more, so up to three bits that turn over are found.  Zeros are a record of zeros: nothing
-was written.
+bits or more.  So up to three flipped bits are found.  Zeros are a record of zeros: nothing was
+written.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ found.  The directory does not know them all.  So the slot table is looked throu
 for each GiB of pages, a piece at a step.  Nothing is shared in the segment meanwhile.
 
 Copied are the stored bytes, check and all, so a corrupt object stays so.  Synchronous.
-Writeback, recompression and the turnover of dictionaries have one each.
+Writeback, recompression and the retirement of dictionaries have one each.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """The eviction queue: the order in which sealed segments leave memory.
 
-Two lines: segments that leave as they are (incompressible pages, and what was gathered
-on its way out) before the others; each oldest first.  All derived.
+Two lines, each oldest first.  Segments that leave as they are (incompressible pages, and pages
+gathered on their way out) come before the others.  All derived.
 
     sealed -> `add` -> in line -> `pop`, `remove`: on its way out, or to the cleaner
                           `-----> `drop`: it died, or has left
 
-A segment that lives in memory stands in line once at most, and one that does not is taken out, so
-the lines are never longer than there are frames.  Each step takes the same time, however long
-they are.  What may not leave, since it is pinned, is dropped when its turn comes.
+A segment that lives in memory stands in line once at most.  One that does not is taken out.  So
+the lines have at most one entry a frame.  Each step takes the same time, however long they are.
+A pinned segment may not leave: it is dropped when its turn comes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class EvictionQueue:
             self.add(segment)
 
     def pop(self) -> SegmentId:
-        """Take the next one out of line; 0 where nobody stands in it."""
+        """Take the next one out of line; 0 where the line is empty."""
         for line in self._lines:
             if segment := self._first_of(line):
                 self.drop(segment)
@@ -110,7 +110,7 @@ class EvictionQueue:
         return self._table.stream_of(segment) in AS_THEY_ARE
 
     def _first_of(self, line: OrderedDict[SegmentId, None]) -> SegmentId:
-        """Who stands first in ``line``, 0: nobody.  Those before it that may not leave are out."""
+        """The first segment of ``line``, 0: none.  Drops those before it that may not leave."""
         while line:
             segment = next(iter(line))
             if self._may_leave(segment):

@@ -1,14 +1,20 @@
 """Frames: the 1 MiB places of the arena in which segments live while in memory.
 
-A frame is *in use* (a segment lives there), *warm* (free, its memory kept), *ordered* (the
-feeder makes its memory, ``memory_reserve.py``) or *cold* (free, its memory returned).  The first
-touch of a fresh tmpfs page costs 3.2 us and a rewrite 0.15 us, so freed frames stay warm for the
-next segment: up to `WARM_LIMIT` while there is work, fewer when `trim` is called while idle.
+A frame is in one of four states:
+
+    in use     a segment lives there
+    warm       free, its memory kept
+    ordered    the feeder makes its memory (``memory_reserve.py``)
+    cold       free, its memory returned
+
+The first touch of a fresh tmpfs page costs 3.2 us, a rewrite 0.15 us.  So freed frames stay warm
+for the next segment: up to `WARM_LIMIT` while there is work, fewer when `trim` is called while
+idle.
 
 `ready` warm frames are the reserve: what the kernel may write while the feeder makes more.
 It is kept whatever is stored, refilled with each frame that is taken, and it survives the
-worker.  No store waits in the page allocator: where the reserve is down to what the cleaner
-needs the pool `is_short`, stores wait for the feeder, and not for ever.
+worker.  No store waits in the page allocator.  Where the reserve is down to what the cleaner
+needs, the pool `is_short`, and stores wait for the feeder, for a bounded time.
 In use, ordered and warm frames together never exceed the pool limit.
 """
 
@@ -208,7 +214,7 @@ class FramePool:
         self._settle()
 
     def give_to_others(self, keep: int) -> bool:
-        """Return one frame of the reserve, so that somebody who waits for memory can go on.
+        """Return one frame of the reserve, so that a process that waits for memory can go on.
 
         False where only ``keep`` are left.
         """

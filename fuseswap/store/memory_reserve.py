@@ -1,25 +1,32 @@
 """The feeder: whatever the store waits for in the page allocator, it waits for here.
 
-Reclaim waits for the thread that serves.  Were that thread to wait for memory itself, in a
-store, for a frame or a table, the machine would stand still: so it orders memory ahead of
-need, and goes on with what it has.
+Reclaim waits for the thread that serves.  Were that thread to wait for memory itself, for a frame
+or a table, the machine would stand still.  So it orders memory ahead of need, and goes on with
+what it has.
 
     serving thread   order -> ... goes on ...                     -> `collect` -> done(True)
     feeder                 `-> waits in the page allocator -> finished -'
 
-`AtOnce` is the feeder of those who serve no swap (tests, tools): it makes memory on the spot.
-`FeederThread` is the worker's.  It calls the kernel without the interpreter lock, takes no lock
-that the serving thread may need (no fallocate: that holds the inode against `Region.punch`), and
-touches nothing that belongs to the store: what it has made the serving thread takes over itself.
-Like its process it is IO_FLUSHER: reclaim of its own that wrote to swap would wait for us, and
-so would the end of a worker that is killed meanwhile, and with it the next one.  Instead it is
-SCHED_RR, which lets it take from what the kernel keeps back (ALLOC_MIN_RESERVE).
+`AtOnce` is the feeder of tests and tools, which serve no swap: it makes memory at once, in the
+thread that asks.  `FeederThread` is the worker's:
 
-Two lines: what a store may need at once, and what can be left (an index that would grow, pages
-that are only to be mapped).  The second is held back while the machine is short of memory: were
-it refused, those who ask would ask again at once, some thousand times a second.
-Bound of the first: a reserve of frames, a cluster for each store that waits; of the second: one
-order of each who asks.
+- It calls the kernel without the interpreter lock.
+- It takes no lock that the serving thread may need.  So no fallocate, which holds the inode
+  against `Region.punch`.
+- It touches nothing of the store.  The serving thread takes over itself what is made.
+- Like its process it is IO_FLUSHER.  Were its own reclaim to write to swap, it would wait for us.
+  A worker that is killed meanwhile could not end, and the next one would wait for that.
+- It is SCHED_RR, and so may take from what the kernel keeps back (ALLOC_MIN_RESERVE).
+
+Two lines:
+
+    urgent       what a store may need at once.  Bound: a reserve of frames, and a cluster for
+                 each store that waits
+    can wait     an index that would grow, pages that are only to be mapped.  Bound: one order
+                 of each object that asks
+
+The second is held back while the machine is short of memory.  Were an order refused instead, its
+object would ask again at once, some thousand times a second.
 """
 
 from __future__ import annotations
@@ -70,7 +77,7 @@ class Feeder(Protocol):
 
 
 class AtOnce:
-    """Makes it on the spot, in the thread that asks."""
+    """Makes memory at once, in the thread that asks."""
 
     deferred = False
     is_short = False
@@ -143,10 +150,10 @@ class FeederThread:
                 done(made)
 
     def forget(self) -> None:
-        """Who ordered so far is no more: it is not told, and what was not begun is not made.
+        """The worker that ordered pauses: it is not told, and orders not begun are dropped.
 
-        Another may hold by now what it would give back.  What is under way is not waited for; it
-        stays, a frame at most, until the next one takes it.
+        Another worker may hold by now what this one would give back.  An order under way is not
+        waited for.  Its memory, a frame at most, stays until the next worker takes it.
         """
         self._era += 1
         self._urgent.clear()
@@ -173,7 +180,7 @@ class FeederThread:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread; what was ordered and not begun is dropped."""
+        """End the thread; orders that are not begun are dropped."""
         self._ended = True
         self.nudge()
         if self._thread is not None:

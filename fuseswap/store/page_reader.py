@@ -1,6 +1,6 @@
 """What a slot word leads to: the load half of ``compressed_cache.py``.
 
-Hits are answered here in one piece; what is on a tier is `Deferred`, and comes back through
+Hits are answered here in one piece.  A page on a tier is `Deferred`, and comes back through
 `finish_load`.  Nothing here changes what is stored, but for the R bit.
 """
 
@@ -84,7 +84,7 @@ def no_reader(
     offset: int,
     length: int,
 ) -> Deferred:
-    """Of a cache that nobody gave a tier."""
+    """Of a cache without tiers."""
     return Deferred(f"page {page} is on tier {location.tier}")
 
 

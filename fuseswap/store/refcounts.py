@@ -1,14 +1,14 @@
 """How many pages share an object: a small table for each segment that has shared ones.
 
-Derived, and private to the worker (``recovery.py`` counts it again).  A table is open
-addressing in 32-bit entries, offset (20 bits) << 12 | references (12 bits), 0 where free:
+Derived, and private to the worker: the next one counts again.  A table is open addressing in
+32-bit entries, offset (20 bits) << 12 | references (12 bits), 0 where free:
 
     place = hash of the offset, then the next one, ...; a deletion shifts back what follows
 
-A table for each segment and not one for all: it goes with its segment, it is counted by
-segment at a start, and it grows by itself, 2048 entries or 0.5 ms at most.  So 4096 objects of
-a segment may be shared (objects of 256 bytes fill one), and each by `MOST` pages more than
-one; what is beyond is stored a second time.
+Not one table for all: each goes with its segment, is counted by segment at a start, and grows by
+itself.  Growing moves 2048 entries at most, in 0.5 ms.  So 4096 objects of a segment may be shared;
+objects of 256 bytes fill a segment with as many.  Each may have `MOST` pages more than one.
+Copies beyond that are stored a second time.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Table:
         self.used += 1
 
     def remove(self, hole: int) -> None:
-        """Take the entry at ``hole`` out; what was pushed on by it moves back."""
+        """Take the entry at ``hole`` out; entries that it pushed on move back."""
         entries = self.entries
         mask = len(entries) - 1
         at = hole

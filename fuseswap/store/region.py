@@ -1,15 +1,16 @@
 """A region: a file of shared memory, mapped, sparse, able to give memory back.
 
-The store never opens a file.  It is handed descriptors (a file on a ``noswap``
-tmpfs, a memfd, in tests any sparse file) and maps them here, so that another
-process can map the same ones and go on where this one stopped.
+The store never opens a file.  It is handed descriptors and maps them here: a file on a ``noswap``
+tmpfs, a memfd, in tests any sparse file.  Another process can map the same ones, and go on where
+this one stopped.
 
-`buffer` is a memoryview of unsigned bytes over the whole file, `map` the mapping itself:
-its slices are bytes, which hashing and decompression take faster than a view of the same
-memory (1.1 us against 1.2 us a page, copy included).  Touching a byte
-allocates its page; `punch` returns whole pages.  Reading a hole through the
-mapping would allocate it too, so owners of a region know what is present and
-do not look elsewhere.
+`buffer` is a memoryview of unsigned bytes over the whole file.  `map` is the mapping itself: its
+slices are bytes.  Hashing and decompression take those faster than a view of the same memory
+(1.1 us against 1.2 us a page, copy included).
+
+Touching a byte allocates its page; `punch` returns whole pages.  Reading a hole through the
+mapping would allocate it too.  So owners of a region know what is present, and do not look
+elsewhere.
 """
 
 from __future__ import annotations

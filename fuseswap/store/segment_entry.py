@@ -1,8 +1,8 @@
 """What a segment can be: its state, the stream it was filled from, and marks.
 
-All are stored in word 0 of its table entry; numbers never change.  Nobody knows where a
-segment is but this word, so it has a check of 16 bits (CRC-16, polynomial 0x1021; any two of
-its words differ in four bits or more):
+All are stored in word 0 of its table entry; numbers never change.  This word alone knows where a
+segment is, so it has a check of 16 bits: CRC-16, polynomial 0x1021.  Any two words with their
+checks differ in four bits or more:
 
     63        32 31    16 15    8 7     0
     +-----------+--------+-------+-------+

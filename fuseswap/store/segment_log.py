@@ -16,18 +16,21 @@ and one entry of the segment table (``segment_table.py``), in which a segment is
 
 Order within an append: owner, payload, table entry; the caller then commits the
 slot word.  Whatever a crash leaves behind a tail that no slot word points to is
-dead space, nothing more.  From the seal on, the bytes of a segment never change, so it
-moves between memory and tiers (``reclaim/relocation.py``) while it is read, overwritten and
-discarded: when its bytes are there, table word 0 changes its state and location in one store,
-and the old place is free.  Should the segment die meanwhile, the new one is free again.
+dead space, nothing more.
+
+From the seal on, the bytes of a segment never change.  So it moves between memory and tiers
+(``reclaim/relocation.py``) while it is read, overwritten and discarded.  When its bytes are
+there, one store of table word 0 changes its state and location, and the old place is free.
+Should the segment die meanwhile, the new place is free again.
 
 An object may have several pages (``dedup/policy.py``): their words are the same.  The directory
 knows one of them; a segment with `Mark.SHARED` has owners that only a sweep of the slot table
 finds.
 
-What is live in each segment (``segment_table.py``), `codec_pages` and `codec_bytes` (pages, and
-payload bytes of objects, by codec) and the references of shared objects are derived from the slot
-table by ``recovery.py``.  A segment with no live page is free at once, wherever it lives.
+Derived from the slot table (``frontswap/adoption.py``): live pages and bytes of each segment
+(``segment_table.py``), references of shared objects, `codec_pages` and `codec_bytes`.  The last
+are pages, and payload bytes of objects, by codec.  A segment with no live page is free at once,
+wherever it lives.
 """
 
 from __future__ import annotations
@@ -106,7 +109,7 @@ class NoTiers:
 
 
 class SegmentLog:
-    """What is stored, in segments; ``table`` knows each of them."""
+    """The log: segments and what they hold; ``table`` knows each of them."""
 
     def __init__(
         self,
@@ -184,7 +187,7 @@ class SegmentLog:
     def append_copy(
         self, head: AppendHead, owner: PageNumber, payload: bytes, check: int, codec: int
     ) -> int:
-        """As `append`, of any codec: what is compressed anew may need a dictionary."""
+        """As `append`, of any codec: an object compressed anew may need a dictionary."""
         word = self.append(head, owner, payload, check, codec)
         if codec == ZSTD_DICTIONARY:
             self.dictionary_use.add(segment_of(word), payload[:1])
@@ -197,7 +200,7 @@ class SegmentLog:
     def share(self, word: int) -> bool:
         """Another page gets the object of ``word``; False where it may not.
 
-        The mark comes before the second word, so that whoever comes after a crash knows.
+        The mark comes before the second word, so that the next worker knows after a crash.
         """
         segment = segment_of(word)
         if segment in self._closed or not self.references.add(word):
@@ -348,7 +351,7 @@ class SegmentLog:
     # -- attaching -----------------------------------------------------------------
 
     def adopt(self) -> None:
-        """Take over the table as a former process left it, without counts (``recovery.py``)."""
+        """Take over the table as a former process left it, without counts."""
         self.adopting = True
         self.live_in_frames = 0
         self.codec_pages[:] = self.codec_bytes[:] = [0] * CODECS

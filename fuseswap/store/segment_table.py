@@ -9,10 +9,10 @@ In shared memory, four 64-bit words (32 bytes) a segment:
        dictionaries its objects may need (bits 32-47: number n has bit n % 16), and the same
        upside down (bits 48-63): where a bit of them turned over it may be any
 
-A bit that turns over costs no page: word 0 is repaired, what is in memory is found through `bases`
-and the heads, and what words 1 to 3 decide about a page holds with any bit of them wrong.
+A flipped bit costs no page.  Word 0 is repaired.  Segments in memory are found through `bases` and
+the heads.  What words 1 to 3 decide about a page holds with any one bit of them wrong.
 
-In this process, derived from it and from the slot table (``recovery.py``):
+In this process, derived from it and from the slot table (``frontswap/adoption.py``):
 
     bases       where in the arena a segment begins, in bytes; -1: it is in no frame
     live        pages that need it
@@ -183,7 +183,7 @@ class SegmentTable:
     def note_dictionaries(self, segment: SegmentId, numbers: Iterable[int]) -> None:
         """Objects of ``segment`` need none but ``numbers``: for the next worker, before it flips.
 
-        Only the segment's life on a tier needs it: what is in memory is read.
+        Only the segment's life on a tier needs it: objects in memory are read.
         """
         found = 0
         for number in numbers:

@@ -4,8 +4,8 @@ Writing a word is the commit of a store, and zeroing it that of an invalidate.
 
 Words stand in clusters of 512, one page of the region each.  `used` counts the
 words set in each cluster (2 bytes a cluster, derived, by `count`).  A cluster takes memory
-from its first store to the moment its last page goes; with a feeder (``memory_reserve.py``) some
-that are empty have their memory already, those that the kernel will come to next, and keep it:
+from its first store to the moment its last page goes.  With a feeder (``memory_reserve.py``) the
+clusters that the kernel will come to next have their memory already, and keep it.  Those are
 `READY_CLUSTERS` beyond the last one that was ever used.  One without memory is not to be read,
 since reading would allocate it.
 """

@@ -1,7 +1,6 @@
 """The shared state: what outlives the process.
 
-Seven regions, created once by whoever holds them (the supervisor) and attached
-to by each worker in turn:
+Seven regions.  The supervisor creates and holds them; each worker attaches to them in turn:
 
     header    8 KiB   magic, layout version, geometry, negotiated FUSE values, parameters, peak,
                       names of codecs and tiers, and all of these again; progress, heartbeat
@@ -16,8 +15,8 @@ All are sparse: a 1 TiB swapfile has a 2 GiB slot region and takes none of it.
 A header of another layout is refused and left as it is.  What a worker reads of it are
 records (``checked_record.py``), each kept twice, at the same place of two pages.  The first is
 written before the second.  A reader takes the first that is sound, so it finds the old values or
-the new ones wherever a writer died; and a worker that attaches writes both again.  Where both are
-damaged, the geometry or what INIT settled keeps the worker from attaching, with nothing touched.
+the new ones wherever a writer died.  A worker that attaches writes both again.  With both damaged,
+the geometry or what INIT settled keeps the worker from attaching, and nothing is touched.
 Progress and heartbeat have no check and no copy: they are written again and again, and no page
 depends on them.
 """
@@ -128,7 +127,7 @@ class SharedState:
     def repair(self) -> None:
         """Write both copies of each record: of one that is damaged there would be none later.
 
-        Only under the lock of the state: nobody else serves it.
+        Only under the lock of the state: no other worker serves it.
         """
         _write_geometry(self.header, self.geometry)
         for at, layout in _RECORDS:

@@ -26,11 +26,13 @@ LENGTHS = {
     "README.md": 700,
     "docs/architecture.md": 2500,
     "docs/benchmarks.md": 1550,
-    "docs/concurrency.md": 2950,
-    "docs/decisions.md": 1600,
+    "docs/concurrency.md": 2630,
+    "docs/decisions.md": 1400,
     "docs/development.md": 1150,
+    "docs/parameters.md": 620,
     "docs/policies.md": 2000,
-    "docs/recovery.md": 1600,
+    "docs/recovery.md": 1380,
+    "docs/statistics.md": 1940,
 }
 
 
@@ -69,6 +71,7 @@ def of_length(root: Path, path: Path) -> Iterator[tuple[int, str]]:
 def complaints(root: Path, excepted: set[str]) -> Iterator[str]:
     """Everything that breaks a rule in the repository; exceptions are of words alone."""
     unneeded = set(excepted)
+    known = links.modules(root)
     for path in (*pages(root), *modules(root)):
         name = str(path.relative_to(root))
         words = list(of_words(path))
@@ -79,8 +82,11 @@ def complaints(root: Path, excepted: set[str]) -> Iterator[str]:
             others = [*links.broken(path), *of_length(root, path)]
         else:
             others = list(links.named_pages(root, path))
-        for line, message in (*words, *others):
+        for line, message in (*words, *others, *links.named_files(root, path, known)):
             yield f"{name}:{line}: {message}"
+    for path in sorted(root.glob("tests/**/*.py")):
+        for line, message in links.named_files(root, path, known):
+            yield f"{path.relative_to(root)}:{line}: {message}"
     for path in commands(root):
         for line, message in links.named_pages(root, path):
             yield f"{path.relative_to(root)}:{line}: {message}"

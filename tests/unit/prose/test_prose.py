@@ -150,6 +150,23 @@ def test_a_script_names_pages_that_exist(tree: Path) -> None:
     assert complaint in list(complaints(tree, {"fuseswap/old.py"}))
 
 
+def test_a_file_that_is_named_is_there(tree: Path) -> None:
+    code = '"""|good.py|, |fuseswap/g*.py|, |gone.py|."""\n\nX = 1  # |lost/good.py|\n'
+    (tree / "fuseswap" / "named.py").write_text(code.replace("|", "``"))
+    page = (
+        "# A page\n\n`good.py` of `fuseswap/`, `scripts/gone run`, `no_*.py`; `x.txt` is no name.\n"
+    )
+    (tree / "docs" / "page.md").write_text(page)
+    lines = complaints(tree, {"fuseswap/old.py"})
+    found = [line.split(": ")[:2] for line in lines if line.startswith(("fuseswap/named", "docs"))]
+    assert found == [
+        ["docs/page.md:3", "'scripts/gone'"],
+        ["docs/page.md:3", "'no_*.py'"],
+        ["fuseswap/named.py:1", "'gone.py'"],
+        ["fuseswap/named.py:3", "'lost/good.py'"],
+    ]
+
+
 def test_a_page_has_a_length(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LENGTHS, "README.md", 800)
     (tree / "README.md").write_text("Word.\n\n" * 801 + f"```\n{LONG}\n```\n")
