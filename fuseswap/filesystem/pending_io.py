@@ -328,8 +328,8 @@ class PendingIo:
     ) -> None:
         """Load a page into memory; ``answer`` gets `RETRY`, or why it is not there.
 
-        It is stored in one piece with the last look at its word: once the task that waits has
-        its turn, a newer version may be there.
+        It is stored in one piece with the last look at its word.  A newer version may be there
+        by the time the task that waits has its turn.
         """
 
         def loaded(found: bytes | Retry | Exception) -> None:
@@ -349,7 +349,7 @@ class PendingIo:
 
 
 def _wait_in(found: list[Retry | Exception | bytes | int]) -> Deferred | None:
-    """What is to be waited for, out of the list, if anything; raises an error there."""
+    """The `Deferred` to be waited for, out of the list, if it is one; raises an error there."""
     outcome = found.pop()
     if isinstance(outcome, Exception) and not isinstance(outcome, Deferred):
         try:

@@ -14,9 +14,8 @@ and one entry of the segment table (``segment_table.py``), in which a segment is
              ^         |                |                         |
              `---------+- live count 0 -+-------------------------'
 
-Order within an append: owner, payload, table entry; the caller then commits the
-slot word.  Whatever a crash leaves behind a tail that no slot word points to is
-dead space, nothing more.
+Order within an append: owner, payload, table entry; the caller then commits the slot word.
+What a crash leaves behind a tail that no slot word points to is dead space.
 
 From the seal on, the bytes of a segment never change.  So it moves between memory and tiers
 (``reclaim/relocation.py``) while it is read, overwritten and discarded.  When its bytes are
@@ -24,13 +23,11 @@ there, one store of table word 0 changes its state and location, and the old pla
 Should the segment die meanwhile, the new place is free again.
 
 An object may have several pages (``dedup/policy.py``): their words are the same.  The directory
-knows one of them; a segment with `Mark.SHARED` has owners that only a sweep of the slot table
-finds.
+knows one of them; the others of a segment with `Mark.SHARED` are found by a sweep of all words.
 
 Derived from the slot table (``frontswap/adoption.py``): live pages and bytes of each segment
-(``segment_table.py``), references of shared objects, `codec_pages` and `codec_bytes`.  The last
-are pages, and payload bytes of objects, by codec.  A segment with no live page is free at once,
-wherever it lives.
+(``segment_table.py``), references of shared objects, and pages and payload bytes by codec.
+A segment with no live page is free at once.
 """
 
 from __future__ import annotations
