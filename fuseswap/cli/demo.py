@@ -23,7 +23,7 @@ from fuseswap.sizes import format_size, parse_size
 from fuseswap.units import MIB
 
 _TIMES = 3
-_LEAST_MEMORY = 16 * MIB  # for Python itself
+_LEAST_MEMORY = 32 * MIB  # Python itself takes 16
 _MOST_SECONDS = 86400.0
 
 
@@ -50,6 +50,12 @@ def run(options: argparse.Namespace) -> int:
     if not 0 <= options.seconds <= _MOST_SECONDS:  # nor is "nan"
         raise InvalidArgument(f"--seconds is {options.seconds}, not 0 to {_MOST_SECONDS:g}")
     require_root("'demo' (a memory cgroup and swap)")
+    room = swap_area.available_bytes()
+    if _TIMES * limit > room:
+        raise HostError(
+            f"--memory {options.memory}: {format_size(_TIMES * limit)} of pages would be stored, "
+            f"and {format_size(room)} of memory are available"
+        )
     runtime = Runtime(options.name)
     with runtime.lock():
         own = not device_info.is_up(runtime)

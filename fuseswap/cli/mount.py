@@ -54,8 +54,8 @@ def run(options: argparse.Namespace) -> int:
     """Mount and return once the file system answers."""
     chosen = _parse(",".join(options.options))
     mountpoint = os.path.realpath(options.directory)
-    if not Path(mountpoint).is_dir():
-        raise bring_up.MountFailed(f"{options.directory} is not a directory")
+    if not options.directory or not Path(mountpoint).is_dir():
+        raise bring_up.MountFailed(f"'{options.directory}' is not a directory")
     runtime = Runtime(chosen.get("name", _name_for(mountpoint)))
     wanted = config.DeviceConfig.parse(
         name=runtime.name,

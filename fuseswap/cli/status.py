@@ -66,6 +66,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("MAX", "the most TOTAL ever was", _stat("mem_used_max"), True),
     Column("FIXED", "memory of the processes that serve", _stat("mem_fixed"), True),
     Column("TRANSPORT", "devfuse or pyfuse3", lambda s: s["transport"]),
+    Column("WORKER", "process id of the worker", lambda s: s["worker_pid"]),
     Column("RESTARTS", "times the worker was replaced", lambda s: s["restarts"]),
     Column("MOUNTPOINT", "where it is mounted", lambda s: s["mountpoint"]),
 )

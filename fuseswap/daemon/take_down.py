@@ -29,8 +29,13 @@ from fuseswap.linux.timed_file import read_file
 
 
 def down(runtime: Runtime) -> None:
-    """Undo `up` in order.  Raises `HostError`, having changed nothing, where swapoff can't end."""
+    """Undo `up` in order.
+
+    Raises `HostError`, having changed nothing, where swapoff can't end, or the mount is in use.
+    """
     mountpoint = mountpoint_of(runtime)
+    if mount.is_mounted(mountpoint) and (holders := mount.holders(mountpoint)):
+        raise HostError(f"{mountpoint} is in use by {', '.join(holders)}; {runtime.name} is up")
     device = loop_of(runtime)
     wake(runtime)
     if device:

@@ -270,7 +270,8 @@ class Device:
 
     def parts(self) -> Iterator[object]:
         """What the classes that ``statistics.py`` lists have counted, at this moment."""
-        foreign = self.place.stored_pages if self.place else 0
+        others = (one for one in self.frontswap.links.backends if one is not self.cache)
+        foreign = sum(one.stored_pages for one in others)
         cache = self.cache.statistics(foreign, self.frontswap.uncounted_pages)
         cleaner = self.cleaned()
         yield cache

@@ -26,7 +26,6 @@ from fuseswap.store.slot_word import (
     is_loaded,
     is_object,
     length_of,
-    number_of,
     offset_of,
     segment_of,
 )
@@ -95,8 +94,12 @@ def explain(device: Device, page: PageNumber) -> Explanation:
     if is_object(word):
         return _explain_object(device, page, word)
     if is_foreign(word):
-        if device.place is None or number_of(word) != device.place.number:
+        owner = device.frontswap.links.owner_of(word)
+        if owner is None:
             return _corrupt(page, "its slot word means nothing here: it gives an I/O error")
+        if owner is not device.place:
+            why = f"the backend {owner.name} has it"
+            return Explanation(page, f"backend {owner.name}", why, pages=1, checksum=NOT_READ)
         return Explanation(
             page,
             OWN_PLACE,

@@ -55,14 +55,14 @@ class Frontswap:
     def __init__(self, slots: SlotTable) -> None:
         self.slots = slots
         self._words, self._used = slots.words, slots.used  # hot: one look-up less
-        self._links = Links()
+        self.links = Links()
         # By page, the data of the newest store where a backend has yet to answer: one for each
         # page of a request that waits for it.  By identity: which store it is.
         self._late: dict[PageNumber, tuple[bytes]] = {}
         self.counters = zeros(FrontswapStatistics)
         self._holes = 0
         self._gone = zeros(BackendStatistics, backend="")  # of backends that were unregistered
-        self._adoption = Adoption(slots, self._links)
+        self._adoption = Adoption(slots, self.links)
         self.adopting = True  # the clusters of the slot table are not all counted yet
         self._link_up()
 
@@ -81,7 +81,7 @@ class Frontswap:
         ``patience`` says which of its refusals are worth waiting for.  ``copy`` is told of whole
         pages that the first backend has stored.  Raises `InvalidArgument`; see `Links.add`.
         """
-        self._links.add(backend, order, patience, copy, self.slots.page_count)
+        self.links.add(backend, order, patience, copy, self.slots.page_count)
         self._link_up()
 
     def unregister(self, name: str) -> None:
@@ -93,25 +93,20 @@ class Frontswap:
             raise InvalidArgument(f"backend '{name}': pages of a former worker are being counted")
         if self._late:
             raise InvalidArgument(f"backend '{name}': {len(self._late)} stores are under way")
-        gone = self._links.remove(name)
+        gone = self.links.remove(name)
         self._gone.backend_stores += gone.backend_stores
         self._gone.backend_loads += gone.backend_loads
         self._link_up()
 
     def _link_up(self) -> None:
-        self._chain, self._by_number = self._links.chain, self._links.by_number
-        objects = self._links.objects
+        self._chain, self._by_number = self.links.chain, self.links.by_number
+        objects = self.links.objects
         self._release_object = objects.backend.release if objects else release_nothing
         self._load_object = objects.backend.load if objects else load_unowned
         self._object_counted = objects.counted if objects else self._gone
         self._store_first = self._chain[0].backend.store if self._chain else refuse
         self._first_counted = self._chain[0].counted if self._chain else self._gone
         self._copies = tuple(link.copy for link in self._chain if link.copy)
-
-    @property
-    def backends(self) -> list[Backend]:
-        """Those there are, in order."""
-        return [link.backend for link in self._chain]
 
     # -- after a crash ---------------------------------------------------------------
 

@@ -76,6 +76,11 @@ class Links:
         self.by_number = {number: link for number, link in numbered if number is not None}
         self.objects = next((link for link in self.chain if link.backend.number is None), None)
 
+    @property
+    def backends(self) -> list[Backend]:
+        """Those there are, in order."""
+        return [link.backend for link in self.chain]
+
     def owner_of(self, word: int) -> Backend | None:
         """Whose ``word`` is, sound and not 0."""
         foreign = word & KIND_MASK == FOREIGN

@@ -7,6 +7,7 @@ descriptor back over a socket (``_FUSE_COMMFD``, as libfuse's mount.c does it).
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import select
 import socket
@@ -86,6 +87,31 @@ def unmount(mountpoint: str, *, lazy: bool = False) -> None:
         syscalls.umount(mountpoint, lazy=lazy)
     except OSError as exc:
         raise HostError(f"cannot unmount {mountpoint} ({exc}); is a file in it open?") from exc
+
+
+def holders(mountpoint: str) -> list[str]:
+    """Processes that keep it from being unmounted, ``bash (123)``, as far as /proc shows.
+
+    By their open files, their directory and their root.  A process of another mount namespace
+    is seen as well, a loop device is not.
+    """
+    found = []
+    for process in os.listdir("/proc"):
+        if process.isdecimal() and _holds(f"/proc/{process}", mountpoint):
+            with contextlib.suppress(OSError), open(f"/proc/{process}/comm") as comm:
+                found.append(f"{comm.read().strip()} ({process})")
+    return found
+
+
+def _holds(process: str, mountpoint: str) -> bool:
+    links = [f"{process}/cwd", f"{process}/root"]
+    with contextlib.suppress(OSError):
+        links += [f"{process}/fd/{fd}" for fd in os.listdir(f"{process}/fd")]
+    for link in links:
+        with contextlib.suppress(OSError):
+            if (os.readlink(link) + "/").startswith(mountpoint + "/"):
+                return True
+    return False
 
 
 def is_connected(fd: int) -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import trio
@@ -77,14 +77,10 @@ class TierEntry:
 
     def statistics(self) -> TierStatistics:
         """A snapshot."""
-        counted = self.counters
-        return TierStatistics(
-            counted.tier,
+        return replace(
+            self.counters,
             tier_extents=self.extents.extent_count,
             tier_segments=self.extents.in_use,
-            tier_read_bytes=counted.tier_read_bytes,
-            tier_written_bytes=counted.tier_written_bytes,
-            tier_failed_writes=counted.tier_failed_writes,
         )
 
 

@@ -120,6 +120,10 @@ def test_no_directory_is_a_mount_failure(tmp_path: Path, target: str) -> None:
     expect(32, "mount", "none", str(tmp_path / target), says="is not a directory")
 
 
+def test_an_empty_name_is_not_the_current_directory() -> None:
+    expect(32, "mount", "none", "", says="'' is not a directory")
+
+
 def test_mounting_twice_is_a_mount_failure(mounted: TestDevice) -> None:
     options = f"size=64M,name={mounted.name}"
     expect(32, "mount", "none", str(mounted.mountpoint), "-o", options, says="already")

@@ -167,7 +167,7 @@ class Damage:
         cache.log.relocate(segment, to)
 
     def _put_half_in_place(self, cache: FrontedCache) -> None:
-        place, (_, backend) = self._backing, cache.frontswap.backends
+        place, (_, backend) = self._backing, cache.frontswap.links.backends
         assert isinstance(backend, RawFile)
         for page in sorted(self.expected)[::2]:
             data = self.expected[page]

@@ -92,7 +92,7 @@ class FrontedCache:
     @property
     def foreign_pages(self) -> int:
         """Pages that other backends of the chain have."""
-        others = (one for one in self.frontswap.backends if one is not self.cache)
+        others = (one for one in self.frontswap.links.backends if one is not self.cache)
         return sum(one.stored_pages for one in others)
 
     def statistics(self) -> CacheStatistics:
@@ -112,7 +112,7 @@ def fronted_of(device: Device) -> FrontedCache:
 
 def set_patience(frontswap: Frontswap, patience: Patience | None) -> Patience | None:
     """What the first backend waits for from here on; returns what it waited for before."""
-    links = frontswap._links
+    links = frontswap.links
     first, *rest = links.chain
     links._set([replace(first, patience=patience), *rest])
     frontswap._link_up()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.linux import swap_area
 from tests.support.mounted_devices import call, device_up, leftovers, new_name, taken_down
@@ -35,6 +37,13 @@ def test_it_uses_a_device_that_is_up() -> None:
         check_report(done.stdout)
         assert swap_area.area_of(device.loop) is not None
         assert device.stat("succ_stores") > 10_000
+
+
+@pytest.mark.parametrize(("memory", "code"), [("16M", 1), ("900G", 2)])
+def test_it_needs_memory_for_python_and_for_its_pages(memory: str, code: int) -> None:
+    done = call("demo", "no-such-device", "--memory", memory)
+    assert (done.returncode, len(done.stderr.splitlines())) == (code, 1)
+    assert f"--memory {memory}" in done.stderr
 
 
 def test_it_needs_room() -> None:

@@ -171,7 +171,7 @@ def test_an_error_of_the_system_names_the_file_and_not_its_number(
         (("demo", "--seconds", "nan"), "0 to 86400"),
         (("demo", "--seconds", "-1"), "0 to 86400"),
         (("demo", "--seconds", "inf"), "0 to 86400"),
-        (("demo", "--memory", "0"), "less than 16M"),
+        (("demo", "--memory", "0"), "less than 32M"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_done(

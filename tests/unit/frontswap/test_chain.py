@@ -151,7 +151,7 @@ def test_names_numbers_and_orders_are_taken_once(
     frontswap, backends = chain
     with pytest.raises(InvalidArgument):
         frontswap.register(FakeBackend(name, number), order=order)
-    assert frontswap.backends == backends
+    assert frontswap.links.backends == backends
 
 
 def test_a_backend_with_pages_does_not_go(chain: Chain) -> None:
@@ -163,7 +163,7 @@ def test_a_backend_with_pages_does_not_go(chain: Chain) -> None:
     assert frontswap.load(PageNumber(5)) == b"x"
     frontswap.invalidate_page(PageNumber(5))
     frontswap.unregister("backend1")
-    assert frontswap.backends == [backends[0], backends[2]]
+    assert frontswap.links.backends == [backends[0], backends[2]]
     frontswap.store(PageNumber(6), b"y")
     assert holders(backends, 6) == [2]
     assert numbers(frontswap)[:2] == (1, 2), "what it did is still counted"
@@ -243,7 +243,7 @@ def test_pages_of_a_backend_that_is_not_there_give_errors_and_are_kept(
     frontswap.register(backends[0], order=0)
     frontswap.adopt_all()
     word = frontswap.slots.get(PageNumber(1))
-    assert frontswap._links.owner_of(word) is None
+    assert frontswap.links.owner_of(word) is None
     assert not is_corrupt(word), "it may come back"
     backends[0].error = None
     frontswap.store(PageNumber(1), b"new")

@@ -162,7 +162,7 @@ def test_a_store_that_waits_leaves_a_late_one_alone(memory: SharedMemory) -> Non
     refuse(first)
     second.says_later = True
     store_later(frontswap, 5, b"new")
-    frontswap._links._set([])
+    frontswap.links._set([])
     frontswap.register(first, order=0, patience=lambda page, refusal: AskAgain(str(refusal)))
     frontswap.register(second, order=1)
     with pytest.raises(AskAgain):
