@@ -35,7 +35,7 @@ class Adoption:
         self._slots = slots
         self._links = links
         self._next = 0
-        self._unfinished: list[Backend] | None = None
+        self._finished: list[Backend] = []  # of those in the chain
 
     def step(self, clusters: int) -> bool:
         """Count some more; False where all are counted (then the backends are complete)."""
@@ -47,12 +47,11 @@ class Adoption:
                 clusters -= 1
                 self.count(self._next)
             self._next += 1
-        if self._unfinished is None:
-            self._unfinished = [link.backend for link in self._links.chain]
-        while self._unfinished:
-            if not self._unfinished[-1].finish_adoption():
-                return True
-            self._unfinished.pop()
+        for backend in self._links.backends:
+            if backend not in self._finished:
+                if not backend.finish_adoption():
+                    return True
+                self._finished.append(backend)
         return False
 
     def count_area(self, first: PageNumber, count: int = 1) -> None:

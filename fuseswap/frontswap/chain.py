@@ -59,6 +59,7 @@ class Frontswap:
         # By page, the data of the newest store where a backend has yet to answer: one for each
         # page of a request that waits for it.  By identity: which store it is.
         self._late: dict[PageNumber, tuple[bytes]] = {}
+        self._late_under_way = 0  # with those that are not the newest of their page any more
         self.counters = zeros(FrontswapStatistics)
         self._holes = 0
         self._gone = zeros(BackendStatistics, backend="")  # of backends that were unregistered
@@ -91,8 +92,8 @@ class Frontswap:
         """
         if self.adopting:
             raise InvalidArgument(f"backend '{name}': pages of a former worker are being counted")
-        if self._late:
-            raise InvalidArgument(f"backend '{name}': {len(self._late)} stores are under way")
+        if self._late_under_way:
+            raise InvalidArgument(f"backend '{name}': {self._late_under_way} stores are under way")
         gone = self.links.remove(name)
         self._gone.backend_stores += gone.backend_stores
         self._gone.backend_loads += gone.backend_loads
@@ -167,17 +168,30 @@ class Frontswap:
                     copy(page, data)
 
     def bring_back(self, page: PageNumber, data: bytes) -> None:
-        """Have ``data``, which was just loaded, in memory again: as `store`, but nothing is new."""
-        self.store(page, data, replace=True)
-        self._first_counted.backend_stores -= 1
-        self.counters.duplicate_entry -= 1
+        """Have ``data``, which was just loaded, in the first backend; nothing of it is new.
+
+        Raises `StoreRefused` or `Deferred`, and has changed nothing then.
+        """
+        if self.adopting:
+            self._adoption.count_area(page)
+        old, first = self.slots.get(page), self._chain[0]
+        outcome = first.attempt(page, data, old, True)
+        if isinstance(outcome, int):
+            self._words[page] = outcome  # crash point: back-commit
+            self._release(page, old)
+            return
+        error = first.wait_for(page, outcome) or outcome
+        try:
+            raise error
+        finally:
+            del error, outcome  # the frame of a traceback would hold it
 
     def _allocate(self, page: PageNumber) -> None:
         """Have memory for the word of ``page``; it is waited for as the first backend waits."""
         try:
             self.slots.allocate(page)
         except StoreRefused as exc:
-            wait = _wait_for(self._chain[0], page, kept(exc)) if self._chain else None
+            wait = self._chain[0].wait_for(page, kept(exc)) if self._chain else None
             if wait is None:
                 self._late.pop(page, None)
                 self.counters.failed_stores += 1
@@ -200,12 +214,12 @@ class Frontswap:
         for place, link in enumerate(self._chain):
             if place:
                 data = bytes(data)  # once for all: a late store keeps them
-                outcome = _try(link.backend, page, data, old, replace)
+                outcome = link.attempt(page, data, old, replace)
             if isinstance(outcome, OldInTheWay) and old and not replace:
                 self._release(page, old)
                 old = 0
-                outcome = _try(link.backend, page, data, old, replace)
-            wait = _wait_for(link, page, outcome)
+                outcome = link.attempt(page, data, old, replace)
+            wait = link.wait_for(page, outcome)
             if isinstance(outcome, int):
                 self._finish(page, outcome, old, is_counted=is_counted)
                 link.counted.backend_stores += 1
@@ -258,12 +272,14 @@ class Frontswap:
         """``inner`` goes on with the store; loads get ``data`` until it has ended."""
         store = self._late[page] = (data,)
         self.slots.hold(page)
+        self._late_under_way += 1
         return LateStore(kept(inner).begin, partial(self._end_later, link, page, store))
 
     def _end_later(
         self, link: Link, page: PageNumber, store: tuple[bytes], outcome: int | Exception
     ) -> Exception | None:
         """A late store has a word, or failed.  Only the newest of a page is committed."""
+        self._late_under_way -= 1
         is_newest = self._late.get(page) is store
         if is_newest:
             del self._late[page]
@@ -375,20 +391,3 @@ class Frontswap:
     def by_backend(self) -> list[BackendStatistics]:
         """The same, in the order of the chain."""
         return [replace(link.counted) for link in self._chain]
-
-
-def _try(
-    backend: Backend, page: PageNumber, data: Data, old: int, replace: bool
-) -> int | Exception:
-    """The word of ``page``, or the error."""
-    try:
-        return backend.store(page, data, old, replace)
-    except Exception as exc:
-        return kept(exc)
-
-
-def _wait_for(link: Link, page: PageNumber, outcome: int | Exception) -> Deferred | None:
-    """How a refusal of a backend is waited for, if it is."""
-    if isinstance(outcome, StoreRefused) and link.patience:
-        return link.patience(page, outcome)
-    return None

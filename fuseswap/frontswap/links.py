@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fuseswap.counting import zeros
-from fuseswap.errors import CorruptData, InvalidArgument, StoreRefused
+from fuseswap.errors import CorruptData, Deferred, InvalidArgument, StoreRefused, kept
 from fuseswap.frontswap.backend import Backend, Copy, Data, Patience
 from fuseswap.frontswap.counters import BackendStatistics
 from fuseswap.store.slot_word import FOREIGN, KIND_MASK, number_of
@@ -21,6 +21,19 @@ class Link:
     counted: BackendStatistics
     patience: Patience | None
     copy: Copy | None
+
+    def attempt(self, page: PageNumber, data: Data, old: int, replace: bool) -> int | Exception:
+        """Store in this one: the word of ``page``, or the error."""
+        try:
+            return self.backend.store(page, data, old, replace)
+        except Exception as exc:
+            return kept(exc)
+
+    def wait_for(self, page: PageNumber, outcome: int | Exception) -> Deferred | None:
+        """How a refusal of this one is waited for, if it is."""
+        if isinstance(outcome, StoreRefused) and self.patience:
+            return self.patience(page, outcome)
+        return None
 
 
 class Links:

@@ -61,6 +61,7 @@ POINTS = {
     "store-count": ("store_in_hole", NEW),
     "store-release": ("overwrite", NEW),
     "further-commit": ("overwrite_whose_old_version_has_the_last_room", HOLE),
+    "back-commit": ("partial_of_page_on_tier", OLD),
     "late-commit": ("overwrite_that_goes_to_its_place", HOLE),
     "refuse-clear": ("refused_partial", OLD),
     "refuse-release": ("refused_partial", HOLE),

@@ -179,6 +179,37 @@ def test_a_backend_that_has_yet_to_answer_does_not_go(chain: Chain) -> None:
         frontswap.unregister("backend0")
 
 
+def test_nor_does_one_whose_store_was_overtaken(chain: Chain) -> None:
+    """It still writes; another one in its place could be written over."""
+    frontswap, backends = chain
+    backends[0].says_later = True
+    store_later(frontswap, 5, b"x")
+    backends[0].says_later = False
+    frontswap.store(PageNumber(5), b"newer")
+    frontswap.invalidate_page(PageNumber(5))
+    with pytest.raises(InvalidArgument, match="under way"):
+        frontswap.unregister("backend0")
+    backends[0].waiting[0].end()
+    frontswap.unregister("backend0")
+
+
+def test_a_backend_that_comes_while_pages_are_counted_is_finished_too(
+    memory: SharedMemory,
+) -> None:
+    backends = left_behind(memory)
+    state = memory.attach()
+    frontswap = Frontswap(SlotTable(state.slots, state.geometry.page_count))
+    for order, backend in enumerate(backends):
+        frontswap.register(backend, order=order)
+        backend.pieces_left = 2
+    while backends[0].pieces_left > 0:
+        frontswap.adopt_some()
+    late = FakeBackend("late", 77)
+    frontswap.register(late, order=99)
+    frontswap.adopt_all()
+    assert late.pieces_left <= 0
+
+
 # -- after a crash ---------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.units import PageNumber
 from tests.support.chains import holders, refuse, store_later
 from tests.support.fake_backend import FakeBackend, chain_of
-from tests.support.memory_stores import AskAgain, SharedMemory
+from tests.support.memory_stores import AskAgain, SharedMemory, set_patience
 
 # -- a refusal that is waited for --------------------------------------------------------
 
@@ -170,3 +170,25 @@ def test_a_store_that_waits_leaves_a_late_one_alone(memory: SharedMemory) -> Non
     assert frontswap.load(PageNumber(5)) == b"new"
     second.waiting[0].end()
     assert frontswap.load(PageNumber(5)) == b"new"
+
+
+# -- a page that comes back into memory ----------------------------------------------------
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_page_that_can_not_be_brought_back_stays_where_it_is(
+    memory: SharedMemory, waits: bool
+) -> None:
+    """Nothing of it is new: a refusal must not cost it."""
+    frontswap, (first, second) = chain_of(2, memory)
+    page = PageNumber(5)
+    refuse(first)
+    frontswap.store(page, b"x")
+    if waits:
+        set_patience(frontswap, lambda page, refusal: AskAgain(str(refusal)))
+    before = frontswap.slots.get(page)
+    with pytest.raises(AskAgain if waits else StoreRefused):
+        frontswap.bring_back(page, b"x")
+    assert frontswap.slots.get(page) == before
+    assert frontswap.load(page) == b"x"
+    assert len(second.kept) == 1
