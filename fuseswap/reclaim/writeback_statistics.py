@@ -43,7 +43,7 @@ class WritebackStatistics:
         "Segments whose write to the backing file was started.", like="zswap"
     )
     writeback_failed: int = counter(
-        "Writes that failed; what was to leave memory stayed and is tried again."
+        "Writes that failed; the pages stayed in memory, and are tried again."
     )
     saved_by_writeback: int = counter(
         "Stores that found the pool full, waited, and went on.", like="zswap"
