@@ -24,6 +24,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from fuseswap.codecs.codec import MAX_NAME_BYTES, REGISTERED, Buffer, Codec
@@ -164,6 +165,8 @@ class CodecRegistry:
                 except InvalidArgument as exc:
                     raise self._no_compressor(text, f": {exc}") from exc
                 full = name if level is None else f"{name}:{level}"
+                if number in REGISTERED:  # somebody else's: an object has a byte at least
+                    compress = partial(_never_empty, compress)
                 return Compressor(full, number, compress)
         raise self._no_compressor(text, "")
 
@@ -185,6 +188,11 @@ class CodecRegistry:
 def parse_compressor(text: str) -> Compressor:
     """Of the codecs that are always there: ``lz4``, ``zstd`` or ``zstd:LEVEL`` (1 to 19)."""
     return CodecRegistry().compressor(text)
+
+
+def _never_empty(compress: Callable[[Buffer], bytes], page: Buffer) -> bytes:
+    """As ``compress``; the page where that returns nothing, which is kept raw then."""
+    return compress(page) or bytes(page)
 
 
 def _raw(payload: bytes) -> bytes:

@@ -212,6 +212,19 @@ def test_a_registered_codec_compresses_and_survives_recovery(memory: SharedMemor
         check_invariants(cache)
 
 
+def test_a_codec_that_returns_nothing_costs_no_page(
+    memory: SharedMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = Deflate()
+    monkeypatch.setattr(codec, "compressor", lambda level: lambda page: b"")
+    cache = fronted(memory.attach(), codecs=[codec])
+    cache.encoder.set_compressor("deflate")
+    cache.store(0, pages.CORPUS["compressible"])
+    assert cache.load(0) == pages.CORPUS["compressible"]
+    assert cache.statistics().raw_pages == 1
+    check_invariants(cache)
+
+
 def test_pages_of_a_codec_that_is_missing_are_errors_until_it_is_back(
     memory: SharedMemory, caplog: pytest.LogCaptureFixture
 ) -> None:
