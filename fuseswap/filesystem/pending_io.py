@@ -185,7 +185,7 @@ class PendingIo:
         """
         self.waiting_bytes += len(data)
         write = Write(offset, data, done)
-        if tried is not None and tried.taken and not self._line:
+        if tried is not None and tried.taken:  # whoever stands in line
             self._go_on_later(write, tried)
             if not write.data:
                 write.served = True

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from fuseswap.errors import CorruptData
+from fuseswap.errors import CorruptData, Deferred, kept
 from fuseswap.units import PAGE_SIZE, PageNumber
 from tests.support import pages
 from tests.support.fake_tier import FakePlaceFile
@@ -35,6 +35,25 @@ async def test_a_store_is_answered_once_it_is_written_and_read_before(
     assert placed.in_place() == [7]
     assert placed.device.frontswap.statistics().succ_stores == 2
     await placed.check()
+
+
+async def test_a_store_that_was_taken_goes_on_whoever_stands_in_line(
+    placed: Tiered, places: FakePlaceFile, nursery: trio.Nursery
+) -> None:
+    """Its cluster is held until it has ended, so it must be begun."""
+    nursery.start_soon(placed.write, placed.fill())
+    await wait_all_tasks_blocked()
+    assert placed.device.pending_io.has_queue
+    refuse_dense(placed)
+    answers: list[Exception | None] = []
+    data = memoryview(dense(9999))
+    with pytest.raises(Deferred) as caught:
+        placed.device.swapfile.write(7 * PAGE_SIZE, data)
+    placed.device.pending_io.begin_write(7 * PAGE_SIZE, data, answers.append, kept(caught.value))
+    await wait_all_tasks_blocked()
+    assert answers == [None]
+    assert not placed.device.frontswap.is_late(PageNumber(7))
+    assert not placed.cache.slots._held
 
 
 @pytest.mark.parametrize("was", ["hole", "object", "in place"])
