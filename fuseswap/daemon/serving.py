@@ -44,7 +44,7 @@ class Serving:
         paused = True
         async with trio.open_nursery() as outer:
             # To the end: a write in flight can't be cancelled.
-            for entry in self.device.tiers or ():
+            for entry in self.device.tiers:
                 if entry.tier is not None:
                     outer.start_soon(entry.tier.run)
             if self._engine is not None and self.device.place is not None:
@@ -55,6 +55,7 @@ class Serving:
                 nursery.start_soon(self.device.writeback.run)
                 nursery.start_soon(self.device.recompression.run)
                 nursery.start_soon(self.device.sweep.run)
+                nursery.start_soon(self.device.mover.run)
                 nursery.start_soon(listen, nursery.cancel_scope)
                 nursery.start_soon(self._calm_down)
                 await self._transport.serve()

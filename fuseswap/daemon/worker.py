@@ -175,7 +175,7 @@ class Worker:
         in_place = self._settings.backing_layout == "in-place"
         device = Device(
             state,
-            FileTier(file) if file and not in_place else None,
+            [FileTier(file)] if file and not in_place else [],
             lambda: self._watch.is_under_pressure,
             self._engine,
             file if in_place else None,

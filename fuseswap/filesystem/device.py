@@ -7,13 +7,14 @@ Built by the worker, looked at through the tables in ``parameters.py`` and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from fuseswap.counting import Key, counter, gauge, numbers_of, zeros
 from fuseswap.dedup.merger import Merger
 from fuseswap.dedup.sweep import Sweep
+from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.balance import balance
 from fuseswap.filesystem.host_numbers import HostNumbers
 from fuseswap.filesystem.pending_io import PendingIo
@@ -25,6 +26,7 @@ from fuseswap.frontswap.place_writer import PlaceWriter
 from fuseswap.frontswap.raw_file import PlaceFile, RawFile
 from fuseswap.reclaim.background_thread import BackgroundThread, Submit, run_here
 from fuseswap.reclaim.cleaning_policy import CleaningPolicy
+from fuseswap.reclaim.destinations import Destinations
 from fuseswap.reclaim.dictionary_mover import ReadBack
 from fuseswap.reclaim.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedule
 from fuseswap.reclaim.evictor import Evictor
@@ -33,24 +35,31 @@ from fuseswap.reclaim.patience import CachePatience
 from fuseswap.reclaim.recompression import Recompression
 from fuseswap.reclaim.relocation import Relocation
 from fuseswap.reclaim.room import Room
-from fuseswap.reclaim.room_maker import RoomMaker
+from fuseswap.reclaim.room_maker import Rest, RoomMaker
 from fuseswap.reclaim.segment_reader import SegmentReader
 from fuseswap.reclaim.segment_writer import SegmentWriter
 from fuseswap.reclaim.tier_merging import TierMerging
+from fuseswap.reclaim.tier_mover import TierMover
 from fuseswap.reclaim.write_account import WriteAccount
 from fuseswap.reclaim.writeback import Writeback
 from fuseswap.reclaim.writeback_statistics import WritebackStatistics
 from fuseswap.reclaim.writes_in_flight import WritesInFlight
 from fuseswap.store.cleaner import Cleaner
 from fuseswap.store.copier import CopierStatistics
+from fuseswap.store.frame_pool import (
+    CLEANER_RESERVE,
+    CLEANER_RESERVE_WITH_TIER,
+    CLEANER_RESERVE_WITH_TIERS,
+)
 from fuseswap.store.memory_reserve import AtOnce, Feeder
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.superblock import SharedState
 from fuseswap.tiers.io_engine import Engine
 from fuseswap.tiers.tier import Tier
 from fuseswap.tiers.tier_health import TierHealth
+from fuseswap.tiers.tier_policy import TierPolicy
 from fuseswap.tiers.tier_reader import TierLoad, TierReader
-from fuseswap.tiers.tier_table import TierTable
+from fuseswap.tiers.tier_table import TierEntry, TierTable
 from fuseswap.tiers.write_budget import Budget
 from fuseswap.units import PAGE_SIZE
 
@@ -104,7 +113,7 @@ class Device:
     def __init__(
         self,
         state: SharedState,
-        tier: Tier | None = None,
+        tiers: Sequence[Tier] = (),
         under_pressure: Callable[[], bool] = lambda: False,
         engine: Engine | None = None,
         place_file: PlaceFile | None = None,
@@ -126,24 +135,18 @@ class Device:
         """
         self._host = host = host or HostNumbers()
         self.state = state
-        self.engine = engine  # of the tier's I/O, where it has one that can be polled
+        self.engine = engine  # of the tiers' I/O, where there is one that can be polled
         feeder = feeder or AtOnce()
         counters = zeros(WritebackStatistics)
         self.budget = Budget(self._keep_limit)
-        self.tiers = leaves_for = None
-        if tier is not None:
-            self.tiers = TierTable(state.tier_names, state.keep_tier_names)
-            leaves_for = self.tiers.register(tier)
-        health = leaves_for.health if leaves_for else TierHealth()
-        account = WriteAccount(self.budget, health, counters)
+        self.tiers = TierTable(state.tier_names, state.keep_tier_names)
+        destinations = Destinations(self.tiers)
         self.in_flight = WritesInFlight()
         if place_file is not None:
             place = place_file
             self.reader = TierReader(lambda *read: place.begin_read(*read[2:]))
-        elif self.tiers is not None:
-            self.reader = TierReader(self.tiers.begin_read, ahead=True)
         else:
-            self.reader = TierReader(None)
+            self.reader = TierReader(self.tiers.begin_read, ahead=True)
         slots = SlotTable(state.slots, state.geometry.page_count, feeder)
         self.frontswap = frontswap = Frontswap(slots)
         self.cache = CompressedCache(
@@ -153,23 +156,35 @@ class Device:
             feeder=feeder,
             ready_frames=ready_frames,
             defer=partial(TierLoad, self.reader),
-            tiers=self.tiers,
+            tiers=self.tiers if place_file is None else None,
         )
+        for tier in tiers:
+            self.tiers.register(tier)
         self.place: RawFile | None = None
-        self.relocation: Relocation | None = None
-        self.writer: SegmentWriter | PlaceWriter | None = None
+        self.writer: SegmentWriter | PlaceWriter
         cleaner = Cleaner(self.cache.slots, self.cache.log, self.cache.decoder)
         segments = SegmentReader(self.cache.log, self.reader)
+        self.relocation = Relocation(
+            self.cache.log, self.tiers, self.reader, cleaner.is_worth_another_read
+        )
+        self.mover = TierMover(
+            self.cache.log, self.tiers, destinations, self.relocation, self.budget, counters
+        )
         read_back: ReadBack | None = None
+        rest: Rest = destinations
         if place_file is not None:
+            rest = health = TierHealth()
+            account = WriteAccount(self.budget, health, counters)
             self.place = RawFile(self.cache, place_file, self.reader, account, counters)
             self.writer = PlaceWriter(self.cache, self.place, account, self.in_flight, counters)
-        elif self.tiers is not None and leaves_for is not None:
-            self.relocation = Relocation(
-                self.cache.log, self.tiers, self.reader, cleaner.is_worth_another_read
-            )
+        else:
             self.writer = SegmentWriter(
-                self.cache.log, leaves_for, self.relocation, account, self.in_flight, counters
+                self.cache.log,
+                destinations,
+                self.relocation,
+                self.budget,
+                self.in_flight,
+                counters,
             )
             read_back = ReadBack(self.writer.may_write_again, segments.read)
         self.recompression = Recompression(
@@ -186,16 +201,17 @@ class Device:
         cleaning = CleaningPolicy(self.cache, cleaner, self.room, self.recompression.is_due)
         self.evictor = Evictor(self.cache, cleaner, self.room, self.writer, self.in_flight)
         tier_merging = None
-        if leaves_for is not None:
-            extents = leaves_for.extents
-            tier_merging = TierMerging(self.cache.log, extents, cleaner, segments, self.evictor)
+        if place_file is None:
+            tier_merging = TierMerging(
+                self.cache.log, self.tiers, destinations, cleaner, segments, self.evictor
+            )
         maker = RoomMaker(
             self.cache,
             self.room,
             cleaner,
             cleaning,
             self.evictor,
-            health,
+            rest,
             tier_merging,
             self.recompression,
         )
@@ -206,6 +222,7 @@ class Device:
             cleaning,
             self.evictor,
             tier_merging,
+            lambda: bool(destinations) and destinations.are_remote,
             maker,
             self.reader,
             counters,
@@ -231,6 +248,34 @@ class Device:
         self.transport = zeros(TransportCounters)
         self.busy_poll_us = DEFAULT_BUSY_POLL_US
         self.created_ns = time.time_ns()
+        self._count_tiers()
+
+    # -- tiers -------------------------------------------------------------------------
+
+    def add_tier(self, tier: Tier, policy: TierPolicy | None = None) -> TierEntry:
+        """Write segments to ``tier`` too; the caller starts its `run`.  Raises `InvalidArgument`."""
+        if self.place is not None:
+            raise InvalidArgument("the layout in-place has one backing file and no tiers")
+        entry = self.tiers.register(tier, policy)
+        self._count_tiers()
+        return entry
+
+    def remove_tier(self, name: str) -> None:
+        """Forget a tier; raises `InvalidArgument` while a segment is there."""
+        self.tiers.unregister(name)
+        self._count_tiers()
+
+    def set_tier_policy(self, name: str, words: list[str]) -> None:
+        """Raises `InvalidArgument`; see `TierPolicy.changed`."""
+        self.tiers.set_policy(name, words)
+        self.mover.call()
+
+    def _count_tiers(self) -> None:
+        """What depends on whether there is a tier, or several."""
+        count = sum(entry.tier is not None for entry in self.tiers)
+        reserves = (CLEANER_RESERVE, CLEANER_RESERVE_WITH_TIER, CLEANER_RESERVE_WITH_TIERS)
+        self.cache.log.frames.set_cleaner_reserve(reserves[min(count, 2)])
+        self.cache.mixes_streams = self.place is None and not count
 
     def _keep_limit(self, left_bytes: int) -> None:
         """A spent budget stays spent when the worker is replaced."""
@@ -283,6 +328,7 @@ class Device:
         yield balance(cache, cleaner)
         yield self.sweep.merger.statistics()
         yield self.writeback.statistics()
+        yield self.mover.statistics()
         yield self.pending_io.statistics()
         yield self.pending_io.counters
         yield self.recompression.dictionaries.statistics()
@@ -299,7 +345,7 @@ class Device:
         log = self.cache.log
         yield from by_codec(self.cache.codecs.labels, log.codec_pages, log.codec_bytes)
         yield from self.frontswap.by_backend()
-        yield from (entry.statistics() for entry in self.tiers or ())
+        yield from (entry.statistics() for entry in self.tiers)
 
     def statistics(self) -> dict[Key, int]:
         """All numbers, by name; those with labels by name and labels."""

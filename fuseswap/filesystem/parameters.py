@@ -136,6 +136,24 @@ def _set_writethrough(device: Device, text: str) -> None:
         _place(device).writethrough = switch
 
 
+def _show_tiers(device: Device) -> str:
+    """A line for each tier that is there, the first written to first."""
+    entries = sorted(device.tiers, key=lambda entry: (-entry.policy.priority, entry.number))
+    return "\n".join(
+        f"tier={entry.tier.name} {entry.policy} state={entry.state}"
+        for entry in entries
+        if entry.tier is not None
+    )
+
+
+def _set_tier(device: Device, text: str) -> None:
+    words = text.split()
+    name = words[0].removeprefix("tier=") if words else ""
+    if not words or not words[0].startswith("tier=") or len(words) < 2:
+        raise InvalidArgument(f"'{text}' is not: tier=NAME and what is to change")
+    device.set_tier_policy(name, words[1:])
+
+
 def _place(device: Device) -> RawFile:
     if device.place is None:
         raise InvalidArgument("this needs a backing file with the layout in-place")
@@ -263,6 +281,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         lambda device: device.writeback.request.progress(device.in_flight.count),
         lambda device, text: device.writeback.ask(ReclaimRequest.parse(text)),
         lasting=False,
+    ),
+    Parameter(
+        "tier_params",
+        "tier=NAME [priority=N] [limit=SIZE] [drain=Y|N]",
+        "Which tier is written to first, how much it may take, and whether it is to be emptied.",
+        _show_tiers,
+        _set_tier,
+        lasting=False,  # the header keeps it with the tier's name
     ),
     Parameter(
         "shrinker_enabled",

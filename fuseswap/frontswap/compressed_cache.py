@@ -115,7 +115,7 @@ class CompressedCache:
         self._head = self.log.heads[Stream.STORE]
         self._raw_head = self.log.heads[Stream.INCOMPRESSIBLE]
         # Where nothing leaves, it does not matter which objects stand together.
-        self.mixes_streams = not in_place and tiers is None
+        self.mixes_streams = not in_place  # `Device` says when there is a tier
         self._mixed_bytes = 0
         self._fill_words = 0
         self.counters = zeros(StoreCounters)

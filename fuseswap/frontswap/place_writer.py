@@ -47,6 +47,11 @@ class PlaceWriter:
         self._counters = counters
 
     @property
+    def has_tier(self) -> bool:
+        """See `PageWriter`."""
+        return True
+
+    @property
     def units_taken(self) -> int:
         """Pages that are in their places."""
         return self._place.stored_pages

@@ -30,6 +30,10 @@ class PageWriter(Protocol):
     """Writes the pages of a segment each to its own place (``place_writer.py``)."""
 
     @property
+    def has_tier(self) -> bool:
+        """Always."""
+
+    @property
     def units_taken(self) -> int:
         """Space taken on the backing file, in units of 4096 bytes."""
 
@@ -41,14 +45,14 @@ class PageWriter(Protocol):
 
 
 class Evictor:
-    """Sends segments of ``cache`` to ``writer``; None: nothing ever leaves."""
+    """Sends segments of ``cache`` to ``writer``."""
 
     def __init__(
         self,
         cache: Store,
         cleaner: Cleaner,
         room: Room,
-        writer: SegmentWriter | PageWriter | None,
+        writer: SegmentWriter | PageWriter,
         in_flight: WritesInFlight,
     ) -> None:
         self._cache = cache
@@ -71,17 +75,17 @@ class Evictor:
     @property
     def has_backing_file(self) -> bool:
         """Whether there is something to leave for."""
-        return self._writer is not None
+        return self._writer.has_tier
 
     @property
     def units_taken(self) -> int:
         """Space taken on the backing file, in units of 4096 bytes."""
-        return 0 if self._writer is None else self._writer.units_taken
+        return self._writer.units_taken
 
     @property
     def can_write(self) -> bool:
         """Whether another segment may leave now, but for the number of those in flight."""
-        return self._writer is not None and self._writer.can_write()
+        return self._writer.can_write()
 
     async def has_a_place(self) -> bool:
         """Wait until another segment may be in flight; False where none may leave."""
@@ -105,7 +109,6 @@ class Evictor:
     def evict(self, nursery: trio.Nursery, segment: SegmentId) -> None:
         """Send off ``segment``, which was taken out of line, or begin to gather its objects."""
         writer = self._writer
-        assert writer is not None
         if not isinstance(writer, SegmentWriter):
             spare = self._cache.loaded_share(segment) < _MANY_LOADED
             writer.send(nursery, segment, second_chance=spare)

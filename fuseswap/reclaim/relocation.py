@@ -40,6 +40,10 @@ class Outcome(Enum):
     GONE = "gone"  # the same, and nothing was written
 
 
+class NotWritten(OSError):
+    """The new place could not be written: a matter of that tier, and not of the segment."""
+
+
 class Relocation:
     """Moves segments of ``segment_log`` between memory and ``tiers``.
 
@@ -63,8 +67,8 @@ class Relocation:
         """Move the sealed segment ``ref`` to ``to``, or into memory where that is None.
 
         ``to`` was taken from the table of tiers, and is the segment's or free again in the end.
-        Raises `OSError` where it cannot be read or written, and `PoolFull` where no frame is
-        free.  The segment is where it was then.
+        Raises `OSError` where it cannot be read, `NotWritten` where it cannot be written, and
+        `PoolFull` where no frame is free.  The segment is where it was then.
         """
         placed = False
         try:
@@ -129,7 +133,7 @@ class Relocation:
         begin = partial(self._tiers.begin_write, to, ref.sequence, view)
         try:
             with trio.CancelScope(shield=True):
-                result_of(await await_callback(begin))  # crash point: relocate-write
+                _check(await await_callback(begin))  # crash point: relocate-write
         finally:
             view.release()
         if not self._is_at(ref, where):
@@ -140,3 +144,9 @@ class Relocation:
     def _is_at(self, ref: SegmentRef, where: Location | int) -> bool:
         table = self._log.table
         return table.is_current(ref) and table.location_of(ref.id) == where
+
+
+def _check(error: OSError | None) -> None:
+    """Raise `NotWritten` for an ``error``."""
+    if error is not None:
+        raise NotWritten(error.errno, error.strerror)

@@ -28,6 +28,7 @@ class Room:
         # Of each request that waits: the first of the line, and discards.
         self._waiters: list[Callable[[Retry], None]] = []
         self._hopeless_until = 0.0
+        self._waited_since = 0.0
         self.is_wanted = False
 
     @property
@@ -47,6 +48,8 @@ class Room:
 
     def begin_wait(self, answer: Callable[[Retry], None]) -> None:
         """Answer `RETRY` once it is worth trying the store again (it may be refused then)."""
+        if not self._waiters:
+            self._waited_since = trio.current_time()
         self._waiters.append(answer)
         self.want()
 
@@ -73,6 +76,11 @@ class Room:
         for answer in waiters:
             self._counters.saved_by_writeback += 1
             answer(RETRY)
+
+    def end_waits_of(self, most_s: float) -> None:
+        """Those that have waited for longer than this find room now, or are refused."""
+        if self._waiters and trio.current_time() - self._waited_since > most_s:
+            self.end_attempt()
 
     def end_attempt(self) -> None:
         """No more can be done now: those that wait find room, or are refused."""

@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import trio
 
 from fuseswap.reclaim.cleaning_policy import CleaningPolicy
@@ -20,12 +22,22 @@ from fuseswap.reclaim.room import Room
 from fuseswap.reclaim.tier_merging import TierMerging
 from fuseswap.store.cleaner import Cleaner
 from fuseswap.store.store import Store
-from fuseswap.tiers.tier_health import TierHealth
 
 # So long stores wait where no frame becomes free for them and nothing is written.  Making one is
 # three segments that shrink by a third, 0.15 s; where it takes 40 of them it is not worth a
 # reclaim that stands still.
 LONGEST_S = 2.0
+
+
+class Rest(Protocol):
+    """Of what was just failed to be written to (``destinations.py``, ``tier_health.py``)."""
+
+    @property
+    def rests_briefly(self) -> bool:
+        """Whether nothing may be written now, but soon."""
+
+    async def rest(self) -> None:
+        """Wait until then."""
 
 
 class RoomMaker:
@@ -38,7 +50,7 @@ class RoomMaker:
         cleaner: Cleaner,
         cleaning: CleaningPolicy,
         evictor: Evictor,
-        health: TierHealth,
+        health: Rest,
         merging: TierMerging | None,
         recompression: Recompression,
     ) -> None:

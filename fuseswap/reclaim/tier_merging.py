@@ -1,59 +1,72 @@
-"""Merging on the tier: sparse segments are read, and their live objects written again."""
+"""Merging on a tier: sparse segments are read, and their live objects written again."""
 
 from __future__ import annotations
 
 import trio
 
+from fuseswap.reclaim.destinations import Destinations
 from fuseswap.reclaim.evictor import Evictor
 from fuseswap.reclaim.segment_reader import SegmentReader
 from fuseswap.store.cleaner import Cleaner
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.victims import LAST_RESORT_BYTES, SPARSE_BYTES
-from fuseswap.tiers.extent_pool import ExtentPool
+from fuseswap.tiers.tier_table import TierEntry, TierTable
 
 _MERGES_AT_ONCE = 4
 _SHORT_PERCENT = 5  # of the extents are free: sparse ones are merged
 
 
 class TierMerging:
-    """Makes room on the tier, by ``cleaner``."""
+    """Makes room on ``tiers``, by ``cleaner``."""
 
     def __init__(
         self,
         segment_log: SegmentLog,
-        extents: ExtentPool,
+        tiers: TierTable,
+        destinations: Destinations,
         cleaner: Cleaner,
         reader: SegmentReader,
         evictor: Evictor,
     ) -> None:
-        """``extents``: of the tier."""
-        self._extents = extents
+        self._tiers = tiers
+        self._destinations = destinations
         self._log = segment_log
         self._cleaner = cleaner
         self._reader = reader
         self._evictor = evictor
 
     def can_merge(self) -> bool:
-        """Whether the tier is full, but not of live objects."""
-        if self._extents.available or not self._log.frames.has_spare:
+        """Whether all tiers are full, but one of them not of live objects."""
+        if self._destinations.has_room or not self._log.frames.has_spare or self._cleaner.busy:
             return False
         sparse = self._cleaner.victims.choose_on_tier
-        return not self._cleaner.busy and sparse(LAST_RESORT_BYTES) != 0
+        return any(sparse(entry.number, LAST_RESORT_BYTES) for entry in self._kept())
+
+    def _kept(self) -> list[TierEntry]:
+        """Tiers that are there and not being emptied, the first written to first."""
+        kept = [e for e in self._tiers if e.tier is not None and not e.policy.draining]
+        return sorted(kept, key=lambda entry: -entry.policy.priority)
 
     async def merge(self, nursery: trio.Nursery) -> bool:
-        """While extents are short: read the sparsest segments and write what lives again.
+        """Where extents are short: read the sparsest segments and write what lives again.
 
-        Whether there was one.
+        Not where segments can move on to a tier of a lower priority.  Whether there was one.
         """
-        extents = self._extents
         self._reader.take_back()
         merged = False
-        short = max(2, extents.extent_count * _SHORT_PERCENT // 100)
+        for entry in self._kept():
+            if not self._destinations.exist(below=entry.policy.priority):
+                merged = await self._merge_on(entry, nursery) or merged
+        return merged
+
+    async def _merge_on(self, entry: TierEntry, nursery: trio.Nursery) -> bool:
+        merged = False
+        short = max(2, entry.most_segments * _SHORT_PERCENT // 100)
         for _ in range(_MERGES_AT_ONCE):
-            if extents.available >= short or not self._log.frames.ensure_spare():
+            if entry.available >= short or not self._log.frames.ensure_spare():
                 break
-            most_bytes = SPARSE_BYTES if extents.available else LAST_RESORT_BYTES
-            segment = self._cleaner.victims.choose_on_tier(most_bytes)
+            most_bytes = SPARSE_BYTES if entry.available else LAST_RESORT_BYTES
+            segment = self._cleaner.victims.choose_on_tier(entry.number, most_bytes)
             if not segment or self._cleaner.busy:
                 break
             ref = self._log.table.ref(segment)

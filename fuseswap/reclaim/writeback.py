@@ -33,6 +33,7 @@ from fuseswap.tiers.tier_reader import TierReader
 
 _LOOK_EVERY_S = 1.0
 _LOOK_SOON_S = 0.2  # while segments are being filled
+_REMOTE_PATIENCE_S = 2.0  # so long a store waits for other machines to take a segment
 
 
 class Writeback:
@@ -46,13 +47,18 @@ class Writeback:
         cleaning: CleaningPolicy,
         evictor: Evictor,
         merging: TierMerging | None,
+        is_remote: Callable[[], bool],
         maker: RoomMaker,
         reader: TierReader,
         counters: WritebackStatistics,
         under_pressure: Callable[[], bool],
         adopt_some: Callable[[], bool],
     ) -> None:
-        """``under_pressure``: whether memory is short.  ``adopt_some``: `Frontswap.adopt_some`."""
+        """``under_pressure``: whether memory is short.  ``adopt_some``: `Frontswap.adopt_some`.
+
+        ``is_remote``: whether all that segments can leave for is on other machines.
+        """
+        self._is_remote = is_remote
         self._adopt_some = adopt_some
         self._cache = cache
         self._log = cache.log
@@ -77,12 +83,20 @@ class Writeback:
         if not self._evictor.has_backing_file:
             self._log.frames.grant()
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._end_long_waits)
             while True:
                 soon = self._cleaning.stores_go_on
                 if await self._room.next_call(_LOOK_SOON_S if soon else _LOOK_EVERY_S):
                     await self._maker.make(nursery, self.accept_threshold_percent)
                 await self._write_due(nursery)
                 await self._cleaning.tidy()
+
+    async def _end_long_waits(self) -> None:
+        """No swap-out depends on the network: the kernel keeps the page then."""
+        while True:
+            await trio.sleep(_LOOK_SOON_S)
+            if self._is_remote():
+                self._room.end_waits_of(_REMOTE_PATIENCE_S)
 
     def ask(self, request: ReclaimRequest) -> None:
         """Write back what ``request`` describes, in the background; see its ``left``."""

@@ -30,9 +30,11 @@ from fuseswap.units import SEGMENT_BYTES, SEGMENT_SHIFT
 WARM_LIMIT = 16
 RESERVE_FRAMES = 16  # by default
 # Kept back from stores, so that the cleaner can always copy a segment's live objects out;
-# with a tier it fills two segments at once, those to keep and those to write back.
+# with a tier it fills two segments at once, those to keep and those to write back; with more
+# tiers a segment passes through memory on its way between two of them.
 CLEANER_RESERVE = 1
 CLEANER_RESERVE_WITH_TIER = 2
+CLEANER_RESERVE_WITH_TIERS = 3
 NO_FRAME = -1
 _ADOPTED_SHARE = 2
 _GRANTS = 2  # workers that die so, one after the other; a limit may also be lowered by a lot
@@ -235,6 +237,11 @@ class FramePool:
         self.trim(max(0, self.limit - self.in_use - self._ordered))
         if self._feeder.deferred:
             self.reserve(self.ready)
+        self._settle()
+
+    def set_cleaner_reserve(self, count: int) -> None:
+        """Keep the last ``count`` frames from stores from now on."""
+        self.cleaner_reserve = count
         self._settle()
 
     def set_ready(self, count: int) -> None:

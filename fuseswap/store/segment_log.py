@@ -42,12 +42,7 @@ from fuseswap.errors import PoolFull
 from fuseswap.store.append_head import AppendHead
 from fuseswap.store.dictionary_use import DictionaryUse
 from fuseswap.store.eviction_queue import EvictionQueue
-from fuseswap.store.frame_pool import (
-    CLEANER_RESERVE,
-    CLEANER_RESERVE_WITH_TIER,
-    NO_FRAME,
-    FramePool,
-)
+from fuseswap.store.frame_pool import NO_FRAME, FramePool
 from fuseswap.store.memory_reserve import Feeder
 from fuseswap.store.refcounts import Refcounts
 from fuseswap.store.segment_entry import Mark, Stream
@@ -121,8 +116,7 @@ class SegmentLog:
         self._live, self._live_bytes, self._extra = table.live, table.live_bytes, table.extra
         self._arena = state.arena.map
         self._arena_u32 = state.arena.buffer.cast("I")  # for owners, which are aligned
-        reserve = CLEANER_RESERVE if tiers is None else CLEANER_RESERVE_WITH_TIER
-        self.frames = FramePool(state.arena, state.geometry.frame_count, feeder, ready, reserve)
+        self.frames = FramePool(state.arena, state.geometry.frame_count, feeder, ready)
         self.tiers: Tiers = NoTiers() if tiers is None else tiers
         self.heads = tuple(AppendHead(stream) for stream in Stream)
         self.references = Refcounts()

@@ -10,12 +10,12 @@ A choice looks at a window of the segments, and the next one goes on behind it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 
-from fuseswap.store.segment_entry import SegmentState
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.segment_table import SegmentTable
-from fuseswap.units import NO_SEGMENT, SEGMENT_BYTES, SegmentId, segment_range
+from fuseswap.units import NO_SEGMENT, SEGMENT_BYTES, Location, SegmentId, segment_range
 
 MAX_LIVE_SHARE = 0.98
 SPARSE_BYTES = SEGMENT_BYTES * 3 // 4  # on a tier, a fuller segment is not worth its I/O
@@ -60,15 +60,17 @@ class Victims:
                 best, best_score = segment, score
         return best
 
-    def choose_on_tier(self, most_bytes: int = SPARSE_BYTES) -> SegmentId:
-        """The sparsest segment on the tier of those looked at; 0: all hold more than that alive."""
+    def choose_on_tier(self, tier: int, most_bytes: int = SPARSE_BYTES) -> SegmentId:
+        """The sparsest segment on ``tier`` of those looked at; 0: all hold more than that alive."""
         live_bytes = self._log.table.live_bytes
-        sparse = [s for s in self._some(self._is_on_tier) if live_bytes[s] <= most_bytes]
+        on_tier = self._some(partial(self._is_on_tier, tier))
+        sparse = [s for s in on_tier if live_bytes[s] <= most_bytes]
         return min(sparse, key=lambda segment: live_bytes[segment], default=NO_SEGMENT)
 
-    def _is_on_tier(self, segment: SegmentId) -> bool:
+    def _is_on_tier(self, tier: int, segment: SegmentId) -> bool:
         table = self._log.table
-        on_tier = table.state_of(segment) is SegmentState.ON_TIER
+        where = table.location_of(segment)
+        on_tier = isinstance(where, Location) and where.tier == tier
         return on_tier and table.live[segment] > 0 and not table.is_pinned(segment)
 
     def _some(self, wanted: Callable[[SegmentId], bool]) -> Iterator[SegmentId]:

@@ -22,6 +22,7 @@ class FileTier:
 
     read_unit = PAGE_SIZE
     volatile = False
+    is_remote = False
 
     def __init__(self, file: DirectFile, name: str = NAME) -> None:
         self.name = name
@@ -42,5 +43,5 @@ class FileTier:
         """See `Tier`; nothing is done."""
 
     async def run(self) -> None:
-        """See `Tier`: its engine's."""
+        """See `Tier`: its engine's, which it may share with other files."""
         await self._file.engine.run()

@@ -46,7 +46,7 @@ class Engine(Protocol):
         """Requests begun and not ended."""
 
     async def run(self) -> None:
-        """Reap whenever something has ended."""
+        """Reap whenever something has ended.  Each of its files may call this: one does it."""
 
     def close(self) -> None:
         """Wait for what is in flight; nothing is begun afterwards."""
@@ -57,6 +57,7 @@ class AioEngine:
 
     def __init__(self) -> None:
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._turn = trio.Lock()  # of those that run it
         try:
             self._context = AioContext(SLOTS, self._eventfd)
         except OSError:
@@ -116,11 +117,12 @@ class AioEngine:
 
     async def run(self) -> None:
         """See `Engine`."""
-        while True:
-            await trio.lowlevel.wait_readable(self._eventfd)
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._eventfd)
-            self.reap()
+        async with self._turn:
+            while True:
+                await trio.lowlevel.wait_readable(self._eventfd)
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._eventfd)
+                self.reap()
 
     def close(self) -> None:
         """See `Engine`."""

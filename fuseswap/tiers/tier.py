@@ -18,7 +18,9 @@ class Tier(Protocol):
 
     The contract, for reads and writes alike:
 
-    - The segment that is written does not change until ``done`` is called.
+    - The segment that is written does not change until ``done`` is called, unless it dies.  Then
+      its frame may be used again, and the new place is never read.  So two looks at the memory
+      may differ.  A tier must not need both to be the same.
     - ``done`` is called once, later, on the loop, and never from inside `begin_write` or
       `begin_read`.
     - All or nothing: a read returns all bytes or an error.  What a write that failed has left is
@@ -47,6 +49,10 @@ class Tier(Protocol):
     @property
     def volatile(self) -> bool:
         """Whether it may forget what was written."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is on another machine: then no store waits long for a write to end."""
 
     def begin_write(self, extent: int, generation: int, segment: memoryview, done: Written) -> None:
         """Write a whole segment (1 MiB, page-aligned); durable as far as the device says."""

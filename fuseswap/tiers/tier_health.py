@@ -1,4 +1,4 @@
-"""The health of a backing file: after a write that failed it rests, longer each time.
+"""The health of a tier: after a write that failed it rests, longer each time.
 
 A rest begins at 0.1 s and doubles with each failure, up to 5 s.  A write that succeeds sets
 it back.  Stores wait for a rest of up to 1 s; while a longer one lasts they are refused.
@@ -18,11 +18,16 @@ _WORTH_WAITING_S = 1.0
 
 
 class TierHealth:
-    """Whether a backing file may be written to now."""
+    """Whether a tier, or the backing file of places, may be written to now."""
 
     def __init__(self) -> None:
         self._rests_until = 0.0
         self._backoff_s = _FIRST_BACKOFF_S
+
+    @property
+    def rests_until(self) -> float:
+        """When the rest is over, or was, in trio's time."""
+        return self._rests_until
 
     @property
     def is_resting(self) -> bool:
@@ -43,7 +48,7 @@ class TierHealth:
         self._backoff_s = _FIRST_BACKOFF_S
 
     def note_failure(self, exc: OSError) -> None:
-        """A write failed: leave the file alone for a while."""
+        """A write failed: leave the tier alone for a while."""
         if self.is_resting:
             return  # another of the same batch
         self._rests_until = trio.current_time() + self._backoff_s

@@ -6,8 +6,9 @@ entry (``store/segment_entry.py``), so a tier keeps its number for as long as a 
     register -> the number that its name has, or one that no tier has and no location names
     unregister -> refused while a segment is there, or on its way there
 
-All is derived but names and numbers, which the header keeps (``store/superblock.py``).  A worker
-registers its tiers, and `adopt` takes the extents over that the segment table names.  Locations
+All is derived but names, numbers and policies (``tier_policy.py``), which the header keeps
+(``store/superblock.py``).  ``reclaim/destinations.py`` chooses among them.  A worker registers
+its tiers, and `adopt` takes the extents over that the segment table names.  Locations
 of a tier that is not there keep its number.  Reading them is an `OSError`.
 """
 
@@ -18,6 +19,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from time import perf_counter_ns
 
 import trio
 
@@ -25,8 +27,10 @@ from fuseswap.counting import counter, gauge, zeros
 from fuseswap.errors import InvalidArgument
 from fuseswap.sizes import format_size
 from fuseswap.tiers.extent_pool import NO_EXTENT, ExtentPool
+from fuseswap.tiers.read_times import ReadTimes
 from fuseswap.tiers.tier import Read, Tier, Written
 from fuseswap.tiers.tier_health import TierHealth
+from fuseswap.tiers.tier_policy import LEAST_PRIORITY, TierPolicy
 from fuseswap.units import MAX_EXTENTS, MAX_TIERS, MIB, SEGMENT_BYTES, Location
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}")
@@ -46,13 +50,27 @@ class TierStatistics:
     tier_failed_writes: int = counter(
         "Writes of segments that failed, of each tier.", labels=("tier",)
     )
+    tier_reads: int = counter("Reads that each tier has answered.", labels=("tier",))
+    tier_failed_reads: int = counter("Reads that failed, of each tier.", labels=("tier",))
+    tier_pages: int = gauge(
+        "pages", "Pages on each tier, as of the last round of a count.", labels=("tier",)
+    )
+    tier_read_p50_us: int = gauge(
+        "microseconds", "Half of the last reads of each tier took less.", labels=("tier",)
+    )
+    tier_read_p99_us: int = gauge(
+        "microseconds", "99 of 100 of the last reads of each tier took less.", labels=("tier",)
+    )
 
 
 class TierEntry:
     """One number: its extents, and its tier where that is there."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, policy: TierPolicy) -> None:
         self.number = number
+        self.policy = policy
+        self.pages = 0  # as of the last round of ``reclaim/tier_mover.py``
+        self.times = ReadTimes()
         self.tier: Tier | None = None
         self.extents = ExtentPool()
         self.health = TierHealth()
@@ -70,9 +88,34 @@ class TierEntry:
         self.extents.extent_count = 0
         self.extents.adopt(set())
 
+    @property
+    def most_segments(self) -> int:
+        """The most segments that may be there: its extents, or its limit."""
+        limit = self.policy.limit_bytes
+        count = self.extents.extent_count
+        return count if limit is None else min(count, limit // SEGMENT_BYTES)
+
+    @property
+    def available(self) -> int:
+        """How many more segments may go there."""
+        if self.tier is None or self.policy.draining:
+            return 0
+        return max(0, min(self.extents.available, self.most_segments - self.extents.in_use))
+
+    @property
+    def state(self) -> str:
+        """One word for people."""
+        if self.tier is None:
+            return "missing"
+        if self.policy.draining:
+            return "draining"
+        if not self.available:
+            return "full"
+        return "resting" if self.health.is_resting else "active"
+
     def take(self) -> Location | None:
         """A free extent, or None."""
-        extent = self.extents.take()
+        extent = self.extents.take() if self.available else NO_EXTENT
         return None if extent == NO_EXTENT else Location(self.number, extent)
 
     def statistics(self) -> TierStatistics:
@@ -81,6 +124,9 @@ class TierEntry:
             self.counters,
             tier_extents=self.extents.extent_count,
             tier_segments=self.extents.in_use,
+            tier_pages=self.pages,
+            tier_read_p50_us=self.times.below(0.5),
+            tier_read_p99_us=self.times.below(0.99),
         )
 
 
@@ -92,9 +138,12 @@ class TierTable:
         names: Mapping[int, str] | None = None,
         keep: Callable[[dict[int, str]], None] = lambda names: None,
     ) -> None:
-        """``names`` by number are those of the worker before; ``keep`` keeps them for the next."""
+        """``names`` by number are those of the worker before; ``keep`` keeps them for the next.
+
+        Each with the policy behind it.
+        """
         self._entries: dict[int, TierEntry] = {}  # by number, `MAX_TIERS` at most
-        self._names = dict(names or {})
+        self._kept = dict(names or {})
         self._keep = keep
 
     def __iter__(self) -> Iterator[TierEntry]:
@@ -102,9 +151,10 @@ class TierTable:
 
     # -- which there are ---------------------------------------------------------------
 
-    def register(self, tier: Tier) -> TierEntry:
+    def register(self, tier: Tier, policy: TierPolicy | None = None) -> TierEntry:
         """Give ``tier`` the number its name has, or a new one.
 
+        A new one has ``policy``; one that the header knows has that which it had last.
         Raises `InvalidArgument` in one line, and changes nothing.
         """
         if not _NAME.fullmatch(tier.name):
@@ -112,26 +162,57 @@ class TierTable:
         if any(entry.tier is not None and entry.tier.name == tier.name for entry in self):
             raise InvalidArgument(f"there is a tier '{tier.name}' already")
         check_extents(tier.extent_count, f"tier '{tier.name}'")
-        number = self._number_for(tier.name)
-        names = {**self._names, number: tier.name}
-        self._keep(names)
-        self._names = names
-        entry = self._entries.setdefault(number, TierEntry(number))
+        number = self._number_of(tier.name)
+        if number is None:
+            number = self._free_number()
+            policy = policy or TierPolicy(self._next_priority())
+        else:
+            policy = _policy_in(self._kept[number])
+        self._keep_one(number, tier.name, policy)
+        entry = self._entries.setdefault(number, TierEntry(number, policy))
+        entry.policy = policy
         entry.come(tier)
         return entry
 
-    def _number_for(self, name: str) -> int:
-        for number, known in self._names.items():
-            if known == name:
-                return number
+    def _number_of(self, name: str) -> int | None:
+        """The number that the header has for ``name``."""
+        return next((n for n, text in self._kept.items() if text.split()[0] == name), None)
+
+    def _free_number(self) -> int:
         for number in range(MAX_TIERS):
-            if number not in self._names and number not in self._entries:
+            if number not in self._kept and number not in self._entries:
                 return number
         raise InvalidArgument(f"there are {MAX_TIERS} tiers already")
 
+    def _next_priority(self) -> int:
+        """For a tier that was given none: below all others, as swapon(2) has it."""
+        lowest = min((entry.policy.priority for entry in self), default=0)
+        return max(LEAST_PRIORITY, min(0, lowest) - 1)
+
+    def _keep_one(self, number: int, name: str, policy: TierPolicy) -> None:
+        kept = {**self._kept, number: f"{name} {policy}"}
+        if kept != self._kept:
+            self._keep(kept)
+            self._kept = kept
+
+    def named(self, name: str) -> TierEntry:
+        """The tier of ``name``, which is there.  Raises `InvalidArgument`."""
+        for entry in self:
+            if entry.tier is not None and entry.tier.name == name:
+                return entry
+        known = ", ".join(entry.tier.name for entry in self if entry.tier) or "none"
+        raise InvalidArgument(f"there is no tier '{name}'; there are: {known}")
+
+    def set_policy(self, name: str, words: list[str]) -> None:
+        """Change the policy of a tier, also for every later worker; see `TierPolicy.changed`."""
+        entry = self.named(name)
+        policy = entry.policy.changed(words)
+        self._keep_one(entry.number, name, policy)
+        entry.policy = policy
+
     def unregister(self, name: str) -> None:
         """Forget a tier.  Raises `InvalidArgument` where there is none, or a segment is there."""
-        number = next((n for n, known in self._names.items() if known == name), None)
+        number = self._number_of(name)
         if number is None:
             raise InvalidArgument(f"there is no tier '{name}'")
         entry = self._entries.get(number)
@@ -139,9 +220,9 @@ class TierTable:
             raise InvalidArgument(
                 f"tier '{name}' has {entry.extents.in_use} segments; drain it first"
             )
-        names = {n: known for n, known in self._names.items() if n != number}
-        self._keep(names)
-        self._names = names
+        kept = {n: text for n, text in self._kept.items() if n != number}
+        self._keep(kept)
+        self._kept = kept
         if entry is not None:
             entry.go()
             del self._entries[number]
@@ -155,7 +236,7 @@ class TierTable:
             extents.setdefault(location.tier, set()).add(location.extent)
         for number, taken in extents.items():
             if number not in self._entries:
-                self._entries[number] = TierEntry(number)
+                self._entries[number] = TierEntry(number, TierPolicy())
             self._entries[number].extents.adopt(taken)
 
     def release(self, location: Location, generation: int) -> None:
@@ -189,7 +270,8 @@ class TierTable:
             _later(done, _missing(location))
             return
         entry.counters.tier_read_bytes += length
-        entry.tier.begin_read(location.extent, generation, offset, length, done)
+        ended = partial(_note_read, entry, perf_counter_ns(), done)
+        entry.tier.begin_read(location.extent, generation, offset, length, ended)
 
 
 def check_extents(extent_count: int, what: str) -> None:
@@ -205,6 +287,20 @@ def _note_write(counters: TierStatistics, done: Written, error: OSError | None) 
     else:
         counters.tier_failed_writes += 1
     done(error)
+
+
+def _note_read(entry: TierEntry, began_ns: int, done: Read, found: bytes | OSError) -> None:
+    if isinstance(found, bytes):
+        entry.counters.tier_reads += 1
+        entry.times.add(perf_counter_ns() - began_ns)
+    else:
+        entry.counters.tier_failed_reads += 1
+    done(found)
+
+
+def _policy_in(text: str) -> TierPolicy:
+    """The policy behind a name in the header; one of an older fuseswap has none."""
+    return TierPolicy().changed(text.split()[1:])
 
 
 def _missing(location: Location) -> OSError:

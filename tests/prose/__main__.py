@@ -29,10 +29,10 @@ LENGTHS = {
     "docs/concurrency.md": 2630,
     "docs/decisions.md": 1400,
     "docs/development.md": 1150,
-    "docs/parameters.md": 620,
+    "docs/parameters.md": 660,
     "docs/policies.md": 2000,
     "docs/recovery.md": 1380,
-    "docs/statistics.md": 1940,
+    "docs/statistics.md": 2200,
 }
 
 

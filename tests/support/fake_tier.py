@@ -47,6 +47,7 @@ class FakeTier:
 
     read_unit = 1
     volatile = False
+    is_remote = False
 
     def __init__(self, extent_count: int, name: str = "fake") -> None:
         self.name = name

@@ -184,7 +184,7 @@ class Damage:
         state = self.memory.attach()
         if isinstance(self._backing, SharedPlaces):
             return Device(state, place_file=self._backing, lazy=lazy)
-        return Device(state, self._backing if self._layout == "tier" else None, lazy=lazy)
+        return Device(state, [self._backing] if self._backing else [], lazy=lazy)
 
     # -- bits ----------------------------------------------------------------------------
 

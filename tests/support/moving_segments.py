@@ -39,19 +39,16 @@ class Moved:
         return table.ref(self.worker.segment_of(self.worker.on_tier()[0]))
 
     def place(self, way: str) -> Location | None:
-        assert self.worker.device.tiers is not None
         _, second = self.worker.device.tiers
         return second.take() if way == TO_TIER else None
 
     @property
     def relocation(self) -> Relocation:
-        assert self.worker.device.relocation is not None
         return self.worker.device.relocation
 
     @property
     def in_use(self) -> list[int]:
         """Extents of each tier."""
-        assert self.worker.device.tiers is not None
         return [entry.extents.in_use for entry in self.worker.device.tiers]
 
     async def move(self, way: str) -> Outcome:

@@ -61,7 +61,7 @@ class Tiered:
         self.tier = tier
         self.device = Device(
             memory.attach(),
-            None if isinstance(tier, FakePlaceFile) else tier,
+            [tier] if isinstance(tier, FakeTier) else [],
             place_file=tier if isinstance(tier, FakePlaceFile) else None,
             lazy=lazy,
             submit=at_once,
@@ -72,7 +72,6 @@ class Tiered:
         self.writeback = self.device.writeback
         self.pending_io = self.device.pending_io
         if isinstance(tier, FakeTier) and tier.second is not None:
-            assert self.device.tiers is not None
             self.device.tiers.register(tier.second)
         self.cache.pool_limit_bytes = POOL_FRAMES * MIB
         self.expected: dict[int, bytes] = {}
@@ -80,7 +79,6 @@ class Tiered:
     @property
     def entry(self) -> TierEntry:
         """The tier that segments are written back to."""
-        assert self.device.tiers is not None
         return next(iter(self.device.tiers))
 
     def store(self, page: int, data: bytes | None = None) -> None:

@@ -137,7 +137,7 @@ class Worker:
         os.close(fd)
         self.device = Device(
             memory.attach(),
-            FileTier(file) if layout == "packed" else None,
+            [FileTier(file)] if layout == "packed" else [],
             engine=self.engine,
             place_file=file if layout == "in-place" else None,
             lazy=True,

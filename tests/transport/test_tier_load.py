@@ -54,7 +54,7 @@ async def test_a_load_from_a_tier_takes_few_calls(
     backing = os.open(tmp_path / "backing", os.O_RDWR | os.O_CREAT)
     os.truncate(backing, size + 2 * FIRST_PAGE_AT)
     engine = MemoryEngine(bytearray(size + 2 * FIRST_PAGE_AT))
-    device = Device(state, FileTier(DirectFile(backing, engine)), engine=engine)
+    device = Device(state, [FileTier(DirectFile(backing, engine))], engine=engine)
     for page in range(300):
         device.swapfile.write(page * PAGE_SIZE, memoryview(pages.compressible(page)))
     log = device.cache.log

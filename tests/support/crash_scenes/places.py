@@ -204,7 +204,7 @@ def cleaning_of_extent(worker: Tiered) -> Scene:
 
     async def act(worker: Tiered) -> None:
         cleaner = worker.writeback.cleaner
-        segment = cleaner.victims.choose_on_tier()
+        segment = cleaner.victims.choose_on_tier(0)
         if segment:
             extent = extent_of(worker.log, segment)
             cleaner.begin_on_tier(segment, bytes(tier_of(worker).extents[extent]))

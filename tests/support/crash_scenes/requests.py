@@ -87,8 +87,6 @@ def on_first_tier(worker: Tiered) -> Scene:
 
 async def relocate_all(worker: Tiered) -> None:
     """From the first tier to the second, or into memory where there is none."""
-    assert worker.device.relocation is not None
-    assert worker.device.tiers is not None
     table = worker.log.table
     entries = list(worker.device.tiers)
     for segment in table.segments():
@@ -136,6 +134,16 @@ def attaching(worker: Tiered) -> Scene:
         Tiered(worker.memory, tier_of(worker))
 
     return work(worker, attach)
+
+
+@scene
+def setting_a_policy(worker: Tiered) -> Scene:
+    trio.run(worker.move_out)
+
+    async def set_it(worker: Tiered) -> None:
+        worker.device.set_tier_policy("fake", ["limit=3M"])
+
+    return work(worker, set_it)
 
 
 def uncounted(worker: Tiered) -> Tiered:

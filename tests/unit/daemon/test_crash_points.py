@@ -84,7 +84,7 @@ POINTS = {
     "discard-area-clear": ("discard_of_extent", OLD),
     "discard-area-release": ("discard_of_extent", NEW),
     "cluster-release": ("discard_of_extent", NEW),
-    "header-copy": ("attaching", NEW),
+    "header-copy": ("setting_a_policy", NEW),
     "relocate-read": ("relocation_to_another_tier", NEW),
     "relocate-write": ("writeback", NEW),
     "relocate-written": ("writeback", NEW),

@@ -69,7 +69,8 @@ def test_a_write_in_flight_ends_before_the_pause(
         recompression=idle,
         memory=idle,
         sweep=idle,
-        tiers=None,
+        mover=idle,
+        tiers=(),
         place=object(),  # so that the engine is run
         cache=SimpleNamespace(log=SimpleNamespace(frames=SimpleNamespace(unmapped=0))),
     )

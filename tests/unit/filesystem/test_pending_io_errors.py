@@ -148,7 +148,7 @@ async def test_one_bad_page_fails_a_read_of_many_once_all_are_back(
 async def test_without_a_tier_a_page_on_it_is_an_error(tiered: Tiered) -> None:
     on_tier = await tiered.move_out()
     again = Tiered(tiered.memory, None)
-    with pytest.raises(CorruptData, match="there is none"):
+    with pytest.raises(CorruptData, match="tier 0 is not there"):
         await again.read(on_tier[0])
 
 

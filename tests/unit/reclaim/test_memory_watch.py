@@ -141,7 +141,7 @@ async def test_a_part_of_a_page_on_a_tier_is_not_waited_for_for_ever(
     former.fill()
     await former.move_out()
     page = former.on_tier()[0]
-    device = Device(memory.attach(), tier, feeder=feeder, ready_frames=READY)
+    device = Device(memory.attach(), [tier], feeder=feeder, ready_frames=READY)
     before = trio.current_time()
     with trio.fail_after(60), pytest.raises(StoreRefused):
         await device.pending_io.write(page * PAGE_SIZE + 100, memoryview(b"x" * 50))

@@ -65,7 +65,6 @@ async def test_what_is_in_memory_stays_there(moved: Moved) -> None:
 
 async def test_there_and_back_many_times(moved: Moved) -> None:
     await moved.prepare()
-    assert moved.worker.device.tiers is not None
     first, second = moved.worker.device.tiers
     ref = moved.ref()
     for _ in range(3):

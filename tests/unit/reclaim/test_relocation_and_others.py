@@ -132,7 +132,6 @@ async def test_a_tier_that_does_not_come_back(moved: Moved, autojump_clock: Mock
     worker.expected = {p: d for p, d in moved.worker.expected.items() if p not in lost}
     with pytest.raises(CorruptData, match="cannot be read from the tier"):
         await worker.read(lost[0])
-    assert worker.device.tiers is not None
     assert [(e.number, e.extents.in_use) for e in worker.device.tiers][1] == (1, 1)
     worker.device.tiers.register(moved.second)
     assert await worker.read(lost[0]) == moved.worker.expected[lost[0]]

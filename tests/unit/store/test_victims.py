@@ -104,12 +104,13 @@ def test_on_a_tier_the_sparsest(cleaned: Cleaned) -> None:
     shares = (0.5, 0.3, 0.7, 0.9)
     segments = [cleaned.seal_one() for _ in shares]
     victims = Victims(cleaned.log)
-    assert victims.choose_on_tier(SEGMENT_BYTES) == 0
+    assert victims.choose_on_tier(0, SEGMENT_BYTES) == 0
     for extent, (segment, share) in enumerate(zip(segments, shares, strict=True)):
         cleaned.thin_out(segment, share)
         cleaned.log.relocate(segment, Location(0, extent))
     assert victims.choose() == 0
-    assert victims.choose_on_tier() == segments[1]
+    assert victims.choose_on_tier(0) == segments[1]
+    assert victims.choose_on_tier(1) == 0
     cleaned.log.table.pin(segments[1])
-    assert victims.choose_on_tier() == segments[0]
-    assert victims.choose_on_tier(most_bytes=SEGMENT_BYTES // 4) == 0
+    assert victims.choose_on_tier(0) == segments[0]
+    assert victims.choose_on_tier(0, SEGMENT_BYTES // 4) == 0

@@ -1,0 +1,213 @@
+"""The tier mover: segments go from tier to tier, whole, by relocation.
+
+    drained   a tier that is to be emptied: its segments go to the others, or into memory where
+              there is no other and room
+    demoted   a tier that is nearly full or at its limit: its oldest segments go to one of a lower
+              priority, so that what leaves memory next finds room on the faster one
+
+One task.  It goes round the segment table in slices: there is no list of a tier's segments, and a
+tier of 1 TiB has a million.  On the way it counts the pages on each tier.  One segment
+moves at a time.  Its frame is one that stores can't have.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+import trio
+
+from fuseswap.counting import counter, zeros
+from fuseswap.errors import PoolFull, kept
+from fuseswap.reclaim.destinations import Destinations
+from fuseswap.reclaim.relocation import NotWritten, Outcome, Relocation
+from fuseswap.reclaim.write_account import WriteAccount
+from fuseswap.reclaim.writeback_statistics import WritebackStatistics
+from fuseswap.store.segment_log import SegmentLog
+from fuseswap.tiers.tier_table import TierEntry, TierTable
+from fuseswap.tiers.write_budget import Budget
+from fuseswap.units import SEGMENT_BYTES, Location, SegmentId, segment_range
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 0.5
+_SLICE = 1024  # segments looked at in a turn, about 0.3 ms
+_AT_ONCE = 16  # of the oldest segments, found in one round
+_AHEAD_SHARE = 32  # of a tier's extents are kept free, where there is a lower tier
+_MOST_AHEAD = 16
+_SET_ASIDE_S = 30.0  # a segment that can't be read
+_MOST_STUCK = 64
+
+
+@dataclass(slots=True)
+class MoverCounters:
+    """Segments that went from one tier to another place."""
+
+    demoted_segments: int = counter("Segments that moved on to a tier of a lower priority.")
+    drained_segments: int = counter("Segments that left a tier which is being emptied.")
+    stuck_moves: int = counter("Moves between tiers that failed; they are tried again.")
+
+
+class TierMover:
+    """Moves segments of ``segment_log`` between ``tiers``."""
+
+    def __init__(
+        self,
+        segment_log: SegmentLog,
+        tiers: TierTable,
+        destinations: Destinations,
+        relocation: Relocation,
+        budget: Budget,
+        counters: WritebackStatistics,
+    ) -> None:
+        self._log = segment_log
+        self._tiers = tiers
+        self._destinations = destinations
+        self._relocation = relocation
+        self._budget = budget
+        self._write_counters = counters
+        self._counters = zeros(MoverCounters)
+        self._called = trio.Event()
+        # Until when a segment that could not be read is left alone; of each round the first
+        # `_MOST_STUCK` are tried, so there are at most as many.
+        self._set_aside: dict[SegmentId, float] = {}
+
+    def call(self) -> None:
+        """A policy has changed: look at once."""
+        self._called.set()
+
+    async def run(self) -> None:
+        """Move what is due.  Never returns."""
+        while True:
+            await self._round()
+            with trio.move_on_after(_LOOK_EVERY_S):
+                await self._called.wait()
+            self._called = trio.Event()
+
+    # -- one round -------------------------------------------------------------------
+
+    async def _round(self) -> None:
+        """Look at every segment once: drain, count, find the oldest; then demote these."""
+        if not self._destinations:
+            return
+        for segment in list(self._set_aside):
+            self._is_set_aside(segment)
+        pages = dict.fromkeys((entry.number for entry in self._tiers), 0)
+        oldest: dict[int, list[tuple[int, SegmentId]]] = {
+            entry.number: [] for entry in self._tiers if self._is_short(entry)
+        }
+        draining = {entry.number for entry in self._tiers if self._drains(entry)}
+        async for segment, tier in self._on_tiers():
+            pages[tier] = pages.get(tier, 0) + self._log.table.live[segment]
+            if tier in draining:
+                await self._drain(segment, tier)
+            elif tier in oldest and segment not in self._set_aside:
+                _keep_oldest(oldest[tier], -self._log.table.sequence_of(segment), segment)
+        for entry in list(self._tiers):
+            entry.pages = pages.get(entry.number, 0)
+            for _, segment in sorted(oldest.get(entry.number, ()), reverse=True):
+                if not self._is_short(entry) or not await self._demote(entry, segment):
+                    break
+
+    async def _on_tiers(self) -> AsyncIterator[tuple[SegmentId, int]]:
+        """Segments on a tier and its number, some thousand a second."""
+        table = self._log.table
+        first = 1
+        while first < len(table.live):
+            end = min(first + _SLICE, len(table.live))
+            for segment in segment_range(first, end):
+                where = table.location_of(segment)
+                if isinstance(where, Location):
+                    yield segment, where.tier
+            first = end
+            await trio.lowlevel.checkpoint()
+
+    def _is_short(self, entry: TierEntry) -> bool:
+        """Whether ``entry`` is to get room, and there is a lower tier for its segments."""
+        if entry.tier is None or entry.policy.draining or self._log.adopting:
+            return False
+        ahead = max(1, min(_MOST_AHEAD, entry.most_segments // _AHEAD_SHARE))
+        below = self._destinations.exist(below=entry.policy.priority)
+        return below and entry.available < ahead and self._budget.affords(SEGMENT_BYTES)
+
+    def _drains(self, entry: TierEntry) -> bool:
+        return entry.policy.draining and entry.extents.in_use > 0 and not self._log.adopting
+
+    def _is_set_aside(self, segment: SegmentId) -> bool:
+        until = self._set_aside.get(segment)
+        if until is not None and until <= trio.current_time():
+            del self._set_aside[segment]
+            until = None
+        return until is not None
+
+    # -- one segment -----------------------------------------------------------------
+
+    async def _drain(self, segment: SegmentId, tier: int) -> None:
+        """Move ``segment`` off the tier, where there is a place for it."""
+        if self._is_set_aside(segment) or len(self._set_aside) >= _MOST_STUCK:
+            return
+        target = self._destinations.choose()
+        into_memory = target is None and not self._destinations.has_room
+        if into_memory and self._log.frames.available <= 1:
+            return
+        if target is None and not into_memory:
+            return  # the others rest: the next round tries
+        if await self._move(segment, target):
+            self._counters.drained_segments += 1
+
+    async def _demote(self, entry: TierEntry, segment: SegmentId) -> bool:
+        """Move one of the oldest on; False where there is no place for the next one either."""
+        where = self._log.table.location_of(segment)
+        target = self._destinations.choose(below=entry.policy.priority)
+        if target is None:
+            return False
+        if isinstance(where, Location) and where.tier == entry.number:
+            moved = await self._move(segment, target)
+            self._counters.demoted_segments += moved
+        return True
+
+    async def _move(self, segment: SegmentId, target: TierEntry | None) -> bool:
+        """Relocate ``segment`` to ``target``, None: into memory; whether it is there."""
+        to = target.take() if target else None
+        if to is None and target is not None:
+            return False
+        account: WriteAccount | None = None
+        if target is not None:
+            account = WriteAccount(self._budget, target.health, self._write_counters)
+            account.begin(SEGMENT_BYTES)
+        outcome: Outcome | None = None
+        error: OSError | None = None
+        try:
+            outcome = await self._relocation.relocate(self._log.table.ref(segment), to)
+        except NotWritten as exc:
+            error = kept(exc)
+        except OSError as exc:
+            self._leave_alone(segment, str(exc))
+        except PoolFull:
+            await trio.sleep(_LOOK_EVERY_S)
+        if account and (error or outcome in (Outcome.MOVED, Outcome.DIED)):
+            account.end(SEGMENT_BYTES, error)
+        elif account:
+            account.give_up(SEGMENT_BYTES)
+        return outcome is Outcome.MOVED
+
+    def _leave_alone(self, segment: SegmentId, reason: str) -> None:
+        """It can't be read, so it stays where it is for a while."""
+        self._counters.stuck_moves += 1
+        if not self._set_aside:
+            log.warning("segment %d stays on its tier: %s", segment, reason)
+        self._set_aside[segment] = trio.current_time() + _SET_ASIDE_S
+
+    def statistics(self) -> MoverCounters:
+        """A snapshot."""
+        return replace(self._counters)
+
+
+def _keep_oldest(found: list[tuple[int, SegmentId]], key: int, segment: SegmentId) -> None:
+    """Keep the `_AT_ONCE` with the largest ``key``, which is the sequence upside down."""
+    if len(found) < _AT_ONCE:
+        heapq.heappush(found, (key, segment))
+    else:
+        heapq.heappushpop(found, (key, segment))
