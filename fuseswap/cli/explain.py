@@ -61,6 +61,7 @@ def in_words(found: dict[str, Any]) -> list[str]:
     rows = [
         ("where", _where(found)),
         ("why", found["why"]),
+        ("backend", found.get("backend") or ""),
         ("kept as", _kept_as(found)),
         ("segment", _segment(found)),
         ("loaded", _loaded(found)),
@@ -72,6 +73,10 @@ def in_words(found: dict[str, Any]) -> list[str]:
 
 
 def _where(found: dict[str, Any]) -> str:
+    tier = found.get("tier")
+    if tier is not None and found["where"] != "backing file":
+        at = f" of its file, at byte {found['file_offset']}" if found["file_offset"] else ""
+        return f"on tier {tier}, extent {found['extent']}{at}"
     if found["file_offset"] is None:
         words = {
             "hole": "nowhere: a hole",

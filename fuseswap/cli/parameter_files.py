@@ -8,7 +8,7 @@ from pathlib import Path
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.filesystem.parameters import PARAMETERS, find_parameter
-from fuseswap.linux.timed_file import write_file
+from fuseswap.linux.timed_file import read_file, write_file
 
 
 def help_text() -> str:
@@ -29,5 +29,16 @@ def set_value(path: Path, value: str) -> None:
     except OSError as exc:
         if exc.errno == errno.EINVAL:
             values = find_parameter(path.name).values
-            raise InvalidArgument(f"'{value}' is not valid for {path.name} ({values})") from exc
+            why = _reason(path, value) or f"'{value}' is not valid for {path.name} ({values})"
+            raise InvalidArgument(why) from exc
         raise HostError(f"cannot set {path.name}: {exc.strerror}") from exc
+
+
+def _reason(path: Path, value: str) -> str:
+    """Why the worker refused ``value``; "" where it does not say, as an older one."""
+    try:
+        said = read_file(path.parent.parent / ".refusal")
+    except OSError:
+        return ""
+    about, colon, reason = said.partition(f"{path.name}={value}: ")
+    return f"{path.name}: {reason.strip()}" if colon and not about else ""

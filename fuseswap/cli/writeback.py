@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from fuseswap.cli.progress import order
 from fuseswap.daemon import config
 from fuseswap.daemon.runtime_dir import Runtime
-from fuseswap.errors import HostError
+from fuseswap.linux.timed_file import read_file
+from fuseswap.sizes import format_size, parse_size
+from fuseswap.units import PAGE_SIZE
 
 
 def add_to(commands: Any) -> None:
@@ -25,6 +28,8 @@ def add_to(commands: Any) -> None:
     )
     which.add_argument("--incompressible", action="store_true", help="pages that do not compress")
     which.add_argument("--all", action="store_true", help="everything (default)")
+    parser.add_argument("--max", metavar="SIZE", help="at most so much of them, compressed: 64M")
+    parser.add_argument("--tier", metavar="TIER", help="to this tier (default: by priority)")
     parser.set_defaults(run=run)
 
 
@@ -34,12 +39,25 @@ def run(options: argparse.Namespace) -> int:
         wanted = f"idle={options.idle}"
     else:
         wanted = "incompressible" if options.incompressible else "all"
-    if not Runtime(options.name).config().backing:
-        raise HostError(f"{options.name} has no backing file; see: fuseswap up --backing PATH")
+    if options.max is not None:
+        wanted += f" max={parse_size(options.max)}"
+    if options.tier is not None:
+        wanted += f" tier={options.tier}"
+    path = Path(Runtime(options.name).config().mountpoint) / "stats"
+    before = _moved(path)
     order(
         options.name,
         "writeback",
         wanted,
         "writeback does not go on: is the backing file full, or the budget spent?",
     )
+    pages, units = (now - then for now, then in zip(_moved(path), before, strict=True))
+    print(f"{options.name}: {pages} pages moved, {format_size(units * PAGE_SIZE)} written")
     return 0
+
+
+def _moved(stats: Path) -> tuple[int, int]:
+    """Pages that were written back so far, and units of 4096 bytes."""
+    names = ("written_back_pages", "bd_writes")
+    pages, units = (int(read_file(stats / name)) for name in names)
+    return pages, units

@@ -222,7 +222,7 @@ class Device:
             cleaning,
             self.evictor,
             tier_merging,
-            lambda: bool(destinations) and destinations.are_remote,
+            destinations,
             maker,
             self.reader,
             counters,
@@ -253,7 +253,7 @@ class Device:
     # -- tiers -------------------------------------------------------------------------
 
     def add_tier(self, tier: Tier, policy: TierPolicy | None = None) -> TierEntry:
-        """Write segments to ``tier`` too; the caller starts its `run`.  Raises `InvalidArgument`."""
+        """Write segments to ``tier`` too; the caller runs its task.  Raises `InvalidArgument`."""
         if self.place is not None:
             raise InvalidArgument("the layout in-place has one backing file and no tiers")
         entry = self.tiers.register(tier, policy)

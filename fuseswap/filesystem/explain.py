@@ -29,8 +29,9 @@ from fuseswap.store.slot_word import (
     offset_of,
     segment_of,
 )
+from fuseswap.tiers.file_tier import NAME as BACKING_NAME
 from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
-from fuseswap.units import PAGE_SIZE, SEGMENT_SHIFT, Location, PageNumber, SegmentId
+from fuseswap.units import PAGE_SIZE, Location, PageNumber, SegmentId
 
 HOLE = "hole"
 SAME_FILLED = "same-filled"
@@ -54,7 +55,8 @@ _HOW_STORED = {
 class Explanation:
     """All that is known of one page; None where it does not apply.
 
-    ``file_offset``: bytes from the start of the backing file.  ``stored_bytes``: of the
+    ``backend`` and ``tier``: their names.  ``file_offset``: bytes from the start of the file of
+    a tier, where it has one that is not encrypted.  ``stored_bytes``: of the
     object without its 8 bytes of owner and checksum.  ``age_seconds``: since its segment was
     sealed, None while that is open.  ``dictionary``: its version;
     None too where its number is on the backing file, and the segment has pages of several.
@@ -64,6 +66,9 @@ class Explanation:
     page: PageNumber
     where: str
     why: str
+    backend: str | None = None
+    tier: str | None = None
+    extent: int | None = None
     fill: str | None = None
     codec: str | None = None
     dictionary: int | None = None
@@ -97,13 +102,15 @@ def explain(device: Device, page: PageNumber) -> Explanation:
         owner = device.frontswap.links.owner_of(word)
         if owner is None:
             return _corrupt(page, "its slot word means nothing here: it gives an I/O error")
-        if owner is not device.place:
+        if device.place is None or owner is not device.place:
             why = f"the backend {owner.name} has it"
-            return Explanation(page, f"backend {owner.name}", why, pages=1, checksum=NOT_READ)
+            where = f"backend {owner.name}"
+            return Explanation(page, where, why, owner.name, pages=1, checksum=NOT_READ)
         return Explanation(
             page,
             OWN_PLACE,
             "written to its place on the backing file",
+            device.place.name,
             codec="raw",
             stored_bytes=PAGE_SIZE,
             file_offset=FIRST_PAGE_AT + page * PAGE_SIZE,
@@ -116,6 +123,7 @@ def explain(device: Device, page: PageNumber) -> Explanation:
         page,
         SAME_FILLED,
         "one word repeated: it stands in the slot word and takes nothing else",
+        device.cache.name,
         fill=f"{fill_of(word):#018x}",
         stored_bytes=0,
         pages=1,
@@ -137,6 +145,7 @@ def _explain_object(device: Device, page: PageNumber, word: int) -> Explanation:
         page,
         MEMORY,
         _why(device, segment, codec, loaded=loaded, is_open=is_open),
+        device.cache.name,
         codec=_codec_name(device, codec),
         dictionary=dictionary.version if dictionary else None,
         dictionary_bytes=len(dictionary.data) if dictionary else None,
@@ -149,11 +158,23 @@ def _explain_object(device: Device, page: PageNumber, word: int) -> Explanation:
     )
     location = log.table.location_of(segment)
     if isinstance(location, Location):
-        at = FIRST_PAGE_AT + (location.extent << SEGMENT_SHIFT) + offset_of(word)
         why = found.why if found.why.startswith("cold") else f"written back; {found.why}"
-        return replace(found, where=BACKING_FILE, why=why, file_offset=at, checksum=NOT_READ)
+        found = replace(found, why=why, extent=location.extent, checksum=NOT_READ)
+        return _on_tier(device, found, location, offset_of(word))
     sound = device.cache.decoder.is_sound(log.stored(word), codec)
     return replace(found, checksum=OK if sound else CORRUPT)
+
+
+def _on_tier(device: Device, found: Explanation, location: Location, offset: int) -> Explanation:
+    """``found`` with the tier of its segment, and where it is there."""
+    entry = next((one for one in device.tiers if one.number == location.tier), None)
+    tier = entry.tier if entry else None
+    if tier is None:
+        why = f"tier {location.tier} is not there: it gives an I/O error"
+        return replace(found, where=NOWHERE, why=why)
+    at = tier.offset_of(location.extent, offset)
+    where = BACKING_FILE if tier.name == BACKING_NAME else f"tier {tier.name}"
+    return replace(found, where=where, tier=tier.name, file_offset=at)
 
 
 def _state_of(device: Device, segment: SegmentId) -> SegmentState | None:

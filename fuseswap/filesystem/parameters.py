@@ -276,10 +276,10 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "writeback",
-        "all | incompressible | idle=SECONDS",
+        "all | incompressible | idle=SECONDS, max=SIZE, tier=NAME",
         "Write back now; reading it tells how far that is.",
         lambda device: device.writeback.request.progress(device.in_flight.count),
-        lambda device, text: device.writeback.ask(ReclaimRequest.parse(text)),
+        lambda device, text: device.writeback.ask(ReclaimRequest.parse(text, leaves=True)),
         lasting=False,
     ),
     Parameter(

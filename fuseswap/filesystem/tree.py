@@ -5,6 +5,7 @@
     /params/NAME   readable and writable
     /metrics       everything, as OpenMetrics text
     /pages/NUMBER  where one page is and why, as JSON (mode 0400; not listed)
+    /.refusal      why the last value was refused that was written to a parameter (not listed)
 
 Inode numbers are fixed: by the page's number, or by the checksum of the file's name.  The kernel
 keeps them while the worker is replaced, perhaps by one with other statistics and parameters.
@@ -34,6 +35,7 @@ STATS = 3
 PARAMS = 4
 METRICS = 5
 PAGES = 6
+REFUSAL = 7
 _STAT_BASE = 1 << 32  # and 32 bits of checksum
 _PARAM_BASE = 2 << 32
 PAGE_BASE = 1 << 40
@@ -110,6 +112,8 @@ class Tree:
             directory: {entry.name: entry.inode for entry in entries}
             for directory, entries in self._directories.items()
         }
+        self._names[ROOT][".refusal"] = REFUSAL
+        self._refusal = ""
         self._created_ns = device.created_ns
         self.uid = os.getuid()
         self.gid = os.getgid()
@@ -175,6 +179,8 @@ class Tree:
         """Contents of a text file as of now; raises `NoSuchFile`."""
         if inode == METRICS:
             return render_metrics(self.device).encode()
+        if inode == REFUSAL:
+            return self._refusal.encode()
         if inode in _STATS:
             return f"{self.device.statistics()[_STATS[inode]]}\n".encode()
         if _STAT_BASE <= inode < _PARAM_BASE:
@@ -197,7 +203,11 @@ class Tree:
             text = data.decode("ascii").strip()
         except UnicodeDecodeError:
             raise InvalidArgument("a parameter is plain ASCII") from None
-        set_parameter(self.device, _PARAMS[inode], text)
+        try:
+            set_parameter(self.device, _PARAMS[inode], text)
+        except InvalidArgument as exc:
+            self._refusal = f"{_PARAMS[inode].name}={text}: {exc}\n"
+            raise
 
     def resize(self, inode: int, size_bytes: int) -> None:
         """Truncate: nothing to do for a parameter (``echo 1 >``); the swapfile keeps its size."""

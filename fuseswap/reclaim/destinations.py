@@ -8,6 +8,7 @@ failed is passed over.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -21,6 +22,7 @@ class Destinations:
     def __init__(self, tiers: TierTable) -> None:
         self._tiers = tiers
         self._turns = 0
+        self._only: str | None = None
 
     def __bool__(self) -> bool:
         """Whether there is a tier at all, be it full."""
@@ -28,8 +30,23 @@ class Destinations:
 
     def _with_room(self, below: int | None = None) -> Iterator[TierEntry]:
         for entry in self._tiers:
+            if self._only is not None and (entry.tier is None or entry.tier.name != self._only):
+                continue
             if entry.available and (below is None or entry.policy.priority < below):
                 yield entry
+
+    def require(self, name: str) -> None:
+        """Raise `InvalidArgument` where there is no tier of that name."""
+        self._tiers.named(name)
+
+    @contextmanager
+    def only(self, name: str | None) -> Iterator[None]:
+        """Meanwhile all that leaves memory goes to the tier of ``name``; None: as always."""
+        self._only, before = name, self._only
+        try:
+            yield
+        finally:
+            self._only = before
 
     def choose(self, below: int | None = None) -> TierEntry | None:
         """The tier that the next segment goes to, or None.

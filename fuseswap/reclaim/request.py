@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fuseswap.errors import InvalidArgument
+from fuseswap.sizes import parse_size
 from fuseswap.store.segment_entry import Stream
 from fuseswap.units import SegmentId
 
@@ -19,20 +20,36 @@ class ReclaimRequest:
     text: str = "idle"
     idle_seconds: int = 0
     incompressible: bool = False
+    most_bytes: int | None = None  # of objects, in the order in which segments leave
+    tier: str | None = None  # they go there; None: where they would go anyway
     total: int = 0
     left: list[SegmentId] = field(default_factory=list)  # segments that were in memory when asked
 
     @classmethod
-    def parse(cls, text: str) -> ReclaimRequest:
-        """``all``, ``incompressible`` or ``idle=SECONDS``; raises `InvalidArgument`."""
-        word, _, seconds = text.partition("=")
-        if text == "all":
-            return cls(text)
-        if text == "incompressible":
-            return cls(text, incompressible=True)
-        if word == "idle" and seconds.isdecimal() and len(seconds) < 10:
-            return cls(text, idle_seconds=int(seconds))
-        raise InvalidArgument(f"'{text}' is none of all, incompressible, idle=SECONDS")
+    def parse(cls, text: str, *, leaves: bool = False) -> ReclaimRequest:
+        """``all``, ``incompressible`` or ``idle=SECONDS``; raises `InvalidArgument`.
+
+        What ``leaves`` may have ``max=SIZE`` and ``tier=NAME`` behind it.
+        """
+        which, *more = text.split() or [""]
+        request = cls(text)
+        name, _, seconds = which.partition("=")
+        if which == "incompressible":
+            request.incompressible = True
+        elif name == "idle" and seconds.isascii() and seconds.isdecimal() and len(seconds) < 10:
+            request.idle_seconds = int(seconds)
+        elif which != "all":
+            raise InvalidArgument(f"'{which}' is none of all, incompressible, idle=SECONDS")
+        for word in more:
+            name, _, value = word.partition("=")
+            if leaves and name == "max":
+                request.most_bytes = parse_size(value)
+            elif leaves and name == "tier" and value:
+                request.tier = value
+            else:
+                known = "neither max=SIZE nor tier=NAME" if leaves else "more than there can be"
+                raise InvalidArgument(f"'{word}' is {known}")
+        return request
 
     @property
     def takes_all(self) -> bool:

@@ -20,6 +20,7 @@ import trio
 
 from fuseswap.errors import InvalidArgument
 from fuseswap.reclaim.cleaning_policy import CleaningPolicy
+from fuseswap.reclaim.destinations import Destinations
 from fuseswap.reclaim.evictor import Evictor
 from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.reclaim.room import Room
@@ -30,6 +31,7 @@ from fuseswap.store.cleaner import Cleaner
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.store import Store
 from fuseswap.tiers.tier_reader import TierReader
+from fuseswap.units import SegmentId
 
 _LOOK_EVERY_S = 1.0
 _LOOK_SOON_S = 0.2  # while segments are being filled
@@ -47,18 +49,15 @@ class Writeback:
         cleaning: CleaningPolicy,
         evictor: Evictor,
         merging: TierMerging | None,
-        is_remote: Callable[[], bool],
+        destinations: Destinations,
         maker: RoomMaker,
         reader: TierReader,
         counters: WritebackStatistics,
         under_pressure: Callable[[], bool],
         adopt_some: Callable[[], bool],
     ) -> None:
-        """``under_pressure``: whether memory is short.  ``adopt_some``: `Frontswap.adopt_some`.
-
-        ``is_remote``: whether all that segments can leave for is on other machines.
-        """
-        self._is_remote = is_remote
+        """``under_pressure``: whether memory is short.  ``adopt_some``: `Frontswap.adopt_some`."""
+        self._destinations = destinations
         self._adopt_some = adopt_some
         self._cache = cache
         self._log = cache.log
@@ -95,22 +94,34 @@ class Writeback:
         """No swap-out depends on the network: the kernel keeps the page then."""
         while True:
             await trio.sleep(_LOOK_SOON_S)
-            if self._is_remote():
+            if self._destinations and self._destinations.are_remote:
                 self._room.end_waits_of(_REMOTE_PATIENCE_S)
 
     def ask(self, request: ReclaimRequest) -> None:
         """Write back what ``request`` describes, in the background; see its ``left``."""
         if not self._evictor.has_backing_file:
             raise InvalidArgument("there is no backing file to write back to")
+        if request.tier is not None:
+            self._destinations.require(request.tier)
         while self._adopt_some():
             pass
         for head in self._log.heads:
             if request.takes_all or head.stream is Stream.INCOMPRESSIBLE:
                 self._log.seal(head)
         request.left = self._log.eviction_queue.matching(request.takes)
+        if request.most_bytes is not None:
+            request.left = self._first_of(request.left, request.most_bytes)
         request.total = len(request.left)
         self.request = request
         self._room.call()
+
+    def _first_of(self, segments: list[SegmentId], most_bytes: int) -> list[SegmentId]:
+        """The first of ``segments``, as long as their objects are ``most_bytes`` at most."""
+        for count, segment in enumerate(segments):
+            most_bytes -= self._log.table.live_bytes[segment]
+            if most_bytes < 0:
+                return segments[:count]
+        return segments
 
     async def _write_due(self, nursery: trio.Nursery) -> None:
         """Send off requested and old segments, and some under memory pressure."""
@@ -121,7 +132,8 @@ class Writeback:
             return
         if self._merging is not None:
             await self._merging.merge(nursery)
-        await self._write_requested(nursery)
+        with self._destinations.only(self.request.tier if self.request.left else None):
+            await self._write_requested(nursery)
         queue, evictor = self._log.eviction_queue, self._evictor
         while self.writeback_age_seconds and await evictor.has_a_place():
             segment, age_s = queue.oldest()

@@ -11,6 +11,7 @@ the I/O of a process before it lets go of the lock of the state.
 from __future__ import annotations
 
 from fuseswap.tiers.direct_io import DirectFile
+from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
 from fuseswap.tiers.tier import Read, Written
 from fuseswap.units import PAGE_SIZE, SEGMENT_SHIFT
 
@@ -28,6 +29,10 @@ class FileTier:
         self.name = name
         self._file = file
         self.extent_count = file.size_bytes >> SEGMENT_SHIFT
+
+    def offset_of(self, extent: int, offset: int) -> int:
+        """See `Tier`."""
+        return FIRST_PAGE_AT + (extent << SEGMENT_SHIFT) + offset
 
     def begin_write(self, extent: int, generation: int, segment: memoryview, done: Written) -> None:
         """See `Tier`; a short write is an `OSError`."""

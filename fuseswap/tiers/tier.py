@@ -62,6 +62,9 @@ class Tier(Protocol):
     ) -> None:
         """Read ``length`` bytes from ``offset`` within ``extent``."""
 
+    def offset_of(self, extent: int, offset: int) -> int | None:
+        """Where byte ``offset`` of ``extent`` is in its file; None where that has no answer."""
+
     def release(self, extent: int, generation: int) -> None:
         """A hint: the segment is not needed there any more.  Delete it, discard it, or nothing.
 

@@ -13,6 +13,7 @@ from functools import partial
 
 import trio
 
+from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
 from fuseswap.tiers.tier import Read, Written
 from fuseswap.tiers.tier_reader import TierLoad
 from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES
@@ -112,6 +113,9 @@ class FakeTier:
             _soon(read.fail)
         elif not self.hold_reads:
             _soon(read.finish)
+
+    def offset_of(self, extent: int, offset: int) -> int | None:
+        return FIRST_PAGE_AT + extent * SEGMENT_BYTES + offset
 
     def release(self, extent: int, generation: int) -> None:
         assert extent not in [write.extent for write in self.writes], "released while written"

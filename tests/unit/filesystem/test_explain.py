@@ -218,8 +218,9 @@ def test_pages_a_former_worker_left_are_explained_before_they_are_counted(
 async def test_a_page_on_the_backing_file_is_not_read(tiered: Tiered, tier: FakeTier) -> None:
     page = (await tiered.move_out())[0]
     found = explain(tiered.device, page)
-    assert (found.where, found.checksum) == ("backing file", "not read")
+    assert (found.where, found.checksum) == ("tier fake", "not read")
     assert found.why == "written back; compressed when it was stored"
+    assert (found.backend, found.tier) == ("compressed_cache", "fake")
     assert found.segment is not None
     assert found.file_offset is not None
     extent, at = divmod(found.file_offset - FIRST_PAGE_AT, MIB)
@@ -229,6 +230,13 @@ async def test_a_page_on_the_backing_file_is_not_read(tiered: Tiered, tier: Fake
         tiered.device.frontswap.load(PageNumber(page))
     stored = bytes(tier.extents[extent][at : at + CHECK_BYTES + found.stored_bytes])
     assert miss.value.finish(stored) == tiered.expected[page]
+
+
+async def test_a_page_on_a_tier_that_is_not_there(tiered: Tiered) -> None:
+    page = (await tiered.move_out())[0]
+    found = explain(Tiered(tiered.memory, None).device, page)
+    assert (found.where, found.tier) == ("nowhere", None)
+    assert found.why == "tier 0 is not there: it gives an I/O error"
 
 
 async def test_a_page_in_its_own_place(placed: Tiered) -> None:

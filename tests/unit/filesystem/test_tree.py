@@ -90,7 +90,7 @@ def test_lookup_of_anything_else_is_no_such_file(tree: Tree, name: str) -> None:
     "inode",
     [
         0,
-        7,
+        8,
         1 << 32,
         (1 << 32) + crc32(b"codec_pages"),
         (2 << 32) + crc32(b"stored_pages"),
@@ -222,6 +222,15 @@ def test_a_bad_write_changes_nothing(tree: Tree, offset: int, data: bytes) -> No
     with pytest.raises(InvalidArgument):
         tree.write_text(inode, offset, data)
     assert tree.text(inode) == b"lz4\n"
+
+
+def test_why_a_value_was_refused_can_be_read(tree: Tree) -> None:
+    why = tree.lookup(fs.ROOT, ".refusal")
+    assert tree.text(why) == b""
+    with pytest.raises(InvalidArgument):
+        tree.write_text(inode_of(tree, "params/pool_limit_bytes"), 0, b"1M\n")
+    assert tree.text(why) == b"pool_limit_bytes=1M: pool_limit_bytes is at least 8388608\n"
+    assert ".refusal" not in [entry.name for entry in tree.entries(fs.ROOT)]
 
 
 @pytest.mark.parametrize("path", ["stats/loads", "stats", "metrics", "swapfile"])
