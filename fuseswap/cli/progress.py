@@ -15,11 +15,17 @@ STUCK_AFTER_S = 10.0
 _PROGRESS = re.compile(r"(\d+) of (\d+)")
 
 
-def order(name: str, parameter: str, wanted: str, stuck: str) -> None:
+def order(
+    name: str,
+    parameter: str,
+    wanted: str,
+    stuck: str,
+    stuck_after_s: float = STUCK_AFTER_S,
+) -> None:
     """Set ``parameter`` of the device ``name`` to ``wanted``, and return when that is done.
 
     Raises `InvalidArgument`, or `HostError`: saying ``stuck`` where nothing has moved for
-    `STUCK_AFTER_S`, or that device or worker have gone.
+    ``stuck_after_s``, or that device or worker have gone.
     """
     path = directory_of(name) / parameter
     set_value(path, wanted)
@@ -36,11 +42,11 @@ def order(name: str, parameter: str, wanted: str, stuck: str) -> None:
             raise HostError(
                 f"the worker of {name} was replaced, and orders are forgotten then: give it again"
             )
-        print(f"\r{state}   ", end="", flush=True, file=sys.stderr)
+        print(f"\r{state.partition(chr(10))[0]}   ", end="", flush=True, file=sys.stderr)
         left = int(progress[2]) - int(progress[1]) if progress else 0
         if state != before:
             before, changed = state, time.monotonic()
-        elif left and time.monotonic() - changed > STUCK_AFTER_S:
+        elif left and time.monotonic() - changed > stuck_after_s:
             print(file=sys.stderr)
             raise HostError(stuck)
         time.sleep(LOOK_EVERY_S if left else 0)

@@ -56,6 +56,7 @@ class Serving:
                 nursery.start_soon(self.device.recompression.run)
                 nursery.start_soon(self.device.sweep.run)
                 nursery.start_soon(self.device.mover.run)
+                nursery.start_soon(self.device.scrubber.run)
                 nursery.start_soon(listen, nursery.cancel_scope)
                 nursery.start_soon(self._calm_down)
                 await self._transport.serve()

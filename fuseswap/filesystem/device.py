@@ -36,6 +36,7 @@ from fuseswap.reclaim.recompression import Recompression
 from fuseswap.reclaim.relocation import Relocation
 from fuseswap.reclaim.room import Room
 from fuseswap.reclaim.room_maker import Rest, RoomMaker
+from fuseswap.reclaim.scrubber import Scrubber
 from fuseswap.reclaim.segment_reader import SegmentReader
 from fuseswap.reclaim.segment_writer import SegmentWriter
 from fuseswap.reclaim.tier_merging import TierMerging
@@ -197,6 +198,14 @@ class Device:
             adopt_some=frontswap.adopt_some,
         )
         self.sweep = Sweep(Merger(self.cache, self.cache.dedup), lambda: frontswap.operations)
+        self.scrubber = Scrubber(
+            slots,
+            self.cache.log,
+            self.tiers,
+            self.reader,
+            self.cache.decoder,
+            frontswap.load_foreign,
+        )
         self.room = Room(self.cache, counters)
         cleaning = CleaningPolicy(self.cache, cleaner, self.room, self.recompression.is_due)
         self.evictor = Evictor(self.cache, cleaner, self.room, self.writer, self.in_flight)
@@ -329,6 +338,7 @@ class Device:
         yield self.sweep.merger.statistics()
         yield self.writeback.statistics()
         yield self.mover.statistics()
+        yield self.scrubber.counters
         yield self.pending_io.statistics()
         yield self.pending_io.counters
         yield self.recompression.dictionaries.statistics()

@@ -16,6 +16,7 @@ from fuseswap.filesystem.device import Device
 from fuseswap.frontswap.raw_file import RawFile
 from fuseswap.reclaim.dictionary_policy import NO_DICTIONARIES
 from fuseswap.reclaim.request import ReclaimRequest
+from fuseswap.reclaim.scrubber import ScrubRequest
 from fuseswap.sizes import parse_size
 from fuseswap.units import MIB, SEGMENT_BYTES
 
@@ -289,6 +290,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         _show_tiers,
         _set_tier,
         lasting=False,  # the header keeps it with the tier's name
+    ),
+    Parameter(
+        "scrub",
+        "all | tier=NAME, rate=SIZE",
+        "Read everything back and verify it; reading it tells how far that is and what is bad.",
+        lambda device: str(device.scrubber.request),
+        lambda device, text: device.scrubber.ask(ScrubRequest.parse(text)),
+        lasting=False,
     ),
     Parameter(
         "shrinker_enabled",

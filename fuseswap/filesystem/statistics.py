@@ -19,6 +19,7 @@ from fuseswap.frontswap.page_encoder import EncodingCounters
 from fuseswap.reclaim.dictionary_mover import MoverStatistics
 from fuseswap.reclaim.dictionary_policy import DictionaryStatistics
 from fuseswap.reclaim.memory_watch import MemoryStatistics
+from fuseswap.reclaim.scrubber import ScrubCounters
 from fuseswap.reclaim.tier_mover import MoverCounters
 from fuseswap.reclaim.writeback_statistics import WritebackStatistics
 from fuseswap.store.copier import CopierStatistics
@@ -34,6 +35,7 @@ PARTS: tuple[type, ...] = (
     MergerStatistics,
     WritebackStatistics,
     MoverCounters,
+    ScrubCounters,
     SlowPathStatistics,
     PatienceCounters,
     CopierStatistics,

@@ -328,6 +328,11 @@ class Frontswap:
         link.counted.backend_loads += 1
         return data
 
+    def load_foreign(self, page: PageNumber, word: int) -> bytes:
+        """A page of another backend than that of objects, uncounted; as `load`."""
+        link = self._by_number.get(number_of(word))
+        return link.backend.load(page, word) if link else self._load_object(page, word)
+
     def _load_hole(self, page: PageNumber) -> bytes | None:
         """None, or what was taken and has no word yet."""
         self._holes += 1

@@ -29,7 +29,7 @@ LENGTHS = {
     "docs/concurrency.md": 2630,
     "docs/decisions.md": 1400,
     "docs/development.md": 1150,
-    "docs/parameters.md": 660,
+    "docs/parameters.md": 700,
     "docs/policies.md": 2000,
     "docs/recovery.md": 1380,
     "docs/statistics.md": 2200,

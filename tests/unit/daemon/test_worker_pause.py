@@ -70,6 +70,7 @@ def test_a_write_in_flight_ends_before_the_pause(
         memory=idle,
         sweep=idle,
         mover=idle,
+        scrubber=idle,
         tiers=(),
         place=object(),  # so that the engine is run
         cache=SimpleNamespace(log=SimpleNamespace(frames=SimpleNamespace(unmapped=0))),

@@ -1,0 +1,294 @@
+"""The scrub: read everything back and verify every check, by request.
+
+    pages in memory            each object where it lies
+    segments on a tier         whole, a piece of 1 MiB a time, twice where something is wrong
+    pages of other backends    loaded as the kernel would load them
+
+``rate`` bounds the bytes that are read from tiers in a second.  A bad page is named and left as
+it is: a load gives the error, an overwrite or a discard mends it.  Of a tier that keeps
+two copies each is looked at.  A bad one is written anew from the good one (``Copies`` of
+``tiers/tier.py``).
+
+One task.  A page that is stored, moved or discarded meanwhile is looked at where it is then, or is
+not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import trio
+
+from fuseswap.codecs.checksum import CHECK_BYTES, Decoder
+from fuseswap.counting import counter, zeros
+from fuseswap.errors import CorruptData, Deferred, InvalidArgument, kept
+from fuseswap.sizes import parse_size
+from fuseswap.store.segment_log import SegmentLog
+from fuseswap.store.slot_table import SlotTable
+from fuseswap.store.slot_word import (
+    codec_of,
+    is_corrupt,
+    is_foreign,
+    is_object,
+    is_object_of,
+    is_same_object,
+    length_of,
+    offset_of,
+    segment_of,
+)
+from fuseswap.tiers.callbacks import await_callback
+from fuseswap.tiers.tier_reader import TierReader
+from fuseswap.tiers.tier_table import TierTable
+from fuseswap.units import (
+    FIRST_PAGE,
+    SEGMENT_BYTES,
+    Location,
+    PageNumber,
+    SegmentId,
+    SegmentRef,
+    numbered,
+    page_array,
+)
+
+_MOST_TOLD = 1000  # pages that are named; all are counted
+_OBJECTS_A_TURN = 64  # about 150 us
+
+# Loads a page of a backend that has foreign words.
+Load = Callable[[PageNumber, int], bytes]
+
+
+@dataclass(slots=True)
+class ScrubCounters:
+    """What all scrubs have found."""
+
+    scrubbed_pages: int = counter("Pages whose check was verified by a scrub.")
+    scrub_bad_pages: int = counter("Pages that a scrub found bad.")
+    scrub_repairs: int = counter("Segments that a scrub wrote anew from their other copy.")
+
+
+@dataclass(slots=True)
+class ScrubRequest:
+    """An order to scrub, and its findings; its text is read back with the progress."""
+
+    text: str = "idle"
+    tier: str | None = None  # that one alone, nothing else
+    rate: int | None = None  # bytes a second
+    total: int = 0
+    done: int = 0
+    bad: int = 0
+    repaired: int = 0
+    told: list[str] = field(default_factory=list)  # `_MOST_TOLD` at most
+
+    @classmethod
+    def parse(cls, text: str) -> ScrubRequest:
+        """``all`` or ``tier=NAME``, and ``rate=SIZE`` behind it; raises `InvalidArgument`."""
+        which, *more = text.split() or [""]
+        request = cls(text)
+        name, _, value = which.partition("=")
+        if name == "tier" and value:
+            request.tier = value
+        elif which != "all":
+            raise InvalidArgument(f"'{which}' is neither all nor tier=NAME")
+        for word in more:
+            name, _, value = word.partition("=")
+            if name != "rate":
+                raise InvalidArgument(f"'{word}' is not rate=SIZE")
+            request.rate = parse_size(value)
+            if not request.rate:
+                raise InvalidArgument("a rate of 0 never ends")
+        return request
+
+    def note_bad(self, page: PageNumber, why: str) -> None:
+        """Name ``page``, if there are not too many."""
+        self.bad += 1
+        if len(self.told) < _MOST_TOLD:
+            self.told.append(f"page {page}: {why}")
+
+    def __str__(self) -> str:
+        if not self.total:
+            return "idle"
+        state = f"{self.text}: {self.done} of {self.total} parts, {self.bad} bad pages"
+        if self.repaired:
+            state += f", {self.repaired} segments repaired"
+        return "\n".join([state, *self.told])
+
+
+class Scrubber:
+    """Looks at pages of ``slots``, wherever they are."""
+
+    def __init__(
+        self,
+        slots: SlotTable,
+        segment_log: SegmentLog,
+        tiers: TierTable,
+        reader: TierReader,
+        decoder: Decoder,
+        load: Load,
+    ) -> None:
+        self._slots = slots
+        self._log = segment_log
+        self._tiers = tiers
+        self._reader = reader
+        self._decoder = decoder
+        self._load = load
+        self.request = ScrubRequest()
+        self.counters = zeros(ScrubCounters)
+        self._called = trio.Event()
+
+    def ask(self, request: ScrubRequest) -> None:
+        """Carry ``request`` out, instead of one that is under way."""
+        if request.tier is not None:
+            self._tiers.named(request.tier)
+        request.total = max(1, len(self._parts(request)))
+        self.request = request
+        self._called.set()
+
+    async def run(self) -> None:
+        """Carry out what is asked for.  Never returns."""
+        while True:
+            await self._called.wait()
+            self._called = trio.Event()
+            await self._scrub(self.request)
+
+    def _parts(self, request: ScrubRequest) -> list[SegmentRef | None]:
+        """Segments on tiers; and, with ``all``, one more for what is in memory or elsewhere."""
+        table = self._log.table
+        parts: list[SegmentRef | None] = [None] if request.tier is None else []
+        number = None if request.tier is None else self._tiers.named(request.tier).number
+        for segment in table.segments():
+            where = table.location_of(segment)
+            if isinstance(where, Location) and number in (None, where.tier):
+                parts.append(table.ref(segment))
+        return parts
+
+    async def _scrub(self, request: ScrubRequest) -> None:
+        parts = self._parts(request)
+        request.total = max(1, len(parts))
+        for ref in parts:
+            if self.request is not request:
+                return
+            began = trio.current_time()
+            if ref is None:
+                await self._scrub_pages(request)
+            else:
+                await self._scrub_segment(request, ref)
+                if request.rate is not None:
+                    await trio.sleep_until(began + SEGMENT_BYTES / request.rate)
+            request.done += 1
+        request.done = request.total
+
+    # -- in memory, and of other backends ----------------------------------------------
+
+    async def _scrub_pages(self, request: ScrubRequest) -> None:
+        looked = 0
+        for first, words in self._slots.clusters():
+            for page, word in numbered(words, first):
+                if not word or self.request is not request:
+                    continue
+                if is_corrupt(word):
+                    self._note(request, page, "its slot word is corrupt")
+                elif is_object(word) and self._log.table.bases[segment_of(word)] >= 0:
+                    looked += 1
+                    self._look(request, page)
+                elif is_foreign(word):
+                    await self._look_elsewhere(request, page, word)
+                if looked >= _OBJECTS_A_TURN:
+                    looked = 0
+                    await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+
+    def _look(self, request: ScrubRequest, page: PageNumber) -> None:
+        """One page as it is now, if it is in memory."""
+        word = self._slots.get(page)
+        if not is_object(word) or self._log.table.bases[segment_of(word)] < 0:
+            return
+        self.counters.scrubbed_pages += 1
+        if not self._decoder.is_sound(self._log.stored(word), codec_of(word)):
+            self._note(request, page, "in memory, checksum mismatch")
+
+    async def _look_elsewhere(self, request: ScrubRequest, page: PageNumber, word: int) -> None:
+        """A page of another backend; it may change meanwhile."""
+        self.counters.scrubbed_pages += 1
+        try:
+            self._load(page, word)
+            return
+        except CorruptData as exc:
+            why = str(exc)
+        except Deferred as exc:
+            outcome: object = await await_callback(kept(exc).begin)
+            if not isinstance(outcome, CorruptData):
+                return
+            why = str(outcome)
+        if is_same_object(self._slots.get(page), word):
+            self._note(request, page, why)
+
+    # -- on a tier ---------------------------------------------------------------------
+
+    async def _scrub_segment(self, request: ScrubRequest, ref: SegmentRef) -> None:
+        found = self._log.table.on_tier(ref.id)
+        if found is None or found[0] != ref:
+            return
+        location = found[1]
+        bad = await self._bad_pages(ref, location)
+        if bad:
+            bad = await self._bad_pages(ref, location, again=True)
+        name = self._name_of(location)
+        for page, why in bad.items():
+            self._note(request, page, f"tier {name}, segment {ref.id}: {why}")
+
+    def _name_of(self, location: Location) -> str:
+        entry = next((one for one in self._tiers if one.number == location.tier), None)
+        return entry.tier.name if entry and entry.tier else str(location.tier)
+
+    async def _bad_pages(
+        self, ref: SegmentRef, location: Location, *, again: bool = False
+    ) -> dict[PageNumber, str]:
+        """Pages of the segment, read now, that are not right there."""
+        begin = partial(self._reader.begin_read, location, ref.sequence, 0, SEGMENT_BYTES)
+        stored: bytes | OSError = await await_callback(partial(begin, again=again))
+        directory = b""
+        if isinstance(stored, bytes):
+            directory = stored[self._log.table.bounds_of(ref.id)[1] :]
+        words = await self._words_of(ref.id, directory)
+        bad: dict[PageNumber, str] = {}
+        for count, (page, word) in enumerate(words.items()):
+            if not count % _OBJECTS_A_TURN:
+                await trio.lowlevel.checkpoint()
+            if not self._log.table.is_at(ref, location):
+                return {}
+            if not is_same_object(self._slots.get(page), word):
+                continue
+            self.counters.scrubbed_pages += not again
+            if not isinstance(stored, bytes):
+                bad[page] = f"it can't be read: {stored}"
+                continue
+            end = offset_of(word) + CHECK_BYTES + length_of(word)
+            if not self._decoder.is_sound(stored[offset_of(word) : end], codec_of(word)):
+                bad[page] = "checksum mismatch"
+        return bad
+
+    async def _words_of(self, segment: SegmentId, directory: bytes) -> dict[PageNumber, int]:
+        """Pages of ``segment`` and their words.
+
+        By its ``directory``, which has one page of an object at most.  Where that is not all of
+        them, all words are looked at.
+        """
+        slots, words = self._slots, {}
+        for page in set(page_array(directory)):
+            word = slots.get(page) if page < slots.page_count else 0
+            if is_object_of(word, segment) and not is_corrupt(word):
+                words[page] = word
+        if len(words) == self._log.table.live[segment]:
+            return words
+        page = FIRST_PAGE
+        while page < slots.page_count:
+            found, page = slots.sweep(segment, page)
+            words.update({one: slots.get(one) for one in found})
+            await trio.lowlevel.checkpoint()
+        return words
+
+    def _note(self, request: ScrubRequest, page: PageNumber, why: str) -> None:
+        self.counters.scrub_bad_pages += 1
+        request.note_bad(page, why)
