@@ -3,7 +3,7 @@
 Seven regions.  The supervisor creates and holds them; each worker attaches to them in turn:
 
     header    8 KiB   magic, layout version, geometry, negotiated FUSE values, parameters, peak,
-                      names of codecs and tiers, and all of these again; progress, heartbeat
+                      names of codecs and tiers, key, and all of these again; progress, heartbeat
     slots     8 bytes a swap page, one 4096-byte page a cluster (``slot_table.py``)
     segments  32 bytes a segment (``segment_log.py``)
     arena     1 MiB a frame, where segments in memory live
@@ -19,12 +19,18 @@ the new ones wherever a writer died.  A worker that attaches writes both again. 
 the geometry or what INIT settled keeps the worker from attaching, and nothing is touched.
 Progress and heartbeat have no check and no copy: they are written again and again, and no page
 depends on them.
+
+The key is what tiers encrypt with.  It is random, made with the device, and nowhere but here and
+in what workers derive from it.  The region is unevictable, so no swap has it, and a process that
+maps it leaves no core dump (``linux/protect.py``).  Nobody asks for it where nothing is encrypted,
+so damage to both copies shows then.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -39,12 +45,15 @@ from fuseswap.units import PAGE_SIZE
 log = logging.getLogger(__name__)
 
 MAGIC = 0x7061777365737566  # "fuseswap", little endian
-LAYOUT_VERSION = 5
+LAYOUT_VERSION = 6
+KEY_BYTES = 32
 _OLDER_VERSIONS = range(1, LAYOUT_VERSION)
 
 
 _COPIES_AT = (0, PAGE_SIZE)  # of each record, beside where it is in a page
 _HEADER = struct.Struct("<QIIQQQ")
+_KEY_AT = 64
+_KEY = struct.Struct(f"{KEY_BYTES}s")
 _FUSE_AT = 256
 PROGRESS_AT = 512  # read by the supervisor, which maps nothing else
 HEARTBEAT_AT = 520  # the same
@@ -58,8 +67,9 @@ _PARAMETERS_AT = 1024
 _PARAMETERS_BYTES = 1532
 _PARAMETERS = struct.Struct(f"{_PARAMETERS_BYTES}s")  # JSON, and zeros behind it
 _FUSE = struct.Struct("<IIQII")
-# What is written while a device runs; the geometry is not.
+# All but the geometry.
 _RECORDS = (
+    (_KEY_AT, _KEY),
     (_FUSE_AT, _FUSE),
     (_PEAK_AT, _PROGRESS),
     (_CODEC_NAMES_AT, _CODEC_NAMES),
@@ -120,7 +130,8 @@ class SharedState:
 
     @classmethod
     def create(cls, regions: dict[str, Region], geometry: Geometry) -> SharedState:
-        """Write a fresh header into zeroed ``regions`` and attach to them."""
+        """Write a fresh header, with a key, into zeroed ``regions`` and attach to them."""
+        _write(regions["header"], _KEY_AT, os.urandom(KEY_BYTES))
         _write_geometry(regions["header"], geometry)
         return cls(regions)
 
@@ -150,6 +161,15 @@ class SharedState:
     def session(self, session: FuseSession) -> None:
         fields = (session.major, session.minor, session.flags, session.max_write)
         _write(self.header, _FUSE_AT, _FUSE.pack(*fields, session.max_pages))
+
+    @property
+    def key(self) -> bytes:
+        """32 bytes that only this device has; raises `StateMismatch` where they are damaged."""
+        fields = _read(self.header, _KEY_AT, _KEY)
+        if fields is None or not any(fields[0]):
+            raise StateMismatch("shared state: the key is damaged: what it encrypted is lost")
+        key: bytes = fields[0]
+        return key
 
     def note_progress(self, requests: int) -> None:
         """Tell the supervisor that ``requests`` were answered by this worker so far."""

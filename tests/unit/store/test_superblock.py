@@ -14,7 +14,7 @@ from fuseswap.store.checked_record import CHECK_BYTES, sealed
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.segment_log import OBJECT_OVERHEAD
 from fuseswap.store.slot_word import MAX_SEGMENTS
-from fuseswap.store.superblock import LAYOUT_VERSION, FuseSession, SharedState
+from fuseswap.store.superblock import KEY_BYTES, LAYOUT_VERSION, FuseSession, SharedState
 from fuseswap.units import GIB, MIB, PAGE_SIZE, SEGMENT_BYTES
 from tests.support.memory_stores import SMALL, SharedMemory
 
@@ -25,6 +25,7 @@ COPIES_AT = (0, PAGE_SIZE)
 # Records, and the parameters that `fill_header` sets; between them nothing is read.
 _USED_BYTES = (
     (0, 44),
+    (64, 100),
     (256, 284),
     (528, 540),
     (576, 660),
@@ -78,7 +79,7 @@ def test_an_unknown_layout_is_refused_and_untouched(
     assert contents(memory) == before
 
 
-@pytest.mark.parametrize("version", [1, 4, LAYOUT_VERSION - 1])
+@pytest.mark.parametrize("version", [1, 4, 5])
 def test_an_older_layout_is_refused_with_what_to_do(memory: SharedMemory, version: int) -> None:
     data = bytearray(memory.regions()["header"].buffer[:GEOMETRY_BYTES])
     struct.pack_into("<I", data, 8, version)
@@ -167,7 +168,7 @@ def header_of(memory: SharedMemory) -> tuple[object, ...]:
     """All that a worker reads of it."""
     state = memory.attach()
     names = state.codec_names, state.tier_names
-    return state.geometry, state.session, state.parameters, state.peak_bytes, *names
+    return state.geometry, state.session, state.parameters, state.peak_bytes, state.key, *names
 
 
 def fill_header(memory: SharedMemory) -> SharedState:
@@ -205,7 +206,7 @@ def test_a_damaged_copy_is_written_anew(memory: SharedMemory) -> None:
     fill_header(memory)
     before, header = header_of(memory), memory.regions()["header"].buffer
     sound = bytes(header)
-    for at in (17, 270, 530, 590, 1030, 2500, 2570):
+    for at in (17, 70, 270, 530, 590, 1030, 2500, 2570):
         for copy in (*COPIES_AT, *COPIES_AT):
             header[copy + at] ^= 3
             memory.attach().repair()
@@ -258,6 +259,45 @@ def test_a_peak_that_is_damaged_is_counted_anew(memory: SharedMemory) -> None:
     for copy in COPIES_AT:
         state.header.buffer[copy + 530] ^= 3
     assert memory.attach().peak_bytes == 0
+
+
+# -- the key -------------------------------------------------------------------------------
+
+
+def test_a_key_is_made_once_and_only_of_this_device(memory: SharedMemory) -> None:
+    key = memory.attach().key
+    assert len(key) == KEY_BYTES
+    memory.attach().repair()
+    assert memory.attach().key == key
+    other = SharedMemory()
+    assert other.attach().key != key
+    other.close()
+
+
+def test_the_key_is_in_the_header_alone_twice(memory: SharedMemory) -> None:
+    key = memory.attach().key
+    found = {
+        name: sum(data.count(key) for data in runs.values())
+        for name, runs in contents(memory).items()
+    }
+    assert found.pop("header") == 2
+    assert not any(found.values())
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_a_key_that_is_damaged_in_both_copies_is_no_key(memory: SharedMemory, zeros: bool) -> None:
+    """Nor are zeros, a record of which is sound; what is not encrypted goes on."""
+    header = memory.regions()["header"].buffer
+    for copy in COPIES_AT:
+        if zeros:
+            header[copy + 64 : copy + 100] = bytes(36)
+        else:
+            header[copy + 70] ^= 1
+    memory.attach().repair()
+    state = memory.attach()
+    assert state.geometry == SMALL
+    with pytest.raises(StateMismatch, match="the key is damaged"):
+        _ = state.key
 
 
 # -- names of codecs and tiers -------------------------------------------------------------
