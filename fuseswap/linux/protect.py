@@ -10,11 +10,24 @@ In this order, before it serves and before it has threads:
 
 Each step is read back.  A step that failed is reported, not hidden: as an ordinary
 user all of them fail, and only a file is served.
+
+Before them it gives up core dumps.  A dump of a process that maps the header, or works with the
+key in it, would have the key on a disk.  Two things, since each has a gap:
+
+    RLIMIT_CORE 1       no file is that small; and a program behind a ``|`` of core_pattern, which
+                        a limit of 0 lets run, is not started for a limit of 1
+    coredump_filter 0   no memory in what is dumped nevertheless, to a socket (Linux 6.16)
+
+Rejected: PR_SET_DUMPABLE 0.  Then ``/proc/PID`` is root's, and a root without CAP_SYS_PTRACE
+(a container) can't take the descriptors of a worker over (pidfd_getfd).  Rejected: MADV_DONTDUMP
+of the header, since the heap has keys derived from it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 from typing import NamedTuple
 
 from fuseswap.linux import syscalls
@@ -44,6 +57,7 @@ def protect(*, populate: bool) -> Protection:
     ``populate`` makes all that is mapped resident first (the worker: 33 MB instead of 27).
     Without it only touched pages are locked (the supervisor, which is idle).
     """
+    dump_no_core()
     for step in (
         syscalls.set_io_flusher,
         _set_oom_score_adj,
@@ -54,6 +68,14 @@ def protect(*, populate: bool) -> Protection:
         except OSError:
             continue  # read back below, and reported
     return read_protection()
+
+
+def dump_no_core() -> None:
+    """Never a core dump of this process, nor of its children; may fail where there is none."""
+    with contextlib.suppress(OSError, ValueError):  # a hard limit of 0 stays
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    with contextlib.suppress(OSError), open("/proc/self/coredump_filter", "w") as file:
+        file.write("0")
 
 
 def read_protection() -> Protection:

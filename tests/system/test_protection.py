@@ -49,6 +49,15 @@ def test_memory_is_locked(device: TestDevice) -> None:
     assert status["memory"] in ("tmpfs", "sysv"), "unevictable without a worker, too"
 
 
+def test_neither_leaves_a_core_dump_with_the_key(device: TestDevice) -> None:
+    status = device.status()
+    for pid in (status["worker_pid"], status["supervisor_pid"]):
+        limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        (line,) = (line for line in limits if line.startswith("Max core file size"))
+        assert line.split()[4:6] == ["1", "1"]
+        assert int(Path(f"/proc/{pid}/coredump_filter").read_text(), 16) == 0
+
+
 def test_io_flusher_and_oom_are_set_where_they_may_be(device: TestDevice) -> None:
     status = device.status()
     permitted = may_set_resources()
