@@ -69,3 +69,5 @@ class Location(NamedTuple):
 
 SEGMENT_SHIFT = 20
 SEGMENT_BYTES = 1 << SEGMENT_SHIFT
+# Of a segment that a tier keeps encrypted: one tag of 16 bytes more for each page.
+ENCRYPTED_SEGMENT_BYTES = SEGMENT_BYTES + PAGE_SIZE

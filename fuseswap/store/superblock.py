@@ -22,8 +22,8 @@ depends on them.
 
 The key is what tiers encrypt with.  It is random, made with the device, and nowhere but here and
 in what workers derive from it.  The region is unevictable, so no swap has it, and a process that
-maps it leaves no core dump (``linux/protect.py``).  Nobody asks for it where nothing is encrypted,
-so damage to both copies shows then.
+maps it leaves no core dump (``linux/protect.py``).  It is read where something is encrypted, so
+damage to both copies shows there alone.
 """
 
 from __future__ import annotations

@@ -50,8 +50,11 @@ class FakeTier:
     volatile = False
     is_remote = False
 
-    def __init__(self, extent_count: int, name: str = "fake") -> None:
+    def __init__(
+        self, extent_count: int, name: str = "fake", extent_bytes: int = SEGMENT_BYTES
+    ) -> None:
         self.name = name
+        self.extent_bytes = extent_bytes
         self.second: FakeTier | None = None  # registered after this one
         self.extent_count = extent_count
         self.extents: dict[int, bytearray | memoryview] = {}
@@ -70,10 +73,10 @@ class FakeTier:
         self.released: list[tuple[int, int]] = []  # extents and generations
 
     def begin_write(self, extent: int, generation: int, segment: memoryview, done: Written) -> None:
-        assert len(segment) == SEGMENT_BYTES
+        assert len(segment) == self.extent_bytes
         assert 0 <= extent < self.extent_count
         assert extent not in [write.extent for write in self.writes], "two writes to one extent"
-        kept = self.extents.setdefault(extent, bytearray(SEGMENT_BYTES))
+        kept = self.extents.setdefault(extent, bytearray(self.extent_bytes))
 
         def end(write: Operation, error: OSError | None) -> None:
             self.writes.remove(write)

@@ -11,15 +11,19 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.tiers.direct_io import DirectFile
+from fuseswap.tiers.encrypted_tier import EncryptedTier
 from fuseswap.tiers.fault_injection import Faults, FaultyEngine
 from fuseswap.tiers.file_tier import FileTier
 from fuseswap.tiers.io_engine import AioEngine, Engine, ThreadEngine
+from fuseswap.tiers.mirrored_tier import MirroredTier
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES
+from fuseswap.tiers.segment_cipher import SegmentCipher
 from fuseswap.tiers.tier import Tier
 from fuseswap.tiers.tier_table import TierTable
-from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES
+from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, PAGE_SIZE, SEGMENT_BYTES
 from tests.support.fake_tier import FakeTier
 from tests.support.leftovers import collector_off
 from tests.support.tier_reads import GENERATION, read_extent, write_extent
@@ -52,7 +56,36 @@ def failing(tmp_path: Path) -> Failing:
     return failing
 
 
-KINDS = ("aio", "threads", "faulty", "late", "memory")
+SOUND = ("aio", "threads")
+KINDS = (*SOUND, "faulty", "late", "memory", "encrypted", "mirrored", "encrypted mirror")
+
+
+class Files:
+    """File tiers on files of their own, whose engines fail as ``rules`` say."""
+
+    def __init__(self, directory: Path, rules: Path | None) -> None:
+        self._directory = directory
+        self._rules = rules
+        self._opened: list[tuple[int, Engine]] = []
+
+    def tier(self, kind: str = "aio", extent_bytes: int = SEGMENT_BYTES) -> FileTier:
+        path = self._directory / f"backing{len(self._opened)}"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DIRECT)
+        os.posix_fallocate(fd, 0, BOTH_ENDS_BYTES + EXTENTS * extent_bytes)
+        engine: Engine = ThreadEngine(2) if kind == "threads" else AioEngine()
+        if self._rules is not None:
+            engine = FaultyEngine(engine, Faults(str(self._rules)))
+        self._opened.append((fd, engine))
+        return FileTier(DirectFile(fd, engine), f"file{len(self._opened)}", extent_bytes)
+
+    def encrypted(self, place: int = 0) -> EncryptedTier:
+        cipher = SegmentCipher(bytes(range(32)), b"device", place)
+        return EncryptedTier(self.tier(extent_bytes=ENCRYPTED_SEGMENT_BYTES), cipher)
+
+    def close(self) -> None:
+        for fd, engine in self._opened:
+            engine.close()
+            os.close(fd)
 
 
 @pytest.fixture(params=KINDS)
@@ -60,23 +93,26 @@ async def tier(
     request: pytest.FixtureRequest, tmp_path: Path, failing: Failing, nursery: trio.Nursery
 ) -> AsyncIterator[Tier]:
     """One of each kind, with its task."""
-    if request.param == "memory":
-        failing.fake = FakeTier(EXTENTS)
-        yield failing.fake
-        return
-    fd = os.open(tmp_path / "backing", os.O_RDWR | os.O_CREAT | os.O_DIRECT)
-    os.posix_fallocate(fd, 0, BOTH_ENDS_BYTES + EXTENTS * SEGMENT_BYTES)
-    engine: Engine = ThreadEngine(2) if request.param == "threads" else AioEngine()
-    if request.param in ("faulty", "late"):
-        engine = FaultyEngine(engine, Faults(str(failing.rules)))
-    tier = FileTier(DirectFile(fd, engine))
+    kind: str = request.param
+    files = Files(tmp_path, None if kind in SOUND else failing.rules)
+    tier: Tier
+    if kind == "memory":
+        tier = failing.fake = FakeTier(EXTENTS)
+    elif kind == "encrypted":
+        tier = files.encrypted()
+    elif kind == "mirrored":
+        tier = MirroredTier("mirror0", (files.tier(), files.tier()))
+    elif kind == "encrypted mirror":
+        tier = MirroredTier("mirror0", (files.encrypted(0), files.encrypted(256)))
+    else:
+        tier = files.tier(kind)
     nursery.start_soon(tier.run)
-    if request.param == "late":
+    if kind == "late":
         rule = {"latency_s": 0.002}
         failing.rules.write_text(json.dumps({"read": rule, "write": rule}))
+    await wait_all_tasks_blocked()
     yield tier
-    engine.close()
-    os.close(fd)
+    files.close()
 
 
 @pytest.fixture
@@ -148,7 +184,7 @@ async def test_done_comes_once_and_later(tier: Tier, arena: mmap.mmap) -> None:
 async def test_an_error_is_a_value_and_comes_once_and_later(
     tier: Tier, arena: mmap.mmap, failing: Failing, request: pytest.FixtureRequest
 ) -> None:
-    if request.node.callspec.params["tier"] in ("aio", "threads"):
+    if request.node.callspec.params["tier"] in SOUND:
         pytest.skip("a sound file does not fail; 'faulty' is the same file")
     segment = fill(arena, 1)
     await write_extent(tier, 0, segment)

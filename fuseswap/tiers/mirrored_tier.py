@@ -1,0 +1,316 @@
+"""The mirrored tier: each segment in two tiers, so that one of them may fail.
+
+    write    to both; done when both are, an error only where both fail
+    read     from the first, and where that fails at once from the second
+    copy     from just one: for who finds the bytes wrong, and for a scrub
+    repair   what one half has, looked at, is written to the other
+
+A half that failed a write does not have that segment, but maybe an older one, and its bytes do not
+show that.  So there is a *mark* of one byte for each extent, which says which half alone has it.
+It is written before the write is answered, so before any location names the extent.  In shared
+memory it outlives the worker.  Without, the next worker believes both halves.  What it reads from
+the stale one has wrong tags, where that is encrypted, or wrong checksums.  Who finds these asks
+for the other copy.
+
+A half that could not be read is asked second for `_REST_S`: a load does not wait for the same
+time-out again and again.
+
+Where both halves are encrypted each has a key of its own (``segment_cipher.py``): of a segment
+that dies meanwhile they may get different bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import trio
+
+from fuseswap.counting import counter, gauge, zeros
+from fuseswap.tiers.tier import Read, Tier, Written
+from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES
+
+log = logging.getLogger(__name__)
+
+FIRST, SECOND = 0, 1
+_BOTH = 0  # a mark; 1 + FIRST and 1 + SECOND are the others
+_REST_S = 5.0
+
+
+@dataclass(slots=True)
+class MirrorStatistics:
+    """Counts of one mirror."""
+
+    tier: str
+    mirror_one_sided: int = gauge(
+        "segments", "Segments that only one half of each mirror has.", labels=("tier",)
+    )
+    mirror_one_sided_writes: int = counter(
+        "Writes that reached only one half of each mirror.", labels=("tier",)
+    )
+    mirror_second_reads: int = counter(
+        "Reads that the second half of each mirror answered.", labels=("tier",)
+    )
+    mirror_repairs: int = counter(
+        "Segments that were written anew to one half of each mirror.", labels=("tier",)
+    )
+
+
+class _Write:
+    """A write to both halves, and how it ended in those that have."""
+
+    __slots__ = ("done", "errors", "extent", "left")
+
+    def __init__(self, extent: int, done: Written) -> None:
+        self.extent = extent
+        self.done = done
+        self.errors: list[OSError | None] = [None, None]
+        self.left = 2
+
+
+class _Repair:
+    """The repair under way of the half ``bad``."""
+
+    __slots__ = ("bad", "done", "extent", "generation", "held", "is_good", "memory")
+
+    def __init__(
+        self,
+        bad: int,
+        extent: int,
+        generation: int,
+        memory: memoryview,
+        is_good: Callable[[bytes], bool],
+        done: Written,
+    ) -> None:
+        self.bad = bad
+        self.extent = extent
+        self.generation = generation
+        self.memory = memory
+        self.is_good = is_good
+        self.done = done
+        self.held: list[Callable[[], None]] = []  # 2 at most: the release, and the next write
+
+
+class MirroredTier:
+    """Both ``halves``, as large as the smaller one; a `fuseswap.tiers.tier.Tier`.
+
+    ``marks``: a byte for each extent, zeros when the mirror is new.
+    """
+
+    def __init__(
+        self, name: str, halves: tuple[Tier, Tier], marks: bytearray | memoryview | None = None
+    ) -> None:
+        self.name = name
+        self.halves = halves
+        self.read_unit = max(half.read_unit for half in halves)
+        self.extent_count = min(half.extent_count for half in halves)
+        self.counters = zeros(MirrorStatistics, tier=name)
+        self._marks = bytearray(self.extent_count) if marks is None else marks
+        self._one_sided = sum(_marked(self._marks))
+        self._repair: _Repair | None = None
+        self._fails = [False, False]  # whether the last write did
+        self._rests_until = [0.0, 0.0]
+
+    @property
+    def volatile(self) -> bool:
+        """See `Tier`: where both may forget."""
+        return all(half.volatile for half in self.halves)
+
+    @property
+    def is_remote(self) -> bool:
+        """See `Tier`: where one is, since a write waits for both."""
+        return any(half.is_remote for half in self.halves)
+
+    def statistics(self) -> MirrorStatistics:
+        """A snapshot."""
+        return replace(self.counters, mirror_one_sided=self._one_sided)
+
+    def only_half(self, extent: int) -> int | None:
+        """The half that alone has what is in ``extent``, None where both should."""
+        mark = self._marks[extent]
+        return None if mark == _BOTH else mark - 1
+
+    def _mark(self, extent: int, mark: int) -> None:
+        self._one_sided += (mark != _BOTH) - (self._marks[extent] != _BOTH)
+        self._marks[extent] = mark
+
+    # -- writes ------------------------------------------------------------------------
+
+    def begin_write(self, extent: int, generation: int, segment: memoryview, done: Written) -> None:
+        """See `Tier`."""
+        if self._is_repaired(extent, partial(self.begin_write, extent, generation, segment, done)):
+            return
+        write = _Write(extent, done)
+        for which, half in enumerate(self.halves):
+            half.begin_write(extent, generation, segment, partial(self._written, write, which))
+
+    def _written(self, write: _Write, which: int, error: OSError | None) -> None:
+        write.errors[which] = error
+        write.left -= 1
+        self._note(which, error)
+        if write.left:
+            return
+        first, second = write.errors
+        if first is not None and second is not None:
+            write.done(first)
+            return
+        if first is None and second is None:
+            self._mark(write.extent, _BOTH)
+        else:
+            self.counters.mirror_one_sided_writes += 1
+            self._mark(write.extent, 1 + (FIRST if first is None else SECOND))
+        write.done(None)
+
+    def _note(self, which: int, error: OSError | None) -> None:
+        """Log where that changes."""
+        fails = error is not None
+        if fails != self._fails[which]:
+            self._fails[which] = fails
+            what = f"mirror {self.name}: {self.halves[which].name}"
+            if fails:
+                log.warning("%s does not take segments (%s): the other half has them", what, error)
+            else:
+                log.warning("%s takes segments again", what)
+
+    # -- reads -------------------------------------------------------------------------
+
+    def begin_read(
+        self, extent: int, generation: int, offset: int, length: int, done: Read
+    ) -> None:
+        """See `Tier`."""
+        only = self.only_half(extent)
+        if only is not None:
+            self._read_from(only, None, extent, generation, offset, length, done)
+            return
+        now = trio.current_time()
+        rests = [now < until for until in self._rests_until]
+        which = SECOND if rests[FIRST] and not rests[SECOND] else FIRST
+        self._read_from(which, 1 - which, extent, generation, offset, length, done)
+
+    def _read_from(
+        self,
+        which: int,
+        other: int | None,
+        extent: int,
+        generation: int,
+        offset: int,
+        length: int,
+        done: Read,
+    ) -> None:
+        """From ``which``, and where that fails from the ``other``."""
+
+        def ended(found: bytes | OSError) -> None:
+            if isinstance(found, bytes):
+                self.counters.mirror_second_reads += which == SECOND
+                done(found)
+                return
+            self._rests_until[which] = trio.current_time() + _REST_S
+            if other is None:
+                done(found)
+            else:
+                self._read_from(other, None, extent, generation, offset, length, done)
+
+        self.halves[which].begin_read(extent, generation, offset, length, ended)
+
+    def begin_read_copy(
+        self, which: int, extent: int, generation: int, offset: int, length: int, done: Read
+    ) -> None:
+        """As `begin_read`, of the half ``which`` alone; ENODATA where that does not have it."""
+        if self.only_half(extent) == 1 - which:
+            _later(done, OSError(errno.ENODATA, f"{self.halves[which].name} does not have it"))
+        else:
+            self.halves[which].begin_read(extent, generation, offset, length, done)
+
+    # -- repair ------------------------------------------------------------------------
+
+    def begin_repair(
+        self,
+        bad: int,
+        extent: int,
+        generation: int,
+        memory: memoryview,
+        is_good: Callable[[bytes], bool],
+        done: Written,
+    ) -> None:
+        """Write what the other half has in ``extent`` to the half ``bad``.
+
+        ``memory``: 1 MiB, page-aligned, not used otherwise until `done`.  ``is_good`` gets the
+        1 MiB before they are written.  The segment may die meanwhile: what comes to that extent
+        next waits.  Errors: EBUSY (one at a time), ENODATA, ESTALE (it died), EBADMSG (not good).
+        """
+        if self._repair is not None:
+            _later(done, OSError(errno.EBUSY, f"mirror {self.name} is being repaired"))
+            return
+        good = 1 - bad
+        self._repair = repair = _Repair(bad, extent, generation, memory, is_good, done)
+        read = partial(self._read_for_repair, repair)
+        self.begin_read_copy(good, extent, generation, 0, SEGMENT_BYTES, read)
+
+    def _read_for_repair(self, repair: _Repair, found: bytes | OSError) -> None:
+        if not isinstance(found, bytes):
+            self._repair_ended(repair, found)
+        elif repair.held:
+            self._repair_ended(repair, OSError(errno.ESTALE, "the segment has died"))
+        elif not repair.is_good(found):
+            self._repair_ended(repair, OSError(errno.EBADMSG, "the other half is no better"))
+        else:
+            repair.memory[:] = found
+            # While it is written, and where that fails, it is in neither state.
+            self._mark(repair.extent, 1 + (1 - repair.bad))
+            half = self.halves[repair.bad]
+            written = partial(self._repair_written, repair)
+            half.begin_write(repair.extent, repair.generation, repair.memory, written)
+
+    def _repair_written(self, repair: _Repair, error: OSError | None) -> None:
+        if error is None:
+            self._mark(repair.extent, _BOTH)
+            self.counters.mirror_repairs += 1
+        self._repair_ended(repair, error)
+
+    def _repair_ended(self, repair: _Repair, error: OSError | None) -> None:
+        self._repair = None
+        for call in repair.held:
+            call()
+        repair.done(error)
+
+    def _is_repaired(self, extent: int, call: Callable[[], None]) -> bool:
+        """Whether a repair of ``extent`` is under way; ``call`` follows it then."""
+        if self._repair is None or self._repair.extent != extent:
+            return False
+        self._repair.held.append(call)
+        return True
+
+    # -- the rest ----------------------------------------------------------------------
+
+    def offset_of(self, extent: int, offset: int) -> int | None:
+        """See `Tier`: there are two."""
+        return None
+
+    def release(self, extent: int, generation: int) -> None:
+        """See `Tier`."""
+        if self._is_repaired(extent, partial(self.release, extent, generation)):
+            return
+        self._mark(extent, _BOTH)
+        for half in self.halves:
+            half.release(extent, generation)
+
+    async def run(self) -> None:
+        """See `Tier`: those of both halves."""
+        async with trio.open_nursery() as nursery:
+            for half in self.halves:
+                nursery.start_soon(half.run)
+
+
+def _marked(marks: bytearray | memoryview) -> list[int]:
+    """How many extents are marked, in pieces: no copy of all of them."""
+    pieces = range(0, len(marks), PAGE_SIZE)
+    return [
+        len(one) - one.count(_BOTH) for one in (bytes(marks[at : at + PAGE_SIZE]) for at in pieces)
+    ]
+
+
+def _later(done: Written | Read, error: OSError) -> None:
+    trio.lowlevel.current_trio_token().run_sync_soon(done, error)
