@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     rows = [[show(column, s, in_bytes=options.bytes) for column in columns] for s in statuses]
     headings = [] if options.noheadings else [[column.name for column in columns]]
-    print(_table(headings + rows))
+    print(table(headings + rows))
     for status in statuses:
         if status["reason"]:
             print(f"{status['name']}: {status['reason']}")
@@ -219,7 +219,8 @@ def show(column: Column, status: dict[str, Any], *, in_bytes: bool) -> str:
     return format_size(value) if column.is_size and not in_bytes else str(value)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """``rows``, the first of headings, in columns as wide as they must be."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         " ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

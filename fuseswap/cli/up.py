@@ -78,6 +78,13 @@ def _add_device_options(parser: argparse.ArgumentParser) -> None:
         help="file or block device for cold pages, or none (default)",
     )
     parser.add_argument(
+        "--tier",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="a further place for cold pages, as file:/path,priority=5; again and again",
+    )
+    parser.add_argument(
         "--backing-layout",
         default=config.DEFAULT_LAYOUT,
         choices=LAYOUTS,
@@ -120,6 +127,7 @@ def run(options: argparse.Namespace) -> int:
         watchdog_s=options.watchdog,
         standby=options.standby == "on",
         memory_bytes=total_bytes,
+        tiers=options.tier,
     )
     require_root("'up' (loop devices and swapon)")
     stored = sd_notify.stored()
@@ -144,15 +152,25 @@ def run(options: argparse.Namespace) -> int:
     state = runtime.state()
     if not state.protection or not state.protection.complete:
         print("note: the worker is not fully protected (see: fuseswap check)", file=sys.stderr)
-    if state.former_of_backing and not was_up:
-        print(
-            f"note: {wanted.backing} held pages of '{state.former_of_backing}', which never "
-            "went down; they are written over",
-            file=sys.stderr,
-        )
+    if not was_up:
+        for path, former in _written_over(runtime):
+            print(
+                f"note: {path} held pages of '{former}', which never went down; they are "
+                "written over",
+                file=sys.stderr,
+            )
     if not runtime.config().resumes:
         print(
             "note: the pyfuse3 transport sees no discards and can't resume after a crash",
             file=sys.stderr,
         )
     return 0
+
+
+def _written_over(runtime: Runtime) -> list[tuple[str, str]]:
+    """Paths of files that a device had left without going down, and its name."""
+    settings, state = runtime.config(), runtime.state()
+    found = [(settings.backing, state.former_of_backing)]
+    for one in settings.attachments:
+        found += [(file["path"], file["former"]) for file in one.description.get("files", [])]
+    return [(path, former) for path, former in found if path and former]

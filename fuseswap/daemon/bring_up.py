@@ -15,9 +15,10 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from fuseswap.daemon import memory_limits, resource_limits, strays
+from fuseswap.daemon import live_tiers, memory_limits, resource_limits, strays, tier_files
 from fuseswap.daemon.config import DeviceConfig
 from fuseswap.daemon.device_files import Settings
 from fuseswap.daemon.device_info import DeviceInfo, describe, is_up, loop_of
@@ -25,9 +26,10 @@ from fuseswap.daemon.processes import supervisor_of, wake, workers_of
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.standby import has_room
 from fuseswap.daemon.take_down import cut_off, down
-from fuseswap.daemon.worker_process import FLAGS, SUPERVISOR_ENVIRONMENT
+from fuseswap.daemon.worker_process import FLAGS, SUPERVISOR_ENVIRONMENT, holder
 from fuseswap.errors import HostError
 from fuseswap.linux import loop, mount, swap_area, syscalls
+from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES
 
 _START_TIMEOUT_S = 90.0
 _ADOPT_TIMEOUT_S = 210.0  # longer than `TAKE_OVER_TIMEOUT_S`
@@ -52,13 +54,15 @@ def up(
     """
     if is_up(runtime):
         if supervisor_of(runtime) is None:
-            _settle_limits(runtime.config())
-            _adopt(runtime, stored or _files_of_worker(runtime))
+            _settle_limits(runtime.config(), config)
+            _adopt(runtime, {**(stored or {}), **_files_of_worker(runtime)})
         _start_swap(runtime, swapon=swapon, priority=config.priority)
         return describe(runtime)
     start_filesystem(runtime, config)
     _wait_for_standby(runtime, config)
     try:
+        for spec in config.tiers:
+            live_tiers.set_policy(runtime, spec)
         _start_swap(runtime, swapon=swapon, priority=config.priority)
     except BaseException:
         _take_back(runtime)
@@ -72,26 +76,41 @@ def start_filesystem(runtime: Runtime, config: DeviceConfig) -> None:
     Raises `MountFailed`; `HostError` where a limit of this process or its cgroup is too low.
     Neither leaves anything behind.
     """
-    mountpoint = Path(config.mountpoint)
     if mount.is_mounted(config.mountpoint):
         raise MountFailed(
             f"{config.mountpoint} is mounted already; if nobody serves it: fuseswap down "
             f"{runtime.name}"
         )
     settings = config.settings(swap_area.memory_bytes())
-    _settle_limits(settings)
+    _settle_limits(settings, config)
     memory_limits.require(config.pool_limit_bytes)
+    if runtime.exists() and loop_of(runtime):
+        raise MountFailed(f"{runtime.name} was not taken down; first: fuseswap down")
     try:
-        if runtime.exists() and loop_of(runtime):
-            raise MountFailed(f"{runtime.name} was not taken down; first: fuseswap down")
+        with tier_files.opened(config.tiers, runtime.name, config.size_bytes) as attachments:
+            settings = settings._replace(attachments=tuple(attachments))
+            _make_directory(runtime, settings)
+            _start_supervisor(runtime, settings)
+    except HostError as exc:
+        raise MountFailed(str(exc)) from exc
+
+
+def _make_directory(runtime: Runtime, settings: Settings) -> None:
+    """With the mountpoint.  Raises `MountFailed`."""
+    try:
         runtime.remove()  # what a supervisor that was killed left behind
         runtime.create(settings)
-        mountpoint.mkdir(parents=True, exist_ok=True)
+        Path(settings.mountpoint).mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         runtime.remove()
-        raise MountFailed(f"cannot prepare {config.mountpoint}: {exc.strerror}") from exc
+        raise MountFailed(f"cannot prepare {settings.mountpoint}: {exc.strerror}") from exc
+
+
+def _start_supervisor(runtime: Runtime, settings: Settings) -> None:
+    """Until the file system answers.  Raises `MountFailed`; nothing is left then."""
+    held = [fd for one in settings.attachments for fd in one.fds]
     try:
-        answer = _spawn_supervisor(runtime, {})
+        answer = _spawn_supervisor(runtime, {}, held)
     except OSError as exc:
         answer = f"the supervisor can't be started: {exc.strerror}"
     if answer != "ready":
@@ -101,14 +120,16 @@ def start_filesystem(runtime: Runtime, config: DeviceConfig) -> None:
         raise MountFailed(": ".join([reason, *said[-1:]]))
 
 
-def _settle_limits(settings: Settings) -> None:
+def _settle_limits(settings: Settings, config: DeviceConfig) -> None:
     """Raise the limits of this process to what the device needs, or refuse: `HostError`."""
-    needs = resource_limits.needs(settings.region_bytes, settings.backing_bytes)
+    largest = max([settings.backing_bytes, *map(tier_files.size_bytes, settings.attachments)])
+    planned = [(spec.size_bytes or config.size_bytes) + BOTH_ENDS_BYTES for spec in config.tiers]
+    needs = resource_limits.needs(settings.region_bytes, max([largest, *planned]))
     resource_limits.settle(needs)
 
 
-def _spawn_supervisor(runtime: Runtime, files: dict[str, int]) -> str:
-    """Start it detached, to adopt ``files`` if there are any.
+def _spawn_supervisor(runtime: Runtime, files: dict[str, int], held: Sequence[int] = ()) -> str:
+    """Start it detached, to adopt ``files`` if there are any; it inherits ``held`` as well.
 
     Returns ``ready``, its error, or "" where it said nothing.
     """
@@ -123,7 +144,7 @@ def _spawn_supervisor(runtime: Runtime, files: dict[str, int]) -> str:
             stderr=log,
             cwd="/",
             env={**os.environ, **SUPERVISOR_ENVIRONMENT},
-            pass_fds=(theirs, *files.values()),
+            pass_fds=(theirs, *files.values(), *held),
             start_new_session=True,
         )
     os.close(theirs)
@@ -139,13 +160,12 @@ def _spawn_supervisor(runtime: Runtime, files: dict[str, int]) -> str:
 def _adopt(runtime: Runtime, files: dict[str, int]) -> None:
     """Start a supervisor over the descriptors of one that died.  Raises `HostError`.
 
-    ``files``: every region, ``fuse``, and ``backing`` where there is one.
+    ``files``: every region, ``fuse``, and ``backing`` where there is one; attachments.
     """
     settings = runtime.config()
     if not files:
         raise HostError(f"nobody serves {runtime.name} any more; first: fuseswap down")
-    wanted = settings.held_files
-    missing = [name for name in wanted if name not in files]
+    missing = [name for name in settings.needed_files if name not in files]
     if missing:
         raise HostError(f"{runtime.name} lost its supervisor, and its {missing[0]} was not kept")
     if not settings.resumes or runtime.state().memory == "sysv":
@@ -154,7 +174,8 @@ def _adopt(runtime: Runtime, files: dict[str, int]) -> None:
             "memory); when it is convenient: fuseswap down, then up"
         )
     wake(runtime)
-    answer = _spawn_supervisor(runtime, {name: files[name] for name in wanted})
+    held = {name: files[name] for name in settings.held_files if name in files}
+    answer = _spawn_supervisor(runtime, held)
     if answer != "ready":
         raise HostError(answer or f"the supervisor did not start; see {runtime.log_path}")
 
@@ -162,19 +183,43 @@ def _adopt(runtime: Runtime, files: dict[str, int]) -> None:
 def _files_of_worker(runtime: Runtime) -> dict[str, int]:
     """The descriptors of a worker that outlived its supervisor, by name; none without one.
 
-    Any will do: one that serves, or one that would.
+    Any will do: one that serves, or one that would.  Attachments have numbers in
+    ``config.json``, and the worker that serves has each on which anything lies.
     """
-    for pid in workers_of(runtime):
+    settings = runtime.config()
+    pids = workers_of(runtime)
+    files: dict[str, int] = {}
+    for pid in pids:
         theirs = strays.arguments_of(pid).get("fds", {})
-        with contextlib.suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(pid)
-            try:
-                return {name: syscalls.pidfd_getfd(pidfd, fd) for name, fd in theirs.items()}
-            except OSError:
-                continue  # it ends, or has not got that far
-            finally:
-                os.close(pidfd)
-    return {}
+        wanted = {name: theirs[name] for name in settings.needed_files if name in theirs}
+        files = _taken_from(pid, wanted)
+        if wanted and len(files) == len(wanted):
+            break
+    if "header" not in files:
+        return {}
+    serving = holder(files["header"])
+    for pid in sorted(pids, key=lambda pid: pid != serving):
+        for one in settings.attachments:
+            if one.name not in files:
+                files.update(_taken_from(pid, one.files))
+    return files
+
+
+def _taken_from(pid: int, wanted: dict[str, int]) -> dict[str, int]:
+    """Our own descriptors for what the process has under these numbers; none, where it has not."""
+    files: dict[str, int] = {}
+    with contextlib.suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            for name, fd in wanted.items():
+                files[name] = syscalls.pidfd_getfd(pidfd, fd)
+        except OSError:  # it ends, or has not got that far
+            for fd in files.values():
+                os.close(fd)
+            return {}
+        finally:
+            os.close(pidfd)
+    return files
 
 
 def _start_swap(runtime: Runtime, *, swapon: bool, priority: int) -> None:

@@ -9,9 +9,12 @@ import select
 import socket
 from typing import Any
 
+from fuseswap.daemon.attachment import receive
 from fuseswap.linux.protect import Protection
 
 log = logging.getLogger("fuseswap.daemon.worker")
+
+_MAX_BYTES = 16 << 10
 
 # What the event says: serve; or, where another worker can go on, only with all parameters.
 ATTACH = 1
@@ -23,6 +26,7 @@ class Channel:
 
     def __init__(self, fd: int, go: int | None = None) -> None:
         self.socket = socket.socket(fileno=fd)
+        self._fds: list[int] = []
         self._go = go  # an older supervisor, which goes on through an upgrade, has none
 
     def say(self, word: str) -> None:
@@ -32,6 +36,10 @@ class Channel:
     def say_ready(self, protection: Protection) -> None:
         """It serves from here on."""
         self._send({"word": "ready", "protection": protection._asdict()})
+
+    def answer(self, request: str, name: str, error: str | None) -> None:
+        """An attachment was taken or given back (``request``), or why it was not."""
+        self._send({"answer": request, "name": name, "error": error})
 
     def complain(self, reason: str) -> None:
         """Why there will be no word."""
@@ -46,17 +54,33 @@ class Channel:
     def hear(self) -> str:
         """The next word, "" where the supervisor has died; waits for it."""
         try:
-            return self.socket.recv(64).decode()
+            said, self._fds = receive(self.socket, _MAX_BYTES)
         except OSError:
             return ""
+        return said.decode()
+
+    def is_cut(self) -> bool:
+        """Whether the supervisor has died, whatever it has still said."""
+        poll = select.poll()
+        poll.register(self.socket, 0)
+        return any(event & select.POLLHUP for _, event in poll.poll(0))
+
+    def take_descriptors(self) -> list[int]:
+        """Those that came with the last word: from now on the caller's."""
+        fds, self._fds = self._fds, []
+        return fds
 
     def hear_first(self) -> str:
-        """As `hear`; ``attach`` and ``attach strictly`` are events (``worker_process.py``)."""
+        """As `hear`; ``attach`` and ``attach strictly`` are events (``worker_process.py``).
+
+        Words that were said before the event come before it.
+        """
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         if self._go is not None:
             poll.register(self._go, select.POLLIN)
         ready = [fd for fd, _ in poll.poll()]
-        if self._go is None or self._go not in ready:
-            return self.hear()
+        said = self.hear() if self.socket.fileno() in ready else ""
+        if said or self._go is None or self._go not in ready:
+            return said
         return "attach strictly" if os.eventfd_read(self._go) == ATTACH_STRICTLY else "attach"

@@ -7,18 +7,23 @@ worker get, through ``config.json`` (``device_files.py``).
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from fuseswap.codecs.registry import parse_compressor
+from fuseswap.daemon import tier_files
 from fuseswap.daemon.device_files import LAYOUTS, RESEND, GeometryNumbers, Settings
 from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.parameters import MIN_POOL_LIMIT_BYTES
 from fuseswap.linux.heap import HEAP_FILE_BYTES
 from fuseswap.sizes import format_size, parse_size
 from fuseswap.store.geometry import Geometry
+from fuseswap.store.slot_word import MAX_SEGMENTS
 from fuseswap.tiers.backing_file import planned_bytes
+from fuseswap.tiers.file_tier import NAME as BACKING_NAME
 from fuseswap.tiers.io_buffers import BUFFER_BYTES
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES, room_bytes
+from fuseswap.tiers.tier_spec import TierSpec, parse_tiers
 from fuseswap.tiers.tier_table import check_extents
 from fuseswap.transport import RESUMING, TRANSPORTS
 from fuseswap.units import MIB, PAGE_SIZE
@@ -58,6 +63,7 @@ class DeviceConfig:
     resend: str
     watchdog_s: int
     standby: bool
+    tiers: tuple[TierSpec, ...] = ()
 
     @classmethod
     def parse(
@@ -76,6 +82,7 @@ class DeviceConfig:
         resend: str = DEFAULT_RESEND,
         watchdog_s: int = DEFAULT_WATCHDOG_S,
         standby: bool = DEFAULT_STANDBY,
+        tiers: Sequence[str] = (),
     ) -> DeviceConfig:
         """Validate what a person wrote; raises `InvalidArgument`."""
         size_bytes = parse_size(size)
@@ -131,11 +138,16 @@ class DeviceConfig:
             resend=resend,
             watchdog_s=watchdog_s,
             standby=standby and transport in RESUMING,
+            tiers=_tiers(tiers, path, backing_layout, size_bytes),
         )
 
     def settings(self, memory_bytes: int) -> Settings:
-        """What supervisor and worker need, with the geometry settled."""
-        extents = room_bytes(self.backing_bytes) // MIB if self.backing_layout == "packed" else 0
+        """What supervisor and worker need, with the geometry settled.
+
+        Tiers may come at any time, so there are numbers for as many segments as there can be.
+        Their table is 128 MiB of addresses, of which segments in use take memory.
+        """
+        extents = MAX_SEGMENTS if self.backing_layout == "packed" else 0
         geometry = Geometry.for_size(self.size_bytes, memory_bytes, extents)
         return Settings(
             mountpoint=self.mountpoint,
@@ -147,10 +159,23 @@ class DeviceConfig:
                 "compressor": self.compressor,
                 "pool_limit_bytes": str(self.pool_limit_bytes),
             },
-            backing=self.backing,
+            backing=self.backing if self.backing_layout == "in-place" else None,
             backing_bytes=self.backing_bytes,
             backing_layout=self.backing_layout,
             resend=self.resend,
             watchdog_s=self.watchdog_s,
             standby=self.standby,
         )
+
+
+def _tiers(
+    texts: Sequence[str], backing: str | None, layout: str, size_bytes: int
+) -> tuple[TierSpec, ...]:
+    """Those of a device, its ``backing`` first.  Raises `InvalidArgument`."""
+    specs = parse_tiers(texts, [BACKING_NAME] if backing else [])
+    if specs and layout != "packed":
+        raise InvalidArgument("the in-place layout has its backing file, and no other tier")
+    if backing and layout == "packed":
+        specs = (tier_files.backing_spec(backing, BACKING_NAME), *specs)
+    tier_files.check(specs, size_bytes)
+    return specs

@@ -1,7 +1,7 @@
 """The supervisor's control socket: one request, one answer, then it is closed.
 
-A Unix socket in the runtime directory that only its owner may open.  An answer is one
-line of JSON: ``{"done": TEXT}`` or ``{"refused": TEXT}``.
+A Unix socket in the runtime directory that only its owner may open.  A request is a line, and
+may bring descriptors.  An answer is one line of JSON: ``{"done": TEXT}`` or ``{"refused": TEXT}``.
 """
 
 from __future__ import annotations
@@ -10,13 +10,23 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from fuseswap.daemon.attachment import close, receive
 from fuseswap.errors import HostError
 
 _REQUEST_TIMEOUT_S = 1.0  # the supervisor waits for nobody
-_MAX_BYTES = 4096
+_MAX_BYTES = 16 << 10
+
+
+class Asked(NamedTuple):
+    """A request; who hears it closes the ``fds`` that came with it."""
+
+    connection: socket.socket
+    text: str
+    fds: list[int]
 
 
 def listen(path: Path) -> socket.socket:
@@ -34,16 +44,19 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-def accept(listener: socket.socket) -> tuple[socket.socket, str] | None:
+def accept(listener: socket.socket) -> Asked | None:
     """The next connection and what it asks for; None where it is gone or says nothing."""
     try:
         connection, _ = listener.accept()
     except OSError:
         return None
     connection.settimeout(_REQUEST_TIMEOUT_S)
+    fds: list[int] = []
     try:
-        return connection, connection.recv(_MAX_BYTES).decode().strip()
+        text, fds = receive(connection, _MAX_BYTES)
+        return Asked(connection, text.decode().strip(), fds)
     except (OSError, UnicodeDecodeError):
+        close(fds)
         connection.close()
         return None
 
@@ -54,23 +67,27 @@ def answer(connection: socket.socket, kind: str, text: str) -> None:
         connection.sendall(json.dumps({kind: text}).encode() + b"\n")
 
 
-def ask(path: Path, request: str, timeout_s: float) -> str:
-    """What the supervisor did.  Raises `HostError` where it refuses or does not answer."""
+class NoAnswer(HostError):
+    """The supervisor did not say whether it did what it was asked for."""
+
+
+def ask(path: Path, request: str, timeout_s: float, fds: Sequence[int] = ()) -> str:
+    """What the supervisor did.  Raises `HostError` where it refuses, `NoAnswer` without one."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)
         try:
             with _short(path) as short:
                 connection.connect(short)
-            connection.sendall(request.encode() + b"\n")
+            socket.send_fds(connection, [request.encode() + b"\n"], fds)
             line = b""
             while not line.endswith(b"\n") and (chunk := connection.recv(_MAX_BYTES)):
                 line += chunk
         except TimeoutError:
-            raise HostError(f"no answer within {timeout_s:.0f} s (fuseswap status)") from None
+            raise NoAnswer(f"no answer within {timeout_s:.0f} s (fuseswap status)") from None
         except OSError:
             raise HostError("the supervisor does not answer (fuseswap status)") from None
     if not line:
-        raise HostError("the supervisor ended before it answered (fuseswap status)")
+        raise NoAnswer("the supervisor ended before it answered (fuseswap status)")
     said: dict[str, str] = json.loads(line)
     if "done" not in said:
         raise HostError(said["refused"])

@@ -1,6 +1,6 @@
 """What ``config.json`` and ``state.json`` hold, with types.
 
-    Settings      config.json   what `up` was asked for; written once
+    Settings      config.json   what `up` was asked for, and the attachments there are by now
     DeviceState   state.json    process ids, protection, restarts; written by the supervisor
 
 Both are read here and nowhere else.  A key that an older version did not write has a default,
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
+from fuseswap.daemon.attachment import MAX_FDS, Attachment
 from fuseswap.errors import HostError
 from fuseswap.linux.protect import Protection
 from fuseswap.transport import RESUMING, TRANSPORTS
@@ -34,7 +35,7 @@ class GeometryNumbers(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What a device is: fixed from `up` to `down`."""
+    """What a device is: fixed from `up` to `down`, but for its attachments."""
 
     mountpoint: str
     transport: str
@@ -42,13 +43,14 @@ class Settings(NamedTuple):
     geometry: GeometryNumbers
     region_bytes: dict[str, int]  # of each file of shared memory, by name
     parameters: dict[str, str]  # what the worker sets first, as written to ``params/``
-    backing: str | None = None
+    backing: str | None = None  # with pages in place; an older version's with segments, too
     backing_bytes: int = 0
     backing_layout: str = LAYOUTS[0]
     resend: str = RESEND[0]
     watchdog_s: int = 0  # 0: never
     standby: bool = True
     memory: str | None = None  # a kind of ``linux/shared_memory.py``; None: the best there is
+    attachments: tuple[Attachment, ...] = ()
 
     @property
     def resumes(self) -> bool:
@@ -66,13 +68,20 @@ class Settings(NamedTuple):
         return f"{self.mountpoint}/swapfile"
 
     @property
+    def needed_files(self) -> list[str]:
+        """Names of the descriptors without which there is no device."""
+        return [*self.region_bytes, "fuse", *(["backing"] if self.backing else [])]
+
+    @property
     def held_files(self) -> list[str]:
         """Names of the descriptors that outlive a worker."""
-        return [*self.region_bytes, "fuse", *(["backing"] if self.backing else [])]
+        return self.needed_files + [name for one in self.attachments for name in one.files]
 
     def to_json(self) -> dict[str, Any]:
         """What `settings_from` reads."""
-        return {**self._asdict(), "geometry": self.geometry._asdict()}
+        attachments = [one.to_json() for one in self.attachments]
+        geometry = self.geometry._asdict()
+        return {**self._asdict(), "geometry": geometry, "attachments": attachments}
 
 
 class Status(StrEnum):
@@ -145,6 +154,23 @@ class _Fields:
         fields = self.part(key)
         return {name: fields.get(name, kind) for name in fields._content}
 
+    def parts(self, key: str) -> list[_Fields]:
+        """A list of objects; none where there is no such key."""
+        content = self._content.get(key, [])
+        if not isinstance(content, list):
+            raise self.wrong(key, "a list")
+        return [_Fields(one, f"{self._where}: {key}") for one in content]
+
+    def numbers(self, key: str) -> list[int]:
+        content = self._content.get(key)
+        if not isinstance(content, list) or any(type(one) is not int for one in content):
+            raise self.wrong(key, "a list of numbers")
+        return content
+
+    def json(self, key: str) -> dict[str, Any]:
+        """An object as it is."""
+        return self.part(key)._content
+
     def part(self, key: str) -> _Fields:
         return _Fields(self._content.get(key), f"{self._where}: {key}")
 
@@ -181,10 +207,23 @@ def settings_from(content: object, where: str) -> Settings:
         watchdog_s=fields.get("watchdog_s", int, 0),
         standby=fields.get("standby", bool, True),
         memory=fields.get_or_none("memory", str),
+        attachments=tuple(map(_attachment, fields.parts("attachments"))),
     )
     if not settings.parameters.get("pool_limit_bytes", "").isdecimal():
         raise fields.wrong("parameters", "with a pool_limit_bytes")
     return settings
+
+
+def attachment_from(content: object, where: str) -> Attachment:
+    """One attachment, as its `to_json` gave it.  Raises `HostError`."""
+    return _attachment(_Fields(content, where))
+
+
+def _attachment(fields: _Fields) -> Attachment:
+    fds = fields.numbers("fds")
+    if not 0 < len(fds) <= MAX_FDS:
+        raise fields.wrong("fds", f"1 to {MAX_FDS} numbers")
+    return Attachment(fields.get("name", str), tuple(fds), fields.json("description"))
 
 
 def mountpoint_from(content: object, where: str) -> str:

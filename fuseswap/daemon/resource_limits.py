@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuseswap.daemon.attachment import LAST_FD
 from fuseswap.errors import HostError
 from fuseswap.sizes import format_size
 from fuseswap.units import MIB
@@ -50,7 +51,7 @@ def needs(region_bytes: Mapping[str, int], backing_bytes: int) -> tuple[Need, ..
     never = UNLIMITED
     return (
         Need(resource.RLIMIT_STACK, "-s", "stack size", _STACK_BYTES, MIB, is_size=True),
-        Need(resource.RLIMIT_NOFILE, "-n", "open files", 1024, 64),
+        Need(resource.RLIMIT_NOFILE, "-n", "open files", 1024, LAST_FD + 1),
         Need(resource.RLIMIT_AS, "-v", "address space", never, space, is_size=True),
         Need(resource.RLIMIT_DATA, "-d", "data size", never, _OWN_DATA_BYTES, is_size=True),
         Need(resource.RLIMIT_FSIZE, "-f", "file size", never, largest, is_size=True),

@@ -1,6 +1,6 @@
 """Runtime files: ``/run/fuseswap/NAME/`` and what lies in it.
 
-    config.json  what `up` was asked for (written once)
+    config.json  what `up` was asked for; its attachments change (by the supervisor's scribe)
     state.json   process ids, protection, restarts (written by the supervisor)
     control      the supervisor's socket (``control_socket.py``)
     log          what supervisor and worker say
@@ -19,10 +19,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fuseswap.daemon.attachment import Attachment
 from fuseswap.daemon.device_files import (
     DeviceState,
     Settings,
@@ -79,6 +80,13 @@ class Runtime:
         Raises `HostError` where there is no such device, or something else in the file.
         """
         return settings_from(self._read_config(), str(self.config_path))
+
+    def note_attachments(self, attachments: Iterable[Attachment]) -> None:
+        """Change these alone: the rest stays as it is.  Raises `HostError` or `OSError`."""
+        content = self._read_config()
+        if isinstance(content, dict):
+            now = [one.to_json() for one in attachments]
+            write_json(self.config_path, {**content, "attachments": now})
 
     def mountpoint(self) -> str:
         """As `config` says, whatever else is wrong there.  Raises `HostError`."""

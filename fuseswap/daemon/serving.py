@@ -15,6 +15,7 @@ from fuseswap.daemon.host_watch import HostWatch
 from fuseswap.filesystem.device import Device
 from fuseswap.linux import syscalls
 from fuseswap.tiers.io_engine import Engine
+from fuseswap.tiers.tier import Tier
 from fuseswap.transport import Transport
 
 _HOUSEKEEPING_S = 1.0
@@ -29,12 +30,14 @@ class Serving:
     def __init__(
         self, device: Device, transport: Transport, engine: Engine | None, watch: HostWatch
     ) -> None:
-        """``engine``: of the backing file, where there is one."""
+        """``engine``: of all files, where there are any."""
         self.device = device
         self._transport = transport
         self._engine = engine
         self._watch = watch
         self._beats = 0
+        self._tasks: trio.Nursery | None = None
+        self._scopes: dict[str, trio.CancelScope] = {}  # of tiers that are there, by name
 
     async def run(self, listen: Callable[[trio.CancelScope], Awaitable[None]]) -> bool:
         """Serve until unmounted (False), or until ``listen`` cancels its scope (True).
@@ -44,11 +47,12 @@ class Serving:
         paused = True
         async with trio.open_nursery() as outer:
             # To the end: a write in flight can't be cancelled.
+            self._tasks = outer
+            if self._engine is not None:
+                outer.start_soon(self._engine.run)
             for entry in self.device.tiers:
                 if entry.tier is not None:
-                    outer.start_soon(entry.tier.run)
-            if self._engine is not None and self.device.place is not None:
-                outer.start_soon(self._engine.run)
+                    self._start(entry.tier)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.housekeeping)
                 nursery.start_soon(self.device.memory.run)
@@ -64,6 +68,29 @@ class Serving:
                 nursery.cancel_scope.cancel()
             outer.cancel_scope.cancel()
         return paused
+
+    def add(self, tier: Tier, engine: Engine | None) -> None:
+        """One more tier; ``engine`` is that of all files.  Raises `InvalidArgument`."""
+        self.device.add_tier(tier)
+        if self._engine is None and engine is not None and self._tasks:
+            self._engine = self.device.engine = engine
+            self._tasks.start_soon(engine.run)
+        self._start(tier)
+
+    def lacks(self, name: str) -> bool:
+        """Whether there is no tier of that name: it may have been handed out twice."""
+        return name not in self._scopes
+
+    def remove(self, name: str) -> None:
+        """One tier less.  Raises `InvalidArgument` where it holds anything."""
+        self.device.remove_tier(name)
+        if scope := self._scopes.pop(name, None):
+            scope.cancel()
+
+    def _start(self, tier: Tier) -> None:
+        self._scopes[tier.name] = scope = trio.CancelScope()
+        if self._tasks:
+            self._tasks.start_soon(_run_in, scope, tier)
 
     async def _calm_down(self) -> None:
         """End real-time priority once the frames of the former worker are mapped.
@@ -98,3 +125,8 @@ class Serving:
                 self.device.cache.dedup.trim()
                 gc.collect(1)
             before = stores
+
+
+async def _run_in(scope: trio.CancelScope, tier: Tier) -> None:
+    with scope:
+        await tier.run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from fuseswap.daemon.attachment import Attached
 from fuseswap.daemon.device_files import Settings
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.worker_process import WorkerProcess
@@ -13,11 +14,14 @@ from fuseswap.errors import HostError
 class Spawner:
     """`spawn` may be called from any thread."""
 
-    def __init__(self, runtime: Runtime, settings: Settings, files: dict[str, int]) -> None:
-        """``files``: the descriptors that each worker inherits, by name."""
+    def __init__(
+        self, runtime: Runtime, settings: Settings, files: dict[str, int], attached: Attached
+    ) -> None:
+        """``files``: the descriptors that each worker inherits, by name, beside ``attached``."""
         self._runtime = runtime
         self._settings = settings
         self._files = files
+        self._attached = attached
 
     def spawn(self, *, fresh: bool = False, rereads: bool = False) -> WorkerProcess:
         """A worker that gets ready.  Raises `HostError`.
@@ -26,7 +30,12 @@ class Spawner:
         not: that file may be on the swap which no process serves now.
         """
         return WorkerProcess(
-            self._runtime, self._settings, self._files, fresh=fresh, rereads=rereads
+            self._runtime,
+            self._settings,
+            self._files,
+            self._attached,
+            fresh=fresh,
+            rereads=rereads,
         )
 
     def reread(self) -> None:

@@ -14,6 +14,7 @@ kept.  It says so through ``news``.  A hand-over begins with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
@@ -78,6 +79,11 @@ class Standby:
             return self._kept[0].pid
         except IndexError:
             return None
+
+    def bring_in_line(self) -> None:
+        """Hand it what was attached since it began, so that a death needs no memory for that."""
+        with contextlib.suppress(IndexError, HostError):  # it is just being taken, or has died
+            self._kept[0].bring_in_line()
 
     def take(self) -> WorkerProcess | None:
         """The one that is prepared, or is just being; None: there is none.

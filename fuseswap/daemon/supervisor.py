@@ -30,10 +30,11 @@ from functools import partial
 from types import FrameType
 
 from fuseswap.daemon import lean, strays
+from fuseswap.daemon.attaching import Attaching
 from fuseswap.daemon.device_files import Settings, Status
 from fuseswap.daemon.handover import Handover
 from fuseswap.daemon.holdings import Holdings
-from fuseswap.daemon.petitions import KEEP_STANDBY, RESTART, Petitions
+from fuseswap.daemon.petitions import ATTACH, DETACH, KEEP_STANDBY, RESTART, Petitions
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.scribe import Scribe, stamp
 from fuseswap.daemon.service import Service
@@ -89,7 +90,7 @@ class Supervisor:
         header = mmap.mmap(files["header"], mmap.PAGESIZE)
         self._watchdog = Watchdog(header, files["fuse"], settings.watchdog_s)
         self._petitions = Petitions(runtime.control_path, scribe, resumes=settings.resumes)
-        self._spawner = Spawner(runtime, settings, files)
+        self._spawner = Spawner(runtime, settings, files, holdings.attached)
         self._standby = Standby(
             lambda rereads: self._spawner.spawn(rereads=rereads),
             self._tell_standby,
@@ -100,6 +101,9 @@ class Supervisor:
         self._state = StateFile(runtime, scribe, noted, lambda: self._standby.pid)
         self._service = Service(self._spawner, self._standby, self._watchdog, self._state, scribe)
         self._handover = Handover(self._service, self._standby, self._spawner, self._state, scribe)
+        self._attaching = Attaching(
+            runtime, holdings, self._petitions, self._service, self._standby, scribe
+        )
         self._ended_well = False
 
     def start(self) -> None:
@@ -154,6 +158,8 @@ class Supervisor:
                 next_look = time.monotonic() + _LOOK_EVERY_S
                 if not self._look():
                     return
+                self._attaching.look()
+            self._attaching.react(ready)
             if self._signals.fd in ready:
                 self._answer_signals(self._signals.take())
             if self._standby.news in ready:
@@ -166,6 +172,8 @@ class Supervisor:
         poll = select.poll()
         poll.register(self._signals.fd, select.POLLIN)
         poll.register(self._standby.news, select.POLLIN)
+        for fd in self._attaching.fds():
+            poll.register(fd, select.POLLIN)
         if self._petitions.fd is not None:
             poll.register(self._petitions.fd, select.POLLIN)
         if self._service.worker:
@@ -210,6 +218,8 @@ class Supervisor:
     def _hear(self, request: str) -> None:
         if request == RESTART:
             self._standby.renew()
+        elif request in (ATTACH, DETACH):
+            self._attaching.hear(request)
         elif request:
             self._standby.keep(request == KEEP_STANDBY)
             self._tell_standby()
@@ -236,7 +246,7 @@ class Supervisor:
         self._standby.stop()
         self._holdings.forget()
         if self._ended_well:
-            self._holdings.close_backing()
+            self._holdings.close_files()
             self._scribe.flush()
             self._runtime.remove()
             return
@@ -264,6 +274,7 @@ def _begin(runtime: Runtime, files: dict[str, int], scribe: Scribe) -> Superviso
     scribe.start()
     if files:
         holdings = Holdings.adopt(settings, files, noted)
+        scribe.do(partial(runtime.note_attachments, holdings.attached.now))
         supervisor = Supervisor(runtime, settings, holdings, protection, scribe, signals)
         supervisor.take_over()
         return supervisor
@@ -280,7 +291,8 @@ def _begin(runtime: Runtime, files: dict[str, int], scribe: Scribe) -> Superviso
 def main() -> int:
     """``... fuseswap.daemon.supervisor NAME STATUS_FD FILES``; writes ``ready`` or the error there.
 
-    ``FILES``: descriptors to adopt by name, as JSON; ``{}`` to start afresh.
+    ``FILES``: descriptors to adopt by name, as JSON; ``{}`` to start afresh.  Attachments that
+    there are from the start have their numbers from ``config.json``.
     """
     name, status_fd, files = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
     for fd in (status_fd, *files.values()):

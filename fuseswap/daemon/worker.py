@@ -20,18 +20,17 @@ Tasks: those of ``serving.py``, and one that listens to the supervisor.  Threads
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import gc
 import importlib
 import logging
-import mmap
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from fuseswap.daemon import lean
 
@@ -39,8 +38,9 @@ from fuseswap.daemon import lean
 import trio
 
 from fuseswap.daemon import crash_points
+from fuseswap.daemon.attachment import TIER, Attachment
 from fuseswap.daemon.channel import Channel
-from fuseswap.daemon.device_files import Settings
+from fuseswap.daemon.device_files import Settings, attachment_from
 from fuseswap.daemon.host_watch import HostWatch
 from fuseswap.daemon.orphan import OrphanNote
 from fuseswap.daemon.runtime_dir import Runtime
@@ -49,23 +49,20 @@ from fuseswap.daemon.serving import Serving
 from fuseswap.daemon.worker_log import last_words, open_log
 from fuseswap.daemon.worker_memory import WorkerMemory
 from fuseswap.daemon.worker_process import WorkerArguments
-from fuseswap.errors import FuseswapError
+from fuseswap.daemon.worker_tiers import WorkerTiers
+from fuseswap.errors import FuseswapError, HostError
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.parameters import restore_parameters
 from fuseswap.filesystem.tree import Tree
 from fuseswap.linux import mount, syscalls
-from fuseswap.linux.heap import HEAP_FILE_BYTES, Heap, lock_private
+from fuseswap.linux.heap import Heap, lock_private
 from fuseswap.linux.protect import Protection, protect
 from fuseswap.store.frame_pool import RESERVE_FRAMES
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.memory_reserve import FeederThread
 from fuseswap.store.region import Region
 from fuseswap.store.superblock import REGION_NAMES, SharedState
-from fuseswap.tiers.direct_io import DirectFile
-from fuseswap.tiers.fault_injection import with_faults
-from fuseswap.tiers.file_tier import FileTier
-from fuseswap.tiers.io_buffers import BUFFER_BYTES, Buffers
-from fuseswap.tiers.io_engine import Engine, open_engine
+from fuseswap.tiers.callbacks import await_callback
 from fuseswap.tiers.io_threads import IoThreads
 from fuseswap.transport import open_transport
 from fuseswap.units import MIB, SEGMENT_SHIFT
@@ -92,6 +89,7 @@ class Worker:
         self,
         settings: Settings,
         fds: dict[str, int],
+        attachments: list[Attachment],
         channel: Channel,
         note_orphaned: Callable[[Protection], bool],
         *,
@@ -127,15 +125,18 @@ class Worker:
         if settings.memory != "memfd":  # nothing else keeps that in memory
             self._regions["arena"].unlock()
         self._state = None if fresh else SharedState(self._regions)
-        self._engine: Engine | None = self._open_engine()
+        self._tiers = WorkerTiers(settings, fds, attachments, self._inherited_heap)
         self._serving: Serving | None = None
         gc.collect()
         gc.freeze()
         lock_private()
         self._heap.reserve()
 
-    def _open_engine(self) -> Engine | None:
-        return with_faults(open_engine()) if "backing" in self._fds else None
+    def wait_for_turn(self) -> str:
+        """What its supervisor says first, but for what may be said at any time."""
+        while self._note(word := self._channel.hear_first()):
+            continue
+        return word
 
     def attach(self, *, strictly: bool = False) -> None:
         """Build the device from the state, once no other worker serves it, and say so.
@@ -154,7 +155,8 @@ class Worker:
         if self._state is None:
             self._state = SharedState.create(self._regions, Geometry(*self._settings.geometry))
         self._state.repair()
-        self._engine = self._engine or self._open_engine()
+        if self._tiers.is_needed:
+            self._tiers.open_engine()
         device = self._device(self._state, strictly=strictly)
         transport = open_transport(
             self._settings.transport,
@@ -163,7 +165,7 @@ class Worker:
             Tree(device),
             resend=self._settings.resend != "off",
         )
-        self._serving = Serving(device, transport, self._engine, self._watch)
+        self._serving = Serving(device, transport, self._tiers.engine, self._watch)
         gc.freeze()
         gc.disable()
         self._memory.is_ready()
@@ -171,14 +173,12 @@ class Worker:
 
     def _device(self, state: SharedState, *, strictly: bool) -> Device:
         """With its parameters set, and all resident that requests need."""
-        file = self._backing_file()
-        in_place = self._settings.backing_layout == "in-place"
         device = Device(
             state,
-            [FileTier(file)] if file and not in_place else [],
+            self._tiers.tiers(),
             lambda: self._watch.is_under_pressure,
-            self._engine,
-            file if in_place else None,
+            self._tiers.engine,
+            self._tiers.place_file(),
             lazy=True,
             submit=self._thread.submit,
             feeder=self._feeder,
@@ -195,24 +195,11 @@ class Worker:
             time.sleep(0.0005)
         return device
 
-    def _backing_file(self) -> DirectFile | None:
-        if self._engine is None:
-            return None
-        return DirectFile(self._fds["backing"], self._engine, self._buffers())
-
-    def _buffers(self) -> Buffers:
-        """In the same shared memory as the heap, or in some of their own."""
-        if self._inherited_heap is None:
-            return Buffers()
-        memory = mmap.mmap(self._inherited_heap, BUFFER_BYTES, offset=HEAP_FILE_BYTES)
-        syscalls.populate_write(ctypes.addressof(ctypes.c_char.from_buffer(memory)), BUFFER_BYTES)
-        return Buffers(memory=memory)
-
     def _fill_heap(self) -> None:
         """Before anything else is allocated; once, since another may have the file later."""
         if not self._heap_is_filled:
             self._heap_is_filled = True
-            more = _RUNS_BYTES if "backing" in self._fds else 0
+            more = _RUNS_BYTES if self._tiers.is_needed else 0
             self._heap.fill(_LARGE_HEAP_BYTES + more, self._inherited_heap)
 
     def run(self) -> None:
@@ -232,27 +219,77 @@ class Worker:
                 while not self._note_orphaned(self._protection):
                     await trio.sleep(_NOTE_EVERY_S)
                 return
-            self._note_standby(word)
+            await self._react(word)
 
-    def _note_standby(self, word: str) -> bool:
-        """Take ``standby N``; False for any other word."""
-        said, _, pid = word.partition(" ")
+    def _note(self, word: str) -> bool:
+        """Take what is told at any time, while this one does not serve; False for other words."""
+        said, _, rest = word.partition(" ")
         if said == "standby":
-            self._watch.standby_pid = int(pid)
-        return said == "standby"
+            self._watch.standby_pid = int(rest)
+        elif said == "take":
+            try:
+                self._tiers.take(rest, self._channel.take_descriptors())
+            except HostError as exc:
+                log.error("%s", exc)
+        elif said == "drop":
+            self._tiers.drop(rest)
+        return said in ("standby", "take", "drop")
+
+    async def _react(self, word: str) -> None:
+        """As `_note`, while this one serves; what came of an attachment is answered."""
+        said, _, rest = word.partition(" ")
+        if said == "take":
+            await self._add(rest)
+        elif said == "drop":
+            self._remove(rest)
+        else:
+            self._note(word)
+
+    async def _add(self, text: str) -> None:
+        """Once its descriptors have their numbers another supervisor would find them.
+
+        So nothing is done where the last one had died before.
+        """
+        name, error = "", ""
+        try:
+            one = self._tiers.take(text, self._channel.take_descriptors())
+            name = one.name
+            if self._channel.is_cut():
+                error = "the supervisor has died meanwhile"
+            elif not self._tiers.is_ready:
+                submit = partial(self._thread.submit, self._tiers.get_ready)
+                error = await await_callback(submit)
+                self._heap.keep_ahead(_LARGE_HEAP_BYTES + _RUNS_BYTES)
+            is_new = name.startswith(TIER) and self._serving and self._serving.lacks(one.tier_name)
+            if self._serving and is_new and not error:
+                self._serving.add(self._tiers.tier(one), self._tiers.engine)
+        except (FuseswapError, OSError) as exc:
+            error = str(exc)
+        if error:
+            log.error("not attached: %s", error)
+            self._tiers.drop(name)
+        self._channel.answer("take", name, error or None)
+
+    def _remove(self, name: str) -> None:
+        error = None
+        try:
+            if self._serving and name.startswith(TIER):
+                self._serving.remove(name.removeprefix(TIER))
+            self._tiers.drop(name)
+        except FuseswapError as exc:
+            error = str(exc)
+        self._channel.answer("drop", name, error)
 
     def _pause(self) -> None:
         """Leave the state alone until told to continue, or until no supervisor is left to tell us.
 
         If the supervisor dies now, the lock decides who goes on: the other one while it lives.
         """
-        if self._engine is not None:
-            self._engine.close()  # what is in flight ends before another may write there
-            self._engine = None
+        self._tiers.close()
         self._feeder.forget()  # what it makes would be given back by a pool that is no more
         fcntl.lockf(self._fds["header"], fcntl.LOCK_UN)
         self._channel.say("paused")
-        while self._note_standby(self._channel.hear()):
+        while self._note(self._channel.hear()):
             continue
         self._serving = None  # derived from what was; another may have changed it
         gc.unfreeze()
@@ -270,6 +307,7 @@ def _serve(arguments: WorkerArguments, channel: Channel, scribe: Scribe) -> int:
         worker = Worker(
             arguments.settings(runtime),
             arguments.fds,
+            [attachment_from(one, "an attachment") for one in arguments.attachments or []],
             channel,
             note.take,
             fresh=arguments.fresh,
@@ -277,7 +315,7 @@ def _serve(arguments: WorkerArguments, channel: Channel, scribe: Scribe) -> int:
         )
         scribe.start()
         channel.say("prepared")
-        word = channel.hear_first()
+        word = worker.wait_for_turn()
         if not word.startswith("attach") and arguments.fresh:
             return 1  # nobody knows of what this one would make
         worker.attach(strictly=word == "attach strictly")

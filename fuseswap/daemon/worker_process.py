@@ -7,14 +7,17 @@
                     where it can't set a parameter, since another worker can go on
                <-   ready, with its protection; it serves from here on
     standby N  ->   counts the memory of process N as fixed
+    take       ->   an attachment, as JSON, with its descriptors; drop NAME: one is no more
+               <-   answer, only of one that serves: it has, or why not
     pause      ->   lets what is in flight to a tier end, drops the rest, lets go of the lock
                <-   paused
     continue   ->   as `attach`
 
 A worker may say ``error`` and why instead of any of its words, or end.  Each word is a packet,
 but for ``attach``, which is an eventfd.  A packet takes memory of the kernel, and a worker died
-just now, perhaps for want of it.  Where the supervisor has died the worker goes on by itself:
-prepared, it attaches once the lock is free; serving, it notes itself in ``state.json``.
+just now, perhaps for want of it.  So a standby gets its attachments while there is time.
+Where the supervisor has died the worker goes on by itself: prepared, it attaches once the lock is
+free; serving, it notes itself in ``state.json``.
 Imported by the supervisor: neither trio nor a codec here.
 """
 
@@ -32,6 +35,7 @@ import sys
 from typing import Any, NamedTuple
 
 from fuseswap.daemon import strays
+from fuseswap.daemon.attachment import Attached, Attachment
 from fuseswap.daemon.channel import ATTACH, ATTACH_STRICTLY
 from fuseswap.daemon.device_files import Settings, protection_from, settings_from
 from fuseswap.daemon.runtime_dir import Runtime
@@ -61,6 +65,7 @@ class WorkerArguments(NamedTuple):
     fds: dict[str, int]  # descriptors that it inherits, ``channel`` and ``go`` among them
     config: dict[str, Any] | None  # of `Settings`; None: it reads ``config.json``
     fresh: bool  # it makes the state
+    attachments: list[dict[str, Any]] | None = None  # of `Attachment`, their descriptors in `fds`
 
     def to_json(self) -> str:
         """What `parse` reads."""
@@ -70,7 +75,7 @@ class WorkerArguments(NamedTuple):
     def parse(cls, text: str) -> WorkerArguments:
         """Those that a supervisor, maybe of an older version, gave."""
         said = json.loads(text)
-        return cls(*(said[name] for name in cls._fields))
+        return cls(**{name: said[name] for name in cls._fields if name in said})
 
     def settings(self, runtime: Runtime) -> Settings:
         """What the device is.  Raises `HostError`."""
@@ -87,12 +92,14 @@ class WorkerProcess:
         runtime: Runtime,
         settings: Settings,
         files: dict[str, int],
+        attached: Attached,
         *,
         fresh: bool = False,
         rereads: bool = False,
     ) -> None:
         """Spawn it over the descriptors ``files``; `fresh`: it makes the state.
 
+        ``attached`` are those that it has from the start, and by and by (`bring_in_line`).
         ``rereads``: it reads ``config.json``.
 
         May wait for memory, without the interpreter lock.  Raises `HostError`.
@@ -101,13 +108,18 @@ class WorkerProcess:
         self._attach_timeout_s = _ATTACH_TIMEOUT_S + page_count / _WORDS_PER_S
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._go = os.eventfd(0, os.EFD_CLOEXEC)
-        fds = {**files, "channel": theirs.fileno(), "go": self._go}
+        self._attached = attached
+        self._has = attached.now
+        self._aside: list[dict[str, Any]] = []  # answers that came between words: one at most
+        attachments = Attached(self._has).files()
+        fds = {**files, **attachments, "channel": theirs.fileno(), "go": self._go}
         said = WorkerArguments(
             runtime.name,
             str(runtime.directory),
             fds,
             None if rereads else settings.to_json(),
             fresh,
+            [one.to_json() for one in self._has],
         )
         environment = {**os.environ, **_ENVIRONMENT}
         if not fresh:
@@ -137,6 +149,7 @@ class WorkerProcess:
 
         ``strictly``: rather not than without a parameter; another worker can go on.
         """
+        self.bring_in_line()
         os.eventfd_write(self._go, ATTACH_STRICTLY if strictly else ATTACH)
         return self._hear_ready()
 
@@ -152,8 +165,62 @@ class WorkerProcess:
 
     def go_on(self) -> Protection:
         """Have a paused one serve again.  Raises `HostError`."""
+        self.bring_in_line()
         self._say("continue")
         return self._hear_ready()
+
+    def bring_in_line(self) -> None:
+        """Hand it what was attached since, and have it drop what was detached; does not wait.
+
+        Raises `HostError`: it has ended, or hears nothing.
+        """
+        now = self._attached.now
+        if now == self._has:
+            return
+        for gone in self._has:
+            if gone not in now:
+                self.drop(gone)
+        for one in now:
+            if one not in self._has:
+                self._hand(f"take {json.dumps(one.to_json())}", one.fds)
+        self._has = now
+
+    def drop(self, attachment: Attachment) -> None:
+        """Have it drop one.  It may refuse, where it serves; then it has it as before."""
+        self._hand(f"drop {attachment.name}")
+
+    def has_dropped(self, attachment: Attachment) -> None:
+        """It did."""
+        self._has = tuple(one for one in self._has if one != attachment)
+
+    def _hand(self, word: str, fds: tuple[int, ...] = ()) -> None:
+        try:
+            socket.send_fds(self._channel, [word.encode()], fds, socket.MSG_DONTWAIT)
+        except OSError as exc:
+            raise HostError(f"worker {self.pid} does not hear: {exc.strerror}") from None
+
+    @property
+    def channel_fd(self) -> int:
+        """Readable where there may be an `answer`."""
+        return self._channel.fileno()
+
+    def answer(self) -> dict[str, Any] | None:
+        """What came of an attachment: ``answer``, ``name``, ``error``; empty: nothing yet.
+
+        None: it has ended.
+        """
+        if self._aside:
+            return self._aside.pop()
+        try:
+            packet = self._channel.recv(_MAX_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return {}
+        except OSError:
+            return None
+        if not packet:
+            return None
+        said: dict[str, Any] = json.loads(packet)
+        return said if "answer" in said else {}
 
     def signal_kill(self) -> None:
         """SIGKILL, which a stopped process obeys too."""
@@ -187,15 +254,19 @@ class WorkerProcess:
     def _hear(self, word: str, timeout_s: float) -> dict[str, Any]:
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
-        if not poll.poll(timeout_s * 1000):
-            raise HostError(f"the worker was not {word} within {timeout_s:.0f} s")
-        try:
-            packet = self._channel.recv(_MAX_BYTES)
-        except OSError:
-            packet = b""
-        if not packet:
-            raise HostError(f"the worker ended before it was {word}")
-        said: dict[str, Any] = json.loads(packet)
+        while True:
+            if not poll.poll(timeout_s * 1000):
+                raise HostError(f"the worker was not {word} within {timeout_s:.0f} s")
+            try:
+                packet = self._channel.recv(_MAX_BYTES)
+            except OSError:
+                packet = b""
+            if not packet:
+                raise HostError(f"the worker ended before it was {word}")
+            said: dict[str, Any] = json.loads(packet)
+            if "answer" not in said:
+                break
+            self._aside.append(said)
         if "error" in said:
             raise HostError(said["error"])
         if said.pop("word") != word:

@@ -81,6 +81,10 @@ class Heap:
         self._ahead_bytes = ahead_bytes  # last: from here on the feeder touches what is there
         self.top_up()
 
+    def keep_ahead(self, ahead_bytes: int) -> None:
+        """Keep so much more resident from now on: the feeder makes it by and by."""
+        self._ahead_bytes = max(self._ahead_bytes, ahead_bytes)
+
     def give_back(self) -> None:
         """Return what lies far above what is used: a dictionary was trained, which takes 15 MiB.
 

@@ -36,20 +36,26 @@ def store(files: dict[str, int]) -> None:
     """Have systemd keep ``files``, in place of former ones of these names.  Raises `OSError`."""
     forget(files)
     for name, fd in files.items():
-        notify("FDSTORE=1", f"FDNAME={name}", fds=(fd,), timeout_s=_STORE_TIMEOUT_S)
+        notify("FDSTORE=1", f"FDNAME={_told(name)}", fds=(fd,), timeout_s=_STORE_TIMEOUT_S)
 
 
 def forget(names: Iterable[str]) -> None:
     """Have systemd close what it keeps under these names.  Raises `OSError`."""
     for name in names:
-        notify("FDSTOREREMOVE=1", f"FDNAME={name}", timeout_s=_STORE_TIMEOUT_S)
+        notify("FDSTOREREMOVE=1", f"FDNAME={_told(name)}", timeout_s=_STORE_TIMEOUT_S)
+
+
+def _told(name: str) -> str:
+    """systemd takes no colons: they separate the names it gives back."""
+    return name.replace(":", ".")
 
 
 def stored() -> dict[str, int]:
     """What systemd kept for this process, by name; its children do not get it."""
     mine = os.environ.get("LISTEN_PID") == str(os.getpid())
     count = int(os.environ.get("LISTEN_FDS", "0")) if mine else 0
-    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+    told = os.environ.get("LISTEN_FDNAMES", "").split(":")
+    names = [name.replace(".", ":") for name in told]
     for variable in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         os.environ.pop(variable, None)
     fds = dict(zip(names, range(_FIRST_FD, _FIRST_FD + count), strict=False))

@@ -96,6 +96,25 @@ def close_backing(fd: int, path: str, *, made: bool) -> None:
         os.unlink(path)
 
 
+def release_backing(path: str, name: str, *, made: bool) -> None:
+    """As `close_backing`, of a file that no process has open any more.
+
+    Raises `HostError` where another device has it by now, or it can't be opened.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT)
+        try:
+            _lock(fd, path)
+            claim = _former_claim(fd, path)
+            if claim is None or claim.name != name:
+                raise HostError(f"{path} is not of '{name}' any more")
+            close_backing(fd, path, made=made)
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise HostError(f"cannot give backing file {path} back: {exc.strerror}") from exc
+
+
 def _lock(fd: int, path: str) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

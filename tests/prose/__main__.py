@@ -31,7 +31,7 @@ LENGTHS = {
     "docs/development.md": 1150,
     "docs/parameters.md": 700,
     "docs/policies.md": 2000,
-    "docs/recovery.md": 1380,
+    "docs/recovery.md": 1510,
     "docs/statistics.md": 2200,
 }
 

@@ -18,8 +18,8 @@ from fuseswap.daemon import bring_up, take_down
 from fuseswap.daemon.runtime_dir import Runtime
 
 COMMANDS = (
-    "up", "down", "restart", "status", "top", "explain", "get", "set", "writeback", "recompress",
-    "check", "demo", "mount",
+    "up", "down", "restart", "status", "top", "explain", "get", "set", "tier", "writeback",
+    "recompress", "scrub", "check", "demo", "mount",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from fuseswap.daemon.device_files import settings_from
 from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.parameters import PARAMETERS
 from fuseswap.store.geometry import Geometry
+from fuseswap.store.slot_word import MAX_SEGMENTS
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES
 from fuseswap.units import GIB, MIB
 
@@ -124,7 +125,7 @@ def test_the_bounds_themselves_are_good(option: str, value: object) -> None:
 def test_settings_have_what_the_worker_needs() -> None:
     settings = parse().settings(4 * GIB)
     geometry = Geometry(*settings.geometry)
-    assert geometry == Geometry.for_size(GIB, 4 * GIB)
+    assert geometry == Geometry.for_size(GIB, 4 * GIB, MAX_SEGMENTS)
     assert settings.region_bytes.items() >= geometry.region_bytes().items()
     assert set(settings.region_bytes) - set(geometry.region_bytes()) == {"heap"}
     assert settings.parameters == {"compressor": "zstd:1", "pool_limit_bytes": str(GIB)}

@@ -23,7 +23,7 @@ def serve_one(
         listener.setblocking(True)
         asked = control_socket.accept(listener)
         assert asked is not None
-        act(*asked)
+        act(asked.connection, asked.text)
 
     thread = threading.Thread(target=serve)
     thread.start()

@@ -92,7 +92,7 @@ def test_nothing_that_was_ordered_before_a_pause_is_told_after_it() -> None:
     feeder.populate(Region(arena), 0, MIB, told.append)
     worker = Worker.__new__(Worker)
     vars(worker).update(
-        _engine=None,
+        _tiers=SimpleNamespace(close=lambda: None),
         _feeder=feeder,
         _fds={"header": header},
         _channel=SimpleNamespace(say=lambda word: None, hear=lambda: "continue"),

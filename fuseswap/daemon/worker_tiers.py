@@ -1,0 +1,155 @@
+"""The tiers of a worker, made of what its supervisor has handed it.
+
+    take, drop   an attachment and its descriptors, prepared, paused or serving
+    tiers        all of them, for a device that is built
+    get_ready    engine and buffers, before a device that had no tier gets its first
+
+What may wait for memory, `get_ready`, is done in a thread: the thread that serves must not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import logging
+import mmap
+import os
+
+from fuseswap.daemon import attachment
+from fuseswap.daemon.attachment import LAST_FD, TIER, Attachment
+from fuseswap.daemon.device_files import Settings, attachment_from
+from fuseswap.errors import FuseswapError, HostError
+from fuseswap.linux import syscalls
+from fuseswap.linux.heap import HEAP_FILE_BYTES
+from fuseswap.tiers.direct_io import DirectFile
+from fuseswap.tiers.fault_injection import with_faults
+from fuseswap.tiers.file_tier import NAME, FileTier
+from fuseswap.tiers.io_buffers import BUFFER_BYTES, Buffers
+from fuseswap.tiers.io_engine import Engine, open_engine
+from fuseswap.tiers.tier import Tier
+
+log = logging.getLogger("fuseswap.daemon.worker")
+
+
+class WorkerTiers:
+    """Of one worker; `engine` is None until there is a tier, or a file of places."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        fds: dict[str, int],
+        attachments: list[Attachment],
+        memory_fd: int | None,
+    ) -> None:
+        """``fds``: the device's.  Buffers lie in ``memory_fd`` behind the heap, or by themselves.
+
+        Whatever the backing file's layout, its descriptor is here.
+        """
+        self._backing = fds.get("backing")
+        self._in_place = settings.backing_layout == "in-place"
+        self._memory_fd = memory_fd
+        self._attachments = {one.name: one for one in attachments}  # by name, `LAST_FD` at most
+        self.engine: Engine | None = None
+        self._buffers: Buffers | None = None
+        with contextlib.suppress(OSError):  # the table of descriptors, as large as it may get
+            os.close(fcntl.fcntl(fds["header"], fcntl.F_DUPFD_CLOEXEC, LAST_FD))
+        if self.is_needed:
+            self.open_engine()
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything on a file."""
+        return self._backing is not None or bool(self._attachments)
+
+    def open_engine(self) -> None:
+        """What reads and writes go through; it is there until `close`."""
+        if self.engine is None:
+            self.engine = with_faults(open_engine())
+
+    def get_ready(self) -> str:
+        """Engine and buffers are there; the reason where they can't be.  In a thread."""
+        try:
+            self.open_engine()
+            self._make_buffers()
+        except (FuseswapError, OSError) as exc:
+            return str(exc)
+        return ""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `get_ready` has nothing to do."""
+        return self.engine is not None and self._buffers is not None
+
+    def close(self) -> None:
+        """Requests in flight end, since another worker may write there next."""
+        if self.engine is not None:
+            self.engine.close()
+        self.engine = self._buffers = None
+
+    # -- which there are ---------------------------------------------------------------
+
+    def take(self, text: str, fds: list[int]) -> Attachment:
+        """One more, or the same again; its descriptors get their numbers.  Raises `HostError`."""
+        one = attachment_from(json.loads(text), "an attachment")
+        if len(fds) != len(one.fds):
+            attachment.close(fds)
+            raise HostError(f"{one.name}: {len(fds)} of {len(one.fds)} descriptors came")
+        try:
+            attachment.put(fds, one.fds)
+        except OSError as exc:
+            raise HostError(f"{one.name} can't be held: {exc.strerror}") from exc
+        self._attachments[one.name] = one
+        return one
+
+    def drop(self, name: str) -> None:
+        """It is not needed any more."""
+        one = self._attachments.pop(name, None)
+        if one:
+            with contextlib.suppress(OSError):
+                attachment.close(one.fds)
+
+    # -- what is made of them ----------------------------------------------------------
+
+    def place_file(self) -> DirectFile | None:
+        """The file of places, with that layout."""
+        return self._file(self._backing) if self._backing is not None and self._in_place else None
+
+    def tiers(self) -> list[Tier]:
+        """All of them, for a device; one that can't be made is missing, and that is logged.
+
+        A worker that did not start for want of one would lose the others' pages too.
+        """
+        found: list[Tier] = []
+        if self._backing is not None and not self._in_place:
+            found.append(FileTier(self._file(self._backing), NAME))
+        for one in self._attachments.values():
+            if one.name.startswith(TIER):
+                try:
+                    found.append(self.tier(one))
+                except (FuseswapError, OSError) as exc:
+                    log.error("tier %s is missing: %s", one.tier_name, exc)
+        return found
+
+    def tier(self, one: Attachment) -> Tier:
+        """The tier of one attachment.  Raises `HostError`."""
+        kind = one.description.get("kind")
+        if kind in ("file", "block"):
+            return FileTier(self._file(one.fds[0]), one.tier_name)
+        raise HostError(f"this worker knows no tier of the kind '{kind}'")
+
+    def _file(self, fd: int) -> DirectFile:
+        assert self.engine is not None
+        return DirectFile(fd, self.engine, self._make_buffers())
+
+    def _make_buffers(self) -> Buffers:
+        """In the same shared memory as the heap, or in some of their own; all files share them."""
+        if self._buffers is None:
+            memory = None
+            if self._memory_fd is not None:
+                memory = mmap.mmap(self._memory_fd, BUFFER_BYTES, offset=HEAP_FILE_BYTES)
+                at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+                syscalls.populate_write(at, BUFFER_BYTES)
+            self._buffers = Buffers(memory=memory)
+        return self._buffers
