@@ -26,6 +26,7 @@ from fuseswap.tiers.tier_table import TierTable
 from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, PAGE_SIZE, SEGMENT_BYTES
 from tests.support.fake_tier import FakeTier
 from tests.support.leftovers import collector_off
+from tests.support.tier_processes import TierHost
 from tests.support.tier_reads import GENERATION, read_extent, write_extent
 
 EXTENTS = 4
@@ -37,12 +38,14 @@ class Failing:
 
     def __init__(self, path: Path) -> None:
         self.rules = path
+        self.words = path.with_name("rules-of-client")
         self.fake: FakeTier | None = None
 
     def set(self, *, fails: bool) -> None:
         """Reads and writes fail from now on, or go well."""
         if self.fake is not None:
             self.fake.fail_reads = self.fake.fail_writes = fails
+        self.words.write_text("fail" if fails else "")
         rule = {"errno": "EIO"} if fails else {}
         new = self.rules.with_suffix(".new")
         new.write_text(json.dumps({"read": rule, "write": rule}))
@@ -57,7 +60,8 @@ def failing(tmp_path: Path) -> Failing:
 
 
 SOUND = ("aio", "threads")
-KINDS = (*SOUND, "faulty", "late", "memory", "encrypted", "mirrored", "encrypted mirror")
+ENCRYPTED = ("encrypted", "encrypted mirror", "encrypted remote")
+KINDS = (*SOUND, "faulty", "late", "memory", "mirrored", "remote", *ENCRYPTED)
 
 
 class Files:
@@ -96,6 +100,7 @@ async def tier(
     kind: str = request.param
     files = Files(tmp_path, None if kind in SOUND else failing.rules)
     tier: Tier
+    host = None
     if kind == "memory":
         tier = failing.fake = FakeTier(EXTENTS)
     elif kind == "encrypted":
@@ -104,6 +109,12 @@ async def tier(
         tier = MirroredTier("mirror0", (files.tier(), files.tier()))
     elif kind == "encrypted mirror":
         tier = MirroredTier("mirror0", (files.encrypted(0), files.encrypted(256)))
+    elif "remote" in kind:
+        host = TierHost("files", str(tmp_path), extent_count=EXTENTS)
+        nursery.start_soon(host.process_here().run)
+        tier = remote = host.tier()
+        if kind == "encrypted remote":
+            tier = EncryptedTier(remote, SegmentCipher(bytes(range(32)), b"device", 0))
     else:
         tier = files.tier(kind)
     nursery.start_soon(tier.run)
@@ -112,7 +123,10 @@ async def tier(
         failing.rules.write_text(json.dumps({"read": rule, "write": rule}))
     await wait_all_tasks_blocked()
     yield tier
+    nursery.cancel_scope.cancel()
     files.close()
+    if host is not None:
+        host.close()
 
 
 @pytest.fixture

@@ -1,0 +1,258 @@
+"""The tier process: a client of a server or of a plugin, apart from the worker that serves.
+
+    python -m fuseswap.tiers.tier_process JSON          (`Setup`)
+
+The protocol is in ``remote_wire.py``.  One task for each request in flight, of which there are at
+most as many as places.  A segment is copied out of its place before its task begins.  The bytes
+of a read are copied into its place just before the answer, if the worker is still the same.
+
+It ends by itself with `Ended`: told so, or without a worker and a supervisor, or where it has grown
+beyond `Setup.memory_limit_bytes`.  The supervisor starts another one except after `Ended.TOLD` and
+`Ended.ALONE`; then the worker sends all that is in flight again.
+
+Its memory is locked by default, and it is marked IO_FLUSHER as the worker is.  A page that lies
+at its server waits for this process.  If its own memory were swapped out it would wait for itself.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import trio
+
+from fuseswap.errors import FuseswapError
+from fuseswap.linux.process import anonymous_bytes
+from fuseswap.linux.protect import protect
+from fuseswap.tiers import remote_wire as wire
+from fuseswap.tiers.tier_client import ClientSetup, MakeClient, TierClient
+from fuseswap.units import MIB
+
+log = logging.getLogger(__name__)
+
+_CLEAR_S = 30.0
+MEMORY_LIMIT_BYTES = 256 * MIB
+
+
+class Ended(enum.IntEnum):
+    """Why it ended, as its exit status."""
+
+    TOLD = 0
+    FAILED = 1
+    ALONE = 3
+    GROWN = 4
+
+
+class Setup(NamedTuple):
+    """Its argument, as JSON.
+
+    ``socket`` and ``memory`` are descriptors that it inherits.  ``kind`` chooses the client.
+    ``locked``: its memory is.  Without that, its pages may be swapped out.
+    """
+
+    kind: str
+    name: str
+    rest: str
+    identity: dict[str, str]
+    extent_count: int
+    socket: int
+    memory: int
+    read_timeout_s: float = 10.0
+    write_timeout_s: float = 30.0
+    locked: bool = True
+    memory_limit_bytes: int = MEMORY_LIMIT_BYTES
+
+    def client_setup(self) -> ClientSetup:
+        """The client's part."""
+        return ClientSetup(
+            self.name,
+            self.rest,
+            self.identity,
+            self.extent_count,
+            self.read_timeout_s,
+            self.write_timeout_s,
+        )
+
+
+class TierProcess:
+    """Requests of a worker, handed to ``client``."""
+
+    def __init__(self, setup: Setup, client: TierClient) -> None:
+        self._setup = setup
+        self._client = client
+        self._socket = socket.socket(fileno=setup.socket)
+        self._memory = wire.map_memory(setup.memory)
+        self._incarnation = int.from_bytes(os.urandom(8), "little") | 1
+        self._epoch = 0
+        self._writing: set[tuple[int, int]] = set()  # extents and generations, one a place
+        self._release_after: set[tuple[int, int]] = set()  # of those
+        self._sending = trio.Lock()
+        self._ended = Ended.TOLD
+
+    async def run(self) -> Ended:
+        """Until it is told to end, or alone."""
+        with self._socket:
+            return await self._run()
+
+    async def _run(self) -> Ended:
+        async with trio.open_nursery() as nursery:
+            if run := getattr(self._client, "run", None):
+                nursery.start_soon(run)
+            nursery.start_soon(self._beat, nursery.cancel_scope)
+            await self._answer(wire.HELLO, 0)
+            await self._serve(nursery)
+            nursery.cancel_scope.cancel()
+        return self._ended
+
+    async def _serve(self, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                packet = self._socket.recv(wire.REQUEST.size, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._socket)
+                continue
+            if not packet:
+                self._ended = Ended.ALONE
+                return
+            request = wire.Packet(*wire.REQUEST.unpack(packet))
+            if request.operation == wire.END:
+                await self._end(forget=request.length == wire.FORGET)
+                return
+            if request.operation == wire.BEGIN:
+                self._epoch = request.epoch
+                await self._answer(wire.HELLO, 0)
+            elif self._is_heard(request):
+                self._begin(nursery, request)
+
+    def _begin(self, nursery: trio.Nursery, request: wire.Packet) -> None:
+        key = request.extent, request.generation
+        if request.operation == wire.WRITE:
+            data = self._memory[request.place : request.place + request.length]
+            self._writing.add(key)
+            nursery.start_soon(self._write, request, data)
+        elif request.operation == wire.READ:
+            nursery.start_soon(self._read, request)
+        elif key in self._writing:
+            self._release_after.add(key)
+        else:
+            nursery.start_soon(self._release, *key)
+
+    def _is_heard(self, request: wire.Packet) -> bool:
+        return (request.epoch, request.incarnation) == (self._epoch, self._incarnation)
+
+    async def _write(self, request: wire.Packet, data: bytes) -> None:
+        key = request.extent, request.generation
+        code = 0
+        try:
+            await self._client.write(*key, data)
+        except Exception as exc:
+            code = self._code_of(exc, "write")
+        self._writing.discard(key)
+        await self._done(request, code)
+        if key in self._release_after:
+            self._release_after.discard(key)
+            await self._release(*key)
+
+    async def _read(self, request: wire.Packet) -> None:
+        code = 0
+        data = b""
+        try:
+            data = await self._client.read(
+                request.extent, request.generation, request.offset, request.length
+            )
+        except Exception as exc:
+            code = self._code_of(exc, "read")
+        if not code and len(data) != request.length:
+            log.error("%s: %d of %d bytes were read", self._setup.name, len(data), request.length)
+            code = errno.EIO
+        if not code and self._is_heard(request):
+            self._memory[request.place : request.place + request.length] = data
+        await self._done(request, code)
+
+    async def _release(self, extent: int, generation: int) -> None:
+        try:
+            await self._client.release(extent, generation)
+        except Exception as exc:
+            self._code_of(exc, "release")
+
+    def _code_of(self, exc: Exception, what: str) -> int:
+        if isinstance(exc, OSError):
+            log.debug("%s: %s: %s", self._setup.name, what, exc)
+            return exc.errno or errno.EIO
+        log.error("%s: %s: %s: %s", self._setup.name, what, type(exc).__name__, exc)
+        return errno.EIO
+
+    async def _done(self, request: wire.Packet, code: int) -> None:
+        if self._is_heard(request):
+            await self._answer(wire.DONE, request.number, code)
+
+    async def _answer(self, operation: int, number: int, code: int = 0) -> None:
+        answer = wire.ANSWER.pack(operation, code, self._epoch, self._incarnation, number)
+        async with self._sending:
+            while True:
+                try:
+                    self._socket.send(answer, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self._socket)
+                except OSError:
+                    return  # there is no other end: `_serve` ends
+                else:
+                    return
+
+    async def _end(self, *, forget: bool) -> None:
+        if forget and (clear := getattr(self._client, "clear", None)):
+            with trio.move_on_after(_CLEAR_S) as scope:
+                await clear()
+            if scope.cancelled_caught:
+                log.error("%s: not all was deleted in %d s", self._setup.name, _CLEAR_S)
+
+    async def _beat(self, scope: trio.CancelScope) -> None:
+        while True:
+            wire.beat(self._memory, self._incarnation)
+            if anonymous_bytes() > self._setup.memory_limit_bytes:
+                log.error("%s: its client has grown to too much memory", self._setup.name)
+                self._ended = Ended.GROWN
+                scope.cancel()
+            await trio.sleep(wire.PULSE_S)
+
+
+def _valkey(setup: ClientSetup) -> TierClient:
+    """Imported where it is used: it adds 17 MB."""
+    from fuseswap.tiers.valkey_client import ValkeyClient
+
+    return ValkeyClient.open(setup)
+
+
+CLIENTS: Mapping[str, MakeClient] = {"valkey": _valkey}
+
+
+def run_process(setup: Setup, clients: Mapping[str, MakeClient]) -> Ended:
+    """Serve until the end.  Raises `FuseswapError` where there is no such client."""
+    if setup.kind not in clients:
+        raise FuseswapError(f"no client for tiers of kind '{setup.kind}'")
+    client = clients[setup.kind](setup.client_setup())
+    if setup.locked:
+        protect(populate=True)
+    return trio.run(TierProcess(setup, client).run)
+
+
+def main(argument: str, clients: Mapping[str, MakeClient] = CLIENTS) -> int:
+    """As a command; one line on stderr where it can't begin."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    logging.getLogger("coredis").setLevel(logging.CRITICAL)
+    try:
+        return run_process(Setup(**json.loads(argument)), clients)
+    except (FuseswapError, ImportError, TypeError, ValueError) as exc:
+        print(f"tier process: {exc}", file=sys.stderr)
+        return Ended.FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
