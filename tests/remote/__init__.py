@@ -1,0 +1,1 @@
+"""Remote tiers on real servers, on loopback; no mount, no root."""
