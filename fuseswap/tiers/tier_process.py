@@ -93,7 +93,7 @@ class TierProcess:
         self._epoch = 0
         self._writing: set[tuple[int, int]] = set()  # extents and generations, one a place
         self._release_after: set[tuple[int, int]] = set()  # of those
-        self._sending = trio.Lock()
+        self._waiting = trio.Lock()
         self._ended = Ended.TOLD
 
     async def run(self) -> Ended:
@@ -195,16 +195,19 @@ class TierProcess:
 
     async def _answer(self, operation: int, number: int, code: int = 0) -> None:
         answer = wire.ANSWER.pack(operation, code, self._epoch, self._incarnation, number)
-        async with self._sending:
-            while True:
-                try:
-                    self._socket.send(answer, socket.MSG_DONTWAIT)
-                except BlockingIOError:
-                    await trio.lowlevel.wait_writable(self._socket)
-                except OSError:
-                    return  # there is no other end: `_serve` ends
-                else:
-                    return
+        while not self._send(answer):
+            async with self._waiting:  # only one task may wait for a socket
+                await trio.lowlevel.wait_writable(self._socket)
+
+    def _send(self, answer: bytes) -> bool:
+        """Whether the socket took it; most times it does, and no task has to wait."""
+        try:
+            self._socket.send(answer, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # there is no other end: `_serve` ends
+        return True
 
     async def _end(self, *, forget: bool) -> None:
         if forget and (clear := getattr(self._client, "clear", None)):

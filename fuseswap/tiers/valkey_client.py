@@ -78,8 +78,10 @@ class ValkeyClient:
         """See `LastingClient`."""
         async with trio.open_nursery() as nursery:
             self._links = Links(self.url, nursery)
+            if self._links.has_layout:
+                with contextlib.suppress(HostError):  # its task asks again
+                    await self._links.refresh()
             nursery.start_soon(self._links.run)
-            self._links.note_failure()  # that is, ask for the layout at once
             self._ready.set()
             nursery.start_soon(self._release_some)
             nursery.start_soon(self._say_alive)

@@ -188,6 +188,8 @@ class Links:
         """Keep the layout true."""
         if not self.has_layout:
             return
+        if not self.nodes:
+            self.note_failure()
         while True:
             with trio.move_on_after(_REFRESH_S):
                 await self._stale.wait()

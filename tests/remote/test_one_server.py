@@ -206,9 +206,9 @@ async def test_tls(tmp_path: Path) -> None:
 
 
 async def test_reads_at_depth_16_are_4_times_those_at_depth_1(server: Server) -> None:
-    """Over 200 us each way."""
+    """Over 1 ms each way: on a busy machine the processors are the limit otherwise."""
     with (
-        a_proxy(server.port, 200) as proxy,
+        a_proxy(server.port, 1000) as proxy,
         tier_host("valkey", f"valkey://127.0.0.1:{proxy.port}") as host,
     ):
         async with worker_of(host) as tier:

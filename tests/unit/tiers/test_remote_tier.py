@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from fuseswap.linux.protect import read_status_kib
 from fuseswap.tiers import remote_wire as wire
 from fuseswap.tiers.callbacks import Answer, await_callback
 from fuseswap.tiers.remote_tier import RemoteTier
@@ -329,6 +330,17 @@ async def test_the_pulse_stands_still_with_the_process(host: TierHost) -> None:
 async def test_a_process_that_has_grown_too_large_ends(files: Files) -> None:
     with tier_host("files", str(files.directory), memory_limit_bytes=1 << 20) as host:
         assert host.wait() == Ended.GROWN
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user locks no memory")
+async def test_its_memory_is_locked(files: Files) -> None:
+    with tier_host("files", str(files.directory), locked=True) as host:
+        async with worker_of(host) as tier:
+            await write_extent(tier, 0, segment(1))
+            assert host.process is not None
+            proc = f"/proc/{host.process.pid}"
+            assert read_status_kib(proc, "VmLck") > 1 << 14
+            assert Path(f"{proc}/oom_score_adj").read_text().strip() == "-1000"
 
 
 async def test_nothing_grows(host: TierHost) -> None:
