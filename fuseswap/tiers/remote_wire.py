@@ -44,7 +44,7 @@ import struct
 import time
 from typing import NamedTuple
 
-from fuseswap.units import KIB, PAGE_SIZE, SEGMENT_BYTES
+from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, KIB, PAGE_SIZE
 
 # Operation, epoch, incarnation, id, generation, extent, offset, length, place.
 REQUEST = struct.Struct("<B7xQQQQIIII")
@@ -58,8 +58,7 @@ PULSE = struct.Struct("<QQ")
 PULSE_S = 0.5
 PULSE_LOST_S = 15.0
 
-# An encrypted segment is one block of 4096 bytes longer than a plain one.
-LARGEST_BYTES = SEGMENT_BYTES + PAGE_SIZE
+LARGEST_BYTES = ENCRYPTED_SEGMENT_BYTES
 
 
 class Kind(NamedTuple):
