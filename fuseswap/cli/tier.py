@@ -16,7 +16,7 @@ from fuseswap.cli.parameter_files import directory_of, set_value
 from fuseswap.cli.progress import LOOK_EVERY_S, STUCK_AFTER_S
 from fuseswap.cli.status import table
 from fuseswap.cli.tier_numbers import TierNumbers, tier_of, tiers_of
-from fuseswap.daemon import config, live_tiers
+from fuseswap.daemon import config, live_tiers, tier_files
 from fuseswap.daemon.live_tiers import PARAMETER
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError, InvalidArgument
@@ -102,13 +102,8 @@ def _add(options: argparse.Namespace) -> int:
         one = live_tiers.add(runtime, spec)
         live_tiers.set_policy(runtime, spec)
     print(f"{options.device}: tier '{spec.name}' is there")
-    for file in one.description["files"]:
-        if file["former"]:
-            print(
-                f"note: {file['path']} held pages of '{file['former']}', which never went down; "
-                "they are written over",
-                file=sys.stderr,
-            )
+    for note in tier_files.notes_of(one):
+        print(f"note: {note}", file=sys.stderr)
     return 0
 
 

@@ -101,9 +101,10 @@ def _policy(line: str) -> dict[str, str]:
 def _tier(name: str, policy: dict[str, str], numbers: dict[str, int]) -> TierNumbers:
     """Without a policy the worker could not make it."""
     limit = policy.get("limit", "none")
+    forgets = ", may forget" if policy.get("volatile") == "Y" else ""
     return TierNumbers(
         name=name,
-        state=policy.get("state", MISSING),
+        state=policy.get("state", MISSING) + forgets,
         priority=int(policy["priority"]) if "priority" in policy else None,
         limit_bytes=None if limit == "none" else int(limit),
         numbers=numbers,

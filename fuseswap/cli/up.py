@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from fuseswap.daemon import bring_up, config, device_info, memory_limits
+from fuseswap.daemon import bring_up, config, device_info, memory_limits, tier_files
 from fuseswap.daemon.device_files import LAYOUTS, RESEND
 from fuseswap.daemon.runtime_dir import Runtime, runtime_root
 from fuseswap.errors import HostError, InvalidArgument
@@ -153,12 +153,8 @@ def run(options: argparse.Namespace) -> int:
     if not state.protection or not state.protection.complete:
         print("note: the worker is not fully protected (see: fuseswap check)", file=sys.stderr)
     if not was_up:
-        for path, former in _written_over(runtime):
-            print(
-                f"note: {path} held pages of '{former}', which never went down; they are "
-                "written over",
-                file=sys.stderr,
-            )
+        for note in _notes_of_tiers(runtime):
+            print(f"note: {note}", file=sys.stderr)
     if not runtime.config().resumes:
         print(
             "note: the pyfuse3 transport sees no discards and can't resume after a crash",
@@ -167,10 +163,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _written_over(runtime: Runtime) -> list[tuple[str, str]]:
-    """Paths of files that a device had left without going down, and its name."""
+def _notes_of_tiers(runtime: Runtime) -> list[str]:
+    """What a person should know of its files and servers."""
     settings, state = runtime.config(), runtime.state()
-    found = [(settings.backing, state.former_of_backing)]
-    for one in settings.attachments:
-        found += [(file["path"], file["former"]) for file in one.description.get("files", [])]
-    return [(path, former) for path, former in found if path and former]
+    notes = [note for one in settings.attachments for note in tier_files.notes_of(one)]
+    if settings.backing and state.former_of_backing:
+        notes.append(
+            f"{settings.backing} held pages of '{state.former_of_backing}', which never went "
+            "down; they are written over"
+        )
+    return notes

@@ -24,7 +24,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from fuseswap.daemon.attachment import ANSWER_TIMEOUT_S, Attached, Attachment, close, moved
+from fuseswap.daemon.attachment import (
+    ANSWER_TIMEOUT_S,
+    MAY_FORGET,
+    Attached,
+    Attachment,
+    close,
+    moved,
+)
 from fuseswap.daemon.device_files import attachment_from
 from fuseswap.daemon.holdings import Holdings
 from fuseswap.daemon.petitions import ATTACH, Petitions
@@ -58,7 +65,10 @@ class Attaching:
         service: Service,
         standby: Standby,
         scribe: Scribe,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
+        """``changed`` is called when one is there, or has gone."""
+        self._changed = changed
         self._runtime = runtime
         self._holdings = holdings
         self._attached: Attached = holdings.attached
@@ -109,6 +119,9 @@ class Attaching:
             self._petitions.answer("refused", error)
             return
         self._attached.add(attachment)
+        self._changed()
+        if attachment.may_forget:
+            self._service.say(f"{shown(attachment.name)} {MAY_FORGET}")
         self._scribe.do(partial(self._holdings.keep_with_systemd, attachment))
         worker = self._service.worker
         self._wait_for(True, attachment, worker)
@@ -198,6 +211,7 @@ class Attaching:
         else:  # the worker does without it
             worker.has_dropped(attachment)
             self._attached.remove(attachment)
+            self._changed()
             self._standby.bring_in_line()
             kind, text = (
                 ("refused", error) if took else ("done", f"{shown(attachment.name)} is gone")

@@ -24,6 +24,7 @@ FIRST_FD = 128
 LAST_FD = 255
 MAX_FDS = 8  # of one attachment
 TIER = "tier:"
+MAY_FORGET = "may forget pages: no replica is waited for (replicas=N), and it is no mirror"
 ANSWER_TIMEOUT_S = 20.0  # of a worker; one that hangs is replaced before
 
 
@@ -38,6 +39,12 @@ class Attachment(NamedTuple):
     def tier_name(self) -> str:
         """Of a tier: its name."""
         return self.name.removeprefix(TIER)
+
+    @property
+    def may_forget(self) -> bool:
+        """Of a tier: whether it may forget what was written, as all of its leaves may."""
+        leaves = self.description.get("leaves", [])
+        return bool(leaves) and all(leaf.get("volatile", False) for leaf in leaves)
 
     @property
     def files(self) -> dict[str, int]:

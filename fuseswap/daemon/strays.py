@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 _MODULE = b"fuseswap.daemon.worker"
+_TIER_MODULE = b"fuseswap.tiers.tier_process"
 
 
 def workers_of(name: str, directory: str) -> list[int]:
@@ -43,6 +44,20 @@ def arguments_of(pid: int) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return said if isinstance(said, dict) else {}
+
+
+def tier_processes_of(identity: str) -> list[int]:
+    """Process ids of tier processes that a former supervisor started for this tier."""
+    found = []
+    for entry in os.listdir("/proc"):
+        with contextlib.suppress(OSError, ValueError):
+            if not entry.isdecimal() or os.stat(f"/proc/{entry}").st_uid != os.geteuid():
+                continue
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                words = file.read().split(b"\0")
+            if _TIER_MODULE in words and json.loads(words[-2])["identity"]["id"] == identity:
+                found.append(int(entry))
+    return found
 
 
 def wake(pids: Iterable[int]) -> None:

@@ -31,6 +31,7 @@ from types import FrameType
 
 from fuseswap.daemon import lean, strays
 from fuseswap.daemon.attaching import Attaching
+from fuseswap.daemon.attachment import MAY_FORGET
 from fuseswap.daemon.device_files import Settings, Status
 from fuseswap.daemon.handover import Handover
 from fuseswap.daemon.holdings import Holdings
@@ -41,6 +42,7 @@ from fuseswap.daemon.service import Service
 from fuseswap.daemon.spawner import Spawner
 from fuseswap.daemon.standby import Standby, has_room
 from fuseswap.daemon.state_file import StateFile
+from fuseswap.daemon.tier_processes import TierProcesses
 from fuseswap.daemon.watchdog import Watchdog
 from fuseswap.daemon.worker_process import TAKE_OVER_TIMEOUT_S, end_holder, holder
 from fuseswap.errors import HostError
@@ -101,13 +103,24 @@ class Supervisor:
         self._state = StateFile(runtime, scribe, noted, lambda: self._standby.pid)
         self._service = Service(self._spawner, self._standby, self._watchdog, self._state, scribe)
         self._handover = Handover(self._service, self._standby, self._spawner, self._state, scribe)
+        self._tier_processes = TierProcesses(runtime, holdings.attached, self._service.say)
         self._attaching = Attaching(
-            runtime, holdings, self._petitions, self._service, self._standby, scribe
+            runtime,
+            holdings,
+            self._petitions,
+            self._service,
+            self._standby,
+            scribe,
+            self._tier_processes.look_again,
         )
         self._ended_well = False
 
     def start(self) -> None:
         """Have a worker make the state and serve it.  Raises `HostError`."""
+        self._tier_processes.start()
+        for one in self._holdings.attached.now:
+            if one.may_forget:
+                self._service.say(f"tier '{one.tier_name}' {MAY_FORGET}")
         self._service.start(self._spawner.spawn(fresh=True), prepared=False)
         self._holdings.keep(self._service.say)
 
@@ -117,6 +130,7 @@ class Supervisor:
         Its workers, if they live, are ended: they are not our children, and we would not
         know when they end.  Not before one of ours could take over.
         """
+        self._tier_processes.start()
         worker = self._spawner.spawn()
         try:
             worker.wait_prepared(TAKE_OVER_TIMEOUT_S)
@@ -244,6 +258,7 @@ class Supervisor:
     def clean_up(self) -> None:
         """The last act.  Unmounted: nothing is left; aborted: `fuseswap down` finds the rest."""
         self._standby.stop()
+        self._tier_processes.stop(forget=self._ended_well)
         self._holdings.forget()
         if self._ended_well:
             self._holdings.close_files()

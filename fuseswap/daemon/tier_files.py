@@ -1,11 +1,13 @@
-"""Files and block devices of tiers, as commands open and give them back.
+"""Files, block devices and servers of tiers, as commands open and give them back.
 
 A command may wait for a disk, so it opens them, and hands the descriptors to the supervisor as
 an attachment.  Its description, which ``worker_tiers.py`` makes a tier of:
 
-    kind     as in the SPEC; encrypt: as asked for, None by default
-    files    of each descriptor that is of a file: path, size_bytes, made, former
-    parts    of a mirror: the kind of each part
+    encrypt  whether what is written there can't be read by others
+    files    of each descriptor that is of a file: path, size_bytes, made, former; they come first
+    leaves   the tier itself, or both halves of a mirror: kind, and which of the descriptors;
+             of a remote one also what its process is told (``remote_files.py``)
+    marks    of a mirror, which descriptor: a byte an extent (``tiers/mirrored_tier.py``)
 """
 
 from __future__ import annotations
@@ -17,13 +19,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fuseswap.daemon import attachment
-from fuseswap.daemon.attachment import TIER, Attachment
+from fuseswap.daemon.attachment import MAY_FORGET, TIER, Attachment
+from fuseswap.daemon.remote_files import REMOTE_KINDS, marks, open_remote, url_of
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.tiers import backing_file
 from fuseswap.tiers.ownership_label import room_bytes
-from fuseswap.tiers.tier_spec import BLOCK, FILE, KINDS_OF_FILES, TierSpec
+from fuseswap.tiers.remote_url import parse_url
+from fuseswap.tiers.tier_spec import BLOCK, FILE, KINDS_OF_FILES, MIRROR, TierSpec
 from fuseswap.tiers.tier_table import check_extents
-from fuseswap.units import MIB
+from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, MIB
 
 
 def check(specs: Sequence[TierSpec], size_bytes: int) -> None:
@@ -33,13 +37,19 @@ def check(specs: Sequence[TierSpec], size_bytes: int) -> None:
     """
     paths = []
     for spec in specs:
-        if spec.encrypt:
-            raise InvalidArgument(f"tier '{spec.name}' can't be encrypted: no tier can as yet")
-        if spec.kind not in KINDS_OF_FILES:
-            raise InvalidArgument(f"there is no kind of tier '{spec.kind}'")
         for leaf in spec.leaves:
-            _check_file(leaf, spec.size_bytes or size_bytes)
-            paths.append(os.path.realpath(leaf.rest))
+            if leaf.kind in REMOTE_KINDS:
+                parse_url(url_of(leaf))
+                if spec.encrypt is False:
+                    raise InvalidArgument(
+                        f"tier '{spec.name}': what leaves this machine is always encrypted"
+                    )
+            elif leaf.kind in KINDS_OF_FILES:
+                _check_file(leaf, spec.size_bytes or size_bytes)
+                paths.append(os.path.realpath(leaf.rest))
+            else:
+                known = ", ".join((*KINDS_OF_FILES, *REMOTE_KINDS, MIRROR))
+                raise InvalidArgument(f"there is no kind of tier '{leaf.kind}'; there are: {known}")
     for path in paths:
         if paths.count(path) > 1:
             raise InvalidArgument(f"{path} is there twice")
@@ -69,26 +79,65 @@ def open_tier(spec: TierSpec, device: str, size_bytes: int) -> Attachment:
     """
     fds: list[int] = []
     files: list[dict[str, Any]] = []
+    encrypt = spec.encrypt is not False
+    leaves: list[dict[str, Any]] = [{"kind": leaf.kind} for leaf in spec.leaves]
+    wanted = spec.size_bytes or size_bytes
     try:
-        for leaf in spec.leaves:
-            planned = backing_file.planned_bytes(leaf.rest, spec.size_bytes or size_bytes)
-            opened = backing_file.open_backing(leaf.rest, planned, device)
-            fds.append(opened.fd)
-            files.append(
-                {
-                    "path": leaf.rest,
-                    "size_bytes": planned,
-                    "made": opened.made,
-                    "former": opened.former,
-                }
-            )
-    except HostError:
+        for leaf, described in zip(spec.leaves, leaves, strict=True):
+            if leaf.kind in KINDS_OF_FILES:
+                described["fds"] = [len(fds)]
+                fd, file = _open_file(leaf, device, wanted)
+                fds.append(fd)
+                files.append(file)
+                described["extent_count"] = extents_in(file["size_bytes"], encrypt=encrypt)
+        for number, leaf in enumerate(spec.leaves):
+            if leaf.kind not in KINDS_OF_FILES:
+                name = f"{spec.name}-{number}" if spec.parts else spec.name
+                theirs, described = open_remote(leaf, device, name, wanted)
+                described["fds"] = list(range(len(fds), len(fds) + len(theirs)))
+                fds += theirs
+                leaves[number] = described
+        description: dict[str, Any] = {"encrypt": encrypt, "files": files, "leaves": leaves}
+        if spec.parts:
+            description["marks"] = len(fds)
+            fds.append(marks(min(leaf["extent_count"] for leaf in leaves)))
+    except (HostError, OSError) as exc:
         give_back(Attachment("", tuple(fds), {"files": files}))
-        raise
-    description: dict[str, Any] = {"kind": spec.kind, "encrypt": spec.encrypt, "files": files}
-    if spec.parts:
-        description["parts"] = [part.kind for part in spec.parts]
+        raise HostError(str(exc)) from exc
     return Attachment(TIER + spec.name, tuple(fds), description)
+
+
+def _open_file(leaf: TierSpec, device: str, wanted: int) -> tuple[int, dict[str, Any]]:
+    planned = backing_file.planned_bytes(leaf.rest, wanted)
+    opened = backing_file.open_backing(leaf.rest, planned, device)
+    file = {
+        "path": leaf.rest,
+        "size_bytes": planned,
+        "made": opened.made,
+        "former": opened.former,
+    }
+    return opened.fd, file
+
+
+def extents_in(file_bytes: int, *, encrypt: bool) -> int:
+    """How many segments a file has room for, between its ends."""
+    return room_bytes(file_bytes) // (ENCRYPTED_SEGMENT_BYTES if encrypt else MIB)
+
+
+def notes_of(one: Attachment) -> list[str]:
+    """What a person should know of a tier that has just come."""
+    name = one.tier_name
+    notes = [
+        f"{file['path']} held pages of '{file['former']}', which never went down; they are "
+        "written over"
+        for file in one.description.get("files", [])
+        if file["former"]
+    ]
+    for leaf in one.description.get("leaves", []):
+        notes += [f"tier '{name}': {note}" for note in leaf.get("notes", [])]
+    if one.may_forget:
+        notes.append(f"tier '{name}' {MAY_FORGET}")
+    return notes
 
 
 def give_back(one: Attachment) -> None:

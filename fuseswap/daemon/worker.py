@@ -62,7 +62,7 @@ from fuseswap.store.geometry import Geometry
 from fuseswap.store.memory_reserve import FeederThread
 from fuseswap.store.region import Region
 from fuseswap.store.superblock import REGION_NAMES, SharedState
-from fuseswap.tiers.callbacks import await_callback
+from fuseswap.tiers.callbacks import await_callback, result_of
 from fuseswap.tiers.io_threads import IoThreads
 from fuseswap.transport import open_transport
 from fuseswap.units import MIB, SEGMENT_SHIFT
@@ -155,6 +155,7 @@ class Worker:
         if self._state is None:
             self._state = SharedState.create(self._regions, Geometry(*self._settings.geometry))
         self._state.repair()
+        self._tiers.key = self._state.key
         if self._tiers.is_needed:
             self._tiers.open_engine()
         device = self._device(self._state, strictly=strictly)
@@ -261,8 +262,10 @@ class Worker:
                 error = await await_callback(submit)
                 self._heap.keep_ahead(_LARGE_HEAP_BYTES + _RUNS_BYTES)
             is_new = name.startswith(TIER) and self._serving and self._serving.lacks(one.tier_name)
-            if self._serving and is_new and not error:
-                self._serving.add(self._tiers.tier(one), self._tiers.engine)
+            if self._serving and is_new and not error and self._tiers.is_makeable(one):
+                make = partial(self._tiers.try_tier, one)
+                tier = result_of(await await_callback(partial(self._thread.submit, make)))
+                self._serving.add(tier, self._tiers.engine)
         except (FuseswapError, OSError) as exc:
             error = str(exc)
         if error:

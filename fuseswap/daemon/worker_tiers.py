@@ -12,15 +12,20 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import importlib
 import json
 import logging
 import mmap
 import os
+import socket
+import sys
+import zlib
+from typing import Any
 
 from fuseswap.daemon import attachment
 from fuseswap.daemon.attachment import LAST_FD, TIER, Attachment
 from fuseswap.daemon.device_files import Settings, attachment_from
-from fuseswap.errors import FuseswapError, HostError
+from fuseswap.errors import FuseswapError, HostError, kept
 from fuseswap.linux import syscalls
 from fuseswap.linux.heap import HEAP_FILE_BYTES
 from fuseswap.tiers.direct_io import DirectFile
@@ -28,9 +33,16 @@ from fuseswap.tiers.fault_injection import with_faults
 from fuseswap.tiers.file_tier import NAME, FileTier
 from fuseswap.tiers.io_buffers import BUFFER_BYTES, Buffers
 from fuseswap.tiers.io_engine import Engine, open_engine
+from fuseswap.tiers.mirrored_tier import MirroredTier
+from fuseswap.tiers.remote_tier import RemoteTier
 from fuseswap.tiers.tier import Tier
+from fuseswap.tiers.tier_spec import KINDS_OF_FILES
+from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, SEGMENT_BYTES
 
 log = logging.getLogger("fuseswap.daemon.worker")
+
+_CIPHER = "fuseswap.tiers.segment_cipher"
+_REMOTE_FDS = 3  # worker's end, process's end, memory
 
 
 class WorkerTiers:
@@ -51,6 +63,11 @@ class WorkerTiers:
         self._in_place = settings.backing_layout == "in-place"
         self._memory_fd = memory_fd
         self._attachments = {one.name: one for one in attachments}  # by name, `LAST_FD` at most
+        self._device = settings.mountpoint.encode()  # what is read belongs to this one
+        self._sockets: dict[str, list[socket.socket]] = {}  # two for each attachment at most
+        self.key = b""  # of the shared state, once it is there
+        if any(one.description.get("encrypt") for one in attachments):
+            importlib.import_module(_CIPHER)
         self.engine: Engine | None = None
         self._buffers: Buffers | None = None
         with contextlib.suppress(OSError):  # the table of descriptors, as large as it may get
@@ -87,6 +104,13 @@ class WorkerTiers:
         if self.engine is not None:
             self.engine.close()
         self.engine = self._buffers = None
+        for name in list(self._sockets):
+            self._close_sockets(name)
+
+    def _close_sockets(self, name: str) -> None:
+        """Those that tiers of this attachment had, which are not used any more."""
+        for ours in self._sockets.pop(name, []):
+            ours.close()
 
     # -- which there are ---------------------------------------------------------------
 
@@ -106,6 +130,7 @@ class WorkerTiers:
     def drop(self, name: str) -> None:
         """It is not needed any more."""
         one = self._attachments.pop(name, None)
+        self._close_sockets(name)
         if one:
             with contextlib.suppress(OSError):
                 attachment.close(one.fds)
@@ -132,12 +157,57 @@ class WorkerTiers:
                     log.error("tier %s is missing: %s", one.tier_name, exc)
         return found
 
+    def is_makeable(self, one: Attachment) -> bool:
+        """Whether all code is there that it needs.
+
+        To import it takes memory while the interpreter is locked, so a worker that serves does
+        not.  The next one does, before it serves.
+        """
+        return not one.description.get("encrypt") or _CIPHER in sys.modules
+
     def tier(self, one: Attachment) -> Tier:
         """The tier of one attachment.  Raises `HostError`."""
-        kind = one.description.get("kind")
-        if kind in ("file", "block"):
-            return FileTier(self._file(one.fds[0]), one.tier_name)
-        raise HostError(f"this worker knows no tier of the kind '{kind}'")
+        self._close_sockets(one.name)
+        leaves = one.description.get("leaves", [])
+        made = [self._leaf(one, number, leaf) for number, leaf in enumerate(leaves)]
+        if len(made) == 1:
+            return made[0]
+        if len(made) != 2:
+            raise HostError(f"{one.name}: this worker knows no tier of {len(made)} parts")
+        marks = mmap.mmap(one.fds[one.description["marks"]], 0)
+        halves = made[0], made[1]
+        return MirroredTier(one.tier_name, halves, memoryview(marks))
+
+    def try_tier(self, one: Attachment) -> Tier | Exception:
+        """As `tier`, for a thread: memory for buffers is taken."""
+        try:
+            return self.tier(one)
+        except (FuseswapError, OSError) as exc:
+            return kept(exc)
+
+    def _leaf(self, one: Attachment, number: int, leaf: dict[str, Any]) -> Tier:
+        """The tier, or one half of a mirror."""
+        encrypt = bool(one.description.get("encrypt"))
+        fds = [one.fds[at] for at in leaf["fds"]]
+        name = f"{one.tier_name}-{number}" if "marks" in one.description else one.tier_name
+        tier: Tier
+        if leaf["kind"] in KINDS_OF_FILES:
+            extent_bytes = ENCRYPTED_SEGMENT_BYTES if encrypt else SEGMENT_BYTES
+            tier = FileTier(self._file(fds[0]), name, extent_bytes=extent_bytes)
+        elif len(fds) == _REMOTE_FDS:
+            ours = socket.socket(fileno=os.dup(fds[0]))
+            self._sockets.setdefault(one.name, []).append(ours)
+            tier = RemoteTier(name, ours, fds[2], leaf["extent_count"], volatile=leaf["volatile"])
+        else:
+            raise HostError(f"this worker knows no tier of the kind '{leaf['kind']}'")
+        if not encrypt:
+            return tier
+        from fuseswap.tiers.encrypted_tier import EncryptedTier
+        from fuseswap.tiers.segment_cipher import SegmentCipher
+
+        # Segments that die meanwhile may reach two places with different bytes, see there.
+        place = zlib.crc32(name.encode())
+        return EncryptedTier(tier, SegmentCipher(self.key, self._device, place))
 
     def _file(self, fd: int) -> DirectFile:
         assert self.engine is not None

@@ -142,6 +142,7 @@ def _show_tiers(device: Device) -> str:
     entries = sorted(device.tiers, key=lambda entry: (-entry.policy.priority, entry.number))
     return "\n".join(
         f"tier={entry.tier.name} {entry.policy} state={entry.state}"
+        + (" volatile=Y" if entry.tier.volatile else "")
         for entry in entries
         if entry.tier is not None
     )

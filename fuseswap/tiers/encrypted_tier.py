@@ -17,6 +17,7 @@ A block that does not verify is an `OSError` of that read (EBADMSG), as one that
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 from collections import deque
 from functools import partial
@@ -24,6 +25,7 @@ from functools import partial
 import trio
 
 from fuseswap.errors import kept
+from fuseswap.linux import syscalls
 from fuseswap.tiers.io_buffers import Buffers
 from fuseswap.tiers.segment_cipher import BLOCK_AT, CHUNKS, SegmentCipher, chunks_of, plain_at
 from fuseswap.tiers.tier import Read, Tier, Written
@@ -79,6 +81,15 @@ class _LongRead:
         self.buffer = buffer
 
 
+def _populate(memory: mmap.mmap) -> None:
+    """Take all of it, without the interpreter lock where the kernel can (Linux 5.14)."""
+    try:
+        syscalls.populate_write(ctypes.addressof(ctypes.c_char.from_buffer(memory)), len(memory))
+    except OSError:
+        for at in range(0, len(memory), PAGE_SIZE):
+            memory[at] = 0
+
+
 class EncryptedTier:
     """``inner`` with its segments encrypted; a `fuseswap.tiers.tier.Tier`.
 
@@ -94,8 +105,7 @@ class EncryptedTier:
         self._inner = inner
         self._cipher = cipher
         memory = mmap.mmap(-1, segments * ENCRYPTED_SEGMENT_BYTES)
-        for at in range(0, len(memory), PAGE_SIZE):
-            memory[at] = 0
+        _populate(memory)
         self._buffers = Buffers(((ENCRYPTED_SEGMENT_BYTES, segments),), memory)
         self._sealing: deque[_Sealing] = deque()  # ``segments`` at most: each has a buffer
 

@@ -54,8 +54,6 @@ async def _check(links: Links) -> Report:
     if uncovered:
         warnings.append("some slots of the cluster are not served: their segments will not go out")
     volatile = not url.replicas
-    if volatile:
-        warnings.append("it may forget: no replica is waited for (replicas=N), and it is no mirror")
     total = sum(limits) if all(limits) else 0
     return Report(warnings, volatile, len(links.primaries), total)
 

@@ -206,21 +206,21 @@ async def test_tls(tmp_path: Path) -> None:
 
 
 async def test_reads_at_depth_16_are_4_times_those_at_depth_1(server: Server) -> None:
-    """Over 1 ms each way: on a busy machine the processors are the limit otherwise."""
+    """Over 5 ms each way: on a busy machine the processors are the limit otherwise."""
     with (
-        a_proxy(server.port, 1000) as proxy,
+        a_proxy(server.port, 5000) as proxy,
         tier_host("valkey", f"valkey://127.0.0.1:{proxy.port}") as host,
     ):
         async with worker_of(host) as tier:
             segments = Segments(tier)
             for extent in range(4):
                 await segments.write(extent)
-            rates = [max([await rate(segments, depth) for _ in range(3)]) for depth in (1, 16)]
+            rates = [max([await rate(segments, depth) for _ in range(2)]) for depth in (1, 16)]
     print(f"reads a second at depth 1 and 16: {rates[0]:.0f}, {rates[1]:.0f}")
     assert rates[1] > 4 * rates[0]
 
 
-async def rate(segments: Segments, depth: int, count: int = 400) -> float:
+async def rate(segments: Segments, depth: int, count: int = 160) -> float:
     """Reads a second."""
     began = trio.current_time()
 

@@ -115,7 +115,7 @@ async def test_a_cluster_that_is_not_as_it_should_be(cluster: Cluster) -> None:
 async def test_one_server_may_forget(server: Server) -> None:
     report = await check(parse_url(f"valkey://127.0.0.1:{server.port}"))
     assert report.volatile
-    assert ["it may forget" in line for line in report.warnings] == [True]
+    assert len(report.warnings) == 0
 
 
 async def test_no_server_is_one_line(server: Server) -> None:

@@ -98,7 +98,11 @@ class Server:
     def start(self) -> None:
         """Start it, again with nothing in it."""
         self._process = subprocess.Popen(self._command, executable=server_program())
-        wait_until(lambda: talk(self.port, "PING", timeout_s=1) == "PONG", f"port {self.port}")
+        try:
+            wait_until(lambda: talk(self.port, "PING", timeout_s=1) == "PONG", f"port {self.port}")
+        except BaseException:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """With SIGKILL."""

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fuseswap.daemon import attachment, tier_files
+from fuseswap.daemon import attachment, remote_files, tier_files
 from fuseswap.daemon.attachment import Attachment
 from fuseswap.daemon.device_files import settings_from
 from fuseswap.daemon.worker_tiers import WorkerTiers
 from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.tiers import remote_wire
+from fuseswap.tiers.encrypted_tier import EncryptedTier
 from fuseswap.tiers.file_tier import FileTier
+from fuseswap.tiers.mirrored_tier import MirroredTier
 from fuseswap.tiers.tier_spec import parse_tier, parse_tiers
-from fuseswap.units import MIB
+from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, MIB
 from tests.unit.daemon.test_device_files import OLD
 
 SIZE = 10 * MIB
@@ -26,7 +30,8 @@ def test_a_tier_of_a_new_file(tmp_path: Path) -> None:
     one = tier_files.open_tier(parse_tier(f"file:{tmp_path}/a,encrypt=no"), "swap0", SIZE)
     file = {"path": f"{tmp_path}/a", "size_bytes": SIZE + 2 * MIB, "made": True, "former": None}
     assert one.name == "tier:file0"
-    assert one.description == {"kind": "file", "encrypt": False, "files": [file]}
+    leaf = {"kind": "file", "fds": [0], "extent_count": 10}
+    assert one.description == {"encrypt": False, "files": [file], "leaves": [leaf]}
     assert tier_files.size_bytes(one) == SIZE + 2 * MIB == (tmp_path / "a").stat().st_size
     with pytest.raises(HostError, match="in use"):
         tier_files.release(one, "swap0")
@@ -76,9 +81,10 @@ def test_those_of_a_device_that_does_not_come_up(tmp_path: Path) -> None:
     ("texts", "says"),
     [
         (["file:/a", "file:/a"], "/a is there twice"),
-        (["mirror:file:/a+file:/b"], "there is no kind of tier 'mirror'"),
-        (["file:/a,encrypt=yes"], "tier 'file0' can't be encrypted"),
-        (["rfc1149:pigeon"], "there is no kind of tier 'rfc1149'"),
+        (["mirror:file:/a+file:/a"], "/a is there twice"),
+        (["valkey://h,encrypt=no"], "tier 'valkey0': what leaves this machine is always encrypted"),
+        (["valkey://u:secret@h"], "no password in an address"),
+        (["rfc1149:pigeon"], "there is no kind of tier 'rfc1149'; there are: file, block, valkey"),
         (["block:/a"], "/a is no block device; for a file: file:/a"),
         (["file:/a,size=17T"], "/a is larger than 16T"),
     ],
@@ -108,15 +114,73 @@ def worker_tiers(*attachments: Attachment) -> WorkerTiers:
 def test_a_worker_makes_a_tier_of_it(one: Attachment) -> None:
     tiers = worker_tiers(one)
     assert tiers.engine is not None, "before it attaches"
+    tiers.key = bytes(range(32))
     (tier,) = tiers.tiers()
-    assert isinstance(tier, FileTier)
-    assert (tier.name, tier.extent_count) == ("file0", SIZE // MIB)
+    assert isinstance(tier, EncryptedTier)
+    assert (tier.name, tier.extent_count) == ("file0", SIZE // ENCRYPTED_SEGMENT_BYTES)
+    tiers.close()
+
+
+def test_without_encryption_it_is_the_file_as_it_is(tmp_path: Path) -> None:
+    specs = parse_tiers([f"file:{tmp_path}/a,encrypt=no"])
+    with tier_files.opened(specs, "swap0", SIZE) as found:
+        tiers = worker_tiers(found[0])
+        (tier,) = tiers.tiers()
+        assert isinstance(tier, FileTier)
+        assert (tier.name, tier.extent_count) == ("file0", SIZE // MIB)
+        tiers.close()
+
+
+def test_a_mirror_has_marks_that_outlive_a_worker(tmp_path: Path) -> None:
+    specs = parse_tiers([f"mirror:file:{tmp_path}/a+file:{tmp_path}/b,name=both"])
+    with tier_files.opened(specs, "swap0", SIZE) as found:
+        (one,) = found
+        extents = SIZE // ENCRYPTED_SEGMENT_BYTES
+        assert os.fstat(one.fds[one.description["marks"]]).st_size == extents
+        for only in (None, 0):
+            tiers = worker_tiers(one)
+            tiers.key = bytes(range(32))
+            (tier,) = tiers.tiers()
+            assert isinstance(tier, MirroredTier)
+            assert all(isinstance(half, EncryptedTier) for half in tier.halves)
+            assert [half.name for half in tier.halves] == ["both-0", "both-1"]
+            assert tier.only_half(3) == only
+            os.pwrite(one.fds[one.description["marks"]], b"\1", 3)
+            tiers.close()
+
+
+def test_a_remote_tier_is_a_socket_pair_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = remote_files.Looked(volatile=True, notes=["slow"])
+    monkeypatch.setattr(remote_files, "look_at", lambda leaf: looked)
+    one = tier_files.open_tier(parse_tier("valkey://h:1,h:2?cluster=yes"), "swap0", SIZE)
+    (leaf,) = one.description["leaves"]
+    assert (leaf["rest"], leaf["extent_count"]) == ("valkey://h:1,h:2?cluster=yes", SIZE // MIB)
+    assert one.may_forget
+    assert tier_files.notes_of(one)[0] == "tier 'valkey0': slow"
+    assert os.fstat(one.fds[2]).st_blocks * 512 >= remote_wire.memory_bytes(SIZE // MIB)
+    tiers = worker_tiers(one)
+    tiers.key = bytes(range(32))
+    (tier,) = tiers.tiers()
+    assert (tier.volatile, tier.is_remote, tier.extent_count) == (True, True, SIZE // MIB)
+    tiers.close()
+    attachment.close(one.fds)
+
+
+def test_a_worker_that_serves_imports_nothing_for_a_tier(
+    one: Attachment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiers = worker_tiers()
+    monkeypatch.delitem(sys.modules, "fuseswap.tiers.segment_cipher", raising=False)
+    assert not tiers.is_makeable(one)
+    plain = one._replace(description={**one.description, "encrypt": False})
+    assert tiers.is_makeable(plain)
     tiers.close()
 
 
 def test_a_worker_without_a_tier_gets_one(one: Attachment) -> None:
     tiers = worker_tiers()
     assert (tiers.is_needed, tiers.engine, tiers.tiers()) == (False, None, [])
+    tiers.key = bytes(range(32))
     taken = tiers.take(json.dumps(one.to_json()), [os.dup(fd) for fd in one.fds])
     assert taken == one
     assert tiers.get_ready() == ""
@@ -139,8 +203,10 @@ def test_descriptors_that_got_lost(one: Attachment) -> None:
 def test_a_tier_that_can_not_be_made_is_missing(
     one: Attachment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    unknown = Attachment("tier:odd", (0,), {"kind": "rfc1149"})
+    leaf = {"kind": "rfc1149", "fds": [0]}
+    unknown = Attachment("tier:odd", (0,), {"leaves": [leaf]})
     tiers = worker_tiers(unknown, one)
+    tiers.key = bytes(range(32))
     assert [tier.name for tier in tiers.tiers()] == ["file0"]
     assert "tier odd is missing: this worker knows no tier of the kind 'rfc1149'" in caplog.text
     tiers.close()
