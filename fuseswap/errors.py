@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 E = TypeVar("E", bound=Exception)
 
+_MAX_REASON = 200  # characters
+
 
 class FuseswapError(Exception):
     """Base of all errors a caller is expected to handle."""
@@ -123,3 +125,15 @@ def kept(exc: E) -> E:
         exc.add_note(places_of(exc.__traceback__))
     exc.__traceback__ = exc.__cause__ = exc.__context__ = None
     return exc
+
+
+def reason_of(exc: BaseException) -> str:
+    """Type and words of ``exc``, of other people's code, as one line of at most 200 characters."""
+    try:
+        text = " ".join(str(exc).split())
+    except Exception:  # of a class that is somebody else's, too
+        text = ""
+    if isinstance(exc, Exception):
+        kept(exc)  # its traceback may hold a page
+    line = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+    return line if len(line) <= _MAX_REASON else line[: _MAX_REASON - 3] + "..."

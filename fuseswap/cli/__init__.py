@@ -20,6 +20,7 @@ from fuseswap.cli import (
     down,
     explain,
     mount,
+    plugins,
     recompress,
     restart,
     scrub,
@@ -53,6 +54,7 @@ _COMMANDS = (
     scrub,
     check,
     demo,
+    plugins,
     mount,
 )
 

@@ -69,7 +69,9 @@ def _add_device_options(parser: argparse.ArgumentParser) -> None:
         help="most memory for compressed pages: 512M, or 25%% of RAM (default 25%%)",
     )
     parser.add_argument(
-        "--compressor", default=config.DEFAULT_COMPRESSOR, help="lz4 (default) or zstd[:LEVEL]"
+        "--compressor",
+        default=config.DEFAULT_COMPRESSOR,
+        help="lz4 (default), zstd[:LEVEL] or a plugin's",
     )
     parser.add_argument(
         "--backing",

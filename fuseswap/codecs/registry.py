@@ -12,7 +12,8 @@
 A number is for good: pages have it.  So it is kept with the name in the header of the shared
 state, before the first page gets it.  The next worker registers its codecs in any order, and
 each has its old number.  A name that no codec answers to keeps its number as well.  Its pages are
-`CorruptData` until a worker knows it again.
+`CorruptData` until a worker knows it again.  Codecs of plugins are registered too, each behind a
+guard (``guarded_codec.py``).
 
 Which codec compresses is a run-time choice; every decompressor is always there,
 so pages keep the codec they were stored with.
@@ -22,12 +23,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from fuseswap.codecs.call_notes import MOST_DEATHS, NOTES_BYTES, CallNotes
 from fuseswap.codecs.codec import MAX_NAME_BYTES, REGISTERED, Buffer, Codec
+from fuseswap.codecs.guarded_codec import GuardedCodec
 from fuseswap.codecs.lz4 import Lz4
 from fuseswap.codecs.zstd import DEFAULT_LEVEL, Zstd
 from fuseswap.errors import CorruptData, InvalidArgument
@@ -63,6 +66,12 @@ class Compressor:
     name: str
     codec: int
     compress: Callable[[Buffer], bytes]
+    guard: GuardedCodec | None = None
+
+    @property
+    def is_set_aside(self) -> bool:
+        """Whether it is a plugin's, and does nothing any more."""
+        return self.guard is not None and self.guard.health.is_set_aside
 
 
 class CodecNames(Protocol):
@@ -77,6 +86,11 @@ class CodecNames(Protocol):
         """``number`` is for the codec ``name`` from here on."""
         ...
 
+    @property
+    def call_notes(self) -> CallNotes:
+        """Where codecs of plugins are noted while they work."""
+        ...
+
 
 def _forget(number: int, name: str) -> None:
     """Of a registry that outlives nothing."""
@@ -89,24 +103,49 @@ class CodecRegistry:
         self,
         names: Mapping[int, str] | None = None,
         keep: Callable[[int, str], None] = _forget,
+        notes: CallNotes | None = None,
     ) -> None:
         """``names``: what a former worker kept, by number; "" where it is damaged.
 
-        ``keep`` has the name of a number kept for the next worker.
+        ``keep`` has the name of a number kept for the next worker; ``notes`` tell it which
+        plugin was at work.
         """
         self._names = {LZ4: Lz4.name, ZSTD: Zstd.name, **(names or {})}
         self._codecs: dict[int, Codec] = {LZ4: Lz4(), ZSTD: Zstd()}
         self._keep = keep
+        self._notes = notes or CallNotes(bytearray(NOTES_BYTES))
 
     @classmethod
     def of(cls, state: CodecNames, codecs: Iterable[Codec]) -> CodecRegistry:
-        """One with all of ``codecs``, and numbers as ``state`` has them; logs which are missing."""
-        registry = cls(state.codec_names, state.keep_codec_name)
+        """One with all of ``codecs``, and numbers as ``state`` has them; logs which are missing.
+
+        One of a plugin that can't be registered is logged and left out: others have pages.
+        """
+        registry = cls(state.codec_names, state.keep_codec_name, state.call_notes)
         for codec in codecs:
-            registry.register(codec)
+            try:
+                registry.register(codec)
+            except InvalidArgument as exc:
+                if not isinstance(codec, GuardedCodec):
+                    raise
+                log.error("%s is left out: %s", codec.health.label, exc)
         for number, name in registry.missing.items():
             log.error("codec '%s' (%d) is not registered: its pages give EIO", name, number)
+        registry.note_deaths(state.call_notes)
         return registry
+
+    def note_deaths(self, notes: CallNotes) -> None:
+        """Set aside the codecs of plugins in which workers ended, one after the other."""
+        if name := self._names.get(notes.read_death()):
+            log.error("the worker before this one ended inside codec '%s'", name)
+        for number, guarded in self._guarded():
+            if notes.deaths(number) >= MOST_DEATHS:
+                guarded.health.set_aside(f"{notes.deaths(number)} workers ended inside it")
+
+    def _guarded(self) -> Iterator[tuple[int, GuardedCodec]]:
+        for number, codec in self._codecs.items():
+            if isinstance(codec, GuardedCodec):
+                yield number, codec
 
     def register(self, codec: Codec, number: int | None = None) -> int:
         """Have ``codec``, with its old number, ``number``, or the first free one; returns it.
@@ -163,15 +202,19 @@ class CodecRegistry:
                 try:
                     compress = codec.compressor(level)
                 except InvalidArgument as exc:
-                    raise self._no_compressor(text, f": {exc}") from exc
+                    raise self.no_compressor(text, f": {exc}") from exc
                 full = name if level is None else f"{name}:{level}"
-                if number in REGISTERED:  # somebody else's: an object has a byte at least
+                if isinstance(codec, GuardedCodec):
+                    compress = self._notes.watched(number, compress)
+                    return Compressor(full, number, compress, codec)
+                if number in REGISTERED:  # not ours either: an object has a byte at least
                     compress = partial(_never_empty, compress)
                 return Compressor(full, number, compress)
-        raise self._no_compressor(text, "")
+        raise self.no_compressor(text, "")
 
-    def _no_compressor(self, text: str, reason: str) -> InvalidArgument:
-        *others, last = self.names
+    def no_compressor(self, text: str, reason: str, more: Iterable[str] = ()) -> InvalidArgument:
+        """The error that names the codecs there are; ``more``: those of plugins."""
+        *others, last = [*self.names, *sorted(more)]
         known = f"{', '.join(others)} or {last}"
         return InvalidArgument(f"'{text}' is not a compressor{reason}; use {known}, or NAME:LEVEL")
 
@@ -182,12 +225,20 @@ class CodecRegistry:
         found[FILL] = _fill
         for number, codec in self._codecs.items():
             found[number] = codec.decompressor()
+        for number, _ in self._guarded():
+            found[number] = self._notes.watched(number, found[number])
         return found
 
 
-def parse_compressor(text: str) -> Compressor:
-    """Of the codecs that are always there: ``lz4``, ``zstd`` or ``zstd:LEVEL`` (1 to 19)."""
-    return CodecRegistry().compressor(text)
+def parse_compressor(text: str, codecs: Iterable[Codec] = ()) -> Compressor:
+    """``lz4``, ``zstd`` or ``zstd:LEVEL`` (1 to 19), or one of ``codecs``.
+
+    Raises `InvalidArgument`.
+    """
+    registry = CodecRegistry()
+    for codec in codecs:
+        registry.register(codec)
+    return registry.compressor(text)
 
 
 def _never_empty(compress: Callable[[Buffer], bytes], page: Buffer) -> bytes:

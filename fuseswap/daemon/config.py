@@ -10,11 +10,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from fuseswap.codecs.registry import parse_compressor
 from fuseswap.daemon import tier_files
 from fuseswap.daemon.device_files import LAYOUTS, RESEND, GeometryNumbers, Settings
 from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.parameters import MIN_POOL_LIMIT_BYTES
+from fuseswap.filesystem.plugged import full_compressor_name
 from fuseswap.linux.heap import HEAP_FILE_BYTES
 from fuseswap.sizes import format_size, parse_size
 from fuseswap.store.geometry import Geometry
@@ -128,7 +128,7 @@ class DeviceConfig:
             name=name,
             size_bytes=size_bytes,
             pool_limit_bytes=limit - limit % MIB,
-            compressor=parse_compressor(compressor).name,
+            compressor=full_compressor_name(compressor),
             transport=transport,
             mountpoint=mountpoint,
             priority=priority,

@@ -3,8 +3,8 @@
 Started by the supervisor with descriptors it inherits.  Everything that costs memory or
 may fail happens before it serves, in two steps:
 
-    `Worker`   what needs no state: imports, locking, a look at the header.  Another worker may
-               still serve
+    `Worker`   what needs no state: imports, plugins, locking, a look at the header.  Another
+               worker may still serve
     `attach`   under the lock of the state: adopt the tables, take a reserve of frames
 
 Pages and segments are counted while it serves (``frontswap/adoption.py``).
@@ -53,6 +53,7 @@ from fuseswap.daemon.worker_tiers import WorkerTiers
 from fuseswap.errors import FuseswapError, HostError
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.parameters import restore_parameters
+from fuseswap.filesystem.plugged import load_plugged
 from fuseswap.filesystem.tree import Tree
 from fuseswap.linux import mount, syscalls
 from fuseswap.linux.heap import Heap, lock_private
@@ -111,6 +112,7 @@ class Worker:
         self._note_orphaned = note_orphaned
         self._inherited_heap = fds.get("heap") if inherits else None
         importlib.import_module(f"fuseswap.transport.{settings.transport}")
+        self._plugged = load_plugged()
         lean.trim()
         self._protection = protect(populate=True)
         segments = settings.pool_limit_bytes >> SEGMENT_SHIFT
@@ -186,6 +188,7 @@ class Worker:
             ready_frames=RESERVE_FRAMES,
             host=self._memory.numbers(),
             give_back=self._heap.give_back,
+            plugged=self._plugged,
         )
         kept = {**self._settings.parameters, **state.parameters}
         restore_parameters(device, kept, strictly=strictly)

@@ -18,6 +18,7 @@ from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.balance import balance
 from fuseswap.filesystem.host_numbers import HostNumbers
 from fuseswap.filesystem.pending_io import PendingIo
+from fuseswap.filesystem.plugged import NOTHING_PLUGGED, Plugged
 from fuseswap.filesystem.swapfile import Swapfile
 from fuseswap.frontswap.cache_statistics import by_codec
 from fuseswap.frontswap.chain import Frontswap
@@ -32,6 +33,7 @@ from fuseswap.reclaim.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedul
 from fuseswap.reclaim.evictor import Evictor
 from fuseswap.reclaim.memory_watch import MemoryWatch
 from fuseswap.reclaim.patience import CachePatience
+from fuseswap.reclaim.policy import EVICT, RECOMPRESS, Choice
 from fuseswap.reclaim.recompression import Recompression
 from fuseswap.reclaim.relocation import Relocation
 from fuseswap.reclaim.room import Room
@@ -126,13 +128,14 @@ class Device:
         host: HostNumbers | None = None,
         give_back: Callable[[], None] = lambda: None,
         schedule: TrainingSchedule = DEFAULT_SCHEDULE,
+        plugged: Plugged = NOTHING_PLUGGED,
     ) -> None:
         """``submit`` runs what may take long, and what needs no GIL, in a thread.
 
         ``lazy``: the tasks count what a former worker left; see `Frontswap.adopt_some`.
         ``feeder`` makes memory ahead of need, of it ``ready_frames`` for stores.
         ``give_back`` returns the heap that the training of a dictionary took;
-        ``schedule`` says when one is trained.
+        ``schedule`` says when one is trained.  ``plugged``: plugins.
         """
         self._host = host = host or HostNumbers()
         self.state = state
@@ -158,7 +161,9 @@ class Device:
             ready_frames=ready_frames,
             defer=partial(TierLoad, self.reader),
             tiers=self.tiers if place_file is None else None,
+            codecs=plugged.codecs,
         )
+        self._plugged = plugged
         for tier in tiers:
             self.tiers.register(tier)
         self.place: RawFile | None = None
@@ -196,6 +201,7 @@ class Device:
             give_back=give_back,
             schedule=schedule,
             adopt_some=frontswap.adopt_some,
+            choice=Choice(RECOMPRESS, plugged.policies),
         )
         self.sweep = Sweep(Merger(self.cache, self.cache.dedup), lambda: frontswap.operations)
         self.scrubber = Scrubber(
@@ -208,7 +214,8 @@ class Device:
         )
         self.room = Room(self.cache, counters)
         cleaning = CleaningPolicy(self.cache, cleaner, self.room, self.recompression.is_due)
-        self.evictor = Evictor(self.cache, cleaner, self.room, self.writer, self.in_flight)
+        choice = Choice(EVICT, plugged.policies)
+        self.evictor = Evictor(self.cache, cleaner, self.room, self.writer, self.in_flight, choice)
         tier_merging = None
         if place_file is None:
             tier_merging = TierMerging(
@@ -356,6 +363,7 @@ class Device:
         yield from by_codec(self.cache.codecs.labels, log.codec_pages, log.codec_bytes)
         yield from self.frontswap.by_backend()
         yield from (entry.statistics() for entry in self.tiers)
+        yield from (health.counters for health in self._plugged.health)
 
     def statistics(self) -> dict[Key, int]:
         """All numbers, by name; those with labels by name and labels."""

@@ -165,7 +165,7 @@ def _place(device: Device) -> RawFile:
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "compressor",
-        "lz4 | zstd:LEVEL",
+        "lz4 | zstd:LEVEL | NAME:LEVEL of a plugin",
         "What new pages are compressed with; stored pages keep their codec.",
         lambda device: device.cache.encoder.compressor.name,
         lambda device, text: device.cache.encoder.set_compressor(text),
@@ -299,6 +299,20 @@ PARAMETERS: tuple[Parameter, ...] = (
         lambda device: str(device.scrubber.request),
         lambda device, text: device.scrubber.ask(ScrubRequest.parse(text)),
         lasting=False,
+    ),
+    Parameter(
+        "eviction_policy",
+        "default | NAME of a plugin",
+        "Who says which segment leaves next when stores need room; default: the oldest.",
+        lambda device: device.evictor.choice.name,
+        lambda device, text: device.evictor.choice.select(text),
+    ),
+    Parameter(
+        "recompression_policy",
+        "default | NAME of a plugin",
+        "Who says which of the segments that are due is recompressed first.",
+        lambda device: device.recompression.policy.choice.name,
+        lambda device, text: device.recompression.policy.choice.select(text),
     ),
     Parameter(
         "shrinker_enabled",

@@ -15,6 +15,7 @@ import xxhash
 
 from fuseswap.codecs.checksum import Decoder, checksum_of
 from fuseswap.codecs.codec import MAX_COMPRESSED_BYTES
+from fuseswap.codecs.lz4 import Lz4
 from fuseswap.codecs.registry import FILL, LAST_RAW, LZ4, RAW, ZSTD, CodecRegistry
 from fuseswap.counting import counter, zeros
 from fuseswap.dedup.policy import SAMPLE_DIVISOR, SAMPLE_REST, Dedup, Mode
@@ -145,6 +146,8 @@ class PageEncoder:
                 if len(harder) < length - length // 16:
                     return 0, harder, ZSTD
             return 0, payload, self._codec
+        if self.compressor.is_set_aside:
+            self.set_compressor(Lz4.name)
         if self._max_ratio < 100:
             self.counters.reject_compress_poor += 1
             raise CompressesPoorly(f"a page compresses to {len(payload)} bytes")

@@ -14,12 +14,13 @@ from typing import Protocol
 
 import trio
 
+from fuseswap.reclaim.policy import MOST_CANDIDATES, Choice, candidates_of
 from fuseswap.reclaim.room import Room
 from fuseswap.reclaim.segment_writer import SegmentWriter
 from fuseswap.reclaim.writes_in_flight import WritesInFlight
 from fuseswap.store.cleaner import Cleaner
 from fuseswap.store.store import Store
-from fuseswap.units import SEGMENT_BYTES, SegmentId
+from fuseswap.units import NO_SEGMENT, SEGMENT_BYTES, SegmentId
 
 _DENSE_SHARE = 0.9
 _FEW_LOADED = 0.1
@@ -54,13 +55,16 @@ class Evictor:
         room: Room,
         writer: SegmentWriter | PageWriter,
         in_flight: WritesInFlight,
+        choice: Choice,
     ) -> None:
+        """``choice``: which segment leaves when stores need room."""
         self._cache = cache
         self._log = cache.log
         self._cleaner = cleaner
         self._room = room
         self._writer = writer
         self.in_flight = in_flight
+        self.choice = choice
         self.recompresses = True
 
     @property
@@ -96,7 +100,7 @@ class Evictor:
     def evict_oldest(self, nursery: trio.Nursery) -> bool:
         """Send the next segment off, or begin to gather its cold objects; False: there is none."""
         queue = self._log.eviction_queue
-        segment = queue.pop()
+        segment = self._pop()
         if not segment:  # all that is left is open
             for head in self._log.heads:
                 self._log.seal(head)
@@ -105,6 +109,17 @@ class Evictor:
                 return False
         self.evict(nursery, segment)
         return True
+
+    def _pop(self) -> SegmentId:
+        """Take the next one out of line: the oldest, or whichever a policy takes; 0: none."""
+        queue = self._log.eviction_queue
+        if self.choice.is_default:
+            return queue.pop()
+        candidates = candidates_of(self._cache, queue.first(MOST_CANDIDATES))
+        if not candidates:
+            return NO_SEGMENT
+        segment = self.choice.choose(candidates)
+        return segment if queue.remove(segment) else queue.pop()
 
     def evict(self, nursery: trio.Nursery, segment: SegmentId) -> None:
         """Send off ``segment``, which was taken out of line, or begin to gather its objects."""

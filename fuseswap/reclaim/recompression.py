@@ -23,6 +23,7 @@ from fuseswap.reclaim.dictionary_mover import DictionaryMover, ReadBack
 from fuseswap.reclaim.dictionary_policy import DEFAULT_SCHEDULE, DictionaryPolicy, TrainingSchedule
 from fuseswap.reclaim.dictionary_retirement import DictionaryRetirement
 from fuseswap.reclaim.dictionary_training import DictionaryTraining
+from fuseswap.reclaim.policy import RECOMPRESS, Choice
 from fuseswap.reclaim.recompression_policy import RecompressionPolicy
 from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.reclaim.segment_recompressor import SegmentRecompressor
@@ -42,6 +43,7 @@ class Recompression:
     ``read_back``: how pages come back from the tier, where there is one.  ``may_train``: whether
     there is memory to train a dictionary, 10 MiB.  ``give_back`` returns that to the system.
     ``schedule``: when one is trained.  ``adopt_some``: `Frontswap.adopt_some`.
+    ``choice``: which segment comes first.
     """
 
     def __init__(
@@ -53,12 +55,13 @@ class Recompression:
         give_back: Callable[[], None] = lambda: None,
         schedule: TrainingSchedule = DEFAULT_SCHEDULE,
         adopt_some: Callable[[], bool] = lambda: False,
+        choice: Choice | None = None,
     ) -> None:
         self._adopt_some = adopt_some
         self._cache = cache
         self._log = log = cache.log
         self.thread = thread
-        self.policy = RecompressionPolicy(log)
+        self.policy = RecompressionPolicy(cache, choice or Choice(RECOMPRESS))
         level = parse_recompressor(DEFAULT_ALGORITHM)
         self.dictionaries = DictionaryPolicy(
             cache.dictionaries, log.dictionary_use.pages, level, schedule

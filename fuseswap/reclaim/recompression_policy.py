@@ -17,10 +17,11 @@ from itertools import islice
 
 import trio
 
+from fuseswap.reclaim.policy import Choice, candidates_of
 from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.store.append_head import AppendHead
 from fuseswap.store.segment_entry import Stream
-from fuseswap.store.segment_log import SegmentLog
+from fuseswap.store.store import Store
 from fuseswap.store.victims import round_from
 from fuseswap.units import NO_SEGMENT, SegmentId, segment_range
 
@@ -34,10 +35,15 @@ _FRESH = (Stream.STORE, Stream.INCOMPRESSIBLE, Stream.SURVIVORS)
 
 
 class RecompressionPolicy:
-    """Of one ``log``.  Walks round the segments, going on where it stopped."""
+    """Of one ``cache``.  Walks round the segments, going on where it stopped.
 
-    def __init__(self, log: SegmentLog) -> None:
-        self._log = log
+    ``choice``: which of those that are due comes first.
+    """
+
+    def __init__(self, cache: Store, choice: Choice) -> None:
+        self._cache = cache
+        self._log = cache.log
+        self.choice = choice
         self.age_seconds = DEFAULT_AGE_S  # 0: age alone recompresses nothing
         self.request = ReclaimRequest()
         self._hand = NO_SEGMENT
@@ -127,7 +133,10 @@ class RecompressionPolicy:
             if self.is_there(left[0]):
                 return left[0]
             del left[0]
-        return next(self.due(_WINDOW), NO_SEGMENT)
+        if self.choice.is_default:
+            return next(self.due(_WINDOW), NO_SEGMENT)
+        candidates = candidates_of(self._cache, self.due(_WINDOW))
+        return self.choice.choose(candidates) if candidates else NO_SEGMENT
 
     async def all_due(self) -> list[SegmentId]:
         """All segments that are due: 2 us each, so with turns for others."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import islice
 
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.segment_table import SegmentTable
@@ -67,6 +68,11 @@ class EvictionQueue:
                 self.drop(segment)
                 return segment
         return NO_SEGMENT
+
+    def first(self, most: int) -> list[SegmentId]:
+        """Up to ``most`` segments that `pop` would take, in its order; they stay in line."""
+        in_order = (s for line in self._lines for s in line if self._may_leave(s))
+        return list(islice(in_order, most))
 
     def remove(self, segment: SegmentId) -> bool:
         """Take ``segment`` out of line; False where it is not in line any more."""

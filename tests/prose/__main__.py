@@ -29,10 +29,10 @@ LENGTHS = {
     "docs/concurrency.md": 2630,
     "docs/decisions.md": 1400,
     "docs/development.md": 1150,
-    "docs/parameters.md": 700,
+    "docs/parameters.md": 720,
     "docs/policies.md": 2000,
     "docs/recovery.md": 1510,
-    "docs/statistics.md": 2200,
+    "docs/statistics.md": 2245,
 }
 
 

@@ -12,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.plugged import NOTHING_PLUGGED, Plugged
 from fuseswap.reclaim.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedule
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.page_reader import ZERO_PAGE
@@ -56,6 +57,7 @@ class Tiered:
         *,
         lazy: bool = False,
         schedule: TrainingSchedule = DEFAULT_SCHEDULE,
+        plugged: Plugged = NOTHING_PLUGGED,
     ) -> None:
         self.memory = memory
         self.tier = tier
@@ -66,6 +68,7 @@ class Tiered:
             lazy=lazy,
             submit=at_once,
             schedule=schedule,
+            plugged=plugged,
         )
         self.cache = FrontedCache(self.device.frontswap, self.device.cache)
         self.log = self.cache.log

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from fuseswap_examples.largest_first import LargestFirst
 
 from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.plugged import Plugged
 from fuseswap.filesystem.tree import Tree
 from fuseswap.reclaim.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedule
 from fuseswap.store.geometry import Geometry
 from tests.support.fake_tier import FakePlaceFile, FakeTier
 from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import SMALL, FrontedCache, SharedMemory
+from tests.support.plugged import a_policy, health_of
 from tests.support.tiered_devices import EXTENTS, TIERED, Tiered
 
 
@@ -52,7 +55,8 @@ def device(memory: SharedMemory) -> Device:
 def roomy_device(make_memory: Callable[[Geometry], SharedMemory]) -> Device:
     """One with room for the least pool limit a person may set, and all that can be set."""
     memory = make_memory(Geometry(1280, 17, 16))
-    return Device(memory.attach(), place_file=FakePlaceFile(1280))
+    plugged = Plugged(policies=(a_policy(LargestFirst(), "largest"),))
+    return Device(memory.attach(), place_file=FakePlaceFile(1280), plugged=plugged)
 
 
 @pytest.fixture
@@ -75,7 +79,8 @@ def schedule() -> TrainingSchedule:
 def tiered(
     make_memory: Callable[[Geometry], SharedMemory], tier: FakeTier, schedule: TrainingSchedule
 ) -> Tiered:
-    return Tiered(make_memory(TIERED), tier, schedule=schedule)
+    plugged = Plugged(health=(health_of("policy", "of_a_package"),))
+    return Tiered(make_memory(TIERED), tier, schedule=schedule, plugged=plugged)
 
 
 @pytest.fixture

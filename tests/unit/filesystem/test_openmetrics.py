@@ -16,7 +16,8 @@ from tests.support import pages
 from tests.support.tiered_devices import Tiered
 
 NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
-LABELS = rf'\{{{NAME}="[^"\\\n]*"\}}'
+LABEL = rf'{NAME}="[^"\\\n]*"'
+LABELS = rf"\{{{LABEL}(?:,{LABEL})*\}}"
 FAMILY = re.compile(
     rf"# TYPE (?P<type_name>{NAME}) (?P<type>counter|gauge)\n"
     rf"# HELP (?P<help_name>{NAME}) (?P<help>[^\n]+)\n"

@@ -77,6 +77,8 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], list[str]]] = {
     ),
     "writeback_age_seconds": ("0", [("60", "60"), ("0", "0")], ["", "-1", "1h", "604801"]),
     "shrinker_enabled": ("N", [("Y", "Y"), ("off", "N")], ["", "2"]),
+    "eviction_policy": ("default", [("largest", "largest"), ("default", "default")], ["", "odd"]),
+    "recompression_policy": ("default", [(" largest", "largest")], ["", "Largest", "default:1"]),
     "busy_poll_us": (
         "200",
         [("0", "0"), ("1000", "1000"), ("007", "7")],

@@ -12,6 +12,7 @@ from fuseswap.errors import CorruptData, StoreRefused
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.statistics import PARTS, STATISTICS
 from fuseswap.frontswap.cache_statistics import CacheStatistics
+from fuseswap.plugin_health import PluginStatistics
 from fuseswap.store.copier import CopierStatistics
 from fuseswap.store.segment_log import OBJECT_OVERHEAD
 from fuseswap.tiers.tier_table import TierStatistics
@@ -42,6 +43,10 @@ def test_a_name_is_in_the_table_once() -> None:
     assert len({row.name for row in STATISTICS}) == len(STATISTICS)
 
 
+# Labels of which a device may have none.
+FEW = (("tier",), ("kind", "plugin"))
+
+
 @pytest.mark.parametrize("layout", ["device", "placed", "tiered"])
 def test_what_is_declared_is_delivered_and_nothing_else(
     request: pytest.FixtureRequest, layout: str
@@ -49,10 +54,10 @@ def test_what_is_declared_is_delivered_and_nothing_else(
     made = request.getfixturevalue(layout)
     device = made.device if isinstance(made, Tiered) else made
     parts = list(device.parts())
-    missing = set() if layout == "tiered" else {TierStatistics}
+    missing = set() if layout == "tiered" else {TierStatistics, PluginStatistics}
     assert {type(part) for part in parts} == set(PARTS) - missing
     declared = [row for part in parts for row in rows_of(type(part))]
-    there = [row for row in STATISTICS if not (missing and row.labels == ("tier",))]
+    there = [row for row in STATISTICS if not (missing and row.labels in FEW)]
     assert set(declared) == set(there)
     now = device.statistics()
     assert len(now) == len(declared), "two parts deliver the same"

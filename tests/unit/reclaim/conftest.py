@@ -15,3 +15,8 @@ from tests.support.tiered_devices import TIERED
 @pytest.fixture
 def moved(make_memory: Callable[[Geometry], SharedMemory]) -> Moved:
     return Moved(make_memory(TIERED))
+
+
+@pytest.fixture
+def tiered_memory(make_memory: Callable[[Geometry], SharedMemory]) -> SharedMemory:
+    return make_memory(TIERED)

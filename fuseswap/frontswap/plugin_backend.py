@@ -1,0 +1,154 @@
+"""A backend of a plugin, behind a guard: whatever it does, no other page is at risk.
+
+    class Shelf:
+        def __init__(self, memory: mmap.mmap) -> None: ...      # outlives the worker
+        def put(self, data: bytes) -> int | None: ...           # its cookie, 32 bits; None: refused
+        def get(self, cookie: int) -> bytes: ...
+        def drop(self, cookie: int) -> None: ...
+        def adopt(self, cookie: int) -> bool: ...               # left by a former worker
+
+It knows neither words nor page numbers.  ``data`` has `STORED_BYTES`: the low half of xxh3 of the
+page, seeded by the page's number, and the page.
+
+    put    what it took is got back at once, and compared.  Wrong, or an exception: refused, so
+           the next backend has the page.  Set aside, it is not asked any more
+    get    compared with its check, and tried twice: `CorruptData`, never another page
+    drop   an exception is counted, and its frame is lost to it
+    adopt  the same: the page is `CorruptData` then, as one of no backend
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import xxhash
+
+from fuseswap.errors import CorruptData, StoreRefused, reason_of
+from fuseswap.frontswap.backend import Data
+from fuseswap.plugin_health import PluginHealth
+from fuseswap.store.slot_word import cookie_of, foreign_word
+from fuseswap.units import PAGE_SIZE, PageNumber
+
+_CHECK_BYTES = 4
+STORED_BYTES = _CHECK_BYTES + PAGE_SIZE
+_COOKIES = 1 << 32
+
+_xxh3 = xxhash.xxh3_64_intdigest
+
+
+class Shelf(Protocol):
+    """What a plugin has to be; none of it may wait, or keep what it is given but by `put`."""
+
+    def put(self, data: bytes) -> int | None:
+        """Keep ``data``; a cookie of 32 bits that no other has, or None where it does not."""
+
+    def get(self, cookie: int) -> bytes:
+        """The data of ``cookie``."""
+
+    def drop(self, cookie: int) -> None:
+        """``cookie`` is not needed any more."""
+
+    def adopt(self, cookie: int) -> bool:
+        """A former worker put data there: it is, or it is not."""
+
+
+class PluginBackend:
+    """The `Backend` of ``shelf``, whose faults ``health`` counts."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        number: int,
+        health: PluginHealth,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.name = health.name
+        self.number = number
+        self.health = health
+        self.stored_pages = 0
+        self._shelf = shelf
+        self._clock = clock
+
+    def init(self, page_count: int) -> None:
+        """Nothing: it knows no pages."""
+
+    def store(self, page: PageNumber, data: Data, old: int, replace: bool = False) -> int:
+        """The word of ``page``; raises `StoreRefused`."""
+        if self.health.is_set_aside:
+            raise StoreRefused(f"page {page}: {self.health.label} was set aside")
+        whole = _check_of(page, data) + bytes(data)
+        cookie = self._put(whole)
+        if cookie is None:
+            raise StoreRefused(f"page {page}: {self.health.label} does not take it")
+        self.stored_pages += 1
+        return foreign_word(self.number, cookie)
+
+    def _put(self, whole: bytes) -> int | None:
+        health = self.health
+        began = self._clock()
+        try:
+            cookie = self._shelf.put(whole)
+            if cookie is None:
+                return None
+            if type(cookie) is not int or not 0 <= cookie < _COOKIES:
+                health.note_wrong("put: its cookie is no number of 32 bits")
+                return None
+            got = self._shelf.get(cookie)
+            if type(got) is not bytes or got != whole:
+                health.note_wrong("get: it does not have what it took")
+                self._shelf.drop(cookie)
+                return None
+        except BaseException as exc:
+            health.note_raised(reason_of(exc))
+            return None
+        finally:
+            health.note_time(self._clock() - began)
+        return cookie
+
+    def load(self, page: PageNumber, word: int) -> bytes:
+        """The page; raises `CorruptData`."""
+        for _ in range(2):
+            began = self._clock()
+            try:
+                whole = self._shelf.get(cookie_of(word))
+                if type(whole) is bytes and len(whole) == STORED_BYTES:
+                    data = whole[_CHECK_BYTES:]
+                    if _check_of(page, data) == whole[:_CHECK_BYTES]:
+                        return data
+                self.health.note_wrong("get: it is not what it took")
+            except BaseException as exc:
+                self.health.note_raised(f"get: {reason_of(exc)}")
+            finally:
+                self.health.note_time(self._clock() - began)
+        raise CorruptData(f"page {page}: {self.health.label} does not have it")
+
+    def release(self, page: PageNumber, word: int) -> None:
+        """It is not needed any more."""
+        self.stored_pages -= 1
+        began = self._clock()
+        try:
+            self._shelf.drop(cookie_of(word))
+        except BaseException as exc:
+            self.health.note_raised(f"drop: {reason_of(exc)}")
+        finally:
+            self.health.note_time(self._clock() - began)
+
+    def adopt(self, page: PageNumber, word: int) -> bool:
+        """Count a page of a former worker."""
+        try:
+            known = self._shelf.adopt(cookie_of(word)) is True
+        except BaseException as exc:
+            self.health.note_raised(f"adopt: {reason_of(exc)}")
+            known = False
+        self.stored_pages += known
+        return known
+
+    def finish_adoption(self) -> bool:
+        """There is no more to it."""
+        return True
+
+
+def _check_of(page: PageNumber, data: Data) -> bytes:
+    return (_xxh3(data, page) & 0xFFFFFFFF).to_bytes(_CHECK_BYTES, "little")
