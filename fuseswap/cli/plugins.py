@@ -9,7 +9,7 @@ from typing import Any
 
 from fuseswap.errors import HostError
 from fuseswap.filesystem.plugged import guarded_codec, guarded_policy
-from fuseswap.plugins import Plugin, find
+from fuseswap.plugins.entry_points import Plugin, find
 
 # As a worker does it, without making more than it makes.
 _LOAD: dict[str, Callable[[Plugin], object]] = {

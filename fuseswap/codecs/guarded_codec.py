@@ -31,7 +31,7 @@ _xxh3 = xxhash.xxh3_64_intdigest
 
 
 class Health(Protocol):
-    """What counts the faults of a plugin (``plugin_health.py``)."""
+    """What counts the faults of a plugin (``plugins/health.py``)."""
 
     @property
     def name(self) -> str:

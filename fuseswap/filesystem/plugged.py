@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fuseswap import plugins
 from fuseswap.codecs.guarded_codec import GuardedCodec
 from fuseswap.codecs.registry import CodecRegistry, parse_compressor
 from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.plugin_health import PluginHealth
-from fuseswap.plugins import Plugin
+from fuseswap.plugins import entry_points as plugins
+from fuseswap.plugins.entry_points import Plugin
+from fuseswap.plugins.health import PluginHealth
 from fuseswap.reclaim.policy import DEFAULT_POLICY, GuardedPolicy
 
 

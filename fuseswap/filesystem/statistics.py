@@ -16,7 +16,7 @@ from fuseswap.frontswap.cache_statistics import CacheStatistics, CodecStatistics
 from fuseswap.frontswap.compressed_cache import StoreCounters
 from fuseswap.frontswap.counters import BackendStatistics, FrontswapStatistics
 from fuseswap.frontswap.page_encoder import EncodingCounters
-from fuseswap.plugin_health import PluginStatistics
+from fuseswap.plugins.health import PluginStatistics
 from fuseswap.reclaim.dictionary_mover import MoverStatistics
 from fuseswap.reclaim.dictionary_policy import DictionaryStatistics
 from fuseswap.reclaim.memory_watch import MemoryStatistics

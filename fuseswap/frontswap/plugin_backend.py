@@ -27,7 +27,7 @@ import xxhash
 
 from fuseswap.errors import CorruptData, StoreRefused, reason_of
 from fuseswap.frontswap.backend import Data
-from fuseswap.plugin_health import PluginHealth
+from fuseswap.plugins.health import PluginHealth
 from fuseswap.store.slot_word import cookie_of, foreign_word
 from fuseswap.units import PAGE_SIZE, PageNumber
 

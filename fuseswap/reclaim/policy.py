@@ -12,8 +12,8 @@ worst answer costs time, never a page.  What may be asked at all, how much leave
 of a segment stay is not its to decide.
 
 A policy that raises, answers anything else, or takes long is counted and logged
-(``plugin_health.py``), and that question gets the default answer.  `Choice` is one question and who
-answers it.
+(``plugins/health.py``), and that question gets the default answer.  `Choice` is one question and
+who answers it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from fuseswap.errors import InvalidArgument, reason_of
-from fuseswap.plugin_health import PluginHealth
+from fuseswap.plugins.health import PluginHealth
 from fuseswap.store.store import Store
 from fuseswap.units import SegmentId
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fuseswap.codecs.guarded_codec import GuardedCodec
-from fuseswap.plugin_health import PluginHealth
+from fuseswap.plugins.health import PluginHealth
 from fuseswap.reclaim.policy import GuardedPolicy
 
 SUPPORT = Path(__file__).parent

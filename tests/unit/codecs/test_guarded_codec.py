@@ -14,7 +14,7 @@ from fuseswap.codecs.codec import Buffer
 from fuseswap.codecs.registry import parse_compressor
 from fuseswap.errors import CorruptData, InvalidArgument
 from fuseswap.frontswap.compressed_cache import CompressedCache
-from fuseswap.plugin_health import MOST_FAULTS, MOST_STALLS
+from fuseswap.plugins.health import MOST_FAULTS, MOST_STALLS
 from fuseswap.store.slot_word import codec_of
 from fuseswap.units import PAGE_SIZE, PageNumber
 from tests.support import pages

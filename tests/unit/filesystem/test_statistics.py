@@ -12,7 +12,7 @@ from fuseswap.errors import CorruptData, StoreRefused
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.statistics import PARTS, STATISTICS
 from fuseswap.frontswap.cache_statistics import CacheStatistics
-from fuseswap.plugin_health import PluginStatistics
+from fuseswap.plugins.health import PluginStatistics
 from fuseswap.store.copier import CopierStatistics
 from fuseswap.store.segment_log import OBJECT_OVERHEAD
 from fuseswap.tiers.tier_table import TierStatistics

@@ -10,7 +10,7 @@ from fuseswap_examples.raw_pages import RawPages
 
 from fuseswap.errors import CorruptData, StoreRefused
 from fuseswap.frontswap.plugin_backend import STORED_BYTES, PluginBackend
-from fuseswap.plugin_health import MOST_FAULTS
+from fuseswap.plugins.health import MOST_FAULTS
 from fuseswap.store.slot_word import cookie_of, foreign_word, is_corrupt, number_of
 from fuseswap.units import PageNumber
 from tests.support import pages

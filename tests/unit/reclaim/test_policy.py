@@ -15,7 +15,7 @@ from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.parameters import find_parameter
 from fuseswap.filesystem.plugged import Plugged
-from fuseswap.plugin_health import MOST_FAULTS
+from fuseswap.plugins.health import MOST_FAULTS
 from fuseswap.reclaim.policy import EVICT, MOST_CANDIDATES, RECOMPRESS, Candidate, Choice
 from fuseswap.units import SegmentId
 from tests.support.fake_tier import FakeTier

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fuseswap import plugins
 from fuseswap.errors import HostError, reason_of
-from fuseswap.plugins import Plugin
+from fuseswap.plugins import entry_points as plugins
+from fuseswap.plugins.entry_points import Plugin
 from tests.support.mounted_devices import SOURCE
 from tests.support.packages import Packages
 
@@ -110,7 +110,8 @@ def test_of_all_those_that_do_not_load_are_logged(
 
 def test_where_there_is_none_nothing_is_imported_for_it() -> None:
     """`importlib.metadata` would be 1.5 MB of each worker."""
-    code = "import fuseswap.plugins as p, sys; p.find(); print('importlib.metadata' in sys.modules)"
+    code = "import fuseswap.plugins.entry_points as p, sys; p.find(); "
+    code += "print('importlib.metadata' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=SOURCE, capture_output=True, text=True, check=True
     )

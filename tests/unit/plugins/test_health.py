@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from fuseswap.counting import numbers_of
-from fuseswap.plugin_health import MOST_FAULTS, MOST_STALLS, STALL_S
+from fuseswap.plugins.health import MOST_FAULTS, MOST_STALLS, STALL_S
 from tests.support.plugged import health_of
 
 

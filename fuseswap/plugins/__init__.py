@@ -1,0 +1,1 @@
+"""Plugins of other packages: what there is, and what became of it."""
