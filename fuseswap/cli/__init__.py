@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from fuseswap import __version__
 from fuseswap.cli import (
+    backend,
     check,
     demo,
     down,
@@ -24,6 +25,7 @@ from fuseswap.cli import (
     recompress,
     restart,
     scrub,
+    shrink,
     status,
     tier,
     top,
@@ -52,6 +54,8 @@ _COMMANDS = (
     writeback,
     recompress,
     scrub,
+    backend,
+    shrink,
     check,
     demo,
     plugins,

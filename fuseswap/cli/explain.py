@@ -73,6 +73,8 @@ def in_words(found: dict[str, Any]) -> list[str]:
 
 
 def _where(found: dict[str, Any]) -> str:
+    if found.get("slot") is not None:
+        return f"in slot {found['slot']} of {found['where']}"
     tier = found.get("tier")
     if tier is not None and found["where"] != "backing file":
         at = f" of its file, at byte {found['file_offset']}" if found["file_offset"] else ""

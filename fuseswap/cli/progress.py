@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections.abc import Callable
 
 from fuseswap.cli.parameter_files import directory_of, set_value
 from fuseswap.errors import HostError
@@ -21,18 +22,23 @@ def order(
     wanted: str,
     stuck: str,
     stuck_after_s: float = STUCK_AFTER_S,
+    *,
+    watched: str = "",
+    pick: Callable[[str], str] = str.strip,
 ) -> None:
     """Set ``parameter`` of the device ``name`` to ``wanted``, and return when that is done.
 
+    The progress is what ``pick`` makes of the text of ``watched``, of ``parameter`` by default.
     Raises `InvalidArgument`, or `HostError`: saying ``stuck`` where nothing has moved for
     ``stuck_after_s``, or that device or worker have gone.
     """
     path = directory_of(name) / parameter
     set_value(path, wanted)
+    path = directory_of(name) / (watched or parameter)
     left, before, changed = -1, "", time.monotonic()
     while left:
         try:
-            state = read_file(path).strip()
+            state = pick(read_file(path))
         except OSError as exc:
             print(file=sys.stderr)
             raise HostError(f"{name} has gone away meanwhile: {exc.strerror}") from exc

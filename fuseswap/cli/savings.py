@@ -18,6 +18,7 @@ _SAVED = (
     ("compression_bytes_saved", "compression"),
     ("recompression_bytes_saved", "recompression"),
     ("writeback_bytes_saved", "writeback"),
+    ("other_backends_bytes", "other backends"),
 )
 _CODECS = (
     ("raw", "incompressible"),

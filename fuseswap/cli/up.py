@@ -93,6 +93,14 @@ def _add_device_options(parser: argparse.ArgumentParser) -> None:
         help="packed: compressed, whole segments (default); in-place: each page at its own offset",
     )
     parser.add_argument(
+        "--raw",
+        action="append",
+        default=[],
+        metavar="SIZE",
+        help="allow a backend raw0 (again: raw1, ...) of uncompressed pages, to be added later: "
+        "see fuseswap backend; takes no memory until then",
+    )
+    parser.add_argument(
         "--transport", default=config.DEFAULT_TRANSPORT, choices=TRANSPORTS, help="default devfuse"
     )
     parser.add_argument(
@@ -128,6 +136,7 @@ def run(options: argparse.Namespace) -> int:
         resend=options.resend,
         watchdog_s=options.watchdog,
         standby=options.standby == "on",
+        raw=options.raw,
         memory_bytes=total_bytes,
         tiers=options.tier,
     )

@@ -11,10 +11,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from fuseswap.daemon import tier_files
-from fuseswap.daemon.device_files import LAYOUTS, RESEND, GeometryNumbers, Settings
+from fuseswap.daemon.device_files import (
+    BACKEND_PREFIX,
+    LAYOUTS,
+    RESEND,
+    GeometryNumbers,
+    Settings,
+)
 from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.parameters import MIN_POOL_LIMIT_BYTES
 from fuseswap.filesystem.plugged import full_compressor_name
+from fuseswap.frontswap.raw_memory import file_bytes
 from fuseswap.linux.heap import HEAP_FILE_BYTES
 from fuseswap.sizes import format_size, parse_size
 from fuseswap.store.geometry import Geometry
@@ -26,7 +33,7 @@ from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES, room_bytes
 from fuseswap.tiers.tier_spec import TierSpec, parse_tiers
 from fuseswap.tiers.tier_table import check_extents
 from fuseswap.transport import RESUMING, TRANSPORTS
-from fuseswap.units import MIB, PAGE_SIZE
+from fuseswap.units import MIB, PAGE_SHIFT, PAGE_SIZE
 
 DEFAULT_NAME = "swap0"
 DEFAULT_SIZE = "2G"
@@ -43,6 +50,7 @@ DEFAULT_WATCHDOG_S = 5
 MIN_WATCHDOG_S = 3  # the heart beats once a second, and a busy machine delays it
 
 MIN_SIZE_BYTES = MIB
+MAX_RAW = 8
 MAX_SIZE_BYTES = 16 << 40  # page numbers are 32 bits in the log
 
 
@@ -64,6 +72,7 @@ class DeviceConfig:
     watchdog_s: int
     standby: bool
     tiers: tuple[TierSpec, ...] = ()
+    raw_bytes: tuple[int, ...] = ()  # of memory for raw0, raw1, ...
 
     @classmethod
     def parse(
@@ -83,6 +92,7 @@ class DeviceConfig:
         watchdog_s: int = DEFAULT_WATCHDOG_S,
         standby: bool = DEFAULT_STANDBY,
         tiers: Sequence[str] = (),
+        raw: Sequence[str] = (),
     ) -> DeviceConfig:
         """Validate what a person wrote; raises `InvalidArgument`."""
         size_bytes = parse_size(size)
@@ -139,6 +149,7 @@ class DeviceConfig:
             watchdog_s=watchdog_s,
             standby=standby and transport in RESUMING,
             tiers=_tiers(tiers, path, backing_layout, size_bytes),
+            raw_bytes=_raw_bytes(raw, memory_bytes),
         )
 
     def settings(self, memory_bytes: int) -> Settings:
@@ -154,7 +165,14 @@ class DeviceConfig:
             transport=self.transport,
             size_bytes=self.size_bytes,
             geometry=GeometryNumbers(**asdict(geometry)),
-            region_bytes={**geometry.region_bytes(), "heap": HEAP_FILE_BYTES + BUFFER_BYTES},
+            region_bytes={
+                **geometry.region_bytes(),
+                "heap": HEAP_FILE_BYTES + BUFFER_BYTES,
+                **{
+                    f"{BACKEND_PREFIX}raw{number}": file_bytes(size >> PAGE_SHIFT)
+                    for number, size in enumerate(self.raw_bytes)
+                },
+            },
             parameters={
                 "compressor": self.compressor,
                 "pool_limit_bytes": str(self.pool_limit_bytes),
@@ -179,3 +197,15 @@ def _tiers(
         specs = (tier_files.backing_spec(backing, BACKING_NAME), *specs)
     tier_files.check(specs, size_bytes)
     return specs
+
+
+def _raw_bytes(raw: Sequence[str], memory_bytes: int) -> tuple[int, ...]:
+    """Sizes of memory for raw backends, in bytes; raises `InvalidArgument`."""
+    if len(raw) > MAX_RAW:
+        raise InvalidArgument(f"{len(raw)} times --raw; {MAX_RAW} at most")
+    sizes = tuple(parse_size(size, percent_of=memory_bytes) for size in raw)
+    for text, size in zip(raw, sizes, strict=True):
+        if not MIB <= size <= memory_bytes:
+            most = format_size(memory_bytes)
+            raise InvalidArgument(f"--raw {text} is not between {format_size(MIB)} and {most}")
+    return sizes

@@ -20,6 +20,7 @@ from fuseswap.linux.protect import Protection
 from fuseswap.transport import RESUMING, TRANSPORTS
 
 LAYOUTS = ("packed", "in-place")
+BACKEND_PREFIX = "backend:"  # of a file of memory that is a backend's, before its name
 RESEND = ("auto", "off")  # off: as if the kernel were older than 6.9
 _MAX_SHOWN = 60  # characters of a wrong value
 

@@ -61,6 +61,7 @@ class Serving:
                 nursery.start_soon(self.device.sweep.run)
                 nursery.start_soon(self.device.mover.run)
                 nursery.start_soon(self.device.scrubber.run)
+                nursery.start_soon(self.device.backends.run)
                 nursery.start_soon(listen, nursery.cancel_scope)
                 nursery.start_soon(self._calm_down)
                 await self._transport.serve()
@@ -118,6 +119,7 @@ class Serving:
             self._beats += 1
             self.device.state.note_alive(self._beats)
             self.device.cache.memory_usage.note_peak()
+            self.device.swapfile.settle()
             stores = self.device.frontswap.statistics().succ_stores
             if stores - before < _IDLE_STORES:
                 frames.trim(max(frames.ready, frames.warm // 2))

@@ -40,7 +40,7 @@ import trio
 from fuseswap.daemon import crash_points
 from fuseswap.daemon.attachment import TIER, Attachment
 from fuseswap.daemon.channel import Channel
-from fuseswap.daemon.device_files import Settings, attachment_from
+from fuseswap.daemon.device_files import BACKEND_PREFIX, Settings, attachment_from
 from fuseswap.daemon.host_watch import HostWatch
 from fuseswap.daemon.orphan import OrphanNote
 from fuseswap.daemon.runtime_dir import Runtime
@@ -123,16 +123,37 @@ class Worker:
         self._memory = WorkerMemory(self._watch, fds.get("heap"))
         self._feeder = FeederThread(chores=(self._watch.look, self._heap.top_up))
         self._feeder.start()
+        self._serving: Serving | None = None
         self._regions = {name: Region(fd) for name, fd in fds.items() if name in REGION_NAMES}
+        start = len(BACKEND_PREFIX)
+        self._memories = {
+            name[start:]: Region(fd) for name, fd in fds.items() if name.startswith(BACKEND_PREFIX)
+        }
+        for one in attachments:
+            self._hold_memory(one)
         if settings.memory != "memfd":  # nothing else keeps that in memory
             self._regions["arena"].unlock()
         self._state = None if fresh else SharedState(self._regions)
         self._tiers = WorkerTiers(settings, fds, attachments, self._inherited_heap)
-        self._serving: Serving | None = None
         gc.collect()
         gc.freeze()
         lock_private()
         self._heap.reserve()
+
+    def _hold_memory(self, one: Attachment) -> None:
+        """Of a backend: it is used once somebody adds that."""
+        name = one.name.removeprefix(BACKEND_PREFIX)
+        if name != one.name and name not in self._memories:
+            self._memories[name] = Region(one.fds[0])
+            if self._serving:
+                self._serving.device.backends.offer(name, self._memories[name])
+
+    def _drop_memory(self, name: str) -> None:
+        """Raises `InvalidArgument` while its backend is there."""
+        if self._serving:
+            self._serving.device.backends.withdraw(name)
+        if memory := self._memories.pop(name, None):
+            memory.close()
 
     def wait_for_turn(self) -> str:
         """What its supervisor says first, but for what may be said at any time."""
@@ -189,6 +210,7 @@ class Worker:
             host=self._memory.numbers(),
             give_back=self._heap.give_back,
             plugged=self._plugged,
+            memories=self._memories,
         )
         kept = {**self._settings.parameters, **state.parameters}
         restore_parameters(device, kept, strictly=strictly)
@@ -232,10 +254,11 @@ class Worker:
             self._watch.standby_pid = int(rest)
         elif said == "take":
             try:
-                self._tiers.take(rest, self._channel.take_descriptors())
+                self._hold_memory(self._tiers.take(rest, self._channel.take_descriptors()))
             except HostError as exc:
                 log.error("%s", exc)
         elif said == "drop":
+            self._drop_memory(rest.removeprefix(BACKEND_PREFIX))
             self._tiers.drop(rest)
         return said in ("standby", "take", "drop")
 
@@ -260,6 +283,8 @@ class Worker:
             name = one.name
             if self._channel.is_cut():
                 error = "the supervisor has died meanwhile"
+            elif name.startswith(BACKEND_PREFIX):
+                self._hold_memory(one)
             elif not self._tiers.is_ready:
                 submit = partial(self._thread.submit, self._tiers.get_ready)
                 error = await await_callback(submit)
@@ -281,6 +306,8 @@ class Worker:
         try:
             if self._serving and name.startswith(TIER):
                 self._serving.remove(name.removeprefix(TIER))
+            if name.startswith(BACKEND_PREFIX):
+                self._drop_memory(name.removeprefix(BACKEND_PREFIX))
             self._tiers.drop(name)
         except FuseswapError as exc:
             error = str(exc)

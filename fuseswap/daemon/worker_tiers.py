@@ -78,7 +78,7 @@ class WorkerTiers:
     @property
     def is_needed(self) -> bool:
         """Whether there is anything on a file."""
-        return self._backing is not None or bool(self._attachments)
+        return self._backing is not None or any(one.startswith(TIER) for one in self._attachments)
 
     def open_engine(self) -> None:
         """What reads and writes go through; it is there until `close`."""

@@ -7,7 +7,7 @@ Built by the worker, looked at through the tables in ``parameters.py`` and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +15,7 @@ from fuseswap.counting import Key, counter, gauge, numbers_of, zeros
 from fuseswap.dedup.merger import Merger
 from fuseswap.dedup.sweep import Sweep
 from fuseswap.errors import InvalidArgument
+from fuseswap.filesystem.backends import Backends
 from fuseswap.filesystem.balance import balance
 from fuseswap.filesystem.host_numbers import HostNumbers
 from fuseswap.filesystem.pending_io import PendingIo
@@ -24,7 +25,8 @@ from fuseswap.frontswap.cache_statistics import by_codec
 from fuseswap.frontswap.chain import Frontswap
 from fuseswap.frontswap.compressed_cache import CompressedCache
 from fuseswap.frontswap.place_writer import PlaceWriter
-from fuseswap.frontswap.raw_file import PlaceFile, RawFile
+from fuseswap.frontswap.place_writes import PlaceFile
+from fuseswap.frontswap.raw_file import RawFile
 from fuseswap.reclaim.background_thread import BackgroundThread, Submit, run_here
 from fuseswap.reclaim.cleaning_policy import CleaningPolicy
 from fuseswap.reclaim.destinations import Destinations
@@ -55,6 +57,7 @@ from fuseswap.store.frame_pool import (
     CLEANER_RESERVE_WITH_TIERS,
 )
 from fuseswap.store.memory_reserve import AtOnce, Feeder
+from fuseswap.store.region import Region
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.superblock import SharedState
 from fuseswap.tiers.io_engine import Engine
@@ -67,6 +70,7 @@ from fuseswap.tiers.write_budget import Budget
 from fuseswap.units import PAGE_SIZE
 
 DEFAULT_BUSY_POLL_US = 200
+_NONE: Mapping[str, Region] = {}
 
 
 @dataclass(slots=True)
@@ -129,13 +133,15 @@ class Device:
         give_back: Callable[[], None] = lambda: None,
         schedule: TrainingSchedule = DEFAULT_SCHEDULE,
         plugged: Plugged = NOTHING_PLUGGED,
+        memories: Mapping[str, Region] = _NONE,
     ) -> None:
         """``submit`` runs what may take long, and what needs no GIL, in a thread.
 
         ``lazy``: the tasks count what a former worker left; see `Frontswap.adopt_some`.
         ``feeder`` makes memory ahead of need, of it ``ready_frames`` for stores.
         ``give_back`` returns the heap that the training of a dictionary took;
-        ``schedule`` says when one is trained.  ``plugged``: plugins.
+        ``schedule`` says when one is trained.  ``plugged``: plugins.  ``memories``: of
+        backends, by name.
         """
         self._host = host = host or HostNumbers()
         self.state = state
@@ -259,6 +265,12 @@ class Device:
         frontswap.register(self.cache, order=0, patience=patience)
         if self.place is not None:
             frontswap.register(self.place, order=1, copy=self.place.write_through)
+        self.backends = Backends(
+            state, frontswap, feeder, self.cache.reader.corrupt, self.writeback.shrink
+        )
+        for name, memory in memories.items():
+            self.backends.offer(name, memory)
+        self.backends.restore()
         if not lazy:
             frontswap.adopt_all()
         self.transport = zeros(TransportCounters)
@@ -331,9 +343,8 @@ class Device:
 
     def parts(self) -> Iterator[object]:
         """What the classes that ``statistics.py`` lists have counted, at this moment."""
-        others = (one for one in self.frontswap.links.backends if one is not self.cache)
-        foreign = sum(one.stored_pages for one in others)
-        cache = self.cache.statistics(foreign, self.frontswap.uncounted_pages)
+        in_place = self.place.stored_pages if self.place else 0
+        cache = self.cache.statistics(in_place, self.frontswap.uncounted_pages)
         cleaner = self.cleaned()
         yield cache
         yield self.cache.counters
@@ -359,6 +370,7 @@ class Device:
             mem_worker_bound=self.mem_worker_bound(),
             journal_bytes=self.state.journal.allocated_bytes(),
         )
+        yield self.backends.statistics()
         log = self.cache.log
         yield from by_codec(self.cache.codecs.labels, log.codec_pages, log.codec_bytes)
         yield from self.frontswap.by_backend()

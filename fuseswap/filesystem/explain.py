@@ -17,9 +17,12 @@ from fuseswap.codecs.checksum import CHECK_BYTES
 from fuseswap.codecs.dictionary import Dictionary
 from fuseswap.codecs.registry import FILL, LAST_RAW, LZ4, RAW, ZSTD_DICTIONARY
 from fuseswap.filesystem.device import Device
+from fuseswap.frontswap.backend import Backend
+from fuseswap.frontswap.raw_memory import RawMemory
 from fuseswap.store.segment_entry import Mark, SegmentState, Stream
 from fuseswap.store.slot_word import (
     codec_of,
+    cookie_of,
     fill_of,
     is_corrupt,
     is_foreign,
@@ -60,7 +63,7 @@ class Explanation:
     object without its 8 bytes of owner and checksum.  ``age_seconds``: since its segment was
     sealed, None while that is open.  ``dictionary``: its version;
     None too where its number is on the backing file, and the segment has pages of several.
-    ``pages``: that share the object, this one among them.
+    ``pages``: that share the object, this one among them.  ``slot``: where in a raw backend.
     """
 
     page: PageNumber
@@ -81,6 +84,7 @@ class Explanation:
     loaded_since_stored: bool | None = None
     pages: int | None = None
     checksum: str | None = None
+    slot: int | None = None
 
     def as_json(self) -> str:
         """One object on one line."""
@@ -103,9 +107,7 @@ def explain(device: Device, page: PageNumber) -> Explanation:
         if owner is None:
             return _corrupt(page, "its slot word means nothing here: it gives an I/O error")
         if device.place is None or owner is not device.place:
-            why = f"the backend {owner.name} has it"
-            where = f"backend {owner.name}"
-            return Explanation(page, where, why, owner.name, pages=1, checksum=NOT_READ)
+            return _explain_foreign(page, word, owner)
         return Explanation(
             page,
             OWN_PLACE,
@@ -127,6 +129,23 @@ def explain(device: Device, page: PageNumber) -> Explanation:
         fill=f"{fill_of(word):#018x}",
         stored_bytes=0,
         pages=1,
+    )
+
+
+def _explain_foreign(page: PageNumber, word: int, owner: Backend) -> Explanation:
+    where, why = f"backend {owner.name}", "no backend before this one took it"
+    if not isinstance(owner, RawMemory):
+        return Explanation(page, where, why, owner.name, pages=1, checksum=NOT_READ)
+    return Explanation(
+        page,
+        where,
+        why,
+        owner.name,
+        codec="raw",
+        stored_bytes=PAGE_SIZE,
+        pages=1,
+        checksum=OK if owner.is_sound(page, word) else CORRUPT,
+        slot=cookie_of(word),
     )
 
 

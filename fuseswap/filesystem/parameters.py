@@ -124,6 +124,10 @@ def _set_gain(device: Device, text: str) -> None:
     device.recompression.dictionaries.gain_percent = parse_number(text, 0, NO_DICTIONARIES)
 
 
+def _set_exclusive_loads(device: Device, text: str) -> None:
+    device.swapfile.exclusive_loads = parse_switch(text)
+
+
 def _set_ratio(device: Device, text: str) -> None:
     percent = parse_number(text, 1, 100)
     if percent < 100:
@@ -322,6 +326,21 @@ PARAMETERS: tuple[Parameter, ...] = (
         _set_shrinker,
     ),
     Parameter(
+        "backends",
+        "add=NAME kind=raw order=first|last|N, remove=NAME, shrink=NAME to=SIZE",
+        "Who is asked to keep a page, in order; reading it lists them.",
+        lambda device: device.backends.describe(),
+        lambda device, text: device.backends.ask(text),
+        lasting=False,
+    ),
+    Parameter(
+        "exclusive_loads",
+        "Y | N",
+        "A page that is read goes, a second later; refused on a swap, whose slots are read twice.",
+        lambda device: _show(device.swapfile.exclusive_loads),
+        _set_exclusive_loads,
+    ),
+    Parameter(
         "busy_poll_us",
         f"0 to {MAX_BUSY_POLL_US} microseconds",
         "How long devfuse asks for the next request before it sleeps; 0 never polls.",
@@ -347,7 +366,9 @@ def restore_parameters(device: Device, kept: Mapping[str, str], *, strictly: boo
     """
     for name, text in kept.items():
         try:
-            find_parameter(name).set(device, text)
+            parameter = find_parameter(name)
+            if parameter.lasting:  # the others restore themselves
+                parameter.set(device, text)
         except InvalidArgument as exc:
             if strictly:
                 raise

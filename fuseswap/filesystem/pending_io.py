@@ -31,6 +31,7 @@ from fuseswap.errors import RETRY, Deferred, Retry, StoreRefused, kept
 from fuseswap.filesystem.pending_requests import Read, ReadDone, Waits, Write, WriteDone
 from fuseswap.filesystem.swapfile import Swapfile
 from fuseswap.frontswap.chain import Frontswap
+from fuseswap.frontswap.moves import Moves
 from fuseswap.tiers.callbacks import Answer, await_callback, result_of
 from fuseswap.tiers.tier_reader import TierLoad, neighbours
 from fuseswap.units import PAGE_SIZE, PageNumber, page_range
@@ -71,7 +72,7 @@ class PendingIo:
 
     def __init__(self, swapfile: Swapfile, frontswap: Frontswap) -> None:
         self._swapfile = swapfile
-        self._frontswap = frontswap
+        self._moves = Moves(frontswap)
         self.counters = zeros(PatienceCounters)
         # Their bytes are bounded by the transport: it takes no request while `waiting_bytes` is
         # above a limit of its own.
@@ -144,7 +145,7 @@ class PendingIo:
         misses = []
         for page in pages:
             try:
-                found: bytes | Exception = self._swapfile.read(page * PAGE_SIZE, PAGE_SIZE)
+                found: bytes | Exception = self._swapfile.load(page)
             except TierLoad as miss:
                 misses.append(kept(miss))
                 continue
@@ -336,7 +337,7 @@ class PendingIo:
             outcome: Retry | Exception = RETRY
             if isinstance(found, bytes):
                 try:
-                    self._frontswap.bring_back(load.page, found)
+                    self._moves.bring_back(load.page, found)
                 except Exception as exc:
                     outcome = kept(exc)
                 else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from fuseswap.counting import arrange
 from fuseswap.dedup.merger import MergerStatistics
+from fuseswap.filesystem.backends import AddedStatistics
 from fuseswap.filesystem.balance import Balance
 from fuseswap.filesystem.device import ProcessStatistics, TransportCounters
 from fuseswap.filesystem.pending_io import PatienceCounters, SlowPathStatistics
@@ -46,6 +47,7 @@ PARTS: tuple[type, ...] = (
     LoadingCounters,
     TransportCounters,
     ProcessStatistics,
+    AddedStatistics,
     MemoryStatistics,
     CodecStatistics,
     BackendStatistics,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from fuseswap.errors import BeyondEnd, Deferred, InvalidArgument, StoreRefused
 from fuseswap.frontswap.chain import Frontswap
+from fuseswap.frontswap.exclusive_loads import ExclusiveLoads
 from fuseswap.store.page_reader import ZERO_PAGE
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE, PageNumber, page_range
 
@@ -29,6 +30,29 @@ class Swapfile:
         self._slots = frontswap.slots
         self._load = frontswap.load
         self._store = frontswap.store
+        self._read_page = self._load
+        self._exclusive: ExclusiveLoads | None = None
+
+    @property
+    def exclusive_loads(self) -> bool:
+        """Whether a whole page that is read, without waiting for it, goes then."""
+        return self._exclusive is not None and self._exclusive.is_on
+
+    @exclusive_loads.setter
+    def exclusive_loads(self, switch: bool) -> None:
+        exclusive = ExclusiveLoads(self._frontswap) if switch else None
+        self._exclusive = exclusive
+        self._read_page = exclusive.load if exclusive else self._load
+        self._store = exclusive.store if exclusive else self._frontswap.store
+
+    def settle(self) -> None:
+        """Once a second: pages that were read go."""
+        if self._exclusive is not None:
+            self._exclusive.settle()
+
+    def load(self, page: PageNumber) -> bytes:
+        """4096 bytes of ``page``, which stays; raises as `read`."""
+        return self._load(page) or ZERO_PAGE
 
     def read(self, offset: int, size: int) -> bytes:
         """At most ``size`` bytes from ``offset``; fewer at the end of the file.
@@ -36,13 +60,15 @@ class Swapfile:
         Raises `CorruptData` if any page of the range is corrupt.
         """
         if size == PAGE_SIZE and not offset & _IN_PAGE and offset < self.size_bytes:
-            return self._load(offset >> PAGE_SHIFT) or ZERO_PAGE
+            return self._read_page(offset >> PAGE_SHIFT) or ZERO_PAGE
         end = min(offset + size, self.size_bytes)
         if offset >= end:
             return b""
         first = offset >> PAGE_SHIFT
+        whole_from, whole_to = offset + _IN_PAGE >> PAGE_SHIFT, end >> PAGE_SHIFT
         pieces = [
-            self._load(page) or ZERO_PAGE for page in page_range(first, (end - 1 >> PAGE_SHIFT) + 1)
+            (self._read_page if whole_from <= page < whole_to else self._load)(page) or ZERO_PAGE
+            for page in page_range(first, (end - 1 >> PAGE_SHIFT) + 1)
         ]
         if end & _IN_PAGE:
             pieces[-1] = pieces[-1][: end & _IN_PAGE]

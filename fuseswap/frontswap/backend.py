@@ -36,7 +36,7 @@ class Backend(Protocol):
         """
 
     def init(self, page_count: int) -> None:
-        """It is registered, for an area of ``page_count`` pages."""
+        """It is registered, for an area of ``page_count`` pages; before any store."""
 
     def store(self, page: PageNumber, data: Data, old: int, replace: bool = False) -> int:
         """Keep 4096 bytes for ``page``; returns the word to commit.
@@ -56,7 +56,13 @@ class Backend(Protocol):
         """Count a sound ``word`` that a former worker left; False where it can't be right."""
 
     def finish_adoption(self) -> bool:
-        """All words were adopted: do a bounded piece of the rest; True once all is done."""
+        """All words were adopted: do a bounded piece of the rest; True once all is done.
+
+        Asked too where there were none, as it is registered while the swap is on.
+        """
+
+    def invalidate_area(self) -> None:
+        """The whole area was discarded, as by swapon: each word of it was released before."""
 
     @property
     def stored_pages(self) -> int:

@@ -59,7 +59,8 @@ class Frontswap:
         # By page, the data of the newest store where a backend has yet to answer: one for each
         # page of a request that waits for it.  By identity: which store it is.
         self._late: dict[PageNumber, tuple[bytes]] = {}
-        self._late_under_way = 0  # with those that are not the newest of their page any more
+        # By backend, with those that are not the newest of their page any more.
+        self._late_under_way: dict[str, int] = {}
         self.counters = zeros(FrontswapStatistics)
         self._holes = 0
         self._gone = zeros(BackendStatistics, backend="")  # of backends that were unregistered
@@ -83,6 +84,13 @@ class Frontswap:
         pages that the first backend has stored.  Raises `InvalidArgument`; see `Links.add`.
         """
         self.links.add(backend, order, patience, copy, self.slots.page_count)
+        while not self.adopting and not backend.finish_adoption():
+            continue
+        self._link_up()
+
+    def set_draining(self, name: str, draining: bool) -> None:
+        """Leave the backend of ``name`` out of stores, or not; raises `InvalidArgument`."""
+        self.links.set_draining(name, draining)
         self._link_up()
 
     def unregister(self, name: str) -> None:
@@ -92,15 +100,15 @@ class Frontswap:
         """
         if self.adopting:
             raise InvalidArgument(f"backend '{name}': pages of a former worker are being counted")
-        if self._late_under_way:
-            raise InvalidArgument(f"backend '{name}': {self._late_under_way} stores are under way")
+        if late := self._late_under_way.get(name, 0):
+            raise InvalidArgument(f"backend '{name}': {late} stores are under way")
         gone = self.links.remove(name)
         self._gone.backend_stores += gone.backend_stores
         self._gone.backend_loads += gone.backend_loads
         self._link_up()
 
     def _link_up(self) -> None:
-        self._chain, self._by_number = self.links.chain, self.links.by_number
+        self._chain, self._by_number = self.links.takers, self.links.by_number
         objects = self.links.objects
         self._release_object = objects.backend.release if objects else release_nothing
         self._load_object = objects.backend.load if objects else load_unowned
@@ -124,6 +132,11 @@ class Frontswap:
         """The same to the end."""
         while self.adopt_some(_ALL):
             pass
+
+    def count_area(self, first: PageNumber, count: int = 1) -> None:
+        """Count the clusters of pages that are about to be changed, if that was not done."""
+        if self.adopting:
+            self._adoption.count_area(first, count)
 
     @property
     def uncounted_pages(self) -> int:
@@ -159,7 +172,7 @@ class Frontswap:
                 used[cluster] += 1  # crash point: store-count
             else:
                 self.counters.duplicate_entry += 1
-                self._release(page, old)  # crash point: store-release
+                self.release(page, old)  # crash point: store-release
             self._first_counted.backend_stores += 1
             if self._late:
                 self._late.pop(page, None)
@@ -167,31 +180,15 @@ class Frontswap:
                 for copy in self._copies:
                     copy(page, data)
 
-    def bring_back(self, page: PageNumber, data: bytes) -> None:
-        """Have ``data``, which was just loaded, in the first backend; nothing of it is new.
-
-        Raises `StoreRefused` or `Deferred`, and has changed nothing then.
-        """
-        if self.adopting:
-            self._adoption.count_area(page)
-        old, first = self.slots.get(page), self._chain[0]
-        outcome = first.attempt(page, data, old, True)
-        if isinstance(outcome, int):
-            self._words[page] = outcome  # crash point: back-commit
-            self._release(page, old)
-            return
-        error = first.wait_for(page, outcome) or outcome
-        try:
-            raise error
-        finally:
-            del error, outcome  # the frame of a traceback would hold it
-
     def _allocate(self, page: PageNumber) -> None:
-        """Have memory for the word of ``page``; it is waited for as the first backend waits."""
+        """Have memory for the word of ``page``; it is waited for as a backend waits."""
         try:
             self.slots.allocate(page)
         except StoreRefused as exc:
-            wait = self._chain[0].wait_for(page, kept(exc)) if self._chain else None
+            refusal = kept(exc)
+            waits = (link.wait_for(page, refusal) for link in self._chain)
+            wait = next(filter(None, waits), None)
+            del refusal, waits
             if wait is None:
                 self._late.pop(page, None)
                 self.counters.failed_stores += 1
@@ -216,7 +213,7 @@ class Frontswap:
                 data = bytes(data)  # once for all: a late store keeps them
                 outcome = link.attempt(page, data, old, replace)
             if isinstance(outcome, OldInTheWay) and old and not replace:
-                self._release(page, old)
+                self.release(page, old)
                 old = 0
                 outcome = link.attempt(page, data, old, replace)
             wait = link.wait_for(page, outcome)
@@ -253,7 +250,7 @@ class Frontswap:
         else:
             self.counters.duplicate_entry += 1
         if old:
-            self._release(page, old)
+            self.release(page, old)
         self._late.pop(page, None)
 
     def _leave_hole(self, page: PageNumber, old: int, *, is_counted: bool) -> None:
@@ -264,7 +261,7 @@ class Frontswap:
         else:
             self.slots.release_unused(page)
         if old:
-            self._release(page, old)  # crash point: refuse-release
+            self.release(page, old)  # crash point: refuse-release
 
     # -- stores that end later -------------------------------------------------------
 
@@ -272,14 +269,15 @@ class Frontswap:
         """``inner`` goes on with the store; loads get ``data`` until it has ended."""
         store = self._late[page] = (data,)
         self.slots.hold(page)
-        self._late_under_way += 1
+        name = link.backend.name
+        self._late_under_way[name] = self._late_under_way.get(name, 0) + 1
         return LateStore(kept(inner).begin, partial(self._end_later, link, page, store))
 
     def _end_later(
         self, link: Link, page: PageNumber, store: tuple[bytes], outcome: int | Exception
     ) -> Exception | None:
         """A late store has a word, or failed.  Only the newest of a page is committed."""
-        self._late_under_way -= 1
+        self._late_under_way[link.backend.name] -= 1
         is_newest = self._late.get(page) is store
         if is_newest:
             del self._late[page]
@@ -299,12 +297,11 @@ class Frontswap:
 
     def _commit(self, page: PageNumber, word: int) -> None:
         """The commit of a late store; its cluster was held."""
-        if self.adopting:
-            self._adoption.count_area(page)
+        self.count_area(page)
         old = self.slots.get(page)
         self.slots.commit(page, word)  # crash point: late-commit
         if old:
-            self._release(page, old)
+            self.release(page, old)
 
     def is_late(self, page: PageNumber) -> bool:
         """Whether the newest store of ``page`` has yet to end."""
@@ -341,13 +338,12 @@ class Frontswap:
 
     def invalidate_page(self, page: PageNumber) -> None:
         """Forget ``page``."""
-        if self.adopting:
-            self._adoption.count_area(page)
+        self.count_area(page)
         self._late.pop(page, None)
         word = self.slots.get(page)
         if word:
             self.slots.clear(page)
-            self._release(page, word)  # crash point: discard-release
+            self.release(page, word)  # crash point: discard-release
             self.counters.invalidates += 1
 
     def invalidate_area(self, first: PageNumber, count: int) -> None:
@@ -355,19 +351,21 @@ class Frontswap:
         end = min(first + count, self.slots.page_count)
         if first >= end:
             return
-        if self.adopting:
-            self._adoption.count_area(first, end - first)
+        self.count_area(first, end - first)
         for page in [page for page in self._late if first <= page < end]:
             del self._late[page]
-        release, forgotten = self._release, 0
+        release, forgotten = self.release, 0
         for start, words in self.slots.clear_area(first, end):
             for page, word in numbered(words, start):
                 if word:
                     release(page, word)  # crash point: discard-area-release
                     forgotten += 1
         self.counters.invalidates += forgotten
+        if first <= 1 and end == self.slots.page_count:  # swapon leaves its header alone
+            for link in self.links.chain:
+                link.backend.invalidate_area()
 
-    def _release(self, page: PageNumber, word: int) -> None:
+    def release(self, page: PageNumber, word: int) -> None:
         """``word`` has lost its page; a corrupt one names nothing."""
         if word.bit_count() & 1:
             return
@@ -386,7 +384,7 @@ class Frontswap:
 
     def statistics(self) -> FrontswapStatistics:
         """A snapshot of the counters."""
-        counted = [link.counted for link in self._chain] + [self._gone]
+        counted = [link.counted for link in self.links.chain] + [self._gone]
         return replace(
             self.counters,
             loads=self._holes + sum(one.backend_loads for one in counted),
@@ -395,4 +393,6 @@ class Frontswap:
 
     def by_backend(self) -> list[BackendStatistics]:
         """The same, in the order of the chain."""
-        return [replace(link.counted) for link in self._chain]
+        return [
+            replace(link.counted, curr_pages=link.backend.stored_pages) for link in self.links.chain
+        ]

@@ -75,7 +75,7 @@ class StoreCounters:
 class CompressedCache:
     """A frontswap backend that keeps pages compressed in memory."""
 
-    name = "compressed_cache"
+    name = "cache"
 
     number = None  # its words are those of objects and same-filled pages
 
@@ -202,6 +202,9 @@ class CompressedCache:
         self.dedup.get_ready()
         return True
 
+    def invalidate_area(self) -> None:
+        """Nothing: the last object of each segment freed it."""
+
     @property
     def adopting(self) -> bool:
         """Whether what a former worker left is yet to be counted: nothing is freed or cleaned."""
@@ -291,10 +294,10 @@ class CompressedCache:
 
     # -- looking at it ---------------------------------------------------------------
 
-    def statistics(self, foreign_pages: int = 0, uncounted_pages: int = 0) -> CacheStatistics:
+    def statistics(self, in_place_pages: int = 0, uncounted_pages: int = 0) -> CacheStatistics:
         """A snapshot; sums over clusters and segments, not for the hot path.
 
-        ``foreign_pages``: with other backends.  ``uncounted_pages``: left by a former worker.
+        ``in_place_pages``: on the backing file.  ``uncounted_pages``: left by a former worker.
         """
         return take_snapshot(
             self.log,
@@ -303,7 +306,7 @@ class CompressedCache:
             stored_pages=self.slots.stored_pages,
             uncounted_pages=uncounted_pages,
             fill_words=self._fill_words,
-            in_place_pages=foreign_pages,
+            in_place_pages=in_place_pages,
             mixed_bytes=self._mixed_bytes,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fuseswap.counting import counter
+from fuseswap.counting import counter, gauge
 
 
 @dataclass(slots=True)
@@ -36,4 +36,7 @@ class BackendStatistics:
     backend_loads: int = counter(
         "Loads each backend answered at once; those of holes, and tier_loads, are of none.",
         labels=("backend",),
+    )
+    curr_pages: int = gauge(
+        "pages", "Pages each backend has now.", like="frontswap", labels=("backend",)
     )

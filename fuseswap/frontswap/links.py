@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fuseswap.counting import zeros
 from fuseswap.errors import CorruptData, Deferred, InvalidArgument, StoreRefused, kept
@@ -21,6 +21,7 @@ class Link:
     counted: BackendStatistics
     patience: Patience | None
     copy: Copy | None
+    draining: bool = False  # asked for no store: its pages are on their way to others
 
     def attempt(self, page: PageNumber, data: Data, old: int, replace: bool) -> int | Exception:
         """Store in this one: the word of ``page``, or the error."""
@@ -37,10 +38,14 @@ class Link:
 
 
 class Links:
-    """``chain`` in order, ``by_number`` those of foreign words, ``objects`` that of all others."""
+    """``chain`` in order, ``by_number`` those of foreign words, ``objects`` that of all others.
+
+    ``takers``: those of the chain that are asked for stores.
+    """
 
     def __init__(self) -> None:
         self.chain: tuple[Link, ...] = ()
+        self.takers: tuple[Link, ...] = ()
         self.by_number: dict[int, Link] = {}
         self.objects: Link | None = None
 
@@ -71,13 +76,32 @@ class Links:
         counted = zeros(BackendStatistics, backend=name)
         self._set([*self.chain, Link(order, backend, counted, patience, copy)])
 
-    def remove(self, name: str) -> BackendStatistics:
-        """Unregister; raises `InvalidArgument` where there is none, or pages are in it."""
+    def make_room(self, position: int) -> int:
+        """The order of a backend that is to come to ``position``; 0 is the first."""
+        position = min(position, len(self.chain))
+        moved = [
+            replace(link, order=place + (place >= position))
+            for place, link in enumerate(self.chain)
+        ]
+        self._set(moved)
+        return position
+
+    def find(self, name: str) -> Link:
+        """The one of ``name``; raises `InvalidArgument`."""
         for link in self.chain:
             if link.backend.name == name:
-                break
-        else:
-            raise InvalidArgument(f"there is no backend '{name}'")
+                return link
+        raise InvalidArgument(f"there is no backend '{name}'")
+
+    def set_draining(self, name: str, draining: bool) -> None:
+        """Whether it is left out when a page is stored; raises `InvalidArgument`."""
+        found = self.find(name)
+        changed = replace(found, draining=draining)
+        self._set([changed if link is found else link for link in self.chain])
+
+    def remove(self, name: str) -> BackendStatistics:
+        """Unregister; raises `InvalidArgument` where there is none, or pages are in it."""
+        link = self.find(name)
         if pages := link.backend.stored_pages:
             raise InvalidArgument(f"backend '{name}' has {pages} pages: drain it first")
         self._set([one for one in self.chain if one is not link])
@@ -85,6 +109,7 @@ class Links:
 
     def _set(self, links: list[Link]) -> None:
         self.chain = tuple(sorted(links, key=lambda link: link.order))
+        self.takers = tuple(link for link in self.chain if not link.draining)
         numbered = ((link.backend.number, link) for link in self.chain)
         self.by_number = {number: link for number, link in numbered if number is not None}
         self.objects = next((link for link in self.chain if link.backend.number is None), None)

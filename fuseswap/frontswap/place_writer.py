@@ -15,7 +15,8 @@ import trio
 
 from fuseswap.errors import CorruptData
 from fuseswap.frontswap.compressed_cache import CompressedCache
-from fuseswap.frontswap.raw_file import RUN_PAGES, RawFile, digest_of
+from fuseswap.frontswap.place_writes import RUN_PAGES, digest_of
+from fuseswap.frontswap.raw_file import RawFile
 from fuseswap.reclaim.write_account import WriteAccount
 from fuseswap.reclaim.writeback_statistics import WritebackStatistics
 from fuseswap.reclaim.writes_in_flight import WritesInFlight
@@ -124,8 +125,8 @@ class _Eviction:
                 while pages:
                     await self._write_out(pages)
                     pages, self._busy = self._busy, []
-                    while any(self._place.is_busy(page) for page in pages):
-                        await self._place.wait_for_a_write()
+                    while any(self._place.writes.is_busy(page) for page in pages):
+                        await self._place.writes.wait_for_a_write()
                 if first < cache.page_count:
                     await trio.lowlevel.checkpoint()
         finally:
@@ -150,12 +151,12 @@ class _Eviction:
             await trio.lowlevel.checkpoint()
             while self._runs_in_flight >= most:
                 with trio.move_on_after(_PATIENCE_S) as patience:
-                    await self._place.wait_for_a_write()
+                    await self._place.writes.wait_for_a_write()
                 if patience.cancelled_caught:
                     most = min(2 * most, _MOST_RUNS)
         self._send()
         while self._runs_in_flight:
-            await self._place.wait_for_a_write()
+            await self._place.writes.wait_for_a_write()
 
     def _take(self, page: PageNumber) -> None:
         """Look at one page that may have an object here, and add it to the run."""
@@ -163,7 +164,7 @@ class _Eviction:
         word = slots.get(page)
         if not is_object_of(word, self._ref.id):
             return
-        if self._place.is_busy(page):
+        if self._place.writes.is_busy(page):
             self._busy.append(page)
             return
         if self._spares and is_loaded(word):
@@ -175,7 +176,7 @@ class _Eviction:
         except CorruptData:
             return
         digest = digest_of(data)
-        if self._place.has_copy(page, digest):
+        if self._place.writes.has_copy(page, digest):
             self._move(page, word, digest)
             return
         run = self._run
@@ -202,7 +203,7 @@ class _Eviction:
                 self._commit(run)
 
         digests = [digest for _, _, digest in run.pages]
-        if self._place.put_run(run.pages[0][0], digests, b"".join(run.data), done):
+        if self._place.writes.put_run(run.pages[0][0], digests, b"".join(run.data), done):
             self._runs_in_flight += 1
         else:
             self.is_stopped = True

@@ -145,6 +145,9 @@ class PluginBackend:
         self.stored_pages += known
         return known
 
+    def invalidate_area(self) -> None:
+        """Nothing: each page was dropped before."""
+
     def finish_adoption(self) -> bool:
         """There is no more to it."""
         return True

@@ -10,22 +10,18 @@ Eviction needs no free extent, no directory and no cleaner on the file.  Its pri
     writethrough stored in the cache, and a copy written: evicting it later costs no write
 
 The cookie of its words is the checksum of the page.  At most one write of a page is in flight
-(`_busy`), since two could reach the device in either order.  While the word says that the page
-is in its place there is none.  An eviction looks at the word again before it commits bytes; that
+(``place_writes.py``).  While the word says that the page is in its place there is none.  An
+eviction looks at the word again before it commits bytes; that
 of a store is looked at by the front end.
 """
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable
-from typing import Protocol
-
-import trio
-import xxhash
 
 from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.frontswap.compressed_cache import CompressedCache
+from fuseswap.frontswap.place_writes import RUN_PAGES, PlaceFile, PlaceWrites, digest_of
 from fuseswap.reclaim.write_account import WriteAccount
 from fuseswap.reclaim.writeback_statistics import WritebackStatistics
 from fuseswap.store.slot_word import cookie_of, foreign_word, is_same_filled, is_same_object
@@ -36,27 +32,12 @@ from fuseswap.units import (
     Location,
     PageNumber,
     SegmentRef,
-    numbered,
-    page_range,
 )
 
-RUN_PAGES = 16
 _NO_SEGMENT = SegmentRef(NO_SEGMENT, 0)
 _NO_TIER = Location(0, 0)
 
 Answer = Callable[["int | Exception"], None]
-
-digest_of = xxhash.xxh3_64_intdigest
-
-
-class PlaceFile(Protocol):
-    """Bytes by offset; ``done`` is called later, never from in here."""
-
-    def begin_read(self, at: int, length: int, done: Callable[[bytes | OSError], None]) -> None:
-        """Read ``length`` bytes at ``at``."""
-
-    def begin_put(self, at: int, data: bytes, done: Callable[[OSError | None], None]) -> None:
-        """Write whole pages at ``at``; the bytes are copied."""
 
 
 class PlaceStore(Deferred):
@@ -80,7 +61,7 @@ class PlaceStore(Deferred):
 class RawFile:
     """Pages of ``cache`` at their own offsets in ``file``."""
 
-    name = "in_place"
+    name = "file"
     number = 0
 
     def __init__(
@@ -92,16 +73,11 @@ class RawFile:
         counters: WritebackStatistics,
     ) -> None:
         self._cache = cache
-        self._file = file
         self.reader = reader
         self._account = account
         self._counters = counters
         self._slots = cache.slots
-        # Pages in flight: of a segment in at most 64 runs (``place_writer.py``), of each request
-        # that stores or copies; and of such requests those that wait for the write before them.
-        self._busy: dict[PageNumber, list[Callable[[], None]]] = {}
-        self._known: memoryview | None = None
-        self._write_ended = trio.Event()
+        self.writes = PlaceWrites(file, account, cache.page_count)
         self.stored_pages = 0  # in their places, and nowhere else
 
     # -- a frontswap backend ----------------------------------------------------------
@@ -154,6 +130,9 @@ class RawFile:
         """There is no more to it."""
         return True
 
+    def invalidate_area(self) -> None:
+        """Nothing: every page has its place."""
+
     def word_of(self, digest: int) -> int:
         """The word, to be committed, of a page whose bytes (of ``digest``) are at its place now."""
         self.stored_pages += 1
@@ -172,23 +151,20 @@ class RawFile:
             else:
                 answer(StoreRefused(f"page {page} cannot be written to its place: {failure}"))
 
-        self._put(page, data, digest, written)
+        self.writes.put(page, data, digest, written)
 
     @property
     def writethrough(self) -> bool:
         """Whether every store is written out as well."""
-        return self._known is not None
+        return self.writes.notes_copies
 
     @writethrough.setter
     def writethrough(self, switch: bool) -> None:
-        if switch != self.writethrough:  # 8 bytes a page; the memory comes as it is touched
-            # The digest of each place, from the success of a write to the start of the next.
-            size = 8 * self._cache.page_count
-            self._known = memoryview(mmap.mmap(-1, size)).cast("Q") if switch else None
+        self.writes.notes_copies = switch
 
     def write_through(self, page: PageNumber, data: bytes | memoryview) -> None:
         """The cache has just stored ``page``: raises a `PlaceStore` that writes a copy."""
-        if self._known is not None and not is_same_filled(self._slots.get(page)):
+        if self.writethrough and not is_same_filled(self._slots.get(page)):
             raise PlaceStore(self._begin_copy, page, bytes(data))
 
     def _begin_copy(self, page: PageNumber, data: bytes, answer: Answer) -> None:
@@ -197,77 +173,6 @@ class RawFile:
         At once, without a copy, where none may be written now.
         """
         if self._account.may_begin(RUN_PAGES * PAGE_SIZE):
-            self._put(page, data, digest_of(data), lambda error: answer(0))
+            self.writes.put(page, data, digest_of(data), lambda error: answer(0))
         else:
             answer(0)
-
-    def _put(
-        self, page: PageNumber, data: bytes, digest: int, written: Callable[[OSError | None], None]
-    ) -> None:
-        """Write one page, behind a write of it that is in flight."""
-        self._account.begin(len(data))  # not later: it was asked for when there was a budget
-        if page in self._busy:
-            self._busy[page].append(lambda: self._begin(page, [digest], data, written))
-        else:
-            self._begin(page, [digest], data, written)
-
-    def _begin(
-        self,
-        first: PageNumber,
-        digests: list[int],
-        data: bytes,
-        written: Callable[[OSError | None], None],
-    ) -> None:
-        """Write neighbours that are not busy."""
-        for page in page_range(first, first + len(digests)):
-            self._busy[page] = []
-            if self._known is not None:
-                self._known[page] = 0
-
-        def ended(error: OSError | None) -> None:
-            self._account.end(len(data), error)  # crash point: place-written
-            if error is None and self._known is not None:
-                for page, digest in numbered(digests, first):
-                    self._known[page] = digest
-            written(error)
-            for page in page_range(first, first + len(digests)):
-                self._land(page)
-            self._write_ended.set()
-            self._write_ended = trio.Event()
-
-        self._file.begin_put(first * PAGE_SIZE, data, ended)  # crash point: place-write
-
-    def _land(self, page: PageNumber) -> None:
-        """The write of ``page`` has ended: of those that wait the first begins."""
-        waiting = self._busy.pop(page)
-        if waiting:
-            waiting[0]()
-            self._busy[page] += waiting[1:]
-
-    # -- for eviction ------------------------------------------------------------------
-
-    def is_busy(self, page: PageNumber) -> bool:
-        """Whether a write of ``page`` is in flight."""
-        return page in self._busy
-
-    def has_copy(self, page: PageNumber, digest: int) -> bool:
-        """Whether the place of ``page`` is known to hold these bytes."""
-        return self._known is not None and digest != 0 and self._known[page] == digest
-
-    def put_run(
-        self,
-        first: PageNumber,
-        digests: list[int],
-        data: bytes,
-        written: Callable[[OSError | None], None],
-    ) -> bool:
-        """Write neighbours that are not busy, at once; False where the budget is spent."""
-        if not self._account.affords(len(data)):
-            return False
-        self._account.begin(len(data))
-        self._begin(first, digests, data, written)
-        return True
-
-    async def wait_for_a_write(self) -> None:
-        """Wait until a write of some page has ended."""
-        await self._write_ended.wait()

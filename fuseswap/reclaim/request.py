@@ -22,6 +22,7 @@ class ReclaimRequest:
     incompressible: bool = False
     most_bytes: int | None = None  # of objects, in the order in which segments leave
     tier: str | None = None  # they go there; None: where they would go anyway
+    most: int | None = None  # segments; None: all of them
     total: int = 0
     left: list[SegmentId] = field(default_factory=list)  # segments that were in memory when asked
 

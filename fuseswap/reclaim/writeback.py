@@ -31,7 +31,7 @@ from fuseswap.store.cleaner import Cleaner
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.store import Store
 from fuseswap.tiers.tier_reader import TierReader
-from fuseswap.units import SegmentId
+from fuseswap.units import SEGMENT_SHIFT, SegmentId
 
 _LOOK_EVERY_S = 1.0
 _LOOK_SOON_S = 0.2  # while segments are being filled
@@ -108,7 +108,7 @@ class Writeback:
         for head in self._log.heads:
             if request.takes_all or head.stream is Stream.INCOMPRESSIBLE:
                 self._log.seal(head)
-        request.left = self._log.eviction_queue.matching(request.takes)
+        request.left = self._log.eviction_queue.matching(request.takes)[: request.most]
         if request.most_bytes is not None:
             request.left = self._first_of(request.left, request.most_bytes)
         request.total = len(request.left)
@@ -122,6 +122,11 @@ class Writeback:
             if most_bytes < 0:
                 return segments[:count]
         return segments
+
+    def shrink(self, to_bytes: int) -> None:
+        """Write back, oldest first, until the pool is at ``to_bytes``; see `ask`."""
+        most = max(0, self._log.frames.used - (to_bytes >> SEGMENT_SHIFT))
+        self.ask(ReclaimRequest("shrink", most=most))
 
     async def _write_due(self, nursery: trio.Nursery) -> None:
         """Send off requested and old segments, and some under memory pressure."""

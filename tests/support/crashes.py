@@ -89,7 +89,7 @@ class Stage:
     """All that outlives a worker: the bytes to go back to, and whether they have changed."""
 
     def __init__(self, memory: SharedMemory, tier: SharedTier | SharedPlaces) -> None:
-        self._regions = {**memory.regions(), "tier": tier.region}
+        self._regions = {**memory.regions(), **memory.memories(), "tier": tier.region}
         if isinstance(tier, SharedTier) and isinstance(tier.second, SharedTier):
             self._regions["second tier"] = tier.second.region
         self._saved = {
@@ -102,7 +102,7 @@ class Stage:
         found: list[object] = []
         for name, region in self._regions.items():
             for start, end in region.extents():
-                table = name not in ("arena", "tier", "second tier", "index")
+                table = name not in ("arena", "tier", "second tier", "index", "raw0")
                 found.append((start, end, region.map[start:end] if table else None))
         return found
 

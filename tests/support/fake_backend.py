@@ -54,6 +54,7 @@ class FakeBackend:
         self.adopted: list[int] = []
         self.pieces_left = 2
         self.page_count = 0
+        self.areas_gone = 0
         self._next = 1
 
     def init(self, page_count: int) -> None:
@@ -96,6 +97,9 @@ class FakeBackend:
     def finish_adoption(self) -> bool:
         self.pieces_left -= 1
         return self.pieces_left <= 0
+
+    def invalidate_area(self) -> None:
+        self.areas_gone += 1
 
     @property
     def stored_pages(self) -> int:

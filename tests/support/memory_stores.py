@@ -25,6 +25,7 @@ from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.superblock import SharedState
 from fuseswap.units import PageNumber, SegmentId
+from tests.support.raw_memories import RawSlots
 
 # 5 MiB of pages in two clusters and a half; eight frames.
 SMALL = Geometry(page_count=1280, segment_count=9, frame_count=8)
@@ -136,10 +137,19 @@ class SharedMemory:
     def __init__(self, geometry: Geometry = SMALL) -> None:
         self.geometry = geometry
         self.fds: dict[str, int] = {}
+        self.raws: dict[str, RawSlots] = {}
         for name, size_bytes in geometry.region_bytes().items():
             self.fds[name] = os.memfd_create(name, os.MFD_CLOEXEC)
             os.ftruncate(self.fds[name], size_bytes)
         SharedState.create(self.regions(), geometry).close()
+
+    def add_raw(self, name: str, slots: int) -> None:
+        """Have memory for a raw backend too."""
+        self.raws[name] = RawSlots(slots)
+
+    def memories(self) -> dict[str, Region]:
+        """New mappings of the memory of raw backends."""
+        return {name: raw.map() for name, raw in self.raws.items()}
 
     def regions(self) -> dict[str, Region]:
         """New mappings of all files."""
@@ -161,3 +171,5 @@ class SharedMemory:
         """Close the files; mappings stay valid until they are collected."""
         for fd in self.fds.values():
             os.close(fd)
+        for raw in self.raws.values():
+            raw.close()

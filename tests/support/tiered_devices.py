@@ -69,6 +69,7 @@ class Tiered:
             submit=at_once,
             schedule=schedule,
             plugged=plugged,
+            memories=memory.memories(),
         )
         self.cache = FrontedCache(self.device.frontswap, self.device.cache)
         self.log = self.cache.log

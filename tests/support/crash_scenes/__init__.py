@@ -6,7 +6,17 @@ one kind, and importing it puts them into `SCENES`.
 
 from __future__ import annotations
 
-from tests.support.crash_scenes import places, reclaim, requests, stores
+from tests.support.crash_scenes import backends, places, reclaim, requests, stores
 from tests.support.crash_scenes.scene import IN_PLACE, SCENES, TIERLESS, TWO_TIERS
 
-__all__ = ["IN_PLACE", "SCENES", "TIERLESS", "TWO_TIERS", "places", "reclaim", "requests", "stores"]
+__all__ = [
+    "IN_PLACE",
+    "SCENES",
+    "TIERLESS",
+    "TWO_TIERS",
+    "backends",
+    "places",
+    "reclaim",
+    "requests",
+    "stores",
+]

@@ -38,7 +38,7 @@ def test_an_object_in_memory(device: Device) -> None:
         "page 1, at 4K",
         "  where     in memory",
         "  why       hot: stored a moment ago",
-        "  backend   compressed_cache",
+        "  backend   cache",
         f"  kept as   lz4, {size} bytes (49 %)",
         "  segment   1, still open",
         "  loaded    not since it was stored",
@@ -57,7 +57,7 @@ def test_what_is_far_away_and_shared() -> None:
             PageNumber(1),
             "backing file",
             "cold",
-            "compressed_cache",
+            "cache",
             "backing_file",
             2,
             codec="zstd",
@@ -76,7 +76,7 @@ def test_what_is_far_away_and_shared() -> None:
     assert lines[1:] == [
         "  where     on the backing file, at byte 2097152",
         "  why       cold",
-        "  backend   compressed_cache",
+        "  backend   cache",
         "  kept as   zstd with dictionary 3 of 64 KiB, 1024 bytes (25 %)",
         "  segment   9, sealed 70 s ago",
         "  loaded    since it was stored",
@@ -86,7 +86,7 @@ def test_what_is_far_away_and_shared() -> None:
 
 
 def test_a_page_on_a_tier_of_another_name() -> None:
-    found = Explanation(PageNumber(1), "tier far0", "cold", "compressed_cache", "far0", 7)
+    found = Explanation(PageNumber(1), "tier far0", "cold", "cache", "far0", 7)
     assert words(found)[1] == "  where     on tier far0, extent 7"
     found = Explanation(PageNumber(1), "tier disk", "cold", None, "disk", 7, file_offset=99)
     assert words(found)[1] == "  where     on tier disk, extent 7 of its file, at byte 99"

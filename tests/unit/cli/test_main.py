@@ -19,7 +19,7 @@ from fuseswap.daemon.runtime_dir import Runtime
 
 COMMANDS = (
     "up", "down", "restart", "status", "top", "explain", "get", "set", "tier", "writeback",
-    "recompress", "scrub", "check", "demo", "plugins", "mount",
+    "recompress", "scrub", "backend", "shrink", "check", "demo", "plugins", "mount",
 )  # fmt: skip
 
 

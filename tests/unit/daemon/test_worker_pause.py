@@ -69,6 +69,7 @@ def test_a_write_in_flight_ends_before_the_pause(
         recompression=idle,
         memory=idle,
         sweep=idle,
+        backends=idle,
         mover=idle,
         scrubber=idle,
         tiers=(),

@@ -19,6 +19,7 @@ SAVED = (
     "compression_bytes_saved",
     "recompression_bytes_saved",
     "writeback_bytes_saved",
+    "other_backends_bytes",
 )
 
 
@@ -131,6 +132,15 @@ async def test_pages_in_their_places_are_saved_by_writeback(placed: Tiered) -> N
     there = placed.in_place()
     assert there
     assert check_ledger(placed.device)["writeback_bytes_saved"] == PAGE_SIZE * len(there)
+
+
+def test_pages_in_other_backends_are_on_no_other_account(memory: SharedMemory) -> None:
+    memory.add_raw("raw0", 20)
+    device = Device(memory.attach(), memories=memory.memories())
+    device.backends.ask("add=raw0")
+    for page in range(50):
+        device.swapfile.write(page * PAGE_SIZE, memoryview(pages.compressible(page)))
+    assert check_ledger(device)["other_backends_bytes"] == 20 * PAGE_SIZE
 
 
 async def test_recompression_is_told_from_compression(tiered: Tiered) -> None:

@@ -220,7 +220,7 @@ async def test_a_page_on_the_backing_file_is_not_read(tiered: Tiered, tier: Fake
     found = explain(tiered.device, page)
     assert (found.where, found.checksum) == ("tier fake", "not read")
     assert found.why == "written back; compressed when it was stored"
-    assert (found.backend, found.tier) == ("compressed_cache", "fake")
+    assert (found.backend, found.tier) == ("cache", "fake")
     assert found.segment is not None
     assert found.file_offset is not None
     extent, at = divmod(found.file_offset - FIRST_PAGE_AT, MIB)

@@ -63,7 +63,7 @@ def test_each_statistic_is_one_family(tiered: Tiered) -> None:
     text = render_metrics(device)
     assert parse(text) == expected
     assert text.count("# TYPE") == len(STATISTICS)
-    assert expected['fuseswap_backend_stores_total{backend="compressed_cache"}'] == ("counter", 3)
+    assert expected['fuseswap_backend_stores_total{backend="cache"}'] == ("counter", 3)
 
 
 def test_no_two_families_share_a_sample_name(tiered: Tiered) -> None:
@@ -86,7 +86,7 @@ def test_read_again_it_is_what_the_files_say(device: Device) -> None:
     assert [name for name in found if "." not in name] == [
         row.name for row in STATISTICS if not row.labels
     ]
-    assert found["backend_stores.compressed_cache"] == 3
+    assert found["backend_stores.cache"] == 3
 
 
 def test_a_worker_of_another_version_is_understood() -> None:

@@ -49,6 +49,7 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], list[str]]] = {
         [("1", "1"), ("99", "99"), ("050", "50")],
         ["", "0", "100", "90%", "-1"],
     ),
+    "exclusive_loads": ("N", [("Y", "Y"), ("off", "N"), ("1", "Y")], ["", "2", "maybe"]),
     "dedup": (
         "auto",
         [("on", "on"), ("off", "off"), ("auto", "auto")],

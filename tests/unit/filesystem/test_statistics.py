@@ -108,9 +108,9 @@ async def test_stores_by_backend(placed: Tiered, nursery: trio.Nursery) -> None:
     assert placed.device.frontswap.load(PageNumber(1)) is not None
     assert placed.device.frontswap.load(PageNumber(900)) is None
     now = read(placed.device)
-    assert of_label(placed.device, "backend_stores") == {"compressed_cache": 1, "in_place": 3}
-    assert of_label(placed.device, "backend_refusals") == {"compressed_cache": 3, "in_place": 0}
-    assert of_label(placed.device, "backend_loads") == {"compressed_cache": 1, "in_place": 0}
+    assert of_label(placed.device, "backend_stores") == {"cache": 1, "file": 3}
+    assert of_label(placed.device, "backend_refusals") == {"cache": 3, "file": 0}
+    assert of_label(placed.device, "backend_loads") == {"cache": 1, "file": 0}
     assert (now["succ_stores"], now["in_place_stores"]) == (4, 3)
 
 

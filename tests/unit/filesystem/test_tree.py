@@ -46,7 +46,8 @@ def test_directories_list_the_tables(tree: Tree) -> None:
     assert listed[: len(plain)] == plain
     assert set(listed[len(plain) :]) == {
         *(f"codec_{what}.{codec}" for what in ("pages", "bytes") for codec in CODECS),
-        *(f"backend_{what}.compressed_cache" for what in ("stores", "refusals", "loads")),
+        *(f"backend_{what}.cache" for what in ("stores", "refusals", "loads")),
+        "curr_pages.cache",
     }
     assert [e.name for e in tree.entries(fs.PARAMS)] == [p.name for p in PARAMETERS]
 

@@ -8,6 +8,7 @@ import pytest
 
 from fuseswap.errors import CorruptData, InvalidArgument, OldInTheWay, StoreRefused
 from fuseswap.frontswap.chain import Frontswap
+from fuseswap.frontswap.moves import Moves
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.slot_word import foreign_word, is_corrupt
 from fuseswap.units import PageNumber, page_range
@@ -390,7 +391,7 @@ def test_what_is_brought_back_is_no_new_page(chain: Chain) -> None:
     refuse(backends[0])
     frontswap.store(PageNumber(5), b"x")
     backends[0].error = None
-    frontswap.bring_back(PageNumber(5), b"x")
+    Moves(frontswap).bring_back(PageNumber(5), b"x")
     assert holders(backends, 5) == [0]
     assert numbers(frontswap) == (0, 1, 0, 0)
     assert frontswap.statistics().duplicate_entry == 0

@@ -1,7 +1,8 @@
 """The front end against a dict: chains of one to four backends, whatever they answer, and when.
 
 The first is the compressed cache.  Of the others one says "later" to everything, one too, and
-fails then, and one is registered in the middle.
+fails then, and one is registered in the middle.  A raw backend of few slots comes before them all
+or behind, and any is drained, page by page, while the others go on.
 """
 
 from __future__ import annotations
@@ -19,12 +20,18 @@ from hypothesis.stateful import (
 )
 
 from fuseswap.errors import Deferred, StoreRefused
-from fuseswap.units import PageNumber
+from fuseswap.frontswap.moves import Move, Moves
+from fuseswap.frontswap.raw_memory import RawMemory
+from fuseswap.store.memory_reserve import AtOnce
+from fuseswap.units import FIRST_PAGE, PageNumber
 from tests.support import pages
 from tests.support.effort import scaled
 from tests.support.fake_backend import FakeBackend
 from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import FrontedCache, SharedMemory, fronted
+
+RAW_SLOTS = 2
+RAW_NUMBER = 9
 
 page_numbers = st.integers(0, 2) | st.integers(511, 512)
 contents = st.builds(
@@ -43,6 +50,8 @@ class ChainMachine(RuleBasedStateMachine):
         super().__init__()
         self.memory = SharedMemory()
         self.model: dict[int, bytes] = {}
+        self.memory.add_raw("raw", RAW_SLOTS)
+        self.has_raw = False
         self.fakes = [FakeBackend(f"fake{number}", number * 85) for number in range(4)]
         self.refuses = False
 
@@ -56,6 +65,8 @@ class ChainMachine(RuleBasedStateMachine):
         self.store: FrontedCache = fronted(self.memory.attach(), lazy=True)
         for order, fake in enumerate(self.fakes[:fakes], 1):
             self.store.frontswap.register(fake, order=order)
+        if self.has_raw:
+            self.register_raw()
         self.count = fakes
         for fake in self.fakes:
             fake.pieces_left = 2
@@ -137,6 +148,58 @@ class ChainMachine(RuleBasedStateMachine):
         self.store.frontswap.register(self.fakes[self.count], order=self.count + 1)
         self.count += 1
 
+    def register_raw(self) -> None:
+        memory = self.memory.memories()["raw"]
+        self.raw = RawMemory("raw", RAW_NUMBER, memory, AtOnce(), self.store.cache.reader.corrupt)
+        self.store.frontswap.register(self.raw, order=self.raw_order)
+
+    @precondition(lambda self: not self.has_raw)
+    @rule(first=st.booleans())
+    def raw_memory(self, first: bool) -> None:
+        self.raw_order = -1 if first else 99
+        self.has_raw = True
+        self.register_raw()
+
+    @precondition(lambda self: self.has_raw and not self.store.frontswap.adopting)
+    @rule()
+    def raw_memory_goes(self) -> None:
+        """Once the others have its pages; one that nobody takes keeps it."""
+        frontswap, moves = self.store.frontswap, Moves(self.store.frontswap)
+        frontswap.set_draining("raw", True)
+        pages, _ = moves.pages_of(RAW_NUMBER, FIRST_PAGE)
+        for page in pages:
+            self.move(moves, "raw", page)
+        if self.raw.stored_pages:
+            frontswap.set_draining("raw", False)
+        else:
+            frontswap.unregister("raw")
+            self.has_raw = False
+
+    def move(self, moves: Moves, source: str, page: PageNumber) -> None:
+        links = self.store.frontswap.links
+        try:
+            move = moves.load(links.find(source), page)
+            if move and (wait := moves.store(move, list(links.takers))):
+                wait.begin(lambda answer: None)  # a fake has it, and ends when it likes
+                if source == "raw":  # whose slots are used again: it is drained until the end
+                    self.end_the_last(move)
+        except StoreRefused:
+            return
+
+    def end_the_last(self, move: Move) -> None:
+        for fake in self.fakes:
+            if fake.waiting and fake.waiting[-1].data is move.data:
+                fake.waiting[-1].end(OSError("broken") if fake is self.fakes[1] else None)
+
+    @precondition(lambda self: self.count and not self.store.frontswap.adopting)
+    @rule(number=st.integers(0, 3), on=st.booleans(), page=page_numbers)
+    def drain(self, number: int, on: bool, page: int) -> None:
+        """A fake gives a page away; for as long as it is drained it gets none."""
+        if number < self.count:
+            self.store.frontswap.set_draining(f"fake{number}", on)
+            if on:
+                self.move(Moves(self.store.frontswap), f"fake{number}", PageNumber(page))
+
     @rule(lazily=st.booleans())
     def next_worker(self, lazily: bool) -> None:
         """Late stores were not answered: whoever sends them again has the page."""
@@ -164,6 +227,7 @@ class ChainMachine(RuleBasedStateMachine):
             return
         late = len(self.store.frontswap._late)
         held = sum(fake.stored_pages for fake in self.fakes) + self.store.cache.stored_pages
+        held += self.raw.stored_pages if self.has_raw else 0
         assert held == self.store.slots.stored_pages == len(self.model) - late
         check_invariants(self.store)
 

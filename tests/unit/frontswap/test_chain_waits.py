@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fuseswap.errors import Deferred, StoreRefused
+from fuseswap.frontswap.moves import Moves
 from fuseswap.units import PageNumber
 from tests.support.chains import holders, refuse, store_later
 from tests.support.fake_backend import FakeBackend, chain_of
@@ -186,9 +187,10 @@ def test_a_page_that_can_not_be_brought_back_stays_where_it_is(
     frontswap.store(page, b"x")
     if waits:
         set_patience(frontswap, lambda page, refusal: AskAgain(str(refusal)))
+    refuse(second)
     before = frontswap.slots.get(page)
     with pytest.raises(AskAgain if waits else StoreRefused):
-        frontswap.bring_back(page, b"x")
+        Moves(frontswap).bring_back(page, b"x")
     assert frontswap.slots.get(page) == before
     assert frontswap.load(page) == b"x"
     assert len(second.kept) == 1

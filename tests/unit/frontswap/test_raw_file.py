@@ -7,7 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.errors import CorruptData
-from fuseswap.frontswap.raw_file import RUN_PAGES
+from fuseswap.frontswap.place_writes import RUN_PAGES
 from fuseswap.units import PAGE_SIZE, PageNumber, SegmentId
 from tests.support import pages
 from tests.support.fake_tier import FakePlaceFile

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.errors import CorruptData, StoreRefused
-from fuseswap.frontswap.raw_file import RUN_PAGES
+from fuseswap.frontswap.place_writes import RUN_PAGES
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.slot_word import foreign_word
 from fuseswap.tiers.tier_reader import TierLoad
