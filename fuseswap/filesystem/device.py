@@ -156,7 +156,9 @@ class Device:
             place = place_file
             self.reader = TierReader(lambda *read: place.begin_read(*read[2:]))
         else:
-            self.reader = TierReader(self.tiers.begin_read, ahead=True)
+            self.reader = TierReader(
+                self.tiers.begin_read, ahead=True, copies_at=self.tiers.copies_at
+            )
         slots = SlotTable(state.slots, state.geometry.page_count, feeder)
         self.frontswap = frontswap = Frontswap(slots)
         self.cache = CompressedCache(

@@ -15,6 +15,7 @@ not looked at.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,7 @@ from fuseswap.codecs.checksum import CHECK_BYTES, Decoder
 from fuseswap.counting import counter, zeros
 from fuseswap.errors import CorruptData, Deferred, InvalidArgument, kept
 from fuseswap.sizes import parse_size
+from fuseswap.store.frame_pool import NO_FRAME
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.slot_word import (
@@ -39,6 +41,7 @@ from fuseswap.store.slot_word import (
     segment_of,
 )
 from fuseswap.tiers.callbacks import await_callback
+from fuseswap.tiers.tier import Copies, Read
 from fuseswap.tiers.tier_reader import TierReader
 from fuseswap.tiers.tier_table import TierTable
 from fuseswap.units import (
@@ -51,6 +54,8 @@ from fuseswap.units import (
     numbered,
     page_array,
 )
+
+log = logging.getLogger(__name__)
 
 _MOST_TOLD = 1000  # pages that are named; all are counted
 _OBJECTS_A_TURN = 64  # about 150 us
@@ -231,9 +236,14 @@ class Scrubber:
         if found is None or found[0] != ref:
             return
         location = found[1]
-        bad = await self._bad_pages(ref, location)
-        if bad:
-            bad = await self._bad_pages(ref, location, again=True)
+        copies = self._tiers.copies_at(location)
+        if copies is not None:
+            bad = await self._scrub_copies(request, ref, location, copies)
+        else:
+            read = partial(self._reader.begin_read, location, ref.sequence, 0, SEGMENT_BYTES)
+            bad = await self._bad_pages(ref, location, read)
+            if bad:
+                bad = await self._bad_pages(ref, location, partial(read, again=True))
         name = self._name_of(location)
         for page, why in bad.items():
             self._note(request, page, f"tier {name}, segment {ref.id}: {why}")
@@ -242,12 +252,63 @@ class Scrubber:
         entry = next((one for one in self._tiers if one.number == location.tier), None)
         return entry.tier.name if entry and entry.tier else str(location.tier)
 
-    async def _bad_pages(
-        self, ref: SegmentRef, location: Location, *, again: bool = False
+    async def _scrub_copies(
+        self, request: ScrubRequest, ref: SegmentRef, location: Location, copies: Copies
     ) -> dict[PageNumber, str]:
-        """Pages of the segment, read now, that are not right there."""
-        begin = partial(self._reader.begin_read, location, ref.sequence, 0, SEGMENT_BYTES)
-        stored: bytes | OSError = await await_callback(partial(begin, again=again))
+        """Look at both copies; write one that is bad anew.  Returns what is bad in both."""
+        where = (location.extent, ref.sequence)
+        bad = [
+            await self._bad_pages(
+                ref, location, partial(copies.begin_read_copy, which, *where, 0, SEGMENT_BYTES)
+            )
+            for which in (0, 1)
+        ]
+        for which in (0, 1):
+            if bad[which] and not bad[1 - which] and self._log.table.is_at(ref, location):
+                request.repaired += await self._repair(ref, location, copies, which)
+        return {page: why for page, why in bad[0].items() if page in bad[1]}
+
+    async def _repair(self, ref: SegmentRef, location: Location, copies: Copies, bad: int) -> bool:
+        """Whether the copy ``bad`` was written anew.  It takes a frame meanwhile."""
+        frame = self._log.frames.take(cleaning=True)
+        if frame == NO_FRAME:
+            return False
+        memory = self._log.frame_view(frame)
+        begin = partial(
+            copies.begin_repair,
+            bad,
+            location.extent,
+            ref.sequence,
+            memory,
+            partial(self._is_sound, ref),
+        )
+        try:
+            with trio.CancelScope(shield=True):  # the write is not cancellable
+                error: OSError | None = await await_callback(begin)
+        finally:
+            memory.release()
+            self._log.frames.give_back(frame)
+        self.counters.scrub_repairs += error is None
+        if error is not None:
+            log.warning("a copy of segment %d is not repaired: %s", ref.id, error)
+        return error is None
+
+    def _is_sound(self, ref: SegmentRef, stored: bytes) -> bool:
+        """Whether nothing of what the good copy has just given is bad."""
+        directory = stored[self._log.table.bounds_of(ref.id)[1] :]
+        for page in set(page_array(directory)):
+            word = self._slots.get(page) if page < self._slots.page_count else 0
+            if is_object_of(word, ref.id) and not is_corrupt(word):
+                end = offset_of(word) + CHECK_BYTES + length_of(word)
+                if not self._decoder.is_sound(stored[offset_of(word) : end], codec_of(word)):
+                    return False
+        return self._log.table.is_current(ref)
+
+    async def _bad_pages(
+        self, ref: SegmentRef, location: Location, read: Callable[[Read], None]
+    ) -> dict[PageNumber, str]:
+        """Pages of the segment, ``read`` now, that are not right there."""
+        stored: bytes | OSError = await await_callback(read)
         directory = b""
         if isinstance(stored, bytes):
             directory = stored[self._log.table.bounds_of(ref.id)[1] :]
@@ -260,7 +321,7 @@ class Scrubber:
                 return {}
             if not is_same_object(self._slots.get(page), word):
                 continue
-            self.counters.scrubbed_pages += not again
+            self.counters.scrubbed_pages += 1
             if not isinstance(stored, bytes):
                 bad[page] = f"it can't be read: {stored}"
                 continue

@@ -7,7 +7,7 @@ extents.  ``tests/unit/tiers/test_tier_contract.py`` is what each tier must pass
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 Written = Callable[["OSError | None"], None]
 Read = Callable[["bytes | OSError"], None]
@@ -73,3 +73,24 @@ class Tier(Protocol):
 
     async def run(self) -> None:
         """Its own task, for as long as the device is served; it may never return."""
+
+
+@runtime_checkable
+class Copies(Protocol):
+    """A tier that has each segment twice (``mirrored_tier.py``)."""
+
+    def begin_read_copy(
+        self, which: int, extent: int, generation: int, offset: int, length: int, done: Read
+    ) -> None:
+        """As `Tier.begin_read`, of copy 0 or 1 alone; ENODATA where that does not exist."""
+
+    def begin_repair(
+        self,
+        bad: int,
+        extent: int,
+        generation: int,
+        memory: memoryview,
+        is_good: Callable[[bytes], bool],
+        done: Written,
+    ) -> None:
+        """Write the other copy over the one that is ``bad``, through ``memory`` (1 MiB)."""

@@ -25,12 +25,14 @@ import trio
 
 from fuseswap.errors import RETRY, CorruptData, Deferred, Retry, kept
 from fuseswap.tiers.readahead import ReadAhead
+from fuseswap.tiers.tier import Copies
 from fuseswap.units import PAGE_SIZE, Location, PageNumber, SegmentRef
 
 log = logging.getLogger(__name__)
 
 _PAUSES_S = (0.01, 0.1)  # an answer of EIO took the kernel's driver its own tries already
 _LOGGED_IN_A_ROW = 20
+_LAST_COPY = 1
 # Objects this near to each other are read together, up to so many bytes.
 _NEAR_BYTES = PAGE_SIZE
 _TOGETHER_BYTES = 7 * PAGE_SIZE
@@ -94,8 +96,16 @@ class TierReader:
     ``loads`` (pages).
     """
 
-    def __init__(self, begin: Begin | None, *, ahead: bool = False) -> None:
+    def __init__(
+        self,
+        begin: Begin | None,
+        *,
+        ahead: bool = False,
+        copies_at: Callable[[Location], Copies | None] = lambda location: None,
+    ) -> None:
+        """``copies_at``: the tier of a place, where that has two copies of each segment."""
         self._begin = begin
+        self._copies_at = copies_at
         self.ahead = ReadAhead(self._begin_once) if ahead else None
         self.units = 0
         self.retries = 0
@@ -183,13 +193,37 @@ class TierReader:
         answer(page)
 
     def _load_again(self, one: TierLoad, answer: Answer) -> None:
-        """One page alone, for the last time."""
+        """One page alone, for the last time; each of its copies, where there are two."""
+        if copies := self._copies_at(one.location):
+            self.retries += 1
+            self._load_copy(one, answer, copies, 0)
+            return
 
         def ended(found: bytes | OSError) -> None:
             self._settle(one, answer, found, final=True)
 
         where = (one.location, one.ref.sequence)
         self.begin_read(*where, one.offset, one.length, ended, again=True)
+
+    def _load_copy(self, one: TierLoad, answer: Answer, copies: Copies, which: int) -> None:
+        """From copy ``which``, and where that is bad from the next."""
+
+        def ended(found: bytes | OSError) -> None:
+            if which == _LAST_COPY:
+                self._settle(one, answer, found, final=True)
+                return
+            try:
+                page = one.finish(found, final=False) if isinstance(found, bytes) else b""
+            except CorruptData:
+                page = b""
+            if page == b"":
+                self._load_copy(one, answer, copies, which + 1)
+            else:
+                self.loads += page is not None
+                answer(RETRY if page is None else page)
+
+        extent, generation = one.location.extent, one.ref.sequence
+        copies.begin_read_copy(which, extent, generation, one.offset, one.length, ended)
 
     # -- bytes -----------------------------------------------------------------------
 
@@ -205,9 +239,20 @@ class TierReader:
     ) -> None:
         """As `Tier.begin_read`, with patience.
 
-        ``again``: the caller has read this before, and it was wrong: a retry of its own.
+        ``again``: the caller has read this before, and it was wrong: a retry of its own.  It is
+        of the second copy, where there are two.
         """
         self.retries += again
+        if again and (copies := self._copies_at(location)):
+
+            def ended(found: bytes | OSError) -> None:
+                if isinstance(found, bytes):
+                    done(found)
+                else:
+                    self._try(location, generation, offset, length, done, 0)
+
+            copies.begin_read_copy(_LAST_COPY, location.extent, generation, offset, length, ended)
+            return
         self._try(location, generation, offset, length, done, 0)
 
     def _begin_once(

@@ -28,7 +28,7 @@ from fuseswap.errors import InvalidArgument
 from fuseswap.sizes import format_size
 from fuseswap.tiers.extent_pool import NO_EXTENT, ExtentPool
 from fuseswap.tiers.read_times import ReadTimes
-from fuseswap.tiers.tier import Read, Tier, Written
+from fuseswap.tiers.tier import Copies, Read, Tier, Written
 from fuseswap.tiers.tier_health import TierHealth
 from fuseswap.tiers.tier_policy import LEAST_PRIORITY, TierPolicy
 from fuseswap.units import MAX_EXTENTS, MAX_TIERS, MIB, SEGMENT_BYTES, Location
@@ -272,6 +272,12 @@ class TierTable:
         entry.counters.tier_read_bytes += length
         ended = partial(_note_read, entry, perf_counter_ns(), done)
         entry.tier.begin_read(location.extent, generation, offset, length, ended)
+
+    def copies_at(self, location: Location) -> Copies | None:
+        """The tier of ``location``, where that has each segment twice."""
+        entry = self._entries.get(location.tier)
+        tier = entry.tier if entry else None
+        return tier if isinstance(tier, Copies) else None
 
 
 def check_extents(extent_count: int, what: str) -> None:

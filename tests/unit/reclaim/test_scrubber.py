@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -9,12 +11,15 @@ from trio.testing import MockClock
 from fuseswap.codecs.checksum import CHECK_BYTES
 from fuseswap.errors import InvalidArgument
 from fuseswap.reclaim.scrubber import ScrubRequest
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.slot_word import is_object, offset_of, segment_of
+from fuseswap.tiers.mirrored_tier import MirroredTier
 from fuseswap.units import MIB, PAGE_SIZE, PageNumber
 from tests.support import pages
 from tests.support.fake_tier import FakeTier
+from tests.support.memory_stores import SharedMemory
 from tests.support.moving_segments import Moved
-from tests.support.tiered_devices import Tiered, extent_of
+from tests.support.tiered_devices import EXTENTS, TIERED, Tiered, extent_of
 
 
 async def scrub(worker: Tiered, text: str = "all", seconds: float = 60) -> ScrubRequest:
@@ -191,3 +196,63 @@ def test_nonsense_is_one_line(text: str, reason: str) -> None:
 async def test_an_unknown_tier_is_refused(tiered: Tiered) -> None:
     with pytest.raises(InvalidArgument, match="no tier 'x'"):
         tiered.device.scrubber.ask(ScrubRequest.parse("tier=x"))
+
+
+class Mirrored:
+    """A worker whose tier is a mirror of two, and both halves."""
+
+    def __init__(self, memory: SharedMemory) -> None:
+        self.halves = FakeTier(EXTENTS, "a"), FakeTier(EXTENTS, "b")
+        self.mirror = MirroredTier("both", self.halves)
+        self.worker = Tiered(memory, None)
+        self.worker.device.add_tier(self.mirror)
+
+    def spoil(self, half: int, page: int) -> None:
+        spoil(self.worker, self.halves[half], page)
+
+
+@pytest.fixture
+def mirrored(make_memory: Callable[[Geometry], SharedMemory]) -> Mirrored:
+    return Mirrored(make_memory(TIERED))
+
+
+async def test_a_bad_copy_is_written_anew_from_the_good_one(
+    mirrored: Mirrored, autojump_clock: MockClock
+) -> None:
+    worker = mirrored.worker
+    far = await worker.move_out()
+    mirrored.spoil(0, far[3])
+    mirrored.spoil(1, far[-1])
+    assert worker.segment_of(far[3]) != worker.segment_of(far[-1])
+    request = await scrub(worker)
+    assert (request.bad, request.repaired) == (0, 2)
+    assert mirrored.halves[0].extents == mirrored.halves[1].extents
+    assert (await scrub(worker)).repaired == 0
+    await worker.check()
+
+
+async def test_a_page_that_is_bad_in_both_is_named_and_not_written_over(
+    mirrored: Mirrored, autojump_clock: MockClock
+) -> None:
+    worker = mirrored.worker
+    far = await worker.move_out()
+    for half in (0, 1):
+        mirrored.spoil(half, far[3])
+    mirrored.spoil(0, far[4])
+    assert worker.segment_of(far[3]) == worker.segment_of(far[4])
+    request = await scrub(worker)
+    assert [line.split(":")[0] for line in request.told] == [f"page {far[3]}"]
+    assert request.repaired == 0
+    assert await worker.read(far[4]) == worker.expected[far[4]], "from the other copy"
+
+
+async def test_a_wrong_copy_is_read_from_the_other_one(
+    mirrored: Mirrored, autojump_clock: MockClock
+) -> None:
+    worker = mirrored.worker
+    far = await worker.move_out()
+    mirrored.spoil(0, far[3])
+    mirrored.spoil(1, far[5])
+    for page in (far[3], far[5]):
+        assert await worker.read(page) == worker.expected[page]
+    assert worker.cache.reader.counters.checksum_errors == 0
