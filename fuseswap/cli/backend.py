@@ -30,6 +30,7 @@ def add_to(commands: Any) -> None:
     listing.set_defaults(run=run_list)
     adding = actions.add_parser("add", help="ask one more, while the swap is on")
     adding.add_argument("backend", metavar="BACKEND", help="its name; raw0, where `up` had --raw")
+    adding.add_argument("--kind", default="raw", help="raw (default), or one of a plugin")
     adding.add_argument("--size", metavar="SIZE", help="of its memory, taken as it is used")
     adding.add_argument("--file", metavar="PATH", help="a file on persistent memory (DAX) instead")
     adding.add_argument(
@@ -98,7 +99,8 @@ def run_add(options: argparse.Namespace) -> int:
         if state is None:
             backend_memory.attach(runtime, name, parse_size(options.size), options.file)
         try:
-            set_value(directory_of(options.device) / "backends", f"add={name} order={place}")
+            wanted = f"add={name} kind={options.kind} order={place}"
+            set_value(directory_of(options.device) / "backends", wanted)
         except (HostError, InvalidArgument):
             backend_memory.detach(runtime, name)
             raise

@@ -56,7 +56,7 @@ def open_remote(
     Raises `HostError`.
     """
     extent_count = size_bytes // MIB
-    looked = look_at(leaf)
+    looked = look_at(leaf) if leaf.kind in REMOTE_KINDS else Looked(False, [])
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (ours, theirs):
         end.setblocking(False)

@@ -22,6 +22,7 @@ from fuseswap.daemon import attachment
 from fuseswap.daemon.attachment import MAY_FORGET, TIER, Attachment
 from fuseswap.daemon.remote_files import REMOTE_KINDS, marks, open_remote, url_of
 from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.plugins import entry_points
 from fuseswap.tiers import backing_file
 from fuseswap.tiers.ownership_label import room_bytes
 from fuseswap.tiers.remote_url import parse_url
@@ -48,11 +49,19 @@ def check(specs: Sequence[TierSpec], size_bytes: int) -> None:
                 _check_file(leaf, spec.size_bytes or size_bytes)
                 paths.append(os.path.realpath(leaf.rest))
             else:
-                known = ", ".join((*KINDS_OF_FILES, *REMOTE_KINDS, MIRROR))
-                raise InvalidArgument(f"there is no kind of tier '{leaf.kind}'; there are: {known}")
+                _check_plugin(leaf.kind)
     for path in paths:
         if paths.count(path) > 1:
             raise InvalidArgument(f"{path} is there twice")
+
+
+def _check_plugin(kind: str) -> None:
+    """A tier of another package has to be there, and to load."""
+    found = {plugin.name: plugin for plugin in entry_points.find("tier")}
+    if kind not in found:
+        known = ", ".join((*KINDS_OF_FILES, *REMOTE_KINDS, MIRROR, *found))
+        raise InvalidArgument(f"there is no kind of tier '{kind}'; there are: {known}")
+    found[kind].load()
 
 
 def backing_spec(path: str, name: str) -> TierSpec:

@@ -2,7 +2,8 @@
 
 Written:
 
-    add=NAME kind=raw size=64M order=first   first (default), last, or its place, from 0
+    add=NAME kind=raw size=64M order=first   first (default), last, or its place, from 0; the kind
+                                             may be one that a plugin brings
     remove=NAME                              its pages go to the others, then it goes
     shrink=NAME to=64M                       pages go to those behind it; the cache's to the tier
 
@@ -19,17 +20,19 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import trio
 
 from fuseswap.counting import gauge
-from fuseswap.errors import CorruptData, InvalidArgument
+from fuseswap.errors import CorruptData, HostError, InvalidArgument
 from fuseswap.filesystem.draining import Draining
+from fuseswap.filesystem.plugged import ShelfPlugin
 from fuseswap.frontswap.chain import Frontswap
 from fuseswap.frontswap.links import Link
+from fuseswap.frontswap.plugin_backend import PluginBackend
 from fuseswap.frontswap.raw_memory import RawMemory, slots_in
 from fuseswap.sizes import parse_size
 from fuseswap.store.memory_reserve import Feeder
@@ -79,15 +82,21 @@ class Backends:
         feeder: Feeder,
         corrupt: Callable[[PageNumber, int, str], CorruptData],
         shrink_cache: Callable[[int], None],
+        shelves: Sequence[ShelfPlugin] = (),
     ) -> None:
-        """``corrupt``: see `RawMemory`.  ``shrink_cache`` makes the cache leave, to a size."""
+        """``corrupt``: see `RawMemory`.  ``shrink_cache`` makes the cache leave, to a size.
+
+        ``shelves``: kinds of backends that plugins bring.
+        """
+        self._shelves = {shelf.kind: shelf for shelf in shelves}
         self._state = state
         self._frontswap = frontswap
         self._feeder = feeder
         self._corrupt = corrupt
         self._shrink_cache = shrink_cache
         self._memories: dict[str, Region] = {}  # by name: as many as there are backends, or less
-        self._raw: dict[str, RawMemory] = {}
+        self._raw: dict[str, RawMemory | PluginBackend] = {}
+        self._kinds: dict[str, str] = {}  # of those
         self._list: list[Added] = []
         self._draining: Draining | None = None
         self._asked = trio.Event()
@@ -111,15 +120,25 @@ class Backends:
         for place, added in enumerate(self._list):
             if not added.kind:
                 continue
-            if added.name in self._memories:
-                self._register(added, place)
-            else:
+            if added.name not in self._memories:
                 log.error("the memory of backend '%s' is gone: its pages are errors", added.name)
+                continue
+            try:
+                self._register(added, place)
+            except (HostError, InvalidArgument) as exc:
+                log.error("backend '%s' is missing, its pages are errors: %s", added.name, exc)
 
     def _register(self, added: Added, place: int) -> None:
-        raw = RawMemory(
-            added.name, added.number, self._memories[added.name], self._feeder, self._corrupt
-        )
+        """Raises `HostError` or `InvalidArgument` where a plugin is not there, or can't."""
+        raw: RawMemory | PluginBackend
+        memory = self._memories[added.name]
+        if added.kind == "raw":
+            raw = RawMemory(added.name, added.number, memory, self._feeder, self._corrupt)
+        elif added.kind in self._shelves:
+            raw = self._shelves[added.kind].make(added.name, added.number, memory)
+        else:
+            raise InvalidArgument(f"there is no kind of backends '{added.kind}'")
+        self._kinds[added.name] = added.kind
         self._frontswap.register(raw, order=self._frontswap.links.make_room(place))
         self._raw[added.name] = raw
 
@@ -142,8 +161,10 @@ class Backends:
         name = fields["add"]
         if not _NAME.fullmatch(name):
             raise InvalidArgument(f"'{name}' is no name: a-z, 0-9, - and _, 32 at most")
-        if fields.get("kind", "raw") != "raw":
-            raise InvalidArgument(f"there is no backend of kind '{fields['kind']}'; there is: raw")
+        kind = fields.get("kind", "raw")
+        if kind != "raw" and kind not in self._shelves:
+            known = ", ".join(("raw", *self._shelves))
+            raise InvalidArgument(f"there is no backend of kind '{kind}'; there is: {known}")
         chain = self._chain()
         if name in (one.name for one in chain + self._list):
             raise InvalidArgument(f"there is a backend '{name}' already")
@@ -159,9 +180,14 @@ class Backends:
         number = next((n for n in range(1, 256) if n not in numbers), None)
         if number is None:
             raise InvalidArgument("all numbers of backends are taken")
-        added = Added(name, "raw", number)
+        added = Added(name, kind, number)
+        before = self._list
         self._keep([*chain[:place], added, *chain[place:]])  # crash point: backend-add
-        self._register(added, place)
+        try:
+            self._register(added, place)
+        except HostError as exc:
+            self._keep(before)
+            raise InvalidArgument(str(exc)) from None
 
     def _place(self, order: str, length: int) -> int:
         if order in ("first", "last"):
@@ -208,13 +234,14 @@ class Backends:
             elif draining.to_bytes is None:
                 self._keep(self._chain())  # crash point: backend-remove
                 self._raw.pop(draining.name).close()
+                self._kinds.pop(draining.name)
 
     # -- the list ----------------------------------------------------------------------
 
     def _chain(self) -> list[Added]:
         """What the header is to have."""
         return [
-            Added(name, "raw", number or 0) if name in self._raw else Added(name, "", number or 0)
+            Added(name, self._kinds.get(name, ""), number or 0)
             for name, number in (
                 (link.backend.name, link.backend.number) for link in self._frontswap.links.chain
             )
@@ -248,7 +275,7 @@ class Backends:
     def _line(self, link: Link) -> str:
         backend = link.backend
         raw = self._raw.get(backend.name)
-        kind = "raw" if raw else backend.name
+        kind = self._kinds.get(backend.name, backend.name)
         size = f" size={raw.size_bytes}" if raw else ""
         state = "draining" if link.draining else "active"
         return f"{backend.name} kind={kind}{size} pages={backend.stored_pages} state={state}"

@@ -268,7 +268,12 @@ class Device:
         if self.place is not None:
             frontswap.register(self.place, order=1, copy=self.place.write_through)
         self.backends = Backends(
-            state, frontswap, feeder, self.cache.reader.corrupt, self.writeback.shrink
+            state,
+            frontswap,
+            feeder,
+            self.cache.reader.corrupt,
+            self.writeback.shrink,
+            plugged.shelves,
         )
         for name, memory in memories.items():
             self.backends.offer(name, memory)

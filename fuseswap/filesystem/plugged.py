@@ -5,20 +5,44 @@ has the same ones, and one that was set aside stays so.  One that does not load 
 out.
 
 Codecs are registered when the device is built, each with a number for good.  Policies are asked
-once a parameter selects them.  Backends and tiers are loaded by those who make them.
+once a parameter selects them, backends once one is added.  Tiers run in processes of their own.
 """
 
 from __future__ import annotations
 
+import mmap
+from collections.abc import Callable
 from typing import NamedTuple
 
 from fuseswap.codecs.guarded_codec import GuardedCodec
 from fuseswap.codecs.registry import CodecRegistry, parse_compressor
-from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.errors import HostError, InvalidArgument, reason_of
+from fuseswap.frontswap.plugin_backend import PluginBackend, Shelf
 from fuseswap.plugins import entry_points as plugins
 from fuseswap.plugins.entry_points import Plugin
 from fuseswap.plugins.health import PluginHealth
 from fuseswap.reclaim.policy import DEFAULT_POLICY, GuardedPolicy
+from fuseswap.store.region import Region
+
+OWN_KINDS = ("cache", "file", "raw")
+
+
+class ShelfPlugin(NamedTuple):
+    """A kind of backends: what makes one of memory that outlives the worker."""
+
+    kind: str
+    shelf: Callable[[mmap.mmap], Shelf]
+    health: PluginHealth
+
+    def make(self, name: str, number: int, memory: Region) -> PluginBackend:
+        """The backend ``name`` over ``memory``; raises `HostError`."""
+        memory.populate(0, memory.size_bytes)
+        try:
+            shelf = self.shelf(memory.map)
+        except BaseException as exc:
+            raise HostError(f"{self.health.label}: {reason_of(exc)}") from None
+        size = memory.size_bytes
+        return PluginBackend(shelf, number, self.health, name=name, size_bytes=size)
 
 
 class Plugged(NamedTuple):
@@ -27,6 +51,7 @@ class Plugged(NamedTuple):
     codecs: tuple[GuardedCodec, ...] = ()
     policies: tuple[GuardedPolicy, ...] = ()
     health: tuple[PluginHealth, ...] = ()
+    shelves: tuple[ShelfPlugin, ...] = ()
 
 
 NOTHING_PLUGGED = Plugged()
@@ -36,8 +61,18 @@ def load_plugged() -> Plugged:
     """All that is found and loads."""
     codecs = plugins.load_all("codec", guarded_codec)
     policies = plugins.load_all("policy", guarded_policy)
+    shelves = tuple(plugins.load_all("backend", shelf_plugin))
     health = (*(one for _, one in codecs), *(one for _, one in policies))
-    return Plugged(tuple(c for c, _ in codecs), tuple(p for p, _ in policies), health)
+    health = (*health, *(one.health for one in shelves))
+    return Plugged(tuple(c for c, _ in codecs), tuple(p for p, _ in policies), health, shelves)
+
+
+def shelf_plugin(plugin: Plugin) -> ShelfPlugin:
+    """The backends of ``plugin``; raises `HostError`."""
+    if plugin.name in OWN_KINDS:
+        raise HostError(f"{plugin} does not load: '{plugin.name}' is the name of ours")
+    health = PluginHealth(plugin.kind, plugin.name, str(plugin), "the other backends")
+    return ShelfPlugin(plugin.name, plugin.load(), health)
 
 
 def guarded_codec(plugin: Plugin) -> tuple[GuardedCodec, PluginHealth]:

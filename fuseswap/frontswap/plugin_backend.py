@@ -63,8 +63,13 @@ class PluginBackend:
         number: int,
         health: PluginHealth,
         clock: Callable[[], float] = time.perf_counter,
+        *,
+        name: str = "",
+        size_bytes: int = 0,
     ) -> None:
-        self.name = health.name
+        """``name``: of this one, where the plugin has several; ``size_bytes``: of its memory."""
+        self.name = name or health.name
+        self.size_bytes = size_bytes
         self.number = number
         self.health = health
         self.stored_pages = 0
@@ -147,6 +152,10 @@ class PluginBackend:
 
     def invalidate_area(self) -> None:
         """Nothing: each page was dropped before."""
+
+    def close(self) -> None:
+        """It was removed, and is empty: let go of the memory."""
+        del self._shelf
 
     def finish_adoption(self) -> bool:
         """There is no more to it."""

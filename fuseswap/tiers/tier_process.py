@@ -24,13 +24,15 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import trio
 
-from fuseswap.errors import FuseswapError
+from fuseswap.errors import FuseswapError, HostError, reason_of
 from fuseswap.linux.process import anonymous_bytes
 from fuseswap.linux.protect import protect
+from fuseswap.plugins.entry_points import Plugin, find
 from fuseswap.tiers import remote_wire as wire
 from fuseswap.tiers.tier_client import ClientSetup, MakeClient, TierClient
 from fuseswap.units import MIB
@@ -233,14 +235,29 @@ def _valkey(setup: ClientSetup) -> TierClient:
     return ValkeyClient.open(setup)
 
 
+def _plugin(kind: str) -> MakeClient:
+    """That of another package.  Raises `FuseswapError` where there is none, or it does not load."""
+    for plugin in find("tier"):
+        if plugin.name == kind:
+            log.info("%s is loaded", plugin)
+            return partial(_made, plugin, plugin.load())
+    raise FuseswapError(f"no client for tiers of kind '{kind}'")
+
+
+def _made(plugin: Plugin, client: MakeClient, setup: ClientSetup) -> TierClient:
+    try:
+        return client(setup)
+    except BaseException as exc:
+        raise HostError(f"{plugin} can't be made: {reason_of(exc)}") from None
+
+
 CLIENTS: Mapping[str, MakeClient] = {"valkey": _valkey}
 
 
 def run_process(setup: Setup, clients: Mapping[str, MakeClient]) -> Ended:
     """Serve until the end.  Raises `FuseswapError` where there is no such client."""
-    if setup.kind not in clients:
-        raise FuseswapError(f"no client for tiers of kind '{setup.kind}'")
-    client = clients[setup.kind](setup.client_setup())
+    make = clients.get(setup.kind) or _plugin(setup.kind)
+    client = make(setup.client_setup())
     if setup.locked:
         protect(populate=True)
     return trio.run(TierProcess(setup, client).run)
