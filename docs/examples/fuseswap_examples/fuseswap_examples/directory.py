@@ -7,28 +7,30 @@ import os
 
 import trio
 
+from fuseswap.tiers.tier_client import ClientSetup
+
 
 class Directory:
-    """``--tier directory:/path``; a file is named by its generation, which comes once."""
+    """``directory:/path`` of one tier; a file is named by its generation, which comes once."""
 
-    def __init__(self, path: str) -> None:
-        self._path = trio.Path(path)
-
-    async def run(self) -> None:
-        """Its own task: there is nothing to keep up."""
-        await self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def __init__(self, setup: ClientSetup) -> None:
+        os.makedirs(setup.rest, mode=0o700, exist_ok=True)
+        self._path = trio.Path(setup.rest)
 
     async def write(self, extent: int, generation: int, data: bytes) -> None:
-        """All of a segment; raises `OSError`."""
+        """All of a segment."""
         await (self._path / f"{generation:016x}").write_bytes(data)
 
     async def read(self, extent: int, generation: int, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``; raises `OSError`."""
-        async with await trio.open_file(self._path / f"{generation:016x}", "rb") as file:
-            await file.seek(offset)
-            found = await file.read(length)
+        """``length`` bytes from ``offset``."""
+        try:
+            async with await trio.open_file(self._path / f"{generation:016x}", "rb") as file:
+                await file.seek(offset)
+                found = await file.read(length)
+        except FileNotFoundError:
+            found = b""
         if len(found) != length:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
         return found
 
     async def release(self, extent: int, generation: int) -> None:
