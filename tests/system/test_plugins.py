@@ -102,7 +102,7 @@ def test_they_are_listed_with_their_packages() -> None:
 def test_a_codec_and_a_policy_outlive_the_worker(tmp_path: Path) -> None:
     backing = a_backing_file(tmp_path)
     plugged = ("--compressor", "deflate:1", "--backing", backing)
-    with device_up(*FULL, *plugged) as device:
+    with device_up(*FULL, "--pool-limit", "16M", *plugged) as device:  # a store waits less often
         succeed("set", device.name, "eviction_policy=largest_first")
         with pressure_on(device, PROCESS, MEMORY) as pressure:
             for restarts in (1, 2):
