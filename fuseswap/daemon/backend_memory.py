@@ -1,8 +1,7 @@
 """Memory of raw backends, as commands make it while a device is up (``frontswap/raw_memory.py``).
 
-It is an attachment, so the supervisor holds it and it outlives the worker.  A file of another kind
-than DAX is refused: its pages would be in the page cache, dirty, and wait for a disk when memory
-is short.
+It is an attachment, so the supervisor holds it and it outlives the worker.  A file that is not DAX
+is refused.  Its pages would be in the page cache, dirty, and wait for a disk when memory is short.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ class Worker:
         self._heap.reserve()
 
     def _hold_memory(self, one: Attachment) -> None:
-        """Of a backend: it is used once somebody adds that."""
+        """Of a backend: it is used once that is added."""
         name = one.name.removeprefix(BACKEND_PREFIX)
         if name != one.name and name not in self._memories:
             self._memories[name] = Region(one.fds[0])

@@ -105,6 +105,7 @@ BOUNDS = {
     "SegmentTable.live_bytes": SEGMENTS,
     "SegmentTable.extra": SEGMENTS,
     "SegmentTable._free_ids": SEGMENTS,
+    "ReadTimes._counts": 96,
     "Refcounts._tables": FRAMES + EXTENTS,
     "_Table.entries": 8192,
     "Tree._directories[]": len(STATISTICS),
