@@ -50,3 +50,14 @@ def rates(before: Sample | None, now: Sample) -> Rates | None:
         },
         anew=anew,
     )
+
+
+def format_rate(per_second: float) -> str:
+    """So many a second, in at most 6 characters up to 10**14."""
+    if per_second < 9.95:
+        return f"{per_second:.1f}".removesuffix(".0")
+    for suffix in ("", "K", "M", "G"):
+        if per_second < 99999.5:
+            return f"{per_second:.0f}{suffix}"
+        per_second /= 1000
+    return f"{per_second:.0f}T"

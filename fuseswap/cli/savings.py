@@ -78,7 +78,7 @@ def _note(name: str, stats: dict[str, int], size: Callable[[int], str]) -> str:
     if name == "recompression_bytes_saved":
         return "estimated"
     if name == "writeback_bytes_saved":
-        return f"of {size(stats['bd_count'] * 4096)} taken on the backing file"
+        return f"of {size(stats['bd_count'] * 4096)} taken elsewhere"
     return ""
 
 

@@ -1,15 +1,24 @@
-"""``fuseswap status``: a table in the manner of zramctl, or everything as JSON."""
+"""``fuseswap status``: a table in the manner of zramctl, or everything as JSON.
+
+Of one device it also shows what was saved and, where it has tiers, a line for each.  What these do
+in a second takes a second look, `BETWEEN_LOOKS_S` after the first.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fuseswap.cli.rates import Rates, Sample, rates
 from fuseswap.cli.savings import savings
+from fuseswap.cli.tier_lines import HEADINGS, notes, shown
+from fuseswap.cli.tier_numbers import counters, tiers_in
+from fuseswap.daemon import live_tiers
 from fuseswap.daemon.device_info import loop_of
 from fuseswap.daemon.processes import is_ours, workers_of
 from fuseswap.daemon.runtime_dir import Runtime, all_devices, runtime_root
@@ -70,6 +79,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("RESTARTS", "times the worker was replaced", lambda s: s["restarts"]),
     Column("MOUNTPOINT", "where it is mounted", lambda s: s["mountpoint"]),
 )
+BETWEEN_LOOKS_S = 0.5
 NO_DEVICES = "no devices; try: sudo fuseswap up"
 DEFAULT_COLUMNS = (
     "NAME", "STATE", "DISKSIZE", "DATA", "COMPR", "TOTAL", "RATIO", "ALGORITHM", "LOOP", "SWAP",
@@ -82,7 +92,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "status",
         help="show devices",
-        description="Show devices; with NAME also what each way of saving memory has saved.",
+        description="Show devices; of one also what was saved, and each tier.",
         epilog=f"columns:\n{columns}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -98,7 +108,9 @@ def run(options: argparse.Namespace) -> int:
     """Print the table or the JSON."""
     columns = _choose(options.output)
     runtimes = [Runtime(options.name)] if options.name else all_devices()
-    statuses = [device_status(runtime) for runtime in runtimes]
+    looks_twice = bool(options.name) and (options.json or not options.output)
+    between_s = BETWEEN_LOOKS_S if looks_twice and not options.noheadings else 0.0
+    statuses = [device_status(runtime, between_s) for runtime in runtimes]
     if options.json:
         print(json.dumps(statuses[0] if options.name else statuses, indent=1))
         return 0
@@ -118,27 +130,50 @@ def run(options: argparse.Namespace) -> int:
     if options.name and not options.output and not options.noheadings:
         for line in savings(statuses[0]["stats"], in_bytes=options.bytes):
             print(line)
+        if tiers := statuses[0]["tiers"]:
+            rows = [shown(tier, in_bytes=options.bytes) for tier in tiers]
+            print("", table([HEADINGS, *rows]), *notes(tiers), sep="\n")
     return 0
 
 
-def device_status(runtime: Runtime) -> dict[str, Any]:
-    """All that is known of a device, also when its worker does not answer."""
+def device_status(runtime: Runtime, between_s: float = 0.0) -> dict[str, Any]:
+    """All that is known of a device, also when its worker does not answer.
+
+    Where it has tiers their rates are seen by two looks, ``between_s`` from each other; with 0
+    there is one look, and no rate.
+    """
     status = standing(runtime)
     if status["status"] == "running":
         mountpoint = Path(status["mountpoint"])
         try:
-            status["stats"] = parse_metrics(read_file(mountpoint / "metrics"))
+            given = live_tiers.names(runtime)
+            status["stats"], changes = _look(mountpoint / "metrics", between_s if given else 0.0)
             if status["resumes"]:
                 status["recovery"] = "journal" if status["stats"]["journal_bytes"] else "resend"
             status["params"] = _read_params(mountpoint / "params")
             status["warnings"] = warnings_of(runtime.name, status["stats"])
+            policies = status["params"][live_tiers.PARAMETER]
+            found = tiers_in(policies, status["stats"], given)
+            status["tiers"] = [tier.with_rates(changes).to_json() for tier in found]
         except (HostError, OSError) as exc:
             status.update(status="silent", reason=str(exc))
     return status
 
 
+def _look(path: Path, between_s: float) -> tuple[dict[str, int], Rates | None]:
+    """The statistics, and how those of tiers changed since ``between_s`` before."""
+    before = None
+    if between_s:
+        metrics = parse_metrics(read_file(path))
+        before = Sample(time.monotonic(), counters(metrics))
+        time.sleep(between_s)
+    metrics = parse_metrics(read_file(path))
+    return metrics, rates(before, Sample(time.monotonic(), counters(metrics)))
+
+
 def standing(runtime: Runtime) -> dict[str, Any]:
-    """A device as its files and the kernel show it: no ``stats``, no ``params`` of its worker.
+    """A device as its files and the kernel show it: no ``stats``, ``params`` or ``tiers`` of its
+    worker.
 
     Raises `HostError` where there is no such device.
     """
@@ -177,6 +212,7 @@ def standing(runtime: Runtime) -> dict[str, Any]:
         "warnings": [],
         "stats": {},
         "params": {},
+        "tiers": [],
     }
     if not mount.is_mounted(config.mountpoint):
         why = state.reason or "not mounted"

@@ -80,10 +80,9 @@ def _list(options: argparse.Namespace) -> int:
 def _row(tier: TierNumbers, in_bytes: bool) -> list[str]:
     size = str if in_bytes else format_size
     numbers = tier.numbers
-    errors = numbers.get("tier_failed_writes", 0) + numbers.get("tier_failed_reads", 0)
     return [
         tier.name,
-        tier.state,
+        f"{tier.state}, may forget" if tier.may_forget else tier.state,
         "-" if tier.priority is None else str(tier.priority),
         size(tier.size_bytes),
         "none" if tier.limit_bytes is None else size(tier.limit_bytes),
@@ -91,7 +90,7 @@ def _row(tier: TierNumbers, in_bytes: bool) -> list[str]:
         str(tier.segments),
         size(numbers.get("tier_read_bytes", 0)),
         size(numbers.get("tier_written_bytes", 0)),
-        str(errors),
+        str(tier.errors),
     ]
 
 

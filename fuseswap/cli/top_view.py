@@ -1,20 +1,22 @@
 """A snapshot of the devices as text of so many columns, or as an object for JSON.
 
 Two tables: what a device holds, and what it does.  Each fits 80 columns with any number.  Where a
-line has room for both, they are one.
+line has room for both, they are one.  Below them is a line for each tier there is.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fuseswap.cli.rates import Rates
+from fuseswap.cli.rates import Rates, format_rate
 from fuseswap.cli.sampling import DeviceSnapshot, Snapshot
 from fuseswap.cli.status import COLUMNS as STATUS_COLUMNS
 from fuseswap.cli.status import show
+from fuseswap.cli.tier_lines import shown
+from fuseswap.cli.tier_numbers import numbers_by_tier, tiers_in
 from fuseswap.sizes import format_size
 from fuseswap.units import PAGE_SIZE
 
@@ -68,23 +70,17 @@ DONE = (
     _rate("LOAD/s", 6, "pages loaded from memory", "loads"),
     _rate("STORE/s", 7, "pages stored", "succ_stores"),
     _rate("FREE/s", 6, "pages freed by the kernel", "invalidates"),
-    _rate("WB-OUT/s", 8, "written to the backing file", "bd_writes", in_bytes=True),
-    _rate("WB-IN/s", 7, "read from the backing file", "bd_reads", in_bytes=True),
-    _rate("TIER/s", 6, "pages loaded from the backing file", "tier_loads"),
+    _rate("WB-OUT/s", 8, "written to tiers, or in place", "bd_writes", in_bytes=True),
+    _rate("WB-IN/s", 7, "read from there", "bd_reads", in_bytes=True),
+    _rate("TIER/s", 6, "pages loaded from there", "tier_loads"),
     _rate("RECOMP/s", 8, "pages recompressed", "recompressed_pages"),
 )
 COLUMNS = (_NAME, *HELD, *DONE)
-
-
-def format_rate(per_second: float) -> str:
-    """So many a second, in at most 6 characters up to 10**14."""
-    if per_second < 9.95:
-        return f"{per_second:.1f}".removesuffix(".0")
-    for suffix in ("", "K", "M", "G"):
-        if per_second < 99999.5:
-            return f"{per_second:.0f}{suffix}"
-        per_second /= 1000
-    return f"{per_second:.0f}T"
+# Of a tier, with widths; what they say is in ``tier_lines.py``.
+TIER_COLUMNS = {
+    "SIZE": 6, "USED": 6, "SEGS": 5, "PAGES": 7, "READ/s": 6, "WRITE/s": 7, "ERRORS": 6, "P50": 6,
+    "P99": 6,
+}  # fmt: skip
 
 
 def in_words(snapshot: Snapshot, interval_s: float, absent: str, width: int) -> list[str]:
@@ -100,6 +96,7 @@ def in_words(snapshot: Snapshot, interval_s: float, absent: str, width: int) -> 
     tables = ((*HELD, *DONE),) if needed <= width else (HELD, DONE)
     for columns in tables:
         lines += ["", *_table(columns, snapshot.devices, width)]
+    lines += _tiers(snapshot.devices, width)
     notes = [note for device in snapshot.devices for note in _notes(device)]
     return [*lines, "", *notes] if notes else lines
 
@@ -130,21 +127,47 @@ def _headline(snapshot: Snapshot, interval_s: float) -> str:
 
 
 def _table(columns: Sequence[Column], devices: Sequence[DeviceSnapshot], width: int) -> list[str]:
-    """Headings and a line each, numbers to the right; the name has what is left."""
-    rows = [[column.name for column in columns]]
-    rows += [[column.show(device) for column in columns] for device in devices]
-    widths = [
-        max(column.width, *(len(row[at]) for row in rows)) for at, column in enumerate(columns)
-    ]
-    names = [_NAME.name, *(_NAME.show(device) for device in devices)]
+    """Headings and a line for each device."""
+    return _laid_out(
+        [_NAME.name, *(_NAME.show(device) for device in devices)],
+        [(column.name, column.width) for column in columns],
+        [[column.show(device) for column in columns] for device in devices],
+        width,
+    )
+
+
+def _tiers(devices: Sequence[DeviceSnapshot], width: int) -> list[str]:
+    """Headings and a line for each tier; nothing where there is none."""
+    found = [(device, tier) for device in devices for tier in _tiers_of(device)]
+    if not found:
+        return []
+    names = [f"{device.status['name']}:{tier['name']}" for device, tier in found]
+    rows = [shown(tier, TIER_COLUMNS) for _, tier in found]
+    return ["", *_laid_out(["TIER", *names], TIER_COLUMNS.items(), rows, width)]
+
+
+def _tiers_of(device: DeviceSnapshot) -> list[dict[str, Any]]:
+    stats = device.status["stats"]
+    found = tiers_in("", stats, numbers_by_tier(stats))
+    return [tier.with_rates(device.rates).to_json() for tier in found]
+
+
+def _laid_out(
+    names: Sequence[str],
+    columns: Iterable[tuple[str, int]],
+    shown_rows: Sequence[Sequence[str]],
+    width: int,
+) -> list[str]:
+    """Columns with their widths, numbers to the right; ``names``, and a heading, have the rest."""
+    rows = [[heading for heading, _ in columns], *shown_rows]
+    widths = [max(least, *(len(row[at]) for row in rows)) for at, (_, least) in enumerate(columns)]
     room = max(_MIN_NAME_WIDTH, width - sum(widths) - len(widths))
     room = min(room, max(_MIN_NAME_WIDTH, *map(len, names)))
     lines = []
     for name, row in zip(names, rows, strict=True):
         cells = [_cut(name, room).ljust(room)]
-        for column, cell, cell_width in zip(columns, row, widths, strict=True):
-            is_text = column.name == "STATE"
-            cells.append(cell.ljust(cell_width) if is_text else cell.rjust(cell_width))
+        for heading, cell, cell_width in zip(rows[0], row, widths, strict=True):
+            cells.append(cell.ljust(cell_width) if heading == "STATE" else cell.rjust(cell_width))
         lines.append(" ".join(cells))
     return lines
 

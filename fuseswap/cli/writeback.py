@@ -1,4 +1,4 @@
-"""``fuseswap writeback``: move cold pages to the backing file now, with progress."""
+"""``fuseswap writeback``: move cold pages to tiers now, with progress."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "writeback",
         help="write cold pages back now",
-        description="Write cold pages to the backing file now, and show how far it is.",
+        description="Write cold pages to tiers now, and show how far it is.",
     )
     parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
     which = parser.add_mutually_exclusive_group()
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         options.name,
         "writeback",
         wanted,
-        "writeback does not go on: is the backing file full, or the budget spent?",
+        "writeback does not go on: are the tiers full, or the budget spent?",
     )
     pages, units = (now - then for now, then in zip(_moved(path), before, strict=True))
     print(f"{options.name}: {pages} pages moved, {format_size(units * PAGE_SIZE)} written")

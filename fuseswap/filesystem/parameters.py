@@ -262,14 +262,14 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "writeback_batch_size",
         f"1 to {MAX_BATCH} segments",
-        "At most so many segments are on their way to the backing file at once.",
+        "At most so many segments are on their way to tiers at once.",
         lambda device: str(device.in_flight.batch_size),
         _set_batch_size,
     ),
     Parameter(
         "writeback_limit_bytes",
         "none, or bytes, or 512M, 2G",
-        "How much may still be written to the backing file; counts down, refill it by setting it.",
+        "How much may still be written out of memory; counts down, refill it by setting it.",
         lambda device: _show_limit(device.budget.left_bytes),
         _set_writeback_limit,
     ),

@@ -48,7 +48,7 @@ class SlowPathStatistics:
     """What had to wait.  Writes by how long they did, from `WAIT_BOUNDS_S` to the next."""
 
     store_waits_1ms: int = counter(
-        "Writes that waited for room (or for a page on the backing file) for up to 1 ms.",
+        "Writes that waited for room (or for a page that is elsewhere) for up to 1 ms.",
         after="saved_by_writeback",
     )
     store_waits_10ms: int = counter("The same, for 1 to 10 ms.")

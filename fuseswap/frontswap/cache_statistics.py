@@ -79,9 +79,7 @@ class CacheStatistics:
     same_filled_bytes_saved: int = gauge(
         "bytes", "What same-filled pages would take uncompressed, less what they take."
     )
-    writeback_bytes_saved: int = gauge(
-        "bytes", "What living data on the backing file would take in memory."
-    )
+    writeback_bytes_saved: int = gauge("bytes", "What living data elsewhere would take in memory.")
     raw_pages: int = gauge(
         "pages", "Pages kept as they are: stored_incompressible_pages, huge_pages in zram."
     )

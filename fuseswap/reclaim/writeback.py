@@ -100,7 +100,7 @@ class Writeback:
     def ask(self, request: ReclaimRequest) -> None:
         """Write back what ``request`` describes, in the background; see its ``left``."""
         if not self._evictor.has_backing_file:
-            raise InvalidArgument("there is no backing file to write back to")
+            raise InvalidArgument("there is no tier to write back to")
         if request.tier is not None:
             self._destinations.require(request.tier)
         while self._adopt_some():

@@ -15,33 +15,31 @@ class WritebackStatistics:
     """
 
     tier_ra: int = counter(
-        "Windows of 128 KiB read ahead from the backing file (as swap_ra of /proc/vmstat).",
+        "Windows of 128 KiB read ahead from a tier (as swap_ra of /proc/vmstat).",
         after="loads",
     )
-    tier_ra_hit: int = counter("Reads of the backing file that such a window answered.")
-    tier_loads: int = counter("Pages asked for and read from the backing file.")
+    tier_ra_hit: int = counter("Reads of tiers that such a window answered.")
+    tier_loads: int = counter("Pages asked for and read from tiers, or in place.")
     outstanding_writebacks: int = gauge(
         "segments",
-        "Segments being written to the tier right now.",
+        "Segments being written to tiers right now.",
         like="zswap",
         after="dedup_merged_pages",
     )
     bd_count: int = gauge(
         "4096-byte units",
-        "Space taken on the backing file: in whole segments, or pages in their places.",
+        "Space taken on tiers: in whole segments, or pages in their places.",
         like="zram",
     )
-    bd_reads: int = counter("4096-byte units read from the backing file.", like="zram")
-    bd_writes: int = counter("4096-byte units written to the backing file.", like="zram")
+    bd_reads: int = counter("4096-byte units read from tiers, or in place.", like="zram")
+    bd_writes: int = counter("4096-byte units written to tiers, or in place.", like="zram")
     written_back_pages: int = counter(
-        "Pages that moved from memory to the backing file.", like="zswap"
+        "Pages that moved from memory to tiers, or in place.", like="zswap"
     )
     in_place_stores: int = counter(
         "Pages the pool refused and that were written to their places (layout in-place)."
     )
-    writeback_attempted: int = counter(
-        "Segments whose write to the backing file was started.", like="zswap"
-    )
+    writeback_attempted: int = counter("Segments whose write to a tier was started.", like="zswap")
     writeback_failed: int = counter(
         "Writes that failed; the pages stayed in memory, and are tried again."
     )
@@ -49,8 +47,6 @@ class WritebackStatistics:
         "Stores that found the pool full, waited, and went on.", like="zswap"
     )
     tier_read_retries: int = counter(
-        "Reads from the backing file made again, after an error or for a wrong checksum."
+        "Reads from tiers made again, after an error or for a wrong checksum."
     )
-    tier_read_errors: int = counter(
-        "Reads from the backing file that failed for good; a page gave EIO."
-    )
+    tier_read_errors: int = counter("Reads from tiers that failed for good; a page gave EIO.")

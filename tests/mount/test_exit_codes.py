@@ -92,7 +92,7 @@ def test_an_absurd_size_is_usage() -> None:
         ("compressor", "PARAM=VALUE"),
         ("pool_limit_bytes=1M", "pool_limit_bytes is at least 8388608"),
         ("tier_params=tier=x drain=Y", "tier_params: there is no tier 'x'; there are: none"),
-        ("writeback=all", "writeback: there is no backing file to write back to"),
+        ("writeback=all", "writeback: there is no tier to write back to"),
     ],
 )
 def test_a_bad_parameter_is_usage(mounted: TestDevice, assignment: str, says: str) -> None:

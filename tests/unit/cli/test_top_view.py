@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fuseswap.cli.rates import Rates
+from fuseswap.cli.rates import Rates, format_rate
 from fuseswap.cli.sampling import DeviceSnapshot, Snapshot
-from fuseswap.cli.top_view import COLUMNS, DONE, HELD, as_object, format_rate, in_words
+from fuseswap.cli.top_view import COLUMNS, DONE, HELD, as_object, in_words
 from fuseswap.counting import Kind
 from fuseswap.filesystem.statistics import STATISTICS
 
