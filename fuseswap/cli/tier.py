@@ -12,8 +12,10 @@ import sys
 import time
 from typing import Any
 
+from fuseswap.cli import tier_remote
 from fuseswap.cli.parameter_files import directory_of, set_value
 from fuseswap.cli.progress import LOOK_EVERY_S, STUCK_AFTER_S
+from fuseswap.cli.restart import restart
 from fuseswap.cli.status import table
 from fuseswap.cli.tier_numbers import TierNumbers, tier_of, tiers_of
 from fuseswap.daemon import config, live_tiers, tier_files
@@ -40,6 +42,13 @@ def add_to(commands: Any) -> None:
     one = _action(actions, "list", _list, "show the tiers")
     one.add_argument("--json", action="store_true", help="as JSON")
     one.add_argument("--bytes", action="store_true", help="sizes in bytes")
+    one.add_argument(
+        "--remote",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="what all devices have on the servers of this one, or on that of valkey://HOST:PORT",
+    )
     one = _action(actions, "add", _add, "use another place")
     one.add_argument("spec", metavar="SPEC", help="as file:/path,priority=5,limit=10G,name=NAME")
     one = _action(actions, "set", _set, "change a policy")
@@ -50,6 +59,15 @@ def add_to(commands: Any) -> None:
     one = _action(actions, "remove", _remove, "do without a tier that is empty")
     one.add_argument("tier", metavar="TIER")
     one.add_argument("--drain", action="store_true", help="drain it first")
+    one = _action(actions, "gc", tier_remote.collect, "delete what dead devices left on servers")
+    one.add_argument("address", nargs="?", metavar="ADDRESS", help="as for list --remote")
+    one.add_argument(
+        "--older",
+        default="60",
+        metavar="MINUTES",
+        help="of other machines only what was not seen for so long (default 60)",
+    )
+    one.add_argument("--yes", action="store_true", help="delete, do not ask")
 
 
 def _action(actions: Any, name: str, run: Any, what: str) -> Any:
@@ -66,6 +84,8 @@ def _action(actions: Any, name: str, run: Any, what: str) -> Any:
 
 
 def _list(options: argparse.Namespace) -> int:
+    if options.remote is not None:
+        return tier_remote.show(options)
     tiers = tiers_of(options.device)
     if options.json:
         print(json.dumps([tier.to_json() for tier in tiers], indent=1))
@@ -99,11 +119,36 @@ def _add(options: argparse.Namespace) -> int:
     with runtime.lock():
         spec = parse_tier(options.spec, live_tiers.names(runtime))
         one = live_tiers.add(runtime, spec)
+        if not live_tiers.is_used(runtime, spec.name):
+            _replace_worker(runtime, spec.name)
         live_tiers.set_policy(runtime, spec)
     print(f"{options.device}: tier '{spec.name}' is there")
     for note in tier_files.notes_of(one):
         print(f"note: {note}", file=sys.stderr)
     return 0
+
+
+def _replace_worker(runtime: Runtime, name: str) -> None:
+    """By one that can make something of the tier ``name``, since it encrypts, say.
+
+    Raises `HostError`, with the tier gone again, where that comes to nothing.
+    """
+    why = "see the log"
+    if not runtime.config().resumes:
+        why = (
+            "its worker has never encrypted, and with pyfuse3 no other can take over; "
+            "encrypt=no, or a tier at 'up'"
+        )
+    else:
+        try:
+            done = restart(runtime)
+            print(f"note: {done}, since that one can encrypt", file=sys.stderr)
+        except HostError as exc:
+            why = str(exc)
+        if live_tiers.is_used(runtime, name):
+            return
+    live_tiers.remove(runtime, name)
+    raise HostError(f"tier '{name}' is not added: {why}")
 
 
 def _write(device: str, tier: str, words: list[str]) -> None:

@@ -27,8 +27,8 @@ _WORD = re.compile(r"([a-z]+)=(\S+)")
 class TierNumbers(NamedTuple):
     """Of one tier.  ``limit_bytes``: None where it may be full; numbers: counts of its own.
 
-    ``may_forget``: what was written, as a server without replicas may.  Reads, and writes of
-    segments, a second: None where one look was taken.
+    ``may_forget``: segments that were written, as a server without replicas may.  Reads, and
+    writes of segments, a second: None where one look was taken.
     """
 
     name: str

@@ -17,7 +17,7 @@ from fuseswap.daemon.petitions import ATTACH, DETACH
 from fuseswap.daemon.processes import supervisor_of
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.linux.timed_file import write_file
+from fuseswap.linux.timed_file import read_file, write_file
 from fuseswap.tiers.file_tier import NAME as BACKING_NAME
 from fuseswap.tiers.tier_spec import TierSpec
 
@@ -48,6 +48,19 @@ def add(runtime: Runtime, spec: TierSpec) -> Attachment:
         raise
     attachment.close(one.fds)
     return one
+
+
+def is_used(runtime: Runtime, name: str) -> bool:
+    """Whether the worker has made a tier of ``name``; one that never encrypted can't yet.
+
+    The next worker can (``worker_tiers.py``).  Raises `HostError` without an answer.
+    """
+    path = Path(runtime.mountpoint()) / "params" / PARAMETER
+    try:
+        policies = read_file(path, ANSWER_TIMEOUT_S)
+    except OSError as exc:
+        raise HostError(f"{runtime.name} can't be asked for its tiers: {exc.strerror}") from exc
+    return any(f"tier={name}" in line.split() for line in policies.splitlines())
 
 
 def remove(runtime: Runtime, name: str) -> None:

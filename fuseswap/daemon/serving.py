@@ -83,8 +83,12 @@ class Serving:
         return name not in self._scopes
 
     def remove(self, name: str) -> None:
-        """One tier less.  Raises `InvalidArgument` where it holds anything."""
-        self.device.remove_tier(name)
+        """One tier less, or one that never became one.
+
+        Raises `InvalidArgument` where it holds anything.
+        """
+        if self.device.tiers.knows(name):
+            self.device.remove_tier(name)
         if scope := self._scopes.pop(name, None):
             scope.cancel()
 

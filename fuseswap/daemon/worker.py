@@ -254,7 +254,9 @@ class Worker:
             self._watch.standby_pid = int(rest)
         elif said == "take":
             try:
-                self._hold_memory(self._tiers.take(rest, self._channel.take_descriptors()))
+                one = self._tiers.take(rest, self._channel.take_descriptors())
+                self._hold_memory(one)
+                self._tiers.import_for(one)  # not while nobody serves
             except HostError as exc:
                 log.error("%s", exc)
         elif said == "drop":

@@ -66,8 +66,8 @@ class WorkerTiers:
         self._device = settings.mountpoint.encode()  # what is read belongs to this one
         self._sockets: dict[str, list[socket.socket]] = {}  # two for each attachment at most
         self.key = b""  # of the shared state, once it is there
-        if any(one.description.get("encrypt") for one in attachments):
-            importlib.import_module(_CIPHER)
+        for one in attachments:
+            self.import_for(one)
         self.engine: Engine | None = None
         self._buffers: Buffers | None = None
         with contextlib.suppress(OSError):  # the table of descriptors, as large as it may get
@@ -156,6 +156,11 @@ class WorkerTiers:
                 except (FuseswapError, OSError) as exc:
                     log.error("tier %s is missing: %s", one.tier_name, exc)
         return found
+
+    def import_for(self, one: Attachment) -> None:
+        """The code that it needs, in a worker that does not serve."""
+        if not self.is_makeable(one):
+            importlib.import_module(_CIPHER)
 
     def is_makeable(self, one: Attachment) -> bool:
         """Whether all code is there that it needs.

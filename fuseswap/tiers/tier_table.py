@@ -174,6 +174,10 @@ class TierTable:
         entry.come(tier)
         return entry
 
+    def knows(self, name: str) -> bool:
+        """Whether there is, or was, a tier of that name, which anything may lie on."""
+        return self._number_of(name) is not None
+
     def _number_of(self, name: str) -> int | None:
         """The number that the header has for ``name``."""
         return next((n for n, text in self._kept.items() if text.split()[0] == name), None)

@@ -111,17 +111,25 @@ async def collect(
     up: Collection[str],
     older_minutes: float = OLDER_MINUTES,
     silent_s: float = SILENT_S,
+    among: Collection[str] | None = None,
 ) -> list[Holding]:
-    """Delete leftovers; returns them.  Takes ``silent_s`` where there are some of no device."""
-    dead = leftovers(await holdings(links), up, older_minutes)
+    """Delete leftovers, of the ids ``among`` only; returns them.
+
+    Takes ``silent_s`` where there are some of no device.
+    """
+    dead = _among(leftovers(await holdings(links), up, older_minutes), among)
     if not all(one.is_known for one in dead):
         before = {one.identity.id for one in dead if not one.is_known}
         await trio.sleep(silent_s)
-        dead = leftovers(await holdings(links), up, older_minutes)
+        dead = _among(leftovers(await holdings(links), up, older_minutes), among)
         dead = [one for one in dead if one.is_known or one.identity.id in before]
     for one in dead:
         await delete_device(links, one.identity.id)
     return dead
+
+
+def _among(found: list[Holding], ids: Collection[str] | None) -> list[Holding]:
+    return found if ids is None else [one for one in found if one.identity.id in ids]
 
 
 async def delete_device(links: Links, identity: str) -> None:

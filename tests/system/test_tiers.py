@@ -91,9 +91,15 @@ def test_they_come_and_go_under_pressure(tmp_path: Path) -> None:
 
 
 def test_a_device_without_one_gets_one_under_pressure(tmp_path: Path) -> None:
-    """Engine and buffers are made while it serves; pages that were refused find room."""
-    with device_up(*UP) as device, under(device) as pressure:
-        succeed("tier", "add", "-d", device.name, f"file:{tmp_path}/late,limit=100M")
+    """The worker is replaced by one that encrypts; pages leave memory that had no room."""
+    without = ("--size", "1G", "--pool-limit", "128M", "--priority", "32767")
+    with device_up(*without) as device, under(device) as pressure:
+        done = call("tier", "add", "-d", device.name, f"file:{tmp_path}/late,limit=100M,priority=7")
+        assert done.returncode == 0, done.stderr
+        assert "replaced by" in done.stderr, "the first worker could not encrypt"
+        assert device.status()["restarts"] == 1
+        assert tiers(device.name)["file0"]["priority"] == 7
+        succeed("set", device.name, "pool_limit_bytes=16M")
         wait_for_segments(device, "file0")
         send_worker(device.name, signal.SIGKILL)
         wait_until("it to be read", lambda: tiers(device.name)["file0"]["read_bytes"] > MIB)
@@ -106,10 +112,15 @@ def test_a_device_without_one_gets_one_under_pressure(tmp_path: Path) -> None:
 @pytest.mark.parametrize("transport", ["pyfuse3"])
 def test_the_other_transport_takes_them_too(tmp_path: Path, transport: str) -> None:
     with device_up("--size", "64M", "--no-swapon", transport=transport) as device:
-        succeed("tier", "add", "-d", device.name, f"file:{tmp_path}/a,size=20M")
+        succeed("tier", "add", "-d", device.name, f"file:{tmp_path}/a,size=20M,encrypt=no")
         assert tiers(device.name)["file0"]["state"] == "active"
         succeed("tier", "remove", "-d", device.name, "file0")
         assert tiers(device.name) == {}
+        refused = call("tier", "add", "-d", device.name, f"file:{tmp_path}/a,size=20M")
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+        assert "encrypt=no" in refused.stderr
+        assert tiers(device.name) == {}
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_block_device(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from fuseswap.daemon import live_tiers
 from fuseswap.daemon.attachment import Attachment
 from fuseswap.daemon.device_files import settings_from
 from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.errors import HostError
+from fuseswap.tiers.tier_spec import TierSpec
 from fuseswap.units import MIB
 from tests.unit.daemon.test_device_files import OLD
 
@@ -147,3 +149,92 @@ def test_one_that_does_not_get_empty(
     monkeypatch.setattr(tier, "STUCK_AFTER_S", 0.0)
     assert main(["tier", "drain", "slow"]) == 2
     assert "fuseswap tier set -d swap0 slow drain=N" in capsys.readouterr().err
+
+
+class Supervised:
+    """A device whose worker makes something of a tier at once, after a restart, or never."""
+
+    def __init__(self, used: str) -> None:
+        self.used = iter(used)
+        self.done: list[str] = []
+
+    def add(self, runtime: Runtime, spec: TierSpec) -> Attachment:
+        self.done.append(f"add {spec.name}")
+        return Attachment(f"tier:{spec.name}", (140,), {"encrypt": True})
+
+    def is_used(self, runtime: Runtime, name: str) -> bool:
+        return next(self.used) == "Y"
+
+    def restart(self, runtime: Runtime) -> str:
+        self.done.append("restart")
+        return "worker 1 replaced by 2, pause 3 ms"
+
+    def refuse(self, runtime: Runtime) -> str:
+        raise HostError("swap0 was not restarted: no memory")
+
+    def remove(self, runtime: Runtime, name: str) -> None:
+        self.done.append(f"remove {name}")
+
+    def set_policy(self, runtime: Runtime, spec: TierSpec) -> None:
+        self.done.append(f"priority {spec.priority}")
+
+
+@pytest.fixture
+def supervised(files: Files, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Supervised]:
+    def make(used: str) -> Supervised:
+        made = Supervised(used)
+        for name in ("add", "is_used", "remove", "set_policy"):
+            monkeypatch.setattr(live_tiers, name, getattr(made, name))
+        monkeypatch.setattr(tier, "restart", made.restart)
+        return made
+
+    return make
+
+
+def test_a_worker_that_can_take_it_goes_on(supervised: Callable[[str], Supervised]) -> None:
+    scene = supervised("Y")
+    assert main(["tier", "add", "file:/a,priority=4"]) == 0
+    assert scene.done == ["add file0", "priority 4"]
+
+
+def test_a_worker_that_can_not_encrypt_is_replaced_before_a_policy_is_set(
+    supervised: Callable[[str], Supervised], capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = supervised("NY")
+    assert main(["tier", "add", "file:/a,priority=4"]) == 0
+    assert scene.done == ["add file0", "restart", "priority 4"]
+    assert "worker 1 replaced by 2" in capsys.readouterr().err
+
+
+def test_a_tier_that_no_worker_takes_goes_again(
+    supervised: Callable[[str], Supervised],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = supervised("NNNN")
+    assert main(["tier", "add", "file:/a"]) == 2
+    assert scene.done == ["add file0", "restart", "remove file0"]
+    assert "tier 'file0' is not added: see the log" in capsys.readouterr().err
+    monkeypatch.setattr(tier, "restart", scene.refuse)
+    assert main(["tier", "add", "file:/a"]) == 2
+    assert scene.done[3:] == ["add file0", "remove file0"]
+    assert "not added: swap0 was not restarted: no memory" in capsys.readouterr().err
+
+
+def test_a_transport_that_can_not_hand_over(
+    supervised: Callable[[str], Supervised], capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = supervised("N")
+    Runtime("swap0").create(settings_from(OLD | {"transport": "pyfuse3"}, "here"))
+    assert main(["tier", "add", "file:/a"]) == 2
+    assert scene.done == ["add file0", "remove file0"]
+    assert "with pyfuse3 no other can take over; encrypt=no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "is_used"), [("slow", True), ("slo", False), ("file0", True)])
+def test_whether_the_worker_uses_a_tier(
+    files: Files, monkeypatch: pytest.MonkeyPatch, name: str, is_used: bool
+) -> None:
+    monkeypatch.setattr(live_tiers, "read_file", lambda path, timeout_s: files.read(path))
+    monkeypatch.setattr(Runtime, "mountpoint", lambda runtime: "/here")
+    assert live_tiers.is_used(Runtime("swap0"), name) is is_used

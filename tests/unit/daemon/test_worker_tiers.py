@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import trio
 
-from fuseswap.daemon import attachment, tier_files
+from fuseswap.daemon import attachment, tier_files, worker_tiers
 from fuseswap.daemon.attachment import Attachment
 from fuseswap.daemon.channel import Channel
 from fuseswap.daemon.device_files import settings_from
@@ -27,6 +28,7 @@ from fuseswap.units import MIB
 from tests.unit.daemon.test_device_files import OLD
 
 SIZE = 10 * MIB
+CIPHER = "fuseswap.tiers.segment_cipher"
 
 
 class Scene:
@@ -160,6 +162,46 @@ async def test_one_that_holds_a_segment_stays(scene: Scene, one: Attachment) -> 
     )
     assert names(device) == ["file0"]
     os.fstat(one.fds[0])
+    os.close(one.fds[0])
+
+
+@pytest.fixture
+def never_encrypted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """As in a process that has not imported the cipher; what it imports for tiers is noted."""
+    imported: list[str] = []
+
+    def note(name: str) -> None:
+        imported.append(name)
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+
+    monkeypatch.delitem(sys.modules, CIPHER, raising=False)
+    monkeypatch.setattr(worker_tiers, "importlib", SimpleNamespace(import_module=note))
+    return imported
+
+
+async def test_one_that_encrypts_is_not_for_a_worker_that_never_did(
+    scene: Scene, one: Attachment, never_encrypted: list[str]
+) -> None:
+    """It holds it for the next worker, and lets it go again where there is none."""
+    one.description["encrypt"] = True
+    await scene.take(one)
+    assert scene.answers.pop() == ("take", "tier:file0", None)
+    assert names(scene.serving.device) == []
+    assert never_encrypted == [], "it serves"
+    await scene.drop("tier:file0")
+    assert scene.answers.pop() == ("drop", "tier:file0", None)
+    assert not scene.tiers.is_needed
+
+
+def test_a_standby_imports_what_it_will_need(
+    scene_of_a_standby: Scene, one: Attachment, never_encrypted: list[str]
+) -> None:
+    scene = scene_of_a_standby
+    one.description["encrypt"] = True
+    scene.fds = [os.dup(one.fds[0])]
+    scene.worker._channel = cast(Channel, scene)
+    assert scene.worker._note(f"take {json.dumps(one.to_json())}")
+    assert never_encrypted == [CIPHER]
     os.close(one.fds[0])
 
 
