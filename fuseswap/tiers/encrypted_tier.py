@@ -5,11 +5,16 @@ Its extents are those of the tier inside, which have room for `ENCRYPTED_SEGMENT
 
     write   a buffer, or the line for one -> encrypt, a slice a turn of the loop -> write it
     read    the blocks around the range -> verify and decrypt -> cut out
-    long    a buffer, or the line -> that, one part after the other -> the whole range
+    long    a buffer, or the line -> that in parts, some of them at once -> the whole range
 
 To encrypt 1 MiB takes 330 us, and nothing else is served meanwhile.  So it goes in slices of
 `SLICE_CHUNKS`, 41 us each, one a turn, however many segments are on their way.  A long read comes
-in parts of as many.  A page takes 1.6 us more than without; see docs/encryption.md.
+in parts of as many, and one a turn is decrypted.  From a server `REMOTE_PARTS` are asked for at
+once: a segment takes the time of the network twice, not 8 times.  Half of the places for windows
+of read-ahead are left to faults (``remote_wire.py``).  From a file it is `LOCAL_PARTS`: it reads
+while another part is decrypted.
+
+A page takes 1.6 us more than without; see docs/encryption.md.
 
 A block that does not verify is an `OSError` of that read (EBADMSG), as one that can't be read.
 """
@@ -20,6 +25,7 @@ import contextlib
 import ctypes
 import mmap
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 
 import trio
@@ -33,6 +39,8 @@ from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, PAGE_SIZE
 
 SLICE_CHUNKS = 32
 SEGMENTS = 3
+REMOTE_PARTS = 4
+LOCAL_PARTS = 2
 # A window of read-ahead with both its edges, where it ends in the chunk of two blocks.
 _AT_ONCE_CHUNKS = 34
 
@@ -59,9 +67,20 @@ class _Sealing:
 
 
 class _LongRead:
-    """A read of the chunks up to ``end``; those before ``chunk`` are in ``buffer``."""
+    """A read of chunks: those before ``chunk`` were asked for, ``under_way`` parts at a time."""
 
-    __slots__ = ("buffer", "chunk", "cut", "done", "end", "extent", "first", "generation")
+    __slots__ = (
+        "buffer",
+        "chunk",
+        "cut",
+        "done",
+        "end",
+        "error",
+        "extent",
+        "first",
+        "generation",
+        "under_way",
+    )
 
     def __init__(
         self,
@@ -79,6 +98,8 @@ class _LongRead:
         self.cut = cut
         self.done = done
         self.buffer = buffer
+        self.under_way = 0
+        self.error: OSError | None = None
 
 
 def _populate(memory: mmap.mmap) -> None:
@@ -88,6 +109,12 @@ def _populate(memory: mmap.mmap) -> None:
     except OSError:
         for at in range(0, len(memory), PAGE_SIZE):
             memory[at] = 0
+
+
+def _in_next_turn(work: Callable[[], None]) -> None:
+    # In its last turn, as a worker pauses, trio calls what is due and takes no more.
+    with contextlib.suppress(trio.RunFinishedError):
+        trio.lowlevel.current_trio_token().run_sync_soon(work)
 
 
 class EncryptedTier:
@@ -108,6 +135,9 @@ class EncryptedTier:
         _populate(memory)
         self._buffers = Buffers(((ENCRYPTED_SEGMENT_BYTES, segments),), memory)
         self._sealing: deque[_Sealing] = deque()  # ``segments`` at most: each has a buffer
+        self._parts = REMOTE_PARTS if inner.is_remote else LOCAL_PARTS
+        # Parts that have come, ``_parts`` of each long read at most: its first chunk and its end.
+        self._arrived: deque[tuple[_LongRead, int, int, bytes | OSError]] = deque()
 
     @property
     def extent_count(self) -> int:
@@ -136,12 +166,7 @@ class EncryptedTier:
     ) -> None:
         self._sealing.append(_Sealing(extent, generation, segment, done, buffer))
         if len(self._sealing) == 1:
-            self._next_turn()
-
-    def _next_turn(self) -> None:
-        # In its last turn, as a worker pauses, trio calls what is due and takes no more.
-        with contextlib.suppress(trio.RunFinishedError):
-            trio.lowlevel.current_trio_token().run_sync_soon(self._seal_slice)
+            _in_next_turn(self._seal_slice)
 
     def _seal_slice(self) -> None:
         one = self._sealing[0]
@@ -154,7 +179,7 @@ class EncryptedTier:
             written = partial(self._written, one.buffer, one.done)
             self._inner.begin_write(*where, one.buffer, written)
         if self._sealing:
-            self._next_turn()
+            _in_next_turn(self._seal_slice)
 
     def _written(self, buffer: memoryview, done: Written, error: OSError | None) -> None:
         self._buffers.give_back(buffer)
@@ -201,26 +226,40 @@ class EncryptedTier:
         done: Read,
         buffer: memoryview,
     ) -> None:
-        self._read_part(_LongRead(extent, generation, chunks, cut, done, buffer))
+        self._ask_for_parts(_LongRead(extent, generation, chunks, cut, done, buffer))
 
-    def _read_part(self, read: _LongRead) -> None:
-        end = min(read.chunk + SLICE_CHUNKS, read.end)
-        at = BLOCK_AT[read.chunk]
-        ended = partial(self._part_ended, read, end)
-        self._inner.begin_read(read.extent, read.generation, at, BLOCK_AT[end] - at, ended)
+    def _ask_for_parts(self, read: _LongRead) -> None:
+        while read.chunk < read.end and read.under_way < self._parts and read.error is None:
+            first = read.chunk
+            read.chunk = end = min(first + SLICE_CHUNKS, read.end)
+            read.under_way += 1
+            at = BLOCK_AT[first]
+            ended = partial(self._part_ended, read, first, end)
+            self._inner.begin_read(read.extent, read.generation, at, BLOCK_AT[end] - at, ended)
 
-    def _part_ended(self, read: _LongRead, end: int, found: bytes | OSError) -> None:
-        found = self._opened(read.extent, read.generation, read.chunk, end, found)
-        if isinstance(found, bytes):
-            start = plain_at(read.chunk) - plain_at(read.first)
-            read.buffer[start : start + len(found)] = found
-            read.chunk = end
-            if end < read.end:
-                self._read_part(read)
-                return
-            found = bytes(read.buffer[read.cut])
+    def _part_ended(self, read: _LongRead, first: int, end: int, found: bytes | OSError) -> None:
+        self._arrived.append((read, first, end, found))
+        if len(self._arrived) == 1:
+            _in_next_turn(self._open_part)
+
+    def _open_part(self) -> None:
+        read, first, end, found = self._arrived.popleft()
+        if self._arrived:
+            _in_next_turn(self._open_part)
+        read.under_way -= 1
+        self._ask_for_parts(read)
+        if read.error is None:
+            found = self._opened(read.extent, read.generation, first, end, found)
+            if isinstance(found, bytes):
+                start = plain_at(first) - plain_at(read.first)
+                read.buffer[start : start + len(found)] = found
+            else:
+                read.error = found
+        if read.under_way:
+            return
+        plain = bytes(read.buffer[read.cut]) if read.error is None else read.error
         self._buffers.give_back(read.buffer)
-        read.done(found)
+        read.done(plain)
 
     # -- the rest ------------------------------------------------------------------------
 

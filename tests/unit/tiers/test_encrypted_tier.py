@@ -19,7 +19,13 @@ from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.tiers.callbacks import Answer, await_callback
 from fuseswap.tiers.direct_io import DirectFile
-from fuseswap.tiers.encrypted_tier import SEGMENTS, SLICE_CHUNKS, EncryptedTier
+from fuseswap.tiers.encrypted_tier import (
+    LOCAL_PARTS,
+    REMOTE_PARTS,
+    SEGMENTS,
+    SLICE_CHUNKS,
+    EncryptedTier,
+)
 from fuseswap.tiers.file_tier import FileTier
 from fuseswap.tiers.io_engine import AioEngine
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES
@@ -39,8 +45,9 @@ OTHER = random.Random(2).randbytes(SEGMENT_BYTES)
 class Encrypted:
     """A tier over memory; the segment 1 is in extent 0, the other one in extent 1."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, remote: bool = False) -> None:
         self.inner = FakeTier(EXTENTS, extent_bytes=ENCRYPTED_SEGMENT_BYTES)
+        self.inner.is_remote = remote
         self.tier = EncryptedTier(self.inner, CIPHER)
 
     async def fill(self) -> None:
@@ -132,6 +139,77 @@ async def test_a_long_read_that_fails_gives_its_buffer_back(encrypted: Encrypted
         for _ in range(2 * SEGMENTS):
             failed = await encrypted.errno_of(0, 0, SEGMENT_BYTES)
             assert failed == (errno.EIO if fails else None)
+
+
+@pytest.mark.parametrize("remote", [False, True])
+async def test_parts_are_asked_for_at_once(remote: bool) -> None:
+    """From a server more of them; the rest as they come, and they may come in any order."""
+    encrypted = Encrypted(remote=remote)
+    await encrypted.fill()
+    encrypted.inner.hold_reads = True
+    answer: Answer[bytes | OSError] = Answer()
+    encrypted.tier.begin_read(0, GENERATION, 0, SEGMENT_BYTES, answer)
+    at_once = REMOTE_PARTS if remote else LOCAL_PARTS
+    rounds = 0
+    while reads := list(encrypted.inner.reads):
+        assert len(reads) == at_once
+        for read in reversed(reads):
+            read.finish()
+        rounds += 1
+        await wait_all_tasks_blocked(0.01)
+    assert rounds == -(-CHUNKS // SLICE_CHUNKS // at_once)
+    assert await answer.wait() == SEGMENT
+
+
+async def test_a_turn_decrypts_one_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    encrypted = Encrypted(remote=True)
+    await encrypted.fill()
+    encrypted.inner.hold_reads = True
+    token = trio.lowlevel.current_trio_token()
+    turns = 0
+    opened: list[int] = []
+    cipher_open = SegmentCipher.open
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        if len(opened) < REMOTE_PARTS:
+            token.run_sync_soon(turn)
+
+    def noted(self: SegmentCipher, *arguments: Any) -> bytes:
+        opened.append(turns)
+        return cipher_open(self, *arguments)
+
+    monkeypatch.setattr(SegmentCipher, "open", noted)
+    answer: Answer[bytes | OSError] = Answer()
+    encrypted.tier.begin_read(0, GENERATION, 0, REMOTE_PARTS * SLICE_CHUNKS * 4080, answer)
+    for read in list(encrypted.inner.reads):
+        read.finish()
+    assert not opened
+    token.run_sync_soon(turn)
+    assert await answer.wait() == SEGMENT[: REMOTE_PARTS * SLICE_CHUNKS * 4080]
+    assert len(set(opened)) == len(opened) == REMOTE_PARTS
+
+
+async def test_a_part_that_fails_waits_for_those_under_way() -> None:
+    """Else the buffer would be another's while they come."""
+    encrypted = Encrypted(remote=True)
+    await encrypted.fill()
+    encrypted.inner.hold_reads = True
+    answers: list[bytes | OSError] = []
+    encrypted.tier.begin_read(0, GENERATION, 0, SEGMENT_BYTES, answers.append)
+    first, *others = encrypted.inner.reads
+    first.fail()
+    await wait_all_tasks_blocked(0.01)
+    assert not answers
+    while encrypted.inner.reads:
+        encrypted.inner.reads[0].finish()
+        await wait_all_tasks_blocked(0.01)
+    (error,) = answers
+    assert isinstance(error, OSError)
+    assert error.errno == errno.EIO
+    assert len(others) == REMOTE_PARTS - 1
+    assert encrypted.inner.reads_begun <= REMOTE_PARTS + 1, "no more were asked for"
 
 
 # -- what was changed --------------------------------------------------------------------
