@@ -49,6 +49,11 @@ class Peer(ABC):
     def path(self) -> str:
         """The file or block device to read and write, once prepared."""
 
+    @property
+    def file(self) -> str:
+        """The file below its block device, if it has both."""
+        return self.path
+
     @abstractmethod
     def describe(self) -> str:
         """One line for the report: what it is and how it was set up."""
@@ -125,12 +130,23 @@ class Fuseswap(Peer):
         self._up_options = up_options
         self._python_path = python_path
         self._path = ""
+        self._file = ""
         self._mountpoint = ""
 
     @property
     def path(self) -> str:
         """The FUSE file, or the loop device on it."""
         return self._path
+
+    @property
+    def file(self) -> str:
+        """The FUSE file."""
+        return self._file
+
+    @property
+    def mountpoint(self) -> str:
+        """Where statistics and parameters are."""
+        return self._mountpoint
 
     def describe(self) -> str:
         """Transport, compressor, and the way in."""
@@ -149,10 +165,15 @@ class Fuseswap(Peer):
             with open(self._backing, "wb") as file:
                 file.truncate(BOTH_ENDS_BYTES + self._backing_bytes)
         info = json.loads(self._fuseswap(*self.up_command()))
-        self._path = info["loop"] if self._loop else info["swapfile"]
+        self._file = info["swapfile"]
+        self._path = info["loop"] if self._loop else self._file
         self._mountpoint = info["mountpoint"]
         for name, value in self._parameters.items():
-            self._fuseswap("set", self.name, f"{name}={value}")
+            self.set(name, value)
+
+    def set(self, name: str, value: str) -> None:
+        """Change a parameter.  Raises `HostError`."""
+        self._fuseswap("set", self.name, f"{name}={value}")
 
     def up_command(self) -> list[str]:
         """`up` with all its options."""

@@ -12,14 +12,19 @@ FORMAT = 1  # of the JSON; raised when a name in it changes its meaning
 
 
 def tables(result: SuiteResult) -> str:
-    """Absolute numbers (medians), then ratios with the targets next to them."""
+    """Absolute numbers (medians), then ratios with the targets, a table for each baseline."""
     parts = [f"== {result.name}: medians of {result.settings['rounds']} interleaved rounds"]
     parts += [f"{name} = {what}" for name, what in result.peers.items()]
     parts += ["", absolute_table(result), ""]
     if result.compared:
-        parts.append(ratio_table(ratios(result), result.baseline))
-    if found := judgements(result):
-        parts += [judgement_table(found), ""]
+        found = ratios(result)
+        parts.append(
+            ratio_table([r for r in found if r.baseline == result.baseline], result.baseline)
+        )
+        for name in dict.fromkeys(r.baseline for r in found if r.baseline != result.baseline):
+            parts += ["", ratio_table([r for r in found if r.baseline == name], name)]
+    if judged := judgements(result):
+        parts += ["", judgement_table(judged), ""]
     parts += result.notes
     return "\n".join(parts)
 

@@ -85,6 +85,7 @@ class Ratio:
     lowest: float
     highest: float
     target: Target | None
+    baseline: str = "fuseswap"
 
     @property
     def is_met(self) -> bool | None:
@@ -107,6 +108,7 @@ class SuiteResult:
     targets: Sequence[Target]
     measurements: Sequence[Measurement]
     limits: Sequence[Limit] = ()
+    pairs: Sequence[tuple[str, str]] = ()  # further ratios: the first peer over the second
 
 
 def medians(measurements: Sequence[Measurement]) -> dict[tuple[str, str], dict[str, float]]:
@@ -123,28 +125,44 @@ def medians(measurements: Sequence[Measurement]) -> dict[tuple[str, str], dict[s
 
 
 def ratios(result: SuiteResult) -> list[Ratio]:
-    """Baseline / peer for every job, compared metric and other peer; empty without a baseline."""
+    """Baseline / peer for every job, other peer, and metric that both have; then the pairs.
+
+    Empty without a baseline.
+    """
     middle = medians(result.measurements)
     targets = {(t.job, t.metric, t.peer): t for t in result.targets}
     found = []
-    for (job, peer), values in middle.items():
-        ours = middle.get((job, result.baseline))
-        if peer == result.baseline or ours is None:
-            continue
+    for job, baseline, peer in _compared(result, middle):
+        ours, theirs = middle[job, baseline], middle[job, peer]
         for metric in result.compared:
-            single = _round_ratios(result, job, metric, peer)
+            if metric not in ours or metric not in theirs:
+                continue
+            single = _round_ratios(result, job, metric, baseline, peer)
+            asked = baseline == result.baseline
             found.append(
                 Ratio(
                     job=job,
                     metric=metric,
                     peer=peer,
-                    ratio=ours[metric] / values[metric],
+                    ratio=ours[metric] / theirs[metric],
                     lowest=min(single),
                     highest=max(single),
-                    target=targets.get((job, metric, peer)),
+                    target=targets.get((job, metric, peer)) if asked else None,
+                    baseline=baseline,
                 )
             )
     return found
+
+
+def _compared(
+    result: SuiteResult, middle: Mapping[tuple[str, str], object]
+) -> list[tuple[str, str, str]]:
+    """Job, and two peers that did it."""
+    found = [(job, result.baseline, peer) for job, peer in middle if peer != result.baseline]
+    found += [
+        (job, *pair) for job in dict.fromkeys(job for job, _ in middle) for pair in result.pairs
+    ]
+    return [one for one in found if {one[:2], one[::2]} <= middle.keys()]
 
 
 def judgements(result: SuiteResult) -> list[Judgement]:
@@ -162,10 +180,12 @@ def judgements(result: SuiteResult) -> list[Judgement]:
     return found
 
 
-def _round_ratios(result: SuiteResult, job: str, metric: str, peer: str) -> list[float]:
-    rounds: dict[str, dict[int, float]] = {result.baseline: {}, peer: {}}
+def _round_ratios(
+    result: SuiteResult, job: str, metric: str, baseline: str, peer: str
+) -> list[float]:
+    rounds: dict[str, dict[int, float]] = {baseline: {}, peer: {}}
     for one in result.measurements:
         if one.job == job and one.peer in rounds:
             rounds[one.peer][one.round] = one.values[metric]
     theirs = rounds[peer]
-    return [ours / theirs[at] for at, ours in rounds[result.baseline].items() if at in theirs]
+    return [ours / theirs[at] for at, ours in rounds[baseline].items() if at in theirs]

@@ -9,6 +9,7 @@ from tests.benchmarks import (
     io_run,
     memory_run,
     swap_run,
+    tiers_run,
     writeback_run,
 )
 from tests.benchmarks.suite import Suite
@@ -20,6 +21,7 @@ def all_suites() -> dict[str, Suite]:
         "io": Suite(io_run.PEERS, io_run.run),
         "swap": Suite(swap_run.PEERS, swap_run.run),
         "writeback": Suite(writeback_run.PEERS, writeback_run.run),
+        "tiers": Suite(tiers_run.PEERS, tiers_run.run),
         "busy": Suite(busy_run.PEERS, busy_run.run),
         "churn": Suite(churn_run.PEERS, churn_run.run),
         "memory": Suite(memory_run.PEERS, memory_run.run),

@@ -52,10 +52,11 @@ class Pressure:
     size_bytes: int
     limit_bytes: int
     touches: int
+    seconds_a_touch: float = _SECONDS_A_TOUCH  # at most
 
     def command(self) -> list[str]:
         """What runs in the cgroup; the same pages in the same order each time."""
-        seconds = str(self.touches * _SECONDS_A_TOUCH + 1)
+        seconds = str(self.touches * self.seconds_a_touch + 1)
         return [
             sys.executable, "-m", "fuseswap.cli.pressure", "--size", str(self.size_bytes),
             "--touches", str(self.touches), "--seconds", seconds,
@@ -147,7 +148,8 @@ def press(
     `peak_swap_mib` and `bad_pages`.  Raises `HostError` where a page was bad, the run did
     not finish, or another swap area came up.
     """
-    deadline = time.monotonic() + _FILL_AND_VERIFY_S + pressure.touches * _SECONDS_A_TOUCH
+    most_s = _FILL_AND_VERIFY_S + pressure.touches * pressure.seconds_a_touch
+    deadline = time.monotonic() + most_s
     watched = 0.0
     peak_bytes = 0
     with (
