@@ -6,6 +6,7 @@
     io_run     suite `io`: fio on the file or the device of each peer
     swap_run   suite `swap`: a process under memory pressure, one swap area at a time
     writeback_run  suite `writeback`: the same with pools that overflow to a disk
+    tiers_run  suite `tiers`: what a page on a tier costs; written_back: how fast one gets there
     busy_run   suite `busy`: reads at depth 1 beside a writer
     churn_run  suite `churn`: overwrites at 90 % occupancy
     memory_run  suite `memory`: the same pages in each peer; forked_run: as processes
@@ -16,6 +17,7 @@
     corpus_pages, corpus_table  pages of a process; what is in them
     peers      what is measured: prepare, path, teardown
     zswap      its parameters, and zswap as a peer
+    tier_peers  devices with one tier: a file, or a server behind a network
     nbd        the peer that needs two servers
     fio        jobs as fio commands, fio's JSON as numbers
     counters   numbers of the kernel and of a device, before and after

@@ -4,9 +4,12 @@
         fill -> write everything back, timed -> read at depth 1 -> at depth 16
     then, in turn as well, one swap area at a time: the pressure of `swap`, over a small pool
 
-The reads are of the file, direct, of random pages, all of which are on the tier: a device of
-which they were not is an error.  Writing back goes from a pool that holds everything.  nbdfuse has
-no pool: its pages are on the other side of the network from the start, and nothing is written back.
+The reads are of the file, direct, of random pages, all of which are on the tier: where they were
+not it is an error.  Writing back goes from a pool that holds everything.  nbdfuse has no pool: its
+pages are on the other side of the network from the start, and nothing is written back.
+
+More reads at once gain what the network takes, so `LIMITS` is for the tier that is far away.  Over
+loopback nothing is waited for but processors, which all of it shares.
 """
 
 from __future__ import annotations
