@@ -188,9 +188,15 @@ class TierProcesses:
             self._say(f"{name}: no tier process can be started: {exc}")
 
     def _end(self, process: _Process, *, forget: bool) -> None:
-        """Tell it to end, and kill it where it does not."""
-        if not process.pid:
-            return
+        """Tell it to end, and kill it where it does not; its descriptors are not needed then."""
+        if process.pid:
+            self._end_process(process, forget=forget)
+            os.close(process.pidfd)
+            process.pid, process.pidfd = 0, -1
+        for fd in process.fds:
+            os.close(fd)
+
+    def _end_process(self, process: _Process, *, forget: bool) -> None:
         with contextlib.suppress(OSError):
             ours = socket.socket(fileno=os.dup(process.fds[0]))
             with ours:
@@ -201,9 +207,6 @@ class TierProcesses:
             self._say(f"{process.said['name']}: not all was deleted at its server")
             os.kill(process.pid, signal.SIGKILL)
         os.waitpid(process.pid, 0)
-        for fd in (process.pidfd, *process.fds):
-            os.close(fd)
-        process.pid = 0
 
 
 def _leaves(one: Attachment) -> Iterator[_Process]:
@@ -217,4 +220,6 @@ def _leaves(one: Attachment) -> Iterator[_Process]:
                 "identity": leaf["identity"],
                 "extent_count": leaf["extent_count"],
             }
+            if "write_timeout_s" in leaf:
+                said["write_timeout_s"] = leaf["write_timeout_s"]
             yield _Process(tuple(one.fds[at] for at in leaf["fds"]), said)
