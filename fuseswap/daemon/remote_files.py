@@ -20,6 +20,9 @@ from fuseswap.units import MIB
 
 VALKEY = "valkey"
 REMOTE_KINDS = (VALKEY,)
+# A write that takes longer has failed, and the segment goes to the next tier.  With 2 s a try it
+# may be of 1 MiB at 3 Mbit/s, or of three at once at 8.
+_WRITE_TRIES = 1.5
 
 
 class Looked(NamedTuple):
@@ -75,6 +78,8 @@ def open_remote(
         "volatile": looked.volatile,
         "notes": looked.notes,
     }
+    if leaf.kind in REMOTE_KINDS:
+        described["write_timeout_s"] = _WRITE_TRIES * parse_url(url_of(leaf)).timeout_s
     return fds, described
 
 

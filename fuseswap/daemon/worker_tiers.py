@@ -43,6 +43,8 @@ log = logging.getLogger("fuseswap.daemon.worker")
 
 _CIPHER = "fuseswap.tiers.segment_cipher"
 _REMOTE_FDS = 3  # worker's end, process's end, memory
+# Where the other half of a mirror is on this machine, a read does not wait longer for a server.
+_HALF_READ_S = 2.0
 
 
 class WorkerTiers:
@@ -202,7 +204,9 @@ class WorkerTiers:
         elif len(fds) == _REMOTE_FDS:
             ours = socket.socket(fileno=os.dup(fds[0]))
             self._sockets.setdefault(one.name, []).append(ours)
-            tier = RemoteTier(name, ours, fds[2], leaf["extent_count"], volatile=leaf["volatile"])
+            times = _times_of(one, leaf)
+            count = leaf["extent_count"]
+            tier = RemoteTier(name, ours, fds[2], count, volatile=leaf["volatile"], **times)
         else:
             raise HostError(f"this worker knows no tier of the kind '{leaf['kind']}'")
         if not encrypt:
@@ -228,3 +232,11 @@ class WorkerTiers:
                 syscalls.populate_write(at, BUFFER_BYTES)
             self._buffers = Buffers(memory=memory)
         return self._buffers
+
+
+def _times_of(one: Attachment, leaf: dict[str, Any]) -> dict[str, float]:
+    """How long reads and writes of a remote ``leaf`` wait, where that differs."""
+    times = {"write_timeout_s": leaf["write_timeout_s"]} if "write_timeout_s" in leaf else {}
+    if any(other["kind"] in KINDS_OF_FILES for other in one.description["leaves"]):
+        times["read_timeout_s"] = _HALF_READ_S
+    return times

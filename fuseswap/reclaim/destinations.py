@@ -2,7 +2,7 @@
 
 By priority, as the swap areas of swapon(8): the highest one that takes a segment now, and those of
 the same priority in turns.  One that is full, at its limit, emptied, or resting after a write that
-failed is passed over.
+failed is passed over.  After its rest it gets one segment, and more when that is there.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class Destinations:
         for entry in self._tiers:
             if self._only is not None and (entry.tier is None or entry.tier.name != self._only):
                 continue
+            if entry.health.is_full:
+                continue
             if entry.available and (below is None or entry.policy.priority < below):
                 yield entry
 
@@ -53,7 +55,7 @@ class Destinations:
 
         ``below``: of tiers of a lower priority alone.
         """
-        ready = [entry for entry in self._with_room(below) if not entry.health.is_resting]
+        ready = [entry for entry in self._with_room(below) if entry.health.takes_one]
         if not ready:
             return None
         highest = max(entry.policy.priority for entry in ready)
@@ -63,7 +65,7 @@ class Destinations:
 
     def exist(self, below: int | None = None) -> bool:
         """Whether `choose` would find one."""
-        return any(not entry.health.is_resting for entry in self._with_room(below))
+        return any(entry.health.takes_one for entry in self._with_room(below))
 
     @property
     def has_room(self) -> bool:
@@ -77,7 +79,8 @@ class Destinations:
 
     async def rest(self) -> None:
         """Wait until the first of them may be tried again."""
-        until = min((e.health.rests_until for e in self._with_room()), default=0.0)
+        resting = [entry.health for entry in self._with_room() if entry.health.is_resting]
+        until = min((health.rests_until for health in resting), default=0.0)
         await trio.sleep_until(until)
 
     @property

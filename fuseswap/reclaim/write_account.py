@@ -40,16 +40,22 @@ class WriteAccount:
     def begin(self, count: int) -> None:
         """``count`` bytes are on their way."""
         self._budget.charge(count)
+        self._health.writing += 1
 
     def give_up(self, count: int) -> None:
         """They were not written: the segment died before."""
         self._budget.charge(-count)
+        self._health.writing -= 1
 
     def end(self, count: int, error: OSError | None) -> None:
-        """They are written; or not, then they cost nothing, and the file rests."""
+        """They are written; or not, then they cost nothing, and the file rests or is full."""
+        self._health.writing -= 1
         if error is None:
             self._counters.bd_writes += count // PAGE_SIZE
             self._health.note_success()
+        elif self._health.says_full(error):
+            self._budget.charge(-count)
+            self._health.note_full(error)
         else:
             self._budget.charge(-count)
             self._counters.writeback_failed += 1

@@ -13,7 +13,8 @@ the stale one has wrong tags, where that is encrypted, or wrong checksums.  Who 
 for the other copy.
 
 A half that could not be read is asked second for `_REST_S`: a load does not wait for the same
-time-out again and again.
+time-out again and again.  So is one whose last write failed.  That one rests, too, longer each
+time, and then one write tries.  Until it takes segments again the other half alone gets them.
 
 Where both halves are encrypted each has a key of its own (``segment_cipher.py``): of a segment
 that dies meanwhile they may get different bytes.
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 FIRST, SECOND = 0, 1
 _BOTH = 0  # a mark; 1 + FIRST and 1 + SECOND are the others
 _REST_S = 5.0
+_FIRST_BACKOFF_S = 0.5
+_LONGEST_BACKOFF_S = 10.0
 
 
 @dataclass(slots=True)
@@ -67,8 +70,9 @@ class _Write:
     def __init__(self, extent: int, done: Written) -> None:
         self.extent = extent
         self.done = done
-        self.errors: list[OSError | None] = [None, None]
-        self.left = 2
+        # Of a half that is left out: it rests.
+        self.errors: list[OSError | None] = [_rests(), _rests()]
+        self.left = 0
 
 
 class _Repair:
@@ -112,7 +116,10 @@ class MirroredTier:
         self._one_sided = sum(_marked(self._marks))
         self._repair: _Repair | None = None
         self._fails = [False, False]  # whether the last write did
-        self._rests_until = [0.0, 0.0]
+        self._rests_until = [0.0, 0.0]  # reads
+        self._not_before = [0.0, 0.0]  # writes, and so on
+        self._backoff_s = [_FIRST_BACKOFF_S, _FIRST_BACKOFF_S]
+        self._writing = [0, 0]
 
     @property
     def volatile(self) -> bool:
@@ -121,8 +128,8 @@ class MirroredTier:
 
     @property
     def is_remote(self) -> bool:
-        """See `Tier`: where one is, since a write waits for both."""
-        return any(half.is_remote for half in self.halves)
+        """See `Tier`: where both are; one that does not answer is soon left out."""
+        return all(half.is_remote for half in self.halves)
 
     def statistics(self) -> MirrorStatistics:
         """A snapshot."""
@@ -144,12 +151,24 @@ class MirroredTier:
         if self._is_repaired(extent, partial(self.begin_write, extent, generation, segment, done)):
             return
         write = _Write(extent, done)
-        for which, half in enumerate(self.halves):
-            half.begin_write(extent, generation, segment, partial(self._written, write, which))
+        takers = [which for which in (FIRST, SECOND) if self._takes(which)] or [FIRST, SECOND]
+        write.left = len(takers)
+        for which in takers:
+            write.errors[which] = None
+            self._writing[which] += 1
+            written = partial(self._written, write, which)
+            self.halves[which].begin_write(extent, generation, segment, written)
+
+    def _takes(self, which: int) -> bool:
+        """Whether this half gets the next segment."""
+        if not self._fails[which]:
+            return True
+        return not self._writing[which] and trio.current_time() >= self._not_before[which]
 
     def _written(self, write: _Write, which: int, error: OSError | None) -> None:
         write.errors[which] = error
         write.left -= 1
+        self._writing[which] -= 1
         self._note(which, error)
         if write.left:
             return
@@ -165,8 +184,13 @@ class MirroredTier:
         write.done(None)
 
     def _note(self, which: int, error: OSError | None) -> None:
-        """Log where that changes."""
+        """It rests, longer each time, or takes all again; logged where that changes."""
         fails = error is not None
+        if fails and trio.current_time() >= self._not_before[which]:
+            self._not_before[which] = trio.current_time() + self._backoff_s[which]
+            self._backoff_s[which] = min(2 * self._backoff_s[which], _LONGEST_BACKOFF_S)
+        elif not fails:
+            self._backoff_s[which] = _FIRST_BACKOFF_S
         if fails != self._fails[which]:
             self._fails[which] = fails
             what = f"mirror {self.name}: {self.halves[which].name}"
@@ -186,7 +210,7 @@ class MirroredTier:
             self._read_from(only, None, extent, generation, offset, length, done)
             return
         now = trio.current_time()
-        rests = [now < until for until in self._rests_until]
+        rests = [self._fails[half] or now < self._rests_until[half] for half in (FIRST, SECOND)]
         which = SECOND if rests[FIRST] and not rests[SECOND] else FIRST
         self._read_from(which, 1 - which, extent, generation, offset, length, done)
 
@@ -310,6 +334,10 @@ def _marked(marks: bytearray | memoryview) -> list[int]:
     return [
         len(one) - one.count(_BOTH) for one in (bytes(marks[at : at + PAGE_SIZE]) for at in pieces)
     ]
+
+
+def _rests() -> OSError:
+    return OSError(errno.EAGAIN, "it rests after a write that failed")
 
 
 def _later(done: Written | Read, error: OSError) -> None:

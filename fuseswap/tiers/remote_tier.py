@@ -34,7 +34,7 @@ from fuseswap.units import PAGE_SIZE
 log = logging.getLogger(__name__)
 
 READ_TIMEOUT_S = 10.0
-WRITE_TIMEOUT_S = 30.0
+WRITE_TIMEOUT_S = 5.0
 _TICK_S = 0.1
 _RELEASES = 4096  # that wait for a process; the oldest is dropped then, and its key stays there
 _DONTWAIT = socket.MSG_DONTWAIT

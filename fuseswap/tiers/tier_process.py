@@ -67,7 +67,7 @@ class Setup(NamedTuple):
     socket: int
     memory: int
     read_timeout_s: float = 10.0
-    write_timeout_s: float = 30.0
+    write_timeout_s: float = 5.0
     locked: bool = True
     memory_limit_bytes: int = MEMORY_LIMIT_BYTES
 

@@ -50,6 +50,9 @@ class TierStatistics:
     tier_failed_writes: int = counter(
         "Writes of segments that failed, of each tier.", labels=("tier",)
     )
+    tier_full_writes: int = counter(
+        "Writes that the server of each tier refused, since it was full.", labels=("tier",)
+    )
     tier_reads: int = counter("Reads that each tier has answered.", labels=("tier",))
     tier_failed_reads: int = counter("Reads that failed, of each tier.", labels=("tier",))
     tier_pages: int = gauge(
@@ -79,6 +82,7 @@ class TierEntry:
     def come(self, tier: Tier) -> None:
         """The tier of this number is there."""
         self.tier = tier
+        self.health.shares_room = tier.is_remote
         self.extents.extent_count = tier.extent_count
         self.counters.tier = tier.name
 
@@ -109,7 +113,7 @@ class TierEntry:
             return "missing"
         if self.policy.draining:
             return "draining"
-        if not self.available:
+        if not self.available or self.health.is_full:
             return "full"
         return "resting" if self.health.is_resting else "active"
 
@@ -262,7 +266,7 @@ class TierTable:
         if entry is None or entry.tier is None:
             _later(done, _missing(location))
             return
-        ended = partial(_note_write, entry.counters, done)
+        ended = partial(_note_write, entry, done)
         entry.tier.begin_write(location.extent, generation, segment, ended)
 
     def begin_read(
@@ -291,11 +295,13 @@ def check_extents(extent_count: int, what: str) -> None:
         raise InvalidArgument(f"{what} is larger than {most}, the most that a tier may have")
 
 
-def _note_write(counters: TierStatistics, done: Written, error: OSError | None) -> None:
+def _note_write(entry: TierEntry, done: Written, error: OSError | None) -> None:
     if error is None:
-        counters.tier_written_bytes += SEGMENT_BYTES
+        entry.counters.tier_written_bytes += SEGMENT_BYTES
+    elif entry.health.says_full(error):
+        entry.counters.tier_full_writes += 1
     else:
-        counters.tier_failed_writes += 1
+        entry.counters.tier_failed_writes += 1
     done(error)
 
 

@@ -101,7 +101,7 @@ class ValkeyClient:
         commands: list[tuple[Any, ...]] = [(b"SET", key, data)]
         timeout_s = _WRITE_TIMES * self.url.timeout_s
         if self.url.replicas:
-            wait_ms = int(timeout_s * 500)
+            wait_ms = int(min(timeout_s / 2, self._setup.write_timeout_s * 0.7) * 1000)
             commands.append((b"WAIT", self.url.replicas, wait_ms))
         deadline = trio.current_time() + self._setup.write_timeout_s
         with trio.move_on_at(deadline):

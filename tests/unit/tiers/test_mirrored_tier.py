@@ -82,12 +82,12 @@ def test_it_is_as_large_as_its_smaller_half_and_forgets_where_both_do(mirror: Mi
     assert mirror.tier.volatile
 
 
-@pytest.mark.parametrize("remote", [(False, False), (False, True), (True, False)])
-def test_it_is_remote_where_one_half_is_and_in_no_file_alone(
+@pytest.mark.parametrize("remote", [(False, True), (True, False), (True, True)])
+def test_it_is_remote_where_both_halves_are_and_in_no_file_alone(
     mirror: Mirror, remote: tuple[bool, bool]
 ) -> None:
     mirror.first.is_remote, mirror.second.is_remote = remote
-    assert mirror.tier.is_remote is any(remote)
+    assert mirror.tier.is_remote is all(remote)
     assert mirror.tier.offset_of(1, 2) is None
 
 
@@ -110,7 +110,7 @@ async def test_a_write_is_done_when_both_are(mirror: Mirror) -> None:
 
 @pytest.mark.parametrize("bad", [FIRST, SECOND])
 async def test_a_half_that_failed_is_not_asked(
-    mirror: Mirror, bad: int, caplog: pytest.LogCaptureFixture
+    mirror: Mirror, bad: int, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
     """Though it has something in that extent, and reads it gladly."""
     await mirror.write(1, OLD)
@@ -131,22 +131,65 @@ async def test_a_half_that_failed_is_not_asked(
     mirror.halves[1 - bad].fail_reads = True
     with pytest.raises(OSError, match="failed"):
         await read_extent(mirror.tier, 1, 70, 100)
+    await trio.sleep(1)
     await mirror.write(2, NEW)
     assert "takes segments again" in caplog.text
 
 
 @pytest.mark.parametrize("bad", [FIRST, SECOND])
 @pytest.mark.parametrize("ends", ["written", "released"])
-async def test_a_mark_ends_with_what_it_is_for(mirror: Mirror, bad: int, ends: str) -> None:
+async def test_a_mark_ends_with_what_it_is_for(
+    mirror: Mirror, bad: int, ends: str, autojump_clock: MockClock
+) -> None:
     await mirror.write(1, NEW, fails=mirror.halves[bad])
     if ends == "released":
         mirror.tier.release(1, GENERATION)
         assert [half.released for half in mirror.halves] == [[(1, GENERATION)]] * 2
     else:
+        await trio.sleep(1)
         await mirror.write(1, OLD)
     assert mirror.tier.only_half(1) is None
     assert mirror.numbers[0] == 0
     assert mirror.marks == bytes(EXTENTS)
+
+
+@pytest.mark.parametrize("bad", [FIRST, SECOND])
+async def test_a_half_that_hangs_gets_one_write_at_a_time(
+    mirror: Mirror, bad: int, autojump_clock: MockClock
+) -> None:
+    """What it was given before takes its time; later segments and reads do not wait for it."""
+    hung = mirror.halves[bad]
+    await mirror.write(0, NEW, fails=hung)
+    hung.hold_writes, hung.cancellable = True, False
+    for _ in range(3):
+        await write_extent(mirror.tier, 1, memoryview(NEW))
+    assert not hung.writes, "it rests"
+    await trio.sleep(1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write_extent, mirror.tier, 2, memoryview(NEW))
+        await wait_all_tasks_blocked()
+        assert len(hung.writes) == 1, "it is tried"
+        for _ in range(3):
+            await write_extent(mirror.tier, 3, memoryview(NEW))
+        assert len(hung.writes) == 1
+        assert mirror.numbers[0] == 3
+        before = hung.reads_begun
+        assert await read_extent(mirror.tier, 3, 0, 100) == NEW[:100]
+        assert hung.reads_begun == before
+        hung.hold_writes = False
+        hung.writes[0].finish()
+    assert mirror.numbers[0] == 3
+    await mirror.write(3, OLD)
+    assert mirror.numbers[0] == 2, "it takes all again"
+
+
+async def test_a_half_whose_write_failed_is_read_second(
+    mirror: Mirror, autojump_clock: MockClock
+) -> None:
+    await mirror.write(1, NEW)
+    await mirror.write(2, NEW, fails=mirror.first)
+    assert await read_extent(mirror.tier, 1, 0, 100) == NEW[:100]
+    assert mirror.first.reads_begun == 0
 
 
 async def test_where_both_fail_it_is_an_error_and_no_mark(mirror: Mirror) -> None:

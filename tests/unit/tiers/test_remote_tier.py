@@ -320,6 +320,7 @@ async def test_the_pulse_stands_still_with_the_process(host: TierHost) -> None:
     assert incarnation
     assert age_s < wire.PULSE_LOST_S
     host.stop()
+    await trio.sleep(0.1)
     at_ns = os.pread(host.memory, 16, 0)
     await trio.sleep(2 * wire.PULSE_S)
     assert os.pread(host.memory, 16, 0) == at_ns
