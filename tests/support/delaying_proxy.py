@@ -1,14 +1,16 @@
 """A network between a client and a server on this machine: it takes time, and it can be cut.
 
-    python -m tests.support.delaying_proxy PORT DELAY_US      its own port is its first line
+    python -m tests.support.delaying_proxy PORT DELAY_US [FILE]     its own port is its first line
 
 A process of its own, with a thread for each direction: what arrives is passed on ``DELAY_US``
-later, however much is under way.  While it is cut nothing passes, and no connection ends.
+later, however much is under way.  While it is cut nothing passes, and no connection ends.  ``FILE``
+gets all that passes, each connection's pieces in order.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import socket
 import subprocess
@@ -25,9 +27,10 @@ _CHUNK_BYTES = 1 << 16
 class Proxy:
     """To ``port`` of this machine."""
 
-    def __init__(self, port: int, delay_us: int) -> None:
+    def __init__(self, port: int, delay_us: int, record: Path | None = None) -> None:
+        words = [str(port), str(delay_us), *([str(record)] if record else [])]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.delaying_proxy", str(port), str(delay_us)],
+            [sys.executable, "-m", "tests.support.delaying_proxy", *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -56,9 +59,9 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def a_proxy(port: int, delay_us: int = 0) -> Iterator[Proxy]:
+def a_proxy(port: int, delay_us: int = 0, record: Path | None = None) -> Iterator[Proxy]:
     """Ended at the end."""
-    proxy = Proxy(port, delay_us)
+    proxy = Proxy(port, delay_us, record)
     try:
         yield proxy
     finally:
@@ -87,6 +90,8 @@ def _pass_on(source: socket.socket, target: socket.socket, delay_s: float) -> No
             data = source.recv(_CHUNK_BYTES)
         except OSError:
             data = b""
+        if _record:
+            os.write(_record[0], data)
         due.put((time.monotonic() + delay_s, data))
 
 
@@ -101,10 +106,12 @@ def _serve(listening: socket.socket, port: int, delay_s: float) -> None:
 
 
 _open = threading.Event()
+_record: list[int] = []  # a descriptor, or none
 
 
-def _main(port: int, delay_us: int) -> None:
+def _main(port: int, delay_us: int, *record: str) -> None:
     _open.set()
+    _record.extend(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for path in record)
     listening = socket.create_server(("127.0.0.1", 0))
     serving = (listening, port, delay_us / 1e6)
     threading.Thread(target=_serve, args=serving, daemon=True).start()
@@ -115,4 +122,4 @@ def _main(port: int, delay_us: int) -> None:
 
 
 if __name__ == "__main__":
-    _main(int(sys.argv[1]), int(sys.argv[2]))
+    _main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

@@ -346,8 +346,8 @@ def leftovers(name: str, mountpoint: str) -> list[str]:
 
 
 def processes_of(name: str) -> list[int]:
-    """Supervisor, worker and standby of ``name``."""
-    found = []
+    """Supervisor, worker and standby of ``name``, and its tier processes."""
+    found = tier_processes_of(name)
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
             words = path.read_bytes().split(b"\0")
@@ -355,6 +355,18 @@ def processes_of(name: str) -> list[int]:
                 text = f'"name": "{name}"'
                 if name.encode() in words or any(text.encode() in word for word in words):
                     found.append(int(path.parent.name))
+    return found
+
+
+def tier_processes_of(name: str) -> list[int]:
+    """Those of the remote tiers of ``name``."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            text = f'"device": "{name}"'
+            if b"fuseswap.tiers.tier_process" in words and text.encode() in words[-2]:
+                found.append(int(path.parent.name))
     return found
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fuseswap.linux.cgroup import MemoryCgroup
-from tests.support.mounted_devices import COMMAND_TIMEOUT_S, TestDevice
+from tests.support.mounted_devices import COMMAND_TIMEOUT_S, TestDevice, wait_until
 from tests.system.test_pressure import command_in
 
 
@@ -21,6 +21,7 @@ class Pressure:
         command = command_in(cgroup, size_bytes, "--seconds", "3600")
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.report: dict[str, Any] = {}
+        self._reports = 0
         self._touching = threading.Event()
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
@@ -29,6 +30,7 @@ class Pressure:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self.report = json.loads(line)
+            self._reports += 1
             if self.report["phase"] != "fill":
                 self._touching.set()
         self._touching.set()
@@ -36,6 +38,13 @@ class Pressure:
     def wait_until_filled(self) -> None:
         assert self._touching.wait(COMMAND_TIMEOUT_S)
         assert self.report["phase"] == "touch"
+
+    def wait_until_it_goes_on(self, reports: int = 4) -> None:
+        """So many more reports, of which there are two a second where nothing is in its way."""
+        before = self._reports
+        wait_until("it to go on", lambda: self._reports >= before + reports, COMMAND_TIMEOUT_S)
+        assert self.report["phase"] == "touch", self.report
+        assert self.report["bad_pages"] == 0
 
     def finish(self) -> dict[str, Any]:
         """Have it check every page; its last report."""
