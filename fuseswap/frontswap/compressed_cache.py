@@ -63,6 +63,9 @@ class StoreCounters:
         like="zswap",
         after="duplicate_entry",
     )
+    machine_limit_hit: int = counter(
+        "The same below its limit, while others have 4 % of memory or less."
+    )
     reject_alloc_fail: int = counter(
         "Stores refused because the system had no memory for another segment.",
         like="zswap",
@@ -267,8 +270,8 @@ class CompressedCache:
         """Where an object goes in a full pool.
 
         Raises `PoolFull`, or `OldInTheWay` where ``old`` is the last of its segment.  Below the
-        limit it raises `NoMemory`: the reserve is used up.  Or `StoreRefused`, where no feeder
-        makes more of it.
+        limit it raises `NoMemory`: the reserve is used up.  Or `PoolFull` where others have next
+        to nothing left, or `StoreRefused` where no feeder makes more.
         """
         if not self.log.frames.exhausted:
             self.counters.reject_alloc_fail += 1
@@ -279,6 +282,9 @@ class CompressedCache:
             is_last = is_object(old) and table.is_live(segment) and table.live[segment] == 1
             if is_last and table.bases[segment] >= 0:
                 raise OldInTheWay(f"the old version of page {page} takes the last room")
+            if self.log.frames.is_spent:
+                self.counters.machine_limit_hit += 1
+                raise PoolFull(f"others have no memory to give: no room for page {page}")
             if self.log.frames.is_short:
                 self.counters.reserve_empty += 1
                 raise NoMemory(f"no frame is ready for page {page}")

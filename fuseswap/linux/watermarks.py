@@ -6,6 +6,10 @@
     free < min           it reclaims by itself, or waits
     free < min / 2       so do real-time threads (ALLOC_MIN_RESERVE, mm/page_alloc.c)
 
+A swap device that takes all memory leaves the OOM killer's victim no page of its own to free.  What
+its pages took comes back with its discards, and by then the killer has taken the next one.  So
+others keep a little: free pages and those on the LRU lists (`others_are_poor`).
+
 ``min`` is raised for a while when the kernel steals from the wrong kind of block
 (``vm.watermark_boost_factor``).  In a guest of 384 MiB it rose from 2 to 7 MiB, and loop's thread
 waited for 130 s.  /proc/zoneinfo has the raised one.  The feeder reads that, since it may wait; any
@@ -28,6 +32,9 @@ _ZONE = re.compile(
     rb"\n +pages free +(\d+)\n(?: +boost +\d+\n)? +min +(\d+)\n +low +\d+\n +high +(\d+)\n"
     rb"(?:.*\n)*? +managed +(\d+)\n"
 )
+_LRU = re.compile(rb"nr_zone_(?:in)?active_(?:anon|file) +(\d+)")
+_POOR_SHARE = 25  # 4 % of memory
+_POOR_BYTES = (4 << 20, 64 << 20)  # at least, at most
 _TEXT_BYTES = 64 << 10  # of all zones: 2 KiB each
 _SMALL_SHARE = 8  # a zone of less than an eighth of memory is kept from most allocations
 
@@ -39,6 +46,7 @@ class Watermarks:
         """A kernel without ``path`` has none: memory is never short then."""
         self._high_bytes = 0
         self._is_reached = False
+        self._others_are_poor = False
         self._read_at = 0.0
         self._buffer = memoryview(bytearray(_TEXT_BYTES))  # not made when memory is short
         try:
@@ -69,6 +77,11 @@ class Watermarks:
             for free, least, _, managed in zones
             if managed * _SMALL_SHARE > pages
         )
+        theirs = sum(free for free, *_ in zones) + sum(
+            map(int, _LRU.findall(self._buffer[:length]))
+        )
+        poor = min(max(pages * PAGE_SIZE // _POOR_SHARE, _POOR_BYTES[0]), _POOR_BYTES[1])
+        self._others_are_poor = bool(zones) and theirs * PAGE_SIZE < poor
 
     def are_near(self) -> bool:
         """Whether memory is short: kswapd works.  The feeder's to call."""
@@ -83,6 +96,13 @@ class Watermarks:
         Or an eighth above it: those who allocate wait, or are about to.
         """
         return self._is_reached
+
+    def others_are_poor(self) -> bool:
+        """Whether all others together have so little resident that the pool must not grow.
+
+        4 % of memory, 64 MiB at most; as of the last look.
+        """
+        return self._others_are_poor
 
     def spares(self, ready: int) -> bool:
         """Whether who has so many frames ``ready`` lets others have the memory first."""

@@ -124,7 +124,8 @@ class MemoryWatch:
     def _look(self, feeder: FeederThread) -> None:
         """Give a frame back where nothing else moves."""
         now, requests = trio.current_time(), self._requests()
-        moves = requests != self._last_requests or not _is_short(feeder) or self._frames.is_short
+        lacks = self._frames.is_short and not self._frames.is_spent
+        moves = requests != self._last_requests or not _is_short(feeder) or lacks
         if moves or self._holds_some() or not self._requests_wait():
             self._last_requests = requests
             self._progress_at = now

@@ -3,7 +3,8 @@
     for room    any that is sealed, while stores wait: hot ones last, then open segments that
                 are as good as full
     asked for   those of a request, in its order
-    due         sealed `age_seconds` ago; 1 s ago where the pool is nearly full
+    due         sealed `age_seconds` ago; 1 s ago where the pool is nearly full, or as large as
+                the machine bears
 
 A segment is spared a while where most of it was loaded, or where it could not be tried.
 All of it is derived, and only looked at; ``segment_recompressor.py`` does the work.
@@ -108,7 +109,7 @@ class RecompressionPolicy:
     def _is_scarce(self) -> bool:
         """Whether the pool is nearly full: its pages had better be small."""
         frames = self._log.frames
-        return frames.available * 100 < frames.limit * _SCARCE_PERCENT
+        return frames.is_spent or frames.available * 100 < frames.limit * _SCARCE_PERCENT
 
     def spare(self, segment: SegmentId) -> None:
         """Look at ``segment`` again later."""

@@ -4,7 +4,8 @@
     a backing file    the oldest segment leaves (``evictor.py``)
     a full tier       sparse segments there are merged (``tier_merging.py``)
     nothing else      recompression makes segments smaller, then the cleaner takes the last
-                      dead space
+                      dead space.  Not where it is others who have nothing left: the machine would
+                      crawl on, a MiB at a time, and its OOM killer never be asked
 
 `expects_room` foresees all of this, for a store that asks whether to wait.
 """
@@ -128,6 +129,8 @@ class RoomMaker:
 
     def _can_make_last_room(self) -> bool:
         """Whether `_make_last_room` can do anything."""
+        if self._frames.is_spent:
+            return False
         return self._recompression.can_make_room or self._cleaning.pays(thoroughly=True)
 
     async def _make_last_room(self) -> bool:
@@ -136,7 +139,7 @@ class RoomMaker:
         For stores that wait, and no others, and not for longer than `LONGEST_S`.
         """
         needed = self._room.is_awaited or not self._room.exists
-        if not needed or trio.current_time() >= self._patient_until:
+        if not needed or self._frames.is_spent or trio.current_time() >= self._patient_until:
             return False
         if self._recompression.can_make_room:
             with trio.move_on_at(self._patient_until):

@@ -63,6 +63,7 @@ class Feeder(Protocol):
     deferred: bool  # `done` may come later, from `collect`
     is_short: bool  # of memory, the machine: kswapd works; as last seen
     is_tight: bool  # ... so that those who allocate wait
+    is_spent: bool  # ... so that others have next to nothing: no frame is made
 
     def populate(
         self, region: Region, offset: int, length: int, done: Done, *, can_wait: bool = False
@@ -82,6 +83,7 @@ class AtOnce:
     deferred = False
     is_short = False
     is_tight = False
+    is_spent = False
 
     def populate(
         self, region: Region, offset: int, length: int, done: Done, *, can_wait: bool = False
@@ -122,6 +124,7 @@ class FeederThread:
         self._chores = chores
         self.is_short = False
         self.is_tight = False
+        self.is_spent = False
         self.failed = 0
         self.failed_chores = 0
         self.slowest_s = 0.0
@@ -194,6 +197,7 @@ class FeederThread:
         while not self._ended:
             self.is_short = self.watermarks.are_near()
             self.is_tight = self.is_short and self.watermarks.are_reached()
+            self.is_spent = self.is_short and self.watermarks.others_are_poor()
             self._began = time.monotonic()
             if self._began >= next_chores:
                 for chore in self._chores:
@@ -233,8 +237,8 @@ class FeederThread:
         return self._urgent[0][2] >= SEGMENT_BYTES
 
     def _spares(self) -> bool:
-        """Whether others may have the memory first: enough frames are ready."""
-        return self.is_short and self.watermarks.spares(self.ready_level())
+        """Whether others may have the memory first: enough frames are ready, or they are poor."""
+        return self.is_spent or (self.is_short and self.watermarks.spares(self.ready_level()))
 
     def _carry_out(self, order: _Order) -> None:
         region, offset, length, done, era = order

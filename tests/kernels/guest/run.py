@@ -44,6 +44,27 @@ _COUNTERS = (
 )
 
 
+# What the reporter says every few seconds.
+REPORT_EVERY_S = 4
+_REPORTED = (
+    "stored_pages",
+    "pool_total_size",
+    "pool_unused_bytes",
+    "reserve_bytes",
+    "reserve_empty",
+    "reserve_refused",
+    "reserve_given_back",
+    "memory_stalls",
+    "pool_limit_hit",
+    "failed_stores",
+    "segments_cleaned",
+    "requests",
+    "discards",
+    "serving_faults",
+)
+PROTECTED = -1000  # from the OOM killer, as a machine's own services are
+
+
 def say(event: str, **fields: object) -> None:
     """One line to the host."""
     uptime = round(time.clock_gettime(time.CLOCK_BOOTTIME), 1)
@@ -103,7 +124,16 @@ def end_of(process: subprocess.Popen[str], what: str, timeout_s: float = 240) ->
 
 def begin(*command: str) -> subprocess.Popen[str]:
     """Start a command whose output is asked for later."""
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+    expose(process.pid)
+    return process
+
+
+def expose(pid: int) -> None:
+    """Let the OOM killer have a process of ours, which we are not to be ourselves."""
+    with contextlib.suppress(OSError):  # it has ended, or protects itself already
+        Path(f"/proc/{pid}/oom_score_adj").write_text("0")
 
 
 def call(*command: str) -> tuple[int, str]:
@@ -227,6 +257,7 @@ class Hog:
 
     def __init__(self, command: list[str], watcher: int) -> None:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        expose(self._process.pid)
         assert self._process.stdout is not None
         self._pipe = self._process.stdout.fileno()
         self._watcher = watcher
@@ -296,8 +327,13 @@ def run(scenario: dict[str, Any]) -> dict[str, Any]:
         subprocess.Popen([str(PROGRAMS / "bystander"), str(BYSTANDER_MIB)])
         for _ in range(BYSTANDERS)
     ]
+    for bystander in bystanders:
+        expose(bystander.pid)
     theirs, watcher = os.pipe()
     subprocess.Popen([str(PROGRAMS / "watcher"), str(scenario["stacks_after_s"])], stdin=theirs)
+    if swap.kind == "fuseswap":
+        what = [str(REPORT_EVERY_S), str(RUNTIME / "mnt/stats"), *_REPORTED]
+        subprocess.Popen([str(PROGRAMS / "reporter"), *what])
     killer = Killer(scenario["kill"], swap.up_command)
     hog = Hog(hog_command(scenario), watcher)
     began = time.monotonic()
@@ -333,6 +369,7 @@ def run(scenario: dict[str, Any]) -> dict[str, Any]:
 def main() -> int:
     """Run what scenario.json says."""
     scenario = json.loads((SCRATCH / "scenario.json").read_text())
+    Path("/proc/self/oom_score_adj").write_text(str(PROTECTED))
     say("boot", kernel=os.uname().release)
     Path("/proc/sys/kernel/printk").write_text("8")  # what the OOM killer and sysrq have to say
     try:

@@ -15,6 +15,7 @@ from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.pending_requests import Waits
 from fuseswap.reclaim.memory_watch import MemoryWatch
 from fuseswap.reclaim.patience import MEMORY_PATIENCE_S, MemoryOrdered, NoRoom
+from fuseswap.store.frame_pool import NO_FRAME
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.memory_reserve import FeederThread
 from fuseswap.store.superblock import SharedState
@@ -86,6 +87,38 @@ async def test_without_memory_a_store_is_refused_in_time_and_is_never_stale(
     assert MEMORY_PATIENCE_S <= trio.current_time() - before < MEMORY_PATIENCE_S + 0.2
     assert short.frontswap.load(PageNumber(3)) is None
     assert short.pending_io.counters.reserve_refused == 1
+
+
+async def test_where_others_have_nothing_to_give_a_store_is_refused_at_once(
+    short: Device, feeder: FakeFeeder, autojump_clock: trio.testing.MockClock
+) -> None:
+    """As by a full pool in which no room can be made: the OOM killer can do its work."""
+    feeder.is_spent = True
+    before = trio.current_time()
+    with pytest.raises(StoreRefused):
+        await store(short, 3, pages.incompressible(99))
+    assert trio.current_time() == before
+    assert short.frontswap.load(PageNumber(3)) is None
+    assert short.cache.counters.machine_limit_hit > 0
+    assert short.cache.counters.pool_limit_hit == 0
+
+
+@pytest.mark.parametrize("spent", [True, False])
+def test_the_last_dead_space_is_not_waited_for_where_others_have_nothing(
+    short: Device, feeder: FakeFeeder, spent: bool
+) -> None:
+    """A machine that crawls on, a MiB at a time, is no better than one that stands still."""
+    for page in range(0, 5000, 25):
+        short.swapfile.punch(page * PAGE_SIZE, PAGE_SIZE)
+    cleaning = short.writeback._cleaning
+    assert cleaning.pays(thoroughly=True)
+    assert not cleaning.pays()
+    feeder.is_spent = spent
+
+    async def expects_room() -> bool:
+        return short.writeback._maker.expects_room()
+
+    assert trio.run(expects_room) is not spent
 
 
 async def test_those_who_have_waited_for_so_long_are_refused_together(
@@ -267,6 +300,19 @@ async def test_frames_are_given_back_where_requests_wait_and_none_comes(
     assert await _look(machine, 2.0) == READY - 2, "two are kept"
     assert machine.watch.statistics().memory_stalls == 1
     assert machine.watch.statistics().reserve_given_back == READY - 2
+
+
+async def test_frames_are_given_back_though_stores_get_none_while_others_are_poor(
+    machine: Machine, autojump_clock: trio.testing.MockClock
+) -> None:
+    machine.levels.near = machine.levels.poor = True
+    machine.feeder.nudge()
+    while not machine.feeder.is_spent:
+        os.sched_yield()
+    assert machine.frames.take() != NO_FRAME
+    assert machine.frames.is_short
+    machine.queue("3 128")
+    assert await _look(machine, 2.0) == READY - 1 - 2
 
 
 async def test_a_feeder_that_waits_for_memory_itself_says_that_it_is_short(

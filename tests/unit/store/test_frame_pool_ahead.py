@@ -67,6 +67,25 @@ def test_stores_are_short_where_only_the_cleaner_s_frames_are_ready(frames: Fram
     assert frames.take(cleaning=True) == NO_FRAME
 
 
+def test_while_others_are_poor_frames_that_come_back_are_theirs(
+    frames: FramePool, feeder: FakeFeeder, arena: Region
+) -> None:
+    frames.set_ready(8)
+    feeder.deliver()
+    taken = [frames.take() for _ in range(7)]
+    assert frames.take() == NO_FRAME
+    assert (frames.is_short, frames.is_spent) == (True, False)
+    feeder.is_spent = True
+    assert (frames.is_short, frames.is_spent) == (True, True)
+    for frame in taken:
+        frames.give_back(frame)
+    assert (frames.warm, frames.is_spent) == (8, False), "one for a store that waits"
+    frames.give_back(frames.take(cleaning=True))
+    assert frames.take() != NO_FRAME
+    assert frames.take() == NO_FRAME, "the rest may have to be given to others"
+    assert frames.take(cleaning=True) != NO_FRAME
+
+
 def test_a_delivery_ends_the_shortage(frames: FramePool, feeder: FakeFeeder) -> None:
     while frames.take() != NO_FRAME:
         pass

@@ -24,13 +24,16 @@ class Levels(Watermarks):
 
     def __init__(self) -> None:
         super().__init__("/nonexistent")
-        self.near = self.reached = False
+        self.near = self.reached = self.poor = False
 
     def are_near(self) -> bool:
         return self.near
 
     def are_reached(self) -> bool:
         return self.reached
+
+    def others_are_poor(self) -> bool:
+        return self.poor
 
 
 class Poor(Region):
@@ -113,6 +116,21 @@ def test_what_can_wait_is_left_while_memory_is_short_and_a_store_s_is_not() -> N
     assert answers == [("frame", True), ("index", True)]
 
 
+def test_no_frame_is_made_while_others_are_poor_however_few_are_ready() -> None:
+    levels = Levels()
+    levels.near = levels.poor = True
+    answers: list[bool] = []
+    cluster: list[bool] = []
+    with running(levels) as feeder:
+        feeder.populate(region(), 0, MIB, answers.append)
+        feeder.populate(region(), 0, PAGE_SIZE, cluster.append)
+        wait(feeder, cluster, 1)
+        assert (feeder.is_spent, answers) == (True, [])
+        levels.poor = False
+        wait(feeder, answers, 1)
+        assert (feeder.is_spent, answers) == (False, [True])
+
+
 def test_below_min_others_come_first_while_enough_frames_are_ready() -> None:
     levels = Levels()
     levels.near = levels.reached = True
@@ -189,10 +207,29 @@ def test_min_is_reached_where_the_zones_that_matter_are_below_it(
     watermarks.close()
 
 
+@pytest.mark.parametrize(("resident_pages", "poor"), [(3000, True), (4000, False)])
+def test_others_are_poor_below_4_percent_of_memory(
+    tmp_path: object, resident_pages: int, poor: bool
+) -> None:
+    """Of all zones, what lies on the LRU lists and what is free: 86679 pages are managed."""
+    lru = b"".join(
+        b"\n      nr_zone_%s %d" % (kind, resident_pages // 4)
+        for kind in (b"inactive_anon", b"active_anon", b"inactive_file", b"active_file")
+    )
+    path = f"{tmp_path}/zoneinfo"
+    with open(path, "wb") as file:
+        zones = ZONES % (20, 200)
+        file.write(zones.replace(b"\n        spanned", lru + b"\n        spanned", 1))
+    watermarks = Watermarks(path)
+    assert watermarks.others_are_poor() is poor
+    watermarks.close()
+
+
 def test_a_kernel_without_zoneinfo_is_never_short() -> None:
     watermarks = Watermarks("/nonexistent")
     watermarks.refresh()
     assert not watermarks.are_reached()
+    assert not watermarks.others_are_poor()
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOMEM, "no memory"), ValueError("a mistake")])
