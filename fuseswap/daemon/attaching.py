@@ -24,6 +24,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from fuseswap.daemon.adopted_worker import ServingWorker
 from fuseswap.daemon.attachment import (
     ANSWER_TIMEOUT_S,
     MAY_FORGET,
@@ -39,7 +40,6 @@ from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.scribe import Scribe
 from fuseswap.daemon.service import Service
 from fuseswap.daemon.standby import Standby
-from fuseswap.daemon.worker_process import WorkerProcess
 from fuseswap.errors import HostError
 
 _NAME = re.compile(r"(tier|backend):[a-z0-9][a-z0-9_-]{0,30}")
@@ -50,7 +50,7 @@ class _Asked(NamedTuple):
 
     attaches: bool
     attachment: Attachment
-    worker: WorkerProcess | None
+    worker: ServingWorker | None
     deadline: float
 
 
@@ -81,7 +81,7 @@ class Attaching:
         self._then: deque[Callable[[str], None]] = deque()
         self._errors: deque[str] = deque()
         self._asked: _Asked | None = None
-        self._deaf: WorkerProcess | None = None  # it has ended, and will soon be reaped
+        self._deaf: ServingWorker | None = None  # it has ended, and will soon be reaped
 
     # -- what is asked for -------------------------------------------------------------
 
@@ -105,6 +105,9 @@ class Attaching:
             raise HostError(f"'{wanted.name}' is no name of an attachment")
         if self._attached.find(wanted.name):
             raise HostError(f"there is a {shown(wanted.name)} already")
+        worker = self._service.worker
+        if worker and not worker.hears:
+            worker.bring_in_line()  # which says why not
         fds = self._petitions.take_descriptors()
         if len(fds) != len(wanted.fds):
             close(fds)
@@ -142,7 +145,7 @@ class Attaching:
         self._wait_for(False, attachment, worker)
 
     def _wait_for(
-        self, attaches: bool, attachment: Attachment, worker: WorkerProcess | None
+        self, attaches: bool, attachment: Attachment, worker: ServingWorker | None
     ) -> None:
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
         self._asked = _Asked(attaches, attachment, worker, deadline)
@@ -187,7 +190,7 @@ class Attaching:
         elif time.monotonic() > asked.deadline:
             self._answer("refused", "the worker does not answer; it will do so once it can")
 
-    def _hear_worker(self, worker: WorkerProcess) -> None:
+    def _hear_worker(self, worker: ServingWorker) -> None:
         said = worker.answer()
         if said is None:
             self._deaf = worker
@@ -197,7 +200,7 @@ class Attaching:
                 self._take_answer(worker, attachment, said)
 
     def _take_answer(
-        self, worker: WorkerProcess, attachment: Attachment, said: dict[str, Any]
+        self, worker: ServingWorker, attachment: Attachment, said: dict[str, Any]
     ) -> None:
         error = said["error"]
         asked = self._asked if self._asked and self._asked.attachment == attachment else None

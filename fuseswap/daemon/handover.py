@@ -12,12 +12,12 @@ from __future__ import annotations
 import time
 from typing import NoReturn
 
+from fuseswap.daemon.adopted_worker import ServingWorker
 from fuseswap.daemon.scribe import Scribe
 from fuseswap.daemon.service import Service
 from fuseswap.daemon.spawner import Spawner
 from fuseswap.daemon.standby import Standby
 from fuseswap.daemon.state_file import StateFile
-from fuseswap.daemon.worker_process import WorkerProcess
 from fuseswap.errors import HostError
 
 
@@ -70,7 +70,7 @@ class Handover:
         self._service.say(done)
         return done
 
-    def _serve_again(self, new: WorkerProcess | None) -> str:
+    def _serve_again(self, new: ServingWorker | None) -> str:
         """Without a worker, or where ``new`` took the place of one that died meanwhile."""
         if new:
             self._service.begin_again(new)
@@ -78,7 +78,7 @@ class Handover:
             raise HostError("another worker ended, and so did the new one")
         return f"worker {self._service.worker.pid} serves again"
 
-    def _pause(self, old: WorkerProcess) -> bool:
+    def _pause(self, old: ServingWorker) -> bool:
         """Pause ``old``; False where it would not and so was killed, as after a crash."""
         try:
             old.pause()
@@ -88,7 +88,7 @@ class Handover:
             return False
         return True
 
-    def _roll_back(self, old: WorkerProcess | None, reason: str) -> NoReturn:
+    def _roll_back(self, old: ServingWorker | None, reason: str) -> NoReturn:
         """The new worker could not attach: have the old one go on.  Raises `HostError`."""
         if old:
             try:

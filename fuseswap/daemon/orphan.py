@@ -10,6 +10,7 @@ import contextlib
 import os
 
 from fuseswap.daemon.device_files import Status
+from fuseswap.daemon.processes import supervisor_of
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.scribe import Scribe
 from fuseswap.linux.protect import Protection
@@ -37,6 +38,8 @@ class OrphanNote:
             self._written = True
             if not self._runtime.exists():
                 return
+            if supervisor_of(self._runtime) is not None:
+                return  # another went on with us, and notes it
             state, pid = self._runtime.state(), os.getpid()
             another = state.worker_pid != pid
             state = state._replace(

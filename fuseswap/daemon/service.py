@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import time
 
+from fuseswap.daemon.adopted_worker import ServingWorker
 from fuseswap.daemon.device_files import Status
 from fuseswap.daemon.scribe import Scribe, stamp
 from fuseswap.daemon.spawner import Spawner
 from fuseswap.daemon.standby import Standby
 from fuseswap.daemon.state_file import StateFile
 from fuseswap.daemon.watchdog import Watchdog
-from fuseswap.daemon.worker_process import WorkerProcess
 from fuseswap.errors import HostError
 from fuseswap.linux.protect import Protection
 
@@ -46,13 +46,13 @@ class Service:
         self._scribe = scribe
         self._first_pause_s = first_pause_s
         self._failures = 0
-        self.worker: WorkerProcess | None = None  # None: none serves, or `degraded`
+        self.worker: ServingWorker | None = None  # None: none serves, or `degraded`
 
     def say(self, message: str) -> None:
         """One line into the log."""
         self._scribe.say(f"{stamp()} supervisor: {message}")
 
-    def start(self, worker: WorkerProcess, *, prepared: bool = True) -> None:
+    def start(self, worker: ServingWorker, *, prepared: bool = True) -> None:
         """Have ``worker`` serve.  Raises `HostError`; it is ended then."""
         try:
             if not prepared:
@@ -63,7 +63,7 @@ class Service:
             raise
         self.now_serves(worker, protection)
 
-    def now_serves(self, worker: WorkerProcess, protection: Protection) -> None:
+    def now_serves(self, worker: ServingWorker, protection: Protection) -> None:
         """Note that ``worker`` has attached."""
         self.worker = worker
         self._watchdog.begin()
@@ -105,7 +105,7 @@ class Service:
         self._failures = 0
         self.replace("asked to try again")
 
-    def begin_again(self, worker: WorkerProcess) -> None:
+    def begin_again(self, worker: ServingWorker) -> None:
         """Where none serves: a prepared ``worker`` does, asked for.  Raises `HostError`."""
         self.start(worker)
         self._failures = 0

@@ -10,6 +10,8 @@ thread of the supervisor sees to it, so that the supervisor itself never waits f
 `take` is all that the reaction to a death needs: one step, without a lock and without the
 kernel.  `renew` makes another from the code that is installed now, whether or not one is
 kept.  It says so through ``news``.  A hand-over begins with it.
+
+A supervisor that goes on where another died adopts what that one had prepared.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from fuseswap.daemon.adopted_worker import ServingWorker
 from fuseswap.daemon.worker_process import PREPARE_TIMEOUT_S, WorkerProcess
 from fuseswap.errors import HostError
 from fuseswap.linux import syscalls
@@ -55,7 +58,7 @@ class Standby:
         self._changed = changed
         self._has_room = room
         self._keep = self._may_keep = keep
-        self._kept: deque[WorkerProcess] = deque()  # at most one
+        self._kept: deque[ServingWorker] = deque()  # at most one
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.news = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._making: WorkerProcess | None = None
@@ -85,7 +88,16 @@ class Standby:
         with contextlib.suppress(IndexError, HostError):  # it is just being taken, or has died
             self._kept[0].bring_in_line()
 
-    def take(self) -> WorkerProcess | None:
+    def adopt(self, worker: ServingWorker) -> None:
+        """Keep the one of a former supervisor; before `start`."""
+        self._kept.append(worker)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is to be one."""
+        return self._keep
+
+    def take(self) -> ServingWorker | None:
         """The one that is prepared, or is just being; None: there is none.
 
         Call `ask` once the worker serves.

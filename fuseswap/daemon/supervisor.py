@@ -30,6 +30,7 @@ from functools import partial
 from types import FrameType
 
 from fuseswap.daemon import lean, strays
+from fuseswap.daemon.adopted_worker import AdoptedWorker, who_serves
 from fuseswap.daemon.attaching import Attaching
 from fuseswap.daemon.attachment import MAY_FORGET
 from fuseswap.daemon.device_files import Settings, Status
@@ -127,8 +128,34 @@ class Supervisor:
     def take_over(self) -> None:
         """Go on where a supervisor has died.  Raises `HostError`.
 
-        Its workers, if they live, are ended: they are not our children, and we would not
-        know when they end.  Not before one of ours could take over.
+        With its workers where one of them serves: another would need memory.
+        """
+        header = self._holdings.files["header"]
+        pid, others = who_serves(header, self._runtime.name, str(self._runtime.directory))
+        if pid:
+            self._adopt(pid, others)
+        else:
+            self._begin_anew()
+
+    def _adopt(self, pid: int, others: set[int]) -> None:
+        """Go on with a worker that serves, and one of ``others`` as its standby."""
+        header, noted = self._holdings.files["header"], self._state.now
+        worker = AdoptedWorker(pid, header, noted.protection)
+        self._service.say("going on where another supervisor died")
+        for other in others:
+            if self._standby.keeps and not self._standby.pid:
+                with contextlib.suppress(HostError):
+                    self._standby.adopt(AdoptedWorker(other, header, noted.protection))
+            else:
+                strays.end([other])
+        if noted.worker_pid != pid:
+            self._state.count_restart()
+        self._service.now_serves(worker, worker.attach())
+
+    def _begin_anew(self) -> None:
+        """Have a worker of ours serve, once it is prepared.
+
+        Others are ended then: one may serve since a moment ago.
         """
         self._tier_processes.start()
         worker = self._spawner.spawn()

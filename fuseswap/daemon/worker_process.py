@@ -52,7 +52,7 @@ _MAX_BYTES = 8192
 PREPARE_TIMEOUT_S = 60.0  # 0.2 s on an idle machine, 30 s in a guest without memory
 TAKE_OVER_TIMEOUT_S = 180.0  # another serves meanwhile
 PAUSE_TIMEOUT_S = 10.0
-_ATTACH_TIMEOUT_S = 20.0
+ATTACH_TIMEOUT_S = 20.0
 _FLOCK = struct.Struct("@hhqqi4x")  # struct flock of fcntl(2), 64 bits
 _WORDS_PER_S = 50_000  # of the slot table, on a machine a hundred times too slow
 
@@ -87,6 +87,8 @@ class WorkerArguments(NamedTuple):
 class WorkerProcess:
     """One worker from spawn to reaping."""
 
+    hears = True
+
     def __init__(
         self,
         runtime: Runtime,
@@ -105,7 +107,7 @@ class WorkerProcess:
         May wait for memory, without the interpreter lock.  Raises `HostError`.
         """
         page_count = settings.geometry.page_count
-        self._attach_timeout_s = _ATTACH_TIMEOUT_S + page_count / _WORDS_PER_S
+        self._attach_timeout_s = ATTACH_TIMEOUT_S + page_count / _WORDS_PER_S
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._go = os.eventfd(0, os.EFD_CLOEXEC)
         self._attached = attached

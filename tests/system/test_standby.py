@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -109,6 +110,56 @@ def test_up_at_once(device: TestDevice) -> None:
         os.kill(pid, signal.SIGKILL)
     succeed("up", device.name, "--no-swapon")
     check_goes_on(device, worker, state.supervisor_pid)
+
+
+def test_up_goes_on_with_the_worker_that_serves_and_its_standby(device: TestDevice) -> None:
+    """Others would take memory, which there may be none of."""
+    before = Runtime(device.name).state()
+    os.kill(before.supervisor_pid, signal.SIGKILL)
+    succeed("up", device.name, "--no-swapon")
+    after = Runtime(device.name).state()
+    assert after.supervisor_pid != before.supervisor_pid
+    assert (after.worker_pid, after.standby_pid) == (before.worker_pid, before.standby_pid)
+    assert (after.status, after.restarts) == ("running", before.restarts)
+    assert set(processes_of(device.name)) == {
+        after.supervisor_pid,
+        before.worker_pid,
+        before.standby_pid,
+    }
+    for _ in range(2):  # the one that was adopted, then the one that stood in line
+        serving = worker_of(device.name)
+        os.kill(serving, signal.SIGKILL)
+        assert is_stored(device)
+        wait_until("another", partial(_is_replaced, device, serving))
+    assert worker_of(device.name) != before.standby_pid
+
+
+def _is_replaced(device: TestDevice, worker: int) -> bool:
+    return worker_of(device.name) != worker
+
+
+def test_a_worker_that_was_adopted_is_replaced_by_restart(device: TestDevice) -> None:
+    before = Runtime(device.name).state()
+    os.kill(before.supervisor_pid, signal.SIGKILL)
+    succeed("up", device.name, "--no-swapon")
+    succeed("restart", device.name)
+    assert is_stored(device)
+    after = Runtime(device.name).state()
+    assert not {after.worker_pid, standby_of(device.name)} & {
+        before.worker_pid,
+        before.standby_pid,
+    }
+
+
+def test_a_worker_that_was_adopted_and_hangs_is_replaced(device: TestDevice) -> None:
+    before = Runtime(device.name).state()
+    os.kill(before.supervisor_pid, signal.SIGKILL)
+    succeed("up", device.name, "--no-swapon")
+    assert before.worker_pid
+    os.kill(before.worker_pid, signal.SIGSTOP)
+    wait_until("its end", lambda: before.worker_pid not in processes_of(device.name))
+    assert is_stored(device)
+    wait_until("the standby", lambda: worker_of(device.name) == before.standby_pid)
 
 
 def test_down_without_a_supervisor_ends_the_standby_too(device: TestDevice) -> None:

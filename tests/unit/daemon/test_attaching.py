@@ -39,10 +39,13 @@ class FakeWorker:
         self.says: deque[dict[str, Any]] = deque()
         self.channel_fd = os.eventfd(0, os.EFD_NONBLOCK)
         self.has_ended = False
+        self.hears = True
 
     def bring_in_line(self) -> None:
         if self.has_ended:
             raise HostError("it has ended")
+        if not self.hears:
+            raise HostError("it hears nothing; first: fuseswap restart")
         now = self._scene.holdings.attached.now
         self.told += [f"take {one.name}" for one in now if one not in self._seen]
         self._seen = now
@@ -161,6 +164,15 @@ def test_it_is_noted_before_a_worker_hears_of_it(scene: Scene) -> None:
     held = scene.holdings.attached.now[0]
     assert os.path.sameopenfile(fd, held.fds[0])
     assert scene.runtime.config().attachments == (held,), "with its number"
+
+
+def test_a_worker_that_was_adopted_is_to_be_replaced_first(scene: Scene) -> None:
+    """It has no channel, and would not have it when it is noted."""
+    assert scene.worker
+    scene.worker.hears = False
+    scene.ask_to_attach("tier:a")
+    assert scene.answers == [("refused", "it hears nothing; first: fuseswap restart")]
+    assert scene.held() == []
 
 
 def test_one_that_the_worker_can_not_use_leaves_no_trace(scene: Scene) -> None:

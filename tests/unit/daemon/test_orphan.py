@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,18 @@ def test_nothing_is_noted_of_a_device_that_is_gone(runtime: Runtime, scribe: Scr
     assert scribe.flush()
     assert note.take(PROTECTION)
     assert not runtime.directory.exists()
+
+
+def test_nothing_is_noted_where_another_supervisor_went_on_with_it(
+    runtime: Runtime, scribe: Scribe
+) -> None:
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()", "fuseswap.daemon.supervisor"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as supervisor:
+        noted = runtime.state()._replace(supervisor_pid=supervisor.pid)
+        runtime.write_state(noted)
+        note = OrphanNote(runtime, scribe)
+        note.take(PROTECTION)
+        assert scribe.flush()
+        assert note.take(PROTECTION), "and it is not asked again"
+        assert runtime.state() == noted
+        supervisor.communicate()

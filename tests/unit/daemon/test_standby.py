@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from fuseswap.daemon.adopted_worker import ServingWorker
 from fuseswap.daemon.standby import Standby
 from fuseswap.daemon.worker_process import WorkerProcess
 from fuseswap.errors import HostError
@@ -109,7 +110,7 @@ def test_one_that_is_just_being_prepared_is_waited_for(scene: Scene) -> None:
     scene.prepare = lambda worker: worker.may_prepare.clear()
     standby = scene.start()
     assert scene.spawned.acquire(timeout=LONGEST_S)
-    taken: list[WorkerProcess | None] = []
+    taken: list[ServingWorker | None] = []
     thread = threading.Thread(target=lambda: taken.append(standby.take()))
     thread.start()
     scene.workers[0].may_prepare.set()
