@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.kernels import cache
 
 _SIZE_MIB = 64
-_C_PROGRAMS = ("hog", "bystander", "watcher", "reporter")
+_C_PROGRAMS = ("hog", "bystander", "watcher", "reporter", "waiters")
 _IGNORED = shutil.ignore_patterns("__pycache__", "*.c.o")
 
 

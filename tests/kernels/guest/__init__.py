@@ -1,1 +1,1 @@
-"""What runs inside a guest: `init`, `run.py`, and four programs in C, linked statically."""
+"""What runs inside a guest: `init`, `run.py`, and five programs in C, linked statically."""

@@ -151,6 +151,13 @@ def must(*command: str) -> str:
     return output
 
 
+def begin_reporters() -> list[subprocess.Popen[bytes]]:
+    """Have it said, whatever becomes of us, what fuseswap counts and where its threads wait."""
+    what = [str(REPORT_EVERY_S), str(RUNTIME / "log"), str(RUNTIME / "mnt/stats"), *_REPORTED]
+    commands = [str(PROGRAMS / "reporter"), *what], [str(PROGRAMS / "waiters"), FUSESWAP[0]]
+    return [subprocess.Popen(command) for command in commands]
+
+
 class Swap:
     """The swap of the guest, whatever it is."""
 
@@ -331,9 +338,7 @@ def run(scenario: dict[str, Any]) -> dict[str, Any]:
         expose(bystander.pid)
     theirs, watcher = os.pipe()
     subprocess.Popen([str(PROGRAMS / "watcher"), str(scenario["stacks_after_s"])], stdin=theirs)
-    if swap.kind == "fuseswap":
-        what = [str(REPORT_EVERY_S), str(RUNTIME / "mnt/stats"), *_REPORTED]
-        subprocess.Popen([str(PROGRAMS / "reporter"), *what])
+    reporters = begin_reporters() if swap.kind == "fuseswap" else []
     killer = Killer(scenario["kill"], swap.up_command)
     hog = Hog(hog_command(scenario), watcher)
     began = time.monotonic()
@@ -345,6 +350,9 @@ def run(scenario: dict[str, Any]) -> dict[str, Any]:
     if scenario["hog"] == "tmpfs":
         must("umount", "/mnt")
     statistics = swap.statistics()
+    for reporter in reporters:  # it has a file of the mountpoint open now and then
+        reporter.kill()
+        reporter.wait()
     began = time.monotonic()
     down = swap.off()
     down_s = time.monotonic() - began
