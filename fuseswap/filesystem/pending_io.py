@@ -73,6 +73,7 @@ class PendingIo:
     def __init__(self, swapfile: Swapfile, frontswap: Frontswap) -> None:
         self._swapfile = swapfile
         self._moves = Moves(frontswap)
+        self._counted = frontswap.counters
         self.counters = zeros(PatienceCounters)
         # Their bytes are bounded by the transport: it takes no request while `waiting_bytes` is
         # above a limit of its own.
@@ -314,6 +315,7 @@ class PendingIo:
                 self._short_since = now
             if now - max(self._short_since, waits.patient_since) > exc.patience_s:
                 self.counters.reserve_refused += 1
+                self._counted.failed_stores += isinstance(waits, Write)
                 raise StoreRefused(str(exc))
         begin = kept(exc).begin
         if isinstance(exc, TierLoad):

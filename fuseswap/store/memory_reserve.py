@@ -21,7 +21,8 @@ thread that asks.  `FeederThread` is the worker's:
 Two lines:
 
     urgent       what a store may need at once.  Bound: a reserve of frames, and a cluster for
-                 each store that waits
+                 each store that waits.  A cluster is made between two pieces of a frame, which
+                 took more than a second in a guest without memory
     can wait     an index that would grow, pages that are only to be mapped.  Bound: one order
                  of each object that asks
 
@@ -53,6 +54,7 @@ _Order = tuple[Region, int, int, Done, int]
 
 _IDLE_S = 1.0  # between two looks at the machine while nothing is ordered
 _SHORT_S = 0.02  # ... while memory is short, and after the kernel had none
+_PIECE_BYTES = 64 << 10
 _STUCK_S = 0.1  # with one order: the kernel has nothing to give; 1 MiB takes 0.5 ms
 _LOCKED_STACK_BYTES = 128 * 1024
 
@@ -244,7 +246,9 @@ class FeederThread:
         region, offset, length, done, era = order
         began = time.monotonic()
         try:
-            region.populate(offset, length)
+            for at in range(offset, offset + length, _PIECE_BYTES):
+                region.populate(at, min(_PIECE_BYTES, offset + length - at))
+                self._make_small_ones(length)
         except OSError:
             self.failed += 1
             time.sleep(_SHORT_S)  # the kernel had none for us: not at once again
@@ -252,6 +256,12 @@ class FeederThread:
         else:
             self.slowest_s = max(self.slowest_s, time.monotonic() - began)
             self._finish(done, True, era)
+
+    def _make_small_ones(self, length: int) -> None:
+        """Between two pieces of an order of ``length``: what stores wait for, as they do now."""
+        with contextlib.suppress(IndexError):  # `forget`, meanwhile
+            while length >= SEGMENT_BYTES and self._urgent and not self._is_large():
+                self._carry_out(self._urgent.popleft())
 
     def _finish(self, done: Done, made: bool, era: int) -> None:
         self._finished.append((done, made, era))

@@ -87,6 +87,7 @@ async def test_without_memory_a_store_is_refused_in_time_and_is_never_stale(
     assert MEMORY_PATIENCE_S <= trio.current_time() - before < MEMORY_PATIENCE_S + 0.2
     assert short.frontswap.load(PageNumber(3)) is None
     assert short.pending_io.counters.reserve_refused == 1
+    assert short.frontswap.statistics().failed_stores == 1
 
 
 async def test_where_others_have_nothing_to_give_a_store_is_refused_at_once(

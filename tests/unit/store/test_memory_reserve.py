@@ -87,6 +87,33 @@ def test_what_is_ordered_is_made_and_taken_over_where_it_was_ordered() -> None:
     assert arena.allocated_bytes() == MIB + PAGE_SIZE
 
 
+def test_a_cluster_for_which_a_store_waits_is_made_in_the_middle_of_a_frame() -> None:
+    """A frame may take seconds where there is no memory, and a store is refused after one."""
+    told: list[str] = []
+    finished: list[bool] = []
+
+    class Slow(Region):
+        """While its first piece is made a store comes."""
+
+        def populate(self, offset: int, length: int) -> None:
+            if not told:
+                told.append("a piece")
+                feeder.populate(region(), 0, PAGE_SIZE, lambda made: tell("cluster", made))
+            super().populate(offset, length)
+
+    def tell(name: str, made: bool) -> None:
+        told.append(name)
+        finished.append(made)
+
+    arena = region(Slow)
+    with running(Levels()) as feeder:
+        feeder.populate(arena, 0, MIB, lambda made: tell("frame", made))
+        wait(feeder, finished, 2)
+    assert told == ["a piece", "cluster", "frame"]
+    assert finished == [True, True]
+    assert arena.allocated_bytes() == MIB
+
+
 def test_no_memory_is_an_answer() -> None:
     answers: list[bool] = []
     with running(Levels()) as feeder:
