@@ -5,12 +5,15 @@ Through `syscall`, since neither libc nor Python has it.  One context a worker.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import mmap
 import os
 import struct
 
 from fuseswap.linux.syscalls import checked
+from fuseswap.units import PAGE_SIZE
 
 _AIO_NUMBERS = {  # io_setup, io_destroy, io_getevents, io_submit
     "x86_64": (206, 207, 208, 209),
@@ -70,3 +73,26 @@ class AioContext:
         """Wait for what is in flight, and give the context back."""
         self._ring.release()
         self._syscall(self._nr_destroy, self._context)
+
+
+def write_zeros(fd: int, at: int) -> None:
+    """Write a page of zeros over zeros, so that the kernel makes what a first write needs.
+
+    For ext4 and xfs that is a workqueue with a thread (`sb_init_dio_done_wq`), until unmount.
+    kthreadd needs memory for it, and may wait for swap.  Under memory pressure the thread that
+    serves waited for that, in io_submit, until the watchdog killed its worker: in a guest three
+    times.  So this comes before anything lies on the file.
+    """
+    eventfd = os.eventfd(0, os.EFD_CLOEXEC)
+    try:
+        context = AioContext(1, eventfd)
+    except OSError:  # threads do it, and wait for themselves alone
+        os.close(eventfd)
+        return
+    try:
+        with memoryview(mmap.mmap(-1, PAGE_SIZE)) as page, contextlib.suppress(OSError):
+            context.submit(0, AIO_WRITE, fd, page, at)
+            os.eventfd_read(eventfd)
+    finally:
+        context.close()
+        os.close(eventfd)

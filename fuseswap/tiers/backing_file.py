@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuseswap.errors import HostError
+from fuseswap.linux import aio
 from fuseswap.sizes import format_size
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES, END_BYTES, Claim, is_zero
 from fuseswap.units import MIB, PAGE_SIZE
@@ -76,6 +77,7 @@ def open_backing(path: str, size_bytes: int, name: str) -> Backing:
         made = former.made if former else not existed
         size_bytes = _preallocate(fd, path, size_bytes)
         _write_first_page(fd, Claim(name, size_bytes, _machine(), made).block())
+        aio.write_zeros(fd, PAGE_SIZE)
     except BaseException as exc:
         os.close(fd)
         if not existed:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fuseswap.errors import HostError
+from fuseswap.linux import aio
 from fuseswap.tiers import backing_file
 from fuseswap.tiers.backing_file import (
     MIN_BYTES,
@@ -70,6 +71,17 @@ def test_it_is_private_preallocated_and_direct(path: Path) -> None:
     assert fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT
     assert not os.get_inheritable(fd)
     os.close(fd)
+
+
+def test_the_first_write_of_its_kind_is_made_where_there_is_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind the claim, in what is never used: the thread that serves would wait in it."""
+    written: list[int] = []
+    monkeypatch.setattr(aio, "write_zeros", lambda fd, at: written.append(at))
+    os.close(opened(path).fd)
+    assert written == [4096]
+    assert max(written) < FIRST_PAGE_AT - 4096
 
 
 def test_an_empty_file_that_was_there_is_made_private_and_grown(path: Path) -> None:
