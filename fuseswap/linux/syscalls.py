@@ -260,7 +260,9 @@ class _SysInfo(ctypes.Structure):
         ("loads", ctypes.c_ulong * 3),
         ("totalram", ctypes.c_ulong),
         ("freeram", ctypes.c_ulong),
-        ("rest", ctypes.c_ulong * 8),
+        ("others", ctypes.c_ulong * 3),
+        ("freeswap", ctypes.c_ulong),
+        ("rest", ctypes.c_ulong * 4),
         ("padding", ctypes.c_char * 32),
     ]
 
@@ -272,6 +274,15 @@ def free_bytes() -> int:
     """Unused memory of the machine (sysinfo(2)); makes no file, takes no memory."""
     _libc.sysinfo(ctypes.byref(_sysinfo))
     return int(_sysinfo.freeram)
+
+
+_swapinfo = _SysInfo()  # another thread's
+
+
+def free_swap_bytes() -> int:
+    """Unused swap of the machine, as `free_bytes`."""
+    _libc.sysinfo(ctypes.byref(_swapinfo))
+    return int(_swapinfo.freeswap)
 
 
 _SYS_PIDFD_GETFD = 438  # the same number on every architecture

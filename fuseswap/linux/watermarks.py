@@ -35,6 +35,7 @@ _ZONE = re.compile(
 _LRU = re.compile(rb"nr_zone_(?:in)?active_(?:anon|file) +(\d+)")
 _POOR_SHARE = 25  # 4 % of memory
 _POOR_BYTES = (4 << 20, 64 << 20)  # at least, at most
+_BARE_SHARE = 100  # 1 %
 _TEXT_BYTES = 64 << 10  # of all zones: 2 KiB each
 _SMALL_SHARE = 8  # a zone of less than an eighth of memory is kept from most allocations
 
@@ -46,7 +47,7 @@ class Watermarks:
         """A kernel without ``path`` has none: memory is never short then."""
         self._high_bytes = 0
         self._is_reached = False
-        self._others_are_poor = False
+        self._others_are_poor = self._others_are_bare = False
         self._read_at = 0.0
         self._buffer = memoryview(bytearray(_TEXT_BYTES))  # not made when memory is short
         try:
@@ -82,6 +83,8 @@ class Watermarks:
         )
         poor = min(max(pages * PAGE_SIZE // _POOR_SHARE, _POOR_BYTES[0]), _POOR_BYTES[1])
         self._others_are_poor = bool(zones) and theirs * PAGE_SIZE < poor
+        bare = max(pages // _BARE_SHARE, sum(least for _, least, _, _ in zones))
+        self._others_are_bare = self._others_are_poor and theirs < bare
 
     def are_near(self) -> bool:
         """Whether memory is short: kswapd works.  The feeder's to call."""
@@ -103,6 +106,13 @@ class Watermarks:
         4 % of memory, 64 MiB at most; as of the last look.
         """
         return self._others_are_poor
+
+    def others_are_bare(self) -> bool:
+        """Whether they have next to nothing: 1 % of memory, or what the kernel keeps for itself.
+
+        Reclaim finds nothing then, and so the OOM killer is asked.
+        """
+        return self._others_are_bare
 
     def spares(self, ready: int) -> bool:
         """Whether who has so many frames ``ready`` lets others have the memory first."""

@@ -24,6 +24,7 @@ import trio
 
 from fuseswap.counting import counter, gauge
 from fuseswap.errors import RETRY, Retry
+from fuseswap.linux import syscalls
 from fuseswap.store.memory_reserve import Feeder, FeederThread
 from fuseswap.store.store import Store
 from fuseswap.units import SEGMENT_BYTES
@@ -33,6 +34,7 @@ _IDLE_S = 1.0
 _STALLED_S = 0.15  # without a request: reclaim is not that slow
 _GIFT_EVERY_S = 0.05  # a MiB: reclaim takes its time to look again
 _KEPT_FRAMES = 2
+_DEATH_BYTES = 8 << 20  # of swap, free between two looks
 _RETRY_S = 0.05  # a store looks again, woken or not
 
 
@@ -85,7 +87,8 @@ class MemoryWatch:
         self._last_requests = 0
         self._progress_at = 0.0
         self._gift_at = 0.0
-        self._stalled = False
+        self._stalled = self._hurries = False
+        self._least_free_swap = syscalls.free_swap_bytes()
         self.stalls = 0
 
     def begin_wait(self, answer: Callable[[Retry], None]) -> None:
@@ -115,16 +118,29 @@ class MemoryWatch:
                 await trio.lowlevel.wait_readable(feeder.eventfd)
                 os.eventfd_read(feeder.eventfd)
             feeder.collect()
+            self._hurry(_is_short(feeder))
             self._look(feeder)
             if not self._stalled:
                 self._cache.keep_ready()
             if not self._frames.is_short:
                 self._waiters.unpark_all()
 
+    def _hurry(self, short: bool) -> None:
+        """Real-time priority for this thread while memory is short.
+
+        A page that it may still touch for the first time, and what io_submit takes, comes from
+        what the kernel has kept for such threads.  Where it would wait for that, all would: in a
+        guest it did, with 2 MiB free.
+        """
+        if short or self._hurries:
+            syscalls.set_real_time(short)
+            self._hurries = short
+
     def _look(self, feeder: FeederThread) -> None:
         """Give a frame back where nothing else moves."""
+        self._help_after_a_death(feeder)
         now, requests = trio.current_time(), self._requests()
-        lacks = self._frames.is_short and not self._frames.is_spent
+        lacks = self._frames.is_short and not feeder.is_poor
         moves = requests != self._last_requests or not _is_short(feeder) or lacks
         if moves or self._holds_some() or not self._requests_wait():
             self._last_requests = requests
@@ -135,6 +151,20 @@ class MemoryWatch:
             self._stalled = True
             self._gift_at = now
             self._frames.give_to_others(_KEPT_FRAMES)
+
+    def _help_after_a_death(self, feeder: FeederThread) -> None:
+        """Give all back where much swap became free at once, while others have little.
+
+        A process has ended, by the OOM killer perhaps.  Its pages go with the discards, which
+        loop's thread has to send first.  Others need memory at once, or they are taken too.  The
+        feeder may wait for memory just then, so this thread looks.
+        """
+        free = syscalls.free_swap_bytes()
+        if feeder.is_poor and free - self._least_free_swap > _DEATH_BYTES:
+            while self._frames.give_to_others(_KEPT_FRAMES):
+                pass
+            self._least_free_swap = free
+        self._least_free_swap = min(free, self._least_free_swap)
 
     def _requests_wait(self) -> bool:
         """Whether the loop device has requests that it has not sent us, or we not answered."""

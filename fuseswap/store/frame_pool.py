@@ -15,8 +15,8 @@ idle.
 It is kept whatever is stored, refilled with each frame that is taken, and it survives the
 worker.  No store waits in the page allocator.  Where the reserve is down to what the cleaner
 needs, the pool `is_short`, and stores wait for the feeder, for a bounded time.  Where others
-have next to nothing left no frame is made, and stores leave `KEPT_WHEN_SPENT` ready: the pool
-`is_spent`, as if at its limit.  They are what can be given back to loop's thread.
+have little left stores leave `KEPT_FOR_POOR` ready, which can be given to them.  And no frame is
+made: the pool `is_spent`, as if at its limit.
 In use, ordered and warm frames together never exceed the pool limit.
 """
 
@@ -25,7 +25,7 @@ from __future__ import annotations
 from array import array
 from functools import partial
 
-from fuseswap.store.memory_reserve import AtOnce, Feeder
+from fuseswap.store.memory_reserve import KEPT_FOR_POOR, AtOnce, Feeder
 from fuseswap.store.region import Region
 from fuseswap.units import SEGMENT_BYTES, SEGMENT_SHIFT
 
@@ -37,7 +37,6 @@ RESERVE_FRAMES = 16  # by default
 CLEANER_RESERVE = 1
 CLEANER_RESERVE_WITH_TIER = 2
 CLEANER_RESERVE_WITH_TIERS = 3
-KEPT_WHEN_SPENT = 8  # frames that are ready while others have next to nothing
 NO_FRAME = -1
 _ADOPTED_SHARE = 2
 _GRANTS = 2  # workers that die so, one after the other; a limit may also be lowered by a lot
@@ -196,7 +195,7 @@ class FramePool:
         self.in_use -= 1
         if self.in_use < self.limit:
             self._granted = 0
-        most = self.kept_when_spent + 1 if self._feeder.is_spent else max(WARM_LIMIT, self.ready)
+        most = self.kept_for_poor + 1 if self._feeder.is_poor else max(WARM_LIMIT, self.ready)
         if len(self._warm) < most and self.held < self.limit:
             self._warm.append(frame)
         else:
@@ -264,17 +263,17 @@ class FramePool:
         """Whether stores can't have a frame though the limit allows it: its memory is not there."""
         if not self._feeder.deferred or self.allowed <= self.cleaner_reserve:
             return False
-        kept = self.kept_when_spent if self._feeder.is_spent else self.cleaner_reserve
+        kept = self.kept_for_poor if self._feeder.is_poor else self.cleaner_reserve
         return len(self._warm) <= kept
 
     @property
-    def kept_when_spent(self) -> int:
-        """Ready frames that stores leave while others have next to nothing."""
-        return max(self.cleaner_reserve, min(KEPT_WHEN_SPENT, self.ready - 1))
+    def kept_for_poor(self) -> int:
+        """Ready frames that stores leave while others have little."""
+        return max(self.cleaner_reserve, min(KEPT_FOR_POOR, self.ready - 1))
 
     @property
     def is_spent(self) -> bool:
-        """Whether that is so because others have next to nothing: it is not worth a wait."""
+        """Whether that is so because others keep the little they have: it is not worth a wait."""
         return self._feeder.is_spent and self.is_short
 
     @property

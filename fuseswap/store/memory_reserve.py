@@ -56,6 +56,11 @@ _IDLE_S = 1.0  # between two looks at the machine while nothing is ordered
 _SHORT_S = 0.02  # ... while memory is short, and after the kernel had none
 _PIECE_BYTES = 64 << 10
 _STUCK_S = 0.1  # with one order: the kernel has nothing to give; 1 MiB takes 0.5 ms
+_SPENT_S = 10.0  # then others may be left bare: a machine that crawls on is as good as dead
+_RICH_S = 2.0  # without that it is over
+_DEATH_BYTES = 8 << 20  # of swap that became free at once: a process has ended
+_MOURNED_S = 5.0  # so long its memory is for others: what it had here comes later, with discards
+KEPT_FOR_POOR = 8  # frames that are ready while others are poor, and may be given to them
 _LOCKED_STACK_BYTES = 128 * 1024
 
 
@@ -65,7 +70,8 @@ class Feeder(Protocol):
     deferred: bool  # `done` may come later, from `collect`
     is_short: bool  # of memory, the machine: kswapd works; as last seen
     is_tight: bool  # ... so that those who allocate wait
-    is_spent: bool  # ... so that others have next to nothing: no frame is made
+    is_poor: bool  # ... so that others have little: stores leave some frames ready
+    is_spent: bool  # ... and keep it: no frame is made
 
     def populate(
         self, region: Region, offset: int, length: int, done: Done, *, can_wait: bool = False
@@ -85,6 +91,7 @@ class AtOnce:
     deferred = False
     is_short = False
     is_tight = False
+    is_poor = False
     is_spent = False
 
     def populate(
@@ -126,7 +133,11 @@ class FeederThread:
         self._chores = chores
         self.is_short = False
         self.is_tight = False
+        self.is_poor = False
         self.is_spent = False
+        self._poor_since = self._poor_at = 0.0  # since, at last; 0: others are not
+        self._least_free_swap = syscalls.free_swap_bytes()
+        self._death_at = -_MOURNED_S
         self.failed = 0
         self.failed_chores = 0
         self.slowest_s = 0.0
@@ -199,7 +210,7 @@ class FeederThread:
         while not self._ended:
             self.is_short = self.watermarks.are_near()
             self.is_tight = self.is_short and self.watermarks.are_reached()
-            self.is_spent = self.is_short and self.watermarks.others_are_poor()
+            self._look_at_others()
             self._began = time.monotonic()
             if self._began >= next_chores:
                 for chore in self._chores:
@@ -211,6 +222,27 @@ class FeederThread:
                 continue
             self._began = 0.0
             self._wake.acquire(timeout=_SHORT_S if self._holds_back() else _IDLE_S)
+
+    def _look_at_others(self) -> None:
+        """Whether they keep what they have.
+
+        After a while of that only the least: then the OOM killer is asked, and is quick.  Once it
+        has taken a process no frame is made for a moment.
+        """
+        now = time.monotonic()
+        free = syscalls.free_swap_bytes()
+        if free - self._least_free_swap > _DEATH_BYTES:
+            self._least_free_swap = free
+            self._death_at = now
+        self._least_free_swap = min(free, self._least_free_swap)
+        self.is_poor = poor = self.is_short and self.watermarks.others_are_poor()
+        if poor:
+            self._poor_at = now
+            self._poor_since = self._poor_since or now
+        elif now - self._poor_at > _RICH_S:
+            self._poor_since = 0.0
+        lasts = now - self._poor_since > _SPENT_S and now - self._death_at > _MOURNED_S
+        self.is_spent = poor and (not lasts or self.watermarks.others_are_bare())
 
     def _do(self, chore: Callable[[], None]) -> None:
         """Whatever happens in a chore, there is a feeder after it."""
@@ -240,7 +272,8 @@ class FeederThread:
 
     def _spares(self) -> bool:
         """Whether others may have the memory first: enough frames are ready, or they are poor."""
-        return self.is_spent or (self.is_short and self.watermarks.spares(self.ready_level()))
+        ready = self.ready_level() - (KEPT_FOR_POOR if self.is_poor else 0)
+        return self.is_spent or (self.is_short and self.watermarks.spares(ready))
 
     def _carry_out(self, order: _Order) -> None:
         region, offset, length, done, era = order

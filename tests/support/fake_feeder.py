@@ -19,6 +19,7 @@ class FakeFeeder:
         self._finished: deque[tuple[Done, bool]] = deque()
         self.is_short = False
         self.is_tight = False
+        self.is_poor = False
         self.is_spent = False
 
     def populate(

@@ -13,6 +13,7 @@ import trio
 from fuseswap.errors import Deferred, NoMemory, StoreRefused
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.pending_requests import Waits
+from fuseswap.linux import syscalls
 from fuseswap.reclaim.memory_watch import MemoryWatch
 from fuseswap.reclaim.patience import MEMORY_PATIENCE_S, MemoryOrdered, NoRoom
 from fuseswap.store.frame_pool import NO_FRAME
@@ -94,7 +95,7 @@ async def test_where_others_have_nothing_to_give_a_store_is_refused_at_once(
     short: Device, feeder: FakeFeeder, autojump_clock: trio.testing.MockClock
 ) -> None:
     """As by a full pool in which no room can be made: the OOM killer can do its work."""
-    feeder.is_spent = True
+    feeder.is_poor = feeder.is_spent = True
     before = trio.current_time()
     with pytest.raises(StoreRefused):
         await store(short, 3, pages.incompressible(99))
@@ -114,7 +115,7 @@ def test_the_last_dead_space_is_not_waited_for_where_others_have_nothing(
     cleaning = short.writeback._cleaning
     assert cleaning.pays(thoroughly=True)
     assert not cleaning.pays()
-    feeder.is_spent = spent
+    feeder.is_poor = feeder.is_spent = spent
 
     async def expects_room() -> bool:
         return short.writeback._maker.expects_room()
@@ -303,17 +304,50 @@ async def test_frames_are_given_back_where_requests_wait_and_none_comes(
     assert machine.watch.statistics().reserve_given_back == READY - 2
 
 
+@pytest.mark.parametrize("spent", [True, False])
 async def test_frames_are_given_back_though_stores_get_none_while_others_are_poor(
-    machine: Machine, autojump_clock: trio.testing.MockClock
+    machine: Machine, autojump_clock: trio.testing.MockClock, spent: bool
 ) -> None:
-    machine.levels.near = machine.levels.poor = True
-    machine.feeder.nudge()
-    while not machine.feeder.is_spent:
-        os.sched_yield()
+    """Also where they may be left bare: then the feeder itself waits for memory."""
+    machine.feeder.close()
+    machine.feeder.eventfd = os.eventfd(0)  # to be closed once more
+    machine.levels.near = machine.feeder.is_short = machine.feeder.is_poor = True
+    machine.feeder.is_spent = spent
     assert machine.frames.take() != NO_FRAME
     assert machine.frames.is_short
     machine.queue("3 128")
     assert await _look(machine, 2.0) == READY - 1 - 2
+
+
+def test_the_serving_thread_hurries_while_memory_is_short(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[bool] = []
+    monkeypatch.setattr(syscalls, "set_real_time", said.append)
+    for short in (False, True, True, False, False):
+        machine.watch._hurry(short)
+    assert said == [True, True, False], "again and again: others end it too"
+
+
+@pytest.mark.parametrize("poor", [True, False])
+async def test_all_is_given_back_where_a_process_ended_while_others_are_poor(
+    machine: Machine,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    poor: bool,
+) -> None:
+    """What it had here comes back later: the OOM killer is not to take others as well."""
+    swap = [100 * MIB]
+    monkeypatch.setattr(syscalls, "free_swap_bytes", lambda: swap[0])
+    machine.watch._least_free_swap = swap[0]
+    machine.levels.near = True
+    machine.feeder.is_poor = poor
+    assert await _look(machine, 0.1) == 0
+    swap[0] += 9 * MIB
+    assert await _look(machine, 0.04) == (READY - 2 if poor else 0)
+    swap[0] -= 5 * MIB
+    assert await _look(machine, 0.04) == 0
+    assert machine.watch._least_free_swap == (104 if poor else 100) * MIB
 
 
 async def test_a_feeder_that_waits_for_memory_itself_says_that_it_is_short(

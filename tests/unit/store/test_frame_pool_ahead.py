@@ -75,7 +75,7 @@ def test_while_others_are_poor_frames_that_come_back_are_theirs(
     taken = [frames.take() for _ in range(7)]
     assert frames.take() == NO_FRAME
     assert (frames.is_short, frames.is_spent) == (True, False)
-    feeder.is_spent = True
+    feeder.is_poor = feeder.is_spent = True
     assert (frames.is_short, frames.is_spent) == (True, True)
     for frame in taken:
         frames.give_back(frame)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from fuseswap.linux import syscalls
 from fuseswap.linux.watermarks import Watermarks
 from fuseswap.store.frame_pool import FramePool
 from fuseswap.store.memory_reserve import FeederThread
@@ -24,7 +25,7 @@ class Levels(Watermarks):
 
     def __init__(self) -> None:
         super().__init__("/nonexistent")
-        self.near = self.reached = self.poor = False
+        self.near = self.reached = self.poor = self.bare = False
 
     def are_near(self) -> bool:
         return self.near
@@ -34,6 +35,9 @@ class Levels(Watermarks):
 
     def others_are_poor(self) -> bool:
         return self.poor
+
+    def others_are_bare(self) -> bool:
+        return self.bare
 
 
 class Poor(Region):
@@ -234,9 +238,58 @@ def test_min_is_reached_where_the_zones_that_matter_are_below_it(
     watermarks.close()
 
 
-@pytest.mark.parametrize(("resident_pages", "poor"), [(3000, True), (4000, False)])
+def test_what_is_kept_for_the_poor_does_not_count_as_ready() -> None:
+    levels = Levels()
+    levels.near = levels.poor = levels.reached = True
+    feeder = FeederThread(levels)
+    feeder.is_short = feeder.is_poor = True
+    spares = []
+    for ready in (15, 16):
+        feeder.ready_level = lambda found=ready: found  # type: ignore[misc]
+        spares.append(feeder._spares())
+    assert spares == [False, True]
+    os.close(feeder.eventfd)
+
+
+def test_others_may_be_left_bare_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the OOM killer is asked; a machine would crawl on without it."""
+    levels = Levels()
+    levels.near = levels.poor = True
+    seconds = [100.0]
+    swap = [100 * MIB]
+    monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(syscalls, "free_swap_bytes", lambda: swap[0])
+    feeder = FeederThread(levels)
+
+    def spent_after(more_s: float) -> bool:
+        seconds[0] += more_s
+        feeder.is_short = levels.near
+        feeder._look_at_others()
+        return feeder.is_spent
+
+    assert [spent_after(more_s) for more_s in (0, 9.0, 2.0)] == [True, True, False]
+    levels.bare = True
+    assert spent_after(0.1)
+    levels.poor = levels.bare = False
+    assert not spent_after(1.0)
+    levels.poor = True
+    assert not spent_after(0.1), "for a moment only they were not"
+    swap[0] += 9 * MIB
+    assert spent_after(0.1), "a process has ended: its memory is for others"
+    assert [spent_after(more_s) for more_s in (4.0, 2.0)] == [True, False]
+    levels.poor = False
+    spent_after(3.0)
+    levels.poor = True
+    assert spent_after(0.1), "from the beginning"
+    os.close(feeder.eventfd)
+
+
+@pytest.mark.parametrize(
+    ("resident_pages", "poor", "bare"),
+    [(400, True, True), (2000, True, False), (3000, True, False), (4000, False, False)],
+)
 def test_others_are_poor_below_4_percent_of_memory(
-    tmp_path: object, resident_pages: int, poor: bool
+    tmp_path: object, resident_pages: int, poor: bool, bare: bool
 ) -> None:
     """Of all zones, what lies on the LRU lists and what is free: 86679 pages are managed."""
     lru = b"".join(
@@ -249,6 +302,7 @@ def test_others_are_poor_below_4_percent_of_memory(
         file.write(zones.replace(b"\n        spanned", lru + b"\n        spanned", 1))
     watermarks = Watermarks(path)
     assert watermarks.others_are_poor() is poor
+    assert watermarks.others_are_bare() is bare
     watermarks.close()
 
 
