@@ -277,6 +277,11 @@ class FramePool:
         return self._feeder.is_spent and self.is_short
 
     @property
+    def is_dear(self) -> bool:
+        """Whether the machine has so little memory that those who allocate wait."""
+        return self._feeder.is_tight
+
+    @property
     def used(self) -> int:
         """Frames whose memory is held because of what is stored: all but those `ready`."""
         return self.held - min(self.ready, len(self._warm) + self._ordered)
