@@ -31,7 +31,7 @@ LENGTHS = {
     "docs/decisions.md": 1400,
     "docs/development.md": 1150,
     "docs/parameters.md": 780,
-    "docs/policies.md": 2000,
+    "docs/policies.md": 2020,
     "docs/recovery.md": 1510,
     "docs/statistics.md": 2350,
 }
