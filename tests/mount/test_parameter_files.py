@@ -29,6 +29,9 @@ GOOD = {
     "writeback_age_seconds": ("3600", "0"),
     "shrinker_enabled": ("Y", "N"),
     "busy_poll_us": ("0", "1000"),
+    "eviction_policy": ("default",),
+    "recompression_policy": ("default",),
+    "exclusive_loads": ("Y", "N"),
 }
 BAD = {
     "compressor": ("gzip", "zstd:0", "zstd:", "lz4:1", ""),
@@ -48,6 +51,9 @@ BAD = {
     "writeback_age_seconds": ("-1", "1h"),
     "shrinker_enabled": ("2", ""),
     "busy_poll_us": ("1001", "-5", "1.5", "0x10", "fast"),
+    "eviction_policy": ("", "oldest"),
+    "recompression_policy": ("newest",),
+    "exclusive_loads": ("maybe",),
 }
 
 

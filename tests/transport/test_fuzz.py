@@ -246,6 +246,9 @@ _STARTING_VALUES = {
     "writeback_age_seconds": "0",
     "shrinker_enabled": "N",
     "busy_poll_us": "50",
+    "eviction_policy": "default",
+    "recompression_policy": "default",
+    "exclusive_loads": "N",
 }
 
 

@@ -49,6 +49,7 @@ class Scene:
         vars(self.worker).update(
             _channel=cast(Channel, self),
             _tiers=self.tiers,
+            _memories={},
             _serving=self.serving,
             _thread=cast(Any, self),
             _heap=SimpleNamespace(keep_ahead=self.keep_ahead),
