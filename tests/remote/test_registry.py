@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -35,6 +36,13 @@ ELSEWHERE = Identity("elsewhere-1", "m" * 32, "boot1", "host2", "swap0", "valkey
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*MemoryObject:pytest.PytestUnraisableExceptionWarning"
 )
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """At the end of each test, while these warnings are ignored."""
+    yield
+    gc.collect()
 
 
 @asynccontextmanager
