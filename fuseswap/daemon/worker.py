@@ -260,7 +260,8 @@ class Worker:
             except HostError as exc:
                 log.error("%s", exc)
         elif said == "drop":
-            self._drop_memory(rest.removeprefix(BACKEND_PREFIX))
+            # Not closed: a device that is paused may still look at it.
+            self._memories.pop(rest.removeprefix(BACKEND_PREFIX), None)
             self._tiers.drop(rest)
         return said in ("standby", "take", "drop")
 
