@@ -106,7 +106,7 @@ def test_where_a_page_is_takes_one_look(tmp_path: Path) -> None:
         assert lines[0] == f"page {FIRST}, at 64K"
         words = {line.split()[0]: line.split()[1:] for line in lines[1:]}
         assert words["where"] == ["on", "tier", "far,", "extent", "0"]
-        assert words["backend"] == ["compressed_cache"]
+        assert words["backend"] == ["cache"]
         found = json.loads(succeed("explain", device.name, str(FIRST), "--json"))
         assert (found["page"], found["tier"], found["extent"]) == (FIRST, "far", 0)
 

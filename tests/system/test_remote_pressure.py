@@ -126,9 +126,15 @@ def nothing_answers(device: TestDevice) -> None:
 
 
 def wait_for_more_segments(device: TestDevice, tier: str) -> None:
-    before = device.stat(f"tier_written_bytes.{tier}")
+    """By request: the pool may be far from full."""
     name = f"tier_written_bytes.{tier}"
-    wait_until(f"segments to go to {tier}", lambda: device.stat(name) > before)
+    before = device.stat(name)
+
+    def has_more() -> bool:
+        succeed("writeback", device.name)
+        return device.stat(name) > before
+
+    wait_until(f"segments to go to {tier}", has_more, every_s=0.5)
 
 
 def test_a_primary_is_killed(cluster: Cluster, tmp_path: Path) -> None:
@@ -240,8 +246,8 @@ def test_a_gigabyte_through_all_of_it(cluster: Cluster, tmp_path: Path) -> None:
         device = stack.enter_context(device_at(cluster, tmp_path, *LARGE_UP))
         pressure = stack.enter_context(under(device, LARGE, LARGE_MEMORY))
         wait_for_segments(device, "far")
+        stop_all(cluster, device, pressure)  # the pool is full now
         fail_a_primary(cluster, device, pressure)
-        stop_all(cluster, device, pressure)
         ended = threading.Event()
         killer = threading.Thread(target=kill_workers, args=(device.name, ended))
         killer.start()

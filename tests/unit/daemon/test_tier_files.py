@@ -6,11 +6,14 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fuseswap.daemon import attachment, remote_files, tier_files
+from fuseswap.daemon import worker_tiers as worker_tiers_module
 from fuseswap.daemon.attachment import Attachment
 from fuseswap.daemon.device_files import settings_from
 from fuseswap.daemon.worker_tiers import WorkerTiers
@@ -19,6 +22,7 @@ from fuseswap.tiers import remote_wire
 from fuseswap.tiers.encrypted_tier import EncryptedTier
 from fuseswap.tiers.file_tier import FileTier
 from fuseswap.tiers.mirrored_tier import MirroredTier
+from fuseswap.tiers.remote_tier import RemoteTier
 from fuseswap.tiers.tier_spec import parse_tier, parse_tiers
 from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, MIB
 from tests.unit.daemon.test_device_files import OLD
@@ -164,6 +168,37 @@ def test_a_remote_tier_is_a_socket_pair_and_memory(monkeypatch: pytest.MonkeyPat
     assert (tier.volatile, tier.is_remote, tier.extent_count) == (True, True, SIZE // MIB)
     tiers.close()
     attachment.close(one.fds)
+
+
+def test_reads_of_a_mirror_wait_less_where_the_other_half_is_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And writes to a server as long as its address says: 1.5 tries."""
+    monkeypatch.setattr(remote_files, "look_at", lambda leaf: remote_files.Looked(True, []))
+    times: list[dict[str, float]] = []
+    made = partial(_note_times, times, worker_tiers_module.RemoteTier)
+    monkeypatch.setattr(worker_tiers_module, "RemoteTier", made)
+    far = "valkey://h:1?timeout=4"
+    for spec in (f"mirror:{far}+file:{tmp_path}/a", f"mirror:{far}+valkey://h:2", far):
+        one = tier_files.open_tier(parse_tier(spec), "swap0", SIZE)
+        tiers = worker_tiers(one)
+        tiers.key = bytes(range(32))
+        assert len(tiers.tiers()) == 1
+        tiers.close()
+        tier_files.give_back(one)
+    assert times == [
+        {"write_timeout_s": 6.0, "read_timeout_s": 2.0},
+        {"write_timeout_s": 6.0},
+        {"write_timeout_s": 3.0},
+        {"write_timeout_s": 6.0},
+    ]
+
+
+def _note_times(
+    times: list[dict[str, float]], make: type[RemoteTier], *args: Any, **more: Any
+) -> RemoteTier:
+    times.append({name: value for name, value in more.items() if name.endswith("_timeout_s")})
+    return make(*args, **more)
 
 
 def test_a_worker_that_serves_imports_nothing_for_a_tier(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import time
@@ -118,6 +119,16 @@ def test_one_that_is_killed_is_replaced(host: Host) -> None:
     assert beats(one, before)
     assert pids(one) != [pid]
     assert any(f"tier process {pid} ended with -9" in line for line in host.said)
+
+
+def test_it_is_told_how_long_a_write_may_take(host: Host) -> None:
+    one = host.attach("far")
+    one.description["leaves"][0]["write_timeout_s"] = 6.0
+    host.processes.start()
+    beats(one)
+    (pid,) = pids(one)
+    said = json.loads(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[-2])
+    assert said["write_timeout_s"] == 6.0
 
 
 def test_each_has_its_own_and_late_ones_too(host: Host) -> None:
