@@ -76,8 +76,12 @@ def test_nothing_is_noted_of_a_device_that_is_gone(runtime: Runtime, scribe: Scr
 def test_nothing_is_noted_where_another_supervisor_went_on_with_it(
     runtime: Runtime, scribe: Scribe
 ) -> None:
-    command = [sys.executable, "-c", "import sys; sys.stdin.read()", "fuseswap.daemon.supervisor"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as supervisor:
+    text = "import sys; print('there', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", text, "fuseswap.daemon.supervisor"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as supervisor:
+        assert supervisor.stdout
+        assert supervisor.stdout.readline() == b"there\n"  # just begun it has no command line
         noted = runtime.state()._replace(supervisor_pid=supervisor.pid)
         runtime.write_state(noted)
         note = OrphanNote(runtime, scribe)
