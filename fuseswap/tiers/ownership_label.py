@@ -6,8 +6,9 @@
     +----------+------------------+-------------------------------+-------------------+
 
 Both ends are never written to but for the claim, which fits in one sector and so is there
-or not.  File systems, partition tables, RAID, LVM, swap and encryption mark a disk in its
-first or its last MiB, none with zeros.  So any use of the disk before or since has left a mark
+or not.  Zeros over zeros behind it are the exception (`write_zeros` of ``linux/aio.py``).
+File systems, partition tables, RAID, LVM, swap and encryption mark a disk in its first or its last
+MiB, none with zeros.  So any use of the disk before or since has left a mark
 in an end.  It works the other way round, too.  A page that is the image of such a mark never
 lies where others look.  The second header of LUKS2 is the exception (1, 2 and 4 MiB).
 
