@@ -176,7 +176,7 @@ def test_reads_of_a_mirror_wait_less_where_the_other_half_is_here(
     """And writes to a server as long as its address says: 1.5 tries."""
     monkeypatch.setattr(remote_files, "look_at", lambda leaf: remote_files.Looked(True, []))
     times: list[dict[str, float]] = []
-    made = partial(_note_times, times, worker_tiers_module.RemoteTier)
+    made = partial(_note_times, times, RemoteTier)
     monkeypatch.setattr(worker_tiers_module, "RemoteTier", made)
     far = "valkey://h:1?timeout=4"
     for spec in (f"mirror:{far}+file:{tmp_path}/a", f"mirror:{far}+valkey://h:2", far):
