@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -28,6 +29,12 @@ from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, MIB
 from tests.unit.daemon.test_device_files import OLD
 
 SIZE = 10 * MIB
+
+
+@pytest.fixture(autouse=True)
+def _numbers_are_free() -> None:
+    """Devices of tests before hold descriptors until they are collected."""
+    gc.collect()
 
 
 def test_a_tier_of_a_new_file(tmp_path: Path) -> None:

@@ -341,7 +341,8 @@ async def test_all_is_given_back_where_a_process_ended_while_others_are_poor(
     monkeypatch.setattr(syscalls, "free_swap_bytes", lambda: swap[0])
     machine.watch._least_free_swap = swap[0]
     machine.levels.near = True
-    machine.feeder.is_poor = poor
+    monkeypatch.setattr(machine.feeder.watermarks, "others_are_poor", lambda: poor)
+    machine.feeder.is_poor = poor  # as the feeder's thread says from its next look on
     assert await _look(machine, 0.1) == 0
     swap[0] += 9 * MIB
     assert await _look(machine, 0.04) == (READY - 2 if poor else 0)
