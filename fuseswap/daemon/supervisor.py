@@ -132,6 +132,7 @@ class Supervisor:
         """
         header = self._holdings.files["header"]
         pid, others = who_serves(header, self._runtime.name, str(self._runtime.directory))
+        self._tier_processes.start()
         if pid:
             self._adopt(pid, others)
         else:
@@ -157,7 +158,6 @@ class Supervisor:
 
         Others are ended then: one may serve since a moment ago.
         """
-        self._tier_processes.start()
         worker = self._spawner.spawn()
         try:
             worker.wait_prepared(TAKE_OVER_TIMEOUT_S)

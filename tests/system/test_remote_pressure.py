@@ -234,6 +234,7 @@ def test_processes_are_killed_every_second(cluster: Cluster, tmp_path: Path) -> 
                 kill_the_tier_process(name)
             if number == 5:
                 kill_supervisor(name)
+                wait_until("a tier process", lambda: len(tier_processes_of(name)) == 1)
             send_worker(name, signal.SIGKILL)
             time.sleep(1.0)
         pressure.wait_until_it_goes_on()
