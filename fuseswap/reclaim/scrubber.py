@@ -58,6 +58,7 @@ from fuseswap.units import (
 log = logging.getLogger(__name__)
 
 _MOST_TOLD = 1000  # pages that are named; all are counted
+_MISMATCH = "checksum mismatch"
 _OBJECTS_A_TURN = 64  # about 150 us
 
 # Loads a page of a backend that has foreign words.
@@ -242,7 +243,7 @@ class Scrubber:
         else:
             read = partial(self._reader.begin_read, location, ref.sequence, 0, SEGMENT_BYTES)
             bad = await self._bad_pages(ref, location, read)
-            if bad:
+            if _MISMATCH in bad.values():  # what can't be read was tried again already
                 bad = await self._bad_pages(ref, location, partial(read, again=True))
         name = self._name_of(location)
         for page, why in bad.items():
@@ -327,7 +328,7 @@ class Scrubber:
                 continue
             end = offset_of(word) + CHECK_BYTES + length_of(word)
             if not self._decoder.is_sound(stored[offset_of(word) : end], codec_of(word)):
-                bad[page] = "checksum mismatch"
+                bad[page] = _MISMATCH
         return bad
 
     async def _words_of(self, segment: SegmentId, directory: bytes) -> dict[PageNumber, int]:

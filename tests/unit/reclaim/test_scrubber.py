@@ -93,9 +93,12 @@ async def test_a_segment_that_cannot_be_read_names_all_its_pages(
 ) -> None:
     far = await tiered.move_out()
     tier.fail_reads = True
+    before = tier.reads_begun
     request = await scrub(tiered)
     assert request.bad == len(far)
     assert all("it can't be read" in line for line in request.told)
+    segments = len(tier.extents)
+    assert tier.reads_begun - before == 3 * segments, "each may take long to fail"
 
 
 async def test_what_is_wrong_once_is_not_bad(
