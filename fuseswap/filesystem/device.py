@@ -61,6 +61,7 @@ from fuseswap.store.region import Region
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.superblock import SharedState
 from fuseswap.tiers.io_engine import Engine
+from fuseswap.tiers.mirrored_tier import MirroredTier
 from fuseswap.tiers.tier import Tier
 from fuseswap.tiers.tier_health import TierHealth
 from fuseswap.tiers.tier_policy import TierPolicy
@@ -382,6 +383,8 @@ class Device:
         yield from by_codec(self.cache.codecs.labels, log.codec_pages, log.codec_bytes)
         yield from self.frontswap.by_backend()
         yield from (entry.statistics() for entry in self.tiers)
+        mirrors = (entry.tier for entry in self.tiers)
+        yield from (one.statistics() for one in mirrors if isinstance(one, MirroredTier))
         yield from (health.counters for health in self._plugged.health)
 
     def statistics(self) -> dict[Key, int]:

@@ -26,6 +26,7 @@ from fuseswap.reclaim.tier_mover import MoverCounters
 from fuseswap.reclaim.writeback_statistics import WritebackStatistics
 from fuseswap.store.copier import CopierStatistics
 from fuseswap.store.page_reader import LoadingCounters
+from fuseswap.tiers.mirrored_tier import MirrorStatistics
 from fuseswap.tiers.tier_table import TierStatistics
 
 # `Device.parts` has an object of each.  One comes below those that its rows stand behind.
@@ -52,6 +53,7 @@ PARTS: tuple[type, ...] = (
     CodecStatistics,
     BackendStatistics,
     TierStatistics,
+    MirrorStatistics,
     PluginStatistics,
 )
 STATISTICS = arrange(PARTS)

@@ -47,18 +47,18 @@ _LONGEST_BACKOFF_S = 10.0
 class MirrorStatistics:
     """Counts of one mirror."""
 
-    tier: str
+    mirror: str
     mirror_one_sided: int = gauge(
-        "segments", "Segments that only one half of each mirror has.", labels=("tier",)
+        "segments", "Segments that only one half of each mirror has.", labels=("mirror",)
     )
     mirror_one_sided_writes: int = counter(
-        "Writes that reached only one half of each mirror.", labels=("tier",)
+        "Writes that reached only one half of each mirror.", labels=("mirror",)
     )
     mirror_second_reads: int = counter(
-        "Reads that the second half of each mirror answered.", labels=("tier",)
+        "Reads that the second half of each mirror answered.", labels=("mirror",)
     )
     mirror_repairs: int = counter(
-        "Segments that were written anew to one half of each mirror.", labels=("tier",)
+        "Segments that were written anew to one half of each mirror.", labels=("mirror",)
     )
 
 
@@ -111,7 +111,7 @@ class MirroredTier:
         self.halves = halves
         self.read_unit = max(half.read_unit for half in halves)
         self.extent_count = min(half.extent_count for half in halves)
-        self.counters = zeros(MirrorStatistics, tier=name)
+        self.counters = zeros(MirrorStatistics, mirror=name)
         self._marks = bytearray(self.extent_count) if marks is None else marks
         self._one_sided = sum(_marked(self._marks))
         self._repair: _Repair | None = None

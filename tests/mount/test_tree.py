@@ -17,8 +17,8 @@ SIZE = 64 * MIB
 NAMES = ["metrics", "pages", "params", "stats", "swapfile"]
 
 
-# There is a number of each tier and each plugin, and here is none of them.
-HERE = [one for one in STATISTICS if not {"tier", "plugin"} & set(one.labels)]
+# There is a number of each tier, mirror and plugin, and here is none of them.
+HERE = [one for one in STATISTICS if not {"tier", "plugin", "mirror"} & set(one.labels)]
 
 
 def test_names(device: TestDevice) -> None:

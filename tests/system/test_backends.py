@@ -99,6 +99,7 @@ def test_memory_that_comes_with_its_backend_goes_with_it() -> None:
         os.kill(int(device.status()["supervisor_pid"]), signal.SIGKILL)
         succeed("up", device.name)
         assert pages_of(device, "fast") > 1000
+        succeed("restart", device.name)  # the new supervisor went on with the worker it found
         succeed("backend", "remove", "-d", device.name, "fast")
         assert "fast" not in succeed("backend", "list", "-d", device.name)
         succeed("backend", "add", "-d", device.name, "fast", "--size", "8M")

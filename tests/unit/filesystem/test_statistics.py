@@ -15,6 +15,7 @@ from fuseswap.frontswap.cache_statistics import CacheStatistics
 from fuseswap.plugins.health import PluginStatistics
 from fuseswap.store.copier import CopierStatistics
 from fuseswap.store.segment_log import OBJECT_OVERHEAD
+from fuseswap.tiers.mirrored_tier import MirrorStatistics
 from fuseswap.tiers.tier_table import TierStatistics
 from fuseswap.units import MIB, PAGE_SIZE, PageNumber
 from tests.support import pages
@@ -43,8 +44,8 @@ def test_a_name_is_in_the_table_once() -> None:
     assert len({row.name for row in STATISTICS}) == len(STATISTICS)
 
 
-# Labels of which a device may have none.
-FEW = (("tier",), ("kind", "plugin"))
+# Parts of which a device may have none.
+FEW = {TierStatistics, PluginStatistics, MirrorStatistics}
 
 
 @pytest.mark.parametrize("layout", ["device", "placed", "tiered"])
@@ -54,10 +55,11 @@ def test_what_is_declared_is_delivered_and_nothing_else(
     made = request.getfixturevalue(layout)
     device = made.device if isinstance(made, Tiered) else made
     parts = list(device.parts())
-    missing = set() if layout == "tiered" else {TierStatistics, PluginStatistics}
+    missing = {MirrorStatistics} if layout == "tiered" else FEW
     assert {type(part) for part in parts} == set(PARTS) - missing
     declared = [row for part in parts for row in rows_of(type(part))]
-    there = [row for row in STATISTICS if not (missing and row.labels in FEW)]
+    lacking = {row.name for part in missing for row in rows_of(part)}
+    there = [row for row in STATISTICS if row.name not in lacking]
     assert set(declared) == set(there)
     now = device.statistics()
     assert len(now) == len(declared), "two parts deliver the same"
