@@ -281,6 +281,10 @@ class TierReader:
             if isinstance(outcome, bytes):
                 self._failed_in_a_row = 0
                 done(outcome)
+            elif outcome.errno == errno.EBADMSG and not failures:
+                # Wrong bytes, not a device that needs time: once more, as for a wrong checksum.
+                self.retries += 1
+                self._try(location, generation, offset, length, done, len(_PAUSES_S))
             elif failures < len(_PAUSES_S):
                 again = partial(self._try, location, generation, offset, length, done)
                 trio.lowlevel.spawn_system_task(self._try_later, again, failures)

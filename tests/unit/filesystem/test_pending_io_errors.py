@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.errors import CorruptData
+from fuseswap.tiers.tier import Read
 from fuseswap.units import PAGE_SIZE, PageNumber
 from tests.support.fake_tier import FakeTier
 from tests.support.log_invariants import StoredObject
@@ -179,3 +181,25 @@ async def test_neighbours_that_could_not_be_read_at_once_are_good_alone(
     assert found == b"".join(tiered.expected[page] for page in (2, 3, 4))
     now = tiered.writeback.statistics()
     assert (now.tier_read_retries, now.tier_read_errors) == (3, 0)
+
+
+async def test_bytes_that_do_not_verify_are_read_once_more_and_at_once(
+    tiered: Tiered, tier: FakeTier
+) -> None:
+    """As an encrypted tier says it; thousands of such pages must not take a pause each."""
+    on_tier = await tiered.move_out()
+    begin = tier.begin_read
+    asked: list[int] = []
+
+    def wrong(extent: int, generation: int, offset: int, length: int, done: Read) -> None:
+        asked.append(offset)
+        error = OSError(errno.EBADMSG, "does not verify")
+        begin(extent, generation, offset, length, lambda found: done(error))
+
+    tier.begin_read = wrong  # type: ignore[method-assign]
+    began = trio.current_time()
+    with pytest.raises(CorruptData, match="does not verify"):
+        await tiered.read(on_tier[0])
+    assert len(asked) == 2
+    assert trio.current_time() - began < 0.01
+    assert (tiered.device.reader.retries, tiered.device.reader.errors) == (1, 1)
