@@ -101,7 +101,7 @@ def test_rates_under_load_add_up_to_the_counters(device: TestDevice) -> None:
 def test_blocks_of_80_columns(device: TestDevice) -> None:
     printed = succeed("top", device.name, "--count", "2", *QUICK)
     blocks = printed.removesuffix("\n\n").split("\n\n")
-    assert len(blocks) == 6  # a line and two tables, twice
+    assert len(blocks) == 8  # a line and three tables, twice
     assert max(map(len, printed.splitlines())) <= 80
     rows = [block.splitlines() for block in blocks if block.startswith("NAME")]
     held, done = rows[:2]
