@@ -73,19 +73,6 @@ def test_they_come_and_go_under_pressure(tmp_path: Path) -> None:
         succeed("tier", "remove", "-d", name, "first")
         assert not (tmp_path / "first").exists()
 
-        kill_supervisor(name)
-        add = ("tier", "add", "-d", name, f"file:{tmp_path}/third,name=third,priority=10")
-        assert "first: fuseswap restart" in call(*add).stderr
-        succeed("restart", name)
-        succeed(*add)
-        wait_for_segments(device, "third")
-        kill_supervisor(name)
-        send_worker(name, signal.SIGKILL)
-        succeed("restart", name)
-        assert list(tiers(name)) == ["third", "second"]
-        wait_for_segments(device, "third")
-
-        succeed("tier", "remove", "--drain", "-d", name, "third")
         assert pressure.finish()["bad_pages"] == 0
         for counter in ("checksum_errors", "tier_read_errors"):
             assert device.stat(counter) == 0
@@ -170,3 +157,15 @@ def test_what_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
         done = call(*up, "--backing-layout", "in-place", "--backing", f"{tmp_path}/b")
         assert done.returncode == 1
         assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_new_supervisor_asks_for_a_restart_before_a_tier_comes(tmp_path: Path) -> None:
+    with device_up("--size", "64M", "--no-swapon", "--tier", f"file:{tmp_path}/a") as device:
+        kill_supervisor(device.name)
+        add = ("tier", "add", "-d", device.name, f"file:{tmp_path}/b,name=second")
+        assert "first: fuseswap restart" in call(*add).stderr
+        assert not (tmp_path / "b").exists()
+        succeed("restart", device.name)
+        succeed(*add)
+        kill_supervisor(device.name)
+        assert sorted(tiers(device.name)) == ["file0", "second"]
