@@ -297,7 +297,12 @@ class Device:
         return entry
 
     def remove_tier(self, name: str) -> None:
-        """Forget a tier; raises `InvalidArgument` while a segment is there."""
+        """Forget a tier; raises `InvalidArgument` while a segment is there.
+
+        Its own count says so, and so does the segment table, which alone is the truth.
+        """
+        if left := self.mover.first_on(self.tiers.named(name).number):
+            raise InvalidArgument(f"tier '{name}' has segment {left}; drain it first")
         self.tiers.unregister(name)
         self._count_tiers()
 

@@ -28,7 +28,7 @@ from fuseswap.reclaim.writeback_statistics import WritebackStatistics
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.tiers.tier_table import TierEntry, TierTable
 from fuseswap.tiers.write_budget import Budget
-from fuseswap.units import SEGMENT_BYTES, Location, SegmentId, segment_range
+from fuseswap.units import NO_SEGMENT, SEGMENT_BYTES, Location, SegmentId, segment_range
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,15 @@ class TierMover:
             with trio.move_on_after(_LOOK_EVERY_S):
                 await self._called.wait()
             self._called = trio.Event()
+
+    def first_on(self, tier: int) -> SegmentId:
+        """A segment that is on ``tier``, or 0: all are looked at, up to 0.3 s for each TiB."""
+        table = self._log.table
+        for segment in segment_range(1, len(table.live)):
+            where = table.location_of(segment)
+            if isinstance(where, Location) and where.tier == tier:
+                return segment
+        return NO_SEGMENT
 
     # -- one round -------------------------------------------------------------------
 

@@ -46,7 +46,6 @@ AS_NOBODY = (
     "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
     "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search",
 )  # fmt: skip
-_CAP_SYS_RESOURCE = 24
 _numbers = itertools.count(1)
 _left_behind: list[subprocess.Popen[str]] = []
 
@@ -394,11 +393,3 @@ def kill_all(name: str) -> None:
         for pid in found:
             with suppress(ProcessLookupError):
                 os.kill(pid, 9)
-
-
-def may_set_resources() -> bool:
-    """Whether this root has CAP_SYS_RESOURCE (many containers and virtual machines do not)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) >> _CAP_SYS_RESOURCE & 1)
-    raise AssertionError("no CapEff")

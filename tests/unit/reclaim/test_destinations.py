@@ -47,11 +47,13 @@ class Two:
 
 
 @pytest.fixture
-def two(autojump_clock: MockClock) -> Two:
+def two() -> Two:
     return Two()
 
 
-async def test_one_that_hangs_gets_a_single_write_until_that_succeeds(two: Two) -> None:
+async def test_one_that_hangs_gets_a_single_write_until_that_succeeds(
+    two: Two, autojump_clock: MockClock
+) -> None:
     first = [two.begin() for _ in range(4)]
     assert [entry for entry, _ in first] == [two.far] * 4
     for _, account in first:
@@ -66,14 +68,16 @@ async def test_one_that_hangs_gets_a_single_write_until_that_succeeds(two: Two) 
     assert [two.begin()[0] for _ in range(3)] == [two.far] * 3
 
 
-async def test_a_try_that_was_not_needed_is_none(two: Two) -> None:
+async def test_a_try_that_was_not_needed_is_none(two: Two, autojump_clock: MockClock) -> None:
     two.begin()[1].end(SEGMENT_BYTES, LATE)
     await trio.sleep(1)
     two.begin()[1].give_up(SEGMENT_BYTES)
     assert two.begin()[0] is two.far
 
 
-async def test_a_full_server_is_a_full_tier_and_no_error(two: Two) -> None:
+async def test_a_full_server_is_a_full_tier_and_no_error(
+    two: Two, autojump_clock: MockClock
+) -> None:
     for _ in range(3):
         assert two.begin()[0] is two.far
     two.begin()[1].end(SEGMENT_BYTES, FULL)
@@ -88,7 +92,7 @@ async def test_a_full_server_is_a_full_tier_and_no_error(two: Two) -> None:
     assert two.destinations.has_room
 
 
-async def test_a_file_without_room_is_one_that_fails(two: Two) -> None:
+async def test_a_file_without_room_is_one_that_fails(two: Two, autojump_clock: MockClock) -> None:
     two.far.policy = TierPolicy(2, draining=True)
     entry, account = two.begin()
     account.end(SEGMENT_BYTES, FULL)
@@ -96,7 +100,7 @@ async def test_a_file_without_room_is_one_that_fails(two: Two) -> None:
     assert two.counters.writeback_failed == 1
 
 
-async def test_a_rest_lasts_until_one_of_them_is_over(two: Two) -> None:
+async def test_a_rest_lasts_until_one_of_them_is_over(two: Two, autojump_clock: MockClock) -> None:
     """Also while another one is tried, whose rest was over before."""
     two.begin()[1].end(SEGMENT_BYTES, LATE)
     await trio.sleep(1)

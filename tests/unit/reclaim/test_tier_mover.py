@@ -264,3 +264,18 @@ async def test_a_full_disk_is_waited_for_without_that_bound(
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
     assert full in worker.expected
+
+
+async def test_a_tier_does_not_go_whatever_its_own_count_says(
+    moved: Moved, autojump_clock: MockClock
+) -> None:
+    """The segment table is the truth: a page there would be an error for good."""
+    worker = moved.worker
+    await move_out(moved)
+    count = entries(worker)["fake"].extents.in_use
+    assert count
+    entries(worker)["fake"].extents.in_use = 0
+    with pytest.raises(InvalidArgument, match=r"^tier 'fake' has segment \d+; drain it first$"):
+        worker.device.remove_tier("fake")
+    entries(worker)["fake"].extents.in_use = count
+    await moved.check()
