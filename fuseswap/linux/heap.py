@@ -14,8 +14,12 @@ touches what malloc has already.  The rest is the process's private memory: data
 libraries, stacks.
 
 A standby has all of this but the memory above what malloc uses.  That is a file in the shared
-memory, mapped where malloc's free top lies.  The worker that serves has it, and leaves it to the
+memory, mapped over a block of malloc's.  The worker that serves has it, and leaves it to the
 next one when it dies.  So it is there when there is no other memory, and it is paid for once.
+
+No page below the resident end is missing.  Another thread may allocate behind the block before it
+is freed.  Then the top lies above it, and malloc hands the block out first.  So the block is made
+resident by itself, and the pages ahead begin where the last ones ended, not at the top.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ _SPAN_SHIFT = 19  # every arena holds a whole aligned half MiB
 _SPACE_BYTES = 64 * MIB
 _STEP_BYTES = 512 << 10
 _STANDBY_BYTES = 256 << 10  # above what a standby uses: its threads read a few files a second
+_LEAST_BYTES = 1 * MIB  # above the top, while the block is free
 _STACK_BYTES = 256 << 10  # below what the main thread has used: lz4 alone takes 130 KiB
 
 
@@ -53,9 +58,12 @@ class Heap:
         for one in objects:
             pins.setdefault(id(one) >> _SPAN_SHIFT, one)
         self._pins = list(pins.values())
+        top, _ = syscalls.heap_top()
+        self._resident_to = top & -PAGE_SIZE  # of which on all is there, once it is not 0
         syscalls.extend_heap(_SPACE_BYTES)
-        self._resident_to = self._file_end = self._block = 0
-        self._ahead_bytes = 0
+        self._file_end = self._block = self._ahead_bytes = 0
+        self._block_missing = 0  # address of `HEAP_FILE_BYTES` that are to be made resident
+        self._enough_to = 0  # while the top is not above it, the block is free
 
     def reserve(self) -> None:
         """Have the place for `fill`'s file, the last of what is made before the turn comes.
@@ -63,7 +71,9 @@ class Heap:
         So `fill` neither grows the heap nor touches a page that is not there; nor does what a
         standby's threads do meanwhile.
         """
+        self._populate_to(syscalls.heap_top()[0])
         self._block = syscalls.reserve_heap(HEAP_FILE_BYTES)
+        self._resident_to = syscalls.heap_top()[0] & -PAGE_SIZE  # the block itself is `fill`'s
         self._ahead_bytes = _STANDBY_BYTES
         self.top_up()
 
@@ -73,13 +83,27 @@ class Heap:
         At first it is the file ``fd``, which no other process may use, if there is one.
         """
         block, self._block = self._block, 0
-        if fd is not None and block:
-            self._file_end = syscalls.back_heap(block, HEAP_FILE_BYTES, fd)
         if block:
-            syscalls.free_heap(block)
-        self._resident_to = 0  # what was ahead lies above the block
+            self._fill_block(block, fd)
+            if (top := syscalls.heap_top()[0]) > block:  # another has allocated behind it
+                self._enough_to = top + _LEAST_BYTES // 2
         self._ahead_bytes = ahead_bytes  # last: from here on the feeder touches what is there
         self.top_up()
+
+    def _fill_block(self, block: int, fd: int | None) -> None:
+        """Make it resident, and give it to malloc."""
+        self._block_missing = block & -PAGE_SIZE
+        if fd is not None:
+            self._file_end = syscalls.back_heap(block, HEAP_FILE_BYTES, fd)
+            self._block_missing = self._file_end - HEAP_FILE_BYTES
+        with contextlib.suppress(OSError):  # no memory: the feeder has it by and by
+            self._populate_block()
+        syscalls.free_heap(block)
+
+    def _populate_block(self) -> None:
+        if self._block_missing:
+            syscalls.populate_write(self._block_missing, HEAP_FILE_BYTES)
+            self._block_missing = 0
 
     def keep_ahead(self, ahead_bytes: int) -> None:
         """Keep so much more resident from now on: the feeder makes it by and by."""
@@ -101,13 +125,21 @@ class Heap:
     def top_up(self) -> None:
         """Make what is ahead resident: the feeder's chore.  No lock of malloc's is held."""
         top, end = syscalls.heap_top()
-        wanted = min(top + self._ahead_bytes, end) & -PAGE_SIZE
-        start = max(self._resident_to, top & -PAGE_SIZE)
-        step = min(_STEP_BYTES, self._ahead_bytes // 2)
-        if wanted - start >= step > 0 or (not self._resident_to and wanted > start):
-            with contextlib.suppress(OSError):  # no memory: again in a second
-                syscalls.populate_write(start, wanted - start)
-                self._resident_to = wanted
+        ahead = self._ahead_bytes
+        if top <= self._enough_to:
+            ahead = max(ahead - HEAP_FILE_BYTES, _LEAST_BYTES)
+        wanted = min(top + ahead, end)
+        with contextlib.suppress(OSError):  # no memory: again in a second
+            self._populate_block()
+            if wanted - self._resident_to >= min(_STEP_BYTES, ahead // 2) > 0:
+                self._populate_to(wanted)
+
+    def _populate_to(self, address: int) -> None:
+        """Raises `OSError`."""
+        wanted = address & -PAGE_SIZE
+        if wanted > self._resident_to > 0:
+            syscalls.populate_write(self._resident_to, wanted - self._resident_to)
+            self._resident_to = wanted
 
 
 def lock_private() -> None:

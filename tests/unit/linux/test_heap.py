@@ -41,6 +41,63 @@ objects = [b"x" * (100_000 + number) for number in range(40)]
 print(faults() - before)
 """
 
+# Another thread of a standby has allocated meanwhile, and keeps it.
+BEHIND = """
+import os, resource
+from fuseswap.linux import syscalls
+from fuseswap.linux.heap import HEAP_FILE_BYTES, Heap
+
+fd = os.memfd_create("heap")
+os.ftruncate(fd, HEAP_FILE_BYTES)
+heap = Heap(1 << 20)
+heap.reserve()
+top = syscalls.heap_top()[0]
+kept = []
+while syscalls.heap_top()[0] - top < 100_000:
+    kept.append(b"x" * (20_000 + len(kept)))
+heap.fill(5 << 20, fd)
+size = os.fstat(fd).st_blocks * 512
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def use():
+    before = faults()
+    for size in (1_000_000, 70_000, 2_000_000, 20_000):  # as writes that wait
+        objects = [b"x" * (size + number) for number in range(4_000_000 // size)]
+        objects.clear()
+    return faults() - before
+
+faults()
+print(use() + HEAP_FILE_BYTES - size)
+"""
+
+# Larger than what is ahead, and freed: what malloc gives out again has no hole.
+JUMP = """
+import ctypes, resource
+from fuseswap.linux.heap import HEAP_FILE_BYTES, Heap
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = (ctypes.c_void_p,)
+heap = Heap(1 << 20)
+heap.reserve()
+heap.fill(1 << 20, None)
+large = [libc.malloc(100_000) for number in range(160)]  # never touched
+kept = b"x" * 20_000
+heap.top_up()
+for block in large:
+    libc.free(block)
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+faults()
+before = faults()
+objects = [b"x" * (100_000 - 50 * number) for number in range(160)]
+print(faults() - before)
+"""
+
 STANDBY = """
 import resource
 from fuseswap.linux import syscalls
@@ -75,6 +132,15 @@ def test_small_objects_find_their_memory_there() -> None:
 def test_large_objects_find_their_memory_there() -> None:
     """4 MB of them: page faults."""
     assert printed(LARGE) <= 2
+
+
+def test_what_lies_below_the_top_is_there_as_well() -> None:
+    """malloc hands the block out first, wherever its top is."""
+    assert printed(BEHIND) <= 2
+
+
+def test_a_growth_past_what_was_ahead_leaves_no_hole() -> None:
+    assert printed(JUMP) <= 2
 
 
 def test_a_standby_has_some_ahead() -> None:
