@@ -45,12 +45,13 @@ from fuseswap.daemon.standby import Standby, has_room
 from fuseswap.daemon.state_file import StateFile
 from fuseswap.daemon.tier_processes import TierProcesses
 from fuseswap.daemon.watchdog import Watchdog
-from fuseswap.daemon.worker_process import TAKE_OVER_TIMEOUT_S, end_holder, holder
+from fuseswap.daemon.worker_process import STACKS_SIGNAL, TAKE_OVER_TIMEOUT_S, end_holder, holder
 from fuseswap.errors import HostError
 from fuseswap.linux import mount
 from fuseswap.linux.protect import Protection, protect
 
 _LOOK_EVERY_S = 1.0
+_STACKS_S = 0.1  # for a worker that is to be killed to write its stacks
 
 
 class Signals:
@@ -233,6 +234,9 @@ class Supervisor:
                 self._service.say(text)
             else:
                 self._service.say(f"worker {worker.pid} is stuck: killed")
+                with contextlib.suppress(OSError):
+                    os.kill(worker.pid, STACKS_SIGNAL)
+                    time.sleep(_STACKS_S)
                 worker.signal_kill()
         return True
 

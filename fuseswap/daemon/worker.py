@@ -20,6 +20,7 @@ Tasks: those of ``serving.py``, and one that listens to the supervisor.  Threads
 
 from __future__ import annotations
 
+import faulthandler
 import fcntl
 import gc
 import importlib
@@ -48,7 +49,7 @@ from fuseswap.daemon.scribe import Scribe
 from fuseswap.daemon.serving import Serving
 from fuseswap.daemon.worker_log import last_words, open_log
 from fuseswap.daemon.worker_memory import WorkerMemory
-from fuseswap.daemon.worker_process import WorkerArguments
+from fuseswap.daemon.worker_process import STACKS_SIGNAL, WorkerArguments
 from fuseswap.daemon.worker_tiers import WorkerTiers
 from fuseswap.errors import FuseswapError, HostError
 from fuseswap.filesystem.device import Device
@@ -371,6 +372,8 @@ def main() -> int:
     scribe = open_log()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the supervisor decides when to stop
+    # Without the interpreter lock, and without memory: it is asked for by who is about to kill.
+    faulthandler.register(STACKS_SIGNAL)
     channel = Channel(arguments.fds["channel"], arguments.fds.get("go"))
     try:
         code = _serve(arguments, channel, scribe)

@@ -43,6 +43,7 @@ from fuseswap.errors import HostError
 from fuseswap.linux import syscalls
 from fuseswap.linux.protect import Protection
 
+STACKS_SIGNAL = signal.SIGQUIT  # a worker writes the stacks of its threads into the log
 FLAGS = ("-X", "no_debug_ranges")
 # One malloc arena, since every mapped byte is locked.  A supervisor takes 1.5 MB less without
 # pymalloc; a worker would answer 11 % fewer writes a second.

@@ -148,7 +148,10 @@ def test_a_codec_that_never_returns_is_set_aside_by_the_workers_after_it() -> No
         assert report["bad_pages"] == 0
         assert device.status()["restarts"] >= 3
         assert device.param("compressor") == "lz4"
-        assert any("codec 'hanging'" in line and "set aside" in line for line in log_of(device))
+        log = log_of(device)
+        assert any("codec 'hanging'" in line and "set aside" in line for line in log)
+        assert any("most recent call first" in line for line in log)  # where it was stuck
+        assert any(line.startswith("  File") and "drain" in line for line in log)
 
 
 def test_bad_policies_leave_it_to_the_default(tmp_path: Path) -> None:
