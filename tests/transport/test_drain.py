@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, repeat
 
 import pytest
 import trio
@@ -17,7 +18,7 @@ from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.tree import Tree
 from fuseswap.transport import devfuse
 from fuseswap.transport.devfuse import DevFuse
-from tests.support.fuse_requests import REPLY, Op, read_request, request
+from tests.support.fuse_requests import REPLY, Op, read_request, request, write_request
 
 Served = tuple[DevFuse, socket.socket]
 
@@ -153,17 +154,19 @@ def test_the_second_try_of_a_request_that_ended_a_worker_is_an_error(served: Ser
 def test_other_tasks_get_a_turn(
     served: Served, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devfuse, "_STRETCH_NS", 1_000_000)
-    transport, _ = served
+    """After any request: a large one takes a second on a slow machine."""
+    monkeypatch.setattr(devfuse, "_STRETCH_NS", 0)
+    transport, ours = served
 
     def endless() -> Iterator[bytes]:
         while True:
-            yield request(Op.FORGET, 2, bytes(8))
+            yield write_request(0, bytes(1 << 20))
 
     script = play(transport, endless())
     assert transport.drain(), "there may be more"
-    assert script.reads % 64 == 0
-    assert device.transport.requests == script.reads
+    assert script.reads == 1
+    assert device.transport.requests == 1
+    assert len(replies(ours)) == 1, "what is done is answered before the others have a turn"
 
 
 def test_a_request_that_went_away_is_no_matter(served: Served) -> None:
@@ -278,8 +281,9 @@ def test_unmounted_while_replying_ends_it(served: Served, monkeypatch: pytest.Mo
 def test_requests_that_trickle_in_do_not_starve_the_others(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devfuse, "_STRETCH_NS", 0)
     transport, ours = served
+    times = chain([0, 0], repeat(61_000_000_000))  # a stretch is over after the request
+    monkeypatch.setattr(devfuse, "perf_counter_ns", lambda: next(times))
     script = play(transport, iter([read_request(0, 4096), None, None]))
     assert transport.drain(), "come back, after the others had a turn"
     assert script.reads == 2
