@@ -162,10 +162,13 @@ class Attaching:
         """Readable where there is something to `react` to."""
         worker = self._service.worker
         heard = worker is not None and worker is not self._deaf
-        return [self.noted, *([worker.channel_fd] if worker and heard else [])]
+        channel = [worker.channel_fd] if worker and heard else []
+        return [self.noted, self._standby.begun, *channel]
 
     def react(self, ready: set[int]) -> None:
-        """The scribe has written, or the worker has something to say."""
+        """The scribe has written, the worker has something to say, or a standby is being made."""
+        if self._standby.begun in ready:
+            self._standby.bring_in_line()
         if self.noted in ready:
             for _ in range(os.eventfd_read(self.noted)):
                 self._then.popleft()(self._errors.popleft())

@@ -92,6 +92,19 @@ class Attached:
         """All descriptors, by name."""
         return {name: fd for one in self.now for name, fd in one.files.items()}
 
+    def are_in(self, pid: int, *, alone: bool = False) -> bool:
+        """Whether a process has these, the same files under the same numbers; ``alone``: no more.
+
+        One that has ended has none.
+        """
+        theirs, ours = f"/proc/{pid}/fd", {*self.files().values()}
+        try:
+            found = {fd for fd in map(int, os.listdir(theirs)) if FIRST_FD <= fd <= LAST_FD}
+            same = (os.path.samestat(os.stat(f"{theirs}/{fd}"), os.fstat(fd)) for fd in ours)
+            return ours <= found and (found == ours or not alone) and all(same)
+        except OSError:
+            return False
+
 
 def moved(fds: Iterable[int]) -> tuple[int, ...]:
     """``fds`` under numbers of their own; those given are closed.  Raises `HostError`."""

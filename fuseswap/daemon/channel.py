@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -52,12 +53,15 @@ class Channel:
             log.error("the supervisor does not listen: %s", exc)
 
     def hear(self) -> str:
-        """The next word, "" where the supervisor has died; waits for it."""
-        try:
-            said, self._fds = receive(self.socket, _MAX_BYTES)
-        except OSError:
-            return ""
-        return said.decode()
+        """The next word, "" where the supervisor has died; waits for it.
+
+        One that died without having read all is an error once.  What it has said comes behind it.
+        """
+        for _ in range(2):
+            with contextlib.suppress(OSError):
+                said, self._fds = receive(self.socket, _MAX_BYTES)
+                return said.decode()
+        return ""
 
     def is_cut(self) -> bool:
         """Whether the supervisor has died, whatever it has still said."""

@@ -61,6 +61,8 @@ class Standby:
         self._kept: deque[ServingWorker] = deque()  # at most one
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.news = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # Readable where one is being made: has anything been attached since it was spawned?
+        self.begun = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._making: WorkerProcess | None = None
         self._reason = ""
         self._renewing = False
@@ -84,9 +86,16 @@ class Standby:
             return None
 
     def bring_in_line(self) -> None:
-        """Hand it what was attached since it began, so that a death needs no memory for that."""
-        with contextlib.suppress(IndexError, HostError):  # it is just being taken, or has died
-            self._kept[0].bring_in_line()
+        """Hand it what was attached since it began, so that a death needs no memory for that.
+
+        Also one that is just being made: should this supervisor die it serves all the same.
+        """
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.begun)
+        making = self._making  # until it is among the others
+        for worker in (*self._kept, *([making] if making else [])):
+            with contextlib.suppress(HostError):  # it has died
+                worker.bring_in_line()
 
     def adopt(self, worker: ServingWorker) -> None:
         """Keep the one of a former supervisor; before `start`."""
@@ -165,12 +174,12 @@ class Standby:
         """Make one in place of the one there is; the reason where that failed."""
         self._settled.clear()
         try:
-            worker = self._prepared()
+            self._kept.appendleft(self._prepared())
         except HostError as exc:
-            self._settled.set()
             return str(exc)
-        self._kept.appendleft(worker)
-        self._settled.set()
+        finally:
+            self._making = None
+            self._settled.set()
         self._made_at = time.monotonic()
         if len(self._kept) > 1:
             self._kept.pop().kill()
@@ -179,6 +188,7 @@ class Standby:
 
     def _prepared(self) -> WorkerProcess:
         self._making = worker = self._spawn(self._renewing)
+        os.eventfd_write(self.begun, 1)
         if self._stopping or not (self._keep or self._renewing):
             worker.signal_kill()
         try:
@@ -186,8 +196,6 @@ class Standby:
         except HostError:
             worker.kill()
             raise
-        finally:
-            self._making = None
         return worker
 
     def _watch(self) -> None:

@@ -129,23 +129,29 @@ class Supervisor:
     def take_over(self) -> None:
         """Go on where a supervisor has died.  Raises `HostError`.
 
-        With its workers where one of them serves: another would need memory.
+        With its workers where one of them serves: another would need memory.  Not with one that
+        lacks what others have: pages there are errors to it.
         """
         header = self._holdings.files["header"]
         pid, others = who_serves(header, self._runtime.name, str(self._runtime.directory))
         self._tier_processes.start()
-        if pid:
+        if pid and self._holdings.attached.are_in(pid):
             self._adopt(pid, others)
         else:
             self._begin_anew()
 
     def _adopt(self, pid: int, others: set[int]) -> None:
-        """Go on with a worker that serves, and one of ``others`` as its standby."""
+        """Go on with a worker that serves, and one of ``others`` as its standby.
+
+        Not one that has missed what came or went.  To it a page there would be an error, or it
+        would write where nothing is read any more.
+        """
         header, noted = self._holdings.files["header"], self._state.now
         worker = AdoptedWorker(pid, header, noted.protection)
         self._service.say("going on where another supervisor died")
         for other in others:
-            if self._standby.keeps and not self._standby.pid:
+            wanted = self._standby.keeps and not self._standby.pid
+            if wanted and self._holdings.attached.are_in(other, alone=True):
                 with contextlib.suppress(HostError):
                     self._standby.adopt(AdoptedWorker(other, header, noted.protection))
             else:

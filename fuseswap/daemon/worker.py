@@ -66,6 +66,8 @@ from fuseswap.store.region import Region
 from fuseswap.store.superblock import REGION_NAMES, SharedState
 from fuseswap.tiers.callbacks import await_callback, result_of
 from fuseswap.tiers.io_threads import IoThreads
+from fuseswap.tiers.tier import Tier
+from fuseswap.tiers.tier_table import names_in
 from fuseswap.transport import open_transport
 from fuseswap.units import MIB, SEGMENT_SHIFT
 
@@ -162,10 +164,11 @@ class Worker:
             continue
         return word
 
-    def attach(self, *, strictly: bool = False) -> None:
+    def attach(self, *, strictly: bool = False, untold: bool = False) -> None:
         """Build the device from the state, once no other worker serves it, and say so.
 
-        ``strictly``: `InvalidArgument` where a parameter can't be set.
+        ``strictly``: `InvalidArgument` where a parameter can't be set.  ``untold``: there is no
+        supervisor that has told us to.
 
         At real-time priority, until it serves: what it may still allocate, a page table or
         trio's sockets, the kernel has kept for such threads (``watermarks.py``).
@@ -182,7 +185,8 @@ class Worker:
         self._tiers.key = self._state.key
         if self._tiers.is_needed:
             self._tiers.open_engine()
-        device = self._device(self._state, strictly=strictly)
+        tiers = self._tiers.tiers(names_in(self._state.tier_names) if untold else None)
+        device = self._device(self._state, tiers, strictly=strictly)
         transport = open_transport(
             self._settings.transport,
             self._fds["fuse"],
@@ -196,11 +200,11 @@ class Worker:
         self._memory.is_ready()
         self._channel.say_ready(self._protection)
 
-    def _device(self, state: SharedState, *, strictly: bool) -> Device:
+    def _device(self, state: SharedState, tiers: list[Tier], *, strictly: bool) -> Device:
         """With its parameters set, and all resident that requests need."""
         device = Device(
             state,
-            self._tiers.tiers(),
+            tiers,
             lambda: self._watch.is_under_pressure,
             self._tiers.engine,
             self._tiers.place_file(),
@@ -213,6 +217,8 @@ class Worker:
             plugged=self._plugged,
             memories=self._memories,
         )
+        for name in device.tiers.missing():
+            log.error("tier '%s' is not there: what is on it can't be read", name)
         kept = {**self._settings.parameters, **state.parameters}
         restore_parameters(device, kept, strictly=strictly)
         device.warm_up()
@@ -326,13 +332,13 @@ class Worker:
         self._feeder.forget()  # what it makes would be given back by a pool that is no more
         fcntl.lockf(self._fds["header"], fcntl.LOCK_UN)
         self._channel.say("paused")
-        while self._note(self._channel.hear()):
+        while self._note(word := self._channel.hear()):
             continue
         self._serving = None  # derived from what was; another may have changed it
         gc.unfreeze()
         gc.collect()
         gc.freeze()
-        self.attach()
+        self.attach(untold=not word)
 
 
 def _serve(arguments: WorkerArguments, channel: Channel, scribe: Scribe) -> int:
@@ -355,7 +361,7 @@ def _serve(arguments: WorkerArguments, channel: Channel, scribe: Scribe) -> int:
         word = worker.wait_for_turn()
         if not word.startswith("attach") and arguments.fresh:
             return 1  # nobody knows of what this one would make
-        worker.attach(strictly=word == "attach strictly")
+        worker.attach(strictly=word == "attach strictly", untold=not word)
     except Unmounted:
         return 0
     except (FuseswapError, OSError) as exc:

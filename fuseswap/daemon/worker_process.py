@@ -175,16 +175,17 @@ class WorkerProcess:
     def bring_in_line(self) -> None:
         """Hand it what was attached since, and have it drop what was detached; does not wait.
 
-        Raises `HostError`: it has ended, or hears nothing.
+        Raises `HostError`: it has ended, or hears nothing.  Two are the same only where they are
+        one: what came in place of one that went may have its name, file and numbers.
         """
-        now = self._attached.now
-        if now == self._has:
+        now, has = self._attached.now, self._has
+        if now is has:
             return
-        for gone in self._has:
-            if gone not in now:
+        for gone in has:
+            if all(one is not gone for one in now):
                 self.drop(gone)
         for one in now:
-            if one not in self._has:
+            if all(one is not had for had in has):
                 self._hand(f"take {json.dumps(one.to_json())}", one.fds)
         self._has = now
 
@@ -194,7 +195,7 @@ class WorkerProcess:
 
     def has_dropped(self, attachment: Attachment) -> None:
         """It did."""
-        self._has = tuple(one for one in self._has if one != attachment)
+        self._has = tuple(one for one in self._has if one is not attachment)
 
     def _hand(self, word: str, fds: tuple[int, ...] = ()) -> None:
         try:

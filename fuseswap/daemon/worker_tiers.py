@@ -20,6 +20,7 @@ import os
 import socket
 import sys
 import zlib
+from collections.abc import Container
 from typing import Any
 
 from fuseswap.daemon import attachment
@@ -143,16 +144,18 @@ class WorkerTiers:
         """The file of places, with that layout."""
         return self._file(self._backing) if self._backing is not None and self._in_place else None
 
-    def tiers(self) -> list[Tier]:
+    def tiers(self, known: Container[str] | None = None) -> list[Tier]:
         """All of them, for a device; one that can't be made is missing, and that is logged.
 
-        A worker that did not start for want of one would lose the others' pages too.
+        A worker that did not start for want of one would lose the others' pages too.  ``known``:
+        names of those that the worker before had, where no supervisor says what has gone since.
+        Its file may be another's by now.
         """
         found: list[Tier] = []
         if self._backing is not None and not self._in_place:
             found.append(FileTier(self._file(self._backing), NAME))
         for one in self._attachments.values():
-            if one.name.startswith(TIER):
+            if one.name.startswith(TIER) and (known is None or one.tier_name in known):
                 try:
                     found.append(self.tier(one))
                 except (FuseswapError, OSError) as exc:

@@ -182,6 +182,10 @@ class TierTable:
         """Whether there is, or was, a tier of that name, which anything may lie on."""
         return self._number_of(name) is not None
 
+    def missing(self) -> set[str]:
+        """Tiers that a former worker had, and this one has not."""
+        return names_in(self._kept) - {entry.tier.name for entry in self if entry.tier}
+
     def _number_of(self, name: str) -> int | None:
         """The number that the header has for ``name``."""
         return next((n for n, text in self._kept.items() if text.split()[0] == name), None)
@@ -286,6 +290,11 @@ class TierTable:
         entry = self._entries.get(location.tier)
         tier = entry.tier if entry else None
         return tier if isinstance(tier, Copies) else None
+
+
+def names_in(kept: Mapping[int, str]) -> set[str]:
+    """The names of tiers in what the header keeps."""
+    return {text.split()[0] for text in kept.values()}
 
 
 def check_extents(extent_count: int, what: str) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from fuseswap.daemon import strays
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.linux import swap_area
 from tests.support.mounted_devices import (
@@ -22,10 +24,12 @@ from tests.support.mounted_devices import (
     leftovers,
     new_name,
     processes_of,
+    standby_of,
     strangers_elsewhere,
     succeed,
     taken_down,
     wait_until,
+    worker_of,
 )
 from tests.support.service_manager import ServiceManager
 from tests.system.hard_times import send_worker, verified_load
@@ -94,6 +98,57 @@ def test_up_gives_it_another(tmp_path: Path) -> None:
             send_worker(device.name, signal.SIGKILL)
             succeed("restart", device.name)
         assert device.status()["restarts"] == 2
+
+
+def stop_one_in_the_making(name: str) -> int:
+    """SIGSTOP a standby that is not prepared yet; the process id."""
+    runtime = Runtime(name)
+    before = standby_of(name)
+    os.kill(before, signal.SIGKILL)
+    known = {before, worker_of(name)}
+    found: set[int] = set()
+
+    def is_there() -> bool:
+        found.update({*strays.workers_of(name, str(runtime.directory))} - known)
+        return bool(found)
+
+    wait_until("another standby", is_there, every_s=0.001)
+    os.kill(pid := found.pop(), signal.SIGSTOP)
+    return pid
+
+
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_a_standby_that_was_being_made_has_the_tiers_of_today(
+    tmp_path: Path, is_heard: bool
+) -> None:
+    """One tier came, and another went, before the supervisor died and then the worker.
+
+    Where it has not heard of them by then, and so was not prepared, there is to be another.
+    """
+    first = ("--tier", f"file:{tmp_path}/first,name=first,size=20M")
+    with device_up("--size", "64M", "--no-swapon", *first) as device:
+        name = device.name
+        stopped = stop_one_in_the_making(name)
+        try:
+            succeed("tier", "add", "-d", name, f"file:{tmp_path}/late,name=late,size=20M")
+            succeed("tier", "remove", "-d", name, "first")
+            store(name)
+            succeed("writeback", name, "--all")
+            assert device.stat("tier_segments.late")
+            assert Runtime(name).state().standby_pid != stopped
+            kill(name, "supervisor_pid")
+            if is_heard:
+                os.kill(stopped, signal.SIGCONT)
+            succeed("up", name, "--no-swapon")
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(stopped, signal.SIGCONT)
+        send_worker(name, signal.SIGKILL)
+        assert is_stored(name)
+        assert device.stat("tier_read_errors") == 0
+        succeed("restart", name)
+        assert is_stored(name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_all_die_and_down_clears_away() -> None:

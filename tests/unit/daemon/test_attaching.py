@@ -76,6 +76,7 @@ class Scene:
         self.holdings = Holdings(self.settings, {}, DeviceState(), Attached())
         self.worker: FakeWorker | None = FakeWorker(self)
         self.in_line = 0
+        self.begun = os.eventfd(0, os.EFD_NONBLOCK)
         self.argument = ""
         self.fds: list[int] = []
         self.answers: list[tuple[str, str]] = []
@@ -294,4 +295,11 @@ def test_one_that_has_ended_is_listened_to_no_more(scene: Scene) -> None:
     assert scene.worker.channel_fd in scene.attaching.fds()
     scene.worker.has_ended = True
     scene.attaching.react({scene.worker.channel_fd})
-    assert scene.attaching.fds() == [scene.attaching.noted]
+    assert scene.attaching.fds() == [scene.attaching.noted, scene.begun]
+
+
+def test_a_standby_that_was_just_spawned_is_brought_in_line(scene: Scene) -> None:
+    """Not a second later: the supervisor may be dead by then."""
+    assert scene.begun in scene.attaching.fds()
+    scene.attaching.react({scene.begun})
+    assert scene.in_line == 1

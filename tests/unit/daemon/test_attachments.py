@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,6 +146,29 @@ def test_a_supervisor_adopts_those_that_somebody_has(monkeypatch: pytest.MonkeyP
     assert holdings.files == {"fuse": 0}
 
 
+def test_which_process_has_them_all() -> None:
+    """By their files: a number alone may be that of another, or of one that has gone."""
+    numbers = attachment.moved([memfd(b"a"), memfd(b"b"), memfd(b"c")])
+    first, second, third = (Attachment(f"tier:{fd}", (fd,), {}) for fd in numbers)
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=numbers[:2]) as process:
+        for there, exactly, has in (
+            ((first, second), True, True),
+            ((first,), False, True),
+            ((first,), True, False),
+            ((), True, False),
+            ((first, second, third), False, False),
+        ):
+            assert Attached(there).are_in(process.pid, alone=exactly) == has, (there, exactly)
+        attachment.put([memfd(b"new")], first.fds)
+        assert not Attached([first, second]).are_in(process.pid)
+        assert process.stdin
+        process.stdin.close()
+        process.wait()
+        assert not Attached([second]).are_in(process.pid)
+    attachment.close(numbers)
+
+
 class TestWorker:
     """A worker, as its supervisor sees it, whose process is this test."""
 
@@ -203,6 +228,26 @@ def test_it_is_handed_what_it_lacks_and_no_more(worker: TestWorker) -> None:
     attachment.close([*one.fds, *other.fds])
 
 
+def test_what_came_in_place_of_one_just_like_it_is_another(worker: TestWorker) -> None:
+    """The same name and number, and another file."""
+    old = Attachment("tier:a", (memfd(b"old"),), {})
+    attached = worker.process._attached
+    attached.add(old)
+    worker.process.bring_in_line()
+    assert worker.heard()[1] == [b"old"]
+    attached.remove(old)
+    attachment.put([memfd(b"new")], old.fds)
+    attached.add(Attachment("tier:a", old.fds, {}))
+    worker.process.bring_in_line()
+    assert worker.heard() == ("drop tier:a", [])
+    assert worker.heard()[1] == [b"new"]
+    worker.process.has_dropped(old)
+    worker.process.bring_in_line()
+    os.eventfd_write(worker.go, ATTACH_STRICTLY)
+    assert worker.heard() == ("attach strictly", []), "it has all by now"
+    attachment.close(old.fds)
+
+
 def test_it_is_brought_in_line_before_it_serves(worker: TestWorker) -> None:
     one = Attachment("tier:a", (memfd(b"a"),), {})
     worker.process._attached.add(one)
@@ -219,11 +264,14 @@ def test_it_is_brought_in_line_before_it_serves(worker: TestWorker) -> None:
     attachment.close(one.fds)
 
 
-def test_a_worker_sees_that_its_supervisor_has_died(worker: TestWorker) -> None:
+@pytest.mark.parametrize("says", [False, True])
+def test_a_worker_sees_that_its_supervisor_has_died(worker: TestWorker, says: bool) -> None:
     one = Attachment("tier:a", (memfd(b"a"),), {})
     worker.process._attached.add(one)
     worker.process.bring_in_line()
     assert not worker.channel.is_cut()
+    if says:
+        worker.channel.say("prepared")  # which is not read: then its end is an error first
     worker.process._channel.close()
     assert worker.channel.is_cut()
     assert worker.heard()[1] == [b"a"], "what it has still said"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections.abc import Callable, Iterator
 from typing import cast
@@ -28,6 +29,10 @@ class FakeWorker:
         self.failure = ""
         self.killed = threading.Event()
         self.reaped = threading.Event()
+        self.in_line = 0
+
+    def bring_in_line(self) -> None:
+        self.in_line += 1
 
     def wait_prepared(self) -> None:
         assert self.may_prepare.wait(LONGEST_S)
@@ -116,6 +121,26 @@ def test_one_that_is_just_being_prepared_is_waited_for(scene: Scene) -> None:
     scene.workers[0].may_prepare.set()
     thread.join(LONGEST_S)
     assert [worker.pid for worker in taken if worker] == [1]
+
+
+def test_one_that_is_just_being_prepared_is_told_what_was_attached(scene: Scene) -> None:
+    """It would serve as it is where its supervisor dies."""
+    scene.prepare = lambda worker: worker.may_prepare.clear()
+    standby = scene.start()
+    assert scene.spawned.acquire(timeout=LONGEST_S)
+    poll = select.poll()
+    poll.register(standby.begun, select.POLLIN)
+    assert poll.poll(LONGEST_S * 1000), "also what was attached while it was spawned"
+    standby.bring_in_line()
+    assert not poll.poll(0)
+    assert scene.workers[0].in_line == 1
+    scene.workers[0].may_prepare.set()
+    scene.wait_told()
+    standby.bring_in_line()
+    assert scene.workers[0].in_line == 2
+    standby.take()
+    standby.bring_in_line()
+    assert scene.workers[0].in_line == 2
 
 
 def test_none_is_kept_while_its_memory_is_needed(scene: Scene) -> None:

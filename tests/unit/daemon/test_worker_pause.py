@@ -85,7 +85,15 @@ def test_a_write_in_flight_ends_before_the_pause(
     os.close(fd)
 
 
-def test_nothing_that_was_ordered_before_a_pause_is_told_after_it() -> None:
+@pytest.mark.parametrize("word", ["continue", ""])
+def test_nothing_that_was_ordered_before_a_pause_is_told_after_it(word: str) -> None:
+    """And where nobody says that it goes on it does so all the same, as one that knows less."""
+    attached: list[bool] = []
+
+    def attach(*, untold: bool) -> None:
+        gc.unfreeze()
+        attached.append(untold)
+
     told: list[bool] = []
     header, arena = os.memfd_create("header"), os.memfd_create("arena")
     os.ftruncate(arena, MIB)
@@ -96,13 +104,14 @@ def test_nothing_that_was_ordered_before_a_pause_is_told_after_it() -> None:
         _tiers=SimpleNamespace(close=lambda: None),
         _feeder=feeder,
         _fds={"header": header},
-        _channel=SimpleNamespace(say=lambda word: None, hear=lambda: "continue"),
-        attach=gc.unfreeze,
+        _channel=SimpleNamespace(say=lambda word: None, hear=lambda: word),
+        attach=attach,
     )
     worker._pause()
     feeder.start()
     feeder.close()
     feeder.collect()
     assert told == []
+    assert attached == [not word]
     os.close(header)
     os.close(arena)

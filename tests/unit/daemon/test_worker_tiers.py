@@ -219,6 +219,8 @@ def test_a_standby_keeps_what_it_gets(scene_of_a_standby: Scene, one: Attachment
     assert scene.worker._watch.standby_pid == 7
     scene.tiers.open_engine()
     assert [tier.name for tier in scene.tiers.tiers()] == ["file0"]
+    assert [tier.name for tier in scene.tiers.tiers({"file0"})] == ["file0"]
+    assert scene.tiers.tiers({"other"}) == [], "the one before had none of that name"
     assert scene.answers == []
     scene.tiers.close()
     os.close(one.fds[0])

@@ -9,7 +9,7 @@ import trio
 
 from fuseswap.errors import InvalidArgument
 from fuseswap.tiers.callbacks import await_callback
-from fuseswap.tiers.tier_table import TierTable
+from fuseswap.tiers.tier_table import TierTable, names_in
 from fuseswap.units import MAX_EXTENTS, MAX_TIERS, MIB, Location
 from tests.support.fake_tier import FakeTier
 
@@ -48,8 +48,10 @@ def test_the_next_worker_gives_each_name_its_number_whatever_the_order(kept: Kep
     for name in ("a", "b", "c"):
         table.register(FakeTier(2, name))
     again = kept.table()
+    assert again.missing() == names_in(kept.names) == {"a", "b", "c"}
     for name in ("c", "new", "a"):
         again.register(FakeTier(2, name))
+    assert again.missing() == {"b"}
     assert numbers(again) == {2: "c", 3: "new", 0: "a"}
     again.adopt([Location(1, 0), Location(2, 1)])
     assert again.register(FakeTier(2, "b")).number == 1, "after its segments were found"
