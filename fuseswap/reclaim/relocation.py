@@ -70,14 +70,11 @@ class Relocation:
         Raises `OSError` where it cannot be read, `NotWritten` where it cannot be written, and
         `PoolFull` where no frame is free.  The segment is where it was then.
         """
-        placed = False
         try:
-            outcome = await self._relocate(ref, to)
-            placed = outcome is Outcome.MOVED
+            return await self._relocate(ref, to)
         finally:
-            if to is not None and not placed:
+            if to is not None and not self._is_at(ref, to):  # whatever was raised: it says so
                 self._tiers.release(to, ref.sequence)  # crash point: relocate-undone
-        return outcome
 
     async def _relocate(self, ref: SegmentRef, to: Location | None) -> Outcome:
         log = self._log

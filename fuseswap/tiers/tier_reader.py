@@ -122,12 +122,12 @@ class TierReader:
             self._settle(one, answer, found, final=False)
 
         if self.ahead is None:
-            self._try(one.location, one.ref.sequence, one.offset, one.length, ended, 0)
+            self._try(one.location, one.ref.sequence, one.offset, one.length, ended, 0, one)
             return
         where = (one.location, one.ref.sequence)
 
         def alone() -> None:
-            self._try(one.location, one.ref.sequence, one.offset, one.length, ended, 0)
+            self._try(one.location, one.ref.sequence, one.offset, one.length, ended, 0, one)
 
         self.ahead.begin_read(where, one.offset, one.length, ended, alone)
 
@@ -167,6 +167,8 @@ class TierReader:
 
         if isinstance(found, bytes):
             self._settle(one, answered, found[at : at + one.length], final=False)
+        elif _has_changed(one):
+            answered(RETRY)
         else:
             self._load_again(one, answered)
 
@@ -271,7 +273,9 @@ class TierReader:
         length: int,
         done: Done,
         failures: int,
+        one: TierLoad | None = None,
     ) -> None:
+        """``one``: what the bytes are for; where that is not there any more an error is none."""
         if self._begin is None:
             done(OSError(errno.ENXIO, "there is none"))
             return
@@ -281,12 +285,14 @@ class TierReader:
             if isinstance(outcome, bytes):
                 self._failed_in_a_row = 0
                 done(outcome)
+            elif one is not None and _has_changed(one):
+                done(outcome)
             elif outcome.errno == errno.EBADMSG and not failures:
                 # Wrong bytes, not a device that needs time: once more, as for a wrong checksum.
                 self.retries += 1
-                self._try(location, generation, offset, length, done, len(_PAUSES_S))
+                self._try(location, generation, offset, length, done, len(_PAUSES_S), one)
             elif failures < len(_PAUSES_S):
-                again = partial(self._try, location, generation, offset, length, done)
+                again = partial(self._try, location, generation, offset, length, done, one=one)
                 trio.lowlevel.spawn_system_task(self._try_later, again, failures)
             else:
                 where = f"tier {location.tier}, extent {location.extent}"

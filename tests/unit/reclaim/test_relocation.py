@@ -242,6 +242,22 @@ async def test_no_frame_to_go_through(moved: Moved) -> None:
     await moved.check()
 
 
+async def test_what_fails_behind_the_commit_does_not_undo_it(
+    moved: Moved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its extent would be free, and the tier could go with the segment on it."""
+    ref = await moved.prepare()
+
+    def fail(extent: int, generation: int) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    monkeypatch.setattr(moved.first, "release", fail)
+    with pytest.raises(OSError, match="no memory"):
+        await moved.move(TO_TIER)
+    assert moved.worker.log.table.location_of(ref.id) == Location(1, 0)
+    await moved.check()
+
+
 async def test_cancelled_while_it_is_read(moved: Moved) -> None:
     ref = await moved.prepare()
     moved.hold(reads=True)

@@ -59,6 +59,35 @@ async def test_a_load_under_way_from_the_old_place(
     await moved.check()
 
 
+@pytest.mark.parametrize("count", [1, 5])
+async def test_a_load_that_fails_after_its_tier_has_gone_looks_again_at_once(
+    moved: Moved, nursery: trio.Nursery, mock_clock: MockClock, count: int
+) -> None:
+    """An error of what is not there any more is none: no pause, no count, no line in the log."""
+    ref = await moved.prepare()
+    worker = moved.worker
+    first = worker.pages_of(ref.id)[0]
+    found: list[bytes] = []
+
+    async def load() -> None:
+        found.append(await worker.pending_io.read(first * PAGE_SIZE, count * PAGE_SIZE))
+
+    moved.hold(reads=True)
+    nursery.start_soon(load)
+    await wait_all_tasks_blocked()
+    (held,) = moved.first.reads
+    moved.hold()
+    for segment in {worker.segment_of(page) for page in worker.on_tier()}:
+        await moved.relocation.relocate(worker.log.table.ref(segment), moved.place(TO_TIER))
+    worker.device.remove_tier("fake")
+    held.fail(errno.EBADF)
+    await wait_all_tasks_blocked()
+    assert found == [b"".join(worker.expected[first + n] for n in range(count))]
+    now = worker.device.statistics()
+    assert (now["tier_read_retries"], now["tier_read_errors"]) == (0, 0)
+    await worker.check()
+
+
 @each_way
 async def test_a_merge_that_read_the_old_place(
     moved: Moved, nursery: trio.Nursery, way: str
