@@ -1,13 +1,14 @@
-"""Writeback, recompression, cleaner, slow path, the next worker against a dict, in any order.
+"""Writeback, recompression, cleaner, slow path, tiers, next worker against a dict, in any order.
 
-Hypothesis draws what happens: stores that may wait, discards, loads, and when each write
-to the tier or job of the thread ends, and how.  After every step all tasks are blocked, the
-log is sound and what was touched reads back.
+Hypothesis draws what happens: stores that may wait, discards, loads, tiers that come, are drained
+and go, and when each read or write of a tier or job of the thread ends, and how.  After every
+step all tasks are blocked, the log is sound and what was touched reads back.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import random
 from collections.abc import Callable
 
@@ -16,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fuseswap.errors import StoreRefused
+from fuseswap.errors import InvalidArgument, StoreRefused
 from fuseswap.reclaim.request import ReclaimRequest
+from fuseswap.reclaim.scrubber import ScrubRequest
 from fuseswap.store.page_reader import ZERO_PAGE
 from fuseswap.units import MIB
 from tests.support import pages
@@ -70,6 +72,22 @@ steps = st.one_of(
     st.tuples(st.just("sweep"), st.integers(1, 20) | st.just(300)),
     st.tuples(st.just("next_worker")),
 )
+# Two tiers: most draws have steps of these too.
+names = st.sampled_from(["fake", "far"])
+tier_steps = st.one_of(
+    st.tuples(st.just("add"), names),
+    st.tuples(st.just("set"), names, st.sampled_from(["drain=Y", "drain=Y", "drain=N"])),
+    st.tuples(st.just("set"), names, st.sampled_from(["priority=3", "priority=-3", "limit=2M"])),
+    st.tuples(st.just("empty"), names),
+    st.tuples(st.just("empty"), names),
+    st.tuples(st.just("remove"), names),
+    st.tuples(st.just("hold_reads"), st.booleans()),
+    st.tuples(st.just("load_later"), firsts, counts, strides),
+    st.tuples(st.just("load_later"), firsts, counts, strides),
+    st.tuples(st.just("end_read"), st.integers(0, 3)),
+    st.tuples(st.just("rest"), st.sampled_from([0.6, LONGEST_REST_S])),
+    st.tuples(st.just("scrub")),
+)
 
 
 def run_of(first: int, count: int, stride: int) -> range:
@@ -83,10 +101,11 @@ class Model:
         self.memory = memory
         self.nursery = nursery
         self.clock = clock
-        self.tier = FakeTier(EXTENTS)
+        self.tiers = {"fake": FakeTier(EXTENTS), "far": FakeTier(EXTENTS, "far")}
+        self.there = ["fake"]
         self.scope = trio.CancelScope()
         self.waiting: set[trio.CancelScope] = set()
-        self.tiered = Tiered(memory, self.tier)
+        self.tiered = Tiered(memory, self.tiers["fake"])
         self.start()
 
     def start(self) -> None:
@@ -101,6 +120,8 @@ class Model:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(tiered.writeback.run)
                 nursery.start_soon(tiered.device.recompression.run)
+                nursery.start_soon(tiered.device.mover.run)
+                nursery.start_soon(tiered.device.scrubber.run)
 
     async def store(self, first: int, count: int, stride: int, kind: str, seed: int) -> None:
         """In a task: it may wait for a write that a later step ends."""
@@ -124,8 +145,24 @@ class Model:
             self.tiered.discard(page)
 
     async def load(self, first: int, count: int, stride: int) -> None:
+        await self.hold_reads(False)
         for page in run_of(first, count, stride):
             assert await self.tiered.read(page) == self.tiered.expected.get(page, ZERO_PAGE)
+
+    async def load_later(self, first: int, count: int, stride: int) -> None:
+        """In tasks: they may wait for reads that later steps end."""
+
+        async def load(tiered: Tiered, page: int) -> None:
+            with trio.CancelScope() as mine:
+                self.waiting.add(mine)
+                before = tiered.expected.get(page)
+                found = await tiered.read(page)
+                if tiered.expected.get(page) is before:
+                    assert found == (before or ZERO_PAGE), f"page {page}"
+            self.waiting.discard(mine)
+
+        for page in run_of(first, min(count, 20), stride):
+            self.nursery.start_soon(load, self.tiered, page)
 
     async def change(self, page: int) -> None:
         """Bytes within a page, in a task: it may wait."""
@@ -140,12 +177,63 @@ class Model:
         self.nursery.start_soon(write, self.tiered)
 
     async def hold(self, hold: bool) -> None:
-        self.tier.hold_writes = hold
+        for tier in self.tiers.values():
+            tier.hold_writes = hold
 
     async def end_write(self, number: int, succeeds: bool) -> None:
-        if self.tier.writes:
-            write = self.tier.writes[number % len(self.tier.writes)]
+        if writes := [write for tier in self.tiers.values() for write in tier.writes]:
+            write = writes[number % len(writes)]
             (write.finish if succeeds else write.fail)()
+
+    async def hold_reads(self, hold: bool) -> None:
+        for tier in self.tiers.values():
+            tier.hold_reads = hold
+        while not hold and await self.end_read(0):
+            await wait_all_tasks_blocked()
+
+    async def end_read(self, number: int) -> bool:
+        reads = [read for tier in self.tiers.values() for read in tier.reads]
+        if reads:
+            reads[number % len(reads)].finish()
+        return bool(reads)
+
+    async def add(self, name: str) -> None:
+        """A tier comes, with what is left there from before it went."""
+        if name not in self.there:
+            self.tiered.device.add_tier(self.tiers[name])
+            self.there.append(name)
+
+    async def set(self, name: str, word: str) -> None:
+        if name in self.there:
+            self.tiered.device.set_tier_policy(name, [word])
+
+    async def empty(self, name: str) -> None:
+        """Drained for a while, and gone if that was enough."""
+        await self.set(name, "drain=Y")
+        for _ in range(4):
+            await wait_all_tasks_blocked()
+            self.clock.jump(0.6)
+        await wait_all_tasks_blocked()
+        await self.remove(name)
+
+    async def remove(self, name: str) -> None:
+        """If nothing is there; reads that are under way from it fail, as of a closed file."""
+        if name not in self.there:
+            return
+        try:
+            self.tiered.device.remove_tier(name)
+        except InvalidArgument:
+            return
+        self.there.remove(name)
+        tier = self.tiers[name]
+        assert not tier.writes
+        for held in list(tier.reads):
+            held.fail(errno.EBADF)
+        for extent in tier.extents.values():
+            extent[:] = bytes(len(extent))
+
+    async def scrub(self) -> None:
+        self.tiered.device.scrubber.ask(ScrubRequest.parse("all"))
 
     async def clean(self, count: int) -> None:
         for _ in range(count):
@@ -184,7 +272,8 @@ class Model:
 
     async def write_back(self) -> None:
         """All that is in memory now."""
-        self.tiered.writeback.ask(ReclaimRequest.parse("all"))
+        if self.there:
+            self.tiered.writeback.ask(ReclaimRequest.parse("all"))
 
     async def hold_jobs(self, hold: bool) -> None:
         self.jobs.holds = hold
@@ -219,7 +308,12 @@ class Model:
             waiting.cancel()
         await wait_all_tasks_blocked()
         expected = self.tiered.expected
-        self.tiered = Tiered(self.memory, self.tier)
+        for tier in self.tiers.values():
+            tier.reads.clear()
+        first, *others = [*(self.tiers[name] for name in self.there), None]
+        self.tiered = Tiered(self.memory, first)
+        for other in filter(None, others):
+            self.tiered.device.add_tier(other)
         self.tiered.expected = expected
         self.start()
 
@@ -227,11 +321,22 @@ class Model:
         check_invariants(self.tiered.cache)
         tiered = self.tiered
         assert tiered.cache.slots.stored_pages == len(tiered.expected)
-        assert len(self.tier.writes) <= tiered.device.in_flight.batch_size
-        on_tier = len({tiered.segment_of(page) for page in tiered.on_tier()})
-        assert tiered.entry.extents.in_use == on_tier + len(self.tier.writes)
+        writes = {name: len(tier.writes) for name, tier in self.tiers.items()}
+        assert sum(writes.values()) <= tiered.device.in_flight.batch_size + 1
+        where = tiered.log.table.on_tier
+        places = [where(tiered.segment_of(page)) for page in tiered.on_tier()]
+        taken = {found[1] for found in places if found}
+        for entry in tiered.device.tiers:
+            assert entry.tier is not None, f"{taken} is not there"
+            kept = [location for location in taken if location.tier == entry.number]
+            # The mover has taken one, and reads from the old place.
+            moving = entry.extents.in_use - len(kept) - writes[entry.tier.name]
+            assert moving in (0, 1)
+        assert not tiered.device.scrubber.request.told
+        assert not tiered.device.reader.errors
 
     async def settle(self) -> None:
+        await self.hold_reads(False)
         await self.tiered.check()
 
 
@@ -239,3 +344,9 @@ class Model:
 @given(st.lists(steps, min_size=8, max_size=40))
 def test_nothing_is_lost_whatever_happens_in_whatever_order(drawn: list[Step]) -> None:
     play(Model, drawn)
+
+
+@model_settings
+@given(st.lists(st.one_of(steps, tier_steps, tier_steps), min_size=8, max_size=40))
+def test_nothing_is_lost_while_tiers_come_and_go(drawn: list[Step]) -> None:
+    play(Model, [("add", "far"), *drawn])
