@@ -18,7 +18,7 @@ from fuseswap.daemon.petitions import ATTACH, DETACH
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.frontswap.raw_memory import file_bytes
-from fuseswap.linux import shared_memory
+from fuseswap.linux import shared_memory, trusted_file
 from fuseswap.sizes import format_size
 from fuseswap.units import MIB, PAGE_SHIFT
 
@@ -63,10 +63,11 @@ def _memory(length: int) -> int:
 
 def _open_dax(path: str, length: int) -> int:
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = trusted_file.open_file(path, os.O_RDWR)
     except OSError as exc:
         raise HostError(f"cannot open {path}: {exc.strerror}") from exc
     try:
+        trusted_file.make_private(fd, path)
         size = os.lseek(fd, 0, os.SEEK_END)
         if size < length:
             raise InvalidArgument(f"{path} has {size} bytes, {length} are needed")
@@ -74,7 +75,7 @@ def _open_dax(path: str, length: int) -> int:
     except OSError:
         os.close(fd)
         raise HostError(f"{path} is no file on persistent memory (DAX)") from None
-    except InvalidArgument:
+    except (HostError, InvalidArgument):
         os.close(fd)
         raise
     return fd

@@ -66,15 +66,18 @@ def _check_plugin(kind: str) -> None:
 
 def backing_spec(path: str, name: str) -> TierSpec:
     """The tier that ``--backing PATH`` asks for, whatever the path is of."""
-    is_block = os.path.exists(path) and stat.S_ISBLK(os.stat(path).st_mode)
-    return TierSpec(name, BLOCK if is_block else FILE, path)
+    return TierSpec(name, BLOCK if _is_block(path) else FILE, path)
+
+
+def _is_block(path: str) -> bool:
+    return os.path.exists(path) and stat.S_ISBLK(os.stat(path).st_mode)
 
 
 def _check_file(leaf: TierSpec, size_bytes: int) -> None:
     path = leaf.rest
     planned = backing_file.planned_bytes(path, size_bytes)
     check_extents(room_bytes(planned) // MIB, path)
-    is_block = os.path.exists(path) and stat.S_ISBLK(os.stat(path).st_mode)
+    is_block = _is_block(path)
     if is_block and leaf.kind == FILE:
         raise InvalidArgument(f"{path} is a block device: block:{path}")
     if not is_block and leaf.kind == BLOCK:

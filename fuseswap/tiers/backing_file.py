@@ -1,7 +1,8 @@
 """The backing file: opened once, by the supervisor, so that it outlives a worker.
 
 Exclusively locked, mode 0600, preallocated (no block is allocated under memory
-pressure) and O_DIRECT (nothing is kept a second time in the page cache).  Taken is one
+pressure) and O_DIRECT (nothing is kept a second time in the page cache).  No other user can
+change or exchange it (``linux/trusted_file.py``), nor has it open.  Taken is one
 whose ends are zeros, or bear the claim of a device of this machine that did not go down
 (``tiers/ownership_label.py``).  Any other is refused: its data may be wanted.
 ``tiers/file_tier.py`` and ``raw_file.py`` know what is written between the ends.
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuseswap.errors import HostError
-from fuseswap.linux import aio
+from fuseswap.linux import aio, trusted_file
 from fuseswap.sizes import format_size
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES, END_BYTES, Claim, is_zero
 from fuseswap.units import MIB, PAGE_SIZE
@@ -43,11 +44,14 @@ def planned_bytes(path: str, default_bytes: int) -> int:
 
     Raises `HostError` where that is less than `MIN_BYTES`.
     """
+    size = 0
     try:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-    except FileNotFoundError:
-        size = 0
+        if trusted_file.status_of(path):
+            fd = trusted_file.open_file(path, os.O_RDONLY)
+            size = os.lseek(fd, 0, os.SEEK_END)
+            os.close(fd)
+    except FileNotFoundError:  # the directory; `open_backing` says so
+        pass
     except OSError as exc:
         raise HostError(f"cannot open backing file {path}: {exc.strerror}") from exc
     size = size or default_bytes + BOTH_ENDS_BYTES
@@ -63,17 +67,17 @@ def open_backing(path: str, size_bytes: int, name: str) -> Backing:
     ``size_bytes``.  Raises `HostError` in one line.  A file that was made is removed again.
     One that was there is as it was, but for its length and mode where there was no room.
     """
-    existed = os.path.exists(path)
     try:
-        mode = os.stat(path).st_mode if existed else 0
-        flags = os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT
-        # O_EXCL alone, on a block device: nobody may have it mounted or in use.
-        fd = os.open(path, flags | (os.O_EXCL if stat.S_ISBLK(mode) else os.O_CREAT), 0o600)
+        existed = trusted_file.status_of(path) is not None
+        # O_EXCL, of a block device: nobody may have it mounted or in use.
+        flags = os.O_RDWR | os.O_DIRECT | os.O_EXCL
+        fd = trusted_file.open_file(path, flags | (0 if existed else os.O_CREAT))
     except OSError as exc:
         raise HostError(f"cannot open backing file {path}: {exc.strerror}") from exc
     try:
         _lock(fd, path)
         former = _former_claim(fd, path)
+        trusted_file.make_private(fd, path)
         made = former.made if former else not existed
         size_bytes = _preallocate(fd, path, size_bytes)
         _write_first_page(fd, Claim(name, size_bytes, _machine(), made).block())
@@ -104,7 +108,7 @@ def release_backing(path: str, name: str, *, made: bool) -> None:
     Raises `HostError` where another device has it by now, or it can't be opened.
     """
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT)
+        fd = trusted_file.open_file(path, os.O_RDWR | os.O_DIRECT)
         try:
             _lock(fd, path)
             claim = _former_claim(fd, path)
@@ -122,9 +126,6 @@ def _lock(fd: int, path: str) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise HostError(f"backing file {path} is in use by another device") from None
-    mode = os.fstat(fd).st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
-        raise HostError(f"{path} is neither a regular file nor a block device")
 
 
 def _former_claim(fd: int, path: str) -> Claim | None:
@@ -159,13 +160,12 @@ def _former_claim(fd: int, path: str) -> Claim | None:
 
 
 def _preallocate(fd: int, path: str, size_bytes: int) -> int:
-    """Returns the size there is; makes a regular file private."""
+    """Returns the size there is."""
     if stat.S_ISBLK(os.fstat(fd).st_mode):
         size = os.lseek(fd, 0, os.SEEK_END)
         if size < MIN_BYTES:
             raise HostError(f"{path} is smaller than {format_size(MIN_BYTES)}")
         return size
-    os.fchmod(fd, 0o600)
     try:
         os.posix_fallocate(fd, 0, size_bytes)
     except OSError as exc:

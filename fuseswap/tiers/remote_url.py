@@ -15,16 +15,18 @@ An address has no password: it can be seen in lists of processes and in logs.
 from __future__ import annotations
 
 import os
-import stat
+import re
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from fuseswap.errors import InvalidArgument
+from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.linux import trusted_file
 
 SCHEMES = ("valkey", "redis")
 _PORT = 6379
 _TIMEOUT_S = 2.0
 _MOST_REPLICAS = 16
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 
 
 class Credentials(NamedTuple):
@@ -55,11 +57,20 @@ class RemoteUrl(NamedTuple):
         """From the file.  Raises `InvalidArgument` where others may read it."""
         if self.credentials is None:
             return Credentials(self.user, None)
-        found = _read_private(self.credentials)
+        found = _read(self.credentials, private=True)
         values = dict(line.split("=", 1) for line in found.splitlines() if "=" in line)
         if not values.keys() <= {"user", "password"} or "password" not in values:
             raise InvalidArgument(f"{self.credentials}: wanted are user=NAME and password=WORD")
         return Credentials(self.user or values.get("user"), values["password"])
+
+    def read_ca(self) -> str | None:
+        """Certificates, from the file.  Raises `InvalidArgument` where others may change it."""
+        if self.ca is None:
+            return None
+        found = _CERTIFICATE.findall(_read(self.ca, private=False))
+        if not found:  # with none at all, those of the system would be trusted
+            raise InvalidArgument(f"{self.ca} has no certificate (PEM)")
+        return "\n".join(found)
 
 
 def parse_url(url: str) -> RemoteUrl:
@@ -150,16 +161,11 @@ def _parse_timeout(value: str) -> float:
     return seconds
 
 
-def _read_private(path: str) -> str:
+def _read(path: str, *, private: bool) -> str:
     try:
-        with open(path) as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077:
-                mode = stat.S_IMODE(found.st_mode)
-                raise InvalidArgument(f"{path} has mode {mode:04o}; run: chmod 600 {path}")
-            if found.st_uid not in (0, os.geteuid()):
-                raise InvalidArgument(f"{path} belongs to another user; run: chown root {path}")
-            return file.read()
+        return trusted_file.read_text(path, private=private)
+    except HostError as exc:
+        raise InvalidArgument(str(exc)) from exc
     except OSError as exc:
         raise InvalidArgument(f"{path}: {exc.strerror}") from exc
 

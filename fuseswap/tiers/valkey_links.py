@@ -299,5 +299,5 @@ def _settings(url: RemoteUrl) -> dict[str, Any]:
         "client_name": "fuseswap",
     }
     if url.tls:
-        settings["ssl_context"] = ssl.create_default_context(cafile=url.ca)
+        settings["ssl_context"] = ssl.create_default_context(cadata=url.read_ca())
     return settings

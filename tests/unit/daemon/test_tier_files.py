@@ -106,6 +106,20 @@ def test_contradictions(texts: list[str], says: str) -> None:
     assert str(refused.value).startswith(says)
 
 
+@pytest.mark.parametrize("text", ["file:{}", "mirror:file:{}+valkey://h", "mirror:file:/a+file:{}"])
+def test_a_file_that_another_could_change_or_that_would_hang(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a"
+    os.mkfifo(path)
+    with pytest.raises(HostError, match=f"{path} is a FIFO"):
+        tier_files.check(parse_tiers([text.format(path)]), SIZE)
+    path.unlink()
+    path.touch()
+    path.chmod(0o666)
+    with pytest.raises(HostError, match=f"{path} can be written to by others"):
+        tier_files.check(parse_tiers([text.format(path)]), SIZE)
+    assert path.read_bytes() == b""
+
+
 @pytest.fixture
 def one(tmp_path: Path) -> Iterator[Attachment]:
     with tier_files.opened(parse_tiers([f"file:{tmp_path}/a"]), "swap0", SIZE) as found:

@@ -150,15 +150,31 @@ def test_no_room_keeps_what_was_there(path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_directory_and_a_missing_one_are_refused(tmp_path: Path) -> None:
-    assert "cannot open backing file" in refusal(tmp_path)
+    assert f"{tmp_path} is a directory" in refusal(tmp_path)
     assert "No such file or directory" in refusal(tmp_path / "missing" / "backing")
 
 
 def test_anything_but_a_file_or_a_block_device_is_refused(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    assert "fifo" in refusal(fifo)
+    assert f"{fifo} is a FIFO" in refusal(fifo)
+    with pytest.raises(HostError, match="is a FIFO"):  # it does not wait for a writer
+        planned_bytes(str(fifo), SIZE)
     assert fifo.exists()
+
+
+def test_one_that_another_user_could_write_to_is_refused(path: Path) -> None:
+    path.touch(mode=0o600)
+    path.chmod(0o646)
+    assert "can be written to by others (mode 0646); run: chmod go-w" in refusal(path)
+    assert path.stat().st_mode & 0o777 == 0o646
+
+
+def test_one_that_another_process_has_open_is_refused(path: Path) -> None:
+    path.touch()
+    with open(path, "rb"):
+        assert "is open in another process" in refusal(path)
+    os.close(opened(path).fd)
 
 
 def test_the_plan_is_what_is_there_or_the_default(path: Path) -> None:
@@ -183,7 +199,7 @@ def test_too_small_is_refused_before_anything_is_made(
 
 
 def test_a_file_that_cannot_be_looked_at_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match="cannot open backing file"):
+    with pytest.raises(HostError, match="is a directory, neither"):
         planned_bytes(str(tmp_path), SIZE)
 
 

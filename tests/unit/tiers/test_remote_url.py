@@ -91,7 +91,7 @@ def test_a_file_that_others_may_read_is_refused(secret: Path, mode: int) -> None
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_a_file_of_another_user_is_refused(secret: Path) -> None:
     os.chown(secret, 12345, 0)
-    with pytest.raises(InvalidArgument, match="another user"):
+    with pytest.raises(InvalidArgument, match="belongs to user 12345"):
         parse_url(f"valkey://a?credentials={secret}").read_credentials()
 
 
@@ -102,3 +102,16 @@ def test_a_file_that_is_missing_or_something_else(secret: Path) -> None:
         secret.write_text(text)
         with pytest.raises(InvalidArgument, match="wanted are"):
             parse_url(f"valkey://a?credentials={secret}").read_credentials()
+
+
+def test_certificates_come_from_a_file_that_others_cannot_change(secret: Path) -> None:
+    one = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
+    url = parse_url(f"valkey://a?tls=yes&ca={secret}")
+    with pytest.raises(InvalidArgument, match="has no certificate"):
+        url.read_ca()
+    secret.write_text(f"# Zürich\n{one}\n{one}\n")
+    assert url.read_ca() == f"{one}\n{one}"
+    secret.chmod(0o622)
+    with pytest.raises(InvalidArgument, match="can be written to by others"):
+        url.read_ca()
+    assert parse_url("valkey://a?tls=yes").read_ca() is None
