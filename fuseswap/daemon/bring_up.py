@@ -28,7 +28,7 @@ from fuseswap.daemon.standby import has_room
 from fuseswap.daemon.take_down import cut_off, down
 from fuseswap.daemon.worker_process import FLAGS, SUPERVISOR_ENVIRONMENT, holder
 from fuseswap.errors import HostError
-from fuseswap.linux import loop, mount, swap_area, syscalls
+from fuseswap.linux import loop, mount, private_files, swap_area, syscalls
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES
 
 _START_TIMEOUT_S = 90.0
@@ -100,7 +100,9 @@ def _make_directory(runtime: Runtime, settings: Settings) -> None:
     try:
         runtime.remove()  # what a supervisor that was killed left behind
         runtime.create(settings)
-        Path(settings.mountpoint).mkdir(parents=True, exist_ok=True)
+        mountpoint = Path(settings.mountpoint)
+        if mountpoint == runtime.default_mountpoint or not mountpoint.exists():
+            private_files.make_directory(mountpoint)
     except OSError as exc:
         runtime.remove()
         raise MountFailed(f"cannot prepare {settings.mountpoint}: {exc.strerror}") from exc
@@ -136,7 +138,7 @@ def _spawn_supervisor(runtime: Runtime, files: dict[str, int], held: Sequence[in
     ours, theirs = os.pipe()
     command = [sys.executable, *FLAGS, "-m", "fuseswap.daemon.supervisor"]
     command += [runtime.name, str(theirs), json.dumps(files)]
-    with open(runtime.log_path, "ab") as log:
+    with open(runtime.open_log(), "ab") as log:
         subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -226,7 +228,7 @@ def _start_swap(runtime: Runtime, *, swapon: bool, priority: int) -> None:
     """Attach the loop device and, if wanted, make and enable the swap.  Raises `HostError`."""
     swapfile = f"{runtime.mountpoint()}/swapfile"
     device = loop.find(swapfile) or loop.attach(swapfile)
-    runtime.loop_path.write_text(device)
+    runtime.note_loop(device)
     if swapon and swap_area.area_of(device) is None:
         swap_area.make(device, runtime.name)
         swap_area.switch_on(device, priority)

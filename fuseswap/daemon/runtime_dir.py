@@ -9,7 +9,7 @@
 
 An ordinary user's lie in ``$XDG_RUNTIME_DIR/fuseswap`` (or ``/tmp/fuseswap-UID``).
 ``FUSESWAP_RUNTIME_DIR`` overrides both.  ``.NAME.lock`` beside the directory is held
-while a command changes the device.
+while a command changes the device.  All of it is that user's alone (``linux/private_files.py``).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from fuseswap.daemon.device_files import (
     state_from,
 )
 from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.linux import private_files
 from fuseswap.linux.json_file import write_json
 
 _LOG_TAIL_BYTES = 16 << 10
@@ -53,10 +54,14 @@ class Runtime:
     """The runtime directory of one device."""
 
     def __init__(self, name: str) -> None:
-        """Raises `InvalidArgument` for a name that is no file name."""
+        """Raises `InvalidArgument` for a name that is no file name.
+
+        Raises `HostError` where another user can write to the directory of all devices.
+        """
         if not _NAME.fullmatch(name):
             raise InvalidArgument(f"'{name}' is not a name; use letters, digits, '-', '_', '.'")
         self.name = name
+        private_files.check_directory(runtime_root())
         self.directory = runtime_root() / name
         self.config_path = self.directory / "config.json"
         self.state_path = self.directory / "state.json"
@@ -71,7 +76,7 @@ class Runtime:
 
     def create(self, settings: Settings) -> None:
         """Make the directory and write the configuration."""
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+        private_files.make_directory(self.directory)
         write_json(self.config_path, settings.to_json())
 
     def config(self) -> Settings:
@@ -111,6 +116,14 @@ class Runtime:
             raise HostError(f"there is no device '{self.name}' (see: fuseswap status)") from None
         return _parsed(content, self.config_path)
 
+    def open_log(self) -> int:
+        """To write at its end.  Raises `OSError`."""
+        return private_files.open_file(self.log_path, os.O_WRONLY | os.O_APPEND)
+
+    def note_loop(self, device: str) -> None:
+        """For the day its backing file can't be asked any more.  Raises `OSError`."""
+        private_files.replace(self.loop_path, device)
+
     def log_tail(self, lines: int = 5) -> list[str]:
         """The last lines of the log; it is never rotated, so only its end is read."""
         try:
@@ -131,10 +144,10 @@ class Runtime:
         Raises `BlockingIOError` where another does, and we shall not ``wait``.
         """
         root = runtime_root()
-        root.mkdir(parents=True, exist_ok=True, mode=0o755)
+        private_files.make_directory(root)
         path = root / f".{self.name}.lock"
         while True:
-            with open(path, "w") as file:
+            with open(private_files.open_file(path, os.O_RDWR)) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
                 if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
                     continue  # removed by the one we waited for, and perhaps made anew
@@ -156,6 +169,7 @@ def _parsed(content: bytes, path: Path) -> object:
 def all_devices() -> list[Runtime]:
     """Every device of this user, by name."""
     root = runtime_root()
+    private_files.check_directory(root)
     if not root.is_dir():
         return []
     names = sorted(entry.name for entry in root.iterdir() if _NAME.fullmatch(entry.name))

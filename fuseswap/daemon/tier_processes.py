@@ -176,7 +176,7 @@ class TierProcesses:
         environment = {**os.environ, **_ENVIRONMENT}
         process.not_before = time.monotonic() + process.pause_s
         try:
-            output = os.open(self._runtime.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            output = self._runtime.open_log()
             try:
                 fds = [process.fds[1], process.fds[2]]
                 process.pid = syscalls.spawn(sys.executable, command, environment, fds, output)

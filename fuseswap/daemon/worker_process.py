@@ -132,7 +132,7 @@ class WorkerProcess:
             try:
                 # Not our own description of the log: its position has a lock, which our scribe
                 # holds while it waits for memory, and an interpreter takes it when it starts.
-                output = os.open(runtime.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+                output = runtime.open_log()
                 try:
                     to_keep = [*fds.values()]
                     self.pid = syscalls.spawn(sys.executable, command, environment, to_keep, output)

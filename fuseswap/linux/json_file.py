@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fuseswap.linux import private_files
+
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Replace ``path`` in one step."""
-    draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(content, indent=1) + "\n")
-    draft.rename(path)
+    """Replace ``path`` in one step; mode 0600.  Raises `OSError`."""
+    private_files.replace(path, json.dumps(content, indent=1) + "\n")

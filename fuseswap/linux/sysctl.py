@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fuseswap.linux import private_files
 from fuseswap.linux.json_file import write_json
 from fuseswap.units import GIB, KIB, MIB
 
@@ -152,7 +153,7 @@ class Sysctl:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep the commands of other devices from the note: its directory is locked."""
-        self._note_path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        private_files.make_directory(self._note_path.parent)
         fd = os.open(self._note_path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)

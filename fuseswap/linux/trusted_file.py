@@ -52,6 +52,18 @@ def status_of(path: str) -> os.stat_result | None:
         return None if place.fd is None else _checked(place, path)
 
 
+def directory_at(path: str) -> tuple[os.stat_result | None, bool]:
+    """Whatever is there, or None, on a way that is trusted; and whether it is no link.
+
+    Raises as `status_of`.
+    """
+    try:
+        with _found(path) as place:
+            return None if place.fd is None else os.fstat(place.fd), not place.is_link
+    except FileNotFoundError:
+        return None, True
+
+
 def open_file(path: str, flags: int) -> int:
     """As `os.open`, of a trusted file or block device; O_EXCL of the latter alone.
 

@@ -158,7 +158,7 @@ def test_an_error_of_the_system_names_the_file_and_not_its_number(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("FUSESWAP_RUNTIME_DIR", str(tmp_path / "file"))
-    expected = (2, f"fuseswap: {tmp_path}/file: File exists")
+    expected = (2, f"fuseswap: {tmp_path}/file: Not a directory")
     assert complaint(capsys, "down") == expected
 
 
