@@ -34,8 +34,10 @@ from fuseswap.cli import (
 )
 from fuseswap.cli import get as get_command
 from fuseswap.cli import set as set_command
+from fuseswap.cli.output import visible_output
 from fuseswap.daemon.bring_up import MountFailed
 from fuseswap.errors import FuseswapError, InvalidArgument
+from fuseswap.linux.visible import one_line
 
 EXIT_USAGE = 1
 EXIT_SYSTEM = 2
@@ -67,7 +69,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse with one line of complaint and our exit code."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(EXIT_USAGE, f"{self.prog}: {_one_line(message)} (see: {self.prog} --help)\n")
+        self.exit(EXIT_USAGE, f"{self.prog}: {one_line(message)} (see: {self.prog} --help)\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -84,6 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a path is printed as it is
+    with visible_output():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         try:
             options = build_parser().parse_args(arguments)
@@ -122,10 +129,5 @@ def _reason(exc: OSError) -> str:
 
 
 def _complain(text: str, code: int) -> int:
-    print(f"fuseswap: {_one_line(text)}", file=sys.stderr)
+    print(f"fuseswap: {one_line(text)}", file=sys.stderr)
     return code
-
-
-def _one_line(text: str) -> str:
-    """A name may hold anything: bytes that are no text are shown escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -9,6 +9,7 @@ from typing import Any
 
 from fuseswap.errors import HostError
 from fuseswap.filesystem.plugged import guarded_codec, guarded_policy
+from fuseswap.linux.visible import one_line
 from fuseswap.plugins.entry_points import Plugin, find
 
 # As a worker does it, without making more than it makes.
@@ -39,10 +40,10 @@ def run(options: argparse.Namespace) -> int:
         rows = [{**plugin._asdict(), "loads": not why, "error": why} for plugin, why in found]
         print(json.dumps(rows))
         return 0
-    lines = [("KIND", "NAME", "PACKAGE", "VERSION", "LOADS")]
+    lines: list[tuple[str, ...]] = [("KIND", "NAME", "PACKAGE", "VERSION", "LOADS")]
     for plugin, why in found:
         package = (plugin.kind, plugin.name, plugin.package, plugin.version)
-        lines.append((*package, f"no: {why}" if why else "yes"))
+        lines.append(tuple(map(one_line, (*package, f"no: {why}" if why else "yes"))))
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
     for *cells, loads in lines if found else ():
         padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))

@@ -29,6 +29,7 @@ from fuseswap.linux import mount, swap_area
 from fuseswap.linux.protect import read_status_kib
 from fuseswap.linux.sysctl import Sysctl
 from fuseswap.linux.timed_file import read_file
+from fuseswap.linux.visible import one_line
 from fuseswap.sizes import format_size
 
 
@@ -257,6 +258,7 @@ def show(column: Column, status: dict[str, Any], *, in_bytes: bool) -> str:
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """``rows``, the first of headings, in columns as wide as they must be."""
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         " ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 from fuseswap.errors import FuseswapError
-from fuseswap.linux import syscalls
+from fuseswap.linux import syscalls, visible
 
 MAX_LINES = 256
 FLUSH_TIMEOUT_S = 2.0
@@ -54,11 +54,11 @@ class Scribe:
         self._thread.start()
 
     def say(self, line: str) -> None:
-        """Write ``line``, some time."""
+        """Write ``line``, some time; it may have been made of what others sent."""
         if self._queue.qsize() >= MAX_LINES:
             self._dropped += 1
             return
-        self._queue.put(line.encode(errors="replace") + b"\n")
+        self._queue.put(visible.lines(line).encode(errors="replace") + b"\n")
 
     def do(self, job: Job) -> None:
         """Have ``job`` done, some time; what it raises goes into the log."""

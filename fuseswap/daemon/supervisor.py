@@ -346,6 +346,7 @@ def main() -> int:
     ``FILES``: descriptors to adopt by name, as JSON; ``{}`` to start afresh.  Attachments that
     there are from the start have their numbers from ``config.json``.
     """
+    os.umask(0o077)
     name, status_fd, files = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
     for fd in (status_fd, *files.values()):
         os.set_inheritable(fd, False)

@@ -117,7 +117,7 @@ class Worker:
         importlib.import_module(f"fuseswap.transport.{settings.transport}")
         self._plugged = load_plugged()
         lean.trim()
-        self._protection = protect(populate=True)
+        self._protection = protect(populate=True, adoptable=True)
         segments = settings.pool_limit_bytes >> SEGMENT_SHIFT
         self._heap = Heap(_SMALL_HEAP_BYTES + segments * _SEGMENT_BYTES)
         self._heap_is_filled = False
@@ -374,6 +374,7 @@ def _serve(arguments: WorkerArguments, channel: Channel, scribe: Scribe) -> int:
 
 def main() -> int:
     """``python -m fuseswap.daemon.worker JSON``, which is `WorkerArguments`."""
+    os.umask(0o077)
     arguments = WorkerArguments.parse(sys.argv[1])
     scribe = open_log()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):

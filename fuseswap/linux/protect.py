@@ -12,15 +12,17 @@ Each step is read back.  A step that failed is reported, not hidden: as an ordin
 user all of them fail, and only a file is served.
 
 Before them it gives up core dumps.  A dump of a process that maps the header, or works with the
-key in it, would have the key on a disk.  Two things, since each has a gap:
+key in it, would have the key on a disk.  Three things, since each has a gap:
 
     RLIMIT_CORE 1       no file is that small; and a program behind a ``|`` of core_pattern, which
                         a limit of 0 lets run, is not started for a limit of 1
     coredump_filter 0   no memory in what is dumped nevertheless, to a socket (Linux 6.16)
+    PR_SET_DUMPABLE 0   neither core nor debugger, but for a root with CAP_SYS_PTRACE
 
-Rejected: PR_SET_DUMPABLE 0.  Then ``/proc/PID`` is root's, and a root without CAP_SYS_PTRACE
-(a container) can't take the descriptors of a worker over (pidfd_getfd).  Rejected: MADV_DONTDUMP
-of the header, since the heap has keys derived from it.
+With the last alone, a root without that capability (a container) could not take the descriptors of
+a worker over (pidfd_getfd).  So there a worker keeps to the first two.  An ordinary user's
+processes do, too: they would become root's in ``/proc``, and hold the pages of that user alone.
+Rejected: MADV_DONTDUMP of the header, since the heap has keys derived from it.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from typing import NamedTuple
 from fuseswap.linux import syscalls
 
 OOM_SCORE_ADJ = -1000
+_CAP_SYS_PTRACE = 19
 
 
 class Protection(NamedTuple):
@@ -51,13 +54,14 @@ class Protection(NamedTuple):
         return self.memory_locked and self.io_flusher and self.oom_score_adj == OOM_SCORE_ADJ
 
 
-def protect(*, populate: bool) -> Protection:
+def protect(*, populate: bool, adoptable: bool = False) -> Protection:
     """Take every step that is permitted and read all of them back.
 
+    ``adoptable``: another process takes its descriptors over, if it must (the worker).
     ``populate`` makes all that is mapped resident first (the worker: 33 MB instead of 27).
     Without it only touched pages are locked (the supervisor, which is idle).
     """
-    dump_no_core()
+    dump_no_core(adoptable=adoptable)
     for step in (
         syscalls.set_io_flusher,
         _set_oom_score_adj,
@@ -70,12 +74,25 @@ def protect(*, populate: bool) -> Protection:
     return read_protection()
 
 
-def dump_no_core() -> None:
-    """Never a core dump of this process, nor of its children; may fail where there is none."""
+def dump_no_core(*, adoptable: bool = False) -> None:
+    """Never a core dump of this process, nor of its children; may fail where there is none.
+
+    ``adoptable`` as for `protect`.
+    """
     with contextlib.suppress(OSError, ValueError):  # a hard limit of 0 stays
         resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
     with contextlib.suppress(OSError), open("/proc/self/coredump_filter", "w") as file:
         file.write("0")
+    if os.geteuid() == 0 and (not adoptable or _may_trace()):
+        with contextlib.suppress(OSError):
+            syscalls.set_not_dumpable()
+
+
+def _may_trace() -> bool:
+    """Whether this process has CAP_SYS_PTRACE, and so those have that a container starts."""
+    with open("/proc/self/status") as file:
+        effective = next((line for line in file if line.startswith("CapEff:")), "CapEff: 0")
+    return bool(int(effective.split()[1], 16) >> _CAP_SYS_PTRACE & 1)
 
 
 def read_protection() -> Protection:

@@ -28,6 +28,7 @@ MS_NODEV = 4
 MS_NOEXEC = 8
 MNT_DETACH = 2
 
+PR_SET_DUMPABLE = 4
 PR_SET_IO_FLUSHER = 57
 PR_GET_IO_FLUSHER = 58
 
@@ -129,6 +130,11 @@ def set_io_flusher() -> None:
     Needs CAP_SYS_RESOURCE, and explicit zeros in the unused arguments.
     """
     checked(_libc.prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0), "prctl(PR_SET_IO_FLUSHER)")
+
+
+def set_not_dumpable() -> None:
+    """PR_SET_DUMPABLE 0: no core dump, no debugger; after each exec it has to be set again."""
+    checked(_libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl(PR_SET_DUMPABLE)")
 
 
 def clear_io_flusher() -> None:

@@ -30,8 +30,9 @@ from typing import NamedTuple
 import trio
 
 from fuseswap.errors import FuseswapError, HostError, reason_of
+from fuseswap.linux import visible
 from fuseswap.linux.process import anonymous_bytes
-from fuseswap.linux.protect import protect
+from fuseswap.linux.protect import dump_no_core, protect
 from fuseswap.plugins.entry_points import Plugin, find
 from fuseswap.tiers import remote_wire as wire
 from fuseswap.tiers.tier_client import ClientSetup, MakeClient, TierClient
@@ -263,16 +264,27 @@ def run_process(setup: Setup, clients: Mapping[str, MakeClient]) -> Ended:
     return trio.run(TierProcess(setup, client).run)
 
 
+class _VisibleFormatter(logging.Formatter):
+    """Lines of the log, which may have been made of what a server sent."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible.lines(super().format(record))
+
+
 def main(argument: str, clients: Mapping[str, MakeClient] = CLIENTS) -> int:
     """As a command; one line on stderr where it can't begin."""
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_VisibleFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("coredis").setLevel(logging.CRITICAL)
     try:
         return run_process(Setup(**json.loads(argument)), clients)
     except (FuseswapError, ImportError, TypeError, ValueError) as exc:
-        print(f"tier process: {exc}", file=sys.stderr)
+        print(f"tier process: {visible.one_line(str(exc))}", file=sys.stderr)
         return Ended.FAILED
 
 
 if __name__ == "__main__":
+    os.umask(0o077)
+    dump_no_core()  # it has credentials, and segments
     sys.exit(main(sys.argv[1]))

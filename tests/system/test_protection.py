@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from fuseswap.daemon.runtime_dir import Runtime, runtime_root
 from tests.support.mounted_devices import (
     AS_NOBODY,
     TRANSPORTS,
@@ -14,7 +16,9 @@ from tests.support.mounted_devices import (
     call,
     device_up,
     fuseswap_command,
+    new_name,
     run,
+    taken_down,
 )
 
 _PF_MEMALLOC_NOIO = 0x00080000  # include/linux/sched.h; what PR_SET_IO_FLUSHER sets
@@ -66,6 +70,25 @@ def test_neither_leaves_a_core_dump_with_the_key(device: TestDevice) -> None:
         (line,) = (line for line in limits if line.startswith("Max core file size"))
         assert line.split()[4:6] == ["1", "1"]
         assert int(Path(f"/proc/{pid}/coredump_filter").read_text(), 16) == 0
+
+
+def test_its_files_are_private_though_the_umask_is_not() -> None:
+    """``config.json``, the log with its slot words, locks, the socket, the mountpoint."""
+    name = new_name()
+    command = fuseswap_command("up", name, "--size", "64M", "--no-swapon")
+    with taken_down(name):
+        done = run(["sh", "-c", 'umask 0; exec "$@"', "sh", *command])
+        assert done.returncode == 0, done.stderr
+        runtime = Runtime(name)
+        below = [*runtime.directory.iterdir(), runtime_root() / f".{name}.lock"]
+        found = {path.name: path.stat() for path in below if path.name != "mnt"}
+        assert {"config.json", "state.json", "log", "loop", "control"} <= found.keys()
+        assert {stat.S_IMODE(one.st_mode) for one in found.values()} == {0o600}
+        for directory in (runtime_root(), runtime.directory):
+            assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        status = runtime.state()
+        for pid in (status.worker_pid, status.standby_pid, status.supervisor_pid):
+            assert "\nUmask:\t0077\n" in Path(f"/proc/{pid}/status").read_text()
 
 
 def test_io_flusher_and_oom_are_set_where_they_may_be(device: TestDevice) -> None:

@@ -153,6 +153,33 @@ def test_a_path_that_is_not_utf8_is_printed_as_it_is(
     assert printed.read_bytes().startswith(b"/nowhere/\xff\n")
 
 
+def test_nothing_that_is_printed_moves_the_cursor(
+    runtime_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A path, what a server said, and a line of the log, which may be of another version."""
+    settings = {
+        "mountpoint": "/nowhere/\x1b[2J\nfake",
+        "size_bytes": 1 << 20,
+        "transport": "devfuse",
+        "geometry": {"page_count": 256, "segment_count": 18, "frame_count": 17},
+        "region_bytes": {"header": 4096},
+        "parameters": {"pool_limit_bytes": "8388608"},
+    }
+    (runtime_root / "some").mkdir()
+    (runtime_root / "some" / "config.json").write_text(json.dumps(settings))
+    state = {"status": "failed", "reason": "server: \x1b]0;title\x07"}
+    (runtime_root / "some" / "state.json").write_text(json.dumps(state))
+    (runtime_root / "some" / "log").write_bytes(b"line\r\xc2\x9b2J\n")
+    assert main(["status", "some", "--output", "name,mountpoint"]) == 0
+    said = capsys.readouterr().out
+    assert r"some /nowhere/\x1b[2J\nfake" in said
+    assert r"server: \x1b]0;title\x07" in said
+    assert r"\x9b2J" in said
+    assert all(line.isprintable() for line in said.splitlines())
+    assert main(["status", "some", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["mountpoint"] == settings["mountpoint"]
+
+
 def test_an_error_of_the_system_names_the_file_and_not_its_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,14 @@ def test_in_the_order_they_came() -> None:
     assert written(read) == ["first", "job", "last"]
 
 
+def test_a_line_has_nothing_that_a_terminal_obeys() -> None:
+    read, write = os.pipe()
+    scribe = Scribe(write, may_swap=True)
+    scribe.say("server: \x1b[2J\nthe places")
+    assert scribe.flush()
+    assert written(read) == [r"server: \x1b[2J", "the places"]
+
+
 def test_lines_that_find_no_room_are_counted() -> None:
     read, write = os.pipe()
     scribe = Scribe(write, may_swap=True)
