@@ -38,4 +38,6 @@ def _decompress(payload: bytes) -> bytes:
         page: bytes = lz4.block.decompress(payload, PAGE_SIZE)
     except lz4.block.LZ4BlockError as exc:
         raise CorruptData(str(exc)) from exc
+    if len(page) != PAGE_SIZE:
+        raise CorruptData(f"{len(page)} bytes are no page")
     return page

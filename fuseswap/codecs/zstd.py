@@ -59,16 +59,19 @@ def parameters(level: int) -> zstandard.ZstdCompressionParameters:
 
 
 def opener(decompressor: zstandard.ZstdDecompressor) -> Callable[[bytes], bytes]:
-    """Frame -> at most 4096 bytes; raises `CorruptData`."""
+    """Frame -> 4096 bytes, for which no more are allocated; raises `CorruptData`."""
     decompress = decompressor.decompress
 
     def open_(frame: bytes) -> bytes:
         if not frame or frame[0]:  # something optional
             raise CorruptData("no frame of a page")
         try:
-            return decompress(frame, PAGE_SIZE)
+            page = decompress(frame, PAGE_SIZE)
         except zstandard.ZstdError as exc:
             raise CorruptData(str(exc)) from exc
+        if len(page) != PAGE_SIZE:
+            raise CorruptData(f"{len(page)} bytes are no page")
+        return page
 
     return open_
 

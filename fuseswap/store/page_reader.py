@@ -55,7 +55,7 @@ _CODEC_MASK = 0xF << CODEC_SHIFT
 _LZ4_BITS = LZ4 << CODEC_SHIFT
 
 _u32 = struct.Struct("<I").unpack_from
-_lz4 = lz4.block.decompress
+_lz4, _Lz4Error = lz4.block.decompress, lz4.block.LZ4BlockError
 _checksum = xxhash.xxh3_64_intdigest
 
 
@@ -135,7 +135,13 @@ class PageReader:
         payload = arena[start : start + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1]
         check = _u32(arena, at)[0]
         if word & _CODEC_MASK == _LZ4_BITS and _checksum(payload, LZ4) & 0xFFFFFFFF == check:
-            data: bytes = _lz4(payload, PAGE_SIZE)  # by far the most common; one call less
+            # By far the most common: one call less.  The check is no proof, since it has no key.
+            try:
+                data: bytes = _lz4(payload, PAGE_SIZE)
+            except _Lz4Error as exc:
+                raise self.corrupt(page, word, str(exc)) from exc
+            if len(data) != PAGE_SIZE:
+                raise self.corrupt(page, word, f"{len(data)} bytes are no page")
         else:
             data = self._decode(page, word, payload, check)
         if not word & REFERENCED:
