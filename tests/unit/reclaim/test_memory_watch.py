@@ -24,9 +24,9 @@ from fuseswap.units import MIB, PAGE_SIZE, PageNumber
 from tests.support import pages
 from tests.support.fake_feeder import FakeFeeder
 from tests.support.fake_tier import FakePlaceFile, FakeTier
+from tests.support.feeders import Levels
 from tests.support.memory_stores import SharedMemory, set_patience
 from tests.support.tiered_devices import EXTENTS, TIERED, Tiered
-from tests.unit.store.test_memory_reserve import Levels
 
 READY = 4
 

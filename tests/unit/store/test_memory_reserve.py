@@ -4,73 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
 from fuseswap.linux import syscalls
-from fuseswap.linux.watermarks import Watermarks
 from fuseswap.store.frame_pool import FramePool
 from fuseswap.store.memory_reserve import FeederThread
 from fuseswap.store.region import Region
 from fuseswap.units import MIB, PAGE_SIZE
-
-
-class Levels(Watermarks):
-    """Watermarks that are where a test wants them."""
-
-    def __init__(self) -> None:
-        super().__init__("/nonexistent")
-        self.near = self.reached = self.poor = self.bare = False
-
-    def are_near(self) -> bool:
-        return self.near
-
-    def are_reached(self) -> bool:
-        return self.reached
-
-    def others_are_poor(self) -> bool:
-        return self.poor
-
-    def others_are_bare(self) -> bool:
-        return self.bare
-
-
-class Poor(Region):
-    """A region there is no memory for."""
-
-    def populate(self, offset: int, length: int) -> None:
-        raise OSError("no memory")
-
-
-@contextmanager
-def running(levels: Levels) -> Iterator[FeederThread]:
-    feeder = FeederThread(levels)
-    feeder.start()
-    try:
-        yield feeder
-    finally:
-        feeder.close()
-
-
-def region(kind: type[Region] = Region) -> Region:
-    fd = os.memfd_create("feeder")
-    os.ftruncate(fd, 8 * MIB)
-    return kind(fd)
-
-
-def wait(feeder: FeederThread, answers: list[bool], count: int) -> None:
-    """Until so many orders are answered: each is told through the eventfd."""
-    poll = select.poll()
-    poll.register(feeder.eventfd, select.POLLIN)
-    while len(answers) < count:
-        assert poll.poll(10_000), "the feeder said nothing"
-        os.eventfd_read(feeder.eventfd)
-        feeder.collect()
+from tests.support.feeders import Levels, Poor, region, running, wait
 
 
 def test_what_is_ordered_is_made_and_taken_over_where_it_was_ordered() -> None:
@@ -194,50 +139,6 @@ def test_chores_are_done_in_its_thread(near: bool) -> None:
     assert feeder.is_short == near
 
 
-ZONES = b"""Node 0, zone      DMA
-  per-node stats
-      nr_inactive_anon 44931
-  pages free     %d
-        boost    0
-        min      26
-        low      32
-        high     38
-        spanned  4095
-        managed  3840
-        protection: (0, 314)
-Node 0, zone    DMA32
-  pages free     %d
-        min      1796
-        low      1934
-        high     2072
-        spanned  94208
-        managed  82839
-Node 0, zone  Movable
-  pages free     0
-        min      32
-        low      32
-        high     32
-        spanned  0
-        managed  0
-"""
-
-
-@pytest.mark.parametrize(
-    ("dma", "dma32", "reached"), [(340, 1700, True), (340, 2100, False), (20, 5000, False)]
-)
-def test_min_is_reached_where_the_zones_that_matter_are_below_it(
-    tmp_path: object, dma: int, dma32: int, reached: bool
-) -> None:
-    path = f"{tmp_path}/zoneinfo"
-    with open(path, "wb") as file:
-        file.write(ZONES % (dma, dma32))
-    watermarks = Watermarks(path)
-    assert watermarks.are_reached() is reached
-    assert watermarks.spares(8) is reached
-    assert not watermarks.spares(7)
-    watermarks.close()
-
-
 def test_what_is_kept_for_the_poor_does_not_count_as_ready() -> None:
     levels = Levels()
     levels.near = levels.poor = levels.reached = True
@@ -284,35 +185,6 @@ def test_others_may_be_left_bare_after_a_while(monkeypatch: pytest.MonkeyPatch) 
     os.close(feeder.eventfd)
 
 
-@pytest.mark.parametrize(
-    ("resident_pages", "poor", "bare"),
-    [(400, True, True), (2000, True, False), (3000, True, False), (4000, False, False)],
-)
-def test_others_are_poor_below_4_percent_of_memory(
-    tmp_path: object, resident_pages: int, poor: bool, bare: bool
-) -> None:
-    """Of all zones, what lies on the LRU lists and what is free: 86679 pages are managed."""
-    lru = b"".join(
-        b"\n      nr_zone_%s %d" % (kind, resident_pages // 4)
-        for kind in (b"inactive_anon", b"active_anon", b"inactive_file", b"active_file")
-    )
-    path = f"{tmp_path}/zoneinfo"
-    with open(path, "wb") as file:
-        zones = ZONES % (20, 200)
-        file.write(zones.replace(b"\n        spanned", lru + b"\n        spanned", 1))
-    watermarks = Watermarks(path)
-    assert watermarks.others_are_poor() is poor
-    assert watermarks.others_are_bare() is bare
-    watermarks.close()
-
-
-def test_a_kernel_without_zoneinfo_is_never_short() -> None:
-    watermarks = Watermarks("/nonexistent")
-    watermarks.refresh()
-    assert not watermarks.are_reached()
-    assert not watermarks.others_are_poor()
-
-
 @pytest.mark.parametrize("error", [OSError(errno.ENOMEM, "no memory"), ValueError("a mistake")])
 def test_a_chore_that_fails_does_not_end_the_feeder(
     error: Exception, caplog: pytest.LogCaptureFixture
@@ -330,16 +202,6 @@ def test_a_chore_that_fails_does_not_end_the_feeder(
         feeder.close()
     assert answers == [True]
     assert ("a mistake" in caplog.text) is isinstance(error, ValueError)
-
-
-def test_watermarks_that_cannot_be_read_stay_as_they_were() -> None:
-    levels = Watermarks()
-    before = levels._high_bytes
-    os.close(levels._fd)
-    levels._fd = os.open("/", os.O_RDONLY)  # EISDIR
-    levels.refresh()
-    levels.close()
-    assert levels._high_bytes == before
 
 
 class Slow(Region):
