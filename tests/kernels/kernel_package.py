@@ -20,7 +20,7 @@ _META = "linux-image-cloud-amd64"
 _KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # In this order; what is built in is skipped.  The compressors are zram's.
 _MODULES = (
-    "virtio_pci", "virtio_blk", "crc32c_generic", "ext4", "fuse", "loop",
+    "virtio_pci", "virtio_blk", "virtio_net", "crc32c_generic", "ext4", "fuse", "loop",
     "lz4", "lzo-rle", "zstd", "zram",
 )  # fmt: skip
 _INIT = """#!/bin/sh

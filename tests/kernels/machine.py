@@ -8,6 +8,7 @@ guest that says nothing for ``silence_s`` stands still, and one that takes longe
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from typing import Any
 from tests.kernels import cache
 from tests.kernels.load import load_of
 from tests.kernels.scenario import Scenario
+from tests.support.valkey_cluster import Server, one_server
 
 _POLL_S = 0.25
 # By processes that go on where the others stand still.
@@ -42,10 +44,13 @@ _HUNG_TASKS = {
     "kernel.panic_print": 3,  # every task's stack, and memory
     "kernel.sysrq": 511,
 }
+_HOST = "10.0.2.2"  # as a guest sees it: its loopback
+_NETWORK = ("-netdev", "user,id=net0,ipv6=off", "-device", "virtio-net-pci,netdev=net0,romfile=")
 _UP_OPTIONS = {
     "none": ["--pool-limit", "90%"],
     "packed": ["--backing", "/scratch/backing"],
     "in-place": ["--backing", "/scratch/backing", "--backing-layout", "in-place"],
+    "remote": ["--pool-limit", "15%"],
 }
 
 
@@ -99,10 +104,17 @@ class Machine:
         self.directory = Path(tempfile.mkdtemp(dir=runs, prefix=f"{scenario.name}-{stamp}"))
         self._out = self.directory / "out"
         self._console = self.directory / "console"
+        self._server: Server | None = None  # another machine's memory
 
     def run(self, stop: threading.Event, said: Callable[[str], None]) -> Outcome:
         """Boot it and wait for its end; ``said`` gets each line of the scenario."""
         scratch = self.directory / "scratch.ext4"
+        with contextlib.ExitStack() as opened:
+            if self._scenario.backing == "remote":
+                self._server = opened.enter_context(one_server(self.directory / "server"))
+            return self._run(scratch, stop, said)
+
+    def _run(self, scratch: Path, stop: threading.Event, said: Callable[[str], None]) -> Outcome:
         with tempfile.TemporaryDirectory() as content:
             (Path(content) / "scenario.json").write_text(json.dumps(self._told()))
             cache.make_ext4(scratch, _SCRATCH_MIB, Path(content), ("-T", "largefile4", "-m", "0"))
@@ -128,12 +140,15 @@ class Machine:
         if settings.touches is not None:
             load["touches"] = settings.touches
         options = settings.up_options
+        remote = (
+            ["--tier", f"valkey://{_HOST}:{self._server.port}"] if self._server is not None else []
+        )
         # By default the kernel refuses at once what is larger than memory and swap.
         overcommit = {"vm.overcommit_memory": 1} if scenario.out_of_memory else {}
         return {
             **asdict(scenario),
             **load,
-            "up_options": [*_UP_OPTIONS[scenario.backing], *(options or ())],
+            "up_options": [*_UP_OPTIONS[scenario.backing], *remote, *(options or ())],
             "parameters": list(settings.parameters),
             "sysctl": {**_HUNG_TASKS, **overcommit, **settings.sysctl},
             "stacks_after_s": settings.stacks_after_s,
@@ -156,6 +171,7 @@ class Machine:
             "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
             "-serial", f"file:{self._console}", "-serial", f"file:{self._out}",
             *(word for drive in drives for word in ("-drive", drive)),
+            *(_NETWORK if self._server is not None else ()),
             "-kernel", str(kernel / "vmlinuz"), "-initrd", str(kernel / "initrd"),
             "-append", _APPEND,
         ]  # fmt: skip

@@ -15,12 +15,14 @@ import sysconfig
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from tests.kernels import cache
 
 PACKAGES = "usr/lib/guest-packages"
 _SIZE_MIB = 512
 _TOOLS = ("losetup", "mkswap", "swapon", "swapoff", "mount", "umount")
-_APPLETS = ("sh", "stty", "ln", "mkdir", "sync", "poweroff", "cat", "sleep")
+_APPLETS = ("sh", "stty", "ln", "mkdir", "sync", "poweroff", "cat", "sleep", "ifconfig")
 _NOT_NEEDED = (
     "test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "pydoc_data", "ensurepip",
     "config-*", "dist-packages", "site-packages", "__pycache__",
@@ -91,21 +93,22 @@ def _copy_python(top: Path) -> None:
     )
     packages = top / PACKAGES
     packages.mkdir()
-    for name in runtime_distributions("fuseswap"):
+    for name in runtime_distributions("fuseswap", "coredis"):
         for file in metadata.files(name) or ():
             source = Path(str(file.locate()))
             if ".." not in file.parts and "__pycache__" not in file.parts and source.exists():
                 target = packages / file
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, target)
-    cache.run(python, "-m", "compileall", "-q", "-j2", "--invalidation-mode", "unchecked-hash",
-              to, packages)  # fmt: skip
+    # A package may have files for newer interpreters, which it does not import.
+    compile_all = f"{python} -m compileall -qq -j2 --invalidation-mode unchecked-hash"
+    cache.run("sh", "-c", f'{compile_all} "$@" || true', "compileall", to, packages)
 
 
-def runtime_distributions(name: str) -> list[str]:
-    """What the distribution ``name`` needs to run, and what that needs, without itself."""
+def runtime_distributions(name: str, *others: str) -> list[str]:
+    """What ``name`` needs to run, and what that needs, without itself; with ``others``."""
     found: dict[str, None] = {}
-    waiting = _required(name)
+    waiting = [*_required(name), *others]
     while waiting:
         one = waiting.pop()
         if one not in found:
@@ -115,13 +118,14 @@ def runtime_distributions(name: str) -> list[str]:
 
 
 def _required(name: str) -> list[str]:
-    """Names in `Requires-Dist`, those of extras and of other systems left out."""
+    """Names in `Requires-Dist`, without those of extras and of other systems."""
     try:
-        lines = metadata.requires(name) or ()
+        wanted = [Requirement(line) for line in metadata.requires(name) or ()]
     except metadata.PackageNotFoundError:
         return []
-    plain = (line for line in lines if ";" not in line)
-    return [re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in plain]
+    return [
+        one.name.lower() for one in wanted if not one.marker or one.marker.evaluate({"extra": ""})
+    ]
 
 
 def _copy_libraries(top: Path) -> None:

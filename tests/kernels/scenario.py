@@ -4,6 +4,7 @@
 6.12-384-c-file                 the same on a plain swap file: what fuseswap is compared with
 6.1-256-python-packed-kill.both a backing file; worker and supervisor are killed
 7-192-tmpfs-zram
+6.12-384-c-remote               cold pages go to a server on another machine: on the host
 6.12-640-c-oom                  more than can be held: the hog has to go, and nothing else
 """
 
@@ -18,7 +19,7 @@ KERNELS = {"6.1": "bookworm", "6.12": "bookworm-backports", "7": "trixie-backpor
 MEMORY_MIB = (192, 256, 384, 640)
 HOGS = ("python", "c", "cache", "tmpfs", "fork")
 SWAPS = ("fuseswap", "file", "zram")
-BACKINGS = ("none", "packed", "in-place")
+BACKINGS = ("none", "packed", "in-place", "remote")
 KILLS = ("none", "worker", "supervisor", "both")
 
 
@@ -134,9 +135,10 @@ def _groups() -> dict[str, tuple[Scenario, ...]]:
             scenario
             for memory in MEMORY_MIB
             for scenario in matrix(
-                kernels, (memory,), ("c", "python"), BACKINGS[1:], hog_mib=memory + 64
+                kernels, (memory,), ("c", "python"), BACKINGS[1:3], hog_mib=memory + 64
             )
         ),
+        "remote": tuple(matrix(kernels, (384,), ("c",), ("remote",), ("none", "worker", "both"))),
         "kills": tuple(matrix(kernels, (384,), ("c",), both, KILLS[1:])),
         "oom": tuple(matrix(kernels, MEMORY_MIB, ("c", "python"), both, out_of_memory=(True,))),
     }

@@ -325,6 +325,8 @@ def run(scenario: dict[str, Any]) -> dict[str, Any]:
     """The whole course; what `verdict.py` judges."""
     for name, value in scenario["sysctl"].items():
         Path("/proc/sys", name.replace(".", "/")).write_text(str(value))
+    if scenario["backing"] == "remote":
+        must("ifconfig", "eth0", "10.0.2.15", "netmask", "255.255.255.0", "up")
     swap = Swap(scenario)
     began = time.monotonic()
     swap.on()
