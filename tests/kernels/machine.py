@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -173,7 +174,7 @@ class Machine:
             *(word for drive in drives for word in ("-drive", drive)),
             *(_NETWORK if self._server is not None else ()),
             "-kernel", str(kernel / "vmlinuz"), "-initrd", str(kernel / "initrd"),
-            "-append", _APPEND,
+            "-append", _APPEND + _clock_words(),
         ]  # fmt: skip
 
     def _wait(
@@ -200,6 +201,17 @@ class Machine:
                 return "silent"
             if now - began > self._settings.limit_s:
                 return "late"
+
+
+def _clock_words() -> str:
+    """The frequency that a guest would measure wrongly on a busy machine: three times too fast.
+
+    qemu hands the time stamp counter of the host through.
+    """
+    if Path("/sys/devices/system/cpu/cpu0/cpufreq").exists():
+        return ""  # then what is there is the frequency of now
+    found = re.search(r"^cpu MHz\s*: (\S+)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return f" tsc_early_khz={round(float(found[1]) * 1000)}" if found else ""
 
 
 def _text(path: Path) -> str:
