@@ -57,6 +57,8 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--no-swapon", action="store_true", help="stop after the loop device")
     parser.add_argument("--json", action="store_true", help="print the device as JSON")
+    # Its processes heed what tests set in the environment: see ``daemon/environment.py``.
+    parser.add_argument("--testing", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
@@ -139,6 +141,7 @@ def run(options: argparse.Namespace) -> int:
         raw=options.raw,
         memory_bytes=total_bytes,
         tiers=options.tier,
+        testing=options.testing,
     )
     require_root("'up' (loop devices and swapon)")
     stored = sd_notify.stored()

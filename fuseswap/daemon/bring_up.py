@@ -18,7 +18,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fuseswap.daemon import live_tiers, memory_limits, resource_limits, strays, tier_files
+from fuseswap.daemon import (
+    environment,
+    live_tiers,
+    memory_limits,
+    resource_limits,
+    strays,
+    tier_files,
+)
 from fuseswap.daemon.config import DeviceConfig
 from fuseswap.daemon.device_files import Settings
 from fuseswap.daemon.device_info import DeviceInfo, describe, is_up, loop_of
@@ -26,7 +33,7 @@ from fuseswap.daemon.processes import supervisor_of, wake, workers_of
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.standby import has_room
 from fuseswap.daemon.take_down import cut_off, down
-from fuseswap.daemon.worker_process import FLAGS, SUPERVISOR_ENVIRONMENT, holder
+from fuseswap.daemon.worker_process import holder
 from fuseswap.errors import HostError
 from fuseswap.linux import loop, mount, private_files, swap_area, syscalls
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES
@@ -112,7 +119,7 @@ def _start_supervisor(runtime: Runtime, settings: Settings) -> None:
     """Until the file system answers.  Raises `MountFailed`; nothing is left then."""
     held = [fd for one in settings.attachments for fd in one.fds]
     try:
-        answer = _spawn_supervisor(runtime, {}, held)
+        answer = _spawn_supervisor(runtime, settings, {}, held)
     except OSError as exc:
         answer = f"the supervisor can't be started: {exc.strerror}"
     if answer != "ready":
@@ -130,13 +137,16 @@ def _settle_limits(settings: Settings, config: DeviceConfig) -> None:
     resource_limits.settle(needs)
 
 
-def _spawn_supervisor(runtime: Runtime, files: dict[str, int], held: Sequence[int] = ()) -> str:
+def _spawn_supervisor(
+    runtime: Runtime, settings: Settings, files: dict[str, int], held: Sequence[int] = ()
+) -> str:
     """Start it detached, to adopt ``files`` if there are any; it inherits ``held`` as well.
 
     Returns ``ready``, its error, or "" where it said nothing.
     """
     ours, theirs = os.pipe()
-    command = [sys.executable, *FLAGS, "-m", "fuseswap.daemon.supervisor"]
+    flags = environment.supervisor_flags(testing=settings.testing)
+    command = [sys.executable, *flags, "-m", "fuseswap.daemon.supervisor"]
     command += [runtime.name, str(theirs), json.dumps(files)]
     with open(runtime.open_log(), "ab") as log:
         subprocess.Popen(
@@ -145,7 +155,7 @@ def _spawn_supervisor(runtime: Runtime, files: dict[str, int], held: Sequence[in
             stdout=log,
             stderr=log,
             cwd="/",
-            env={**os.environ, **SUPERVISOR_ENVIRONMENT},
+            env=environment.of_supervisor(testing=settings.testing),
             pass_fds=(theirs, *files.values(), *held),
             start_new_session=True,
         )
@@ -177,7 +187,7 @@ def _adopt(runtime: Runtime, files: dict[str, int]) -> None:
         )
     wake(runtime)
     held = {name: files[name] for name in settings.held_files if name in files}
-    answer = _spawn_supervisor(runtime, held)
+    answer = _spawn_supervisor(runtime, settings, held)
     if answer != "ready":
         raise HostError(answer or f"the supervisor did not start; see {runtime.log_path}")
 

@@ -73,6 +73,7 @@ class DeviceConfig:
     standby: bool
     tiers: tuple[TierSpec, ...] = ()
     raw_bytes: tuple[int, ...] = ()  # of memory for raw0, raw1, ...
+    testing: bool = False  # see ``environment.py``
 
     @classmethod
     def parse(
@@ -93,6 +94,7 @@ class DeviceConfig:
         standby: bool = DEFAULT_STANDBY,
         tiers: Sequence[str] = (),
         raw: Sequence[str] = (),
+        testing: bool = False,
     ) -> DeviceConfig:
         """Validate what a person wrote; raises `InvalidArgument`."""
         size_bytes = parse_size(size)
@@ -150,6 +152,7 @@ class DeviceConfig:
             standby=standby and transport in RESUMING,
             tiers=_tiers(tiers, path, backing_layout, size_bytes),
             raw_bytes=_raw_bytes(raw, memory_bytes),
+            testing=testing,
         )
 
     def settings(self, memory_bytes: int) -> Settings:
@@ -183,6 +186,7 @@ class DeviceConfig:
             resend=self.resend,
             watchdog_s=self.watchdog_s,
             standby=self.standby,
+            testing=self.testing,
         )
 
 

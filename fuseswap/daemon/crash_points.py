@@ -3,7 +3,8 @@
 A point is a comment at the end of a line, ``# crash point: NAME``.  A worker with
 ``FUSESWAP_CRASH_POINT=NAME`` or ``NAME:COUNT`` in its environment kills itself (SIGKILL)
 just before it runs that line, the COUNT-th time.  Without the variable nothing is
-installed, and a marked line costs what any other does.
+installed, and a marked line costs what any other does.  Root's have it only where the device
+came up with ``--testing`` (``environment.py``).
 
 The supervisor takes the variable from its environment after the first worker.
 """

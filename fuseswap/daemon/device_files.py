@@ -52,6 +52,7 @@ class Settings(NamedTuple):
     standby: bool = True
     memory: str | None = None  # a kind of ``linux/shared_memory.py``; None: the best there is
     attachments: tuple[Attachment, ...] = ()
+    testing: bool = False  # see ``environment.py``
 
     @property
     def resumes(self) -> bool:
@@ -209,6 +210,7 @@ def settings_from(content: object, where: str) -> Settings:
         standby=fields.get("standby", bool, True),
         memory=fields.get_or_none("memory", str),
         attachments=tuple(map(_attachment, fields.parts("attachments"))),
+        testing=fields.get("testing", bool, False),
     )
     if not settings.parameters.get("pool_limit_bytes", "").isdecimal():
         raise fields.wrong("parameters", "with a pool_limit_bytes")

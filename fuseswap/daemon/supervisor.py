@@ -105,7 +105,9 @@ class Supervisor:
         self._state = StateFile(runtime, scribe, noted, lambda: self._standby.pid)
         self._service = Service(self._spawner, self._standby, self._watchdog, self._state, scribe)
         self._handover = Handover(self._service, self._standby, self._spawner, self._state, scribe)
-        self._tier_processes = TierProcesses(runtime, holdings.attached, self._service.say)
+        self._tier_processes = TierProcesses(
+            runtime, holdings.attached, self._service.say, testing=settings.testing
+        )
         self._attaching = Attaching(
             runtime,
             holdings,

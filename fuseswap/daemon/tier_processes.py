@@ -23,10 +23,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fuseswap.daemon import strays
+from fuseswap.daemon import environment, strays
 from fuseswap.daemon.attachment import Attached, Attachment
 from fuseswap.daemon.runtime_dir import Runtime
-from fuseswap.daemon.worker_process import FLAGS
 from fuseswap.linux import syscalls
 from fuseswap.tiers.remote_wire import PULSE_LOST_S, end_packet, read_pulse
 
@@ -38,7 +37,6 @@ _STARTS_S = 60.0  # without a pulse: imports, on a machine that is busy
 _END_S = 10.0  # to delete what it holds
 _LOCKED_STACK_BYTES = 256 * 1024
 _MODULE = "fuseswap.tiers.tier_process"
-_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
 _REMOTE_FDS = 3
 
 
@@ -74,7 +72,16 @@ class _Process:
 class TierProcesses:
     """Of one device.  `start`, then `look_again` whenever attachments came or went."""
 
-    def __init__(self, runtime: Runtime, attached: Attached, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        attached: Attached,
+        say: Callable[[str], None],
+        *,
+        testing: bool = False,
+    ) -> None:
+        """``testing``: see ``environment.py``."""
+        self._testing = testing
         self._runtime = runtime
         self._attached = attached
         self._say = say
@@ -172,14 +179,15 @@ class TierProcesses:
         name = process.said["name"]
         strays.end(strays.tier_processes_of(process.said["identity"]["id"]))
         said = {**process.said, "socket": process.fds[1], "memory": process.fds[2]}
-        command = [sys.executable, *FLAGS, "-m", _MODULE, json.dumps(said)]
-        environment = {**os.environ, **_ENVIRONMENT}
+        flags = environment.flags(testing=self._testing)
+        command = [sys.executable, *flags, "-m", _MODULE, json.dumps(said)]
+        variables = environment.of_tier_process(testing=self._testing)
         process.not_before = time.monotonic() + process.pause_s
         try:
             output = self._runtime.open_log()
             try:
                 fds = [process.fds[1], process.fds[2]]
-                process.pid = syscalls.spawn(sys.executable, command, environment, fds, output)
+                process.pid = syscalls.spawn(sys.executable, command, variables, fds, output)
             finally:
                 os.close(output)
             process.pidfd = os.pidfd_open(process.pid)

@@ -34,7 +34,7 @@ import struct
 import sys
 from typing import Any, NamedTuple
 
-from fuseswap.daemon import strays
+from fuseswap.daemon import environment, strays
 from fuseswap.daemon.attachment import Attached, Attachment
 from fuseswap.daemon.channel import ATTACH, ATTACH_STRICTLY
 from fuseswap.daemon.device_files import Settings, protection_from, settings_from
@@ -44,11 +44,6 @@ from fuseswap.linux import syscalls
 from fuseswap.linux.protect import Protection
 
 STACKS_SIGNAL = signal.SIGQUIT  # a worker writes the stacks of its threads into the log
-FLAGS = ("-X", "no_debug_ranges")
-# One malloc arena, since every mapped byte is locked.  A supervisor takes 1.5 MB less without
-# pymalloc; a worker would answer 11 % fewer writes a second.
-SUPERVISOR_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "PYTHONMALLOC": "malloc"}
-_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "PYTHONMALLOC": "pymalloc"}
 _MAX_BYTES = 8192
 PREPARE_TIMEOUT_S = 60.0  # 0.2 s on an idle machine, 30 s in a guest without memory
 TAKE_OVER_TIMEOUT_S = 180.0  # another serves meanwhile
@@ -124,10 +119,11 @@ class WorkerProcess:
             fresh,
             [one.to_json() for one in self._has],
         )
-        environment = {**os.environ, **_ENVIRONMENT}
+        variables = environment.of_worker(testing=settings.testing)
         if not fresh:
-            environment.pop("FUSESWAP_CRASH_POINT", None)  # see crash_points.py: once is enough
-        command = [sys.executable, *FLAGS, "-m", "fuseswap.daemon.worker", said.to_json()]
+            variables.pop("FUSESWAP_CRASH_POINT", None)  # see crash_points.py: once is enough
+        flags = environment.flags(testing=settings.testing)
+        command = [sys.executable, *flags, "-m", "fuseswap.daemon.worker", said.to_json()]
         with theirs:
             try:
                 # Not our own description of the log: its position has a lock, which our scribe
@@ -135,7 +131,7 @@ class WorkerProcess:
                 output = runtime.open_log()
                 try:
                     to_keep = [*fds.values()]
-                    self.pid = syscalls.spawn(sys.executable, command, environment, to_keep, output)
+                    self.pid = syscalls.spawn(sys.executable, command, variables, to_keep, output)
                 finally:
                     os.close(output)
             except OSError as exc:

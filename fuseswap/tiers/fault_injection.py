@@ -1,8 +1,9 @@
 """Faults on purpose: I/O that fails as a file says.  For tests, and for nothing else.
 
 ``worker.py`` puts it around the engine of ``direct_io.py`` where the environment variable
-`VARIABLE` names a JSON file.  The file is looked at again before each request, so that a
-device that is up can be made to fail and to heal.  Replace it in one step (rename):
+`VARIABLE` names a JSON file; for root only with ``up --testing``.  The file is looked at again
+before each request, so that a device that is up can be made to fail and to heal.  Replace it in
+one step (rename):
 
     {"write": {"errno": "EIO", "probability": 0.5}, "read": {"latency_s": 2}}
 

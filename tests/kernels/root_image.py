@@ -20,6 +20,8 @@ from packaging.requirements import Requirement
 from tests.kernels import cache
 
 PACKAGES = "usr/lib/guest-packages"
+# Interpreters with -I look there, and not at PYTHONPATH.
+_PATHS_FILE = "usr/lib/python3/dist-packages/guest.pth"
 _SIZE_MIB = 512
 _TOOLS = ("losetup", "mkswap", "swapon", "swapoff", "mount", "umount")
 _APPLETS = ("sh", "stty", "ln", "mkdir", "sync", "poweroff", "cat", "sleep", "ifconfig")
@@ -93,6 +95,9 @@ def _copy_python(top: Path) -> None:
     )
     packages = top / PACKAGES
     packages.mkdir()
+    paths = top / _PATHS_FILE
+    paths.parent.mkdir(parents=True)
+    paths.write_text(f"/source\n/{PACKAGES}\n")
     for name in runtime_distributions("fuseswap", "coredis"):
         for file in metadata.files(name) or ():
             source = Path(str(file.locate()))

@@ -57,13 +57,13 @@ def test_a_tool_fails(tools: Path, tool: str) -> None:
 
 def test_the_worker_does_not_start(tmp_path: Path) -> None:
     (tmp_path / "pyfuse3.py").write_text("raise ImportError('broken on purpose')\n")
-    done = fail(32, "--transport", "pyfuse3", PYTHONPATH=f"{tmp_path}:{SOURCE}")
+    done = fail(32, "--testing", "--transport", "pyfuse3", PYTHONPATH=f"{tmp_path}:{SOURCE}")
     assert "worker" in done.stderr
 
 
 def test_the_reason_of_a_dead_worker_can_be_found(tmp_path: Path) -> None:
     (tmp_path / "pyfuse3.py").write_text("raise ImportError('broken on purpose')\n")
-    done = fail(32, "--transport", "pyfuse3", PYTHONPATH=f"{tmp_path}:{SOURCE}")
+    done = fail(32, "--testing", "--transport", "pyfuse3", PYTHONPATH=f"{tmp_path}:{SOURCE}")
     named = [word for word in done.stderr.split() if word.endswith("/log")]
     assert "broken on purpose" in done.stderr or all(Path(path).exists() for path in named)
 

@@ -23,11 +23,18 @@ _FILL_TIMEOUT_S = 120.0
 JOBS = tuple(job for job in fio.JOBS if job.block_bytes == 4 * KIB)
 
 
+def _up_options(tree: Path) -> tuple[str, ...]:
+    """Its processes are to be of that tree as well, which its path says; so they were once."""
+    knows = "--testing" in (tree / "fuseswap/cli/up.py").read_text()
+    return ("--testing",) if knows else ()
+
+
 def compare(other: Path, rounds: int, seconds: float) -> SuiteResult:
     """``rounds`` of each job and tree.  Raises `HostError`."""
     trees = {HERE: command.ROOT, THERE: other}
     peers = [
-        Fuseswap(f"soak-{name}", _DEVICE_BYTES, python_path=(tree,)) for name, tree in trees.items()
+        Fuseswap(f"soak-{name}", _DEVICE_BYTES, python_path=(tree,), up_options=_up_options(tree))
+        for name, tree in trees.items()
     ]
     names = dict(zip(peers, trees, strict=True))
     measurements = []

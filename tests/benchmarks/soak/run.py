@@ -68,7 +68,7 @@ class Plan:
             pool_limit_bytes=self.pool_limit_bytes,
             backing_bytes=device_bytes if has_backing else 0,
             layout=self.layout if has_backing else "packed",
-            up_options=self.up_options,
+            up_options=(*self.up_options, "--testing"),  # for `INJECT`
             parameters=self.parameters,
             python_path=(INJECT, command.ROOT),
         )

@@ -44,7 +44,7 @@ class Host:
         runtime = Runtime("swap0")
         runtime.directory.mkdir(parents=True, exist_ok=True)
         self.log = runtime.log_path
-        self.processes = TierProcesses(runtime, self.attached, self.said.append)
+        self.processes = TierProcesses(runtime, self.attached, self.said.append, testing=True)
         self.directory = directory
 
     def attach(self, name: str) -> Attachment:
@@ -163,7 +163,7 @@ def test_one_of_a_former_supervisor_is_ended_first(host: Host) -> None:
     host.processes.start()
     before = beats(one)
     (stray,) = pids(one)
-    later = TierProcesses(Runtime("swap0"), host.attached, host.said.append)
+    later = TierProcesses(Runtime("swap0"), host.attached, host.said.append, testing=True)
     later.start()
     try:
         assert beats(one, before)

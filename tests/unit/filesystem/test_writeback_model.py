@@ -310,9 +310,9 @@ class Model:
         expected = self.tiered.expected
         for tier in self.tiers.values():
             tier.reads.clear()
-        first, *others = [*(self.tiers[name] for name in self.there), None]
-        self.tiered = Tiered(self.memory, first)
-        for other in filter(None, others):
+        there = [self.tiers[name] for name in self.there]
+        self.tiered = Tiered(self.memory, there[0] if there else None)
+        for other in there[1:]:
             self.tiered.device.add_tier(other)
         self.tiered.expected = expected
         self.start()
