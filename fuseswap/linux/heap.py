@@ -34,6 +34,7 @@ from fuseswap.linux import syscalls
 from fuseswap.units import MIB, PAGE_SIZE
 
 HEAP_FILE_BYTES = 6 * MIB  # FUSE's buffer, a device, replies, requests that wait (2 MiB each way)
+_BLOCK_BYTES = HEAP_FILE_BYTES + 2 * PAGE_SIZE  # with the pages at its ends
 _LARGEST_BYTES = 512  # of pymalloc's objects
 _SMALL = _LARGEST_BYTES - sys.getsizeof(b"")  # of them, as `bytes`
 _SPAN_SHIFT = 19  # every arena holds a whole aligned half MiB
@@ -62,7 +63,7 @@ class Heap:
         self._resident_to = top & -PAGE_SIZE  # of which on all is there, once it is not 0
         syscalls.extend_heap(_SPACE_BYTES)
         self._file_end = self._block = self._ahead_bytes = 0
-        self._block_missing = 0  # address of `HEAP_FILE_BYTES` that are to be made resident
+        self._block_missing = 0  # address of `_BLOCK_BYTES` that are to be made resident
         self._enough_to = 0  # while the top is not above it, the block is free
 
     def reserve(self) -> None:
@@ -102,7 +103,7 @@ class Heap:
 
     def _populate_block(self) -> None:
         if self._block_missing:
-            syscalls.populate_write(self._block_missing, HEAP_FILE_BYTES)
+            syscalls.populate_write(self._block_missing, _BLOCK_BYTES)
             self._block_missing = 0
 
     def keep_ahead(self, ahead_bytes: int) -> None:
