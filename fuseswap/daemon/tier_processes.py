@@ -27,12 +27,14 @@ from fuseswap.daemon import environment, strays
 from fuseswap.daemon.attachment import Attached, Attachment
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.linux import syscalls
+from fuseswap.linux.watermarks import Watermarks
 from fuseswap.tiers.remote_wire import PULSE_LOST_S, end_packet, read_pulse
 
 _LOOK_EVERY_S = 1.0
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
 _LIVED_S = 20.0  # what lived so long did not fail when it started
+_SHORT_S = 60.0  # without a pulse, while memory is short
 _STARTS_S = 60.0  # without a pulse: imports, on a machine that is busy
 _END_S = 10.0  # to delete what it holds
 _LOCKED_STACK_BYTES = 256 * 1024
@@ -82,6 +84,7 @@ class TierProcesses:
     ) -> None:
         """``testing``: see ``environment.py``."""
         self._testing = testing
+        self._watermarks: Watermarks | None = None  # only where there is a process
         self._runtime = runtime
         self._attached = attached
         self._say = say
@@ -169,10 +172,14 @@ class TierProcesses:
         return True
 
     def _stands_still(self, process: _Process, now: float) -> bool:
+        """Where memory is short it has more time: another one would have to be imported first."""
         _, age_s = read_pulse(process.fds[2])
-        return min(age_s, now - process.started_at) > (
-            PULSE_LOST_S if age_s < now - process.started_at else _STARTS_S
-        )
+        if age_s > now - process.started_at:
+            return now - process.started_at > _STARTS_S
+        if age_s <= PULSE_LOST_S:
+            return False
+        self._watermarks = self._watermarks or Watermarks()
+        return age_s > _SHORT_S or not self._watermarks.are_near()
 
     def _spawn(self, process: _Process) -> None:
         """Raises nothing: it is tried again."""

@@ -12,6 +12,7 @@ beyond `Setup.memory_limit_bytes`.  The supervisor starts another one except aft
 
 Its memory is locked by default, and it is marked IO_FLUSHER as the worker is.  A page that lies
 at its server waits for this process.  If its own memory were swapped out it would wait for itself.
+See also ``tier_process_memory.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ from fuseswap.linux.protect import dump_no_core, protect
 from fuseswap.plugins.entry_points import Plugin, find
 from fuseswap.tiers import remote_wire as wire
 from fuseswap.tiers.tier_client import ClientSetup, MakeClient, TierClient
+from fuseswap.tiers.tier_process_memory import ProcessMemory
 from fuseswap.units import MIB
 
 log = logging.getLogger(__name__)
@@ -87,7 +89,11 @@ class Setup(NamedTuple):
 class TierProcess:
     """Requests of a worker, handed to ``client``."""
 
-    def __init__(self, setup: Setup, client: TierClient) -> None:
+    def __init__(
+        self, setup: Setup, client: TierClient, look: Callable[[], None] = lambda: None
+    ) -> None:
+        """``look`` is called at each pulse."""
+        self._look = look
         self._setup = setup
         self._client = client
         self._socket = socket.socket(fileno=setup.socket)
@@ -222,6 +228,7 @@ class TierProcess:
     async def _beat(self, scope: trio.CancelScope) -> None:
         while True:
             wire.beat(self._memory, self._incarnation)
+            self._look()
             if anonymous_bytes() > self._setup.memory_limit_bytes:
                 log.error("%s: its client has grown to too much memory", self._setup.name)
                 self._ended = Ended.GROWN
@@ -259,9 +266,10 @@ def run_process(setup: Setup, clients: Mapping[str, MakeClient]) -> Ended:
     """Serve until the end.  Raises `FuseswapError` where there is no such client."""
     make = clients.get(setup.kind) or _plugin(setup.kind)
     client = make(setup.client_setup())
-    if setup.locked:
-        protect(populate=True)
-    return trio.run(TierProcess(setup, client).run)
+    if not setup.locked:
+        return trio.run(TierProcess(setup, client).run)
+    protect(populate=True)
+    return trio.run(TierProcess(setup, client, ProcessMemory().look).run)
 
 
 class _VisibleFormatter(logging.Formatter):

@@ -17,6 +17,7 @@ from fuseswap.daemon.attachment import TIER, Attached, Attachment
 from fuseswap.daemon.remote_files import Looked
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.tier_processes import TierProcesses
+from fuseswap.linux.watermarks import Watermarks
 from fuseswap.tiers import remote_wire as wire
 from fuseswap.tiers.tier_spec import TierSpec
 from fuseswap.units import MIB
@@ -155,6 +156,29 @@ def test_one_that_stands_still_is_killed(host: Host, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tier_processes, "PULSE_LOST_S", 1.0)
     assert beats(one, before)
     assert any(f"tier process {pid} stands still: killed" in line for line in host.said)
+
+
+def test_where_memory_is_short_it_has_more_time(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one would have to be imported, and would wait just the same."""
+    looks: list[bool] = []
+
+    def are_near(watermarks: Watermarks) -> bool:
+        looks.append(True)
+        return True
+
+    monkeypatch.setattr(Watermarks, "are_near", are_near)
+    monkeypatch.setattr(tier_processes, "PULSE_LOST_S", 0.6)
+    one = host.attach("far")
+    host.processes.start()
+    before = beats(one)
+    (pid,) = pids(one)
+    os.kill(pid, signal.SIGSTOP)
+    eventually("it is late", lambda: len(looks) >= 2)
+    assert pids(one) == [pid]
+    monkeypatch.setattr(tier_processes, "_SHORT_S", 1.0)
+    assert beats(one, before)
 
 
 def test_one_of_a_former_supervisor_is_ended_first(host: Host) -> None:
