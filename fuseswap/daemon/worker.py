@@ -213,7 +213,7 @@ class Worker:
             feeder=self._feeder,
             ready_frames=RESERVE_FRAMES,
             host=self._memory.numbers(),
-            give_back=self._heap.give_back,
+            training_memory=self._heap,
             plugged=self._plugged,
             memories=self._memories,
         )

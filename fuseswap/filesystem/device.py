@@ -32,6 +32,7 @@ from fuseswap.reclaim.cleaning_policy import CleaningPolicy
 from fuseswap.reclaim.destinations import Destinations
 from fuseswap.reclaim.dictionary_mover import ReadBack
 from fuseswap.reclaim.dictionary_policy import DEFAULT_SCHEDULE, TrainingSchedule
+from fuseswap.reclaim.dictionary_training import TrainingMemory
 from fuseswap.reclaim.evictor import Evictor
 from fuseswap.reclaim.memory_watch import MemoryWatch
 from fuseswap.reclaim.patience import CachePatience
@@ -131,7 +132,7 @@ class Device:
         feeder: Feeder | None = None,
         ready_frames: int = 0,
         host: HostNumbers | None = None,
-        give_back: Callable[[], None] = lambda: None,
+        training_memory: TrainingMemory | None = None,
         schedule: TrainingSchedule = DEFAULT_SCHEDULE,
         plugged: Plugged = NOTHING_PLUGGED,
         memories: Mapping[str, Region] = _NONE,
@@ -140,9 +141,8 @@ class Device:
 
         ``lazy``: the tasks count what a former worker left; see `Frontswap.adopt_some`.
         ``feeder`` makes memory ahead of need, of it ``ready_frames`` for stores.
-        ``give_back`` returns the heap that the training of a dictionary took;
-        ``schedule`` says when one is trained.  ``plugged``: plugins.  ``memories``: of
-        backends, by name.
+        ``schedule`` says when a dictionary is trained, ``training_memory`` in what.
+        ``plugged``: plugins.  ``memories``: of backends, by name.
         """
         self._host = host = host or HostNumbers()
         self.state = state
@@ -207,7 +207,7 @@ class Device:
             BackgroundThread(submit, lambda: frontswap.operations, lambda: feeder.is_tight),
             read_back,
             may_train=lambda: not feeder.is_short,
-            give_back=give_back,
+            memory=training_memory,
             schedule=schedule,
             adopt_some=frontswap.adopt_some,
             choice=Choice(RECOMPRESS, plugged.policies),

@@ -40,6 +40,7 @@ _SMALL = _LARGEST_BYTES - sys.getsizeof(b"")  # of them, as `bytes`
 _SPAN_SHIFT = 19  # every arena holds a whole aligned half MiB
 _SPACE_BYTES = 64 * MIB
 _STEP_BYTES = 512 << 10
+_TRAINING_BYTES = 24 * MIB  # 5 of pages, twice, 11 of zstd, and its compressors
 _STANDBY_BYTES = 256 << 10  # above what a standby uses: its threads read a few files a second
 _LEAST_BYTES = 1 * MIB  # above the top, while the block is free
 _STACK_BYTES = 256 << 10  # below what the main thread has used: lz4 alone takes 130 KiB
@@ -110,12 +111,27 @@ class Heap:
         """Keep so much more resident from now on: the feeder makes it by and by."""
         self._ahead_bytes = max(self._ahead_bytes, ahead_bytes)
 
+    def borrow(self) -> bool:
+        """Have `_TRAINING_BYTES` more resident, and large blocks in them; whether that worked.
+
+        May wait, without the interpreter lock.  The training of a dictionary writes to new memory
+        with that lock.  Were it not there, requests would wait for the thread that trains.
+        """
+        top, end = syscalls.heap_top()
+        try:
+            self._populate_to(min(top + self._ahead_bytes + _TRAINING_BYTES, end))
+        except OSError:
+            return False
+        syscalls.have_large_blocks(True)
+        return True
+
     def give_back(self) -> None:
-        """Return what lies far above what is used: a dictionary was trained, which takes 15 MiB.
+        """Return what lies far above what is used: after `borrow`.
 
         Only while no thread allocates without the interpreter lock: malloc must not give away
         meanwhile what this drops.
         """
+        syscalls.have_large_blocks(False)
         top, end = syscalls.heap_top()
         start = max((top + self._ahead_bytes + PAGE_SIZE) & -PAGE_SIZE, self._file_end)
         if start < end & -PAGE_SIZE:

@@ -196,17 +196,22 @@ _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t) + (ctypes.c_int,) * 3 +
 _libc.mmap.restype = ctypes.c_void_p
 
 
+def have_large_blocks(on: bool) -> None:
+    """Have malloc take blocks of up to 32 MiB from its heap as well, or not any more (glibc)."""
+    if mallopt := getattr(_libc, "mallopt", None):
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD if on else _MMAP_THRESHOLD)
+
+
 def reserve_heap(size_bytes: int) -> int:
     """One block of malloc's heap for `back_heap`, 0 where there is none.
 
     malloc's own words lie in the pages at its ends, which are touched here.
     """
-    mallopt = getattr(_libc, "mallopt", None)
-    if mallopt is None:  # another libc
+    if not hasattr(_libc, "mallopt"):  # another libc
         return 0
-    mallopt(_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
+    have_large_blocks(True)
     block = _libc.malloc(size_bytes + 2 * _PAGE_BYTES)
-    mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
+    have_large_blocks(False)
     return block or 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import trio
 
@@ -24,11 +25,29 @@ _PAGES = 1280
 _SEGMENTS = 64
 
 
-class DictionaryTraining:
-    """Trains for ``cache``, in ``thread``.
+class TrainingMemory(Protocol):
+    """What training takes, 24 MiB, is there before it begins (``linux/heap.py``)."""
 
-    ``may_train``: whether there is memory for it, 10 MiB.
-    """
+    def borrow(self) -> bool:
+        """Whether it is there now; may wait, and so is called in the thread."""
+
+    def give_back(self) -> None:
+        """It is needed no more; while the thread is idle."""
+
+
+class AnyMemory:
+    """That of a process whose requests may wait for memory."""
+
+    def borrow(self) -> bool:
+        """See `TrainingMemory`."""
+        return True
+
+    def give_back(self) -> None:
+        """See `TrainingMemory`."""
+
+
+class DictionaryTraining:
+    """Trains for ``cache``, in ``thread``, with ``memory``; ``may_train``: the machine has some."""
 
     def __init__(
         self,
@@ -37,7 +56,9 @@ class DictionaryTraining:
         policy: RecompressionPolicy,
         dictionaries: DictionaryPolicy,
         may_train: Callable[[], bool] = lambda: True,
+        memory: TrainingMemory | None = None,
     ) -> None:
+        self._memory = memory or AnyMemory()
         self._cache = cache
         self._log = cache.log
         self._thread = thread
@@ -66,8 +87,12 @@ class DictionaryTraining:
         await self._thread.turn()
         if not self._dictionaries.is_on:
             return False
+        if not await self._thread.run(self._memory.borrow):
+            return False
         job = partial(train, self._dictionaries.recompressor(), objects)
-        self._dictionaries.judge(await self._thread.run(job), pages)
+        trained = await self._thread.run(job)
+        self._memory.give_back()  # not where this is cancelled: the thread still works then
+        self._dictionaries.judge(trained, pages)
         return True
 
     async def _sample(self, segments: list[SegmentId]) -> list[tuple[int, bytes]]:

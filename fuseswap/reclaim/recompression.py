@@ -22,7 +22,7 @@ from fuseswap.reclaim.background_thread import BackgroundThread
 from fuseswap.reclaim.dictionary_mover import DictionaryMover, ReadBack
 from fuseswap.reclaim.dictionary_policy import DEFAULT_SCHEDULE, DictionaryPolicy, TrainingSchedule
 from fuseswap.reclaim.dictionary_retirement import DictionaryRetirement
-from fuseswap.reclaim.dictionary_training import DictionaryTraining
+from fuseswap.reclaim.dictionary_training import DictionaryTraining, TrainingMemory
 from fuseswap.reclaim.policy import RECOMPRESS, Choice
 from fuseswap.reclaim.recompression_policy import RecompressionPolicy
 from fuseswap.reclaim.request import ReclaimRequest
@@ -41,7 +41,7 @@ class Recompression:
     """Recompresses the segments of ``cache`` in ``thread``.
 
     ``read_back``: how pages come back from the tier, where there is one.  ``may_train``: whether
-    there is memory to train a dictionary, 10 MiB.  ``give_back`` returns that to the system.
+    the machine has memory to train a dictionary.  ``memory``: where that comes from.
     ``schedule``: when one is trained.  ``adopt_some``: `Frontswap.adopt_some`.
     ``choice``: which segment comes first.
     """
@@ -52,7 +52,7 @@ class Recompression:
         thread: BackgroundThread,
         read_back: ReadBack | None = None,
         may_train: Callable[[], bool] = lambda: True,
-        give_back: Callable[[], None] = lambda: None,
+        memory: TrainingMemory | None = None,
         schedule: TrainingSchedule = DEFAULT_SCHEDULE,
         adopt_some: Callable[[], bool] = lambda: False,
         choice: Choice | None = None,
@@ -71,11 +71,10 @@ class Recompression:
             cache, thread, self.policy, self.dictionaries, self.copier
         )
         self._training = DictionaryTraining(
-            cache, thread, self.policy, self.dictionaries, may_train
+            cache, thread, self.policy, self.dictionaries, may_train, memory
         )
         self.mover = DictionaryMover(cache, thread, self.dictionaries, read_back)
         self.retirement = DictionaryRetirement(cache, self.dictionaries, self.mover)
-        self._give_back = give_back
         self._wanted = trio.Event()
         self._running = False
         self._tried = 0  # segments
@@ -197,7 +196,6 @@ class Recompression:
 
     async def _train(self) -> None:
         """Train a dictionary where it is time to; one that has no place may get one."""
-        if self._training.is_due and await self._training.train():
-            self._give_back()  # the thread is idle
-            if self.dictionaries.waiting:
-                await self.retirement.make_place()
+        trained = self._training.is_due and await self._training.train()
+        if trained and self.dictionaries.waiting:
+            await self.retirement.make_place()

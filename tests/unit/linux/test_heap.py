@@ -90,6 +90,31 @@ objects = [b"x" * (100_000 - 50 * number) for number in range(160)]
 print(faults() - before)
 """
 
+# A dictionary is trained: page faults while the interpreter lock is held make requests wait.
+TRAINING = """
+import resource
+from fuseswap.codecs.recompressor import Recompressor, train
+from fuseswap.linux import syscalls
+from fuseswap.linux.heap import Heap
+from tests.support import pages
+from tests.unit.codecs.test_recompressor import with_lz4
+
+objects = [with_lz4(pages.related(number)) for number in range(1280)]
+heap = Heap(2 << 20)
+heap.fill(5 << 20, None)
+train(Recompressor(3), objects[:300])  # what is made once
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+heap.borrow()
+top, end = syscalls.heap_top()
+before = faults()
+train(Recompressor(3), objects)
+print(faults() - before)
+heap.give_back()
+"""
+
 STANDBY = """
 import resource
 from fuseswap.linux import syscalls
@@ -133,6 +158,10 @@ def test_what_lies_below_the_top_is_there_as_well() -> None:
 
 def test_a_growth_past_what_was_ahead_leaves_no_hole() -> None:
     assert printed(JUMP) <= 2
+
+
+def test_a_dictionary_is_trained_in_memory_that_is_there() -> None:
+    assert printed(TRAINING) <= 2, "1780 without that"
 
 
 def test_a_standby_has_some_ahead() -> None:

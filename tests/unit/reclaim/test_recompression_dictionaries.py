@@ -69,6 +69,35 @@ async def test_one_is_trained_and_used(tierless: Tiered, mock_clock: MockClock) 
     await tierless.check()
 
 
+class Loan:
+    """A `TrainingMemory` that says what it was asked."""
+
+    def __init__(self, *, is_there: bool) -> None:
+        self.is_there = is_there
+        self.asked: list[str] = []
+
+    def borrow(self) -> bool:
+        self.asked.append("borrow")
+        return self.is_there
+
+    def give_back(self) -> None:
+        self.asked.append("give back")
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_it_is_trained_in_memory_that_was_made_before(
+    tierless: Tiered, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    loan = Loan(is_there=is_there)
+    monkeypatch.setattr(tierless.device.recompression._training, "_memory", loan)
+    store_related(tierless)
+    await recompress(tierless.device.recompression)
+    assert loan.asked == (["borrow", "give back"] if is_there else ["borrow"])
+    assert tierless.device.statistics()["dictionaries"] == is_there
+    assert (ZSTD_DICTIONARY in codecs(tierless)) == is_there
+    await tierless.check()
+
+
 async def test_by_age_as_well(tierless: Tiered, mock_clock: MockClock) -> None:
     store_related(tierless)
     make_old(tierless.log)
