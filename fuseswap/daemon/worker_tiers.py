@@ -10,7 +10,6 @@ What may wait for memory, `get_ready`, is done in a thread: the thread that serv
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import importlib
 import json
@@ -231,8 +230,7 @@ class WorkerTiers:
             memory = None
             if self._memory_fd is not None:
                 memory = mmap.mmap(self._memory_fd, BUFFER_BYTES, offset=HEAP_FILE_BYTES)
-                at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-                syscalls.populate_write(at, BUFFER_BYTES)
+                syscalls.make_resident(memory)
             self._buffers = Buffers(memory=memory)
         return self._buffers
 

@@ -86,6 +86,18 @@ def populate_write(address: int, length: int) -> None:
     checked(_libc.madvise(address, length, MADV_POPULATE_WRITE), "madvise(POPULATE_WRITE)")
 
 
+def make_resident(memory: mmap.mmap) -> None:
+    """Make and map all pages of a shared, writable mapping; their content stays.
+
+    MAP_POPULATE passes over a mapping that is locked on fault, as all are after MCL_ONFAULT.
+    """
+    try:
+        populate_write(ctypes.addressof(ctypes.c_char.from_buffer(memory)), len(memory))
+    except OSError:  # before Linux 5.14
+        for at in range(0, len(memory), mmap.PAGESIZE):
+            memory[at]
+
+
 def mlock(address: int, length: int) -> None:
     """mlock(2): resident now, and for as long as it is mapped."""
     checked(_libc.mlock(address, length), "mlock")

@@ -22,7 +22,6 @@ A block that does not verify is an `OSError` of that read (EBADMSG), as one that
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import mmap
 from collections import deque
 from collections.abc import Callable
@@ -102,15 +101,6 @@ class _LongRead:
         self.error: OSError | None = None
 
 
-def _populate(memory: mmap.mmap) -> None:
-    """Take all of it, without the interpreter lock where the kernel can (Linux 5.14)."""
-    try:
-        syscalls.populate_write(ctypes.addressof(ctypes.c_char.from_buffer(memory)), len(memory))
-    except OSError:
-        for at in range(0, len(memory), PAGE_SIZE):
-            memory[at] = 0
-
-
 def _in_next_turn(work: Callable[[], None]) -> None:
     # In its last turn, as a worker pauses, trio calls what is due and takes no more.
     with contextlib.suppress(trio.RunFinishedError):
@@ -132,7 +122,7 @@ class EncryptedTier:
         self._inner = inner
         self._cipher = cipher
         memory = mmap.mmap(-1, segments * ENCRYPTED_SEGMENT_BYTES)
-        _populate(memory)
+        syscalls.make_resident(memory)
         self._buffers = Buffers(((ENCRYPTED_SEGMENT_BYTES, segments),), memory)
         self._sealing: deque[_Sealing] = deque()  # ``segments`` at most: each has a buffer
         self._parts = REMOTE_PARTS if inner.is_remote else LOCAL_PARTS

@@ -44,6 +44,7 @@ import struct
 import time
 from typing import NamedTuple
 
+from fuseswap.linux import syscalls
 from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, KIB, PAGE_SIZE
 
 # Operation, epoch, incarnation, id, generation, extent, offset, length, place.
@@ -129,5 +130,6 @@ def is_of(generation: int, version: int) -> bool:
 
 def map_memory(fd: int) -> mmap.mmap:
     """All of it, with its page tables; the memory is taken where it was not yet."""
-    flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
-    return mmap.mmap(fd, os.fstat(fd).st_size, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+    memory = mmap.mmap(fd, os.fstat(fd).st_size)
+    syscalls.make_resident(memory)
+    return memory
