@@ -118,7 +118,15 @@ class Relocation:
         return True
 
     async def _read(self, ref: SegmentRef, where: Location, *, again: bool = False) -> bytes:
-        begin = partial(self._reader.begin_read, where, ref.sequence, 0, SEGMENT_BYTES, again=again)
+        begin = partial(
+            self._reader.begin_read,
+            where,
+            ref.sequence,
+            0,
+            SEGMENT_BYTES,
+            again=again,
+            is_gone=lambda: not self._is_at(ref, where),
+        )
         found: bytes = result_of(await await_callback(begin))
         return found
 

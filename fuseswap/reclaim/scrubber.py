@@ -241,7 +241,15 @@ class Scrubber:
         if copies is not None:
             bad = await self._scrub_copies(request, ref, location, copies)
         else:
-            read = partial(self._reader.begin_read, location, ref.sequence, 0, SEGMENT_BYTES)
+            table = self._log.table
+            read = partial(
+                self._reader.begin_read,
+                location,
+                ref.sequence,
+                0,
+                SEGMENT_BYTES,
+                is_gone=lambda: not table.is_at(ref, location),
+            )
             bad = await self._bad_pages(ref, location, read)
             if _MISMATCH in bad.values():  # what can't be read was tried again already
                 bad = await self._bad_pages(ref, location, partial(read, again=True))

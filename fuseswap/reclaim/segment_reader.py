@@ -38,7 +38,15 @@ class SegmentReader:
             return None
         ref, location = found
         outcome: bytes | OSError = await await_callback(
-            partial(self._reader.begin_read, location, ref.sequence, 0, SEGMENT_BYTES, again=again)
+            partial(
+                self._reader.begin_read,
+                location,
+                ref.sequence,
+                0,
+                SEGMENT_BYTES,
+                again=again,
+                is_gone=lambda: not table.is_at(ref, location),
+            )
         )
         if table.is_at(ref, location):
             if isinstance(outcome, bytes):

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 import trio
@@ -108,19 +109,20 @@ class TierMover:
             entry.number: [] for entry in self._tiers if self._is_short(entry)
         }
         draining = {entry.number for entry in self._tiers if self._drains(entry)}
-        async for segment, tier in self._on_tiers():
-            pages[tier] = pages.get(tier, 0) + self._log.table.live[segment]
-            if tier in draining:
-                await self._drain(segment, tier)
-            elif tier in oldest and segment not in self._set_aside:
-                _keep_oldest(oldest[tier], -self._log.table.sequence_of(segment), segment)
+        async with aclosing(self._on_tiers()) as found:
+            async for segment, tier in found:
+                pages[tier] = pages.get(tier, 0) + self._log.table.live[segment]
+                if tier in draining:
+                    await self._drain(segment, tier)
+                elif tier in oldest and segment not in self._set_aside:
+                    _keep_oldest(oldest[tier], -self._log.table.sequence_of(segment), segment)
         for entry in list(self._tiers):
             entry.pages = pages.get(entry.number, 0)
             for _, segment in sorted(oldest.get(entry.number, ()), reverse=True):
                 if not self._is_short(entry) or not await self._demote(entry, segment):
                     break
 
-    async def _on_tiers(self) -> AsyncIterator[tuple[SegmentId, int]]:
+    async def _on_tiers(self) -> AsyncGenerator[tuple[SegmentId, int], None]:
         """Segments on a tier and its number, some thousand a second."""
         table = self._log.table
         first = 1

@@ -41,6 +41,8 @@ Done = Callable[["bytes | OSError"], None]
 # Location, generation, offset and length.
 Begin = Callable[[Location, int, int, int, Done], None]
 Answer = Callable[["bytes | Retry | Exception"], None]
+# Whether what was to be read is not there any more: then an error is none.
+Gone = Callable[[], bool]
 
 
 class Finish(Protocol):
@@ -88,6 +90,13 @@ class TierLoad(Deferred):
         """See `Finish`."""
         return self._finish(self, stored, final=final)
 
+    def is_gone(self) -> bool:
+        """Whether the page was stored anew, or its segment has moved."""
+        try:
+            return self._finish(self, b"", final=False) is None
+        except CorruptData:
+            return False
+
 
 class TierReader:
     """Reads by ``begin`` (None: there is no tier); ``ahead`` where what lies there never changes.
@@ -122,12 +131,12 @@ class TierReader:
             self._settle(one, answer, found, final=False)
 
         if self.ahead is None:
-            self._try(one.location, one.ref.sequence, one.offset, one.length, ended, 0, one)
+            self._try(one.location, one.ref.sequence, one.offset, one.length, ended, 0, one.is_gone)
             return
         where = (one.location, one.ref.sequence)
 
         def alone() -> None:
-            self._try(one.location, one.ref.sequence, one.offset, one.length, ended, 0, one)
+            self._try(one.location, one.ref.sequence, one.offset, one.length, ended, 0, one.is_gone)
 
         self.ahead.begin_read(where, one.offset, one.length, ended, alone)
 
@@ -167,7 +176,7 @@ class TierReader:
 
         if isinstance(found, bytes):
             self._settle(one, answered, found[at : at + one.length], final=False)
-        elif _has_changed(one):
+        elif one.is_gone():
             answered(RETRY)
         else:
             self._load_again(one, answered)
@@ -178,7 +187,7 @@ class TierReader:
         """The tier has answered."""
         if not isinstance(found, bytes):
             error = CorruptData(f"page {one.page} cannot be read from the tier: {found}")
-            answer(RETRY if _has_changed(one) else error)
+            answer(RETRY if one.is_gone() else error)
             return
         try:
             page = one.finish(found, final=final)
@@ -205,7 +214,7 @@ class TierReader:
             self._settle(one, answer, found, final=True)
 
         where = (one.location, one.ref.sequence)
-        self.begin_read(*where, one.offset, one.length, ended, again=True)
+        self.begin_read(*where, one.offset, one.length, ended, again=True, is_gone=one.is_gone)
 
     def _load_copy(self, one: TierLoad, answer: Answer, copies: Copies, which: int) -> None:
         """From copy ``which``, and where that is bad from the next."""
@@ -238,8 +247,9 @@ class TierReader:
         done: Done,
         *,
         again: bool = False,
+        is_gone: Gone | None = None,
     ) -> None:
-        """As `Tier.begin_read`, with patience.
+        """As `Tier.begin_read`, with patience while what is read is not ``is_gone``.
 
         ``again``: the caller has read this before, and it was wrong: a retry of its own.  It is
         of the second copy, where there are two.
@@ -251,11 +261,11 @@ class TierReader:
                 if isinstance(found, bytes):
                     done(found)
                 else:
-                    self._try(location, generation, offset, length, done, 0)
+                    self._try(location, generation, offset, length, done, 0, is_gone)
 
             copies.begin_read_copy(_LAST_COPY, location.extent, generation, offset, length, ended)
             return
-        self._try(location, generation, offset, length, done, 0)
+        self._try(location, generation, offset, length, done, 0, is_gone)
 
     def _begin_once(
         self, location: Location, generation: int, offset: int, length: int, done: Done
@@ -273,9 +283,8 @@ class TierReader:
         length: int,
         done: Done,
         failures: int,
-        one: TierLoad | None = None,
+        is_gone: Gone | None,
     ) -> None:
-        """``one``: what the bytes are for; where that is not there any more an error is none."""
         if self._begin is None:
             done(OSError(errno.ENXIO, "there is none"))
             return
@@ -285,14 +294,16 @@ class TierReader:
             if isinstance(outcome, bytes):
                 self._failed_in_a_row = 0
                 done(outcome)
-            elif one is not None and _has_changed(one):
+            elif is_gone is not None and is_gone():
                 done(outcome)
             elif outcome.errno == errno.EBADMSG and not failures:
                 # Wrong bytes, not a device that needs time: once more, as for a wrong checksum.
                 self.retries += 1
-                self._try(location, generation, offset, length, done, len(_PAUSES_S), one)
+                self._try(location, generation, offset, length, done, len(_PAUSES_S), is_gone)
             elif failures < len(_PAUSES_S):
-                again = partial(self._try, location, generation, offset, length, done, one=one)
+                again = partial(
+                    self._try, location, generation, offset, length, done, is_gone=is_gone
+                )
                 trio.lowlevel.spawn_system_task(self._try_later, again, failures)
             else:
                 where = f"tier {location.tier}, extent {location.extent}"
@@ -301,24 +312,16 @@ class TierReader:
 
         self._begin(location, generation, offset, length, ended)
 
-    async def _try_later(self, again: Callable[[int], None], failures: int) -> None:
+    async def _try_later(self, again: Callable[..., None], failures: int) -> None:
         await trio.sleep(_PAUSES_S[failures])
         self.retries += 1
-        again(failures + 1)
+        again(failures=failures + 1)
 
     def _note_error(self, what: str) -> None:
         self.errors += 1
         self._failed_in_a_row += 1
         if self._failed_in_a_row <= _LOGGED_IN_A_ROW:
             log.error("the tier cannot be read (%s)", what)
-
-
-def _has_changed(one: TierLoad) -> bool:
-    """Whether the page was stored anew, or its segment has moved: then an error means nothing."""
-    try:
-        return one.finish(b"", final=False) is None
-    except CorruptData:
-        return False
 
 
 def neighbours(loads: list[TierLoad]) -> list[list[TierLoad]]:

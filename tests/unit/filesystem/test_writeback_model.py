@@ -78,8 +78,8 @@ tier_steps = st.one_of(
     st.tuples(st.just("add"), names),
     st.tuples(st.just("set"), names, st.sampled_from(["drain=Y", "drain=Y", "drain=N"])),
     st.tuples(st.just("set"), names, st.sampled_from(["priority=3", "priority=-3", "limit=2M"])),
-    st.tuples(st.just("empty"), names),
-    st.tuples(st.just("empty"), names),
+    st.tuples(st.just("empty"), names, st.just(0)),
+    st.tuples(st.just("empty"), names, strides),
     st.tuples(st.just("remove"), names),
     st.tuples(st.just("hold_reads"), st.booleans()),
     st.tuples(st.just("load_later"), firsts, counts, strides),
@@ -207,8 +207,13 @@ class Model:
         if name in self.there:
             self.tiered.device.set_tier_policy(name, [word])
 
-    async def empty(self, name: str) -> None:
-        """Drained for a while, and gone if that was enough."""
+    async def empty(self, name: str, stride: int) -> None:
+        """Drained for a while, and gone if that was enough; with reads of loads under way there."""
+        if stride:
+            self.tiers[name].hold_reads = True
+            await self.load_later(0, 20, stride)
+            await wait_all_tasks_blocked()
+            self.tiers[name].hold_reads = False
         await self.set(name, "drain=Y")
         for _ in range(4):
             await wait_all_tasks_blocked()
@@ -312,13 +317,13 @@ class Model:
             tier.reads.clear()
         there = [self.tiers[name] for name in self.there]
         self.tiered = Tiered(self.memory, there[0] if there else None)
-        for other in there[1:]:
-            self.tiered.device.add_tier(other)
+        for tier in there[1:]:
+            self.tiered.device.add_tier(tier)
         self.tiered.expected = expected
         self.start()
 
     async def check(self) -> None:
-        check_invariants(self.tiered.cache)
+        check_invariants(self.tiered.cache, passing=1)
         tiered = self.tiered
         assert tiered.cache.slots.stored_pages == len(tiered.expected)
         writes = {name: len(tier.writes) for name, tier in self.tiers.items()}
@@ -337,6 +342,10 @@ class Model:
 
     async def settle(self) -> None:
         await self.hold_reads(False)
+        for _ in range(4):  # reads that failed are tried again
+            self.clock.jump(1)
+            await wait_all_tasks_blocked()
+        await self.check()
         await self.tiered.check()
 
 

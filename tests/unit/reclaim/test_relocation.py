@@ -191,6 +191,8 @@ async def test_a_read_that_fails_of_a_segment_that_died(
     moved.first.reads[0].fail()
     await trio.sleep(1)
     assert result.outcome is Outcome.GONE, "that is no error"
+    now = moved.worker.device.statistics()
+    assert (now["tier_read_retries"], now["tier_read_errors"]) == (0, 0)
     moved.first.fail_reads = False
     await moved.check()
 

@@ -10,6 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.errors import CorruptData
 from fuseswap.reclaim.relocation import Outcome
+from fuseswap.reclaim.scrubber import ScrubRequest
 from fuseswap.reclaim.segment_reader import SegmentReader
 from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES
 from tests.support.moving_segments import TO_TIER, Moved, Result, each_way
@@ -112,6 +113,40 @@ async def test_a_merge_that_read_the_old_place(
     assert read == [None]
     assert not worker.log.table.is_pinned(ref.id)
     await moved.check()
+
+
+@pytest.mark.parametrize("who", ["merge", "scrub"])
+async def test_a_segment_that_left_while_it_was_read_whole_is_no_error(
+    moved: Moved, nursery: trio.Nursery, mock_clock: MockClock, who: str
+) -> None:
+    ref = await moved.prepare()
+    worker = moved.worker
+    device = worker.device
+    ended: list[bytes | None] = []
+
+    async def merge() -> None:
+        ended.append(await SegmentReader(worker.log, device.reader).read(ref.id))
+
+    moved.hold(reads=True)
+    if who == "merge":
+        nursery.start_soon(merge)
+    else:
+        nursery.start_soon(device.scrubber.run)
+        device.scrubber.ask(ScrubRequest.parse("tier=fake"))
+    await wait_all_tasks_blocked()
+    (held,) = moved.first.reads
+    moved.hold()
+    for segment in {worker.segment_of(page) for page in worker.on_tier()}:
+        await moved.relocation.relocate(worker.log.table.ref(segment), moved.place(TO_TIER))
+    device.remove_tier("fake")
+    held.fail(errno.EBADF)
+    await wait_all_tasks_blocked()
+    now = device.statistics()
+    assert (now["tier_read_retries"], now["tier_read_errors"]) == (0, 0)
+    assert ended == [None] * (who == "merge")
+    assert not device.scrubber.request.bad
+    assert device.scrubber.request.done == device.scrubber.request.total, "at once"
+    await worker.check()
 
 
 # -- the next worker -------------------------------------------------------------------
