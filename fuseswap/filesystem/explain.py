@@ -26,6 +26,7 @@ from fuseswap.store.slot_word import (
     fill_of,
     is_corrupt,
     is_foreign,
+    is_impossible_fill,
     is_loaded,
     is_object,
     length_of,
@@ -119,7 +120,7 @@ def explain(device: Device, page: PageNumber) -> Explanation:
             pages=1,
             checksum=NOT_READ,
         )
-    if segment_of(word) or fill_of(word) >> 64:
+    if is_impossible_fill(word):
         return _corrupt(page, "its slot word is impossible: it gives an I/O error")
     return Explanation(
         page,

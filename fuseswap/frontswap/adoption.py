@@ -10,8 +10,8 @@ changed is counted first:
 
 Until then no segment is freed, cleaned or written back: its count is not complete.
 
-A word that cannot be right has odd parity, or names a segment that does not exist.  It stays,
-with odd parity, and is counted: a load of that page says EIO instead of zeros.  A foreign word
+A word that cannot be right has a wrong check, or names a segment that does not exist.  It stays,
+with a wrong check, and is counted: a load of that page says EIO instead of zeros.  A foreign word
 whose backend is not there stays as it is: its pages say EIO.
 """
 
@@ -22,7 +22,7 @@ import logging
 from fuseswap.frontswap.backend import Backend
 from fuseswap.frontswap.links import Links
 from fuseswap.store.slot_table import CLUSTER_SHIFT, UNCOUNTED, SlotTable
-from fuseswap.store.slot_word import FOREIGN, KIND_MASK, spoiled
+from fuseswap.store.slot_word import MODULUS, OBJECT, spoiled
 from fuseswap.units import PageNumber, numbered
 
 log = logging.getLogger(__name__)
@@ -69,10 +69,10 @@ class Adoption:
         for page, word in numbered(self._slots.count(cluster), cluster << CLUSTER_SHIFT):
             if not word:
                 continue
-            if word.bit_count() & 1:
+            if word % MODULUS:
                 corrupt += 1
                 continue
-            owner = objects if word & KIND_MASK != FOREIGN else links.owner_of(word)
+            owner = objects if word & OBJECT else links.owner_of(word)
             if owner is None:
                 corrupt += 1
             elif not owner.adopt(page, word):

@@ -13,7 +13,7 @@ from fuseswap.counting import counter, gauge
 from fuseswap.dedup.policy import Dedup, Mode
 from fuseswap.store.memory_usage import MemoryUsage
 from fuseswap.store.segment_entry import Stream
-from fuseswap.store.segment_log import OBJECT_OVERHEAD, SegmentLog
+from fuseswap.store.segment_log import SegmentLog
 from fuseswap.units import PAGE_SIZE, SEGMENT_SHIFT
 
 
@@ -71,7 +71,8 @@ class CacheStatistics:
         "bytes", "Memory of the index of contents and of the counts of shared objects."
     )
     metadata_bytes: int = gauge(
-        "bytes", "Slot and segment table, dictionaries, index; owner and checksum of each object."
+        "bytes",
+        "Slot and segment table, dictionaries, index; owner, checksum and padding of objects.",
     )
     pool_unused_bytes: int = gauge(
         "bytes", "Memory of the arena without living data: dead, not filled yet, or free."
@@ -96,7 +97,7 @@ class CacheStatistics:
     )
     segments: int = gauge("segments", "Segments of 1 MiB in use.")
     appended_bytes: int = counter(
-        "Bytes that stores added to segments, 8 for each object among them."
+        "Bytes that stores added to segments, 8 to 15 for each object among them."
     )
 
 
@@ -119,8 +120,7 @@ def take_snapshot(
     raw_pages, raw_bytes = sum(pages[:LZ4]), sum(sizes[:LZ4])
     same_filled = fill_words + pages[FILL]
     words = sum(log.table.live)
-    objects = words - log.duplicate_pages
-    out_of_memory = sum(log.table.live_bytes) - log.live_in_frames
+    live_bytes = sum(log.table.live_bytes)
     pool, tables = memory_usage.pool_bytes, memory_usage.table_bytes
     own = (log.heads[stream] for stream in (Stream.STORE, Stream.INCOMPRESSIBLE))
     return CacheStatistics(
@@ -137,10 +137,10 @@ def take_snapshot(
         duplicate_bytes_saved=log.duplicate_bytes,
         dedup_active=int(dedup.mode == Mode.ON),
         dedup_index_bytes=dedup.index.allocated_bytes + log.references.allocated_bytes,
-        metadata_bytes=tables + objects * OBJECT_OVERHEAD,
+        metadata_bytes=tables + live_bytes - sum(sizes),
         pool_unused_bytes=pool - log.live_in_frames,
         same_filled_bytes_saved=same_filled * PAGE_SIZE - sizes[FILL],
-        writeback_bytes_saved=out_of_memory + in_place_pages * PAGE_SIZE,
+        writeback_bytes_saved=live_bytes - log.live_in_frames + in_place_pages * PAGE_SIZE,
         raw_pages=raw_pages,
         raw_bytes=raw_bytes,
         lz4_pages=pages[LZ4],

@@ -43,7 +43,7 @@ from fuseswap.frontswap.counters import BackendStatistics, FrontswapStatistics
 from fuseswap.frontswap.late_store import LateStore
 from fuseswap.frontswap.links import Link, Links, load_unowned, refuse, release_nothing
 from fuseswap.store.slot_table import CLUSTER_SHIFT, UNCOUNTED, SlotTable
-from fuseswap.store.slot_word import FOREIGN, KIND_MASK, number_of
+from fuseswap.store.slot_word import FOREIGN, KIND_MASK, MODULUS, number_of
 from fuseswap.units import PageNumber, numbered
 
 _ALL = 1 << 32
@@ -156,7 +156,7 @@ class Frontswap:
             self._adoption.count(cluster)
         old = words[page] if used[cluster] else 0
         if old:
-            if old.bit_count() & 1:
+            if old % MODULUS:
                 self.slots.recount(cluster)
             if not replace:
                 words[page] = 0  # crash point: store-clear
@@ -312,7 +312,7 @@ class Frontswap:
     def load(self, page: PageNumber) -> bytes | None:
         """4096 bytes of ``page``, None for a hole; raises `CorruptData` or `Deferred`."""
         word = self._words[page] if self._used[page >> CLUSTER_SHIFT] else 0
-        if word & KIND_MASK != FOREIGN or word.bit_count() & 1:
+        if word & KIND_MASK != FOREIGN or word % MODULUS:
             if not word:
                 return self._load_hole(page)
             data = self._load_object(page, word)
@@ -367,7 +367,7 @@ class Frontswap:
 
     def release(self, page: PageNumber, word: int) -> None:
         """``word`` has lost its page; a corrupt one names nothing."""
-        if word.bit_count() & 1:
+        if word % MODULUS:
             return
         if word & KIND_MASK != FOREIGN:
             self._release_object(page, word)

@@ -31,13 +31,14 @@ from fuseswap.store.append_head import AppendHead
 from fuseswap.store.dictionary_area import Dictionaries
 from fuseswap.store.memory_reserve import AtOnce, Feeder
 from fuseswap.store.memory_usage import MemoryUsage
+from fuseswap.store.object_size import footprint
 from fuseswap.store.page_reader import Defer, PageReader, no_reader
 from fuseswap.store.segment_entry import Mark, Stream
-from fuseswap.store.segment_log import OBJECT_OVERHEAD, SegmentLog, Tiers
+from fuseswap.store.segment_log import SegmentLog, Tiers
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.slot_word import (
-    KIND_MASK,
     OBJECT,
+    SEGMENT_ID_MASK,
     SEGMENT_ID_SHIFT,
     is_loaded,
     is_object,
@@ -178,8 +179,8 @@ class CompressedCache:
 
     def release(self, page: PageNumber, word: int) -> None:
         """The object or fill of ``word`` has lost its page."""
-        if word & KIND_MASK == OBJECT:
-            if self.log.table.is_live(word >> SEGMENT_ID_SHIFT):
+        if word & OBJECT:
+            if self.log.table.is_live(word >> SEGMENT_ID_SHIFT & SEGMENT_ID_MASK):
                 self.log.release(word)
         elif is_same_filled(word):
             self._fill_words -= 1
@@ -290,7 +291,7 @@ class CompressedCache:
                 raise NoMemory(f"no frame is ready for page {page}")
             self.counters.pool_limit_hit += 1
             raise PoolFull(f"the pool is at its limit: no room for page {page}")
-        self._mixed_bytes += (head.stream is Stream.SURVIVORS) * (length + OBJECT_OVERHEAD)
+        self._mixed_bytes += (head.stream is Stream.SURVIVORS) * footprint(length)
         return head
 
     def _ready_table_bytes(self) -> int:

@@ -8,7 +8,7 @@ from fuseswap.counting import zeros
 from fuseswap.errors import CorruptData, Deferred, InvalidArgument, StoreRefused, kept
 from fuseswap.frontswap.backend import Backend, Copy, Data, Patience
 from fuseswap.frontswap.counters import BackendStatistics
-from fuseswap.store.slot_word import FOREIGN, KIND_MASK, number_of
+from fuseswap.store.slot_word import is_foreign, number_of
 from fuseswap.units import PageNumber
 
 
@@ -121,8 +121,7 @@ class Links:
 
     def owner_of(self, word: int) -> Backend | None:
         """Whose ``word`` is, sound and not 0."""
-        foreign = word & KIND_MASK == FOREIGN
-        link = self.by_number.get(number_of(word)) if foreign else self.objects
+        link = self.by_number.get(number_of(word)) if is_foreign(word) else self.objects
         return link.backend if link else None
 
 

@@ -23,7 +23,7 @@ from fuseswap.errors import CompressesPoorly, StoreRefused
 from fuseswap.store.page_reader import PageReader
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_table import SlotTable
-from fuseswap.store.slot_word import CODEC_SHIFT, KIND_MASK, OBJECT, as_stored, codec_of, fill_word
+from fuseswap.store.slot_word import CODEC_SHIFT, OBJECT, as_stored, codec_of, fill_word
 from fuseswap.units import PAGE_SIZE, PageNumber
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ POOR_BYTES = 2816
 _ON = Mode.ON
 
 # Of a slot word: is it a raw object, and when was compressing it last tried?
-_DENIED_MASK = KIND_MASK | (0xF & ~LAST_RAW) << CODEC_SHIFT
+_DENIED_MASK = OBJECT | (0xF & ~LAST_RAW) << CODEC_SHIFT
 _TRIES_MASK = LAST_RAW << CODEC_SHIFT
 
 _three = struct.Struct("<Q2024xH2054xQ").unpack_from

@@ -20,6 +20,7 @@ from fuseswap.reclaim.background_thread import BackgroundThread
 from fuseswap.reclaim.dictionary_policy import DictionaryPolicy
 from fuseswap.reclaim.recompression_policy import RecompressionPolicy
 from fuseswap.store.copier import Copier
+from fuseswap.store.object_size import footprint
 from fuseswap.store.plans import Rewrite
 from fuseswap.store.segment_entry import Mark, Stream
 from fuseswap.store.slot_word import as_stored, is_loaded, is_object_of, length_of, object_key
@@ -185,5 +186,5 @@ class SegmentRecompressor:
         needed = self._log.table.live_bytes[work.segment]
         for word in self._keys(work, hot=True):
             if word in work.packed:
-                needed -= length_of(word) - len(work.packed[word].payload)
+                needed -= footprint(length_of(word)) - footprint(len(work.packed[word].payload))
         return needed

@@ -26,8 +26,9 @@ from fuseswap.codecs.dictionary import number_of
 from fuseswap.codecs.registry import ZSTD_DICTIONARY
 from fuseswap.counting import counter, zeros
 from fuseswap.errors import PoolFull
+from fuseswap.store.object_size import footprint
 from fuseswap.store.plans import STEP_OBJECTS, Move, Plan
-from fuseswap.store.segment_log import OBJECT_OVERHEAD, SegmentLog
+from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.slot_word import (
     codec_of,
@@ -49,7 +50,7 @@ class CopierStatistics:
         "Sparse segments the cleaner emptied and freed.", after="tier_read_errors"
     )
     bytes_copied: int = counter(
-        "Bytes the cleaner copied forward, 8 for each object among them.",
+        "Bytes the cleaner copied forward, 8 to 15 for each object among them.",
         name="cleaner_copied_bytes",
     )
     recompressed_pages: int = counter(
@@ -199,7 +200,7 @@ class Copier:
             done.recompressed_bytes_before += length
             done.recompressed_bytes_after += len(packed.payload)
         done.objects_copied += 1
-        done.bytes_copied += length + OBJECT_OVERHEAD
+        done.bytes_copied += footprint(length)
         return new
 
     def _look_for_owners(self, plan: Plan) -> None:

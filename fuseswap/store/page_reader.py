@@ -23,23 +23,25 @@ from fuseswap.errors import CorruptData, Deferred
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_table import CLUSTER_SHIFT, SlotTable
 from fuseswap.store.slot_word import (
+    CODEC_MASK,
     CODEC_SHIFT,
-    KIND_MASK,
     LENGTH_MASK,
     LENGTH_SHIFT,
+    LOADED,
+    MODULUS,
     OBJECT,
     OFFSET_MASK,
     OFFSET_SHIFT,
-    PARITY,
     REFERENCED,
+    SEGMENT_ID_MASK,
     SEGMENT_ID_SHIFT,
+    ZERO_FILLED,
     codec_of,
     fill_of,
     is_corrupt,
+    is_impossible_fill,
     is_object,
-    is_same_filled,
     is_same_object,
-    is_zero_filled,
     length_of,
     offset_of,
     segment_of,
@@ -51,7 +53,7 @@ log = logging.getLogger(__name__)
 ZERO_PAGE = bytes(PAGE_SIZE)
 _LOGGED_ERRORS = 20
 
-_CODEC_MASK = 0xF << CODEC_SHIFT
+_CODEC_BITS = CODEC_MASK << CODEC_SHIFT
 _LZ4_BITS = LZ4 << CODEC_SHIFT
 
 _u32 = struct.Struct("<I").unpack_from
@@ -121,10 +123,10 @@ class PageReader:
 
         Raises `CorruptData`, or `Deferred` where it has to be read.
         """
-        if word & KIND_MASK != OBJECT or word.bit_count() & 1:
+        if not word & OBJECT or word % MODULUS:
             return self._load_fill(page, word)
         try:
-            base = self._log.table.bases[word >> SEGMENT_ID_SHIFT]
+            base = self._log.table.bases[word >> SEGMENT_ID_SHIFT & SEGMENT_ID_MASK]
         except IndexError:
             base = -1
         if base < 0:
@@ -134,7 +136,7 @@ class PageReader:
         start = at + CHECK_BYTES
         payload = arena[start : start + (word >> LENGTH_SHIFT & LENGTH_MASK) + 1]
         check = _u32(arena, at)[0]
-        if word & _CODEC_MASK == _LZ4_BITS and _checksum(payload, LZ4) & 0xFFFFFFFF == check:
+        if word & _CODEC_BITS == _LZ4_BITS and _checksum(payload, LZ4) & 0xFFFFFFFF == check:
             # By far the most common: one call less.  The check is no proof, since it has no key.
             try:
                 data: bytes = _lz4(payload, PAGE_SIZE)
@@ -145,7 +147,7 @@ class PageReader:
         else:
             data = self._decode(page, word, payload, check)
         if not word & REFERENCED:
-            self._words[page] = word ^ (REFERENCED | PARITY)  # crash point: load-mark
+            self._words[page] = word + LOADED  # crash point: load-mark
         return data
 
     def finish_load(self, load: Missing, stored: bytes, *, final: bool = True) -> bytes | None:
@@ -204,7 +206,7 @@ class PageReader:
 
     def _miss(self, page: PageNumber, word: int) -> Deferred | CorruptData:
         """The error for an object that is in no frame."""
-        found = self._log.table.on_tier(word >> SEGMENT_ID_SHIFT)
+        found = self._log.table.on_tier(word >> SEGMENT_ID_SHIFT & SEGMENT_ID_MASK)
         if found is None:
             return self.corrupt(page, word, "no such segment")
         ref, location = found
@@ -215,14 +217,11 @@ class PageReader:
 
     def _load_fill(self, page: PageNumber, word: int) -> bytes:
         """A same-filled page, or `CorruptData`."""
-        if not is_same_filled(word) or is_corrupt(word) or segment_of(word):
-            raise self.corrupt(page, word, "impossible slot word")
-        if is_zero_filled(word):
+        if word == ZERO_FILLED:
             return ZERO_PAGE
-        fill = fill_of(word)
-        if fill >> 64:
-            raise self.corrupt(page, word, "impossible fill")
-        return fill.to_bytes(8, "little") * (PAGE_SIZE // 8)
+        if is_corrupt(word) or is_impossible_fill(word):
+            raise self.corrupt(page, word, "impossible slot word")
+        return fill_of(word).to_bytes(8, "little") * (PAGE_SIZE // 8)
 
     def corrupt(self, page: PageNumber, word: int, reason: str, final: bool = True) -> CorruptData:
         """Count, log and build the error of a page that cannot be trusted."""

@@ -5,7 +5,7 @@ owners grows down from its end:
 
     | check | payload | check | payload | ...  ->    free    <-  ... owner1 | owner0 |
 
-    check   4 bytes, xxh3 of the payload (``compressed_cache.py``)
+    check   4 bytes, xxh3 of the payload (``compressed_cache.py``); at a multiple of 8
     owner   4 bytes, the page the object was stored for
 
 and one entry of the segment table (``segment_table.py``), in which a segment is
@@ -44,16 +44,19 @@ from fuseswap.store.dictionary_use import DictionaryUse
 from fuseswap.store.eviction_queue import EvictionQueue
 from fuseswap.store.frame_pool import NO_FRAME, FramePool
 from fuseswap.store.memory_reserve import Feeder
+from fuseswap.store.object_size import OWNER_BYTES, PADDED, UNITS, footprint
 from fuseswap.store.refcounts import Refcounts
 from fuseswap.store.segment_entry import Mark, Stream
-from fuseswap.store.segment_table import OWNER_BYTES, WORDS, SegmentTable
+from fuseswap.store.segment_table import WORDS, SegmentTable
 from fuseswap.store.slot_word import (
+    CODEC_MASK,
     CODEC_SHIFT,
     LENGTH_MASK,
     LENGTH_SHIFT,
+    MODULUS,
     OBJECT,
     OFFSET_SHIFT,
-    PARITY,
+    SEGMENT_ID_MASK,
     SEGMENT_ID_SHIFT,
     codec_of,
     length_of,
@@ -70,8 +73,6 @@ from fuseswap.units import (
     page_array,
     segment_range,
 )
-
-OBJECT_OVERHEAD = CHECK_BYTES + OWNER_BYTES
 
 # May take the frames kept for the cleaner.
 _COPYING = (Stream.SURVIVORS, Stream.EVICTED, Stream.RECOMPRESSED)
@@ -142,28 +143,31 @@ class SegmentLog:
         dictionary takes the way of `append_copy`.
         """
         length = len(payload)
+        size = length + PADDED & UNITS
         bound = head.bound - OWNER_BYTES
-        if head.tail + length + CHECK_BYTES > bound:
+        if head.tail + size > bound:
             self._open_next(head)
             bound = head.bound - OWNER_BYTES
         offset = head.tail
         start = head.base + offset
-        head.tail = end = offset + CHECK_BYTES + length
+        head.tail = tail = offset + size
         head.bound = bound
         arena = self._arena
         self._arena_u32[head.base + bound >> 2] = owner  # crash point: append-owner
         _put_u32(arena, start, check)
-        arena[start + CHECK_BYTES : head.base + end] = payload  # crash point: append-payload
+        start += CHECK_BYTES
+        arena[start : start + length] = payload  # crash point: append-payload
         segment = head.segment
-        self._entries[segment * WORDS + 1] = end << 32 | bound  # crash point: append-tail
+        self._entries[segment * WORDS + 1] = tail << 32 | bound  # crash point: append-tail
         self._live[segment] += 1  # crash point: append-count
-        self._live_bytes[segment] += length + OBJECT_OVERHEAD
-        self.live_in_frames += length + OBJECT_OVERHEAD
+        size += OWNER_BYTES
+        self._live_bytes[segment] += size
+        self.live_in_frames += size
         self.codec_pages[codec] += 1
         self.codec_bytes[codec] += length
         word = segment << SEGMENT_ID_SHIFT | offset << OFFSET_SHIFT
         word |= length - 1 << LENGTH_SHIFT | codec << CODEC_SHIFT | OBJECT
-        return word | PARITY if word.bit_count() & 1 else word
+        return word | -word % MODULUS
 
     def stored(self, word: int) -> bytes:
         """Check and payload of the object of ``word``, which is in memory."""
@@ -186,7 +190,7 @@ class SegmentLog:
 
     def fits(self, head: AppendHead, length: int) -> bool:
         """Whether an object of ``length`` bytes can be appended by a store now."""
-        return head.tail + length + OBJECT_OVERHEAD <= head.bound or not self.frames.exhausted
+        return head.tail + footprint(length) <= head.bound or not self.frames.exhausted
 
     def share(self, word: int) -> bool:
         """Another page gets the object of ``word``; False where it may not.
@@ -237,18 +241,18 @@ class SegmentLog:
 
         ``dictionary``: its number, where the object was found sound with it.
         """
-        segment = word >> SEGMENT_ID_SHIFT
-        codec = word >> CODEC_SHIFT & 0xF
+        segment = word >> SEGMENT_ID_SHIFT & SEGMENT_ID_MASK
+        codec = word >> CODEC_SHIFT & CODEC_MASK
         self.codec_pages[codec] -= 1
         if codec == ZSTD_DICTIONARY:
             self.dictionary_use.release(segment, dictionary)
         if not (self.duplicate_pages or self.adopting) or not self._drop_reference(word, segment):
             length = (word >> LENGTH_SHIFT & LENGTH_MASK) + 1
             self.codec_bytes[codec] -= length
-            length += OBJECT_OVERHEAD
-            self._live_bytes[segment] -= length
+            size = (length + PADDED & UNITS) + OWNER_BYTES
+            self._live_bytes[segment] -= size
             if self._bases[segment] >= 0:
-                self.live_in_frames -= length
+                self.live_in_frames -= size
         live = self._live[segment] - 1
         self._live[segment] = live
         if not live and not self.adopting:
@@ -368,9 +372,9 @@ class SegmentLog:
                 self.duplicate_bytes += length
                 return
         self.codec_bytes[codec] += length
-        self._live_bytes[segment] += length + OBJECT_OVERHEAD
+        self._live_bytes[segment] += footprint(length)
         if self._bases[segment] >= 0:
-            self.live_in_frames += length + OBJECT_OVERHEAD
+            self.live_in_frames += footprint(length)
 
     def settle_one(self) -> bool:
         """All words are counted: of one more segment keep the extra references only."""

@@ -35,6 +35,7 @@ from functools import partial
 from fuseswap.errors import PoolFull
 from fuseswap.store.geometry import DICTIONARY_PLACES, SEGMENT_ENTRY_BYTES
 from fuseswap.store.memory_reserve import AtOnce, Feeder
+from fuseswap.store.object_size import OWNER_BYTES
 from fuseswap.store.segment_entry import (
     EXTENT_BITS,
     EXTENT_MASK,
@@ -63,7 +64,6 @@ from fuseswap.units import (
 
 log = logging.getLogger(__name__)
 
-OWNER_BYTES = 4
 WORDS = SEGMENT_ENTRY_BYTES // 8
 _AHEAD_BYTES = 64 << 10  # 2048 entries: 2 GiB of segments
 _GROW = 256

@@ -47,7 +47,7 @@ from fuseswap.units import PAGE_SIZE
 log = logging.getLogger(__name__)
 
 MAGIC = 0x7061777365737566  # "fuseswap", little endian
-LAYOUT_VERSION = 6
+LAYOUT_VERSION = 7
 KEY_BYTES = 32
 _OLDER_VERSIONS = range(1, LAYOUT_VERSION)
 

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from fuseswap.errors import HostError
-from fuseswap.store.segment_log import OBJECT_OVERHEAD
+from fuseswap.store.object_size import OBJECT_OVERHEAD
 from fuseswap.units import KIB, MIB, PAGE_SIZE
 from tests.benchmarks import fio
 from tests.benchmarks.command import tell

@@ -65,11 +65,11 @@ class FakeBackend:
         key, self._next = self._next, self._next + 1
         self.kept[key] = page, data
         if self.number is None:
-            return object_word(SegmentId(1), key, 4096, 4)
+            return object_word(SegmentId(1), 8 * key, 4096, 4)
         return foreign_word(self.number, key)
 
     def _key(self, word: int) -> int:
-        return offset_of(word) if self.number is None else cookie_of(word)
+        return offset_of(word) // 8 if self.number is None else cookie_of(word)
 
     def store(self, page: int, data: bytes | memoryview, old: int, replace: bool = False) -> int:
         self.stores.append((page, old, replace))

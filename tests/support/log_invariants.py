@@ -12,21 +12,24 @@ from dataclasses import dataclass, field
 
 from fuseswap.codecs.checksum import CHECK_BYTES
 from fuseswap.codecs.codec import MAX_COMPRESSED_BYTES, REGISTERED
-from fuseswap.codecs.dictionary import number_of
+from fuseswap.codecs.dictionary import number_of as dictionary_of
 from fuseswap.codecs.registry import CODECS, FILL, LAST_RAW, LZ4, ZSTD, ZSTD_DICTIONARY
 from fuseswap.frontswap.cache_statistics import CacheStatistics
+from fuseswap.store.object_size import OWNER_BYTES, footprint
 from fuseswap.store.segment_entry import Mark, SegmentState, location_in
-from fuseswap.store.segment_log import OBJECT_OVERHEAD
-from fuseswap.store.segment_table import OWNER_BYTES, WORDS
+from fuseswap.store.segment_table import WORDS
 from fuseswap.store.slot_word import (
-    FOREIGN,
-    KIND_MASK,
-    OBJECT,
-    OFFSET_SHIFT,
-    SAME_FILLED,
-    SEGMENT_ID_SHIFT,
     codec_of,
+    cookie_of,
+    fill_of,
+    fill_word,
+    foreign_word,
+    is_corrupt,
+    is_foreign,
+    is_object,
     length_of,
+    number_of,
+    object_word,
     offset_of,
     segment_of,
 )
@@ -65,7 +68,7 @@ class StoredObject:
 
     @property
     def end(self) -> int:
-        return self.offset + CHECK_BYTES + self.length
+        return self.offset + footprint(self.length) - OWNER_BYTES
 
     @property
     def place(self) -> tuple[int, int, int]:
@@ -130,16 +133,15 @@ def _take_census(cache: FrontedCache) -> Census:
 
 
 def _count(census: Census, page: int, word: int, codecs: set[int]) -> None:
-    assert word.bit_count() % 2 == 0, f"page {page}: odd parity"
-    kind = word & KIND_MASK
-    assert kind in (OBJECT, SAME_FILLED, FOREIGN), f"page {page}: kind {kind}"
+    assert not is_corrupt(word), f"page {page}: its word has a wrong check"
     census.stored += 1
-    if kind == FOREIGN:
-        assert word >> 44 == word & 0b1000 == 0, f"page {page}: bits beside its cookie"
+    if is_foreign(word):
+        whole = foreign_word(number_of(word), cookie_of(word))
+        assert word == whole, f"page {page}: bits beside its cookie"
         census.in_place += 1
         return
-    if kind == SAME_FILLED:
-        assert segment_of(word) == 0, f"page {page}: a fill with a segment"
+    if not is_object(word):
+        assert word == fill_word(fill_of(word)), f"page {page}: bits beside its fill"
         census.same_filled += 1
         return
     found = StoredObject.of(page, word)
@@ -160,7 +162,7 @@ def _check_segments(cache: FrontedCache, census: Census) -> None:
         objects = census.by_segment.get(segment, [])
         assert log.table.live[segment] == len(objects), f"live of segment {segment}"
         distinct = census.distinct(segment)
-        live_bytes = sum(length + OBJECT_OVERHEAD for _, length, _ in distinct)
+        live_bytes = sum(footprint(length) for _, length, _ in distinct)
         assert log.table.live_bytes[segment] == live_bytes, f"live bytes of segment {segment}"
         is_free = log.table.state_of(segment) is SegmentState.FREE
         assert is_free == (not objects), f"segment {segment} is {log.table.state_of(segment)!r}"
@@ -208,7 +210,7 @@ def _check_sharing(cache: FrontedCache, census: Census) -> None:
     for segment in segment_range(1, len(log.table.live)):
         extra = 0
         for (offset, length, _), found in census.distinct(segment).items():
-            word = segment << SEGMENT_ID_SHIFT | offset << OFFSET_SHIFT
+            word = object_word(segment, offset, 1, 0)
             assert log.references.count(word) == len(found) - 1, f"references of {found}"
             extra += len(found) - 1
             saved += (len(found) - 1) * length
@@ -241,7 +243,7 @@ def _check_dictionaries(cache: FrontedCache, census: Census) -> None:
         assert max(counted.values(), default=0) <= len(words) <= sum(counted.values())
         pages.update(counted)
         if log.table.bases[segment] >= 0:
-            needed = Counter(number_of(log.stored(word)[CHECK_BYTES:]) for word in words)
+            needed = Counter(dictionary_of(log.stored(word)[CHECK_BYTES:]) for word in words)
             assert needed <= Counter(counted), f"segment {segment}: {needed}, counted {counted}"
             assert needed.keys() <= there
     assert set(use.segments()) == needing

@@ -11,6 +11,7 @@ from fuseswap.filesystem.device import Device
 from fuseswap.linux import shared_memory
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.region import Region
+from fuseswap.store.slot_word import offset_of, segment_of
 from fuseswap.store.superblock import SharedState
 from fuseswap.units import MIB, PageNumber
 
@@ -35,5 +36,5 @@ def memory_device(size_bytes: int = 64 * MIB, memory_bytes: int = 64 * MIB) -> I
 def flip_bit_of_page(device: Device, page: int) -> None:
     """Damage the stored object of ``page``, as a stray write would."""
     word = device.cache.slots.get(PageNumber(page))
-    at = device.cache.log.table.bases[word >> 40] + (word >> 20 & 0xFFFFF)
+    at = device.cache.log.table.bases[segment_of(word)] + offset_of(word)
     device.state.arena.buffer[at + 8] ^= 1

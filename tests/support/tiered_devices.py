@@ -18,7 +18,7 @@ from fuseswap.store.geometry import Geometry
 from fuseswap.store.page_reader import ZERO_PAGE
 from fuseswap.store.segment_entry import SegmentState
 from fuseswap.store.segment_log import SegmentLog
-from fuseswap.store.slot_word import FOREIGN, KIND_MASK
+from fuseswap.store.slot_word import is_foreign
 from fuseswap.tiers.callbacks import await_callback, result_of
 from fuseswap.tiers.tier_reader import TierLoad
 from fuseswap.tiers.tier_table import TierEntry
@@ -158,9 +158,7 @@ class Tiered:
     def in_place(self) -> list[int]:
         """Stored pages that are in their places, in order."""
         get = self.cache.slots.get
-        return [
-            page for page in sorted(self.expected) if get(PageNumber(page)) & KIND_MASK == FOREIGN
-        ]
+        return [page for page in sorted(self.expected) if is_foreign(get(PageNumber(page)))]
 
     async def check(self) -> None:
         """All that was stored is there, and nothing else; the log is sound."""

@@ -6,7 +6,9 @@ import pytest
 
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.statistics import STATISTICS
+from fuseswap.store.object_size import footprint
 from fuseswap.store.segment_entry import Mark
+from fuseswap.store.slot_word import length_of
 from fuseswap.units import PAGE_SIZE, PageNumber
 from tests.support import pages
 from tests.support.log_invariants import check_invariants
@@ -122,8 +124,7 @@ async def test_pages_on_the_tier_are_saved_by_writeback(tiered: Tiered) -> None:
     assert moved
     now = check_ledger(tiered.device)
     objects = [tiered.cache.slots.get(PageNumber(page)) for page in moved]
-    lengths = sum((word >> 8 & 0xFFF) + 1 for word in objects)
-    assert now["writeback_bytes_saved"] == lengths + 8 * len(moved)
+    assert now["writeback_bytes_saved"] == sum(footprint(length_of(word)) for word in objects)
 
 
 async def test_pages_in_their_places_are_saved_by_writeback(placed: Tiered) -> None:

@@ -14,7 +14,7 @@ from fuseswap.filesystem.statistics import PARTS, STATISTICS
 from fuseswap.frontswap.cache_statistics import CacheStatistics
 from fuseswap.plugins.health import PluginStatistics
 from fuseswap.store.copier import CopierStatistics
-from fuseswap.store.segment_log import OBJECT_OVERHEAD
+from fuseswap.store.object_size import footprint
 from fuseswap.tiers.mirrored_tier import MirrorStatistics
 from fuseswap.tiers.tier_table import TierStatistics
 from fuseswap.units import MIB, PAGE_SIZE, PageNumber
@@ -157,7 +157,7 @@ def test_a_day_in_the_life(device: Device) -> None:
     assert 8 < now["compr_data_size"] < PAGE_SIZE
     assert now["compr_data_size"] == 8 + compressed
     assert now["duplicate_pages"] == now["duplicate_bytes_saved"] == 0
-    appended = 8 + compressed + PAGE_SIZE + 3 * OBJECT_OVERHEAD
+    appended = sum(map(footprint, (8, compressed, PAGE_SIZE)))
     names = [row.name for row in STATISTICS if row.kind is Kind.COUNTER and not row.labels]
     counters = {name: now[name] for name in names if now[name]}
     assert counters == {

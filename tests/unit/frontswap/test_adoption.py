@@ -16,7 +16,7 @@ from fuseswap.frontswap.page_encoder import EncodingCounters
 from fuseswap.store.frame_pool import CLEANER_RESERVE
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.segment_entry import SegmentState, Stream
-from fuseswap.store.slot_word import PARITY
+from fuseswap.store.slot_word import SEGMENT_ID_SHIFT, with_check
 from fuseswap.units import MIB, PAGE_SIZE, PageNumber
 from tests.support import pages
 from tests.support.log_invariants import check_invariants
@@ -234,9 +234,10 @@ def test_impossible_words_stay_errors_and_cost_nothing_else(
     old = memory.attach_cache()
     for page in range(6):
         old.store(page, pages.compressible(page))
-    old.slots.words[0] ^= 1 << 30  # odd parity
-    old.slots.words[1] ^= 1 << 63 | PARITY  # no such segment
-    old.slots.words[2] = 0b11  # no such kind
+    old.slots.words[0] ^= 1 << 30  # a wrong check
+    word = old.slots.words[1]
+    old.slots.words[1] = with_check(word ^ 1 << SEGMENT_ID_SHIFT + 20)  # no such segment
+    old.slots.words[2] = with_check(1 << 40)  # no such kind
     with caplog.at_level(logging.ERROR):
         new = memory.attach_cache()
     assert "3 slot words are corrupt" in caplog.text

@@ -8,6 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from fuseswap.errors import CorruptData
 from fuseswap.frontswap.place_writes import RUN_PAGES
+from fuseswap.store.slot_word import offset_of
 from fuseswap.units import PAGE_SIZE, PageNumber, SegmentId
 from tests.support import pages
 from tests.support.fake_tier import FakePlaceFile
@@ -163,7 +164,7 @@ async def test_a_corrupt_page_stays_alone_and_is_not_tried_for_ever(
         placed.store(page)
     segment = placed.segment_of(4)
     found = placed.cache.slots.get(PageNumber(4))
-    at = placed.log.table.bases[segment] + (found >> 20 & 0xFFFFF) + 100
+    at = placed.log.table.bases[segment] + offset_of(found) + 100
     placed.device.state.arena.map[at] ^= 1
     evict(placed, nursery)
     await wait_all_tasks_blocked()

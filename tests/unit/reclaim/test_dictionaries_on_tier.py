@@ -9,6 +9,7 @@ from trio.testing import MockClock
 from fuseswap.codecs.checksum import CHECK_BYTES
 from fuseswap.codecs.dictionary import Dictionary
 from fuseswap.reclaim.request import ReclaimRequest
+from fuseswap.store.slot_word import offset_of
 from fuseswap.units import PageNumber
 from tests.support import pages
 from tests.support.fake_tier import FakeTier
@@ -118,7 +119,7 @@ async def test_a_number_that_is_read_wrong_loses_no_dictionary(
     worker = next_worker(tiered) if restarts else tiered
     worker.discard(OLD[0], len(OLD) - 1)
     word = worker.cache.slots.get(PageNumber(OLD[-1]))
-    at = (word >> 20 & 0xFFFFF) + CHECK_BYTES
+    at = offset_of(word) + CHECK_BYTES
 
     def mangle(found: bytes) -> bytes:
         if len(found) <= at:  # an object, and not the segment

@@ -13,6 +13,7 @@ from fuseswap.errors import CorruptData
 from fuseswap.reclaim.dictionary_mover import DictionaryMover, Sampled
 from fuseswap.reclaim.dictionary_policy import NO_DICTIONARIES, TrainingSchedule
 from fuseswap.store.segment_entry import Mark, Stream
+from fuseswap.store.slot_word import offset_of, segment_of
 from fuseswap.units import PageNumber, SegmentId, page_range
 from tests.support import pages
 from tests.support.page_families import (
@@ -294,7 +295,7 @@ async def test_a_corrupt_page_keeps_its_dictionary_and_is_not_tried_for_ever(
 ) -> None:
     old, _ = await two(tierless, 2)
     word = tierless.cache.slots.get(PageNumber(0))
-    at = tierless.log.table.bases[word >> 40] + (word >> 20 & 0xFFFFF) + 10
+    at = tierless.log.table.bases[segment_of(word)] + offset_of(word) + 10
     tierless.device.state.arena.buffer[at] ^= 4
     tierless.expected.pop(0)
     await look(tierless)

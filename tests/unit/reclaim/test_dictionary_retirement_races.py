@@ -9,6 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from fuseswap.codecs.dictionary import Dictionary
 from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.store.segment_entry import SegmentState
+from fuseswap.store.slot_word import offset_of
 from fuseswap.tiers.tier_reader import TierLoad
 from fuseswap.units import PageNumber
 from tests.support import pages
@@ -273,7 +274,7 @@ async def test_a_window_that_was_read_ahead_outlives_the_dictionary(
     tiered: Tiered, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
     old = await prepare_on_tier(tiered)
-    order = sorted(OLD, key=lambda page: tiered.cache.slots.get(PageNumber(page)) >> 20 & 0xFFFFF)
+    order = sorted(OLD, key=lambda page: offset_of(tiered.cache.slots.get(PageNumber(page))))
     for page in order[:20]:
         assert await tiered.read(page) == tiered.expected[page]
     assert tiered.writeback.statistics().tier_ra

@@ -10,7 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.store.segment_entry import SegmentState, Stream
-from fuseswap.store.slot_word import PARITY
+from fuseswap.store.slot_word import spoiled
 from fuseswap.units import MIB, PageNumber, SegmentId
 from tests.support import pages
 from tests.support.fake_tier import FakeTier
@@ -215,7 +215,7 @@ async def write_until_refused(tiered: Tiered, first: int, *, run: bool = True) -
 def pin(tiered: Tiered, segment: SegmentId) -> None:
     """Leave one page of ``segment``, whose word is corrupt: it can't be emptied any more."""
     first, *others = tiered.pages_of(segment)
-    tiered.cache.slots.words[first] ^= PARITY
+    tiered.cache.slots.words[first] = spoiled(tiered.cache.slots.words[first])
     del tiered.expected[first]
     for number in others:
         tiered.discard(number)

@@ -8,19 +8,19 @@ from collections import Counter
 import pytest
 
 from fuseswap.store.refcounts import MOST, Refcounts
-from fuseswap.store.slot_word import OFFSET_SHIFT, SEGMENT_ID_SHIFT
+from fuseswap.store.slot_word import object_word
 from fuseswap.units import SegmentId
 
 
 def word_at(segment: int, offset: int) -> int:
-    return segment << SEGMENT_ID_SHIFT | offset << OFFSET_SHIFT
+    return object_word(SegmentId(segment), offset, 1, 0)
 
 
 @pytest.mark.parametrize("offsets", [60, 700], ids=["that collide", "that spread"])
 def test_counts_are_those_of_a_dict(offsets: int) -> None:
     chance = random.Random(offsets)
     references, expected = Refcounts(), Counter[int]()
-    words = [word_at(1 + n % 3, n * 4100 % (1 << 20)) for n in range(offsets)]
+    words = [word_at(1 + n % 3, n * 4104 % (1 << 20)) for n in range(offsets)]
     for _ in range(20000):
         word = chance.choice(words)
         if chance.random() < 0.48:
@@ -38,7 +38,7 @@ def test_counts_are_those_of_a_dict(offsets: int) -> None:
 
 
 def test_an_object_has_a_bounded_number_of_pages() -> None:
-    references, word = Refcounts(), word_at(5, 77)
+    references, word = Refcounts(), word_at(5, 72)
     assert [references.add(word) for _ in range(MOST)] == list(range(1, MOST + 1))
     assert references.add(word) == 0
     assert references.count(word) == MOST
@@ -47,7 +47,7 @@ def test_an_object_has_a_bounded_number_of_pages() -> None:
 
 def test_a_segment_has_a_bounded_number_of_shared_objects() -> None:
     references = Refcounts()
-    words = [word_at(5, 9 * n) for n in range(5000)]
+    words = [word_at(5, 16 * n) for n in range(5000)]
     taken = [word for word in words if references.add(word)]
     assert taken == words[:4096]
     assert references.add(words[0]) == 2

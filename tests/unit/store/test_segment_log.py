@@ -6,14 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from fuseswap.codecs.checksum import CHECK_BYTES
 from fuseswap.codecs.registry import LZ4
 from fuseswap.errors import CorruptData, PoolFull
 from fuseswap.store.frame_pool import CLEANER_RESERVE
 from fuseswap.store.geometry import Geometry
+from fuseswap.store.object_size import OBJECT_OVERHEAD, OWNER_BYTES, footprint
 from fuseswap.store.segment_entry import SegmentState, Stream
-from fuseswap.store.segment_log import OBJECT_OVERHEAD, SegmentLog
-from fuseswap.store.segment_table import OWNER_BYTES
+from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_word import offset_of, segment_of
 from fuseswap.units import MIB, NO_SEGMENT, PAGE_SIZE, SEGMENT_BYTES, PageNumber, SegmentId
 from tests.support import pages
@@ -22,8 +21,11 @@ from tests.support.memory_stores import FrontedCache, SharedMemory
 
 FIRST, SECOND = SegmentId(1), SegmentId(2)
 
-LAST = SEGMENT_BYTES % (PAGE_SIZE + OBJECT_OVERHEAD) - OBJECT_OVERHEAD
-FULL = [PAGE_SIZE] * (SEGMENT_BYTES // (PAGE_SIZE + OBJECT_OVERHEAD)) + [LAST]
+# A page takes 4108 bytes, and the directory ends at a multiple of 4: the last object leaves none.
+RAW_BYTES = footprint(PAGE_SIZE)
+COUNT = SEGMENT_BYTES // RAW_BYTES
+LAST = SEGMENT_BYTES % RAW_BYTES - OBJECT_OVERHEAD
+FULL = [PAGE_SIZE] * COUNT + [LAST]
 
 
 @pytest.fixture
@@ -52,12 +54,12 @@ def test_objects_stand_one_after_the_other(memory: SharedMemory) -> None:
         for n, length in enumerate((5, 9))
     ]
     first, second = (offset_of(location) for location in locations)
-    assert (first, second) == (0, CHECK_BYTES + 5)
+    assert (first, second) == (0, 16)
     base = log.table.bases[segment_of(locations[1])]
     assert bytes(state.arena.buffer[base + second : base + second + 13]) == (
         b"\x01\0\0\0" + b"\x01" * 9
     )
-    assert log.table.bounds_of(FIRST) == (2 * CHECK_BYTES + 14, SEGMENT_BYTES - 2 * OWNER_BYTES)
+    assert log.table.bounds_of(FIRST) == (32, SEGMENT_BYTES - 2 * OWNER_BYTES)
 
 
 def test_the_directory_lists_owners_newest_first(log: SegmentLog) -> None:
@@ -113,11 +115,11 @@ def test_each_stream_has_its_own_segment(log: SegmentLog) -> None:
 def test_live_counts_follow_append_and_release(log: SegmentLog) -> None:
     first = append(log, 1, 100)
     append(log, 2, 50)
-    assert (log.table.live[1], log.table.live_bytes[1]) == (2, 150 + 2 * OBJECT_OVERHEAD)
+    assert (log.table.live[1], log.table.live_bytes[1]) == (2, footprint(100) + footprint(50))
     assert (log.codec_pages[LZ4], log.codec_bytes[LZ4]) == (2, 150)
     log.release(first)
     assert (log.codec_pages[LZ4], log.codec_bytes[LZ4]) == (1, 50)
-    assert (log.table.live[1], log.table.live_bytes[1]) == (1, 50 + OBJECT_OVERHEAD)
+    assert (log.table.live[1], log.table.live_bytes[1]) == (1, footprint(50))
     assert log.table.segments() == [1]
 
 

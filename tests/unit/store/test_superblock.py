@@ -12,7 +12,7 @@ from fuseswap.codecs.codec import MAX_NAME_BYTES, REGISTERED
 from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.store.checked_record import CHECK_BYTES, sealed
 from fuseswap.store.geometry import Geometry
-from fuseswap.store.segment_log import OBJECT_OVERHEAD
+from fuseswap.store.object_size import footprint
 from fuseswap.store.slot_word import MAX_SEGMENTS
 from fuseswap.store.superblock import KEY_BYTES, LAYOUT_VERSION, FuseSession, SharedState
 from fuseswap.units import GIB, MIB, PAGE_SIZE, SEGMENT_BYTES
@@ -113,7 +113,7 @@ def test_a_region_that_is_too_small_is_refused(memory: SharedMemory, name: str) 
 @pytest.mark.parametrize("size_bytes", [MIB, 5 * MIB, GIB, 1024 * GIB])
 def test_there_are_frames_for_every_page_stored_raw(size_bytes: int) -> None:
     geometry = Geometry.for_size(size_bytes, memory_bytes=4096 * GIB)
-    raw_in_a_frame = SEGMENT_BYTES // (PAGE_SIZE + OBJECT_OVERHEAD)
+    raw_in_a_frame = SEGMENT_BYTES // footprint(PAGE_SIZE)
     assert geometry.page_count == size_bytes // PAGE_SIZE
     assert geometry.frame_count * raw_in_a_frame >= geometry.page_count
     assert geometry.segment_count > geometry.frame_count  # segment 0 is reserved
@@ -124,7 +124,7 @@ def test_there_are_never_more_frames_than_memory() -> None:
     assert Geometry.for_size(1024 * GIB, MIB).frame_count == 16
 
 
-def test_segments_on_a_tier_count_and_ids_stay_24_bits() -> None:
+def test_segments_on_a_tier_count_and_ids_stay_21_bits() -> None:
     assert Geometry.for_size(GIB, GIB, extent_count=1000).segment_count == 1024 + 1001
     assert Geometry.for_size(GIB, GIB, extent_count=1 << 30).segment_count == MAX_SEGMENTS
 
