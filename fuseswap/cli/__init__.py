@@ -69,7 +69,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse with one line of complaint and our exit code."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(EXIT_USAGE, f"{self.prog}: {one_line(message)} (see: {self.prog} --help)\n")
+        self.exit(EXIT_USAGE, f"{self.prog}: {_complaint(message)} (see: {self.prog} --help)\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -129,5 +129,10 @@ def _reason(exc: OSError) -> str:
 
 
 def _complain(text: str, code: int) -> int:
-    print(f"fuseswap: {one_line(text)}", file=sys.stderr)
+    print(f"fuseswap: {_complaint(text)}", file=sys.stderr)
     return code
+
+
+def _complaint(text: str) -> str:
+    """One line; bytes of a path that are no text are shown, too."""
+    return one_line(text).encode(errors="backslashreplace").decode()

@@ -20,7 +20,7 @@ from fuseswap.cli.tier_lines import HEADINGS, notes, shown
 from fuseswap.cli.tier_numbers import counters, tiers_in
 from fuseswap.daemon import live_tiers
 from fuseswap.daemon.device_info import loop_of
-from fuseswap.daemon.processes import is_ours, workers_of
+from fuseswap.daemon.processes import supervisor_of, workers_of
 from fuseswap.daemon.runtime_dir import Runtime, all_devices, runtime_root
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.filesystem.openmetrics import parse_metrics
@@ -219,7 +219,7 @@ def standing(runtime: Runtime) -> dict[str, Any]:
         why = state.reason or "not mounted"
         status.update(status="dead", reason=f"{why}; clean up with: fuseswap down")
         return status
-    if not is_ours(status["supervisor_pid"]) and not workers_of(runtime):
+    if supervisor_of(runtime) is None and not workers_of(runtime):
         status.update(status="dead", reason="no process serves it; clean up with: fuseswap down")
     return status
 

@@ -86,10 +86,10 @@ class AdoptedWorker:
         self.pid = pid
         self._header_fd = header_fd
         self._protection = noted or Protection(False, False, 0)
-        try:
-            self.pidfd = os.pidfd_open(pid)
-        except OSError as exc:
-            raise HostError(f"worker {pid} has ended") from exc
+        pidfd = strays.open_checked(pid, lambda: {pid} if strays.arguments_of(pid) else set())
+        if pidfd is None:
+            raise HostError(f"worker {pid} has ended")
+        self.pidfd = pidfd
 
     def wait_prepared(self) -> None:
         """Nothing: `attach` waits for all of it."""

@@ -147,7 +147,7 @@ def _spawn_supervisor(
     ours, theirs = os.pipe()
     flags = environment.supervisor_flags(testing=settings.testing)
     command = [sys.executable, *flags, "-m", "fuseswap.daemon.supervisor"]
-    command += [runtime.name, str(theirs), json.dumps(files)]
+    command += [runtime.name, str(theirs), json.dumps(files), str(runtime.directory)]
     with open(runtime.open_log(), "ab") as log:
         subprocess.Popen(
             command,
@@ -204,7 +204,7 @@ def _files_of_worker(runtime: Runtime) -> dict[str, int]:
     for pid in pids:
         theirs = strays.arguments_of(pid).get("fds", {})
         wanted = {name: theirs[name] for name in settings.needed_files if name in theirs}
-        files = _taken_from(pid, wanted)
+        files = _taken_from(pid, runtime, wanted)
         if wanted and len(files) == len(wanted):
             break
     if "header" not in files:
@@ -213,15 +213,17 @@ def _files_of_worker(runtime: Runtime) -> dict[str, int]:
     for pid in sorted(pids, key=lambda pid: pid != serving):
         for one in settings.attachments:
             if one.name not in files:
-                files.update(_taken_from(pid, one.files))
+                files.update(_taken_from(pid, runtime, one.files))
     return files
 
 
-def _taken_from(pid: int, wanted: dict[str, int]) -> dict[str, int]:
-    """Our own descriptors for what the process has under these numbers; none, where it has not."""
+def _taken_from(pid: int, runtime: Runtime, wanted: dict[str, int]) -> dict[str, int]:
+    """Our own descriptors for what the worker has under these numbers; none, where it has not."""
     files: dict[str, int] = {}
+    pidfd = strays.open_checked(pid, lambda: workers_of(runtime))
+    if pidfd is None:
+        return files
     with contextlib.suppress(ProcessLookupError):
-        pidfd = os.pidfd_open(pid)
         try:
             for name, fd in wanted.items():
                 files[name] = syscalls.pidfd_getfd(pidfd, fd)
@@ -237,8 +239,8 @@ def _taken_from(pid: int, wanted: dict[str, int]) -> dict[str, int]:
 def _start_swap(runtime: Runtime, *, swapon: bool, priority: int) -> None:
     """Attach the loop device and, if wanted, make and enable the swap.  Raises `HostError`."""
     swapfile = f"{runtime.mountpoint()}/swapfile"
-    device = loop.find(swapfile) or loop.attach(swapfile)
-    runtime.note_loop(device)
+    device = loop_of(runtime) or loop.attach(swapfile)
+    runtime.note_loop(device, loop.sequence(device))
     if swapon and swap_area.area_of(device) is None:
         swap_area.make(device, runtime.name)
         swap_area.switch_on(device, priority)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from fuseswap.daemon.attachment import MAX_FDS, Attachment
 from fuseswap.errors import HostError
+from fuseswap.linux.process import start_ticks
 from fuseswap.linux.protect import Protection
 from fuseswap.transport import RESUMING, TRANSPORTS
 
@@ -103,12 +104,21 @@ class DeviceState(NamedTuple):
     supervisor_pid: int = 0
     worker_pid: int | None = None
     standby_pid: int | None = None
+    supervisor_started: int = 0  # `process.start_ticks`; 0: an older version did not say
+    worker_started: int = 0
     restarts: int = 0
     memory: str | None = None  # a kind of ``linux/shared_memory.py``
     made_backing: bool = False  # the backing file was made by `up`
     former_of_backing: str | None = None  # the device whose pages were written over
     protection: Protection | None = None  # of the worker
     supervisor_protection: Protection | None = None
+
+    def with_starts(self) -> DeviceState:
+        """With the times at which its processes began; asks the kernel."""
+        return self._replace(
+            supervisor_started=start_ticks(self.supervisor_pid),
+            worker_started=start_ticks(self.worker_pid) if self.worker_pid else 0,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """What `state_from` reads."""
@@ -243,6 +253,8 @@ def state_from(content: object, where: str) -> DeviceState:
         supervisor_pid=fields.get("supervisor_pid", int, 0),
         worker_pid=fields.get_or_none("worker_pid", int) or None,  # 0: an older one, degraded
         standby_pid=fields.get_or_none("standby_pid", int),
+        supervisor_started=fields.get("supervisor_started", int, 0),
+        worker_started=fields.get("worker_started", int, 0),
         restarts=fields.get("restarts", int, 0),
         memory=fields.get_or_none("memory", str),
         made_backing=fields.get("made_backing", bool, False),

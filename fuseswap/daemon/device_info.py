@@ -44,12 +44,23 @@ def mountpoint_of(runtime: Runtime) -> str:
 
 
 def loop_of(runtime: Runtime) -> str | None:
-    """Its loop device: by the backing file, or, once that has lost its name, as noted by `up`."""
-    found = loop.find(f"{mountpoint_of(runtime)}/swapfile")
-    if found or not runtime.loop_path.exists():
-        return found
-    noted = runtime.loop_path.read_text()
-    return noted if loop.backing_of(noted) == "/swapfile" else None
+    """Its loop device: as noted by `up`, if that is still what was attached, or by its file.
+
+    The file may have lost its name, or not answer.
+    """
+    swapfile = f"{mountpoint_of(runtime)}/swapfile"
+    noted, sequence = runtime.noted_loop()
+    if noted:
+        backing = loop.backing_of(noted)
+        if sequence is None:  # Linux before 5.15, or a note of an older version
+            is_same = backing == "/swapfile" or (
+                backing == swapfile and loop.sequence(noted) is None
+            )
+        else:
+            is_same = backing is not None and loop.sequence(noted) == sequence
+        if is_same:
+            return noted
+    return loop.find(swapfile)
 
 
 def is_up(runtime: Runtime) -> bool:

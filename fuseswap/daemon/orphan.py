@@ -13,6 +13,7 @@ from fuseswap.daemon.device_files import Status
 from fuseswap.daemon.processes import supervisor_of
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.scribe import Scribe
+from fuseswap.linux.process import start_ticks
 from fuseswap.linux.protect import Protection
 
 
@@ -46,6 +47,7 @@ class OrphanNote:
                 status=Status.RUNNING,
                 reason=None,
                 worker_pid=pid,
+                worker_started=start_ticks(pid),
                 restarts=state.restarts + another,
                 protection=self._protection,
             )

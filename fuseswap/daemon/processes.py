@@ -1,78 +1,95 @@
 """The processes of a device: who serves, who would, who is left.
 
-By ``state.json`` and by command line (``strays.py``): some are in no state file.
+By ``state.json`` and by command line (``strays.py``): some are in no state file.  A number in
+``state.json`` counts where a process of ours has it and began when that says.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
-from pathlib import Path
+from functools import partial
 
 from fuseswap.daemon import strays
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError
+from fuseswap.linux.process import start_ticks
 
 _STOP_TIMEOUT_S = 30.0
 
 
-def is_ours(pid: int | None) -> bool:
-    """Whether ``pid`` is alive, no zombie, and a process of fuseswap (numbers are reused)."""
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
+def is_ours(pid: int | None, started: int = 0) -> bool:
+    """Whether ``pid`` is alive, no zombie, and the process of fuseswap that began at ``started``.
+
+    0: an older version did not say when.
+    """
+    now = start_ticks(pid) if pid else 0
+    if not pid or not now or started not in (0, now):
         return False
-    return b"fuseswap." in command
+    return any(b"fuseswap." in word for word in strays.words_of(pid))
 
 
 def supervisor_of(runtime: Runtime) -> int | None:
     """Process id of the supervisor, None where it has died."""
-    pid = runtime.state().supervisor_pid
-    return pid if is_ours(pid) else None
+    state = runtime.state()
+    return state.supervisor_pid if is_ours(state.supervisor_pid, state.supervisor_started) else None
 
 
 def workers_of(runtime: Runtime) -> list[int]:
     """Every worker of the device that is alive, the one that is noted as serving first."""
-    noted = runtime.state().worker_pid
+    state = runtime.state()
+    noted = state.worker_pid
     found = strays.workers_of(runtime.name, str(runtime.directory))
-    first = [noted] if noted and is_ours(noted) else []  # also one of an older version
+    # Also one of an older version.
+    first = [noted] if noted and is_ours(noted, state.worker_started) else []
     return first + [pid for pid in found if pid != noted]
 
 
-def processes_of(name: str) -> list[int]:
-    """Supervisor and workers of a device, by their command lines: some are in no state file."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        supervises = b"fuseswap.daemon.supervisor" in words and name.encode() in words
-        works = b"fuseswap.daemon.worker" in words and any(
-            f'"name": "{name}"'.encode() in word for word in words
-        )
-        if supervises or works:
-            found.append(int(path.parent.name))
-    return found
+def supervisors_of(runtime: Runtime) -> list[int]:
+    """Those that are alive: also one that has noted nothing yet."""
+    noted = supervisor_of(runtime)
+    found = strays.supervisors_of(runtime.name, str(runtime.directory))
+    return list({*found, *([noted] if noted else [])})
+
+
+def all_of(runtime: Runtime) -> list[int]:
+    """Supervisors, which would start other workers, and workers."""
+    return [*supervisors_of(runtime), *workers_of(runtime)]
 
 
 def wake(runtime: Runtime) -> None:
     """Let processes that were stopped go on: no other can serve what they hold."""
-    supervisor = supervisor_of(runtime)
-    strays.wake([*([supervisor] if supervisor else []), *workers_of(runtime)])
+    strays.wake(lambda: all_of(runtime))
 
 
 def wait_for_end(runtime: Runtime) -> None:
-    """Wait until supervisor and workers are gone.  Raises `HostError` where they stay."""
-    supervisor = supervisor_of(runtime)
-    wait_until_gone({*workers_of(runtime), *([supervisor] if supervisor else [])}, runtime)
+    """Wait until supervisor and workers are gone, and end workers that are left.
 
-
-def wait_until_gone(pids: set[int], runtime: Runtime) -> None:
-    """Wait for ``pids``, and end workers that are left.  Raises `HostError` where they stay."""
+    Raises `HostError` where they stay.
+    """
     deadline = time.monotonic() + _STOP_TIMEOUT_S
-    for pid in pids:
-        while is_ours(pid):
-            if time.monotonic() > deadline:
+    for pid in all_of(runtime):
+        pidfd = strays.open_checked(pid, lambda: all_of(runtime))
+        if pidfd is None:
+            continue
+        try:
+            if not strays.wait(pidfd, deadline - time.monotonic()):
                 raise HostError(f"process {pid} does not end; see {runtime.log_path}")
-            time.sleep(0.02)
-    strays.end(workers_of(runtime))  # one that a supervisor was just starting when it died
+        finally:
+            os.close(pidfd)
+    # One that a supervisor was just starting when it died.
+    strays.end(lambda: workers_of(runtime))
+
+
+def end_all(runtime: Runtime) -> None:
+    """By force.  Raises `HostError` where they stay."""
+    for find in (supervisors_of, workers_of):
+        for pid in find(runtime):
+            pidfd = strays.open_checked(pid, partial(find, runtime))
+            if pidfd is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                os.close(pidfd)
+    wait_for_end(runtime)

@@ -4,7 +4,7 @@
     state.json   process ids, protection, restarts (written by the supervisor)
     control      the supervisor's socket (``control_socket.py``)
     log          what supervisor and worker say
-    loop         the loop device, for the day its backing file can't be asked any more
+    loop         the loop device, and the number of its attachment (``linux/loop.py``)
     mnt/         the mountpoint, unless another was given
 
 An ordinary user's lie in ``$XDG_RUNTIME_DIR/fuseswap`` (or ``/tmp/fuseswap-UID``).
@@ -120,9 +120,17 @@ class Runtime:
         """To write at its end.  Raises `OSError`."""
         return private_files.open_file(self.log_path, os.O_WRONLY | os.O_APPEND)
 
-    def note_loop(self, device: str) -> None:
-        """For the day its backing file can't be asked any more.  Raises `OSError`."""
-        private_files.replace(self.loop_path, device)
+    def note_loop(self, device: str, sequence: int | None) -> None:
+        """Which it is; the number where there is one.  Raises `OSError`."""
+        private_files.replace(self.loop_path, f"{device}\n{sequence or ''}")
+
+    def noted_loop(self) -> tuple[str | None, int | None]:
+        """What `note_loop` was told last."""
+        try:
+            device, _, sequence = self.loop_path.read_text().partition("\n")
+        except OSError:
+            return None, None
+        return device, int(sequence) if sequence.isdecimal() else None
 
     def log_tail(self, lines: int = 5) -> list[str]:
         """The last lines of the log; it is never rotated, so only its end is read."""

@@ -57,7 +57,7 @@ class StateFile:
         self._scribe.do(self._write)
 
     def _write(self) -> None:
-        state = self._state._replace(standby_pid=self._standby_pid())
+        state = self._state._replace(standby_pid=self._standby_pid()).with_starts()
         with contextlib.suppress(OSError):
             sd_notify.notify(f"STATUS={state.status}")
         self._runtime.write_state(state)

@@ -1,9 +1,12 @@
-"""The worker processes of a device, found without its supervisor.
+"""The processes of a device, found without its supervisor.
 
 ``state.json`` says which worker serves, but only once it is written.  A standby may have taken
 over a moment ago, or a process was being started when its supervisor died.  These are found by
 their command line, in ``/proc``.  Only processes of our own user count: any user may give his
 process such a line.
+
+A number may be used again before a signal is sent.  So a process is held first (pidfd), then looked
+for once more, and signalled through what holds it.
 """
 
 from __future__ import annotations
@@ -13,69 +16,116 @@ import json
 import os
 import select
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 _MODULE = b"fuseswap.daemon.worker"
+_SUPERVISOR = b"fuseswap.daemon.supervisor"
 _TIER_MODULE = b"fuseswap.tiers.tier_process"
+
+
+Find = Callable[[], Collection[int]]
 
 
 def workers_of(name: str, directory: str) -> list[int]:
     """Process ids of every worker of the device ``name`` with this runtime ``directory``."""
     found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal():
-            said = arguments_of(int(entry))
-            if said.get("name") == name and said.get("directory") == directory:
-                found.append(int(entry))
+    for pid in _processes():
+        said = arguments_of(pid)
+        if said.get("name") == name and said.get("directory") == directory:
+            found.append(pid)
     return found
+
+
+def supervisors_of(name: str, directory: str) -> list[int]:
+    """As `workers_of`; those of older versions did not say where their directory is."""
+    wanted = {_SUPERVISOR, os.fsencode(name), os.fsencode(directory)}
+    return [pid for pid in _processes() if wanted <= set(words_of(pid))]
+
+
+def words_of(pid: int) -> list[bytes]:
+    """The command line of a process of ours; empty for any other, or one that has ended."""
+    try:
+        if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+            return []
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().split(b"\0")[:-1]
+    except OSError:
+        return []
 
 
 def arguments_of(pid: int) -> dict[str, Any]:
     """What a worker was started with; empty for any other process, or one that has ended."""
+    return _arguments(words_of(pid), _MODULE)
+
+
+def _arguments(words: list[bytes], module: bytes) -> dict[str, Any]:
+    if module not in words:
+        return {}
     try:
-        if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
-            return {}
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read().split(b"\0")
-        if _MODULE not in words:
-            return {}
-        said = json.loads(words[-2])
-    except (OSError, ValueError):
+        said = json.loads(words[-1])
+    except ValueError:
         return {}
     return said if isinstance(said, dict) else {}
+
+
+def _processes() -> Iterator[int]:
+    return (int(entry) for entry in os.listdir("/proc") if entry.isdecimal())
 
 
 def tier_processes_of(identity: str) -> list[int]:
     """Process ids of tier processes that a former supervisor started for this tier."""
     found = []
-    for entry in os.listdir("/proc"):
-        with contextlib.suppress(OSError, ValueError):
-            if not entry.isdecimal() or os.stat(f"/proc/{entry}").st_uid != os.geteuid():
-                continue
-            with open(f"/proc/{entry}/cmdline", "rb") as file:
-                words = file.read().split(b"\0")
-            if _TIER_MODULE in words and json.loads(words[-2])["identity"]["id"] == identity:
-                found.append(int(entry))
+    for pid in _processes():
+        said = _arguments(words_of(pid), _TIER_MODULE)
+        if said and said["identity"]["id"] == identity:
+            found.append(pid)
     return found
 
 
-def wake(pids: Iterable[int]) -> None:
-    """Let them go on, where they were stopped."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
+def wake(find: Find) -> None:
+    """Let those that ``find`` finds go on, where they were stopped."""
+    for pid in find():
+        with _held(pid, find) as pidfd:
+            if pidfd is not None:
+                signal.pidfd_send_signal(pidfd, signal.SIGCONT)
 
 
-def end(pids: Iterable[int]) -> None:
-    """SIGKILL, and wait until they are gone; not for children, which must be reaped."""
-    for pid in pids:
+def end(find: Find) -> None:
+    """SIGKILL to those that ``find`` finds; wait until they are gone.  A child is to be reaped."""
+    for pid in find():
+        with _held(pid, find) as pidfd:
+            if pidfd is not None:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                wait(pidfd)
+
+
+def wait(pidfd: int, timeout_s: float | None = None) -> bool:
+    """Whether it has ended within that time."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000))
+
+
+@contextlib.contextmanager
+def _held(pid: int, find: Find) -> Iterator[int | None]:
+    """A pidfd of ``pid``, or None where that is not what ``find`` finds, or no more."""
+    pidfd = open_checked(pid, find)
+    try:
         with contextlib.suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(pid)
-            try:
-                os.kill(pid, signal.SIGKILL)
-                poll = select.poll()
-                poll.register(pidfd, select.POLLIN)
-                poll.poll()
-            finally:
-                os.close(pidfd)
+            yield pidfd
+    finally:
+        if pidfd is not None:
+            os.close(pidfd)
+
+
+def open_checked(pid: int, find: Find) -> int | None:
+    """A pidfd of ``pid``, which ``find`` has found, and finds still; the caller closes it."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    if pid in find():
+        return pidfd
+    os.close(pidfd)
+    return None

@@ -157,7 +157,7 @@ class Supervisor:
                 with contextlib.suppress(HostError):
                     self._standby.adopt(AdoptedWorker(other, header, noted.protection))
             else:
-                strays.end([other])
+                strays.end(partial(self._among_workers, other))
         if noted.worker_pid != pid:
             self._state.count_restart()
         self._service.now_serves(worker, worker.attach())
@@ -183,10 +183,15 @@ class Supervisor:
 
     def _end_others(self, ours: int) -> None:
         """Workers of the supervisor that died; last the one that serves, and so pauses least."""
-        found = strays.workers_of(self._runtime.name, str(self._runtime.directory))
         header = self._holdings.files["header"]
-        strays.end(set(found) - {ours, holder(header)})
+        strays.end(lambda: self._workers() - {ours, holder(header)})
         end_holder(header)
+
+    def _among_workers(self, pid: int) -> set[int]:
+        return {pid} & self._workers()
+
+    def _workers(self) -> set[int]:
+        return set(strays.workers_of(self._runtime.name, str(self._runtime.directory)))
 
     def answer_up(self, status_fd: int) -> None:
         """Tell `up` that we are ready, once ``state.json`` says so too."""
@@ -343,10 +348,11 @@ def _begin(runtime: Runtime, files: dict[str, int], scribe: Scribe) -> Superviso
 
 
 def main() -> int:
-    """``... fuseswap.daemon.supervisor NAME STATUS_FD FILES``; writes ``ready`` or the error there.
+    """``... fuseswap.daemon.supervisor NAME STATUS_FD FILES DIRECTORY``.
 
-    ``FILES``: descriptors to adopt by name, as JSON; ``{}`` to start afresh.  Attachments that
-    there are from the start have their numbers from ``config.json``.
+    Writes ``ready`` or the error to STATUS_FD.  FILES: descriptors to adopt by name, as JSON;
+    ``{}`` to start afresh.  Attachments that there are from the start have their numbers from
+    ``config.json``.  DIRECTORY is for ``strays.py``.
     """
     os.umask(0o077)
     name, status_fd, files = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])

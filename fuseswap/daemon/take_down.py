@@ -1,23 +1,23 @@
 """Take a device down: swapoff -> loop device -> unmount (the supervisor then ends and cleans up).
 
+A process below the mountpoint is not in the way, nor is a container whose mount namespace has a copy.
+The mount goes lazily, and then its connection is cut.
+
 Safe to repeat.  Called by the commands, with the device's lock held; needs root.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 from pathlib import Path
 
 from fuseswap.daemon.device_files import Status
 from fuseswap.daemon.device_info import loop_of, mountpoint_of
 from fuseswap.daemon.processes import (
-    is_ours,
-    processes_of,
+    all_of,
+    end_all,
     supervisor_of,
     wait_for_end,
-    wait_until_gone,
     wake,
     workers_of,
 )
@@ -31,11 +31,13 @@ from fuseswap.linux.timed_file import read_file
 def down(runtime: Runtime) -> None:
     """Undo `up` in order.
 
-    Raises `HostError`, having changed nothing, where swapoff can't end, or the mount is in use.
+    Raises `HostError`, having changed nothing, where swapoff can't end, or a process has the
+    swapfile open: it would lose what it wrote.
     """
     mountpoint = mountpoint_of(runtime)
-    if mount.is_mounted(mountpoint) and (holders := mount.holders(mountpoint)):
-        raise HostError(f"{mountpoint} is in use by {', '.join(holders)}; {runtime.name} is up")
+    swapfile = f"{mountpoint}/swapfile"
+    if mount.is_mounted(mountpoint) and (users := mount.users_of(swapfile, mountpoint)):
+        raise HostError(f"{swapfile} is in use by {', '.join(users)}; {runtime.name} is up")
     device = loop_of(runtime)
     wake(runtime)
     if device:
@@ -43,9 +45,22 @@ def down(runtime: Runtime) -> None:
             _refuse_endless_swapoff(runtime)
             switch_off(runtime, device)
         loop.detach(device)
-    mount.unmount(mountpoint)
-    wait_for_end(runtime)
+    _unmount(runtime, mountpoint)
+    try:
+        wait_for_end(runtime)
+    except HostError:  # it is of no use any more
+        end_all(runtime)
     runtime.remove()
+
+
+def _unmount(runtime: Runtime, mountpoint: str) -> None:
+    """Also where a process is in there.  Raises `HostError`."""
+    connections = mount.connections_of(all_of(runtime))
+    if mounted := mount.connection_of(mountpoint):
+        connections.add(mounted)
+    mount.unmount(mountpoint, lazy=True)
+    for connection in connections:
+        mount.abort(connection)
 
 
 def _refuse_endless_swapoff(runtime: Runtime) -> None:
@@ -69,19 +84,12 @@ def _refuse_endless_swapoff(runtime: Runtime) -> None:
 def cut_off(runtime: Runtime) -> None:
     """By force, where nothing was swapped out yet: end the processes, detach, unmount, remove."""
     mountpoint = runtime.mountpoint()
-    state = runtime.state()
-    noted = {state.supervisor_pid, state.worker_pid or 0} - {0}
-    pids = noted | set(processes_of(runtime.name))
-    for pid in pids:
-        if is_ours(pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(HostError):
-        wait_until_gone(pids, runtime)
+        end_all(runtime)
     with contextlib.suppress(HostError):
         device = loop_of(runtime)
         if device:
             loop.detach(device)
     with contextlib.suppress(HostError):
-        mount.unmount(mountpoint, lazy=True)
+        _unmount(runtime, mountpoint)
     runtime.remove()

@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from fuseswap.daemon import environment, strays
@@ -184,7 +185,7 @@ class TierProcesses:
     def _spawn(self, process: _Process) -> None:
         """Raises nothing: it is tried again."""
         name = process.said["name"]
-        strays.end(strays.tier_processes_of(process.said["identity"]["id"]))
+        strays.end(partial(strays.tier_processes_of, process.said["identity"]["id"]))
         said = {**process.said, "socket": process.fds[1], "memory": process.fds[2]}
         flags = environment.flags(testing=self._testing)
         command = [sys.executable, *flags, "-m", _MODULE, json.dumps(said)]

@@ -279,8 +279,8 @@ def end_holder(header_fd: int) -> None:
 
     A POSIX lock goes with the last thread, so no write to a tier is left behind.
     """
-    while pid := holder(header_fd):
-        strays.end([pid])
+    while holder(header_fd):
+        strays.end(lambda: {holder(header_fd)} - {0})
 
 
 def holder(header_fd: int) -> int:

@@ -1,23 +1,32 @@
 """Loop devices: attach with direct I/O and 4096-byte sectors, find, detach for certain.
 
 Direct I/O, since buffered loop keeps every page a second time in the page cache.
-Found through sysfs by the path of the backing file: asking the file itself could hang
-where its server does.  ``losetup -d`` on a busy device succeeds and detaches later, so
-a detach is over only when sysfs says so.
+A path of a backing file, as sysfs has it, is text: in another mount namespace another file may
+have it.  So a device is known by the number that the kernel gives to each attachment (`sequence`,
+Linux 5.15).  Without that number it is asked which inode it has, by a child, since the file's
+server may hang.  ``losetup -d`` on a busy device succeeds and detaches later, so a detach is over
+only when sysfs says so.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
+import struct
 import time
 from pathlib import Path
 
 from fuseswap.errors import HostError
 from fuseswap.linux.command import run
+from fuseswap.linux.timed_file import in_child
 
 SECTOR_BYTES = 4096
 _DETACH_TIMEOUT_S = 10.0
 _BLOCK = Path("/sys/block")
+_LOOP_GET_STATUS64 = 0x4C05
+_STATUS_BYTES = 232
+_DEVICE_AND_INODE = struct.Struct("@QQ")
 # Swap-outs must not be throttled in favour of reads (they are what the reads wait for), and
 # a completion is best handled where it arrives: see docs/benchmarks.md.
 _QUEUE = {"wbt_lat_usec": "0", "rq_affinity": "0"}
@@ -41,12 +50,36 @@ def attach(path: str) -> str:
 
 
 def find(path: str) -> str | None:
-    """The device ``path`` is attached to, or None."""
+    """The device ``path`` is attached to, or None, also where the file does not answer."""
     for entry in sorted(_BLOCK.glob("loop*/loop/backing_file")):
         device = f"/dev/{entry.parent.parent.name}"
-        if backing_of(device) == path:
+        if backing_of(device) == path and is_of(device, path):
             return device
     return None
+
+
+def is_of(device: str, path: str) -> bool:
+    """Whether the inode behind ``device`` is the file at ``path``; asks the file, in a child."""
+
+    def ask() -> bytes:
+        found = os.stat(path)
+        status = bytearray(_STATUS_BYTES)
+        fcntl.ioctl(os.open(device, os.O_RDONLY | os.O_NONBLOCK), _LOOP_GET_STATUS64, status)
+        is_same = _DEVICE_AND_INODE.unpack_from(status) == (found.st_dev, found.st_ino)
+        return b"same" if is_same else b""
+
+    try:
+        return bool(in_child(ask, Path(path)))
+    except (HostError, OSError):
+        return False
+
+
+def sequence(device: str) -> int | None:
+    """Another number for each attachment of each device; None before Linux 5.15."""
+    try:
+        return int((_BLOCK / Path(device).name / "diskseq").read_text())
+    except OSError:
+        return None
 
 
 def backing_of(device: str) -> str | None:

@@ -11,12 +11,15 @@ import contextlib
 import os
 import select
 import socket
+from collections.abc import Iterable
 
 from fuseswap.errors import HostError
 from fuseswap.linux import syscalls
+from fuseswap.linux.detached_mount import open_detached
 
 FSTYPE = "fuse.fuseswap"
 _ROOT_MODE = "40000"
+_MOST_OVER_IT = 16
 
 
 def mount(mountpoint: str) -> int:
@@ -72,7 +75,11 @@ def _mount_as_user(mountpoint: str) -> int:
 
 
 def unmount(mountpoint: str, *, lazy: bool = False) -> None:
-    """Unmount; not mounted is fine.  Raises `HostError` where it is busy."""
+    """Unmount; not mounted is fine.  Raises `HostError` where it is busy.
+
+    ``lazy``: also where it is busy, together with mounts over it.  Its connection then lives as
+    long as a process or a mount namespace has it: see `abort`.
+    """
     if not is_mounted(mountpoint):
         return
     if os.geteuid() != 0:
@@ -85,33 +92,77 @@ def unmount(mountpoint: str, *, lazy: bool = False) -> None:
         return
     try:
         syscalls.umount(mountpoint, lazy=lazy)
+        for _ in range(_MOST_OVER_IT if lazy else 0):
+            if not is_mounted(mountpoint):
+                break
+            syscalls.umount(mountpoint, lazy=True)
     except OSError as exc:
         raise HostError(f"cannot unmount {mountpoint} ({exc}); is a file in it open?") from exc
 
 
-def holders(mountpoint: str) -> list[str]:
-    """Processes that keep it from being unmounted, ``bash (123)``, as far as /proc shows.
+def abort(connection: str) -> None:
+    """Cut a connection to the kernel, if it is still there: who waits for an answer gets an error.
 
-    By their open files, their directory and their root.  A process of another mount namespace
-    is seen as well, a loop device is not.
+    Otherwise a process in the mountpoint, or a container's copy of the mount, would keep it alive.
+    Needs no fusectl below ``/sys``.
     """
-    found = []
+    with contextlib.suppress(OSError):
+        root = open_detached("fusectl", {})
+        try:
+            fd = os.open(f"{connection}/abort", os.O_WRONLY | os.O_CLOEXEC, dir_fd=root)
+            try:
+                os.write(fd, b"1")
+            finally:
+                os.close(fd)
+        finally:
+            os.close(root)
+
+
+def connections_of(pids: Iterable[int]) -> set[str]:
+    """Those that the processes serve, mounted or not, where the kernel says so (``fdinfo``)."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for fd in os.listdir(f"/proc/{pid}/fdinfo"):
+                found.update(_fields(f"/proc/{pid}/fdinfo/{fd}", "fuse_connection"))
+    return found
+
+
+def users_of(swapfile: str, mountpoint: str) -> list[str]:
+    """Processes that have the file open, ``bash (123)``, as far as /proc shows.
+
+    Not a loop device, nor one that has it through another mount: a text may be the same.
+    """
+    mount_id, found = _mount_id(mountpoint), []
     for process in os.listdir("/proc"):
-        if process.isdecimal() and _holds(f"/proc/{process}", mountpoint):
+        if process.isdecimal() and _uses(f"/proc/{process}", swapfile, mount_id):
             with contextlib.suppress(OSError), open(f"/proc/{process}/comm") as comm:
                 found.append(f"{comm.read().strip()} ({process})")
     return found
 
 
-def _holds(process: str, mountpoint: str) -> bool:
-    links = [f"{process}/cwd", f"{process}/root"]
+def _uses(process: str, path: str, mount_id: str | None) -> bool:
     with contextlib.suppress(OSError):
-        links += [f"{process}/fd/{fd}" for fd in os.listdir(f"{process}/fd")]
-    for link in links:
-        with contextlib.suppress(OSError):
-            if (os.readlink(link) + "/").startswith(mountpoint + "/"):
-                return True
+        for fd in os.listdir(f"{process}/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"{process}/fd/{fd}") == path and mount_id in _fields(
+                    f"{process}/fdinfo/{fd}", "mnt_id"
+                ):
+                    return True
     return False
+
+
+def _fields(path: str, name: str) -> list[str]:
+    """Values of a field in a file of ``/proc``."""
+    with contextlib.suppress(OSError), open(path) as file:
+        lines = [line.partition(":") for line in file]
+        return [value.strip() for key, _, value in lines if key == name]
+    return []
+
+
+def _mount_id(mountpoint: str) -> str | None:
+    fields = _mount_of(mountpoint)
+    return fields[0] if fields else None
 
 
 def is_connected(fd: int) -> bool:
@@ -135,12 +186,18 @@ def mountpoints() -> list[str]:
 
 def connection_of(mountpoint: str) -> str | None:
     """Minor device number of the mount: its name under /sys/fs/fuse/connections."""
+    fields = _mount_of(mountpoint)
+    return fields[2].partition(":")[2] if fields else None
+
+
+def _mount_of(mountpoint: str) -> list[str]:
+    """Its line in ``mountinfo``, as words; empty where there is none."""
     with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
         for line in mounts:
             fields = line.split(" ")
             if _unescape(fields[4]) == mountpoint and FSTYPE in fields:
-                return fields[2].partition(":")[2]
-    return None
+                return fields
+    return []
 
 
 def _unescape(path: str) -> str:

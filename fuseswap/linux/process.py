@@ -1,4 +1,4 @@
-"""What the kernel counts of a process: its own memory, and its processor time.
+"""What the kernel counts of a process: its own memory, its processor time, and when it began.
 
 About 30 us a process.  Memory is without what it shares with the store: the arena and the tables
 are RssShmem.  smaps would be exact, and would walk every page of the arena.
@@ -44,6 +44,19 @@ def own_bytes(pid: int) -> int:
 def anonymous_bytes() -> int:
     """Heap and stacks of this process."""
     return own_memory("self").anonymous
+
+
+def start_ticks(pid: int) -> int:
+    """When process ``pid`` began, in ticks since the boot; 0: it has ended.
+
+    Numbers of processes are used again; number and start together are not.
+    """
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if fields[0] in "ZX" else int(fields[19])
 
 
 def used_seconds(pid: int) -> float | None:

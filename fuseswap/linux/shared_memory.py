@@ -3,8 +3,8 @@
 A swap store whose own memory is swapped out to itself is a deadlock, and the lock
 of a process ends with it.  So the files are unevictable by themselves:
 
-    tmpfs   a private tmpfs mounted ``noswap`` (Linux 6.4+), unmounted lazily at
-            once: the descriptors keep it, nothing is left to clean up
+    tmpfs   a tmpfs of its own, ``noswap`` (Linux 6.4+), mounted nowhere: the descriptors
+            keep it, nothing is left to clean up, and no namespace pins it
     sysv    System V shared memory with SHM_LOCK (older kernels), held by the
             supervisor; a descriptor of the file behind it serves like the others
     memfd   ordinary memory: only where no swap is served (an ordinary user)
@@ -16,6 +16,7 @@ import os
 
 from fuseswap.errors import HostError
 from fuseswap.linux import syscalls
+from fuseswap.linux.detached_mount import open_detached
 
 KINDS = ("tmpfs", "sysv", "memfd")
 
@@ -37,21 +38,17 @@ def create_files(sizes: dict[str, int], kind: str | None = None) -> tuple[str, d
 
 
 def _tmpfs(sizes: dict[str, int]) -> dict[str, int]:
-    directory = f"/run/fuseswap-memory-{os.getpid()}"
-    os.mkdir(directory, 0o700)
+    options = {"source": "fuseswap", "size": "0", "nr_inodes": "0", "mode": "0700"}
+    root = open_detached("tmpfs", {**options, "noswap": None})
     try:
-        flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
-        syscalls.mount("fuseswap", directory, "tmpfs", flags, "noswap,size=0,nr_inodes=0,mode=0700")
-        try:
-            return {name: _file(f"{directory}/{name}", size) for name, size in sizes.items()}
-        finally:
-            syscalls.umount(directory, lazy=True)
+        return {name: _file(root, name, size) for name, size in sizes.items()}
     finally:
-        os.rmdir(directory)
+        os.close(root)
 
 
-def _file(path: str, size: int) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def _file(root: int, name: str, size: int) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    fd = os.open(name, flags, 0o600, dir_fd=root)
     os.ftruncate(fd, size)
     return fd
 

@@ -22,7 +22,7 @@ _CHUNK = 1 << 16
 
 def read_file(path: Path, timeout_s: float = TIMEOUT_S) -> str:
     """Text of ``path``.  Raises `HostError` where it does not answer, `OSError` otherwise."""
-    return _in_child(path.read_bytes, path, timeout_s).decode()
+    return in_child(path.read_bytes, path, timeout_s).decode()
 
 
 def write_file(path: Path, text: str, timeout_s: float = TIMEOUT_S) -> None:
@@ -38,7 +38,7 @@ def write_file(path: Path, text: str, timeout_s: float = TIMEOUT_S) -> None:
             os.close(fd)
         return b""
 
-    _in_child(write, path, timeout_s)
+    in_child(write, path, timeout_s)
 
 
 class Access:
@@ -116,7 +116,8 @@ def _let_go_of_streams(pipe: int) -> None:
         os.dup2(null, stream)
 
 
-def _in_child(action: Callable[[], bytes], path: Path, timeout_s: float) -> bytes:
+def in_child(action: Callable[[], bytes], path: Path, timeout_s: float = TIMEOUT_S) -> bytes:
+    """What ``action`` returns; errors as in `read_file`."""
     access = Access(action, path)
     poll = select.poll()
     poll.register(access, select.POLLIN)

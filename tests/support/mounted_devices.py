@@ -293,7 +293,7 @@ def tear_down(name: str, mountpoint: str) -> None:
 def _loop_of(name: str, mountpoint: str) -> str | None:
     """By its file, or as `up` noted it."""
     with suppress(OSError):
-        noted = Runtime(name).loop_path.read_text()
+        noted = Runtime(name).noted_loop()[0]
         if _is_attached(noted, mountpoint):
             return noted
     return loop.find(f"{mountpoint}/swapfile")

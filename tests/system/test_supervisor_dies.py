@@ -178,7 +178,8 @@ def test_the_service_manager_keeps_it_all(tmp_path: Path) -> None:
         kept = {held.replace(":", ".") for held in runtime.config().held_files}
         assert set(manager.kept) == kept
 
-        loop = runtime.loop_path.read_text()
+        loop, _ = runtime.noted_loop()
+        assert loop is not None
         store(name)
         kill_all(name)
         done = manager.start(*arguments)

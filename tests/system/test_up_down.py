@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,21 +155,6 @@ def test_shortage_counts_memory_and_other_swap(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(swap_area, "available_bytes", lambda: 3 * gib)
     assert swap_area.shortage_bytes("/dev/loop9") == 0
     assert swap_area.shortage_bytes("/dev/loop8") == 0
-
-
-def test_down_while_a_shell_is_in_it_changes_nothing() -> None:
-    with device_up("--size", "64M") as device:
-        shell = subprocess.Popen(["sleep", "60"], cwd=device.mountpoint)
-        try:
-            done = call("down", device.name)
-        finally:
-            shell.kill()
-            shell.wait()
-        assert done.returncode == 2
-        assert f"is in use by sleep ({shell.pid}); {device.name} is up" in done.stderr
-        assert swap_area.area_of(device.loop) is not None
-        assert loop.backing_of(device.loop) == str(device.swapfile)
-        succeed("down", device.name)
 
 
 def test_down_while_the_file_is_open_names_who_has_it() -> None:

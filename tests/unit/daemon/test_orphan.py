@@ -14,6 +14,7 @@ from fuseswap.daemon.orphan import OrphanNote
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.scribe import Scribe
 from fuseswap.linux.json_file import write_json
+from fuseswap.linux.process import start_ticks
 from fuseswap.linux.protect import Protection
 
 PROTECTION = Protection(memory_locked=True, io_flusher=True, oom_score_adj=-1000)
@@ -45,6 +46,7 @@ def test_it_serves(runtime: Runtime, scribe: Scribe) -> None:
     assert runtime.state() == DeviceState(
         status=Status.RUNNING,
         worker_pid=os.getpid(),
+        worker_started=start_ticks(os.getpid()),
         restarts=3,
         memory="tmpfs",
         protection=PROTECTION,

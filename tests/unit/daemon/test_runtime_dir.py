@@ -39,7 +39,7 @@ def test_every_file_is_private_whatever_the_umask(root: Path) -> None:
     with runtime.lock():
         runtime.create(settings_from(OLD, ""))
         runtime.write_state(DeviceState())
-        runtime.note_loop("/dev/loop0")
+        runtime.note_loop("/dev/loop0", 7)
         os.close(runtime.open_log())
     found = {each.name: stat.S_IMODE(each.stat().st_mode) for each in root.rglob("*")}
     assert found == {
