@@ -1,7 +1,7 @@
 """Take a device down: swapoff -> loop device -> unmount (the supervisor then ends and cleans up).
 
-A process below the mountpoint is not in the way, nor is a container whose mount namespace has a copy.
-The mount goes lazily, and then its connection is cut.
+A process below the mountpoint is not in the way, nor is a container whose mount namespace has a
+copy.  The mount goes lazily, and then its connection is cut.
 
 Safe to repeat.  Called by the commands, with the device's lock held; needs root.
 """

@@ -38,24 +38,19 @@ def _point(link: Path, target: Path) -> None:
 
 @pytest.fixture(scope="module")
 def _helper() -> Iterator[None]:
-    """What quickstart installs, leading to this tree; what stood there comes back afterwards.
-
-    A link may be left over from a clone that is gone, or lead to another clone, which is not the
-    one to test.
-    """
-    before = {link: link.readlink() if link.is_symlink() else None for link in _LINKS}
-    files = [str(link) for link, target in before.items() if target is None and link.exists()]
-    assert not files, f"installed by other means than quickstart: {files}"
+    """Links to this tree where quickstart installs copies; what stood there comes back."""
+    before = {link: link.with_name(f"{link.name}.{os.getpid()}.before") for link in _LINKS}
     try:
         for link, target in _LINKS.items():
+            if os.path.lexists(link):
+                link.rename(before[link])
             _point(link, target)
         yield
     finally:
-        for link, target_before in before.items():
-            if target_before is None:
-                link.unlink(missing_ok=True)
-            else:
-                _point(link, target_before)
+        for link, aside in before.items():
+            link.unlink(missing_ok=True)
+            if os.path.lexists(aside):
+                aside.rename(link)
 
 
 @pytest.fixture

@@ -1,0 +1,73 @@
+"""What `scripts/quickstart` installs belongs to root: a clone may be an ordinary user's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.support.mounted_devices import NOBODY, SOURCE, must, run
+
+_COPIED = (
+    "pyproject.toml",
+    "constraints.txt",
+    "README.md",
+    "LICENSE",
+    "fuseswap",
+    "scripts",
+    "mount",
+)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a user, who may change it at any time."""
+    path = tmp_path_factory.mktemp("clone")
+    for name in _COPIED:
+        if (SOURCE / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(SOURCE / name, path / name, ignore=ignored)
+        else:
+            shutil.copy(SOURCE / name, path / name)
+    for each in (path, *path.rglob("*")):
+        os.chown(each, NOBODY, NOBODY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def root(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("root")
+    must(str(clone / "scripts" / "install"), "system", str(path))
+    return path
+
+
+def test_everything_belongs_to_root_and_no_link_leads_to_the_clone(root: Path, clone: Path) -> None:
+    found = [root, *root.rglob("*")]
+    assert len(found) > 100
+    for each in found:
+        status = each.lstat()
+        assert status.st_uid == 0, each
+        assert stat.S_ISLNK(status.st_mode) or not status.st_mode & 0o022, each
+        assert not each.resolve().is_relative_to(clone), each
+    texts = [each for each in found if each.suffix in (".pth", ".json", ".txt") and each.is_file()]
+    assert not [each for each in texts if str(clone) in each.read_text(errors="replace")]
+
+
+def test_nothing_is_left_in_the_clone(root: Path, clone: Path) -> None:
+    assert {each.name for each in clone.iterdir()} == set(_COPIED)
+
+
+def test_the_clone_can_not_change_what_root_runs(root: Path, clone: Path) -> None:
+    command = root / "usr" / "local" / "bin" / "fuseswap"
+    (clone / "fuseswap" / "__init__.py").write_text("raise SystemExit('changed')\n")
+    (clone / "mount" / "mount.fuseswap").write_text("changed\n")
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    done = run([str(command), "--version"], env=environment, cwd=clone)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("fuseswap ")
+    helper = root / "sbin" / "mount.fuseswap"
+    assert helper.read_bytes() == (SOURCE / "mount" / "mount.fuseswap").read_bytes()
+    assert helper.stat().st_mode & 0o111 == 0o111
