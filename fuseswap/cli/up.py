@@ -55,6 +55,12 @@ def add_to(commands: Any) -> None:
         help="settings of vm that keep swap-outs moving, put back by `down`: what costs no memory "
         "(auto, default), all of them (on), none (off)",
     )
+    parser.add_argument(
+        "--isolate",
+        action="store_true",
+        help="share neither contents nor dictionaries between pages: sizes and times tell one "
+        "user of another's",
+    )
     parser.add_argument("--no-swapon", action="store_true", help="stop after the loop device")
     parser.add_argument("--json", action="store_true", help="print the device as JSON")
     # Its processes heed what tests set in the environment: see ``daemon/environment.py``.
@@ -142,6 +148,7 @@ def run(options: argparse.Namespace) -> int:
         memory_bytes=total_bytes,
         tiers=options.tier,
         testing=options.testing,
+        isolate=options.isolate,
     )
     require_root("'up' (loop devices and swapon)")
     stored = sd_notify.stored()

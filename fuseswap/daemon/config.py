@@ -74,6 +74,7 @@ class DeviceConfig:
     tiers: tuple[TierSpec, ...] = ()
     raw_bytes: tuple[int, ...] = ()  # of memory for raw0, raw1, ...
     testing: bool = False  # see ``environment.py``
+    isolate: bool = False
 
     @classmethod
     def parse(
@@ -95,6 +96,7 @@ class DeviceConfig:
         tiers: Sequence[str] = (),
         raw: Sequence[str] = (),
         testing: bool = False,
+        isolate: bool = False,
     ) -> DeviceConfig:
         """Validate what a person wrote; raises `InvalidArgument`."""
         size_bytes = parse_size(size)
@@ -153,6 +155,7 @@ class DeviceConfig:
             tiers=_tiers(tiers, path, backing_layout, size_bytes),
             raw_bytes=_raw_bytes(raw, memory_bytes),
             testing=testing,
+            isolate=isolate,
         )
 
     def settings(self, memory_bytes: int) -> Settings:
@@ -179,6 +182,7 @@ class DeviceConfig:
             parameters={
                 "compressor": self.compressor,
                 "pool_limit_bytes": str(self.pool_limit_bytes),
+                **({"isolate": "Y"} if self.isolate else {}),
             },
             backing=self.backing if self.backing_layout == "in-place" else None,
             backing_bytes=self.backing_bytes,

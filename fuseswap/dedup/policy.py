@@ -37,7 +37,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 
 from fuseswap.dedup.content_index import _SPLITS, ContentIndex
-from fuseswap.errors import InvalidArgument
+from fuseswap.errors import InvalidArgument, Isolated
 from fuseswap.store.memory_reserve import Feeder
 from fuseswap.store.region import Region
 from fuseswap.units import FIRST_PAGE, NO_PAGE, PageNumber
@@ -74,6 +74,7 @@ class Dedup:
         self.mode = Mode.OFF
         self.hits = 0
         self.switch = "auto"
+        self.is_forbidden = False
         self.sweep_at = NO_PAGE  # the page at which the sweep goes on; -1: there is none
         self._ready = False
         self._knows_all = True  # every page stored since the index began, or swept since
@@ -87,9 +88,16 @@ class Dedup:
         """``auto``, ``on`` or ``off``; raises `InvalidArgument`."""
         if text not in ("auto", "on", "off"):
             raise InvalidArgument(f"'{text}' is not one of auto, on, off")
+        if self.is_forbidden and text != "off":
+            raise Isolated
         if text != self.switch:
             self.switch = text
             self._start()
+
+    def forbid(self) -> None:
+        """``off`` for good: how long a store takes tells whether another has that page."""
+        self.set_switch("off")
+        self.is_forbidden = True
 
     def get_ready(self) -> None:
         """From now on references are counted, so objects may be shared."""

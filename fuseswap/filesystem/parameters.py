@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fuseswap.errors import InvalidArgument
+from fuseswap.errors import InvalidArgument, Isolated
 from fuseswap.filesystem.device import Device
 from fuseswap.frontswap.raw_file import RawFile
 from fuseswap.reclaim.dictionary_policy import NO_DICTIONARIES
@@ -120,8 +120,16 @@ def _set_recompress_age(device: Device, text: str) -> None:
     device.recompression.policy.age_seconds = parse_number(text, 0, 7 * 24 * 3600)
 
 
+def _set_isolate(device: Device, text: str) -> None:
+    if parse_switch(text):
+        device.cache.dedup.forbid()
+        device.recompression.dictionaries.forbid()
+    elif device.cache.dedup.is_forbidden:
+        raise Isolated
+
+
 def _set_gain(device: Device, text: str) -> None:
-    device.recompression.dictionaries.gain_percent = parse_number(text, 0, NO_DICTIONARIES)
+    device.recompression.dictionaries.set_gain(parse_number(text, 0, NO_DICTIONARIES))
 
 
 def _set_exclusive_loads(device: Device, text: str) -> None:
@@ -237,6 +245,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Keep the same contents once, whatever the number of pages; auto: where that is worth it.",
         lambda device: device.cache.dedup.switch,
         lambda device, text: device.cache.dedup.set_switch(text),
+    ),
+    Parameter(
+        "isolate",
+        "Y | N",
+        "Share neither contents nor dictionaries; Y stays until `down`, and is whole from `up` on.",
+        lambda device: _show(device.cache.dedup.is_forbidden),
+        _set_isolate,
     ),
     Parameter(
         "max_compression_ratio",

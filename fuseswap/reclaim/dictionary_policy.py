@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fuseswap.codecs.dictionary import Dictionary
 from fuseswap.codecs.recompressor import Recompressor, Trained
 from fuseswap.counting import counter, gauge
+from fuseswap.errors import Isolated
 from fuseswap.store.dictionary_area import Dictionaries
 
 DEFAULT_GAIN_PERCENT = 3
@@ -83,6 +84,7 @@ class DictionaryPolicy:
         self.level = level
         self.schedule = schedule
         self.gain_percent = DEFAULT_GAIN_PERCENT
+        self._is_forbidden = False
         self.pages = 0
         self.trained = 0
         self.dropped = 0
@@ -91,6 +93,17 @@ class DictionaryPolicy:
         self._due_at = schedule.soon_again_after_pages if dictionaries.current else 0
         self._recompressor: Recompressor | None = None
         self._refused: Dictionary | None = None  # does not win any more
+
+    def set_gain(self, percent: int) -> None:
+        """Of `gain_percent`.  Raises `InvalidArgument`."""
+        if self._is_forbidden and percent != NO_DICTIONARIES:
+            raise Isolated
+        self.gain_percent = percent
+
+    def forbid(self) -> None:
+        """None for good: how small a page becomes tells whether it is like those of others."""
+        self._is_forbidden = True
+        self.set_gain(NO_DICTIONARIES)
 
     @property
     def is_on(self) -> bool:
