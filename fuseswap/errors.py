@@ -25,6 +25,13 @@ class InvalidArgument(FuseswapError):
     """A parameter, offset or size is not valid; nothing was changed."""
 
 
+class Isolated(InvalidArgument):
+    """It would have a page tell something of another."""
+
+    def __init__(self) -> None:
+        super().__init__("the device is isolated until `down`: no page tells anything of another")
+
+
 class BeyondEnd(FuseswapError):
     """A write reaches beyond the end of the swapfile; nothing was written."""
 
@@ -35,10 +42,6 @@ class NotPermitted(FuseswapError):
 
 class NoSuchFile(FuseswapError):
     """No entry of that name, or no inode of that number."""
-
-
-class TooManyOpen(FuseswapError):
-    """More text files are open at once than anyone needs."""
 
 
 class StoreRefused(FuseswapError):

@@ -80,8 +80,7 @@ class Merger:
         """At most so many pages are left of the sweep, 0 where there is none."""
         if not self.busy:
             return 0
-        left = self._slots.used[self._dedup.sweep_at >> CLUSTER_SHIFT :]
-        return len(left) - left.count(0) << CLUSTER_SHIFT
+        return self._slots.used_clusters(self._dedup.sweep_at >> CLUSTER_SHIFT) << CLUSTER_SHIFT
 
     def step(self) -> None:
         """Look at up to `STEP_OBJECTS` more, if there is a sweep."""

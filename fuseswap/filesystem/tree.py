@@ -9,7 +9,8 @@
 
 Inode numbers are fixed: by the page's number, or by the checksum of the file's name.  The kernel
 keeps them while the worker is replaced, perhaps by one with other statistics and parameters.
-Text files are rendered when opened: a reader sees one moment, however many reads it takes.
+Text files are rendered when opened: a reader sees one moment, however many reads it takes.  As in
+/proc their size is 0: stat(2) renders nothing.
 """
 
 from __future__ import annotations
@@ -173,7 +174,15 @@ class Tree:
         mode = 0o644 if inode in _PARAMS else 0o444
         if inode >= PAGE_BASE:
             mode = 0o400  # the word of a same-filled page is somebody's memory
-        return Attributes(inode, stat.S_IFREG | mode, len(self.text(inode)), 0, 1)
+        self._require(inode)
+        return Attributes(inode, stat.S_IFREG | mode, 0, 0, 1)
+
+    def _require(self, inode: int) -> None:
+        """Raise `NoSuchFile` where there is no text file of that number; renders nothing."""
+        last = PAGE_BASE + self.device.cache.page_count
+        is_there = inode in (METRICS, REFUSAL) or inode in _STATS or inode in _PARAMS
+        if not is_there and not PAGE_BASE <= inode < last and inode not in self._labelled():
+            raise NoSuchFile(f"no file has inode {inode}")
 
     def text(self, inode: int) -> bytes:
         """Contents of a text file as of now; raises `NoSuchFile`."""

@@ -40,13 +40,15 @@ class Adoption:
     def step(self, clusters: int) -> bool:
         """Count some more; False where all are counted (then the backends are complete)."""
         used = self._slots.used
-        while self._next < len(used):
-            if used[self._next] == UNCOUNTED:
-                if not clusters:
-                    return True
-                clusters -= 1
-                self.count(self._next)
-            self._next += 1
+        for first, end in self._slots.present_runs(self._next):
+            for cluster in range(first, end):
+                if used[cluster] == UNCOUNTED:
+                    if not clusters:
+                        self._next = cluster
+                        return True
+                    clusters -= 1
+                    self.count(cluster)
+        self._next = len(used)
         for backend in self._links.backends:
             if backend not in self._finished:
                 if not backend.finish_adoption():

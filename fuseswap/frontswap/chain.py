@@ -42,7 +42,7 @@ from fuseswap.frontswap.backend import Backend, Copy, Data, Patience
 from fuseswap.frontswap.counters import BackendStatistics, FrontswapStatistics
 from fuseswap.frontswap.late_store import LateStore
 from fuseswap.frontswap.links import Link, Links, load_unowned, refuse, release_nothing
-from fuseswap.store.slot_table import CLUSTER_SHIFT, UNCOUNTED, SlotTable
+from fuseswap.store.slot_table import CLUSTER_SHIFT, SlotTable
 from fuseswap.store.slot_word import FOREIGN, KIND_MASK, MODULUS, number_of
 from fuseswap.units import PageNumber, numbered
 
@@ -141,7 +141,7 @@ class Frontswap:
     @property
     def uncounted_pages(self) -> int:
         """At most so many pages are yet to be counted."""
-        return self._used.count(UNCOUNTED) << CLUSTER_SHIFT if self.adopting else 0
+        return self.slots.uncounted << CLUSTER_SHIFT if self.adopting else 0
 
     # -- store -----------------------------------------------------------------------
 

@@ -37,7 +37,8 @@ def _mount_as_root(mountpoint: str) -> int:
         fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as exc:
         raise HostError(f"cannot open /dev/fuse ({exc.strerror}); load the fuse module") from exc
-    options = f"fd={fd},rootmode={_ROOT_MODE},user_id=0,group_id=0,default_permissions,allow_other"
+    # Root alone may look: the loop device asks as root, whoever's page it is.
+    options = f"fd={fd},rootmode={_ROOT_MODE},user_id=0,group_id=0,default_permissions"
     try:
         syscalls.mount(
             "fuseswap", mountpoint, FSTYPE, syscalls.MS_NOSUID | syscalls.MS_NODEV, options

@@ -39,6 +39,7 @@ SWEEP_WORDS = 1024  # of them looked at one by one, 0.2 ms
 UNCOUNTED = 0xFFFF  # in ``used``: present, and not looked at yet (see ``adoption.py``)
 READY_CLUSTERS = 256  # 512 MiB of pages: 1 MiB, made 16 at a time
 _MADE_AT_ONCE = 16
+_RUN = 4096  # clusters looked at in one go: 8 KiB of ``used`` are copied for that
 _HOLES = memoryview(bytes(PAGE_SIZE)).cast("Q")
 
 
@@ -52,6 +53,8 @@ class SlotTable:
         self._feeder: Feeder = feeder or AtOnce()
         self.used = array("H", bytes(2 * -(-page_count // 512)))
         self._present = bytearray(len(self.used))
+        self._present_count = 0
+        self.uncounted = 0  # clusters
         self._ready_end = 0  # clusters before it keep their memory
         self._wanted: set[int] = set()  # ordered by stores that wait: as many as those, at most
         self._ordering = False
@@ -63,7 +66,8 @@ class SlotTable:
         for start, end in self._region.extents():
             first, last = start // PAGE_SIZE, min(end // PAGE_SIZE, len(self.used))
             self.used[first:last] = array("H", [UNCOUNTED]) * (last - first)
-            self._present[first:last] = b"\1" * (last - first)
+            self.uncounted += last - first
+            self._note(first, last - first, present=True)
             if not first and self._feeder.deferred:
                 self._ready_end = last
 
@@ -84,7 +88,7 @@ class SlotTable:
     def _made_ready(self, first: int, count: int, made: bool) -> None:
         self._ordering = False
         if made:
-            self._present[first : first + count] = b"\1" * count
+            self._note(first, count, present=True)
             self._ready_end = first + count
             return
         for cluster in range(first, first + count):
@@ -98,18 +102,27 @@ class SlotTable:
             return
         if first >= READY_CLUSTERS and not any(self.used[first - READY_CLUSTERS : self._ready_end]):
             self._ready_end = first
-            self._present[first : first + READY_CLUSTERS] = bytes(READY_CLUSTERS)
+            self._note(first, READY_CLUSTERS, present=False)
             self._region.punch(first * PAGE_SIZE, READY_CLUSTERS * PAGE_SIZE)
 
     def _made(self, cluster: int, made: bool) -> None:
         """The feeder has the memory of one cluster, or there was none."""
         self._wanted.discard(cluster)
-        self._present[cluster] |= made
+        if made:
+            self._note(cluster, 1, present=True)
+
+    def _note(self, first: int, count: int, *, present: bool) -> None:
+        """Whether so many clusters from ``first`` on have memory."""
+        end = first + count
+        self._present_count -= self._present.count(1, first, end)
+        self._present[first:end] = (b"\1" if present else b"\0") * count
+        self._present_count += count * present
 
     def count(self, cluster: int) -> list[int]:
         """Set ``used`` of a present cluster, and return its words; an empty one is given back."""
         first = cluster << CLUSTER_SHIFT
         words: list[int] = self.words[first : first + 512].tolist()
+        self.uncounted -= self.used[cluster] == UNCOUNTED
         self.used[cluster] = len(words) - words.count(0)
         if not self.used[cluster]:
             self._empty(cluster)
@@ -118,7 +131,7 @@ class SlotTable:
     def _empty(self, cluster: int) -> None:
         """Nothing is stored in ``cluster``: its memory goes back, unless it is kept ready."""
         if cluster >= self._ready_end and cluster not in self._held:
-            self._present[cluster] = 0
+            self._note(cluster, 1, present=False)
             at = cluster * PAGE_SIZE
             self._region.punch(at, PAGE_SIZE)  # crash point: cluster-release
 
@@ -223,10 +236,25 @@ class SlotTable:
     ) -> Iterator[tuple[PageNumber, list[int]]]:
         """Yield ``(first page, words)`` of each present cluster that meets pages first..end."""
         last = self.page_count if end is None else end
-        for cluster in range(first >> CLUSTER_SHIFT, -(-last // 512)):
-            if self.used[cluster]:
-                page = cluster << CLUSTER_SHIFT
-                yield page, self.words[page : min(page + 512, self.page_count)].tolist()
+        for start, stop in self.present_runs(first >> CLUSTER_SHIFT, -(-last // 512)):
+            for cluster in range(start, stop):
+                if self.used[cluster]:
+                    page = cluster << CLUSTER_SHIFT
+                    yield page, self.words[page : min(page + 512, self.page_count)].tolist()
+
+    def present_runs(self, first: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
+        """Clusters ``first`` to before ``end`` that have memory, as runs of at most `_RUN`.
+
+        Quick where much is not there: 0.2 ms for the 8 million clusters of 16 TiB.
+        """
+        present, last = self._present, len(self._present) if end is None else end
+        start = present.find(1, first, last)
+        while start >= 0:
+            limit = min(start + _RUN, last)
+            stop = present.find(0, start, limit)
+            stop = limit if stop < 0 else stop
+            yield start, stop
+            start = present.find(1, stop, last)
 
     def sweep(self, segment: SegmentId, page: PageNumber) -> tuple[list[PageNumber], PageNumber]:
         """Pages from ``page`` on whose word is an object of ``segment``, and where to go on.
@@ -290,17 +318,23 @@ class SlotTable:
     @property
     def stored_pages(self) -> int:
         """Pages that are not holes, in the clusters that were counted."""
-        return sum(self.used) - self.used.count(UNCOUNTED) * UNCOUNTED
+        found = sum(sum(self.used[start:end]) for start, end in self.present_runs())
+        return found - self.uncounted * UNCOUNTED
 
     @property
     def allocated_bytes(self) -> int:
         """Memory the present clusters take, in bytes."""
-        return self._present.count(1) * PAGE_SIZE
+        return self._present_count * PAGE_SIZE
 
     @property
     def ready_bytes(self) -> int:
         """What of it is taken by clusters in which nothing is stored."""
-        return self.allocated_bytes - (len(self.used) - self.used.count(0)) * PAGE_SIZE
+        return self.allocated_bytes - self.used_clusters() * PAGE_SIZE
+
+    def used_clusters(self, first: int = 0) -> int:
+        """Clusters from ``first`` on in which a page is stored, or which were not counted."""
+        runs = self.present_runs(first)
+        return sum(end - start - self.used[start:end].count(0) for start, end in runs)
 
     def close(self) -> None:
         """Release the view of the region."""

@@ -11,8 +11,8 @@ request `drain` keeps asking for a while (``poll_window.py``): a wake-up costs m
 The kernel sends again what a dead worker did not answer (Linux 6.9+); else it is in the journal
 (``request_journal.py``), and replies are not gathered.  INIT settles which of the two.
 
-READ and WRITE of the swapfile are decoded here, with one `struct` call each; all else is in
-``fuse_ops.py``.  Whatever a request holds, it gets an answer or an errno.
+READ and WRITE of the swapfile are decoded here, with one `struct` call each.  All else goes
+through ``other_requests.py``.  Whatever a request holds, it gets an answer or an errno.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ import trio
 from fuseswap.errors import Deferred, FuseswapError, kept
 from fuseswap.filesystem.tree import SWAPFILE, Tree
 from fuseswap.transport import fuse_protocol
-from fuseswap.transport.errnos import errno_of
+from fuseswap.transport.errnos import errno_of, note_refused
 from fuseswap.transport.fuse_ops import Requests, Unsupported
+from fuseswap.transport.other_requests import OtherRequests
 from fuseswap.transport.poll_window import PollWindow
 from fuseswap.transport.request_journal import Journal
+from fuseswap.transport.share import Share
 
 log = logging.getLogger(__name__)
 
@@ -41,15 +43,11 @@ log = logging.getLogger(__name__)
 _STRETCH_NS = 2_000_000
 _BATCH = 16
 _LARGE_REPLY_BYTES = 32 << 10  # not gathered: the worker's memory is locked
-# Copies of writes that wait for room, and pages of reads that wait for a tier; beyond either,
-# requests stay with the kernel.  The heap made beforehand (``heap.py``) has room for both.
+# Of writes that wait, and of reads; then requests stay with the kernel.  ``heap.py`` has room.
 _MAX_WAITING_BYTES = 2 << 20
 
 _READ = int(fuse_protocol.Opcode.READ)
 _WRITE = int(fuse_protocol.Opcode.WRITE)
-_SILENT = frozenset(
-    {fuse_protocol.Opcode.FORGET, fuse_protocol.Opcode.BATCH_FORGET, fuse_protocol.Opcode.INTERRUPT}
-)
 _WRITE_REPLY_BYTES = fuse_protocol.WRITE_REPLY.size
 
 _hot = fuse_protocol.HOT.unpack_from
@@ -60,16 +58,18 @@ _write_reply = fuse_protocol.WRITE_REPLY.pack
 class DevFuse:
     """Serves ``tree`` on the mounted, non-blocking ``/dev/fuse`` descriptor ``fd``.
 
-    Without ``resend`` INIT settles a kernel that can't, whatever the kernel can.
+    Without ``resend`` INIT settles a kernel that can't.  ``share``: of time, for `OtherRequests`.
     """
 
-    def __init__(self, fd: int, tree: Tree, *, resend: bool = True) -> None:
+    def __init__(
+        self, fd: int, tree: Tree, *, resend: bool = True, share: Share | None = None
+    ) -> None:
         self._fd = fd
         self._tree = tree
         self._device = tree.device
         self._counters = tree.device.transport
         self._swapfile = tree.swapfile
-        self._requests = Requests(tree, resend=resend)
+        self._others = OtherRequests(Requests(tree, resend=resend).table, self._answer_held, share)
         self._own_buffer = bytearray(fuse_protocol.BUFFER_BYTES)  # resident: see `Journal.prepare`
         self._most_replies = _BATCH
         self._journal: Journal | None = None
@@ -100,6 +100,7 @@ class DevFuse:
             self._nursery = nursery
             try:
                 self._resume()
+                nursery.start_soon(self._others.run)
                 await self._serve()
             except OSError as exc:
                 failure = exc
@@ -180,8 +181,7 @@ class DevFuse:
 
     def _is_crowded(self) -> bool:
         """Whether so much waits that requests stay with the kernel."""
-        slow = self._slowpath
-        if max(slow.waiting_bytes, slow.reading_bytes) > _MAX_WAITING_BYTES:
+        if max(self._slowpath.waiting_bytes, self._slowpath.reading_bytes) > _MAX_WAITING_BYTES:
             return True
         return self._journal is not None and not self._journal.has_room
 
@@ -246,17 +246,16 @@ class DevFuse:
             try:
                 write(fd, reply)
             except OSError as exc:
-                self._complain(exc)
+                note_refused(exc)
         replies.clear()
         if self._journal is not None:
             self._journal.clear()
 
     def _note_served(self, served: int) -> None:
-        counters = self._counters
-        counters.requests += served
-        self._device.state.note_progress(counters.requests)
+        self._counters.requests += served
+        self._device.state.note_progress(self._counters.requests)
 
-    def answer(self, length: int) -> bytes | None:
+    def answer(self, length: int) -> bytes | None:  # noqa: C901  one except a kind of error
         """The reply to the request in the first ``length`` bytes of `buffer`, None for none."""
         opcode = unique = inode = offset = count = 0
         try:
@@ -282,6 +281,8 @@ class DevFuse:
         except Deferred as exc:
             self._delay(opcode, unique, offset, count, exc)
             return None
+        except Unsupported as exc:
+            return _out(16, -exc.code, unique)
         except FuseswapError as exc:
             return self._failed(unique, exc)
         except struct.error:
@@ -291,26 +292,34 @@ class DevFuse:
             return self._failed(unique, exc)
 
     def _other(self, length: int, opcode: int, unique: int, inode: int) -> bytes | None:
-        method = self._requests.table.get(opcode)
-        if method is None:
-            return _out(16, -errno.ENOSYS, unique)
-        try:
-            body = method(inode, self._view[fuse_protocol.IN_HEADER_BYTES : length])
-        except Unsupported as exc:
-            return _out(16, -exc.code, unique)
-        if body is None:
+        others = self._others
+        if not self._replaying and others.has_to_wait(opcode, inode, length):
+            others.hold(*self._keep(), length)
             return None
-        return _out(16 + len(body), 0, unique) + body
+        body = others.answer(opcode, inode, self._view[:length])
+        return None if body is None else _out(16 + len(body), 0, unique) + body
+
+    def _answer_held(self, slot: int, message: bytearray) -> None:
+        """Its turn has come: as `answer`, from a copy."""
+        before = self.buffer
+        self._look_at(message)
+        reply = self.answer(int.from_bytes(message[:4], "little"))
+        self._look_at(before)
+        if reply is not None:
+            self._reply(slot, reply)
+
+    def _keep(self) -> tuple[int, memoryview]:
+        """The request is answered later: its slot of the journal, 0 without one, and its bytes."""
+        if (journal := self._journal) is None:
+            return self._slot, self._view
+        slot = self._slot or journal.take()
+        return slot, journal.view(slot)
 
     def _delay(
         self, opcode: int, unique: int, offset: int, count: int, tried: Deferred | None
     ) -> None:
         """Answer later, since this one must wait: ``tried``.  Copies what is written."""
-        slow, journal = self._slowpath, self._journal
-        slot, view = self._slot, self._view
-        if journal is not None:
-            slot = slot or journal.take()
-            view = journal.view(slot)
+        slow, (slot, view) = self._slowpath, self._keep()
         if opcode == _READ:
 
             def read_ended(found: bytes | Exception) -> None:
@@ -329,7 +338,7 @@ class DevFuse:
                     self._reply(slot, _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0))
 
             data = view[fuse_protocol.WRITE_HEADER_BYTES : fuse_protocol.WRITE_HEADER_BYTES + count]
-            copied = memoryview(bytes(data)) if journal is None else data
+            copied = data if slot else memoryview(bytes(data))
             slow.begin_write(offset, copied, write_ended, tried)
         else:
             body = view[fuse_protocol.IN_HEADER_BYTES :]
@@ -354,7 +363,7 @@ class DevFuse:
             os.write(self._fd, reply)
         except OSError as exc:
             if exc.errno != errno.ENODEV:  # unmounted: the next read says so too
-                self._complain(exc)
+                note_refused(exc)
         if slot and self._journal is not None:
             self._journal.free(slot)
         self._backpressure.unpark_all()
@@ -377,24 +386,16 @@ class DevFuse:
         return self._failed(unique, exc)
 
     def _failed(self, unique: int, exc: Exception) -> bytes:
-        code = errno_of(exc)
-        if code != errno.ENOENT:
+        if (code := errno_of(exc)) != errno.ENOENT:
             self._counters.failed_requests += 1
         return _out(16, -code, unique)
 
     def _malformed(self, length: int, unique: int) -> bytes | None:
         """EINVAL, where there is a request to answer; FORGET and its like get no answer."""
         self._counters.malformed_requests += 1
-        if length < fuse_protocol.IN_HEADER_BYTES or self._opcode() in _SILENT:
+        if (
+            length < fuse_protocol.IN_HEADER_BYTES
+            or int.from_bytes(self._view[4:8], "little") in fuse_protocol.SILENT
+        ):
             return None
         return _out(16, -errno.EINVAL, unique)
-
-    def _opcode(self) -> int:
-        return int.from_bytes(self._view[4:8], "little")
-
-    def _complain(self, exc: OSError) -> None:
-        if exc.errno == errno.ENOENT:  # its caller was killed
-            return
-        if exc.errno == errno.ENODEV:
-            raise exc
-        log.error("the kernel refused a reply: %s", exc)

@@ -47,6 +47,8 @@ class Opcode(IntEnum):
     LSEEK = 46
 
 
+SILENT = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT})  # get no answer
+
 # INIT flags (fuse.h); the second word is shifted by 32.
 ASYNC_READ = 1 << 0
 BIG_WRITES = 1 << 5

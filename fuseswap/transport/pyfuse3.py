@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pyfuse3
+import trio
 
 from fuseswap.errors import Deferred, FuseswapError, kept
 from fuseswap.filesystem.open_files import OpenTexts
 from fuseswap.filesystem.tree import SWAPFILE, Tree
 from fuseswap.transport.errnos import errno_of
+from fuseswap.transport.share import Share
 
 _ENTRY_TIMEOUT_S = 3600.0
 _ATTR_TIMEOUT_S = 1.0
@@ -32,8 +34,10 @@ class TreeOperations(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, share: Share | None = None) -> None:
+        """``share``: of the time, for other requests than the swapfile's."""
         super().__init__()
+        self._share = share or Share()
         self._tree = tree
         self._texts = OpenTexts(tree)
         self._counters = tree.device.transport
@@ -53,6 +57,18 @@ class TreeOperations(pyfuse3.Operations):
                 self._counters.failed_requests += 1
             raise pyfuse3.FUSEError(code) from (exc if isinstance(exc, FuseswapError) else None)
 
+    @asynccontextmanager
+    async def _sharing(self) -> AsyncIterator[None]:
+        """The same, for what is not the swapfile's: it may have to wait for its turn."""
+        while self._share.is_spent:
+            await trio.sleep(self._share.wait_s())
+        began_ns = self._share.now_ns()
+        try:
+            with self._answering():
+                yield
+        finally:
+            self._share.spend_since(began_ns)
+
     def _attributes(self, inode: int) -> pyfuse3.EntryAttributes:
         found = self._tree.attributes(inode)
         entry = pyfuse3.EntryAttributes()
@@ -70,17 +86,20 @@ class TreeOperations(pyfuse3.Operations):
         return entry
 
     async def lookup(self, parent_inode: int, name: bytes, ctx: Any) -> pyfuse3.EntryAttributes:
-        with self._answering():
+        async with self._sharing():
             return self._attributes(self._tree.lookup(parent_inode, os.fsdecode(name)))
 
     async def getattr(self, inode: int, ctx: Any) -> pyfuse3.EntryAttributes:
-        with self._answering():
+        if inode == SWAPFILE:
+            with self._answering():
+                return self._attributes(inode)
+        async with self._sharing():
             return self._attributes(inode)
 
     async def setattr(
         self, inode: int, attr: Any, fields: Any, fh: int | None, ctx: Any
     ) -> pyfuse3.EntryAttributes:
-        with self._answering():
+        async with self._sharing():
             if fields.update_mode or fields.update_uid or fields.update_gid:
                 raise pyfuse3.FUSEError(errno.EPERM)
             if fields.update_size:
@@ -88,12 +107,12 @@ class TreeOperations(pyfuse3.Operations):
             return self._attributes(inode)
 
     async def opendir(self, inode: int, ctx: Any) -> pyfuse3.FileHandleT:
-        with self._answering():
+        async with self._sharing():
             self._tree.entries(inode)
             return pyfuse3.FileHandleT(inode)
 
     async def readdir(self, fh: int, start_id: int, token: Any) -> None:
-        with self._answering():
+        async with self._sharing():
             entries = self._tree.entries(fh)
             for position, entry in enumerate(entries[start_id:], start=start_id + 1):
                 attributes = self._attributes(entry.inode)
@@ -101,31 +120,34 @@ class TreeOperations(pyfuse3.Operations):
                     return
 
     async def open(self, inode: int, flags: int, ctx: Any) -> pyfuse3.FileInfo:
-        with self._answering():
-            if inode == SWAPFILE:
+        if inode == SWAPFILE:
+            with self._answering():
                 if flags & os.O_TRUNC:
                     self._tree.resize(inode, 0)
                 return pyfuse3.FileInfo(fh=_SWAPFILE_HANDLE, direct_io=True)
+        async with self._sharing():
             readable = flags & os.O_ACCMODE != os.O_WRONLY
             handle = self._texts.open(inode, readable=readable)
             return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), direct_io=True)
 
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        with self._answering():
-            if fh == _SWAPFILE_HANDLE:
+        if fh == _SWAPFILE_HANDLE:
+            with self._answering():
                 try:
                     return self._tree.swapfile.read(off, size)
                 except Deferred:
                     return await self._slowpath.read(off, size)
+        async with self._sharing():
             return self._texts.read(fh, self._texts.inode_of(fh), off, size)
 
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        with self._answering():
-            if fh == _SWAPFILE_HANDLE:
+        if fh == _SWAPFILE_HANDLE:
+            with self._answering():
                 await self._write_swapfile(off, memoryview(buf))
-            else:
+        else:
+            async with self._sharing():
                 self._tree.write_text(self._texts.inode_of(fh), off, buf)
-            return len(buf)
+        return len(buf)
 
     async def _write_swapfile(self, offset: int, data: memoryview) -> None:
         tried: Deferred | None = None
@@ -149,7 +171,7 @@ class TreeOperations(pyfuse3.Operations):
         await self.flush(fh)
 
     async def statfs(self, ctx: Any) -> pyfuse3.StatvfsData:
-        with self._answering():
+        async with self._sharing():
             usage = self._tree.usage()
             data = pyfuse3.StatvfsData()
             data.f_bsize = data.f_frsize = 4096

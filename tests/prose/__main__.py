@@ -33,6 +33,7 @@ LENGTHS = {
     "docs/parameters.md": 780,
     "docs/policies.md": 2020,
     "docs/recovery.md": 1510,
+    "docs/security.md": 1200,
     "docs/statistics.md": 2350,
 }
 

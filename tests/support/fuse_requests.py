@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from fuseswap.filesystem.tree import Tree
 from fuseswap.transport.devfuse import DevFuse
+from fuseswap.transport.share import Share
 
 ROOT = 1
 SWAPFILE = 2
@@ -128,9 +129,10 @@ def parse_attr(raw: bytes) -> Attr:
 class FakeKernel:
     """Puts requests into a `DevFuse` that is mounted nowhere.  Close it when done."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, share: Share | None = None) -> None:
+        """No request waits for its turn, but with a ``share`` that says so."""
         self._fd = os.open("/dev/null", os.O_RDWR)
-        self.transport = DevFuse(self._fd, tree)
+        self.transport = DevFuse(self._fd, tree, share=share or Share(percent=100))
         self._view = memoryview(self.transport.buffer)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from fuseswap.filesystem.tree import Tree
 from fuseswap.store.superblock import FuseSession
 from fuseswap.transport import fuse_protocol
 from fuseswap.transport.devfuse import DevFuse
+from fuseswap.transport.share import Share
 from fuseswap.units import MIB
 from tests.support.fake_tier import FakeTier
 from tests.support.fuse_requests import REPLY
@@ -67,11 +68,12 @@ class Host:
         self.kernel = Kernel()
         self.memory.attach().session = OLD
 
-    def worker(self, *, resend: bool = True) -> tuple[Tiered, DevFuse]:
-        """The next one."""
+    def worker(self, *, resend: bool = True, share: Share | None = None) -> tuple[Tiered, DevFuse]:
+        """The next one; without a ``share`` no request waits for its turn."""
         tiered = Tiered(self.memory, self.tier)
         fd = self.kernel.theirs.fileno()
-        return tiered, DevFuse(fd, Tree(tiered.device), resend=resend)
+        share = share or Share(percent=100)
+        return tiered, DevFuse(fd, Tree(tiered.device), resend=resend, share=share)
 
     def close(self) -> None:
         self.kernel.close()

@@ -9,6 +9,7 @@ import pytest
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.tree import Tree
 from fuseswap.transport.pyfuse3 import TreeOperations
+from fuseswap.transport.share import Share
 from tests.support.fuse_requests import FakeKernel
 from tests.support.memory_devices import memory_device
 from tests.support.replay import Host
@@ -36,7 +37,7 @@ def kernel(tree: Tree) -> Iterator[FakeKernel]:
 @pytest.fixture(params=["devfuse", "pyfuse3"])
 def client(request: pytest.FixtureRequest, tree: Tree) -> Iterator[Client]:
     if request.param == "pyfuse3":
-        yield Pyfuse3Client(TreeOperations(tree))
+        yield Pyfuse3Client(TreeOperations(tree, Share(percent=100)))
         return
     fake = FakeKernel(tree)
     yield DevfuseClient(fake)

@@ -18,6 +18,7 @@ from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.tree import Tree
 from fuseswap.transport import devfuse
 from fuseswap.transport.devfuse import DevFuse
+from fuseswap.transport.share import Share
 from tests.support.fuse_requests import REPLY, Op, read_request, request, write_request
 
 Served = tuple[DevFuse, socket.socket]
@@ -30,7 +31,7 @@ def serving(tree: Tree) -> Iterator[Served]:
     with ours, theirs:
         theirs.setblocking(False)
         ours.setblocking(False)
-        yield DevFuse(theirs.fileno(), tree), ours
+        yield DevFuse(theirs.fileno(), tree, share=Share(percent=100)), ours
 
 
 @pytest.fixture(autouse=True)

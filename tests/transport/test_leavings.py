@@ -36,6 +36,7 @@ from fuseswap.tiers.file_tier import FileTier
 from fuseswap.tiers.io_engine import Engine
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES
 from fuseswap.transport.pyfuse3 import TreeOperations
+from fuseswap.transport.share import Share
 from fuseswap.units import MIB, PAGE_SIZE
 from tests.support.effort import EFFORT
 from tests.support.every_request import FILE_PAGES, Answering, Bodies, operations_of, requests_of
@@ -150,7 +151,7 @@ class Worker:
         self.tree = Tree(self.device)
         self.fd = os.open("/dev/null", os.O_RDWR)
         self.transport = Answering(self.fd, self.tree)
-        self.operations = TreeOperations(self.tree)
+        self.operations = TreeOperations(self.tree, Share(percent=100))
         self._chance = random.Random(2)
         self._settings = itertools.cycle(SETTINGS)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fuseswap.errors import NoSuchFile, TooManyOpen
+from fuseswap.errors import NoSuchFile
 from fuseswap.filesystem import tree as fs
-from fuseswap.filesystem.open_files import MAX_KEPT_BYTES, MAX_OPEN, OpenTexts
+from fuseswap.filesystem.open_files import MAX_KEPT, MAX_KEPT_BYTES, OpenTexts
 from fuseswap.filesystem.tree import Tree
 
 
@@ -45,22 +45,26 @@ def test_handles_are_never_0_and_never_twice(tree: Tree, loads: int) -> None:
     assert len(set(handles)) == 10
 
 
-def test_a_handle_knows_its_inode_until_released(tree: Tree, loads: int) -> None:
+def test_a_handle_knows_its_inode(tree: Tree, loads: int) -> None:
     texts = OpenTexts(tree)
-    handle = texts.open(loads, readable=False)
-    assert texts.inode_of(handle) == loads
-    texts.release(handle)
-    texts.release(handle)
-    assert texts.inode_of(handle) == 0
+    last = tree.lookup(fs.PAGES, str(tree.device.cache.page_count - 1))
+    for inode in (loads, last, fs.METRICS):
+        handle = texts.open(inode, readable=False)
+        assert texts.inode_of(handle) == inode
+        texts.release(handle)
+        texts.release(handle)
+        assert texts.inode_of(handle) == inode
 
 
-def test_there_is_an_end_to_opening(tree: Tree, loads: int) -> None:
+def test_whoever_opens_without_end_takes_nothing_from_others(tree: Tree, loads: int) -> None:
     texts = OpenTexts(tree)
-    handles = [texts.open(loads, readable=False) for _ in range(MAX_OPEN)]
-    with pytest.raises(TooManyOpen):
+    first = texts.open(loads, readable=True)
+    for _ in range(MAX_KEPT + 1):
         texts.open(loads, readable=True)
-    texts.release(handles[0])
-    assert texts.open(loads, readable=True)
+    assert len(texts._kept) == MAX_KEPT
+    tree.swapfile.read(0, 4096)
+    assert texts.read(texts.open(loads, readable=True), loads, 0, 100) == b"1\n"
+    assert texts.read(first, loads, 0, 100) == b"1\n", "it gave way, and is rendered anew"
 
 
 def test_the_texts_that_are_kept_are_bounded(tree: Tree) -> None:
@@ -70,7 +74,7 @@ def test_the_texts_that_are_kept_are_bounded(tree: Tree) -> None:
     handles = [texts.open(fs.METRICS, readable=True) for _ in range(MAX_KEPT_BYTES // size)]
     assert texts._kept_bytes <= MAX_KEPT_BYTES
     tree.swapfile.read(0, 4096)
-    kept, rendered = (texts.read(h, fs.METRICS, 0, 2 * size) for h in (handles[0], handles[-1]))
+    kept, rendered = (texts.read(h, fs.METRICS, 0, 2 * size) for h in (handles[-1], whole))
     assert b"fuseswap_loads_total 0\n" in kept
     assert b"fuseswap_loads_total 1\n" in rendered
     for handle in (whole, *handles):

@@ -142,6 +142,7 @@ def test_next_stored_and_next_hole_are_what_a_scan_finds(stored: set[int], run: 
     slots = SlotTable(memory.attach().slots, 1280)
     stored |= set(range(run, run + 256))
     for page in stored:
+        slots.allocate(PageNumber(page))
         slots.commit(PageNumber(page), fill_word(page))
     for start in sorted({0, 1, 511, 512, 1279, *stored, *(page + 1 for page in stored)} - {1280}):
         assert slots.next_stored(PageNumber(start)) == min(
@@ -155,6 +156,7 @@ def test_next_stored_and_next_hole_are_what_a_scan_finds(stored: set[int], run: 
 
 def test_commit_and_clear_twice_count_once(memory: SharedMemory) -> None:
     slots = SlotTable(memory.attach().slots, 1280)
+    slots.allocate(PageNumber(600))
     slots.commit(PageNumber(600), fill_word(1))
     slots.commit(PageNumber(600), fill_word(2))
     slots.commit(PageNumber(601), fill_word(3))
