@@ -32,6 +32,7 @@ GOOD = {
     "eviction_policy": ("default",),
     "recompression_policy": ("default",),
     "exclusive_loads": ("Y", "N"),
+    "isolate": ("N",),
 }
 BAD = {
     "compressor": ("gzip", "zstd:0", "zstd:", "lz4:1", ""),
@@ -54,6 +55,7 @@ BAD = {
     "eviction_policy": ("", "oldest"),
     "recompression_policy": ("newest",),
     "exclusive_loads": ("maybe",),
+    "isolate": ("2", "maybe"),
 }
 
 

@@ -14,8 +14,8 @@ from fuseswap.filesystem.parameters import PARAMETERS
 from fuseswap.filesystem.statistics import STATISTICS
 from fuseswap.filesystem.tree import PAGE_BASE, PARAMS, STATS, Tree, param_inode, stat_inode
 from fuseswap.transport.devfuse import DevFuse
-from fuseswap.transport.share import Share
 from fuseswap.transport.pyfuse3 import TreeOperations
+from fuseswap.transport.share import Share
 from fuseswap.units import MIB, PAGE_SIZE
 from tests.support import pages
 from tests.support.fuse_requests import (
