@@ -31,10 +31,10 @@ from fuseswap.linux.heap import HEAP_FILE_BYTES
 from fuseswap.tiers.direct_io import DirectFile
 from fuseswap.tiers.fault_injection import with_faults
 from fuseswap.tiers.file_tier import NAME, FileTier
-from fuseswap.tiers.io_buffers import BUFFER_BYTES, Buffers
+from fuseswap.tiers.io_buffers import BUFFER_BYTES, HALF_SIZES, Buffers, resident_buffers
 from fuseswap.tiers.io_engine import Engine, open_engine
 from fuseswap.tiers.mirrored_tier import MirroredTier
-from fuseswap.tiers.remote_tier import RemoteTier
+from fuseswap.tiers.remote_tier import WRITE_TIMEOUT_S, RemoteTier
 from fuseswap.tiers.tier import Tier
 from fuseswap.tiers.tier_spec import KINDS_OF_FILES
 from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, SEGMENT_BYTES
@@ -43,8 +43,6 @@ log = logging.getLogger("fuseswap.daemon.worker")
 
 _CIPHER = "fuseswap.tiers.segment_cipher"
 _REMOTE_FDS = 3  # worker's end, process's end, memory
-# Where the other half of a mirror is on this machine, a read does not wait longer for a server.
-_HALF_READ_S = 2.0
 
 
 class WorkerTiers:
@@ -202,13 +200,19 @@ class WorkerTiers:
         tier: Tier
         if leaf["kind"] in KINDS_OF_FILES:
             extent_bytes = ENCRYPTED_SEGMENT_BYTES if encrypt else SEGMENT_BYTES
-            tier = FileTier(self._file(fds[0]), name, extent_bytes=extent_bytes)
+            own = resident_buffers(HALF_SIZES) if "marks" in one.description else None
+            tier = FileTier(self._file(fds[0], own), name, extent_bytes=extent_bytes)
         elif len(fds) == _REMOTE_FDS:
             ours = socket.socket(fileno=os.dup(fds[0]))
             self._sockets.setdefault(one.name, []).append(ours)
-            times = _times_of(one, leaf)
-            count = leaf["extent_count"]
-            tier = RemoteTier(name, ours, fds[2], count, volatile=leaf["volatile"], **times)
+            tier = RemoteTier(
+                name,
+                ours,
+                fds[2],
+                leaf["extent_count"],
+                volatile=leaf["volatile"],
+                write_timeout_s=leaf.get("write_timeout_s", WRITE_TIMEOUT_S),
+            )
         else:
             raise HostError(f"this worker knows no tier of the kind '{leaf['kind']}'")
         if not encrypt:
@@ -220,9 +224,9 @@ class WorkerTiers:
         place = zlib.crc32(name.encode())
         return EncryptedTier(tier, SegmentCipher(self.key, self._device, place))
 
-    def _file(self, fd: int) -> DirectFile:
+    def _file(self, fd: int, buffers: Buffers | None = None) -> DirectFile:
         assert self.engine is not None
-        return DirectFile(fd, self.engine, self._make_buffers())
+        return DirectFile(fd, self.engine, buffers or self._make_buffers())
 
     def _make_buffers(self) -> Buffers:
         """In the same shared memory as the heap, or in some of their own; all files share them."""
@@ -233,11 +237,3 @@ class WorkerTiers:
                 syscalls.make_resident(memory)
             self._buffers = Buffers(memory=memory)
         return self._buffers
-
-
-def _times_of(one: Attachment, leaf: dict[str, Any]) -> dict[str, float]:
-    """How long reads and writes of a remote ``leaf`` wait, where that differs."""
-    times = {"write_timeout_s": leaf["write_timeout_s"]} if "write_timeout_s" in leaf else {}
-    if any(other["kind"] in KINDS_OF_FILES for other in one.description["leaves"]):
-        times["read_timeout_s"] = _HALF_READ_S
-    return times

@@ -13,6 +13,12 @@ from dataclasses import dataclass
 
 from fuseswap.errors import InvalidArgument, Isolated
 from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.parameter_values import (
+    parse_number,
+    parse_switch,
+    show_limit,
+    show_switch,
+)
 from fuseswap.frontswap.raw_file import RawFile
 from fuseswap.reclaim.dictionary_policy import NO_DICTIONARIES
 from fuseswap.reclaim.request import ReclaimRequest
@@ -24,6 +30,7 @@ log = logging.getLogger(__name__)
 
 MIN_POOL_LIMIT_BYTES = 8 * MIB
 MAX_BUSY_POLL_US = 1000
+MAX_TIER_TIMEOUT_S = 600
 MAX_BATCH = 12
 MIN_RESERVE_BYTES = 4 * MIB
 MAX_RESERVE_BYTES = 1024 * MIB
@@ -39,26 +46,6 @@ class Parameter:
     get: Callable[[Device], str]
     set: Callable[[Device, str], None]
     lasting: bool = True  # a later worker sets it again
-
-
-def parse_switch(text: str) -> bool:
-    """Y/N, 1/0, on/off, as the kernel's module parameters take them."""
-    if text.lower() in ("y", "yes", "1", "on", "true"):
-        return True
-    if text.lower() in ("n", "no", "0", "off", "false"):
-        return False
-    raise InvalidArgument(f"'{text}' is neither Y nor N")
-
-
-def parse_number(text: str, least: int, most: int) -> int:
-    """A decimal between ``least`` and ``most``."""
-    if not text.isdecimal() or not least <= int(text) <= most:
-        raise InvalidArgument(f"'{text}' is not a number from {least} to {most}")
-    return int(text)
-
-
-def _show(switch: bool) -> str:
-    return "Y" if switch else "N"
 
 
 def _set_same_filled(device: Device, text: str) -> None:
@@ -93,10 +80,6 @@ def _set_accept_threshold(device: Device, text: str) -> None:
 
 def _set_batch_size(device: Device, text: str) -> None:
     device.in_flight.batch_size = parse_number(text, 1, MAX_BATCH)
-
-
-def _show_limit(limit: int | None) -> str:
-    return "none" if limit is None else str(limit)
 
 
 def _set_writeback_limit(device: Device, text: str) -> None:
@@ -168,6 +151,11 @@ def _set_tier(device: Device, text: str) -> None:
     device.set_tier_policy(name, words[1:])
 
 
+def _set_tier_timeout(device: Device, text: str) -> None:
+    device.reader.timeout_s = parse_number(text, 1, MAX_TIER_TIMEOUT_S)
+    device.tiers.set_timeout(device.reader.timeout_s)
+
+
 def _place(device: Device) -> RawFile:
     if device.place is None:
         raise InvalidArgument("this needs a backing file with the layout in-place")
@@ -229,14 +217,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         "same_filled_pages_enabled",
         "Y | N",
         "Keep a page of one repeated 8-byte word as that word alone.",
-        lambda device: _show(device.cache.encoder.same_filled_pages_enabled),
+        lambda device: show_switch(device.cache.encoder.same_filled_pages_enabled),
         _set_same_filled,
     ),
     Parameter(
         "non_same_filled_pages_enabled",
         "Y | N",
         "Take pages that are not same-filled; N refuses them (ENOSPC).",
-        lambda device: _show(device.cache.encoder.non_same_filled_pages_enabled),
+        lambda device: show_switch(device.cache.encoder.non_same_filled_pages_enabled),
         _set_non_same_filled,
     ),
     Parameter(
@@ -250,7 +238,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "isolate",
         "Y | N",
         "Share neither contents nor dictionaries; Y stays until `down`, and is whole from `up` on.",
-        lambda device: _show(device.cache.dedup.is_forbidden),
+        lambda device: show_switch(device.cache.dedup.is_forbidden),
         _set_isolate,
     ),
     Parameter(
@@ -264,7 +252,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "writethrough",
         "Y | N",
         "In-place layout: a page is stored in memory and written to its place at once.",
-        lambda device: _show(device.place is not None and device.place.writethrough),
+        lambda device: show_switch(device.place is not None and device.place.writethrough),
         _set_writethrough,
     ),
     Parameter(
@@ -285,7 +273,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "writeback_limit_bytes",
         "none, or bytes, or 512M, 2G",
         "How much may still be written out of memory; counts down, refill it by setting it.",
-        lambda device: _show_limit(device.budget.left_bytes),
+        lambda device: show_limit(device.budget.left_bytes),
         _set_writeback_limit,
     ),
     Parameter(
@@ -310,6 +298,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         _show_tiers,
         _set_tier,
         lasting=False,  # the header keeps it with the tier's name
+    ),
+    Parameter(
+        "tier_timeout",
+        f"1 to {MAX_TIER_TIMEOUT_S} seconds",
+        "How long a page is asked for at servers, with all tries; then it is an I/O error.",
+        lambda device: str(int(device.tiers.timeout_s)),
+        _set_tier_timeout,
     ),
     Parameter(
         "scrub",
@@ -337,7 +332,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "shrinker_enabled",
         "Y | N",
         "Under memory pressure of the machine, write back before the pool is full.",
-        lambda device: _show(device.writeback.shrinker_enabled),
+        lambda device: show_switch(device.writeback.shrinker_enabled),
         _set_shrinker,
     ),
     Parameter(
@@ -352,7 +347,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "exclusive_loads",
         "Y | N",
         "A page that is read goes, a second later; refused on a swap, whose slots are read twice.",
-        lambda device: _show(device.swapfile.exclusive_loads),
+        lambda device: show_switch(device.swapfile.exclusive_loads),
         _set_exclusive_loads,
     ),
     Parameter(

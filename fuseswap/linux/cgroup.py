@@ -32,8 +32,7 @@ class MemoryCgroup:
             if not self._v1:
                 (_ROOT / "cgroup.subtree_control").write_text("+memory")
             self.path.mkdir(exist_ok=True)
-            limit = "memory.limit_in_bytes" if self._v1 else "memory.max"
-            (self.path / limit).write_text(str(self._limit_bytes))
+            self.set_limit(self._limit_bytes)
         except OSError as exc:
             raise HostError(f"no memory cgroup at {self.path}: {exc.strerror}") from exc
         return self
@@ -54,6 +53,11 @@ class MemoryCgroup:
     def enter(self) -> None:
         """Move the calling process in (a child calls it between fork and exec)."""
         (self.path / "cgroup.procs").write_text(str(os.getpid()))
+
+    def set_limit(self, limit_bytes: int) -> None:
+        """Allow more, or less.  Raises `OSError`."""
+        limit = "memory.limit_in_bytes" if self._v1 else "memory.max"
+        (self.path / limit).write_text(str(limit_bytes))
 
     def used_bytes(self) -> int:
         """Memory charged right now."""

@@ -22,7 +22,7 @@ A block that does not verify is an `OSError` of that read (EBADMSG), as one that
 from __future__ import annotations
 
 import contextlib
-import mmap
+import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -30,11 +30,12 @@ from functools import partial
 import trio
 
 from fuseswap.errors import kept
-from fuseswap.linux import syscalls
-from fuseswap.tiers.io_buffers import Buffers
+from fuseswap.tiers.io_buffers import resident_buffers
 from fuseswap.tiers.segment_cipher import BLOCK_AT, CHUNKS, SegmentCipher, chunks_of, plain_at
 from fuseswap.tiers.tier import Read, Tier, Written
 from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, PAGE_SIZE
+
+log = logging.getLogger(__name__)
 
 SLICE_CHUNKS = 32
 SEGMENTS = 3
@@ -42,6 +43,7 @@ REMOTE_PARTS = 4
 LOCAL_PARTS = 2
 # A window of read-ahead with both its edges, where it ends in the chunk of two blocks.
 _AT_ONCE_CHUNKS = 34
+_LOGGED = 20
 
 
 class _Sealing:
@@ -121,9 +123,7 @@ class EncryptedTier:
         self.unverified = 0
         self._inner = inner
         self._cipher = cipher
-        memory = mmap.mmap(-1, segments * ENCRYPTED_SEGMENT_BYTES)
-        syscalls.make_resident(memory)
-        self._buffers = Buffers(((ENCRYPTED_SEGMENT_BYTES, segments),), memory)
+        self._buffers = resident_buffers(((ENCRYPTED_SEGMENT_BYTES, segments),))
         self._sealing: deque[_Sealing] = deque()  # ``segments`` at most: each has a buffer
         self._parts = REMOTE_PARTS if inner.is_remote else LOCAL_PARTS
         # Parts that have come, ``_parts`` of each long read at most: its first chunk and its end.
@@ -205,6 +205,8 @@ class EncryptedTier:
             return self._cipher.open(extent, generation, found, first, end)
         except OSError as exc:
             self.unverified += 1
+            if self.unverified <= _LOGGED:
+                log.error("%s: a block is not what was written: %s", self.name, exc)
             return kept(exc)
 
     def _read_long(
@@ -252,6 +254,10 @@ class EncryptedTier:
         read.done(plain)
 
     # -- the rest ------------------------------------------------------------------------
+
+    def set_timeout(self, seconds: float) -> None:
+        """See `Tier`."""
+        self._inner.set_timeout(seconds)
 
     def offset_of(self, extent: int, offset: int) -> int | None:
         """See `Tier`: of the byte that became of that one."""

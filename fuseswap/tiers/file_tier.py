@@ -35,6 +35,9 @@ class FileTier:
         self._extent_bytes = extent_bytes
         self.extent_count = file.size_bytes // extent_bytes
 
+    def set_timeout(self, seconds: float) -> None:
+        """See `Tier`; nothing is done."""
+
     def offset_of(self, extent: int, offset: int) -> int:
         """See `Tier`."""
         return FIRST_PAGE_AT + extent * self._extent_bytes + offset

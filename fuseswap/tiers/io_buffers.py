@@ -8,6 +8,9 @@ transport, which bounds them, and one segment at a time.
     64 KiB    24    neighbours, and a run of pages on its way to their places
     136 KiB    4    a window of read-ahead, with both its edges
     1 MiB      1    a whole segment that is read back
+
+All files share them, but for those of mirrors: a disk that does not answer keeps what it has for
+good.  So each of these has some of its own (`HALF_SIZES`).
 """
 
 from __future__ import annotations
@@ -16,9 +19,12 @@ import mmap
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from fuseswap.linux import syscalls
 from fuseswap.units import MIB, PAGE_SIZE
 
 SIZES = ((2 * PAGE_SIZE, 128), (16 * PAGE_SIZE, 24), (34 * PAGE_SIZE, 4), (MIB, 1))
+
+HALF_SIZES = ((2 * PAGE_SIZE, 64), (16 * PAGE_SIZE, 12), (34 * PAGE_SIZE, 4), (MIB, 1))
 
 BUFFER_BYTES = sum(size * count for size, count in SIZES)
 
@@ -62,3 +68,10 @@ class Buffers:
                 free.append(buffer)
         while self._line and (found := self._find(self._line[0][0])) is not None:
             self._line.popleft()[1](found)
+
+
+def resident_buffers(sizes: Sequence[tuple[int, int]]) -> Buffers:
+    """With memory of their own, all of it taken now."""
+    memory = mmap.mmap(-1, sum(size * count for size, count in sizes))
+    syscalls.make_resident(memory)
+    return Buffers(sizes, memory)

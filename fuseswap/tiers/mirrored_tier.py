@@ -1,7 +1,7 @@
 """The mirrored tier: each segment in two tiers, so that one of them may fail.
 
     write    to both; done when both are, an error only where both fail
-    read     from the first, and where that fails at once from the second
+    read     from the first, and where that fails or is late from the second (``mirror_reads.py``)
     copy     from just one: for who finds the bytes wrong, and for a scrub
     repair   what one half has, looked at, is written to the other
 
@@ -12,7 +12,7 @@ memory it outlives the worker.  Without, the next worker believes both halves.  
 the stale one has wrong tags, where that is encrypted, or wrong checksums.  Who finds these asks
 for the other copy.
 
-A half that could not be read is asked second for `_REST_S`: a load does not wait for the same
+A half that could not be read is asked second for a while: a load does not wait for the same
 time-out again and again.  So is one whose last write failed.  That one rests, too, longer each
 time, and then one write tries.  Until it takes segments again the other half alone gets them.
 
@@ -31,14 +31,13 @@ from functools import partial
 import trio
 
 from fuseswap.counting import counter, gauge, zeros
+from fuseswap.tiers.mirror_reads import FIRST, SECOND, MirrorReads
 from fuseswap.tiers.tier import Read, Tier, Written
 from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES
 
 log = logging.getLogger(__name__)
 
-FIRST, SECOND = 0, 1
 _BOTH = 0  # a mark; 1 + FIRST and 1 + SECOND are the others
-_REST_S = 5.0
 _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 10.0
 
@@ -116,8 +115,8 @@ class MirroredTier:
         self._one_sided = sum(_marked(self._marks))
         self._repair: _Repair | None = None
         self._fails = [False, False]  # whether the last write did
-        self._rests_until = [0.0, 0.0]  # reads
-        self._not_before = [0.0, 0.0]  # writes, and so on
+        self._reads = MirrorReads(halves, self._fails)
+        self._not_before = [0.0, 0.0]
         self._backoff_s = [_FIRST_BACKOFF_S, _FIRST_BACKOFF_S]
         self._writing = [0, 0]
 
@@ -133,7 +132,11 @@ class MirroredTier:
 
     def statistics(self) -> MirrorStatistics:
         """A snapshot."""
-        return replace(self.counters, mirror_one_sided=self._one_sided)
+        return replace(
+            self.counters,
+            mirror_one_sided=self._one_sided,
+            mirror_second_reads=self._reads.second_reads,
+        )
 
     def only_half(self, extent: int) -> int | None:
         """The half that alone has what is in ``extent``, None where both should."""
@@ -205,39 +208,12 @@ class MirroredTier:
         self, extent: int, generation: int, offset: int, length: int, done: Read
     ) -> None:
         """See `Tier`."""
+        where = extent, generation, offset, length
         only = self.only_half(extent)
-        if only is not None:
-            self._read_from(only, None, extent, generation, offset, length, done)
-            return
-        now = trio.current_time()
-        rests = [self._fails[half] or now < self._rests_until[half] for half in (FIRST, SECOND)]
-        which = SECOND if rests[FIRST] and not rests[SECOND] else FIRST
-        self._read_from(which, 1 - which, extent, generation, offset, length, done)
-
-    def _read_from(
-        self,
-        which: int,
-        other: int | None,
-        extent: int,
-        generation: int,
-        offset: int,
-        length: int,
-        done: Read,
-    ) -> None:
-        """From ``which``, and where that fails from the ``other``."""
-
-        def ended(found: bytes | OSError) -> None:
-            if isinstance(found, bytes):
-                self.counters.mirror_second_reads += which == SECOND
-                done(found)
-                return
-            self._rests_until[which] = trio.current_time() + _REST_S
-            if other is None:
-                done(found)
-            else:
-                self._read_from(other, None, extent, generation, offset, length, done)
-
-        self.halves[which].begin_read(extent, generation, offset, length, ended)
+        if only is None:
+            self._reads.begin(where, done)
+        else:
+            self._reads.begin_from(only, where, done)
 
     def begin_read_copy(
         self, which: int, extent: int, generation: int, offset: int, length: int, done: Read
@@ -246,7 +222,8 @@ class MirroredTier:
         if self.only_half(extent) == 1 - which:
             _later(done, OSError(errno.ENODATA, f"{self.halves[which].name} does not have it"))
         else:
-            self.halves[which].begin_read(extent, generation, offset, length, done)
+            where = extent, generation, offset, length
+            self._reads.begin_from(which, where, done, is_copy=True)
 
     # -- repair ------------------------------------------------------------------------
 
@@ -309,6 +286,10 @@ class MirroredTier:
 
     # -- the rest ----------------------------------------------------------------------
 
+    def set_timeout(self, seconds: float) -> None:
+        """See `Tier`: for both halves together."""
+        self._reads.set_timeout(seconds)
+
     def offset_of(self, extent: int, offset: int) -> int | None:
         """See `Tier`: there are two."""
         return None
@@ -324,6 +305,7 @@ class MirroredTier:
     async def run(self) -> None:
         """See `Tier`: those of both halves."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._reads.run)
             for half in self.halves:
                 nursery.start_soon(half.run)
 

@@ -7,7 +7,7 @@ beyond it opens the next.
 
 A window is known by location and sequence.  The bytes of a segment on a tier never change,
 so it can't be stale.  A window that can't be read costs nothing: those who wait
-for it read on their own.
+for it read on their own.  Where it was too late, they are.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from fuseswap.tiers.tier import is_late
 from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES, Location
 
 WINDOW_BYTES = 32 * PAGE_SIZE
@@ -92,7 +93,10 @@ class ReadAhead:
             stream.data = found
             for offset, end, done, _ in waiting:
                 done(found[offset - start : end - start])
-        else:
-            stream.end = stream.start
-            for _, _, _, alone in waiting:
+            return
+        stream.end = stream.start
+        for _, _, done, alone in waiting:
+            if is_late(found):
+                done(found)
+            else:
                 alone()

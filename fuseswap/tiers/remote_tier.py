@@ -9,7 +9,11 @@ hang or leak.  So no request of this side waits for it, or allocates for it:
 
 Reads and writes have lines and places of their own, so reads never stand behind writes.  In line
 are reads of the transport, which bounds them, and segments that ``reclaim`` has chosen; each leaves
-it after `read_timeout_s` or `write_timeout_s`.  A segment is copied when it has its place: 0.2 ms.
+it after `tier_timeout` or `write_timeout_s`.  A segment is copied when it has its place: 0.2 ms.
+
+Where a read is too late, and no request was answered since it began, the process is silent.  Then
+reads wait for `_PROBE_S` together, and after that fail at once for `_REST_S`, or until there is
+another process, or an answer.  A process tells by itself which server does not answer.
 
 A send never waits.  Where the socket is full, `run` goes on when it can be written again.
 """
@@ -28,14 +32,16 @@ from typing import Any
 import trio
 
 from fuseswap.tiers import remote_wire as wire
-from fuseswap.tiers.tier import Read, Written
+from fuseswap.tiers.tier import TIER_TIMEOUT_S, Read, Written
 from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
 
-READ_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 5.0
+_PROBE_S = 1.0
+_REST_S = 5.0
 _TICK_S = 0.1
+_MARGIN_S = 0.2  # so much earlier the process gives up, and says so
 _RELEASES = 4096  # that wait for a process; the oldest is dropped then, and its key stays there
 _DONTWAIT = socket.MSG_DONTWAIT
 
@@ -43,11 +49,22 @@ _DONTWAIT = socket.MSG_DONTWAIT
 class _Request:
     """A read or write that has not ended."""
 
-    __slots__ = ("done", "extent", "length", "number", "offset", "place", "segment", "version")
+    __slots__ = (
+        "began",
+        "done",
+        "extent",
+        "length",
+        "number",
+        "offset",
+        "place",
+        "segment",
+        "version",
+    )
 
     def __init__(
         self, number: int, extent: int, version: int, offset: int, length: int, done: Any
     ) -> None:
+        self.began = trio.current_time()
         self.number = number
         self.extent = extent
         self.version = version
@@ -65,13 +82,12 @@ class _Line:
     the places of those that ended too late, as many as there are places at most.
     """
 
-    def __init__(self, operation: int, kind: wire.Kind, start: int, patience_s: float) -> None:
+    def __init__(self, operation: int, kind: wire.Kind, start: int) -> None:
         self.operation = operation
         self.size = kind.size
-        self.patience_s = patience_s
         self.free = [start + number * kind.size for number in range(kind.places)]
         self.waiting: deque[_Request] = deque()  # see the module
-        self.unfinished: dict[int, tuple[float, _Request]] = {}  # those in line and in places
+        self.unfinished: dict[int, _Request] = {}  # those in line and in places
         self.overdue: dict[int, int] = {}
 
 
@@ -89,7 +105,6 @@ class RemoteTier:
         extent_count: int,
         *,
         volatile: bool,
-        read_timeout_s: float = READ_TIMEOUT_S,
         write_timeout_s: float = WRITE_TIMEOUT_S,
     ) -> None:
         """``worker_end`` and ``memory_fd`` are kept open by the caller, also after this."""
@@ -108,9 +123,14 @@ class RemoteTier:
         start = PAGE_SIZE
         self._reads = []
         for kind in wire.READS:
-            self._reads.append(_Line(wire.READ, kind, start, read_timeout_s))
+            self._reads.append(_Line(wire.READ, kind, start))
             start += kind.size * kind.places
-        self._writes = _Line(wire.WRITE, wire.WRITES, wire.WRITES_START, write_timeout_s)
+        self._writes = _Line(wire.WRITE, wire.WRITES, wire.WRITES_START)
+        self._write_timeout_s = write_timeout_s
+        self.set_timeout(TIER_TIMEOUT_S)
+        self._answered_at = 0.0
+        self._is_silent = False
+        self._rests_until = 0.0  # while it is silent
         self._lines = (*self._reads, self._writes)
         self._begins = False
         self._out: deque[bytes] = deque()  # one for each place at most
@@ -140,12 +160,20 @@ class RemoteTier:
         self, extent: int, generation: int, offset: int, length: int, done: Read
     ) -> None:
         """See `Tier`; at most `LARGEST_BYTES` of ``remote_wire.py``."""
+        if self._is_silent and trio.current_time() < self._rests_until:
+            _later(done, OSError(errno.ETIMEDOUT, f"{self.name}: its process is silent"))
+            return
         request = self._request(extent, generation, offset, length, done)
         for line in self._reads:
             if length <= line.size:
                 self._enqueue(line, request)
                 return
         _later(done, OSError(errno.EINVAL, f"{self.name}: {length} bytes are too many"))
+
+    def set_timeout(self, seconds: float) -> None:
+        """See `Tier`; it holds for reads that have begun, too."""
+        self._timeout_s = seconds
+        self._limit_ms = max(1, int((seconds - _MARGIN_S) * 1000))
 
     def offset_of(self, extent: int, offset: int) -> int | None:
         """See `Tier`."""
@@ -183,7 +211,7 @@ class RemoteTier:
         self._releases.append((extent, version))
 
     def _enqueue(self, line: _Line, request: _Request) -> None:
-        line.unfinished[request.number] = trio.current_time() + line.patience_s, request
+        line.unfinished[request.number] = request
         line.waiting.append(request)
         self._start(line)
 
@@ -203,6 +231,7 @@ class RemoteTier:
     def _packet(self, operation: int, request: _Request) -> bytes:
         return wire.REQUEST.pack(
             operation,
+            self._limit_ms if operation == wire.READ else 0,
             self._epoch,
             self._incarnation,
             request.number,
@@ -217,7 +246,7 @@ class RemoteTier:
         """Send what there is to be sent, as far as the socket takes it."""
         try:
             if self._begins:
-                self._send(wire.REQUEST.pack(wire.BEGIN, self._epoch, 0, 0, 0, 0, 0, 0, 0))
+                self._send(wire.REQUEST.pack(wire.BEGIN, 0, self._epoch, 0, 0, 0, 0, 0, 0, 0))
                 self._begins = False
             if not self._incarnation:
                 return
@@ -226,7 +255,7 @@ class RemoteTier:
                 self._out.popleft()
             while self._releases:
                 extent, version = self._releases[0]
-                release = wire.RELEASE, self._epoch, self._incarnation, 0, version, extent
+                release = wire.RELEASE, 0, self._epoch, self._incarnation, 0, version, extent
                 self._send(wire.REQUEST.pack(*release, 0, 0, 0))
                 self._releases.popleft()
         except BlockingIOError:
@@ -256,9 +285,13 @@ class RemoteTier:
         if operation == wire.HELLO:
             self._greet(epoch, incarnation)
         elif epoch == self._epoch and incarnation == self._incarnation:
+            self._answered_at = trio.current_time()
+            if self._is_silent:
+                self._is_silent = False
+                log.warning("%s: its process answers again", self.name)
             for line in self._lines:
                 if number in line.unfinished:
-                    self._end(line, line.unfinished.pop(number)[1], code)
+                    self._end(line, line.unfinished.pop(number), code)
                     return
                 if number in line.overdue:
                     line.free.append(line.overdue.pop(number))
@@ -278,12 +311,13 @@ class RemoteTier:
             return
         self.processes += 1
         self._incarnation = incarnation
+        self._rests_until = 0.0
         log.info("%s: tier process %x is there", self.name, incarnation)
         self._out.clear()
         for line in self._lines:
             line.free += line.overdue.values()
             line.overdue.clear()
-            in_place = [one for _, one in line.unfinished.values() if one.place]
+            in_place = [one for one in line.unfinished.values() if one.place]
             self._out.extend(self._packet(line.operation, one) for one in in_place)
         for line in self._lines:
             self._start(line)
@@ -327,9 +361,14 @@ class RemoteTier:
             for line in self._lines:
                 while line.unfinished:
                     number = next(iter(line.unfinished))
-                    if line.unfinished[number][0] > now:
+                    if line.unfinished[number].began + self._patience_s(line) > now:
                         break
-                    self._give_up(line, line.unfinished.pop(number)[1])
+                    self._give_up(line, line.unfinished.pop(number))
+
+    def _patience_s(self, line: _Line) -> float:
+        if line.operation == wire.WRITE:
+            return self._write_timeout_s
+        return min(_PROBE_S, self._timeout_s) if self._is_silent else self._timeout_s
 
     def _give_up(self, line: _Line, request: _Request) -> None:
         """It is too late; the first in a line is the oldest of it."""
@@ -338,6 +377,11 @@ class RemoteTier:
         else:
             line.waiting.popleft()
         what = "read" if line.operation == wire.READ else "write"
+        if line.operation == wire.READ and self._answered_at <= request.began:
+            if not self._is_silent:
+                log.error("%s: its process is silent: reads fail soon", self.name)
+            self._is_silent = True
+            self._rests_until = trio.current_time() + _REST_S
         request.done(OSError(errno.ETIMEDOUT, f"{self.name}: no answer to a {what}"))
 
 

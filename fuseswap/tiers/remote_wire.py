@@ -47,8 +47,9 @@ from typing import NamedTuple
 from fuseswap.linux import syscalls
 from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, KIB, PAGE_SIZE
 
-# Operation, epoch, incarnation, id, generation, extent, offset, length, place.
-REQUEST = struct.Struct("<B7xQQQQIIII")
+# Operation, milliseconds it may take, epoch, incarnation, id, generation, extent, offset, length,
+# place.  0 milliseconds: as many as it likes.
+REQUEST = struct.Struct("<B3xIQQQQIIII")
 # Operation, errno, epoch, incarnation, id.
 ANSWER = struct.Struct("<B3xIQQQ")
 BEGIN, READ, WRITE, RELEASE, END = range(1, 6)
@@ -82,6 +83,7 @@ class Packet(NamedTuple):
     """A `REQUEST`, read."""
 
     operation: int
+    limit_ms: int
     epoch: int
     incarnation: int
     number: int
@@ -94,7 +96,7 @@ class Packet(NamedTuple):
 
 def end_packet(*, forget: bool) -> bytes:
     """For the supervisor: the process may end, and delete what it holds for the device."""
-    return REQUEST.pack(END, 0, 0, 0, 0, 0, 0, FORGET if forget else 0, 0)
+    return REQUEST.pack(END, 0, 0, 0, 0, 0, 0, 0, FORGET if forget else 0, 0)
 
 
 def read_pulse(memory_fd: int) -> tuple[int, float]:

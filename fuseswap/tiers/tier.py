@@ -6,11 +6,20 @@ extents.  ``tests/unit/tiers/test_tier_contract.py`` is what each tier must pass
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+# How long a read may take in all: until `Tier.set_timeout` says otherwise.
+TIER_TIMEOUT_S = 30.0
+
 Written = Callable[["OSError | None"], None]
 Read = Callable[["bytes | OSError"], None]
+
+
+def is_late(found: bytes | OSError) -> bool:
+    """Whether a read has had all the time there is for it: to ask again would double that."""
+    return isinstance(found, OSError) and found.errno == errno.ETIMEDOUT
 
 
 class Tier(Protocol):
@@ -61,6 +70,12 @@ class Tier(Protocol):
         self, extent: int, generation: int, offset: int, length: int, done: Read
     ) -> None:
         """Read ``length`` bytes from ``offset`` within ``extent``."""
+
+    def set_timeout(self, seconds: float) -> None:
+        """How long a read may take, with all its tries; then it is ETIMEDOUT.
+
+        A file waits for its device as long as that takes, and does not heed it.
+        """
 
     def offset_of(self, extent: int, offset: int) -> int | None:
         """Where byte ``offset`` of ``extent`` is in its file; None where that has no answer."""

@@ -16,15 +16,13 @@ class ClientSetup(NamedTuple):
 
     ``rest`` is the tier's specification behind its kind; for ``valkey`` all of the URL.
     ``identity`` (`fuseswap.tiers.remote_identity.Identity`, as a dict) names device and tier.
-    Calls should end within ``read_timeout_s`` and ``write_timeout_s``: then the answer is not
-    heard any more.
+    A write should end within ``write_timeout_s``: then the answer is not heard any more.
     """
 
     name: str
     rest: str
     identity: dict[str, str]
     extent_count: int
-    read_timeout_s: float
     write_timeout_s: float
 
 
@@ -38,7 +36,10 @@ class TierClient(Protocol):
         """
 
     async def read(self, extent: int, generation: int, offset: int, length: int) -> bytes:
-        """Just ``length`` bytes at ``offset`` of what was written; ENODATA: it is gone."""
+        """Just ``length`` bytes at ``offset`` of what was written; ENODATA: it is gone.
+
+        Cancelled after `tier_timeout`, which is ETIMEDOUT (`trio.current_effective_deadline`).
+        """
 
     async def release(self, extent: int, generation: int) -> None:
         """A hint: it is not needed any more.  One that is not there is no error."""

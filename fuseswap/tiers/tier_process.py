@@ -21,6 +21,7 @@ import enum
 import errno
 import json
 import logging
+import math
 import os
 import socket
 import sys
@@ -43,6 +44,8 @@ from fuseswap.units import MIB
 log = logging.getLogger(__name__)
 
 _CLEAR_S = 30.0
+_STALL_S = 0.25  # more than a busy machine takes
+_STALLS_LOGGED = 20
 MEMORY_LIMIT_BYTES = 256 * MIB
 
 
@@ -69,7 +72,6 @@ class Setup(NamedTuple):
     extent_count: int
     socket: int
     memory: int
-    read_timeout_s: float = 10.0
     write_timeout_s: float = 5.0
     locked: bool = True
     memory_limit_bytes: int = MEMORY_LIMIT_BYTES
@@ -81,7 +83,6 @@ class Setup(NamedTuple):
             self.rest,
             self.identity,
             self.extent_count,
-            self.read_timeout_s,
             self.write_timeout_s,
         )
 
@@ -90,11 +91,17 @@ class TierProcess:
     """Requests of a worker, handed to ``client``."""
 
     def __init__(
-        self, setup: Setup, client: TierClient, look: Callable[[], None] = lambda: None
+        self,
+        setup: Setup,
+        client: TierClient,
+        label: str = "",
+        look: Callable[[], None] = lambda: None,
     ) -> None:
-        """``look`` is called at each pulse."""
+        """``label``: for the log.  ``look`` is called at each pulse."""
         self._look = look
         self._setup = setup
+        self._label = label or setup.name
+        self._stalls = 0
         self._client = client
         self._socket = socket.socket(fileno=setup.socket)
         self._memory = wire.map_memory(setup.memory)
@@ -170,16 +177,19 @@ class TierProcess:
             await self._release(*key)
 
     async def _read(self, request: wire.Packet) -> None:
-        code = 0
+        code = errno.ETIMEDOUT
         data = b""
+        limit_s = request.limit_ms / 1000 if request.limit_ms else math.inf
         try:
-            data = await self._client.read(
-                request.extent, request.generation, request.offset, request.length
-            )
+            with trio.move_on_after(limit_s):
+                data = await self._client.read(
+                    request.extent, request.generation, request.offset, request.length
+                )
+                code = 0
         except Exception as exc:
             code = self._code_of(exc, "read")
         if not code and len(data) != request.length:
-            log.error("%s: %d of %d bytes were read", self._setup.name, len(data), request.length)
+            log.error("%s: %d of %d bytes were read", self._label, len(data), request.length)
             code = errno.EIO
         if not code and self._is_heard(request):
             self._memory[request.place : request.place + request.length] = data
@@ -193,9 +203,9 @@ class TierProcess:
 
     def _code_of(self, exc: Exception, what: str) -> int:
         if isinstance(exc, OSError):
-            log.debug("%s: %s: %s", self._setup.name, what, exc)
+            log.debug("%s: %s: %s", self._label, what, exc)
             return exc.errno or errno.EIO
-        log.error("%s: %s: %s: %s", self._setup.name, what, type(exc).__name__, exc)
+        log.error("%s: %s: %s: %s", self._label, what, type(exc).__name__, exc)
         return errno.EIO
 
     async def _done(self, request: wire.Packet, code: int) -> None:
@@ -230,10 +240,21 @@ class TierProcess:
             wire.beat(self._memory, self._incarnation)
             self._look()
             if anonymous_bytes() > self._setup.memory_limit_bytes:
-                log.error("%s: its client has grown to too much memory", self._setup.name)
+                log.error("%s: its client has grown to too much memory", self._label)
                 self._ended = Ended.GROWN
                 scope.cancel()
-            await trio.sleep(wire.PULSE_S)
+            due = trio.current_time() + wire.PULSE_S
+            await trio.sleep_until(due)
+            self._note_stall(trio.current_time() - due)
+
+    def _note_stall(self, seconds: float) -> None:
+        """No other read or write went on meanwhile."""
+        if seconds < _STALL_S:
+            return
+        self._stalls += 1
+        if self._stalls <= _STALLS_LOGGED:
+            what = "its client has blocked it, or the machine has"
+            log.warning("%s: stood still for %.1f s: %s", self._label, seconds, what)
 
 
 def _valkey(setup: ClientSetup) -> TierClient:
@@ -243,12 +264,15 @@ def _valkey(setup: ClientSetup) -> TierClient:
     return ValkeyClient.open(setup)
 
 
-def _plugin(kind: str) -> MakeClient:
-    """That of another package.  Raises `FuseswapError` where there is none, or it does not load."""
+def _plugin(kind: str) -> tuple[MakeClient, str]:
+    """That of another package, and its label.
+
+    Raises `FuseswapError` where there is none, or it does not load.
+    """
     for plugin in find("tier"):
         if plugin.name == kind:
             log.info("%s is loaded", plugin)
-            return partial(_made, plugin, plugin.load())
+            return partial(_made, plugin, plugin.load()), str(plugin)
     raise FuseswapError(f"no client for tiers of kind '{kind}'")
 
 
@@ -264,12 +288,16 @@ CLIENTS: Mapping[str, MakeClient] = {"valkey": _valkey}
 
 def run_process(setup: Setup, clients: Mapping[str, MakeClient]) -> Ended:
     """Serve until the end.  Raises `FuseswapError` where there is no such client."""
-    make = clients.get(setup.kind) or _plugin(setup.kind)
+    label = setup.name
+    make = clients.get(setup.kind)
+    if make is None:
+        make, plugin = _plugin(setup.kind)
+        label = f"{setup.name}: {plugin}"
     client = make(setup.client_setup())
     if not setup.locked:
-        return trio.run(TierProcess(setup, client).run)
+        return trio.run(TierProcess(setup, client, label).run)
     protect(populate=True)
-    return trio.run(TierProcess(setup, client, ProcessMemory().look).run)
+    return trio.run(TierProcess(setup, client, label, ProcessMemory().look).run)
 
 
 class _VisibleFormatter(logging.Formatter):

@@ -9,8 +9,9 @@ One owner for all that stands between a page that is not in memory and its bytes
     again          what is wrong, or could not be read with others, is read once more, alone
 
 A page that cannot be read costs the process it belongs to its life.  So an error is not believed
-at once: a read of one page is tried `1 + len(_PAUSES_S)` times.  A fault waits for this, so no
-task is made, and a load takes 35 Python calls from the request to the reply.
+at once: a read of one page is tried `1 + len(_PAUSES_S)` times.  But a time-out is: who gives it
+has tried for all of `tier_timeout`.  A fault waits for this, so no task is made, and a load takes
+35 Python calls from the request to the reply.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ import trio
 
 from fuseswap.errors import RETRY, CorruptData, Deferred, Retry, kept
 from fuseswap.tiers.readahead import ReadAhead
-from fuseswap.tiers.tier import Copies
+from fuseswap.tiers.tier import TIER_TIMEOUT_S, Copies, is_late
+from fuseswap.tiers.unreadable_pages import UnreadablePages
 from fuseswap.units import PAGE_SIZE, Location, PageNumber, SegmentRef
 
 log = logging.getLogger(__name__)
@@ -121,6 +123,8 @@ class TierReader:
         self.errors = 0
         self.loads = 0
         self._failed_in_a_row = 0
+        self._unreadable = UnreadablePages()
+        self.timeout_s = TIER_TIMEOUT_S  # no try begins later
 
     # -- pages -----------------------------------------------------------------------
 
@@ -178,6 +182,8 @@ class TierReader:
             self._settle(one, answered, found[at : at + one.length], final=False)
         elif one.is_gone():
             answered(RETRY)
+        elif is_late(found):
+            self._settle(one, answered, found, final=True)
         else:
             self._load_again(one, answered)
 
@@ -186,8 +192,11 @@ class TierReader:
     ) -> None:
         """The tier has answered."""
         if not isinstance(found, bytes):
-            error = CorruptData(f"page {one.page} cannot be read from the tier: {found}")
-            answer(RETRY if one.is_gone() else error)
+            if one.is_gone():
+                answer(RETRY)
+                return
+            self._unreadable.add(one.page, str(found))
+            answer(CorruptData(f"page {one.page} cannot be read from the tier: {found}"))
             return
         try:
             page = one.finish(found, final=final)
@@ -273,7 +282,13 @@ class TierReader:
         """Tried once: where that fails the caller asks in pieces."""
         assert self._begin is not None
         self.units += -(-(offset % PAGE_SIZE + length) // PAGE_SIZE)
-        self._begin(location, generation, offset, length, done)
+
+        def ended(found: bytes | OSError) -> None:
+            if is_late(found):
+                self._note_error(location, offset, length, found)
+            done(found)
+
+        self._begin(location, generation, offset, length, ended)
 
     def _try(
         self,
@@ -284,11 +299,14 @@ class TierReader:
         done: Done,
         failures: int,
         is_gone: Gone | None,
+        began: float | None = None,
     ) -> None:
+        """``began``: the first try."""
         if self._begin is None:
             done(OSError(errno.ENXIO, "there is none"))
             return
         self.units += -(-(offset % PAGE_SIZE + length) // PAGE_SIZE)
+        first = trio.current_time() if began is None else began
 
         def ended(outcome: bytes | OSError) -> None:
             if isinstance(outcome, bytes):
@@ -299,29 +317,39 @@ class TierReader:
             elif outcome.errno == errno.EBADMSG and not failures:
                 # Wrong bytes, not a device that needs time: once more, as for a wrong checksum.
                 self.retries += 1
-                self._try(location, generation, offset, length, done, len(_PAUSES_S), is_gone)
-            elif failures < len(_PAUSES_S):
-                again = partial(
-                    self._try, location, generation, offset, length, done, is_gone=is_gone
+                self._try(
+                    location, generation, offset, length, done, len(_PAUSES_S), is_gone, first
                 )
+            elif self._may_try_again(outcome, failures, first):
+                again = partial(self._try, location, generation, offset, length, done)
+                again = partial(again, is_gone=is_gone, began=first)
                 trio.lowlevel.spawn_system_task(self._try_later, again, failures)
             else:
-                where = f"tier {location.tier}, extent {location.extent}"
-                self._note_error(f"{where}, {length} bytes at {offset}: {outcome}")
+                self._note_error(location, offset, length, outcome)
                 done(outcome)
 
         self._begin(location, generation, offset, length, ended)
+
+    def _may_try_again(self, error: OSError, failures: int, began: float) -> bool:
+        if failures == len(_PAUSES_S) or is_late(error):
+            return False
+        return trio.current_time() - began < self.timeout_s
 
     async def _try_later(self, again: Callable[..., None], failures: int) -> None:
         await trio.sleep(_PAUSES_S[failures])
         self.retries += 1
         again(failures=failures + 1)
 
-    def _note_error(self, what: str) -> None:
+    def _note_error(
+        self, location: Location, offset: int, length: int, error: bytes | OSError
+    ) -> None:
         self.errors += 1
         self._failed_in_a_row += 1
         if self._failed_in_a_row <= _LOGGED_IN_A_ROW:
-            log.error("the tier cannot be read (%s)", what)
+            where = f"tier {location.tier}, extent {location.extent}"
+            log.error(
+                "the tier cannot be read (%s, %d bytes at %d: %s)", where, length, offset, error
+            )
 
 
 def neighbours(loads: list[TierLoad]) -> list[list[TierLoad]]:

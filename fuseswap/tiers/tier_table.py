@@ -28,7 +28,7 @@ from fuseswap.errors import InvalidArgument
 from fuseswap.sizes import format_size
 from fuseswap.tiers.extent_pool import NO_EXTENT, ExtentPool
 from fuseswap.tiers.read_times import ReadTimes
-from fuseswap.tiers.tier import Copies, Read, Tier, Written
+from fuseswap.tiers.tier import TIER_TIMEOUT_S, Copies, Read, Tier, Written
 from fuseswap.tiers.tier_health import TierHealth
 from fuseswap.tiers.tier_policy import LEAST_PRIORITY, TierPolicy
 from fuseswap.units import MAX_EXTENTS, MAX_TIERS, MIB, SEGMENT_BYTES, Location
@@ -149,6 +149,7 @@ class TierTable:
         self._entries: dict[int, TierEntry] = {}  # by number, `MAX_TIERS` at most
         self._kept = dict(names or {})
         self._keep = keep
+        self._timeout_s = TIER_TIMEOUT_S
 
     def __iter__(self) -> Iterator[TierEntry]:
         return iter(self._entries.values())
@@ -176,6 +177,7 @@ class TierTable:
         entry = self._entries.setdefault(number, TierEntry(number, policy))
         entry.policy = policy
         entry.come(tier)
+        tier.set_timeout(self._timeout_s)
         return entry
 
     def knows(self, name: str) -> bool:
@@ -221,6 +223,18 @@ class TierTable:
         policy = entry.policy.changed(words)
         self._keep_one(entry.number, name, policy)
         entry.policy = policy
+
+    @property
+    def timeout_s(self) -> float:
+        """How long a read may take: see `Tier.set_timeout`."""
+        return self._timeout_s
+
+    def set_timeout(self, seconds: float) -> None:
+        """For every tier, also those to come."""
+        self._timeout_s = seconds
+        for entry in self:
+            if entry.tier is not None:
+                entry.tier.set_timeout(seconds)
 
     def unregister(self, name: str) -> None:
         """Forget a tier.  Raises `InvalidArgument` where there is none, or a segment is there."""

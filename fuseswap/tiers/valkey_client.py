@@ -8,7 +8,8 @@ A key names one write of one segment (``remote_identity.py``).  So a replica has
 none: reading there is safe.  It is missing (ENODATA) where no node has it, and its primary was
 asked twice.
 
-A try lasts ``timeout`` of the address; how long it is tried again is the tier's time limit.
+A try lasts ``timeout`` of the address at most.  A read is tried again for as long as it may take,
+which is the deadline of its task; then its nodes are silent (``valkey_silence.py``).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from fuseswap.tiers.remote_url import parse_url
 from fuseswap.tiers.tier_client import ClientSetup
 from fuseswap.tiers.valkey_links import Links, Node, reason_of
 from fuseswap.tiers.valkey_registry import delete_device, note_alive
+from fuseswap.tiers.valkey_silence import SilentNodes, is_down
 from fuseswap.units import KIB
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,8 @@ _HEARTBEAT_S = 60.0
 _HEARTBEAT_AGAIN_S = 0.5
 # A write takes as long as the network needs for it, so it has more time than a read.
 _WRITE_TIMES = 5
+_LONGEST_READ_S = 30.0  # where the caller names no deadline
+_BEFORE_DEADLINE_S = 0.05  # a read ends by itself
 _TRIED_AGAIN = (LinkError, TimeoutError)
 # Of servers that start, or whose primary is gone: they will be well again.
 _PASSING = ("CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS")
@@ -67,7 +71,8 @@ class ValkeyClient:
         self._releases: deque[bytes] = deque(maxlen=_RELEASES)
         self._to_release = trio.Event()
         self._registered = trio.Event()
-        self._failing = False
+        self._failing: set[Node | None] = set()  # primaries that there ever were
+        self._silent: SilentNodes | None = None
 
     @classmethod
     def open(cls, setup: ClientSetup) -> ValkeyClient:
@@ -78,6 +83,7 @@ class ValkeyClient:
         """See `LastingClient`."""
         async with trio.open_nursery() as nursery:
             self._links = Links(self.url, nursery)
+            self._silent = SilentNodes(self._setup.name, self._links, nursery)
             if self._links.has_layout:
                 with contextlib.suppress(HostError):  # its task asks again
                     await self._links.refresh()
@@ -116,7 +122,8 @@ class ValkeyClient:
         key = segment_key(self._identity.id, extent, generation)
         bulk = length > _SMALL_BYTES
         commands: list[tuple[Any, ...]] = [(b"GETRANGE", key, offset, offset + length - 1)]
-        deadline = trio.current_time() + self._setup.read_timeout_s
+        latest = trio.current_effective_deadline() - _BEFORE_DEADLINE_S
+        deadline = min(latest, trio.current_time() + _LONGEST_READ_S)
         timeout_s = self.url.timeout_s * (_WRITE_TIMES if bulk else 1)
         (found,) = await self._try(key, commands, deadline, timeout_s, bulk=bulk, replicas=True)
         if not found:
@@ -150,28 +157,40 @@ class ValkeyClient:
         Of a read they are empty where the primary has no such key, and no replica has it.
         """
         links = await self._open()
+        assert self._silent is not None
+        began = trio.current_time()
         tries = 0
         missing = 0
         error: Exception = TimeoutError("no node has this slot")
+        nodes: list[Node] = []
         while (left_s := deadline - trio.current_time()) > 0:
-            for node in _in_order(links, key, bulk=bulk, replicas=replicas):
+            nodes = _in_order(links, key, bulk=bulk, replicas=replicas)
+            if replicas and self._silent.has_all(nodes):
+                error = TimeoutError("it is silent")
+                break
+            # In a last pass there is time for each of them.
+            try_s = min(left_s / max(1, len(nodes)), timeout_s)
+            for node in nodes:
                 try:
-                    found = await self._ask(links, node, commands, min(left_s, timeout_s), bulk)
+                    found = await self._ask(links, node, commands, try_s, bulk)
                 except _TRIED_AGAIN as exc:
                     error = exc
                     links.note_failure()
                     continue
+                self._silent.note_answer(node)
                 if found is not None and found[0] != b"":
-                    self._note(None)
+                    if self._failing:
+                        self._note(links, key, None)
                     return found
-                if found is not None and node in links.primaries:
-                    missing += 1
+                missing += found is not None and node in links.primaries
             if missing > 1:
                 return [b""]
             if not missing:
-                self._note(error)
+                self._note(links, key, error)
             await self._pause(links, tries, missing)
             tries += 1
+        if replicas:
+            self._silent.note_time_out(nodes, key, began)
         raise OSError(errno.ETIMEDOUT, f"{self._setup.name}: {reason_of(error)}")
 
     async def _pause(self, links: Links, tries: int, missing: int) -> None:
@@ -208,6 +227,8 @@ class ValkeyClient:
                 return None
             return found[len(asking) :]
         except ResponseError as exc:
+            if is_down(exc):
+                raise LinkError(str(exc)) from exc
             self._raise_unless_passing(exc)
             return None
 
@@ -222,13 +243,18 @@ class ValkeyClient:
         if not passing:
             raise OSError(errno.EIO, f"{self._setup.name}: {exc}") from exc
 
-    def _note(self, error: Exception | None) -> None:
-        """In the log once, when it begins and when it is over."""
-        if error is not None and not self._failing:
-            log.warning("%s: the server does not answer: %s", self._setup.name, reason_of(error))
-        elif error is None and self._failing:
-            log.warning("%s: the server answers again", self._setup.name)
-        self._failing = error is not None
+    def _note(self, links: Links, key: bytes, error: Exception | None) -> None:
+        """In the log once for each primary, when it begins and when it is over."""
+        primary = next(iter(links.nodes_of(key)), None)
+        if (error is not None) == (primary in self._failing):
+            return
+        what = "the server" if primary is None else f"{primary[0]}:{primary[1]}"
+        if error is not None:
+            self._failing.add(primary)
+            log.warning("%s: %s does not answer: %s", self._setup.name, what, reason_of(error))
+        else:
+            self._failing.discard(primary)
+            log.warning("%s: %s answers again", self._setup.name, what)
 
     # -- tasks -------------------------------------------------------------------------
 

@@ -88,6 +88,34 @@ async def test_all_primaries_stand_still(cluster: Cluster) -> None:
             assert await segments.write(SEGMENTS) is None
 
 
+async def test_a_part_that_is_dead_is_soon_known_and_the_others_are_read(cluster: Cluster) -> None:
+    """A primary and its replica: 600 reads of what they had do not take 3 s each."""
+    with tier_host("valkey", f"{cluster.address}&timeout=0.5") as host:
+        async with worker_of(host, timeout_s=3.0) as tier:
+            segments = await filled(tier)
+            await settled(cluster, "replicas in sync", cluster.is_well)
+            victim = cluster.primary_of(key_of(host, segments, 0))
+            lost = [
+                extent
+                for extent in segments.data
+                if cluster.primary_of(key_of(host, segments, extent)) is victim
+            ]
+            for port in cluster.ports_of(victim):
+                next(server for server in cluster.servers if server.port == port).kill()
+            with trio.fail_after(200):
+                for _ in range(25):
+                    for extent in segments.data:
+                        error = await segments.read(extent)
+                        assert (error is not None) == (extent in lost)
+            for server in cluster.servers:
+                server.go_on()
+            await settled(cluster, "all to be well", cluster.is_well)
+            with trio.fail_after(30):
+                while (error := await segments.read(lost[0])) is not None:
+                    if error.errno == errno.ENODATA:
+                        break
+
+
 async def test_fewer_copies_than_asked_for_is_a_write_that_failed(cluster: Cluster) -> None:
     """The frame is kept then."""
     with tier_host("valkey", f"{cluster.address}&replicas=2&timeout=0.2") as host:

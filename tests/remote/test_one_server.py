@@ -96,8 +96,8 @@ async def test_a_full_server_is_a_full_tier(server: Server) -> None:
 
 
 async def test_a_server_that_dies_and_comes_again_empty(server: Server) -> None:
-    with tier_host("valkey", address(server), read_timeout_s=1.0) as host:
-        async with worker_of(host) as tier:
+    with tier_host("valkey", address(server)) as host:
+        async with worker_of(host, timeout_s=1.0) as tier:
             pid = host.process and host.process.pid
             segments = Segments(tier)
             await segments.write(1)
@@ -106,7 +106,8 @@ async def test_a_server_that_dies_and_comes_again_empty(server: Server) -> None:
             assert error is not None
             assert error.errno == errno.ETIMEDOUT
             server.start()
-            error = await segments.read(1)
+            while error is not None and error.errno == errno.ETIMEDOUT:
+                error = await segments.read(1)
             assert error is not None
             assert error.errno == errno.ENODATA
             assert await segments.write(2) is None
@@ -114,6 +115,34 @@ async def test_a_server_that_dies_and_comes_again_empty(server: Server) -> None:
             assert host.process is not None
             assert host.process.pid == pid
             assert host.process.poll() is None
+
+
+@pytest.mark.parametrize("how", ["killed", "still", "cut"])
+async def test_a_thousand_reads_of_a_dead_server_take_the_time_of_one(
+    server: Server, how: str
+) -> None:
+    """They would take 50 minutes.  And it is used again when it is back."""
+    with a_proxy(server.port) as proxy:
+        port = proxy.port if how == "cut" else server.port
+        with tier_host("valkey", f"valkey://127.0.0.1:{port}?timeout=0.5") as host:
+            async with worker_of(host, timeout_s=3.0) as tier:
+                segments = Segments(tier)
+                await segments.write(1)
+                {"killed": server.kill, "still": server.stop, "cut": proxy.cut}[how]()
+                with trio.fail_after(100):
+                    for _ in range(1000):
+                        error = await segments.read(1)
+                        assert error is not None
+                        assert error.errno == errno.ETIMEDOUT
+                proxy.heal()
+                server.go_on()
+                await until(lambda: len(keys(server, "segment")) == (how != "killed"))
+                with trio.fail_after(30):
+                    while (error := await segments.read(1)) is not None:
+                        if error.errno == errno.ENODATA:
+                            break
+                        await trio.sleep(0.02)
+                assert (error is None) == (how != "killed")
 
 
 async def test_a_server_that_stands_still_costs_time_and_nothing_else(server: Server) -> None:

@@ -69,6 +69,7 @@ class FakeTier:
         self.mangle: Callable[[bytes], bytes] | None = None
         self.most_writes = 0
         self.reads_begun = 0
+        self.timeout_s = 0.0  # never set
         self.written: list[int] = []  # extents, in the order their writes ended
         self.released: list[tuple[int, int]] = []  # extents and generations
 
@@ -116,6 +117,9 @@ class FakeTier:
             _soon(read.fail)
         elif not self.hold_reads:
             _soon(read.finish)
+
+    def set_timeout(self, seconds: float) -> None:
+        self.timeout_s = seconds
 
     def offset_of(self, extent: int, offset: int) -> int | None:
         return FIRST_PAGE_AT + extent * SEGMENT_BYTES + offset

@@ -18,6 +18,7 @@ import trio
 from fuseswap.tiers import remote_wire as wire
 from fuseswap.tiers.remote_identity import new_identity
 from fuseswap.tiers.remote_tier import RemoteTier
+from fuseswap.tiers.tier import TIER_TIMEOUT_S
 from fuseswap.tiers.tier_process import Setup, TierProcess
 from tests.support.tier_clients import CLIENTS
 
@@ -95,10 +96,13 @@ class TierHost:
         self.process_end.close()
 
     def tier(self, **settings: Any) -> RemoteTier:
-        """What a worker makes of it."""
+        """What a worker makes of it; ``timeout_s``: that of reads."""
+        timeout_s = settings.pop("timeout_s", TIER_TIMEOUT_S)
         count = self._setup["extent_count"]
         settings.setdefault("volatile", True)
-        return RemoteTier("tier0", self.worker_end, self.memory, count, **settings)
+        tier = RemoteTier("tier0", self.worker_end, self.memory, count, **settings)
+        tier.set_timeout(timeout_s)
+        return tier
 
 
 @contextlib.contextmanager

@@ -213,6 +213,13 @@ class Cluster:
                         return next(s for s in self.servers if s.port == primary[1])
         raise LookupError(key)
 
+    def ports_of(self, primary: Server) -> list[int]:
+        """``primary``, and its replica."""
+        for _, _, *nodes in primary.talk("CLUSTER", "SLOTS"):
+            if nodes[0][1] == primary.port:
+                return [node[1] for node in nodes]
+        raise LookupError(primary.port)
+
     def kill(self) -> None:
         """All of it."""
         for server in self.servers:

@@ -1,70 +1,38 @@
-"""Plugins from packages that are really installed, under pressure: good ones, and bad ones.
+"""Codecs and policies of packages, under pressure: good ones, and bad ones.
 
-The environment is fresh but for what this one has, which it sees by its path: `pip` installs the
-packages of the examples and of the bad plugins, and nothing else.
+Backends and tiers are in ``test_plugins_of_places.py``.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import site
-import sys
 from pathlib import Path
 
 import pytest
 
-from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.units import MIB
 from tests.support.mounted_devices import (
     TestDevice,
     device_up,
-    must,
     succeed,
     wait_until,
     worker_of,
 )
-from tests.support.plugged import BAD_PLUGINS, EXAMPLES
+from tests.system.plugin_environment import interpreter, log_of, number, with_plugins
 from tests.system.test_pressure import press
 from tests.system.under_pressure import pressure_on
+
+__all__ = ["interpreter", "with_plugins"]  # fixtures
+
+pytestmark = pytest.mark.usefixtures("with_plugins")
 
 PROCESS = 64 * MIB
 LARGE = 160 * MIB
 MEMORY = 24 * MIB
 FULL = ("--size", "640M", "--pool-limit", "8M", "--priority", "32767")
 DEVICE = ("--size", "640M", "--pool-limit", "128M", "--priority", "32767")
-
-
-@pytest.fixture(scope="module")
-def interpreter(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Of an environment in which both packages are installed."""
-    root = tmp_path_factory.mktemp("environment")
-    must(sys.executable, "-m", "venv", "--without-pip", str(root))
-    python = str(root / "bin" / "python")
-    found = must(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
-    paths = [path for path in site.getsitepackages() if Path(path).is_dir()]
-    lines = [f"import site; site.addsitedir({path!r})" for path in paths]
-    Path(found, "what-is-there.pth").write_text("\n".join(lines) + "\n")
-    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
-    must(*pip, "install", "--quiet", "setuptools>=70.1")  # builds without the package `wheel`
-    copies = []
-    for package in (EXAMPLES, BAD_PLUGINS):  # each is built where it lies
-        copies.append(str(root / package.name))
-        shutil.copytree(package, copies[-1], ignore=shutil.ignore_patterns("__pycache__"))
-    must(*pip, "install", "--quiet", "--no-deps", "--no-build-isolation", *copies)
-    return python
-
-
-@pytest.fixture(autouse=True)
-def _with_plugins(interpreter: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All commands, and so all workers, run in that environment."""
-    monkeypatch.setattr(sys, "executable", interpreter)
-
-
-def log_of(device: TestDevice) -> list[str]:
-    return Runtime(device.name).log_path.read_text().splitlines()
 
 
 def a_backing_file(directory: Path) -> str:
@@ -76,11 +44,6 @@ def a_backing_file(directory: Path) -> str:
 
 def wait_for_restarts(device: TestDevice, restarts: int) -> None:
     wait_until("another worker", lambda: device.status()["restarts"] == restarts)
-
-
-def number(device: TestDevice, name: str) -> int:
-    """One with labels."""
-    return int(device.status()["stats"][name])
 
 
 def test_they_are_listed_with_their_packages() -> None:

@@ -13,7 +13,7 @@ from fuseswap.units import SEGMENT_BYTES
 
 async def test_what_is_written_is_read_until_it_is_released(tmp_path: Path) -> None:
     identity = {"device": "swap0"}
-    setup = ClientSetup("directory0", str(tmp_path / "a" / "b"), identity, 9, 1.0, 1.0)
+    setup = ClientSetup("directory0", str(tmp_path / "a" / "b"), identity, 9, 1.0)
     tier: TierClient = Directory(setup)
     old, new = bytes(SEGMENT_BYTES), bytes(range(256)) * (SEGMENT_BYTES // 256)
     await tier.write(3, 10, old)

@@ -7,9 +7,9 @@ import pytest
 from fuseswap.daemon.config import DeviceConfig
 from fuseswap.errors import Isolated
 from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.parameter_values import parse_switch
 from fuseswap.filesystem.parameters import (
     find_parameter,
-    parse_switch,
     restore_parameters,
     set_parameter,
 )

@@ -78,6 +78,7 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], list[str]]] = {
         ["", "-1", "None", "25%"],
     ),
     "writeback_age_seconds": ("0", [("60", "60"), ("0", "0")], ["", "-1", "1h", "604801"]),
+    "tier_timeout": ("30", [("1", "1"), ("600", "600")], ["", "0", "601", "1.5", "10s"]),
     "shrinker_enabled": ("N", [("Y", "Y"), ("off", "N")], ["", "2"]),
     "eviction_policy": ("default", [("largest", "largest"), ("default", "default")], ["", "odd"]),
     "recompression_policy": ("default", [(" largest", "largest")], ["", "Largest", "default:1"]),

@@ -13,7 +13,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.tiers.callbacks import Answer, await_callback, result_of
 from fuseswap.tiers.encrypted_tier import EncryptedTier
-from fuseswap.tiers.mirrored_tier import FIRST, SECOND, MirroredTier
+from fuseswap.tiers.mirror_reads import FIRST, SECOND
+from fuseswap.tiers.mirrored_tier import MirroredTier
 from fuseswap.tiers.segment_cipher import SegmentCipher
 from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, SEGMENT_BYTES
 from tests.support.fake_tier import FakeTier

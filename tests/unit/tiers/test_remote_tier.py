@@ -176,7 +176,7 @@ async def test_a_process_that_stands_still_is_too_late_and_its_places_are_kept(
     host: TierHost, files: Files
 ) -> None:
     data, other = segment(1), segment(2)
-    async with worker_of(host, read_timeout_s=1.0, write_timeout_s=2.0) as tier:
+    async with worker_of(host, timeout_s=1.0, write_timeout_s=2.0) as tier:
         await eventually(lambda: tier.processes == 1)
         await write_extent(tier, 0, data)
         await write_extent(tier, 1, other)
@@ -200,13 +200,12 @@ async def test_places_of_a_process_that_hangs_come_back_with_the_next(
     host: TierHost, files: Files
 ) -> None:
     data = segment(1)
-    async with worker_of(host, read_timeout_s=1.0) as tier:
+    async with worker_of(host, timeout_s=1.0) as tier:
         await write_extent(tier, 0, data)
-        files.rule("hang")
+        host.stop()
         for answer in begin_reads(tier, 0, 70):
             assert isinstance(await answer.wait(), OSError)
         assert tier.busy_places == 64
-        files.rule("")
         host.kill()
         host.start()
         await eventually(lambda: not tier.busy_places)
