@@ -11,7 +11,8 @@ thread of the supervisor sees to it, so that the supervisor itself never waits f
 kernel.  `renew` makes another from the code that is installed now, whether or not one is
 kept.  It says so through ``news``.  A hand-over begins with it.
 
-A supervisor that goes on where another died adopts what that one had prepared.
+A supervisor that goes on where another died adopts what that one had prepared, where it has all
+that was attached and no more.
 """
 
 from __future__ import annotations
