@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import shlex
 import socket
+import stat
 import subprocess
 from pathlib import Path
 
@@ -205,3 +207,27 @@ def test_a_file_that_another_process_has_open_is_left_as_it_was(path: Path) -> N
     trusted_file.make_private(fd, str(path))
     assert path.stat().st_mode & 0o777 == 0o600
     os.close(fd)
+
+
+@needs_root
+def test_a_block_device_may_be_of_the_group_of_disks(tmp_path: Path) -> None:
+    """It is looked at, not opened: there is none of that number."""
+    path = tmp_path / "sda"
+    try:
+        os.mknod(path, 0o660 | stat.S_IFBLK, os.makedev(259, 1048575))
+    except PermissionError:
+        pytest.skip("no device may be made here")
+    path.chmod(0o660)
+    disk = grp.getgrnam("disk").gr_gid
+    for group in (0, disk):
+        os.chown(path, 0, group)
+        assert trusted_file.status_of(str(path))
+    link = tmp_path / "by-id"
+    link.symlink_to("sda")
+    assert trusted_file.status_of(str(link))
+    with pytest.raises(OSError, match="No such device"):
+        trusted_file.open_file(str(link), os.O_RDWR | os.O_EXCL)
+    os.chown(path, 0, OTHER)
+    assert "can be written to by others (mode 0660)" in refusal(path)
+    os.chown(path, OTHER, disk)
+    assert f"belongs to user {OTHER}" in refusal(path)
