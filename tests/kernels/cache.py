@@ -84,4 +84,4 @@ def make_ext4(image: Path, size_mib: int, content: Path, options: Sequence[str] 
     """An ext4 image, sparse, with what is in ``content``."""
     with open(image, "wb") as file:
         file.truncate(size_mib << 20)
-    run("mkfs.ext4", "-q", "-F", "-E", "nodiscard", *options, "-d", content, image)
+    run("mkfs.ext4", "-q", "-F", "-E", "nodiscard,root_owner=0:0", *options, "-d", content, image)
