@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -79,7 +78,7 @@ def open_file(path: str, flags: int) -> int:
         found = _checked(place, path)
         is_block = stat.S_ISBLK(found.st_mode)
         if place.is_link and flags & os.O_RDWR and not is_block:
-            real = shlex.quote(os.path.realpath(path))
+            real = _quoted(os.path.realpath(path))
             raise HostError(f"{path} is a symbolic link; give the file itself: {real}")
         flags &= ~(os.O_CREAT | (0 if is_block else os.O_EXCL))
         return os.open(f"/proc/self/fd/{place.fd}", flags | os.O_CLOEXEC)
@@ -92,7 +91,7 @@ def read_text(path: str, *, private: bool) -> str:
         raise HostError(f"{path} is a block device, not a file")
     if found and private and found.st_mode & 0o077:
         mode = stat.S_IMODE(found.st_mode)
-        raise HostError(f"{path} has mode {mode:04o}; run: chmod 600 {shlex.quote(path)}")
+        raise HostError(f"{path} has mode {mode:04o}; run: chmod 600 {_quoted(path)}")
     with open(open_file(path, os.O_RDONLY), encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
 
@@ -111,7 +110,7 @@ def make_private(fd: int, path: str) -> None:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except BlockingIOError:
         os.fchmod(fd, stat.S_IMODE(found.st_mode))
-        quoted = shlex.quote(path)
+        quoted = _quoted(path)
         raise HostError(f"{path} is open in another process; see: lsof {quoted}") from None
     except OSError:  # a file system without leases
         return
@@ -133,7 +132,7 @@ def _found(path: str) -> Iterator[_Place]:
                 if left:
                     raise
                 if is_link:
-                    run = f"rm {shlex.quote(path)}"
+                    run = f"rm {_quoted(path)}"
                     raise HostError(f"{path} is a link that leads nowhere; run: {run}") from None
                 break
             found = os.fstat(fd)
@@ -172,8 +171,7 @@ def _check_directory(found: os.stat_result, here: str, path: str) -> None:
     writers = mode & (stat.S_IWOTH | (stat.S_IWGRP if found.st_gid else 0))
     if writers and not mode & stat.S_ISVTX:
         raise HostError(
-            f"{here}, above {path}, can be written to by others; run: "
-            f"chmod go-w {shlex.quote(here)}"
+            f"{here}, above {path}, can be written to by others; run: chmod go-w {_quoted(here)}"
         )
 
 
@@ -183,7 +181,7 @@ def _check_owner(found: os.stat_result, here: str, path: str) -> None:
     what = path if here == path else f"{here}, on the way to {path},"
     raise HostError(
         f"{what} belongs to user {found.st_uid}, who could change pages; run: "
-        f"chown -h {os.geteuid()} {shlex.quote(here)}"
+        f"chown -h {os.geteuid()} {_quoted(here)}"
     )
 
 
@@ -196,19 +194,24 @@ def _checked(place: _Place, path: str) -> os.stat_result:
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
         raise HostError(f"{path} is {kind}, neither a regular file nor a block device")
     _check_owner(found, path, path)
-    quoted = shlex.quote(path)
     writers = stat.S_IWOTH if is_block and _owns_disks(found.st_gid) else 0o022
     if found.st_mode & writers:
         mode = stat.S_IMODE(found.st_mode)
         raise HostError(
-            f"{path} can be written to by others (mode {mode:04o}); run: chmod go-w {quoted}"
+            f"{path} can be written to by others (mode {mode:04o}); run: chmod go-w {_quoted(path)}"
         )
     if not is_block and found.st_nlink != 1:
         raise HostError(
             f"{path} has {found.st_nlink} names, it needs to have one; see: "
-            f"find / -xdev -samefile {quoted}"
+            f"find / -xdev -samefile {_quoted(path)}"
         )
     return found
+
+
+def _quoted(path: str) -> str:
+    import shlex  # only here: the supervisor's memory is locked
+
+    return shlex.quote(path)
 
 
 def _owns_disks(group: int) -> bool:
