@@ -84,8 +84,8 @@ def _add_device_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backing",
         default="none",
-        metavar="PATH",
-        help="file or block device for cold pages, or none (default)",
+        metavar="PATH[,encrypt=no]",
+        help="file or block device for cold pages, or none (default); encrypted by default",
     )
     parser.add_argument(
         "--tier",

@@ -30,7 +30,7 @@ from fuseswap.tiers.backing_file import planned_bytes
 from fuseswap.tiers.file_tier import NAME as BACKING_NAME
 from fuseswap.tiers.io_buffers import BUFFER_BYTES
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES, room_bytes
-from fuseswap.tiers.tier_spec import TierSpec, parse_tiers
+from fuseswap.tiers.tier_spec import TierSpec, parse_backing, parse_tiers
 from fuseswap.tiers.tier_table import check_extents
 from fuseswap.transport import RESUMING, TRANSPORTS
 from fuseswap.units import MIB, PAGE_SHIFT, PAGE_SIZE
@@ -68,6 +68,7 @@ class DeviceConfig:
     backing: str | None
     backing_bytes: int
     backing_layout: str
+    backing_encrypt: bool
     resend: str
     watchdog_s: int
     standby: bool
@@ -125,7 +126,8 @@ class DeviceConfig:
             raise InvalidArgument(
                 f"watchdog {watchdog_s} is neither 0 nor at least {MIN_WATCHDOG_S}"
             )
-        path = None if backing == "none" else os.path.abspath(backing)
+        plain, encrypt = parse_backing(backing)
+        path = None if plain == "none" else os.path.abspath(plain)
         backing_bytes = planned_bytes(path, size_bytes) if path else 0
         needed = size_bytes + BOTH_ENDS_BYTES if backing_layout == "in-place" else 0
         if path and os.path.isfile(path) and size_bytes <= backing_bytes < needed:
@@ -149,10 +151,11 @@ class DeviceConfig:
             backing=path,
             backing_bytes=backing_bytes,
             backing_layout=backing_layout,
+            backing_encrypt=encrypt,
             resend=resend,
             watchdog_s=watchdog_s,
             standby=standby and transport in RESUMING,
-            tiers=_tiers(tiers, path, backing_layout, size_bytes),
+            tiers=_tiers(tiers, path, backing_layout, size_bytes, encrypt=encrypt),
             raw_bytes=_raw_bytes(raw, memory_bytes),
             testing=testing,
             isolate=isolate,
@@ -187,6 +190,7 @@ class DeviceConfig:
             backing=self.backing if self.backing_layout == "in-place" else None,
             backing_bytes=self.backing_bytes,
             backing_layout=self.backing_layout,
+            backing_encrypt=self.backing_encrypt,
             resend=self.resend,
             watchdog_s=self.watchdog_s,
             standby=self.standby,
@@ -195,14 +199,14 @@ class DeviceConfig:
 
 
 def _tiers(
-    texts: Sequence[str], backing: str | None, layout: str, size_bytes: int
+    texts: Sequence[str], backing: str | None, layout: str, size_bytes: int, *, encrypt: bool
 ) -> tuple[TierSpec, ...]:
     """Those of a device, its ``backing`` first.  Raises `InvalidArgument`."""
     specs = parse_tiers(texts, [BACKING_NAME] if backing else [])
     if specs and layout != "packed":
         raise InvalidArgument("the in-place layout has its backing file, and no other tier")
     if backing and layout == "packed":
-        specs = (tier_files.backing_spec(backing, BACKING_NAME), *specs)
+        specs = (tier_files.backing_spec(backing, BACKING_NAME, encrypt=encrypt), *specs)
     tier_files.check(specs, size_bytes)
     return specs
 

@@ -48,6 +48,7 @@ class Settings(NamedTuple):
     backing: str | None = None  # with pages in place; an older version's with segments, too
     backing_bytes: int = 0
     backing_layout: str = LAYOUTS[0]
+    backing_encrypt: bool = True  # of pages in place
     resend: str = RESEND[0]
     watchdog_s: int = 0  # 0: never
     standby: bool = True
@@ -215,6 +216,7 @@ def settings_from(content: object, where: str) -> Settings:
         backing=fields.get_or_none("backing", str),
         backing_bytes=fields.get("backing_bytes", int, 0),
         backing_layout=fields.one_of("backing_layout", LAYOUTS, LAYOUTS[0]),
+        backing_encrypt=fields.get("backing_encrypt", bool, False),
         resend=fields.one_of("resend", RESEND, RESEND[0]),
         watchdog_s=fields.get("watchdog_s", int, 0),
         standby=fields.get("standby", bool, True),

@@ -64,9 +64,9 @@ def _check_plugin(kind: str) -> None:
     found[kind].load()
 
 
-def backing_spec(path: str, name: str) -> TierSpec:
+def backing_spec(path: str, name: str, *, encrypt: bool) -> TierSpec:
     """The tier that ``--backing PATH`` asks for, whatever the path is of."""
-    return TierSpec(name, BLOCK if _is_block(path) else FILE, path)
+    return TierSpec(name, BLOCK if _is_block(path) else FILE, path, encrypt=encrypt)
 
 
 def _is_block(path: str) -> bool:

@@ -26,6 +26,7 @@ from fuseswap.daemon import attachment
 from fuseswap.daemon.attachment import LAST_FD, TIER, Attachment
 from fuseswap.daemon.device_files import Settings, attachment_from
 from fuseswap.errors import FuseswapError, HostError, kept
+from fuseswap.frontswap.place_writes import PlaceFile
 from fuseswap.linux import syscalls
 from fuseswap.linux.heap import HEAP_FILE_BYTES
 from fuseswap.tiers.direct_io import DirectFile
@@ -42,6 +43,7 @@ from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, SEGMENT_BYTES
 log = logging.getLogger("fuseswap.daemon.worker")
 
 _CIPHER = "fuseswap.tiers.segment_cipher"
+_PAGE_CIPHER = "fuseswap.tiers.encrypted_file"
 _REMOTE_FDS = 3  # worker's end, process's end, memory
 
 
@@ -61,6 +63,7 @@ class WorkerTiers:
         """
         self._backing = fds.get("backing")
         self._in_place = settings.backing_layout == "in-place"
+        self._encrypts_places = self._in_place and settings.backing_encrypt
         self._memory_fd = memory_fd
         self._attachments = {one.name: one for one in attachments}  # by name, `LAST_FD` at most
         self._device = settings.mountpoint.encode()  # what is read belongs to this one
@@ -68,6 +71,8 @@ class WorkerTiers:
         self.key = b""  # of the shared state, once it is there
         for one in attachments:
             self.import_for(one)
+        if self._backing is not None and self._encrypts_places:
+            importlib.import_module(_PAGE_CIPHER)
         self.engine: Engine | None = None
         self._buffers: Buffers | None = None
         with contextlib.suppress(OSError):  # the table of descriptors, as large as it may get
@@ -137,9 +142,17 @@ class WorkerTiers:
 
     # -- what is made of them ----------------------------------------------------------
 
-    def place_file(self) -> DirectFile | None:
+    def place_file(self) -> PlaceFile | None:
         """The file of places, with that layout."""
-        return self._file(self._backing) if self._backing is not None and self._in_place else None
+        if self._backing is None or not self._in_place:
+            return None
+        file = self._file(self._backing)
+        if not self._encrypts_places:
+            return file
+        from fuseswap.tiers.encrypted_file import EncryptedFile
+        from fuseswap.tiers.page_cipher import PageCipher
+
+        return EncryptedFile(file, PageCipher(self.key))
 
     def tiers(self, known: Container[str] | None = None) -> list[Tier]:
         """All of them, for a device; one that can't be made is missing, and that is logged.

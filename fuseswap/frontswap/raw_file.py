@@ -9,7 +9,8 @@ Eviction needs no free extent, no directory and no cleaner on the file.  Its pri
     store        refused by the cache: the page is written; acknowledged, it has a word
     writethrough stored in the cache, and a copy written: evicting it later costs no write
 
-The cookie of its words is the checksum of the page.  At most one write of a page is in flight
+The cookie of its words is the checksum of the page, as it was before the file encrypted it
+(``tiers/encrypted_file.py``).  At most one write of a page is in flight
 (``place_writes.py``).  While the word says that the page is in its place there is none.  An
 eviction looks at the word again before it commits bytes; that
 of a store is looked at by the front end.

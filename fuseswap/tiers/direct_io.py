@@ -101,13 +101,28 @@ class DirectFile:
 
     def begin_put(self, at: int, data: bytes, done: Callable[[OSError | None], None]) -> None:
         """As `begin_write`, of a copy of ``data`` (whole pages, anywhere)."""
-        self._buffers.take(len(data), partial(self._put, at, data, done))
+        self.begin_fill(at, len(data), partial(_copy, data), done)
 
-    def _put(
-        self, at: int, data: bytes, done: Callable[[OSError | None], None], buffer: memoryview
+    def begin_fill(
+        self,
+        at: int,
+        length: int,
+        fill: Callable[[memoryview], None],
+        done: Callable[[OSError | None], None],
     ) -> None:
-        memory = buffer[: len(data)]
-        memory[:] = data
+        """As `begin_write`, of ``length`` bytes that ``fill`` puts into a buffer of ours."""
+        self._buffers.take(length, partial(self._fill, at, length, fill, done))
+
+    def _fill(
+        self,
+        at: int,
+        length: int,
+        fill: Callable[[memoryview], None],
+        done: Callable[[OSError | None], None],
+        buffer: memoryview,
+    ) -> None:
+        memory = buffer[:length]
+        fill(memory)
 
         def ended(error: OSError | None) -> None:
             self._buffers.give_back(buffer)
@@ -119,3 +134,7 @@ class DirectFile:
         """As `begin_write`; raises `OSError`.  Not cancellable, since the I/O is not."""
         with trio.CancelScope(shield=True):
             result_of(await await_callback(partial(self.begin_write, at, memory)))
+
+
+def _copy(data: bytes, memory: memoryview) -> None:
+    memory[:] = data

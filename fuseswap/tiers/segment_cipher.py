@@ -16,8 +16,9 @@ A nonce is used twice under a key only where a write failed and is tried again i
 with the same bytes.  Two places may get other bytes each of a segment that dies meanwhile, so each
 has a key of its own.  Bytes of another chunk, extent, generation, place or device do not verify.
 
-Alone in importing `cryptography`: import this only where something is encrypted.  It takes 12 MiB
-of locked memory, 11 of them its library, which worker and standby share.
+This and ``page_cipher.py`` alone import `cryptography`: import them only where something is
+encrypted.  It takes 12 MiB of locked memory.  11 of them are its library, which worker and standby
+share.
 """
 
 from __future__ import annotations

@@ -82,6 +82,15 @@ def parse_tiers(texts: Collection[str], taken: Collection[str] = ()) -> tuple[Ti
     return tuple(found)
 
 
+def parse_backing(text: str) -> tuple[str, bool]:
+    """``PATH[,encrypt=yes|no]``: the path, and whether others can't read what is written there.
+
+    Any other comma is of the path.  Raises `InvalidArgument`.
+    """
+    path, option, word = text.rpartition(",encrypt=")
+    return (path, _yes_or_no(word)) if option else (text, True)
+
+
 def _split(text: str) -> tuple[str, dict[str, str]]:
     options: dict[str, str] = {}
     while match := _OPTION.fullmatch(text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from functools import partial
 from pathlib import Path
@@ -83,3 +84,25 @@ def test_no_bad_page_whoever_dies(tmp_path: Path) -> None:
                 wait_until("the next worker", partial(was_replaced, device, number + 1))
             report = pressure.finish()
         check_whole(device, report)
+
+
+@pytest.mark.parametrize("encrypt", [True, False])
+def test_pages_on_the_file_can_be_read_only_where_that_was_asked_for(
+    tmp_path: Path, encrypt: bool
+) -> None:
+    path = tmp_path / "backing"
+    text = str(path) if encrypt else f"{path},encrypt=no"
+    secret = os.urandom(24)
+    noise = random.Random(5)
+    data = b"".join(secret + noise.randbytes(4096 - len(secret)) for _ in range(64))
+    with device_up(*SMALL, "--backing", text) as device:
+        set_param(device, "max_compression_ratio", "50")
+        with open(device.mountpoint / "swapfile", "r+b", buffering=0) as swapfile:
+            os.pwrite(swapfile.fileno(), data, MIB)
+            os.fsync(swapfile.fileno())
+            assert device.stat("in_place_stores") == 64
+            assert (secret in path.read_bytes()) != encrypt
+            os.kill(int(device.status()["worker_pid"]), signal.SIGKILL)
+            wait_until("the worker is replaced", partial(was_replaced, device, 1))
+            assert os.pread(swapfile.fileno(), len(data), MIB) == data
+        assert device.stat("checksum_errors") == 0

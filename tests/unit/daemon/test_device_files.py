@@ -54,6 +54,7 @@ def test_an_old_configuration_has_defaults_for_what_came_later() -> None:
         backing=None,
         backing_bytes=0,
         backing_layout="packed",
+        backing_encrypt=False,  # of an older version
         resend="auto",
         watchdog_s=0,
         standby=True,

@@ -16,12 +16,16 @@ import trio
 from fuseswap.daemon import attachment, tier_files, worker_tiers
 from fuseswap.daemon.attachment import Attachment
 from fuseswap.daemon.channel import Channel
+from fuseswap.daemon.config import DeviceConfig
 from fuseswap.daemon.device_files import settings_from
 from fuseswap.daemon.host_watch import HostWatch
 from fuseswap.daemon.serving import Serving
 from fuseswap.daemon.worker import Worker
 from fuseswap.daemon.worker_tiers import WorkerTiers
 from fuseswap.filesystem.device import Device
+from fuseswap.tiers.backing_file import open_backing
+from fuseswap.tiers.direct_io import DirectFile
+from fuseswap.tiers.encrypted_file import EncryptedFile
 from fuseswap.tiers.tier_spec import parse_tier
 from fuseswap.transport import Transport
 from fuseswap.units import MIB
@@ -229,3 +233,32 @@ def test_a_standby_keeps_what_it_gets(scene_of_a_standby: Scene, one: Attachment
 @pytest.fixture
 def scene_of_a_standby(device: Device) -> Scene:
     return Scene(device)
+
+
+@pytest.mark.parametrize("encrypt", [True, False])
+def test_pages_in_place_are_encrypted_by_default(tmp_path: Path, encrypt: bool) -> None:
+    text = f"{tmp_path}/backing" + ("" if encrypt else ",encrypt=no")
+    config = DeviceConfig.parse(
+        name="swap0",
+        size=str(SIZE),
+        pool_limit="8M",
+        compressor="lz4",
+        transport="devfuse",
+        mountpoint="/nowhere",
+        priority=0,
+        memory_bytes=64 * MIB,
+        backing=text,
+        backing_layout="in-place",
+    )
+    settings = settings_from(json.loads(json.dumps(config.settings(64 * MIB).to_json())), "")
+    assert settings.backing == f"{tmp_path}/backing"
+    header = os.memfd_create("header")
+    opened = open_backing(f"{tmp_path}/backing", settings.backing_bytes, "swap0")
+    tiers = WorkerTiers(settings, {"header": header, "backing": opened.fd}, [], None)
+    tiers.key = bytes(range(32))
+    try:
+        assert isinstance(tiers.place_file(), EncryptedFile if encrypt else DirectFile)
+    finally:
+        tiers.close()
+        os.close(opened.fd)
+        os.close(header)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fuseswap.errors import InvalidArgument
-from fuseswap.tiers.tier_spec import TierSpec, parse_tier, parse_tiers
+from fuseswap.tiers.tier_spec import TierSpec, parse_backing, parse_tier, parse_tiers
 from fuseswap.units import MIB
 
 
@@ -77,3 +77,22 @@ def test_names_are_given_in_order() -> None:
 def test_a_mirror_has_two_leaves() -> None:
     assert [leaf.rest for leaf in parse_tier("mirror:file:/a+file:/b").leaves] == ["/a", "/b"]
     assert [leaf.rest for leaf in parse_tier("file:/a").leaves] == ["/a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "encrypt"),
+    [
+        ("/a", "/a", True),
+        ("/a,encrypt=yes", "/a", True),
+        ("/a,encrypt=no", "/a", False),
+        ("/a,b=c", "/a,b=c", True),
+        ("none", "none", True),
+    ],
+)
+def test_the_backing_file_may_stay_readable(text: str, path: str, encrypt: bool) -> None:
+    assert parse_backing(text) == (path, encrypt)
+
+
+def test_anything_else_is_no_answer() -> None:
+    with pytest.raises(InvalidArgument, match="encrypt is yes or no, not 'maybe'"):
+        parse_backing("/a,encrypt=maybe")
