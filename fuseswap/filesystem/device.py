@@ -180,7 +180,7 @@ class Device:
         cleaner = Cleaner(self.cache.slots, self.cache.log, self.cache.decoder)
         segments = SegmentReader(self.cache.log, self.reader)
         self.relocation = Relocation(
-            self.cache.log, self.tiers, self.reader, cleaner.is_worth_another_read
+            self.cache.log, self.tiers, self.reader, cleaner.is_worth_another_read, slots
         )
         self.mover = TierMover(
             self.cache.log, self.tiers, destinations, self.relocation, self.budget, counters

@@ -1,10 +1,11 @@
 """Relocation: a whole segment moves, to a tier, to another tier, or back into memory.
 
-    read -> write -> look again -> flip its location -> release the old place
+    read -> erase -> write -> look again -> flip its location -> release the old place
 
 The one primitive behind writeback, and behind draining a tier, demotion and promotion.  No slot
 word changes and no lock is held: while it moves, a segment is loaded, overwritten and discarded
-as always.  Its bytes are sealed, so there is one version of them.
+as always.  Its bytes are sealed, so there is one version of them.  Those that no page needs become
+zeros first (``eraser.py``), where others can read the new place.
 
 The flip is one write of word 0 of the segment's entry: the **commit**.  Until then the old place
 is the valid one, also after a crash, and the new one is taken for this segment alone.  From then
@@ -23,9 +24,11 @@ from functools import partial
 import trio
 
 from fuseswap.errors import PoolFull
+from fuseswap.reclaim.eraser import Eraser
 from fuseswap.store.frame_pool import NO_FRAME
 from fuseswap.store.segment_entry import SegmentState
 from fuseswap.store.segment_log import SegmentLog
+from fuseswap.store.slot_table import SlotTable
 from fuseswap.tiers.callbacks import await_callback, result_of
 from fuseswap.tiers.tier_reader import TierReader
 from fuseswap.tiers.tier_table import TierTable
@@ -57,11 +60,13 @@ class Relocation:
         tiers: TierTable,
         reader: TierReader,
         doubts: Callable[[SegmentRef, bytes], bool],
+        slots: SlotTable,
     ) -> None:
         self._log = segment_log
         self._tiers = tiers
         self._reader = reader
         self._doubts = doubts
+        self._eraser = Eraser(slots, segment_log)
 
     async def relocate(self, ref: SegmentRef, to: Location | None) -> Outcome:
         """Move the sealed segment ``ref`` to ``to``, or into memory where that is None.
@@ -134,6 +139,10 @@ class Relocation:
         self, ref: SegmentRef, where: Location | int, frame: int, to: Location
     ) -> Outcome:
         """Write what is in ``frame``, look again, flip.  Not cancellable, since the I/O is not."""
+        if self._tiers.is_readable(to):
+            await self._eraser.erase(ref.id, frame, partial(self._is_at, ref, where))
+            if not self._is_at(ref, where):
+                return Outcome.GONE
         view = self._log.frame_view(frame)
         begin = partial(self._tiers.begin_write, to, ref.sequence, view)
         try:

@@ -117,6 +117,8 @@ class EncryptedTier:
     read back.  Counts reads that did not verify: ``unverified``.
     """
 
+    is_readable = False
+
     def __init__(self, inner: Tier, cipher: SegmentCipher, *, segments: int = SEGMENTS) -> None:
         self.name = inner.name
         self.read_unit = max(PAGE_SIZE, inner.read_unit)

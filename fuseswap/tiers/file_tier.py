@@ -25,6 +25,7 @@ class FileTier:
     read_unit = PAGE_SIZE
     volatile = False
     is_remote = False
+    is_readable = True
 
     def __init__(
         self, file: DirectFile, name: str = NAME, extent_bytes: int = SEGMENT_BYTES

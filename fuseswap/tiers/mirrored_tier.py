@@ -121,6 +121,11 @@ class MirroredTier:
         self._writing = [0, 0]
 
     @property
+    def is_readable(self) -> bool:
+        """See `Tier`: whether one of the halves is."""
+        return any(half.is_readable for half in self.halves)
+
+    @property
     def volatile(self) -> bool:
         """See `Tier`: where both may forget."""
         return all(half.volatile for half in self.halves)

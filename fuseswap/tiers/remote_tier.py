@@ -111,6 +111,7 @@ class RemoteTier:
         self.name = name
         self.extent_count = extent_count
         self.volatile = volatile
+        self.is_readable = True
         self.processes = 0  # that have said hello
         self.releases_dropped = 0
         self._socket = worker_end

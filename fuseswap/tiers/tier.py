@@ -63,6 +63,10 @@ class Tier(Protocol):
     def is_remote(self) -> bool:
         """Whether it is on another machine: then no store waits long for a write to end."""
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether others can read what is written there: what no page needs is erased before."""
+
     def begin_write(self, extent: int, generation: int, segment: memoryview, done: Written) -> None:
         """Write a whole segment (1 MiB, page-aligned); durable as far as the device says."""
 

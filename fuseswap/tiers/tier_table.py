@@ -299,6 +299,11 @@ class TierTable:
         ended = partial(_note_read, entry, perf_counter_ns(), done)
         entry.tier.begin_read(location.extent, generation, offset, length, ended)
 
+    def is_readable(self, location: Location) -> bool:
+        """Whether others can read what is written to ``location``."""
+        entry = self._entries.get(location.tier)
+        return entry is not None and entry.tier is not None and entry.tier.is_readable
+
     def copies_at(self, location: Location) -> Copies | None:
         """The tier of ``location``, where that has each segment twice."""
         entry = self._entries.get(location.tier)

@@ -49,6 +49,7 @@ class FakeTier:
     read_unit = 1
     volatile = False
     is_remote = False
+    is_readable = True
 
     def __init__(
         self, extent_count: int, name: str = "fake", extent_bytes: int = SEGMENT_BYTES
