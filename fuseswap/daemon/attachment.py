@@ -47,6 +47,11 @@ class Attachment(NamedTuple):
         return bool(leaves) and all(leaf.get("volatile", False) for leaf in leaves)
 
     @property
+    def is_encrypted(self) -> bool:
+        """Of a tier: whether what is written there can't be read by others."""
+        return bool(self.description.get("encrypt"))
+
+    @property
     def files(self) -> dict[str, int]:
         """Its descriptors by name: the first has that of the attachment."""
         return dict(zip(names_of(self.name), self.fds, strict=False))

@@ -54,7 +54,7 @@ class Holdings:
         try:
             files["fuse"] = mount.mount(settings.mountpoint)
         except HostError:
-            holdings._close_backing()
+            holdings._close_backing(is_unused=True)
             raise
         return holdings
 
@@ -83,7 +83,7 @@ class Holdings:
     def undo(self) -> None:
         """`make` was in vain."""
         mount.unmount(self._settings.mountpoint, lazy=True)
-        self._close_backing()
+        self._close_backing(is_unused=True)
 
     def abort(self) -> None:
         """Cut the connection: processes that wait for an answer get an error."""
@@ -93,21 +93,24 @@ class Holdings:
     def close_files(self) -> None:
         """Give backing files back: their contents are not needed any more."""
         self._close_backing()
-        files = [file for one in self.attached.now for file in one.backing_files()]
+        files = [(one, file) for one in self.attached.now for file in one.backing_files()]
         if files:
             from fuseswap.tiers import backing_file
 
-            for fd, path, made in files:
+            for one, (fd, path, made) in files:
                 with contextlib.suppress(OSError):
-                    backing_file.close_backing(fd, path, made=made)
+                    encrypted = one.is_encrypted
+                    backing_file.close_backing(fd, path, made=made, encrypted=encrypted)
 
-    def _close_backing(self) -> None:
+    def _close_backing(self, *, is_unused: bool = False) -> None:
         if self._settings.backing and "backing" in self.files:
             from fuseswap.tiers import backing_file
 
             with contextlib.suppress(OSError):
                 fd, path = self.files["backing"], self._settings.backing
-                backing_file.close_backing(fd, path, made=self.noted.made_backing)
+                encrypted = self._settings.backing_encrypt or is_unused
+                made = self.noted.made_backing
+                backing_file.close_backing(fd, path, made=made, encrypted=encrypted)
 
     def keep(self, say: Callable[[str], None]) -> None:
         """Leave the descriptors with systemd, if it asked.

@@ -183,7 +183,7 @@ def opened(specs: Sequence[TierSpec], device: str, size_bytes: int) -> Iterator[
 def release(one: Attachment, device: str) -> None:
     """No process has it any more: the claims end.  Raises `HostError`."""
     for _, path, made in one.backing_files():
-        backing_file.release_backing(path, device, made=made)
+        backing_file.release_backing(path, device, made=made, encrypted=one.is_encrypted)
 
 
 def size_bytes(one: Attachment) -> int:

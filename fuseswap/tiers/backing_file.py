@@ -10,6 +10,7 @@ whose ends are zeros, or bear the claim of a device of this machine that did not
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -21,9 +22,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuseswap.errors import HostError
-from fuseswap.linux import aio, trusted_file
+from fuseswap.linux import aio, syscalls, trusted_file
 from fuseswap.sizes import format_size
-from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES, END_BYTES, Claim, is_zero
+from fuseswap.tiers.ownership_label import (
+    BOTH_ENDS_BYTES,
+    END_BYTES,
+    FIRST_PAGE_AT,
+    Claim,
+    is_zero,
+    room_bytes,
+)
 from fuseswap.units import MIB, PAGE_SIZE
 
 MIN_BYTES = 8 * MIB + BOTH_ENDS_BYTES
@@ -92,17 +100,22 @@ def open_backing(path: str, size_bytes: int, name: str) -> Backing:
     return Backing(fd, made, former.name if former else None)
 
 
-def close_backing(fd: int, path: str, *, made: bool) -> None:
+def close_backing(fd: int, path: str, *, made: bool, encrypted: bool = True) -> None:
     """The device is gone, and so is the sense of what is in the file: the claim ends.
 
-    A file that `open_backing` made is removed, if ``path`` is still its name.
+    Of one that is not ``encrypted`` the pages are discarded before, where file system or device
+    can do that: they read as zeros then.  A file that `open_backing` made is removed, if ``path``
+    is still its name.
     """
+    if not encrypted:
+        with contextlib.suppress(OSError):
+            syscalls.punch_hole(fd, FIRST_PAGE_AT, room_bytes(os.lseek(fd, 0, os.SEEK_END)))
     _write_first_page(fd, bytes(PAGE_SIZE))
     if made and os.path.samestat(os.fstat(fd), os.stat(path)):
         os.unlink(path)
 
 
-def release_backing(path: str, name: str, *, made: bool) -> None:
+def release_backing(path: str, name: str, *, made: bool, encrypted: bool = True) -> None:
     """As `close_backing`, of a file that no process has open any more.
 
     Raises `HostError` where another device has it by now, or it can't be opened.
@@ -114,7 +127,7 @@ def release_backing(path: str, name: str, *, made: bool) -> None:
             claim = _former_claim(fd, path)
             if claim is None or claim.name != name:
                 raise HostError(f"{path} is not of '{name}' any more")
-            close_backing(fd, path, made=made)
+            close_backing(fd, path, made=made, encrypted=encrypted)
         finally:
             os.close(fd)
     except OSError as exc:

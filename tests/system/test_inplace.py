@@ -91,6 +91,8 @@ def test_pages_on_the_file_can_be_read_only_where_that_was_asked_for(
     tmp_path: Path, encrypt: bool
 ) -> None:
     path = tmp_path / "backing"
+    path.touch()
+    os.truncate(path, 66 * MIB)  # so that it stays
     text = str(path) if encrypt else f"{path},encrypt=no"
     secret = os.urandom(24)
     noise = random.Random(5)
@@ -106,3 +108,5 @@ def test_pages_on_the_file_can_be_read_only_where_that_was_asked_for(
             wait_until("the worker is replaced", partial(was_replaced, device, 1))
             assert os.pread(swapfile.fileno(), len(data), MIB) == data
         assert device.stat("checksum_errors") == 0
+    assert path.stat().st_size == 66 * MIB
+    assert secret not in path.read_bytes()  # discarded, or without a key

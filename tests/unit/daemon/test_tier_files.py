@@ -53,6 +53,19 @@ def test_a_tier_of_a_new_file(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.parametrize("encrypt", ["yes", "no"])
+def test_a_tier_that_is_removed_leaves_nothing_to_read(tmp_path: Path, encrypt: str) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(SIZE))
+    one = tier_files.open_tier(parse_tier(f"file:{path},encrypt={encrypt}"), "swap0", SIZE)
+    with path.open("r+b") as file:
+        file.seek(4 * MIB)
+        file.write(b"a page")
+    attachment.close(one.fds)
+    tier_files.release(one, "swap0")
+    assert (b"a page" in path.read_bytes()) == (encrypt == "yes")
+
+
 def test_a_file_that_was_there_stays(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(bytes(SIZE))

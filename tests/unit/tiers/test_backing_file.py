@@ -22,7 +22,7 @@ from fuseswap.tiers.backing_file import (
     open_backing,
     planned_bytes,
 )
-from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
+from fuseswap.tiers.ownership_label import END_BYTES, FIRST_PAGE_AT
 from fuseswap.units import MIB
 
 SIZE = 11 * MIB
@@ -113,6 +113,40 @@ def test_what_was_made_is_removed_and_what_was_there_can_be_used_again(path: Pat
     device = opened(path)
     assert device.former is None
     os.close(device.fd)
+
+
+SECRET = b"of a page" * 1000
+
+
+def used_and_closed(path: Path, *, encrypted: bool, made: bool = False) -> None:
+    path.touch()
+    os.truncate(path, SIZE)
+    fd = opened(path).fd
+    for at in (FIRST_PAGE_AT, SIZE // 2, SIZE - END_BYTES - len(SECRET)):
+        put(path, at, SECRET)
+    close_backing(fd, str(path), made=made, encrypted=encrypted)
+    os.close(fd)
+
+
+def test_pages_that_are_not_encrypted_are_discarded_at_the_end(path: Path) -> None:
+    used_and_closed(path, encrypted=False)
+    assert path.read_bytes() == bytes(SIZE)
+    os.close(opened(path).fd)  # and is preallocated again
+    assert path.stat().st_blocks * 512 >= SIZE
+
+
+def test_a_name_that_is_removed_does_not_keep_them_either(path: Path) -> None:
+    path.touch()
+    other = path.with_name("other")
+    other.hardlink_to(path)
+    used_and_closed(path, encrypted=False, made=True)
+    assert not path.exists()
+    assert other.read_bytes() == bytes(SIZE)
+
+
+def test_those_that_are_encrypted_lose_their_key_instead(path: Path) -> None:
+    used_and_closed(path, encrypted=True)
+    assert path.read_bytes().count(SECRET) == 3
 
 
 def test_a_larger_file_keeps_its_size(path: Path) -> None:
