@@ -4,7 +4,8 @@ Exclusively locked, mode 0600, preallocated (no block is allocated under memory
 pressure) and O_DIRECT (nothing is kept a second time in the page cache).  No other user can
 change or exchange it (``linux/trusted_file.py``), nor has it open.  Taken is one
 whose ends are zeros, or bear the claim of a device of this machine that did not go down
-(``tiers/ownership_label.py``).  Any other is refused: its data may be wanted.
+(``tiers/ownership_label.py``).  So is noise of dm-crypt (``linux/crypt_device.py``).  Any other is
+refused: its data may be wanted.
 ``tiers/file_tier.py`` and ``raw_file.py`` know what is written between the ends.
 """
 
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuseswap.errors import HostError
-from fuseswap.linux import aio, syscalls, trusted_file
+from fuseswap.linux import aio, crypt_device, syscalls, trusted_file
 from fuseswap.sizes import format_size
 from fuseswap.tiers.ownership_label import (
     BOTH_ENDS_BYTES,
@@ -86,6 +87,8 @@ def open_backing(path: str, size_bytes: int, name: str) -> Backing:
         _lock(fd, path)
         former = _former_claim(fd, path)
         trusted_file.make_private(fd, path)
+        if former is None and stat.S_ISBLK(os.fstat(fd).st_mode):
+            _clear_ends(fd)  # of noise; others have zeros there
         made = former.made if former else not existed
         size_bytes = _preallocate(fd, path, size_bytes)
         _write_first_page(fd, Claim(name, size_bytes, _machine(), made).block())
@@ -142,7 +145,7 @@ def _lock(fd: int, path: str) -> None:
 
 
 def _former_claim(fd: int, path: str) -> Claim | None:
-    """The claim in a file that is ours, None where both ends are zeros.
+    """The claim in a file that is ours, None where both ends are zeros, or noise of dm-crypt.
 
     Raises `HostError` where they hold anything else, or a claim that is not for this
     machine and this size.
@@ -163,6 +166,8 @@ def _former_claim(fd: int, path: str) -> Claim | None:
             whose = f" of '{claim.name}' from when it had {format_size(claim.size_bytes)}"
         else:
             return claim
+    elif crypt_device.holds_noise(fd):
+        return None
     ends = [at for at, data in ((0, head), (tail_at, tail)) if not is_zero(data)]
     clear = " && ".join(
         f"dd if=/dev/zero of={shlex.quote(path)} bs=1M count=1 conv=notrunc"
@@ -170,6 +175,15 @@ def _former_claim(fd: int, path: str) -> Claim | None:
         for at in ends
     )
     raise HostError(f"{path} holds data{whose}; if nobody needs it: {clear}")
+
+
+def _clear_ends(fd: int) -> None:
+    """Zeros, as a claim has them around it."""
+    with open(f"/proc/self/fd/{fd}", "r+b", buffering=0) as file:
+        size_bytes = file.seek(0, os.SEEK_END)
+        for at in (0, max(0, size_bytes - END_BYTES)):
+            os.pwrite(file.fileno(), bytes(min(END_BYTES, size_bytes)), at)
+        os.fsync(file.fileno())
 
 
 def _preallocate(fd: int, path: str, size_bytes: int) -> int:
