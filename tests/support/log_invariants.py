@@ -218,14 +218,12 @@ def _check_sharing(cache: FrontedCache, census: Census) -> None:
         assert not extra or log.table.is_marked(segment, Mark.SHARED)
         pages += extra
     assert (log.duplicate_pages, log.duplicate_bytes) == (pages, saved)
-    objects = [o for found in census.by_segment.values() for o in found]
-    for number in range(CODECS):
-        assert log.codec_pages[number] == sum(o.codec == number for o in objects)
-    by_codec = [
-        sum(length for s in census.by_segment for _, length, c in census.distinct(s) if c == number)
-        for number in range(CODECS)
-    ]
-    assert log.codec_bytes == by_codec
+    pages_of, bytes_of = [0] * CODECS, [0] * CODECS
+    for segment in census.by_segment:
+        for (_, length, codec), found in census.distinct(segment).items():
+            pages_of[codec] += len(found)
+            bytes_of[codec] += length
+    assert (list(log.codec_pages), log.codec_bytes) == (pages_of, bytes_of)
 
 
 def _check_dictionaries(cache: FrontedCache, census: Census) -> None:

@@ -21,6 +21,7 @@ def phrases(family: int, count: int = 100) -> list[bytes]:
     return [chance.randbytes(32) for _ in range(count)]
 
 
+@functools.lru_cache(4096)
 def page_of(family: int, seed: int) -> bytes:
     """Half a page of its phrases."""
     chance = random.Random(family << 32 | seed)

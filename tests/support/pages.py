@@ -1,11 +1,13 @@
 """Pages to store: one maker for each way a page can be kept.
 
-All are functions of their arguments alone, so a failing test can be run again.
+All are functions of their arguments alone, so a failing test can be run again, and a page is drawn
+once in a process: many tests store the same ones.
 """
 
 from __future__ import annotations
 
 import random
+from functools import lru_cache
 
 import lz4.block
 
@@ -17,12 +19,15 @@ FITS_NOT = 0x0123_4567_89AB_CDEF  # becomes an object of 8 bytes
 
 ZERO = bytes(PAGE_SIZE)
 
+_drawn_once = lru_cache(4096)
+
 
 def filled(fill: int) -> bytes:
     """One 64-bit word, repeated."""
     return fill.to_bytes(8, "little") * (PAGE_SIZE // 8)
 
 
+@_drawn_once
 def compressible(seed: int) -> bytes:
     """Like a page of records: few distinct words in a random order."""
     chance = random.Random(seed)
@@ -30,6 +35,7 @@ def compressible(seed: int) -> bytes:
     return b"".join(chance.choices(words, k=PAGE_SIZE // 8))
 
 
+@_drawn_once
 def hexadecimal(seed: int, count: int = PAGE_SIZE // 2) -> bytes:
     """Half a page of hexadecimal digits: lz4 finds little in it, zstd half."""
     digits = bytes(random.Random(seed).choices(b"0123456789abcdef", k=count))
@@ -40,11 +46,13 @@ def hexadecimal(seed: int, count: int = PAGE_SIZE // 2) -> bytes:
 PHRASES = [random.Random(number).randbytes(32) for number in range(400)]
 
 
+@_drawn_once
 def related(seed: int) -> bytes:
     """Half a page of phrases that other such pages have as well, in another order."""
     return b"".join(random.Random(seed).choices(PHRASES, k=64)) + bytes(PAGE_SIZE // 2)
 
 
+@_drawn_once
 def incompressible(seed: int) -> bytes:
     """Random bytes."""
     return random.Random(seed).randbytes(PAGE_SIZE)

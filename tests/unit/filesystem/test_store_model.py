@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -32,7 +33,7 @@ PAGES = SMALL.page_count
 SIZE = PAGES * PAGE_SIZE
 LONGEST_RUN = 300  # more raw pages than a segment takes
 
-MAKERS = {
+MAKERS: dict[str, Callable[[int], bytes]] = {
     "zero": lambda seed: pages.ZERO,
     "fits": pages.filled,
     "repeats": lambda seed: pages.filled(seed << 32 | seed),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import lru_cache
 
 import pytest
 import trio
@@ -19,6 +20,7 @@ from tests.support.tiered_devices import Tiered
 PAGES = 300
 
 
+@lru_cache(2 * (PAGES + 1000))
 def page_of(seed: int) -> bytes:
     """No two strings in it are the same: lz4 makes 1100 bytes of each, zstd 12 % less."""
     return bytes(random.Random(seed).choices(range(1, 129), k=1024)) + bytes(PAGE_SIZE - 1024)
