@@ -237,7 +237,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "isolate",
         "Y | N",
-        "Share neither contents nor dictionaries; Y stays until `down`, and is whole from `up` on.",
+        "Share neither contents nor dictionaries; Y stays until `down`.",
         lambda device: show_switch(device.cache.dedup.is_forbidden),
         _set_isolate,
     ),
@@ -272,7 +272,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "writeback_limit_bytes",
         "none, or bytes, or 512M, 2G",
-        "How much may still be written out of memory; counts down, refill it by setting it.",
+        "How much may still be written out of memory; counts down.",
         lambda device: show_limit(device.budget.left_bytes),
         _set_writeback_limit,
     ),
@@ -294,7 +294,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "tier_params",
         "tier=NAME [priority=N] [limit=SIZE] [drain=Y|N]",
-        "Which tier is written to first, how much it may take, and whether it is to be emptied.",
+        "Which tier is written to first, how much it may take, and whether it is emptied.",
         _show_tiers,
         _set_tier,
         lasting=False,  # the header keeps it with the tier's name
@@ -302,14 +302,14 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "tier_timeout",
         f"1 to {MAX_TIER_TIMEOUT_S} seconds",
-        "How long a page is asked for at servers, with all tries; then it is an I/O error.",
+        "How long servers are asked for a page; then it is an I/O error.",
         lambda device: str(int(device.tiers.timeout_s)),
         _set_tier_timeout,
     ),
     Parameter(
         "scrub",
         "all | tier=NAME, rate=SIZE",
-        "Read everything back and verify it; reading it tells how far that is and what is bad.",
+        "Read everything back and verify it; reading it tells what is bad so far.",
         lambda device: str(device.scrubber.request),
         lambda device, text: device.scrubber.ask(ScrubRequest.parse(text)),
         lasting=False,

@@ -45,7 +45,6 @@ _BATCH = 16
 _LARGE_REPLY_BYTES = 32 << 10  # not gathered: the worker's memory is locked
 # Of writes that wait, and of reads; then requests stay with the kernel.  ``heap.py`` has room.
 _MAX_WAITING_BYTES = 2 << 20
-
 _READ = int(fuse_protocol.Opcode.READ)
 _WRITE = int(fuse_protocol.Opcode.WRITE)
 _WRITE_REPLY_BYTES = fuse_protocol.WRITE_REPLY.size
