@@ -80,6 +80,6 @@ async def test_its_reads_take_no_buffer_from_the_other(
             await read(MIB)
         nursery.cancel_scope.cancel()
     assert len(found) == READS + 1
-    assert engine.begun > 4
+    assert 0 < engine.begun < READS, "once it is known to hang it is asked now and then"
     tiers.close()
     tier_files.give_back(one)

@@ -341,7 +341,12 @@ class Model:
         assert not tiered.device.reader.errors
 
     async def settle(self) -> None:
+        """Moves end, too: one whose write is held has a frame on its way."""
         await self.hold_reads(False)
+        await self.hold(False)
+        while any(tier.writes for tier in self.tiers.values()):
+            await self.end_write(0, True)
+            await wait_all_tasks_blocked()
         for _ in range(4):  # reads that failed are tried again
             self.clock.jump(1)
             await wait_all_tasks_blocked()
