@@ -8,6 +8,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import beside
+
 # The watchdog of tests/support/mounted_devices.py comes first, and then a teardown in which each
 # step hangs.
 _REAL_DEVICE_TIMEOUT_S = 900
@@ -21,7 +23,15 @@ settings.register_profile(
 settings.load_profile("any-machine")
 
 
+# First: pytest-xdist writes the groups into the names of tests.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if {"mount", "system"} & {*item.path.parts}:
+        if beside.uses_real_devices(item):
             item.add_marker(pytest.mark.timeout(_REAL_DEVICE_TIMEOUT_S))
+    beside.put_into_groups(items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    beside.prepare_path(item)

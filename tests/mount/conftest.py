@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
+from tests.support.environment import real_devices
 from tests.support.mounted_devices import (
     TRANSPORTS,
     TestDevice,
     device_mounted,
-    prepare_environment,
-    remove_locks,
     wind_up_watchdogs,
 )
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _environment() -> Iterator[None]:
-    assert os.geteuid() == 0, "mounts and swap need root: sudo ./scripts/test"
-    prepare_environment()
-    yield
-    remove_locks()
+    with real_devices():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,8 @@ from tests.support.mounted_devices import (
     taken_down,
 )
 
+pytestmark = pytest.mark.no_swap
+
 
 @pytest.fixture(scope="module")
 def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestDevice]:

@@ -14,6 +14,8 @@ from fuseswap.linux import syscalls
 from fuseswap.units import MIB
 from tests.support.mounted_devices import TestDevice, device_mounted
 
+pytestmark = pytest.mark.no_swap
+
 PAGE = b"a page of text. " * 256
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
 PUNCH = PUNCH_HOLE | KEEP_SIZE

@@ -11,6 +11,8 @@ import pytest
 from fuseswap.filesystem.parameters import PARAMETERS
 from tests.support.mounted_devices import TestDevice
 
+pytestmark = pytest.mark.no_swap
+
 GOOD = {
     "compressor": ("zstd:5", "lz4"),
     "recomp_algorithm": ("none", "zstd:3"),

@@ -13,6 +13,8 @@ import pytest
 from fuseswap.units import MIB
 from tests.support.mounted_devices import TestDevice
 
+pytestmark = pytest.mark.no_swap
+
 SIZE = 64 * MIB
 AREA = 4 * MIB
 LENGTHS = (1, 7, 511, 512, 4095, 4096, 4097, 65536, 300_001, MIB)

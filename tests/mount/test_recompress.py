@@ -11,6 +11,8 @@ from fuseswap.units import MIB, PAGE_SIZE
 from tests.support import pages
 from tests.support.mounted_devices import TestDevice, call, device_mounted
 
+pytestmark = pytest.mark.no_swap
+
 PAGES = 1500
 
 

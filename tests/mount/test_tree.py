@@ -13,6 +13,8 @@ from fuseswap.filesystem.statistics import STATISTICS
 from fuseswap.units import MIB
 from tests.support.mounted_devices import TestDevice, run, wait_until
 
+pytestmark = pytest.mark.no_swap
+
 SIZE = 64 * MIB
 NAMES = ["metrics", "pages", "params", "stats", "swapfile"]
 

@@ -30,7 +30,7 @@ from typing import Any, ClassVar
 
 import fuseswap
 from fuseswap.daemon import crash_points
-from fuseswap.daemon.runtime_dir import Runtime, runtime_root
+from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.linux import loop, mount, swap_area
 from fuseswap.tiers import fault_injection
 
@@ -53,21 +53,9 @@ _numbers = itertools.count(1)
 _left_behind: list[subprocess.Popen[str]] = []
 
 
-def prepare_environment() -> None:
-    """Have every child import this source and use a runtime directory of the tests' own."""
-    os.environ["PYTHONPATH"] = str(SOURCE)
-    os.environ.setdefault("FUSESWAP_RUNTIME_DIR", "/run/fuseswap-test")
-
-
 def new_name() -> str:
     """A device name nobody else uses."""
     return f"t{os.getpid()}-{next(_numbers)}"
-
-
-def remove_locks() -> None:
-    """What commands on `new_name` devices leave by design: an empty lock file each."""
-    for path in runtime_root().glob(f".t{os.getpid()}-*.lock"):
-        path.unlink()
 
 
 def fuseswap_command(*arguments: str) -> list[str]:

@@ -6,6 +6,8 @@ import os
 import signal
 from functools import partial
 
+import pytest
+
 from fuseswap.units import MIB
 from tests.support.mounted_devices import TestDevice, call, device_up, succeed, wait_until
 from tests.system.under_pressure import pressure_on
@@ -61,6 +63,7 @@ def test_a_worker_that_dies_while_it_drains() -> None:
         assert pressure.finish()["bad_pages"] == 0
 
 
+@pytest.mark.no_swap
 def test_what_can_not_be_done_is_one_line() -> None:
     with device_up("--size", "64M", "--no-swapon", "--raw", "1M") as device:
         for arguments, code, said in (

@@ -17,6 +17,8 @@ from fuseswap.units import MIB, PAGE_SIZE
 from tests.support import pages
 from tests.support.mounted_devices import call, kill_all, must, new_name, run, succeed, taken_down
 
+pytestmark = pytest.mark.no_swap
+
 SIZE = ("--size", "32M", "--pool-limit", "16M", "--no-swapon")
 LAYOUTS = ("packed", "in-place")
 STORED_PAGES = 1000

@@ -16,6 +16,8 @@ from tests.benchmarks.tier_peers import FileTierPeer, RemotePeer
 from tests.benchmarks.tiers_run import DEEP, SHALLOW, SIZES, WRITEBACK
 from tests.support.mounted_devices import new_name
 
+pytestmark = pytest.mark.no_swap
+
 SETTINGS = Settings(rounds=1, seconds=0.5, touches=1)
 SMALL = dataclasses.replace(SIZES, device_bytes=64 * MIB, range_bytes=16 * MIB)
 

@@ -11,6 +11,8 @@ from fuseswap.daemon.runtime_dir import Runtime
 from tests.support.mounted_devices import call, device_up, new_name, taken_down
 from tests.system.fio_jobs import fio
 
+pytestmark = pytest.mark.no_swap
+
 DEEP = ("--ioengine=libaio", "--iodepth=16", "--direct=1", "--bsrange=4k-64k", "--randseed=7")
 VERIFY = ("--rw=randwrite", "--size=48M", "--verify=crc32c", "--verify_fatal=1", "--do_verify=1")
 OVERWRITE = ("--loops=2", "--norandommap=0")

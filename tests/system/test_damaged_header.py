@@ -7,6 +7,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from fuseswap.daemon.device_files import DeviceState
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.units import PAGE_SIZE
@@ -18,6 +20,8 @@ from tests.support.mounted_devices import (
     wait_until,
     worker_of,
 )
+
+pytestmark = pytest.mark.no_swap
 
 DATA = os.urandom(1 << 20)
 

@@ -39,6 +39,7 @@ def test_it_uses_a_device_that_is_up() -> None:
         assert device.stat("succ_stores") > 10_000
 
 
+@pytest.mark.no_swap
 @pytest.mark.parametrize(("memory", "code"), [("16M", 1), ("900G", 2)])
 def test_it_needs_memory_for_python_and_for_its_pages(memory: str, code: int) -> None:
     done = call("demo", "no-such-device", "--memory", memory)
@@ -54,6 +55,7 @@ def test_it_needs_room() -> None:
         assert "--memory" in done.stderr
 
 
+@pytest.mark.no_swap
 def test_it_needs_swap_that_is_on() -> None:
     with device_up("--size", "512M", "--no-swapon") as device:
         done = call("demo", device.name, *OPTIONS)

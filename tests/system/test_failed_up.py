@@ -12,6 +12,8 @@ import pytest
 from fuseswap.daemon.runtime_dir import Runtime
 from tests.support.mounted_devices import SOURCE, call, leftovers, new_name, taken_down, wait_until
 
+pytestmark = pytest.mark.no_swap
+
 TOOLS = ("losetup", "mkswap", "swapon", "swapoff", "umount")
 
 

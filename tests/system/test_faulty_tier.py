@@ -213,6 +213,7 @@ _PAGES_OF_BLOCK = 4  # at most, of the pages of these tests, meet a block of 408
 FILE_DEVICE = ("--size", "256M", "--pool-limit", "16M", "--no-swapon")
 
 
+@pytest.mark.no_swap
 def test_a_failed_read_is_an_error_of_that_page_alone(faults: Faults, tmp_path: Path) -> None:
     with faulty_device(tmp_path / "backing", *FILE_DEVICE) as device, file_on(device) as file:
         file.write_all()
@@ -227,6 +228,7 @@ def test_a_failed_read_is_an_error_of_that_page_alone(faults: Faults, tmp_path: 
         assert file.bad_pages() == []
 
 
+@pytest.mark.no_swap
 @pytest.mark.parametrize("encrypt", ["yes", "no"])
 def test_a_bit_that_is_wrong_on_the_disk_is_never_data(
     faults: Faults, tmp_path: Path, encrypt: str
@@ -253,6 +255,7 @@ def test_a_bit_that_is_wrong_on_the_disk_is_never_data(
         assert file.bad_pages() == []
 
 
+@pytest.mark.no_swap
 def test_what_is_in_memory_does_not_wait_for_a_slow_write(faults: Faults, tmp_path: Path) -> None:
     with faulty_device(tmp_path / "backing", *FILE_DEVICE) as device, file_on(device) as file:
         # A store waits so long for room, and 200 reads have to come in between.
@@ -273,6 +276,7 @@ def test_what_is_in_memory_does_not_wait_for_a_slow_write(faults: Faults, tmp_pa
         assert device.stat("failed_stores") == 0
 
 
+@pytest.mark.no_swap
 def test_others_do_not_wait_for_a_slow_read(faults: Faults, tmp_path: Path) -> None:
     with faulty_device(tmp_path / "backing", *FILE_DEVICE) as device, file_on(device) as file:
         file.write_all()
@@ -288,6 +292,7 @@ def test_others_do_not_wait_for_a_slow_read(faults: Faults, tmp_path: Path) -> N
         assert file.bad_pages() == []
 
 
+@pytest.mark.no_swap
 def test_a_backing_device_that_vanishes(tmp_path: Path) -> None:
     """Its pages are errors, and not what comes in their place; the store goes on without it."""
     image = tmp_path / "image"
@@ -342,6 +347,7 @@ def write_succeeds(file: SwapFile, page: int) -> bool:
     return True
 
 
+@pytest.mark.no_swap
 def test_rules_that_are_wrong_keep_the_worker_from_starting(faults: Faults, tmp_path: Path) -> None:
     faults.set(write={"errno": "EVERYTHING"})
     done = call("up", new_name(), "--size", "64M", "--backing", str(tmp_path / "backing"))

@@ -13,6 +13,8 @@ import pytest
 
 from tests.support.mounted_devices import TRANSPORTS, TestDevice, device_up, must, run
 
+pytestmark = pytest.mark.no_swap
+
 
 @pytest.fixture(scope="module", params=TRANSPORTS)
 def device(request: pytest.FixtureRequest) -> Iterator[TestDevice]:

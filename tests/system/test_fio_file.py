@@ -12,6 +12,8 @@ from fuseswap.units import MIB
 from tests.support.mounted_devices import TRANSPORTS, TestDevice, device_mounted
 from tests.system.fio_jobs import DATA, SHAPES, fio, read_all, write_and_verify
 
+pytestmark = pytest.mark.no_swap
+
 PAGES = 48 * MIB // 4096
 
 

@@ -11,6 +11,8 @@ from fuseswap.units import MIB
 from tests.support.mounted_devices import TRANSPORTS, TestDevice, device_up
 from tests.system.fio_jobs import DATA, fio, write_and_verify
 
+pytestmark = pytest.mark.no_swap
+
 # A loop device of 4096-byte sectors takes no less directly; smaller blocks are buffered.
 DIRECT = ("--bsrange=4k-1M", "--ioengine=libaio", "--iodepth=32", "--direct=1")
 BUFFERED = ("--bsrange=512-1M", "--ioengine=psync", "--direct=0", "--end_fsync=1")

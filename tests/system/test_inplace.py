@@ -41,6 +41,7 @@ def was_replaced(device: TestDevice, times: int) -> bool:
     return int(device.status()["restarts"]) >= times
 
 
+@pytest.mark.no_swap
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("through", ["N", "Y"])
 def test_every_block_is_good(tmp_path: Path, transport: str, through: str) -> None:

@@ -20,6 +20,8 @@ from tests.support.mounted_devices import (
     taken_down,
 )
 
+pytestmark = pytest.mark.no_swap
+
 UP = ("--size", "64M", "--pool-limit", "32M", "--no-swapon", "--tune", "off")
 # Beyond what a hard limit allows only CAP_SYS_RESOURCE goes; these take it away.
 BOUND = ("setpriv", "--bounding-set", "-sys_resource", "--inh-caps", "-sys_resource")

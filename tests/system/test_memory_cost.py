@@ -27,6 +27,7 @@ def rss_bytes(pid: int) -> int:
     return own
 
 
+@pytest.mark.no_swap
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_an_empty_worker_takes_at_most_48_mib(transport: str) -> None:
     with device_up("--size", "2G", "--no-swapon", transport=transport) as device:
@@ -53,6 +54,7 @@ def test_a_terabyte_costs_nothing(transport: str) -> None:
         assert large.stat("mem_used_total") < 4 * MIB
 
 
+@pytest.mark.no_swap
 @pytest.mark.parametrize("compressor", ["lz4", "zstd:1"])
 def test_metadata_is_at_most_20_bytes_a_page(tmp_path: Path, compressor: str) -> None:
     with device_mounted(tmp_path, "size=256M", f"compressor={compressor}") as device:

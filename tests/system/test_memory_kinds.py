@@ -13,6 +13,8 @@ from fuseswap.store.region import Region
 from fuseswap.store.superblock import SharedState
 from fuseswap.units import GIB, MIB, PAGE_SIZE
 
+pytestmark = pytest.mark.no_swap
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_holds_a_device_that_another_worker_attaches_to(kind: str) -> None:

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
+import pytest
+
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.units import MIB
 from tests.support.mounted_devices import TestDevice, device_up, wait_until, worker_of
@@ -77,6 +79,7 @@ def killing(device: TestDevice) -> Iterator[Killer]:
     assert device.stat("checksum_errors") == 0
 
 
+@pytest.mark.no_swap
 def test_fio_sees_no_error(tmp_path: Path) -> None:
     options = ("--size", "64M", "--no-swapon", "--resend", "off")
     with device_up(*options) as device, killing(device) as killer:

@@ -53,6 +53,7 @@ def io_flusher(pid: int) -> bool:
     return bool(flags & _PF_MEMALLOC_NOIO)
 
 
+@pytest.mark.no_swap
 def test_memory_is_locked(device: TestDevice) -> None:
     status = device.status()
     assert status["memory_locked"] is True
@@ -63,6 +64,7 @@ def test_memory_is_locked(device: TestDevice) -> None:
     assert status["memory"] in ("tmpfs", "sysv"), "unevictable without a worker, too"
 
 
+@pytest.mark.no_swap
 def test_neither_leaves_a_core_dump_with_the_key(device: TestDevice) -> None:
     status = device.status()
     for pid in (status["worker_pid"], status["supervisor_pid"]):
@@ -91,6 +93,7 @@ def test_its_files_are_private_though_the_umask_is_not() -> None:
             assert "\nUmask:\t0077\n" in Path(f"/proc/{pid}/status").read_text()
 
 
+@pytest.mark.no_swap
 def test_io_flusher_and_oom_are_set_where_they_may_be(device: TestDevice) -> None:
     status = device.status()
     permitted = may_set_resources()

@@ -15,12 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.linux.cgroup import MemoryCgroup
 from fuseswap.units import MIB, PAGE_SIZE
 from tests.support.delaying_proxy import a_proxy
 from tests.support.mounted_devices import TestDevice, call, device_up, must, succeed
 from tests.support.valkey_cluster import a_cluster, one_server
+
+pytestmark = pytest.mark.no_swap
 
 MARKER = b"".join(b"fuseswap marker %02d" % number for number in range(4))[:64]
 FIRST = 16

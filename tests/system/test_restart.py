@@ -12,6 +12,8 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.linux import swap_area
 from fuseswap.linux.json_file import write_json
@@ -70,6 +72,7 @@ def break_layout(device: TestDevice) -> Callable[[], None]:
     return lambda: write(right)
 
 
+@pytest.mark.no_swap
 def test_five_times_under_load(tmp_path: Path) -> None:
     with device_up(*SIZE) as device:
         succeed("set", device.name, "busy_poll_us=77")
@@ -86,6 +89,7 @@ def test_five_times_under_load(tmp_path: Path) -> None:
         assert (status["restarts"], status["params"]["busy_poll_us"]) == (5, "77")
 
 
+@pytest.mark.no_swap
 def test_the_old_worker_goes_on(tmp_path: Path) -> None:
     with device_up(*SIZE) as device:
         worker = device.info["worker_pid"]
@@ -102,6 +106,7 @@ def test_the_old_worker_goes_on(tmp_path: Path) -> None:
         assert device.status()["restarts"] == 1
 
 
+@pytest.mark.no_swap
 def test_pyfuse3_cannot() -> None:
     with device_up(*SIZE, transport="pyfuse3") as device:
         done = call("restart", device.name)

@@ -24,6 +24,8 @@ from tests.support.mounted_devices import (
     worker_of,
 )
 
+pytestmark = pytest.mark.no_swap
+
 SIZE = ("--size", "64M", "--no-swapon")
 DATA = os.urandom(1 << 20)
 AT = 16 << 20

@@ -112,6 +112,7 @@ def test_a_device_without_one_gets_one_under_pressure(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.no_swap
 @pytest.mark.parametrize("transport", ["pyfuse3"])
 def test_the_other_transport_takes_them_too(tmp_path: Path, transport: str) -> None:
     with device_up("--size", "64M", "--no-swapon", transport=transport) as device:
@@ -126,6 +127,7 @@ def test_the_other_transport_takes_them_too(tmp_path: Path, transport: str) -> N
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.no_swap
 def test_a_block_device(tmp_path: Path) -> None:
     image = tmp_path / "image"
     image.touch()
@@ -145,6 +147,7 @@ def test_a_block_device(tmp_path: Path) -> None:
         must("losetup", "--detach", disk)
 
 
+@pytest.mark.no_swap
 def test_what_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"wanted" * 2 * MIB)
     with device_up("--size", "64M", "--no-swapon", "--tier", f"file:{tmp_path}/a") as device:

@@ -26,6 +26,8 @@ from tests.support.mounted_devices import (
 )
 from tests.support.pseudoterminals import LEFT, Terminal, terminal
 
+pytestmark = pytest.mark.no_swap
+
 QUICK = ("--interval", "0.2")
 
 

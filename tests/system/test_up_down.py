@@ -57,6 +57,7 @@ def test_up_enables_swap_and_down_undoes_it(transport: str) -> None:
         assert leftovers(name, info["mountpoint"]) == []
 
 
+@pytest.mark.no_swap
 def test_the_loop_device_is_as_it_should_be() -> None:
     with device_up("--size", "256M", "--no-swapon") as device:
         queue = Path("/sys/block") / Path(device.loop).name
@@ -73,6 +74,7 @@ def test_the_smallest_device() -> None:
         assert area.size_bytes == (1 << 20) - 4096
 
 
+@pytest.mark.no_swap
 def test_pyfuse3_up_says_what_it_cannot_do() -> None:
     name = new_name()
     with taken_down(name):
@@ -140,6 +142,7 @@ def test_down_without_room_takes_what_the_device_keeps_ready(
         assert leftovers(device.name, str(device.mountpoint)) == []
 
 
+@pytest.mark.no_swap
 def test_shortage_counts_memory_and_other_swap(monkeypatch: pytest.MonkeyPatch) -> None:
     gib = 1 << 30
     ours = swap_area.SwapArea("/dev/loop9", 4 * gib, 3 * gib, 100)
@@ -157,6 +160,7 @@ def test_shortage_counts_memory_and_other_swap(monkeypatch: pytest.MonkeyPatch) 
     assert swap_area.shortage_bytes("/dev/loop8") == 0
 
 
+@pytest.mark.no_swap
 def test_down_while_the_file_is_open_names_who_has_it() -> None:
     with device_up("--size", "256M", "--no-swapon") as device:
         with open(device.swapfile, "rb"):
@@ -168,6 +172,7 @@ def test_down_while_the_file_is_open_names_who_has_it() -> None:
         succeed("down", device.name)
 
 
+@pytest.mark.no_swap
 def test_sigterm_to_the_supervisor_takes_an_idle_device_down() -> None:
     """As a service manager stops it; while the loop device holds the file it stays."""
     with device_up("--size", "256M", "--no-swapon") as device:

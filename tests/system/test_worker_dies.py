@@ -19,6 +19,7 @@ from tests.system.hard_times import send_worker, verified_load
 DEADLY = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGSTOP)
 
 
+@pytest.mark.no_swap
 @pytest.mark.parametrize("backing", [False, True], ids=("memory", "backing"))
 def test_under_verified_load(tmp_path: Path, backing: bool) -> None:
     """With a backing file, segments are on their way to it when the worker dies."""
