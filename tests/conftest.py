@@ -23,13 +23,10 @@ settings.register_profile(
 settings.load_profile("any-machine")
 
 
-# First: pytest-xdist writes the groups into the names of tests.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if beside.uses_real_devices(item):
             item.add_marker(pytest.mark.timeout(_REAL_DEVICE_TIMEOUT_S))
-    beside.put_into_groups(items)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,25 +1,23 @@
-"""Which tests of real devices run beside each other, in two processes (pytest-xdist).
+"""Which tests of real devices may run beside others, in a second pytest: ``scripts/test``.
 
 A device whose swap is on takes the cold pages of any process, also those of another test's device,
 so two such tests disturb each other.  Neither can a test share the machine that asks which swap
 is on, or changes what the machine has one of: settings of the kernel, links in ``/usr/local/bin``.
-All these are one group, which one process runs, one after the other.
+All these run one after the other.
 
-A test is in that group unless it has the mark ``no_swap``.  Marked is a test that looks at its own
+A test is one of them unless it has the mark ``no_swap``.  Marked is a test that looks at its own
 devices, mounts, loop devices and processes alone, and never switches a swap on: its PATH begins
-with a ``swapon`` that refuses.  Marked tests of a module stay together, as its devices serve all.
+with a ``swapon`` that refuses.  Not with groups of pytest-xdist: 3.8 has none with pytest 9.2.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 MARK = "no_swap"
-_ALONE = "swap"
 _DIRECTORIES = {"mount", "system"}
 _TOOLS = str(Path(__file__).parent / "no_swap_tools")
 
@@ -27,14 +25,6 @@ _TOOLS = str(Path(__file__).parent / "no_swap_tools")
 def uses_real_devices(item: pytest.Item) -> bool:
     """Whether the test is of a directory whose tests mount."""
     return item.path.parent.name in _DIRECTORIES
-
-
-def put_into_groups(items: Iterable[pytest.Item]) -> None:
-    """For ``--dist loadgroup``; without it the groups mean nothing."""
-    for item in items:
-        if uses_real_devices(item):
-            group = item.path.stem if item.get_closest_marker(MARK) else _ALONE
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def prepare_path(item: pytest.Item) -> None:

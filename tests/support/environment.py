@@ -15,7 +15,7 @@ _ROOT = "FUSESWAP_RUNTIME_DIR"
 
 @contextmanager
 def real_devices() -> Iterator[None]:
-    """Root, children that import this very source, a runtime directory of its own, locked memory.
+    """Root, children that import this very source, a runtime directory of the tests, locked memory.
 
     Cold pages of this process go to the devices it tests (DAMON), and while one of them does not
     answer, the watchdog that would end that has to run.
@@ -23,10 +23,7 @@ def real_devices() -> Iterator[None]:
     assert os.geteuid() == 0, "mounts and swap need root: sudo ./scripts/test"
     os.environ["PYTHONPATH"] = str(SOURCE)
     before = os.environ.get(_ROOT)
-    # Of pytest-xdist: two processes at once would see each other's devices in `status`.
-    process = os.environ.get("PYTEST_XDIST_WORKER")
-    root = before or "/run/fuseswap-test"
-    os.environ[_ROOT] = f"{root}-{process}" if process else root
+    os.environ[_ROOT] = before or "/run/fuseswap-test"
     with suppress(OSError):  # as protect.py: not permitted in some containers
         syscalls.mlockall(syscalls.MCL_CURRENT | syscalls.MCL_FUTURE | syscalls.MCL_ONFAULT)
     yield
