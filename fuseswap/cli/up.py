@@ -61,6 +61,13 @@ def add_to(commands: Any) -> None:
         help="share neither contents nor dictionaries between pages: sizes and times tell one "
         "user of another's",
     )
+    parser.add_argument(
+        "--seccomp",
+        choices=("on", "off"),
+        default="on",
+        help="the worker may make only the system calls it needs; off for plugins that need more "
+        "(default on)",
+    )
     parser.add_argument("--no-swapon", action="store_true", help="stop after the loop device")
     parser.add_argument("--json", action="store_true", help="print the device as JSON")
     # Its processes heed what tests set in the environment: see ``daemon/environment.py``.
@@ -149,6 +156,7 @@ def run(options: argparse.Namespace) -> int:
         tiers=options.tier,
         testing=options.testing,
         isolate=options.isolate,
+        seccomp=options.seccomp == "on",
     )
     require_root("'up' (loop devices and swapon)")
     stored = sd_notify.stored()

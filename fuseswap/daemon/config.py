@@ -76,6 +76,7 @@ class DeviceConfig:
     raw_bytes: tuple[int, ...] = ()  # of memory for raw0, raw1, ...
     testing: bool = False  # see ``environment.py``
     isolate: bool = False
+    seccomp: bool = True
 
     @classmethod
     def parse(
@@ -98,6 +99,7 @@ class DeviceConfig:
         raw: Sequence[str] = (),
         testing: bool = False,
         isolate: bool = False,
+        seccomp: bool = True,
     ) -> DeviceConfig:
         """Validate what a person wrote; raises `InvalidArgument`."""
         size_bytes = parse_size(size)
@@ -159,6 +161,7 @@ class DeviceConfig:
             raw_bytes=_raw_bytes(raw, memory_bytes),
             testing=testing,
             isolate=isolate,
+            seccomp=seccomp,
         )
 
     def settings(self, memory_bytes: int) -> Settings:
@@ -195,6 +198,7 @@ class DeviceConfig:
             watchdog_s=self.watchdog_s,
             standby=self.standby,
             testing=self.testing,
+            seccomp=self.seccomp,
         )
 
 

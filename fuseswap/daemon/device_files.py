@@ -55,6 +55,7 @@ class Settings(NamedTuple):
     memory: str | None = None  # a kind of ``linux/shared_memory.py``; None: the best there is
     attachments: tuple[Attachment, ...] = ()
     testing: bool = False  # see ``environment.py``
+    seccomp: bool = True  # a worker may make the system calls of ``allowed_calls.py`` alone
 
     @property
     def resumes(self) -> bool:
@@ -223,6 +224,7 @@ def settings_from(content: object, where: str) -> Settings:
         memory=fields.get_or_none("memory", str),
         attachments=tuple(map(_attachment, fields.parts("attachments"))),
         testing=fields.get("testing", bool, False),
+        seccomp=fields.get("seccomp", bool, True),
     )
     if not settings.parameters.get("pool_limit_bytes", "").isdecimal():
         raise fields.wrong("parameters", "with a pool_limit_bytes")

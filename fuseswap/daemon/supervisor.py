@@ -52,6 +52,7 @@ from fuseswap.linux.protect import Protection, protect
 
 _LOOK_EVERY_S = 1.0
 _STACKS_S = 0.1  # for a worker that is to be killed to write its stacks
+_FORBIDDEN = ": a system call that it may not make (see: fuseswap up --seccomp)"
 
 
 class Signals:
@@ -264,7 +265,9 @@ class Supervisor:
             self._state.not_serving(Status.FAILED, f"worker ended with {code}")
             self._holdings.abort()
             return False
-        self._service.replace(f"worker {pid} ended with {code}")
+        self._service.replace(
+            f"worker {pid} ended with {code}{_FORBIDDEN * (code == -signal.SIGSYS)}"
+        )
         return True
 
     def _tell_standby(self) -> None:

@@ -57,6 +57,7 @@ from fuseswap.filesystem.parameters import restore_parameters
 from fuseswap.filesystem.plugged import load_plugged
 from fuseswap.filesystem.tree import Tree
 from fuseswap.linux import mount, syscalls
+from fuseswap.linux.confine import confine, drop_capabilities, try_filter
 from fuseswap.linux.heap import Heap, lock_private
 from fuseswap.linux.protect import Protection, protect
 from fuseswap.store.frame_pool import RESERVE_FRAMES
@@ -116,8 +117,10 @@ class Worker:
         self._inherited_heap = fds.get("heap") if inherits else None
         importlib.import_module(f"fuseswap.transport.{settings.transport}")
         self._plugged = load_plugged()
+        allowed = try_filter() if settings.seccomp else None
         lean.trim()
         self._protection = protect(populate=True, adoptable=True)
+        drop_capabilities()
         segments = settings.pool_limit_bytes >> SEGMENT_SHIFT
         self._heap = Heap(_SMALL_HEAP_BYTES + segments * _SEGMENT_BYTES)
         self._heap_is_filled = False
@@ -142,6 +145,8 @@ class Worker:
         gc.freeze()
         lock_private()
         self._heap.reserve()
+        if allowed:
+            confine(allowed)
 
     def _hold_memory(self, one: Attachment) -> None:
         """Of a backend: it is used once that is added."""
