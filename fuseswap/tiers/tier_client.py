@@ -38,7 +38,7 @@ class TierClient(Protocol):
     async def read(self, extent: int, generation: int, offset: int, length: int) -> bytes:
         """Just ``length`` bytes at ``offset`` of what was written; ENODATA: it is gone.
 
-        Cancelled after `tier_timeout`, which is ETIMEDOUT (`trio.current_effective_deadline`).
+        Cancelled after `tier_timeout`, which is ETIMEDOUT.
         """
 
     async def release(self, extent: int, generation: int) -> None:
@@ -50,6 +50,11 @@ class LastingClient(TierClient, Protocol):
 
     async def run(self) -> None:
         """Its own task; it may return at once.  An error ends the process, and a new one comes."""
+
+    async def read_within(
+        self, extent: int, generation: int, offset: int, length: int, seconds: float
+    ) -> bytes:
+        """As `read`, which is not called then; ends by itself, with ETIMEDOUT after ``seconds``."""
 
     async def clear(self) -> None:
         """Delete everything of this device and tier: it goes down."""

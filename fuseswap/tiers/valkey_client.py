@@ -8,8 +8,8 @@ A key names one write of one segment (``remote_identity.py``).  So a replica has
 none: reading there is safe.  It is missing (ENODATA) where no node has it, and its primary was
 asked twice.
 
-A try lasts ``timeout`` of the address at most.  A read is tried again for as long as it may take,
-which is the deadline of its task; then its nodes are silent (``valkey_silence.py``).
+A try lasts ``timeout`` of the address at most.  A read is tried again for as long as it may take;
+then its nodes are silent (``valkey_silence.py``).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import contextlib
 import errno
 import logging
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import trio
@@ -50,8 +51,7 @@ _HEARTBEAT_S = 60.0
 _HEARTBEAT_AGAIN_S = 0.5
 # A write takes as long as the network needs for it, so it has more time than a read.
 _WRITE_TIMES = 5
-_LONGEST_READ_S = 30.0  # where the caller names no deadline
-_BEFORE_DEADLINE_S = 0.05  # a read ends by itself
+_LONGEST_READ_S = 600.0
 _TRIED_AGAIN = (LinkError, TimeoutError)
 # Of servers that start, or whose primary is gone: they will be well again.
 _PASSING = ("CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS")
@@ -119,11 +119,16 @@ class ValkeyClient:
 
     async def read(self, extent: int, generation: int, offset: int, length: int) -> bytes:
         """See `TierClient`."""
+        return await self.read_within(extent, generation, offset, length, _LONGEST_READ_S)
+
+    async def read_within(
+        self, extent: int, generation: int, offset: int, length: int, seconds: float
+    ) -> bytes:
+        """See `LastingClient`."""
         key = segment_key(self._identity.id, extent, generation)
         bulk = length > _SMALL_BYTES
         commands: list[tuple[Any, ...]] = [(b"GETRANGE", key, offset, offset + length - 1)]
-        latest = trio.current_effective_deadline() - _BEFORE_DEADLINE_S
-        deadline = min(latest, trio.current_time() + _LONGEST_READ_S)
+        deadline = trio.current_time() + min(seconds, _LONGEST_READ_S)
         timeout_s = self.url.timeout_s * (_WRITE_TIMES if bulk else 1)
         (found,) = await self._try(key, commands, deadline, timeout_s, bulk=bulk, replicas=True)
         if not found:
@@ -156,16 +161,16 @@ class ValkeyClient:
 
         Of a read they are empty where the primary has no such key, and no replica has it.
         """
-        links = await self._open()
+        links = self._links or await self._open()
         assert self._silent is not None
         began = trio.current_time()
         tries = 0
         missing = 0
         error: Exception = TimeoutError("no node has this slot")
-        nodes: list[Node] = []
+        nodes: Sequence[Node] = ()
         while (left_s := deadline - trio.current_time()) > 0:
             nodes = _in_order(links, key, bulk=bulk, replicas=replicas)
-            if replicas and self._silent.has_all(nodes):
+            if self._silent.nodes and replicas and self._silent.has_all(nodes):
                 error = TimeoutError("it is silent")
                 break
             # In a last pass there is time for each of them.
@@ -177,7 +182,7 @@ class ValkeyClient:
                     error = exc
                     links.note_failure()
                     continue
-                self._silent.note_answer(node)
+                self._silent.answered[node] = began
                 if found is not None and found[0] != b"":
                     if self._failing:
                         self._note(links, key, None)
@@ -300,9 +305,9 @@ class ValkeyClient:
             await trio.sleep(pause_s)
 
 
-def _in_order(links: Links, key: bytes, *, bulk: bool, replicas: bool) -> list[Node]:
+def _in_order(links: Links, key: bytes, *, bulk: bool, replicas: bool) -> Sequence[Node]:
     """The primary first, unless it has failed a moment ago."""
-    nodes = list(links.nodes_of(key))
-    if not replicas:
-        return nodes[:1]
+    nodes = links.nodes_of(key)
+    if not replicas or len(nodes) < 2 or not links.link(nodes[0], bulk=bulk).rests:
+        return nodes if replicas else nodes[:1]
     return sorted(nodes, key=lambda node: links.link(node, bulk=bulk).rests)

@@ -26,28 +26,28 @@ def is_down(exc: ResponseError) -> bool:
 
 
 class SilentNodes:
-    """Those of one tier.  Its tasks are in ``nursery``, one for each silent node."""
+    """Those of one tier.  Its tasks are in ``nursery``, one for each silent node.
+
+    ``answered`` has for each node when a request began that it has answered: not the last one,
+    but who answers one request after the other has one that began lately.
+    """
 
     def __init__(self, name: str, links: Links, nursery: trio.Nursery) -> None:
         self._name = name
         self._links = links
         self._nursery = nursery
-        self._nodes: set[Node] = set()  # like the next, of those that there ever were
-        self._answered_at: dict[Node, float] = {}
+        self.nodes: set[Node] = set()  # like the next, of those that there ever were
+        self.answered: dict[Node, float] = {}
 
     def has_all(self, nodes: Collection[Node]) -> bool:
         """Whether none of ``nodes`` is worth a try."""
-        return bool(self._nodes and nodes) and self._nodes.issuperset(nodes)
-
-    def note_answer(self, node: Node) -> None:
-        """It has said something that helps."""
-        self._answered_at[node] = trio.current_time()
+        return bool(nodes) and self.nodes.issuperset(nodes)
 
     def note_time_out(self, nodes: Collection[Node], key: bytes, began: float) -> None:
         """A read of ``key`` has found none of ``nodes`` from ``began`` until now."""
         for node in nodes:
-            if node not in self._nodes and self._answered_at.get(node, -1.0) < began:
-                self._nodes.add(node)
+            if node not in self.nodes and self.answered.get(node, -1.0) < began:
+                self.nodes.add(node)
                 log.error("%s: %s:%d is silent: reads fail at once", self._name, *node)
                 self._nursery.start_soon(self._ask_on, node, key)
 
@@ -57,7 +57,7 @@ class SilentNodes:
                 log.warning("%s: %s:%d is not silent any more", self._name, *node)
                 break
             await trio.sleep(_PAUSE_S)
-        self._nodes.discard(node)
+        self.nodes.discard(node)
 
     async def _answers(self, node: Node, key: bytes) -> bool:
         link = self._links.link(node)
