@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 _CLEAR_S = 30.0
 _STALL_S = 0.25  # more than a busy machine takes
-_STALLS_LOGGED = 20
+_LOGGED = 20  # faults and stalls, each
 MEMORY_LIMIT_BYTES = 256 * MIB
 
 
@@ -102,6 +102,7 @@ class TierProcess:
         self._setup = setup
         self._label = label or setup.name
         self._stalls = 0
+        self._faults = 0
         self._client = client
         self._read_within = getattr(client, "read_within", None)
         self._socket = socket.socket(fileno=setup.socket)
@@ -209,7 +210,9 @@ class TierProcess:
         if isinstance(exc, OSError):
             log.debug("%s: %s: %s", self._label, what, exc)
             return exc.errno or errno.EIO
-        log.error("%s: %s: %s: %s", self._label, what, type(exc).__name__, exc)
+        self._faults += 1
+        if self._faults <= _LOGGED:
+            log.error("%s: %s: %s: %s", self._label, what, type(exc).__name__, exc)
         return errno.EIO
 
     async def _done(self, request: wire.Packet, code: int) -> None:
@@ -256,7 +259,7 @@ class TierProcess:
         if seconds < _STALL_S:
             return
         self._stalls += 1
-        if self._stalls <= _STALLS_LOGGED:
+        if self._stalls <= _LOGGED:
             what = "its client has blocked it, or the machine has"
             log.warning("%s: stood still for %.1f s: %s", self._label, seconds, what)
 

@@ -62,14 +62,18 @@ class RaisingFiles(_Files):
 
 
 class BlockingFiles(_Files):
-    """Blocks for a second, and with it all that its process does."""
+    """Blocks for a second, and with it all that its process does; a few times."""
+
+    _left = 5
 
     def spoil_read(self, data: bytes) -> bytes:
-        time.sleep(1)
+        self.spoil_write()
         return data
 
     def spoil_write(self) -> None:
-        time.sleep(1)
+        if self._left:
+            self._left -= 1
+            time.sleep(1)
 
 
 class LyingFiles(_Files):
@@ -79,20 +83,31 @@ class LyingFiles(_Files):
         return data[:-1] + bytes([data[-1] ^ 1])
 
 
-class LeavingFiles(_Files):
-    """Ends its process."""
+class _OnceFiles(_Files):
+    """Once, since each of its processes would."""
 
     def spoil_read(self, data: bytes) -> bytes:
+        marker = self.directory / "once"
+        if not marker.exists():
+            marker.touch()
+            self.spoil_process()
+        return data
+
+    def spoil_process(self) -> None:
+        """It does not go on."""
+        raise NotImplementedError
+
+
+class LeavingFiles(_OnceFiles):
+    """Ends its process."""
+
+    def spoil_process(self) -> None:
         raise SystemExit("a tier wants to go home")
 
 
-class HangingFiles(_Files):
-    """Never returns; once, since each of its processes would."""
+class HangingFiles(_OnceFiles):
+    """Never returns."""
 
-    def spoil_read(self, data: bytes) -> bytes:
-        marker = self.directory / "has-hung"
-        if not marker.exists():
-            marker.touch()
-            while True:
-                time.sleep(1)
-        return data
+    def spoil_process(self) -> None:
+        while True:
+            time.sleep(1)
