@@ -28,8 +28,8 @@ def is_down(exc: ResponseError) -> bool:
 class SilentNodes:
     """Those of one tier.  Its tasks are in ``nursery``, one for each silent node.
 
-    ``answered`` has for each node when a request began that it has answered: not the last one,
-    but who answers one request after the other has one that began lately.
+    ``answered`` has for each node when a request began that it has answered.  It need not be the
+    last one: who answers one after the other has one that began lately.
     """
 
     def __init__(self, name: str, links: Links, nursery: trio.Nursery) -> None:
