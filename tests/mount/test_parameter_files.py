@@ -35,6 +35,7 @@ GOOD = {
     "recompression_policy": ("default",),
     "exclusive_loads": ("Y", "N"),
     "isolate": ("N",),
+    "tier_timeout": ("1", "600"),
 }
 BAD = {
     "compressor": ("gzip", "zstd:0", "zstd:", "lz4:1", ""),
@@ -58,6 +59,7 @@ BAD = {
     "recompression_policy": ("newest",),
     "exclusive_loads": ("maybe",),
     "isolate": ("2", "maybe"),
+    "tier_timeout": ("0", "601", "1.5", "10s"),
 }
 
 

@@ -24,8 +24,6 @@ from tests.support.delaying_proxy import a_proxy
 from tests.support.mounted_devices import TestDevice, call, device_up, must, succeed
 from tests.support.valkey_cluster import a_cluster, one_server
 
-pytestmark = pytest.mark.no_swap
-
 MARKER = b"".join(b"fuseswap marker %02d" % number for number in range(4))[:64]
 FIRST = 16
 A_SEGMENT = 254  # pages that don't compress, of which a segment is full
@@ -83,6 +81,7 @@ def explained(device: TestDevice, number: int) -> dict[str, object]:
     return found
 
 
+@pytest.mark.no_swap
 def test_no_byte_of_a_page_is_on_the_disk_at_the_server_or_on_the_wire(tmp_path: Path) -> None:
     """With encrypt=no the file has it: what is looked for can be found."""
     far, near, plain = (range(at, at + A_SEGMENT) for at in (FIRST, 1000, 2000))
@@ -105,6 +104,7 @@ def test_no_byte_of_a_page_is_on_the_disk_at_the_server_or_on_the_wire(tmp_path:
             assert MARKER in (tmp_path / "plain").read_bytes()
 
 
+@pytest.mark.no_swap
 def test_where_a_page_is_takes_one_look(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(one_server(tmp_path / "server"))
@@ -120,6 +120,7 @@ def test_where_a_page_is_takes_one_look(tmp_path: Path) -> None:
         assert (found["page"], found["tier"], found["extent"]) == (FIRST, "far", 0)
 
 
+@pytest.mark.no_swap
 def test_what_is_lost_with_a_cluster_is_just_what_lay_there(tmp_path: Path) -> None:
     """Each page is named; all others are read, and may be written again."""
     left = range(FIRST, FIRST + 12)
