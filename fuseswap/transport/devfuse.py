@@ -180,9 +180,8 @@ class DevFuse:
 
     def _is_crowded(self) -> bool:
         """Whether so much waits that requests stay with the kernel."""
-        if max(self._slowpath.waiting_bytes, self._slowpath.reading_bytes) > _MAX_WAITING_BYTES:
-            return True
-        return self._journal is not None and not self._journal.has_room
+        full = max(self._slowpath.waiting_bytes, self._slowpath.reading_bytes) > _MAX_WAITING_BYTES
+        return full or (self._journal is not None and not self._journal.has_room)
 
     def drain(self) -> bool:  # noqa: C901  the hot path stays in one piece
         """Answer what waits.  True: there may be more, come back; False: nothing, sleep.
@@ -318,7 +317,8 @@ class DevFuse:
         self, opcode: int, unique: int, offset: int, count: int, tried: Deferred | None
     ) -> None:
         """Answer later, since this one must wait: ``tried``.  Copies what is written."""
-        slow, (slot, view) = self._slowpath, self._keep()
+        slow = self._slowpath
+        slot, view = (self._slot, self._view) if self._journal is None else self._keep()
         if opcode == _READ:
 
             def read_ended(found: bytes | Exception) -> None:

@@ -249,11 +249,15 @@ _STARTING_VALUES = {
     "eviction_policy": "default",
     "recompression_policy": "default",
     "exclusive_loads": "N",
+    "isolate": "N",
+    "tier_timeout": "30",
 }
 
 
 def _reset(device: Device) -> None:
     """Put back what a parameter write that happened to be valid has changed."""
+    device.cache.dedup.is_forbidden = False  # for good otherwise, as is meant
+    device.recompression.dictionaries._is_forbidden = False
     for parameter in PARAMETERS:
         if parameter.lasting:
             parameter.set(device, _STARTING_VALUES[parameter.name])
