@@ -48,9 +48,12 @@ from fuseswap.daemon.watchdog import Watchdog
 from fuseswap.daemon.worker_process import STACKS_SIGNAL, TAKE_OVER_TIMEOUT_S, end_holder, holder
 from fuseswap.errors import HostError
 from fuseswap.linux import mount
+from fuseswap.linux.heap import Heap
 from fuseswap.linux.protect import Protection, protect
+from fuseswap.units import MIB
 
 _LOOK_EVERY_S = 1.0
+_HEAP_BYTES = 256 << 10  # resident above what is used: the reaction to a death takes a few KiB
 _STACKS_S = 0.1  # for a worker that is to be killed to write its stacks
 _FORBIDDEN = ": a system call that it may not make (see: fuseswap up --seccomp)"
 
@@ -84,8 +87,10 @@ class Supervisor:
         protection: Protection,
         scribe: Scribe,
         signals: Signals,
+        heap: Heap,
     ) -> None:
-        """``protection`` is that of this process."""
+        """``protection`` and ``heap`` are those of this process."""
+        self._heap = heap
         self._runtime = runtime
         self._settings = settings
         self._holdings = holdings
@@ -272,6 +277,7 @@ class Supervisor:
 
     def _tell_standby(self) -> None:
         """There is another standby, or none; mostly from its thread."""
+        self._heap.top_up()
         self._state.write_soon()
         if worker := self._service.worker:
             worker.tell_standby(self._standby.pid or 0)
@@ -333,16 +339,18 @@ def _begin(runtime: Runtime, files: dict[str, int], scribe: Scribe) -> Superviso
     signals = Signals()
     lean.trim()
     protection = protect(populate=True)  # what a death needs must not come from a disk
+    heap = Heap(0, MIB)
+    heap.fill(_HEAP_BYTES, None)
     scribe.start()
     if files:
         holdings = Holdings.adopt(settings, files, noted)
         scribe.do(partial(runtime.note_attachments, holdings.attached.now))
-        supervisor = Supervisor(runtime, settings, holdings, protection, scribe, signals)
+        supervisor = Supervisor(runtime, settings, holdings, protection, scribe, signals, heap)
         supervisor.take_over()
         return supervisor
     holdings = Holdings.make(runtime.name, settings)
     try:
-        supervisor = Supervisor(runtime, settings, holdings, protection, scribe, signals)
+        supervisor = Supervisor(runtime, settings, holdings, protection, scribe, signals, heap)
         supervisor.start()
     except (HostError, OSError):
         holdings.undo()

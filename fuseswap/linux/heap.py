@@ -49,10 +49,11 @@ _STACK_BYTES = 256 << 10  # below what the main thread has used: lz4 alone takes
 class Heap:
     """The two heaps of this process; one object, made early and kept."""
 
-    def __init__(self, small_bytes: int) -> None:
+    def __init__(self, small_bytes: int, space_bytes: int = _SPACE_BYTES) -> None:
         """Make ``small_bytes`` of pymalloc's arenas, and have malloc keep what it gets.
 
-        After `protect`: mappings that exist when that is called become resident as a whole.
+        ``space_bytes``: of addresses.  After `protect`: mappings that exist when that is called
+        become resident as a whole.
         """
         syscalls.keep_heap()
         objects = [bytes(_SMALL) for _ in range(small_bytes // _LARGEST_BYTES)]
@@ -62,7 +63,7 @@ class Heap:
         self._pins = list(pins.values())
         top, _ = syscalls.heap_top()
         self._resident_to = top & -PAGE_SIZE  # of which on all is there, once it is not 0
-        syscalls.extend_heap(_SPACE_BYTES)
+        syscalls.extend_heap(space_bytes)
         self._file_end = self._block = self._ahead_bytes = 0
         self._block_missing = 0  # address of `_BLOCK_BYTES` that are to be made resident
         self._enough_to = 0  # while the top is not above it, the block is free
