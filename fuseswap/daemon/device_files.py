@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from fuseswap.daemon.attachment import MAX_FDS, Attachment
 from fuseswap.errors import HostError
+from fuseswap.linux import visible
 from fuseswap.linux.process import start_ticks
 from fuseswap.linux.protect import Protection
 from fuseswap.transport import RESUMING, TRANSPORTS
@@ -24,6 +25,7 @@ LAYOUTS = ("packed", "in-place")
 BACKEND_PREFIX = "backend:"  # of a file of memory that is a backend's, before its name
 RESEND = ("auto", "off")  # off: as if the kernel were older than 6.9
 _MAX_SHOWN = 60  # characters of a wrong value
+_MAX_DIGITS = 19  # of a number of bytes in text
 
 T = TypeVar("T", int, str, bool)
 
@@ -143,7 +145,8 @@ class _Fields:
 
     def wrong(self, key: str, wanted: str) -> HostError:
         shown = repr(self._content.get(key))[:_MAX_SHOWN]
-        return HostError(f"{self._where}: {key} is {shown}, not {wanted}")
+        name = visible.one_line(key[:_MAX_SHOWN])  # that of a table may be anything
+        return HostError(f"{self._where}: {name} is {shown}, not {wanted}")
 
     def get(self, key: str, kind: type[T], default: T | None = None, *, signed: bool = False) -> T:
         """A value of just this type (true is no number); without ``default`` it is needed."""
@@ -181,9 +184,10 @@ class _Fields:
             raise self.wrong(key, "a list of numbers")
         return content
 
-    def json(self, key: str) -> dict[str, Any]:
-        """An object as it is."""
-        return self.part(key)._content
+    @property
+    def json(self) -> dict[str, Any]:
+        """As it is."""
+        return self._content
 
     def part(self, key: str) -> _Fields:
         return _Fields(self._content.get(key), f"{self._where}: {key}")
@@ -226,7 +230,8 @@ def settings_from(content: object, where: str) -> Settings:
         testing=fields.get("testing", bool, False),
         seccomp=fields.get("seccomp", bool, True),
     )
-    if not settings.parameters.get("pool_limit_bytes", "").isdecimal():
+    limit = settings.parameters.get("pool_limit_bytes", "")
+    if not limit.isdecimal() or len(limit) > _MAX_DIGITS:
         raise fields.wrong("parameters", "with a pool_limit_bytes")
     return settings
 
@@ -240,7 +245,25 @@ def _attachment(fields: _Fields) -> Attachment:
     fds = fields.numbers("fds")
     if not 0 < len(fds) <= MAX_FDS:
         raise fields.wrong("fds", f"1 to {MAX_FDS} numbers")
-    return Attachment(fields.get("name", str), tuple(fds), fields.json("description"))
+    description = fields.part("description")
+    for file in description.parts("files"):
+        file.get("path", str)
+        file.get("made", bool)
+        file.get("size_bytes", int)
+    for leaf in description.parts("leaves"):
+        leaf.get("kind", str)
+        leaf.get("volatile", bool, False)
+        leaf.get("extent_count", int)
+        _check_places(leaf, leaf.numbers("fds"), fds)
+    if "marks" in description.json:
+        _check_places(description, [description.get("marks", int)], fds)
+    return Attachment(fields.get("name", str), tuple(fds), description.json)
+
+
+def _check_places(fields: _Fields, places: Sequence[int], fds: Sequence[int]) -> None:
+    """Whether ``places`` are some of ``fds``."""
+    if not places or not all(0 <= place < len(fds) for place in places):
+        raise fields.wrong("fds", f"places of {len(fds)} descriptors")
 
 
 def mountpoint_from(content: object, where: str) -> str:

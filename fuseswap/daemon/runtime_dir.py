@@ -170,7 +170,7 @@ class Runtime:
 def _parsed(content: bytes, path: Path) -> object:
     try:
         return json.loads(content)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise HostError(f"{path} is not JSON: {exc}") from None
 
 

@@ -79,6 +79,7 @@ _RECORDS = (
     (_PARAMETERS_AT, _PARAMETERS),
     (_TIER_NAMES_AT, _TIER_NAMES),
 )
+_NUMBERS = frozenset(map(str, range(256)))  # of codecs and tiers, as JSON has them
 
 REGION_NAMES = ("header", "slots", "segments", "arena", "journal", "dictionaries", "index")
 
@@ -200,12 +201,10 @@ class SharedState:
     def parameters(self) -> dict[str, str]:
         """Parameters changed while running, by name: the next worker sets them again."""
         found = _read(self.header, _PARAMETERS_AT, _PARAMETERS)
-        if found is None:
+        changed = None if found is None else _texts(found[0])
+        if changed is None:
             log.error("the parameters in the header are corrupt: they are those of `up` again")
-            return {}
-        text: bytes = found[0].rstrip(b"\0")
-        changed: dict[str, str] = json.loads(text) if text else {}
-        return changed
+        return changed or {}
 
     @parameters.setter
     def parameters(self, changed: dict[str, str]) -> None:
@@ -238,10 +237,10 @@ class SharedState:
 
     def _names(self, at: int, layout: struct.Struct) -> dict[int, str] | None:
         found = _read(self.header, at, layout)
-        if found is None:
+        names = None if found is None else _texts(found[0])
+        if names is None or not all(number in _NUMBERS for number in names):
             return None
-        text: bytes = found[0].rstrip(b"\0")
-        return {int(number): name for number, name in json.loads(text or b"{}").items()}
+        return {int(number): name for number, name in names.items()}
 
     def _keep_names(self, at: int, layout: struct.Struct, names: dict[int, str]) -> None:
         text = json.dumps(names, separators=(",", ":")).encode()
@@ -263,6 +262,16 @@ def _read(header: Region, at: int, layout: struct.Struct) -> tuple[Any, ...] | N
         if len(record) == length and (data := opened(record)) is not None:
             return layout.unpack(data)
     return None
+
+
+def _texts(record: bytes) -> dict[str, str] | None:
+    """The JSON object of texts in ``record``; None where a sound one has something else."""
+    try:
+        found = json.loads(record.rstrip(b"\0") or b"{}")
+    except (ValueError, RecursionError):
+        return None
+    is_right = isinstance(found, dict) and all(isinstance(one, str) for one in found.values())
+    return found if is_right else None
 
 
 def _write(header: Region, at: int, data: bytes) -> None:

@@ -136,7 +136,7 @@ class RemoteTier:
         self._begins = False
         self._out: deque[bytes] = deque()  # one for each place at most
         self._releases: deque[tuple[int, int]] = deque(maxlen=_RELEASES)
-        self._answer = bytearray(wire.ANSWER.size)
+        self._answer = bytearray(wire.ANSWER.size + 1)  # one that is longer shows
         self._full = trio.Event()
 
     @property
@@ -280,19 +280,21 @@ class RemoteTier:
             if not count:
                 raise BrokenPipeError(errno.EPIPE, f"{self.name}: its tier process cannot return")
             heard = True
-            self._hear(*wire.ANSWER.unpack(self._answer))
+            if count == wire.ANSWER.size:
+                self._hear(*wire.ANSWER.unpack_from(self._answer))
 
     def _hear(self, operation: int, code: int, epoch: int, incarnation: int, number: int) -> None:
         if operation == wire.HELLO:
             self._greet(epoch, incarnation)
-        elif epoch == self._epoch and incarnation == self._incarnation:
+        elif (operation, epoch, incarnation) == (wire.DONE, self._epoch, self._incarnation):
             self._answered_at = trio.current_time()
             if self._is_silent:
                 self._is_silent = False
                 log.warning("%s: its process answers again", self.name)
             for line in self._lines:
                 if number in line.unfinished:
-                    self._end(line, line.unfinished.pop(number), code)
+                    if line.unfinished[number].place:  # else it was never sent
+                        self._end(line, line.unfinished.pop(number), code)
                     return
                 if number in line.overdue:
                     line.free.append(line.overdue.pop(number))
@@ -328,6 +330,7 @@ class RemoteTier:
         done = request.done
         found: Any = None
         if code:
+            code = code if code in errno.errorcode else errno.EIO
             found = OSError(code, f"{self.name}: {os.strerror(code)}")
         elif line.operation == wire.READ:
             found = bytes(self._memory[request.place : request.place + request.length])

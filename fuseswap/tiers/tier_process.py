@@ -39,7 +39,7 @@ from fuseswap.plugins.entry_points import Plugin, find
 from fuseswap.tiers import remote_wire as wire
 from fuseswap.tiers.tier_client import ClientSetup, MakeClient, TierClient
 from fuseswap.tiers.tier_process_memory import ProcessMemory
-from fuseswap.units import MIB
+from fuseswap.units import MIB, PAGE_SIZE
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +139,8 @@ class TierProcess:
             if not packet:
                 self._ended = Ended.ALONE
                 return
+            if len(packet) != wire.REQUEST.size:
+                continue
             request = wire.Packet(*wire.REQUEST.unpack(packet))
             if request.operation == wire.END:
                 await self._end(forget=request.length == wire.FORGET)
@@ -146,7 +148,7 @@ class TierProcess:
             if request.operation == wire.BEGIN:
                 self._epoch = request.epoch
                 await self._answer(wire.HELLO, 0)
-            elif self._is_heard(request):
+            elif self._is_heard(request) and self._is_possible(request):
                 self._begin(nursery, request)
 
     def _begin(self, nursery: trio.Nursery, request: wire.Packet) -> None:
@@ -161,6 +163,14 @@ class TierProcess:
             self._release_after.add(key)
         else:
             nursery.start_soon(self._release, *key)
+
+    def _is_possible(self, request: wire.Packet) -> bool:
+        """Whether it is a request, of a place that there is."""
+        if request.operation == wire.RELEASE:
+            return True
+        end = request.place + request.length
+        is_place = request.place >= PAGE_SIZE and end <= wire.VERSIONS_START
+        return request.operation in (wire.READ, wire.WRITE) and is_place
 
     def _is_heard(self, request: wire.Packet) -> bool:
         return (request.epoch, request.incarnation) == (self._epoch, self._incarnation)

@@ -16,7 +16,7 @@ from coredis.exceptions import RedisError
 
 from fuseswap.errors import HostError
 from fuseswap.tiers.remote_url import RemoteUrl
-from fuseswap.tiers.valkey_links import Links, Node, reason_of, with_links
+from fuseswap.tiers.valkey_links import Links, Node, reason_of, understood, with_links
 
 _COVERAGE = "cluster-require-full-coverage"
 _POLICY = "maxmemory-policy"
@@ -33,7 +33,13 @@ class Report(NamedTuple):
 
 async def check(url: RemoteUrl) -> Report:
     """Raises `HostError` where it does not answer, `InvalidArgument` for bad credentials."""
-    return await with_links(url, _check)
+    return await with_links(url, check_links)
+
+
+async def check_links(links: Links) -> Report:
+    """As `check`; raises `RedisError` for an answer that makes no sense, too."""
+    with understood():
+        return await _check(links)
 
 
 async def _check(links: Links) -> Report:

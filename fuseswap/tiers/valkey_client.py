@@ -113,8 +113,11 @@ class ValkeyClient:
         with trio.move_on_at(deadline):
             await self._registered.wait()
         found = await self._try(key, commands, deadline, timeout_s, bulk=True, replicas=False)
-        if self.url.replicas and found[1] < self.url.replicas:
-            what = f"{found[1]} of {self.url.replicas} replicas have it"
+        if not self.url.replicas:
+            return
+        copies = found[1] if isinstance(found[1], int) else 0
+        if copies < self.url.replicas:
+            what = f"{copies} of {self.url.replicas} replicas have it"
             raise OSError(errno.EIO, f"{self._setup.name}: {what}")
 
     async def read(self, extent: int, generation: int, offset: int, length: int) -> bytes:
@@ -131,9 +134,11 @@ class ValkeyClient:
         deadline = trio.current_time() + min(seconds, _LONGEST_READ_S)
         timeout_s = self.url.timeout_s * (_WRITE_TIMES if bulk else 1)
         (found,) = await self._try(key, commands, deadline, timeout_s, bulk=bulk, replicas=True)
+        if not isinstance(found, bytes) or len(found) > length:  # of a number: so many zeros
+            raise OSError(errno.EIO, f"{self._setup.name}: the server's answer makes no sense")
         if not found:
             raise OSError(errno.ENODATA, f"{self._setup.name}: the server has forgotten a segment")
-        return bytes(found)
+        return found
 
     async def release(self, extent: int, generation: int) -> None:
         """See `TierClient`."""

@@ -18,11 +18,12 @@ failure a link rests, longer each time: requests fail at once meanwhile.
 from __future__ import annotations
 
 import binascii
+import contextlib
 import logging
 import random
 import ssl
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import trio
@@ -208,10 +209,11 @@ class Links:
         random.shuffle(asked)
         for node in dict.fromkeys(sorted(asked, key=lambda node: self.link(node).rests)):
             try:
-                if self.url.cluster:
-                    await self._ask_cluster(node)
-                else:
-                    await self._ask_sentinel(node)
+                with understood():
+                    if self.url.cluster:
+                        await self._ask_cluster(node)
+                    else:
+                        await self._ask_sentinel(node)
             except (RedisError, TimeoutError) as exc:
                 error = exc
             else:
@@ -251,8 +253,18 @@ class Links:
         nodes = [_node(primary, node)]
         for one in replicas:
             fields = one if isinstance(one, dict) else dict(zip(one[::2], one[1::2], strict=True))
-            nodes.append((fields[b"ip"].decode(), int(fields[b"port"])))
+            nodes.append(_node((fields[b"ip"], fields[b"port"]), node))
         self._starts, self.ranges = [0], [tuple(nodes)]
+
+
+@contextlib.contextmanager
+def understood() -> Iterator[None]:
+    """Raises `LinkError` where an answer in here is of another kind than was asked for."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
+        log.debug("an answer that makes no sense: %s: %s", type(exc).__name__, exc)
+        raise LinkError("its answer makes no sense") from None
 
 
 async def with_links(url: RemoteUrl, use: Callable[[Links], Awaitable[T]]) -> T:
@@ -285,7 +297,10 @@ def reason_of(error: BaseException | None) -> str:
 
 def _node(found: Sequence[Any], asked: Node) -> Node:
     host = found[0].decode() if found[0] else asked[0]
-    return host, int(found[1])
+    port = int(found[1])
+    if not 0 < port < 1 << 16:
+        raise ValueError(f"{port} is no port")
+    return host, port
 
 
 def _settings(url: RemoteUrl) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import trio
 from coredis.exceptions import AskError
+from coredis.exceptions import ConnectionError as LinkError
 
 from fuseswap.tiers.remote_identity import (
     DEVICES,
@@ -35,11 +36,12 @@ from fuseswap.tiers.remote_identity import (
     id_of_key,
     machine_hash,
 )
-from fuseswap.tiers.valkey_links import Command, Links, Node
+from fuseswap.tiers.valkey_links import Command, Links, Node, understood
 
 OLDER_MINUTES = 60.0
 SILENT_S = 180.0  # three times that it should have been seen
 _BATCH = 500
+_MOST_BATCHES = 1 << 20  # a server that has no end is none
 
 
 class Holding(NamedTuple):
@@ -72,12 +74,14 @@ async def holdings(links: Links) -> list[Holding]:
     for primary in await _primaries(links):
         for keys in await _keys(links, primary, SEGMENTS):
             lengths = await _ask_node(links, primary, *((b"STRLEN", key) for key in keys))
-            for key, length in zip(keys, lengths, strict=True):
-                segments[id_of_key(key)] += 1
-                sizes[id_of_key(key)] += length
+            with understood():
+                for key, length in zip(keys, lengths, strict=True):
+                    segments[id_of_key(key)] += 1
+                    sizes[id_of_key(key)] += int(length)
         for keys in await _keys(links, primary, DEVICES):
             for key in keys:
-                devices[id_of_key(key)] = await _device(links, primary, key)
+                with understood():
+                    devices[id_of_key(key)] = await _device(links, primary, key)
     for one in segments:
         devices.setdefault(one, (Identity(one, "", "", "", "", ""), math.inf))
     found = [
@@ -150,8 +154,10 @@ async def _device(links: Links, primary: Node, key: bytes) -> tuple[Identity, fl
 
 
 async def _now(links: Links, key: bytes) -> float:
-    ((seconds, us),) = await _ask(links, key, (b"TIME",))
-    return int(seconds) + int(us) / 1e6
+    (now,) = await _ask(links, key, (b"TIME",))
+    with understood():
+        seconds, us = now
+        return int(seconds) + int(us) / 1e6
 
 
 async def _primaries(links: Links) -> list[Node]:
@@ -179,14 +185,19 @@ async def _ask_node(links: Links, node: Node, *commands: Command) -> list[Any]:
     return await links.link(node, bulk=True).ask(*commands, timeout_s=5 * links.url.timeout_s)
 
 
-async def _keys(links: Links, primary: Node, prefix: str) -> list[list[bytes]]:
-    """All below ``prefix``, in batches; 100 bytes of memory each."""
+async def _keys(
+    links: Links, primary: Node, prefix: str, most: int = _MOST_BATCHES
+) -> list[list[bytes]]:
+    """All below ``prefix``, in at most so many batches; 100 bytes of memory each key."""
     found: list[list[bytes]] = []
     cursor = 0
-    while True:
+    for _ in range(most):
         scan = b"SCAN", cursor, b"MATCH", f"{prefix}:*", b"COUNT", _BATCH
-        ((at, keys),) = await _ask_node(links, primary, scan)
-        found.append(list(keys))
-        cursor = int(at)
+        (answer,) = await _ask_node(links, primary, scan)
+        with understood():
+            at, keys = answer
+            found.append([bytes(memoryview(key)) for key in keys])
+            cursor = int(at)
         if not cursor:
             return found
+    raise LinkError("its keys have no end")
