@@ -96,8 +96,11 @@ def scene() -> Iterator[Scene]:
     yield scene
     for worker in scene.workers:
         worker.may_prepare.set()
-    if scene.standby:
-        scene.standby.stop()
+    if standby := scene.standby:
+        standby.stop()
+        standby._thread.join(LONGEST_S)
+        for fd in (standby._wake, standby.news, standby.begun):  # a supervisor's end closes them
+            os.close(fd)
 
 
 def test_one_is_kept_and_another_follows_it(scene: Scene) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import gc
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -85,6 +86,12 @@ class Scene:
 
     async def drop(self, name: str) -> None:
         await self.worker._react(f"drop {name}")
+
+
+@pytest.fixture(autouse=True)
+def _numbers() -> None:
+    """Attachments have 128: files of the tests before wait in cycles for the collector."""
+    gc.collect()
 
 
 @pytest.fixture
