@@ -120,6 +120,7 @@ class TierProcess:
             return await self._run()
 
     async def _run(self) -> Ended:
+        wire.beat(self._memory, self._incarnation)  # who hears the hello finds it
         async with trio.open_nursery() as nursery:
             if run := getattr(self._client, "run", None):
                 nursery.start_soon(run)

@@ -47,7 +47,13 @@ class Scene:
 
     def _up(self, name: str, settings: dict[str, object]) -> Identity:
         identity = new_identity(name, "valkey0")
-        leaf = {"kind": "valkey", "rest": self.url, "identity": identity._asdict(), "fds": [0]}
+        leaf = {
+            "kind": "valkey",
+            "rest": self.url,
+            "identity": identity._asdict(),
+            "fds": [0],
+            "extent_count": 8,
+        }
         runtime = Runtime(name)
         runtime.create(settings_from(settings, "here"))
         runtime.note_attachments([Attachment("tier:valkey0", (140,), {"leaves": [leaf]})])
