@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from fuseswap.daemon import config, take_down
+from fuseswap.daemon.processes import wake
 from fuseswap.daemon.runtime_dir import Runtime, all_devices, runtime_root
 from fuseswap.errors import InvalidArgument
 from fuseswap.linux import sysctl
@@ -30,6 +31,7 @@ def run(options: argparse.Namespace) -> int:
     runtimes = all_devices() if options.all else [Runtime(options.name or config.DEFAULT_NAME)]
     for runtime in runtimes:
         try:
+            wake(runtime)  # an orphan that notes itself has the lock, and may have been stopped
             with runtime.lock():
                 take_down.down(runtime)
         finally:  # also where it had ended by itself
