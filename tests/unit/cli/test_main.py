@@ -133,16 +133,21 @@ def test_a_name_that_is_no_text_is_one_line(
     assert shown.strip("'") in said
 
 
+SETTINGS = {
+    "size_bytes": 1 << 20,
+    "transport": "devfuse",
+    "geometry": {"page_count": 256, "segment_count": 18, "frame_count": 17},
+    "region_bytes": {"header": 4096},
+    "parameters": {"pool_limit_bytes": "8388608"},
+}
+
+
 def test_a_path_that_is_not_utf8_is_printed_as_it_is(
     runtime_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {
+        **SETTINGS,
         "mountpoint": "/nowhere/\udcff",
-        "size_bytes": 1 << 20,
-        "transport": "devfuse",
-        "geometry": {"page_count": 256, "segment_count": 18, "frame_count": 17},
-        "region_bytes": {"header": 4096},
-        "parameters": {"pool_limit_bytes": "8388608"},
     }
     (runtime_root / "some").mkdir()
     (runtime_root / "some" / "config.json").write_text(json.dumps(settings))
@@ -158,12 +163,8 @@ def test_nothing_that_is_printed_moves_the_cursor(
 ) -> None:
     """A path, what a server said, and a line of the log, which may be of another version."""
     settings = {
+        **SETTINGS,
         "mountpoint": "/nowhere/\x1b[2J\nfake",
-        "size_bytes": 1 << 20,
-        "transport": "devfuse",
-        "geometry": {"page_count": 256, "segment_count": 18, "frame_count": 17},
-        "region_bytes": {"header": 4096},
-        "parameters": {"pool_limit_bytes": "8388608"},
     }
     (runtime_root / "some").mkdir()
     (runtime_root / "some" / "config.json").write_text(json.dumps(settings))

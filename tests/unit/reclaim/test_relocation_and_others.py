@@ -18,6 +18,19 @@ from tests.support.moving_segments import TO_TIER, Moved, Result, each_way
 # -- loads under way -------------------------------------------------------------------
 
 
+async def begin_load(moved: Moved, nursery: trio.Nursery, first: int, count: int) -> list[bytes]:
+    """A load whose read is held; the list gets what it finds."""
+    found: list[bytes] = []
+
+    async def load() -> None:
+        found.append(await moved.worker.pending_io.read(first * PAGE_SIZE, count * PAGE_SIZE))
+
+    moved.hold(reads=True)
+    nursery.start_soon(load)
+    await wait_all_tasks_blocked()
+    return found
+
+
 @each_way
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("count", [1, 5])
@@ -33,14 +46,7 @@ async def test_a_load_under_way_from_the_old_place(
     ref = await moved.prepare()
     worker = moved.worker
     first = worker.pages_of(ref.id)[0]
-    found: list[bytes] = []
-
-    async def load() -> None:
-        found.append(await worker.pending_io.read(first * PAGE_SIZE, count * PAGE_SIZE))
-
-    moved.hold(reads=True)
-    nursery.start_soon(load)
-    await wait_all_tasks_blocked()
+    found = await begin_load(moved, nursery, first, count)
     (held,) = moved.first.reads
     moved.first.hold_reads = False
     assert await moved.relocation.relocate(ref, moved.place(way)) is Outcome.MOVED
@@ -68,14 +74,7 @@ async def test_a_load_that_fails_after_its_tier_has_gone_looks_again_at_once(
     ref = await moved.prepare()
     worker = moved.worker
     first = worker.pages_of(ref.id)[0]
-    found: list[bytes] = []
-
-    async def load() -> None:
-        found.append(await worker.pending_io.read(first * PAGE_SIZE, count * PAGE_SIZE))
-
-    moved.hold(reads=True)
-    nursery.start_soon(load)
-    await wait_all_tasks_blocked()
+    found = await begin_load(moved, nursery, first, count)
     (held,) = moved.first.reads
     moved.hold()
     for segment in {worker.segment_of(page) for page in worker.on_tier()}:
