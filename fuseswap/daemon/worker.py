@@ -126,7 +126,7 @@ class Worker:
         self._heap_is_filled = False
         self._thread = IoThreads(1)  # for recompression
         self._watch = HostWatch(settings.swapfile)
-        self._memory = WorkerMemory(self._watch, fds.get("heap"))
+        self._memory = WorkerMemory(self._watch, fds.get("heap"), lambda: self._heap.hole_bytes)
         self._feeder = FeederThread(chores=(self._watch.look, self._heap.top_up))
         self._feeder.start()
         self._serving: Serving | None = None

@@ -8,6 +8,7 @@ file are shared memory, which has bounds of its own.
           + `ALLOWANCE_BYTES`            whatever it does, at once
           + `EACH_SEGMENT_BYTES`         for each segment there is, in memory or on a tier
           + the counts of shared objects (``store/refcounts.py``)
+          + the hole that the training of a dictionary left in the heap (``linux/heap.py``)
 
 The heap is not expected to shrink again, so it is what may be held at most, and not now.
 """
@@ -15,6 +16,7 @@ The heap is not expected to shrink again, so it is what may be held at most, and
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from fuseswap.daemon.host_watch import HostWatch
 from fuseswap.filesystem.host_numbers import HostNumbers
@@ -36,9 +38,15 @@ EACH_SEGMENT_BYTES = 512
 class WorkerMemory:
     """Of this process, from when it became ready."""
 
-    def __init__(self, watch: HostWatch, heap_file: int | None) -> None:
-        """``heap_file``: what the heap was made of, left by the worker before."""
+    def __init__(
+        self, watch: HostWatch, heap_file: int | None, hole_bytes: Callable[[], int] = lambda: 0
+    ) -> None:
+        """``heap_file``: what the heap was made of, left by the worker before.
+
+        ``hole_bytes``: of `Heap`.
+        """
         self._watch = watch
+        self._hole_bytes = hole_bytes
         self._heap_file = heap_file
         self._ready_bytes = 0
 
@@ -49,7 +57,7 @@ class WorkerMemory:
     def bound_bytes(self, log: SegmentLog) -> int:
         """The most that may be held, with what is stored in ``log`` now."""
         tables = EACH_SEGMENT_BYTES * len(log.table.live) + log.references.allocated_bytes
-        return self._ready_bytes + ALLOWANCE_BYTES + tables
+        return self._ready_bytes + ALLOWANCE_BYTES + tables + self._hole_bytes()
 
     def fixed_bytes(self) -> int:
         """Memory of the processes that serve."""

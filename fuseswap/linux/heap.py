@@ -67,6 +67,8 @@ class Heap:
         self._file_end = self._block = self._ahead_bytes = 0
         self._block_missing = 0  # address of `_BLOCK_BYTES` that are to be made resident
         self._enough_to = 0  # while the top is not above it, the block is free
+        self._borrowed_at = 0  # the top when `borrow` was called
+        self.hole_bytes = 0  # what `give_back` could not return: something lies above it
 
     def reserve(self) -> None:
         """Have the place for `fill`'s file, the last of what is made before the turn comes.
@@ -119,6 +121,7 @@ class Heap:
         with that lock.  Were it not there, requests would wait for the thread that trains.
         """
         top, end = syscalls.heap_top()
+        self._borrowed_at = top
         try:
             self._populate_to(min(top + self._ahead_bytes + _TRAINING_BYTES, end))
         except OSError:
@@ -130,10 +133,13 @@ class Heap:
         """Return what lies far above what is used: after `borrow`.
 
         Only while no thread allocates without the interpreter lock: malloc must not give away
-        meanwhile what this drops.
+        meanwhile what this drops.  A block that was allocated beside the training, and stays, keeps
+        the top up.  The next training gets the free memory below it first.
         """
         syscalls.have_large_blocks(False)
         top, end = syscalls.heap_top()
+        grown = min(max(top - self._borrowed_at, 0), _TRAINING_BYTES)
+        self.hole_bytes = max(self.hole_bytes, grown)
         start = max((top + self._ahead_bytes + PAGE_SIZE) & -PAGE_SIZE, self._file_end)
         if start < end & -PAGE_SIZE:
             with contextlib.suppress(OSError):  # before Linux 5.18

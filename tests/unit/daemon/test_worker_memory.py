@@ -80,6 +80,15 @@ def test_what_is_stored_may_take_more(memory: SharedMemory) -> None:
     assert device.mem_worker_bound() == before + EACH_SEGMENT_BYTES * 8
 
 
+def test_a_hole_in_the_heap_is_no_leak(memory: SharedMemory) -> None:
+    watch = HostWatch("/nowhere/swapfile")
+    holes = [0]
+    device = Device(memory.attach(), host=WorkerMemory(watch, None, lambda: holes[0]).numbers())
+    before = device.mem_worker_bound()
+    holes[0] = 5 * MIB
+    assert device.mem_worker_bound() == before + 5 * MIB
+
+
 def test_memory_that_does_not_grow_is_that_of_the_processes_and_of_the_heaps_file(
     memory: SharedMemory,
 ) -> None:

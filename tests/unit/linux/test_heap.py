@@ -115,6 +115,33 @@ print(faults() - before)
 heap.give_back()
 """
 
+# What stays of a training: the growth of the heap in KiB, while its result is kept; and the hole
+# in MiB that is told where another thread's block lies above.
+HOLE = """
+import ctypes
+from fuseswap.codecs.recompressor import Recompressor, train
+from fuseswap.linux import syscalls
+from fuseswap.linux.heap import Heap
+from tests.support import pages
+from tests.unit.codecs.test_recompressor import with_lz4
+
+objects = [with_lz4(pages.related(number)) for number in range(1280)]
+heap = Heap(2 << 20)
+heap.fill(5 << 20, None)
+train(Recompressor(3), objects[:300])  # what is made once
+heap.borrow()
+before = syscalls.heap_top()[0]
+trained = train(Recompressor(3), objects)
+%s
+heap.give_back()
+print(%s)
+"""
+ABOVE = """
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+block = libc.malloc(syscalls.heap_top()[1] - syscalls.heap_top()[0] - (30 << 20))
+"""
+
 STANDBY = """
 import resource
 from fuseswap.linux import syscalls
@@ -162,6 +189,16 @@ def test_a_growth_past_what_was_ahead_leaves_no_hole() -> None:
 
 def test_a_dictionary_is_trained_in_memory_that_is_there() -> None:
     assert printed(TRAINING) <= 2, "1780 without that"
+
+
+def test_a_training_leaves_no_hole_below_its_result() -> None:
+    growth_kib = printed(HOLE % ("", "syscalls.heap_top()[0] - before >> 10"))
+    assert growth_kib < 1024, "5300 where the result lay above the samples"
+
+
+def test_a_hole_is_told_where_something_lies_above_it() -> None:
+    assert printed(HOLE % ("", "heap.hole_bytes >> 20")) == 0
+    assert printed(HOLE % (ABOVE, "heap.hole_bytes >> 20")) == 24, "as much as was borrowed"
 
 
 def test_a_standby_has_some_ahead() -> None:
