@@ -68,3 +68,40 @@ def used_seconds(pid: int) -> float | None:
         return None
     user, system = int(fields[11]), int(fields[12])
     return (user + system) / _TICKS_PER_SECOND
+
+
+def command_of(pid: int) -> str:
+    """The name of process ``pid``, as ps has it in brackets; "" where it is gone."""
+    try:
+        with open(f"/proc/{pid}/comm", errors="surrogateescape") as file:
+            return file.read().removesuffix("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def cgroup_of(pid: int) -> str:
+    """The path of its memory cgroup (version 1), or of its only one (2); "" where it is gone."""
+    unified = ""
+    try:
+        with open(f"/proc/{pid}/cgroup", errors="surrogateescape") as file:
+            for line in file:
+                _, controllers, path = line.removesuffix("\n").split(":", 2)
+                if "memory" in controllers.split(","):
+                    return path
+                if not controllers:
+                    unified = path
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return unified
+
+
+def has_swap(pid: int) -> bool:
+    """Whether the kernel counts pages of process ``pid`` in swap; False where it is gone."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            for line in file:
+                if line.startswith("VmSwap:"):
+                    return int(line.split()[1]) != 0
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return False  # a thread of the kernel

@@ -104,7 +104,7 @@ class SharedState:
         Raises `StateMismatch` for a header this version does not know, or one that is damaged.
         """
         header = regions["header"]
-        known = _read(header, 0, _HEADER)
+        known = _read(header.buffer, 0, _HEADER)
         magic, version, *_ = known or _HEADER.unpack_from(header.buffer)
         if magic != MAGIC or version != LAYOUT_VERSION:
             if magic == MAGIC and version in _OLDER_VERSIONS:
@@ -147,14 +147,14 @@ class SharedState:
         """
         _write_geometry(self.header, self.geometry)
         for at, layout in _RECORDS:
-            fields = _read(self.header, at, layout)
+            fields = _read(self.header.buffer, at, layout)
             if fields is not None:
                 _write(self.header, at, layout.pack(*fields))
 
     @property
     def session(self) -> FuseSession | None:
         """The FUSE values of this mount, or None before INIT; raises `StateMismatch`."""
-        fields = _read(self.header, _FUSE_AT, _FUSE)
+        fields = _read(self.header.buffer, _FUSE_AT, _FUSE)
         if fields is None:
             raise StateMismatch(
                 "shared state: what INIT settled is damaged, and INIT comes once; "
@@ -170,7 +170,7 @@ class SharedState:
     @property
     def key(self) -> bytes:
         """32 bytes that only this device has; raises `StateMismatch` where they are damaged."""
-        fields = _read(self.header, _KEY_AT, _KEY)
+        fields = _read(self.header.buffer, _KEY_AT, _KEY)
         if fields is None or not any(fields[0]):
             raise StateMismatch("shared state: the key is damaged: what it encrypted is lost")
         key: bytes = fields[0]
@@ -190,7 +190,7 @@ class SharedState:
 
         0, and so counted anew, where it is damaged.
         """
-        found = _read(self.header, _PEAK_AT, _PROGRESS)
+        found = _read(self.header.buffer, _PEAK_AT, _PROGRESS)
         return int(found[0]) if found else 0
 
     @peak_bytes.setter
@@ -200,7 +200,7 @@ class SharedState:
     @property
     def parameters(self) -> dict[str, str]:
         """Parameters changed while running, by name: the next worker sets them again."""
-        found = _read(self.header, _PARAMETERS_AT, _PARAMETERS)
+        found = _read(self.header.buffer, _PARAMETERS_AT, _PARAMETERS)
         changed = None if found is None else _texts(found[0])
         if changed is None:
             log.error("the parameters in the header are corrupt: they are those of `up` again")
@@ -216,7 +216,7 @@ class SharedState:
     @property
     def codec_names(self) -> dict[int, str]:
         """Codecs that were registered, by number; all "" where they are damaged."""
-        names = self._names(_CODEC_NAMES_AT, _CODEC_NAMES)
+        names = _names(self.header.buffer, _CODEC_NAMES_AT, _CODEC_NAMES)
         return dict.fromkeys(REGISTERED, "") if names is None else names
 
     def keep_codec_name(self, number: int, name: str) -> None:
@@ -226,7 +226,7 @@ class SharedState:
     @property
     def tier_names(self) -> dict[int, str]:
         """Tiers that were registered, by number."""
-        names = self._names(_TIER_NAMES_AT, _TIER_NAMES)
+        names = _names(self.header.buffer, _TIER_NAMES_AT, _TIER_NAMES)
         if names is None:
             log.error("the names of tiers in the header are corrupt: numbers are given anew")
         return names or {}
@@ -234,13 +234,6 @@ class SharedState:
     def keep_tier_names(self, names: dict[int, str]) -> None:
         """Raises `InvalidArgument`, and keeps the old ones, where they are too long."""
         self._keep_names(_TIER_NAMES_AT, _TIER_NAMES, names)
-
-    def _names(self, at: int, layout: struct.Struct) -> dict[int, str] | None:
-        found = _read(self.header, at, layout)
-        names = None if found is None else _texts(found[0])
-        if names is None or not all(number in _NUMBERS for number in names):
-            return None
-        return {int(number): name for number, name in names.items()}
 
     def _keep_names(self, at: int, layout: struct.Struct, names: dict[int, str]) -> None:
         text = json.dumps(names, separators=(",", ":")).encode()
@@ -254,14 +247,33 @@ class SharedState:
             region.close()
 
 
-def _read(header: Region, at: int, layout: struct.Struct) -> tuple[Any, ...] | None:
+def _read(header: memoryview | bytes, at: int, layout: struct.Struct) -> tuple[Any, ...] | None:
     """The fields of a record, from the first copy that is sound; None where none is."""
     length = layout.size + CHECK_BYTES
     for copy in _COPIES_AT:
-        record = bytes(header.buffer[copy + at : copy + at + length])
+        record = bytes(header[copy + at : copy + at + length])
         if len(record) == length and (data := opened(record)) is not None:
             return layout.unpack(data)
     return None
+
+
+def tier_names_in(header: bytes) -> dict[int, str]:
+    """Tiers by number, for who looks from outside at ``header``: all of the region.
+
+    Raises `StateMismatch` for a header of another version.
+    """
+    known = _read(header, 0, _HEADER)
+    if known is None or known[:2] != (MAGIC, LAYOUT_VERSION):
+        raise StateMismatch("shared state: the header is of another fuseswap, or damaged")
+    return _names(header, _TIER_NAMES_AT, _TIER_NAMES) or {}
+
+
+def _names(header: memoryview | bytes, at: int, layout: struct.Struct) -> dict[int, str] | None:
+    found = _read(header, at, layout)
+    names = None if found is None else _texts(found[0])
+    if names is None or not all(number in _NUMBERS for number in names):
+        return None
+    return {int(number): name for number, name in names.items()}
 
 
 def _texts(record: bytes) -> dict[str, str] | None:

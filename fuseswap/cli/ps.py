@@ -1,0 +1,210 @@
+"""``fuseswap ps``: whose pages are in the swap, and what they take there.
+
+By process, or with ``--cgroup`` by memory cgroup.  Looks at /proc/PID/pagemap and at the tables in
+shared memory; the worker is not asked and notices nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from array import array
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from fuseswap.cli.status import table
+from fuseswap.cli.swap_use import DeviceUse, SwapUse, types_of
+from fuseswap.daemon.device_info import loop_of
+from fuseswap.daemon.runtime_dir import Runtime, all_devices
+from fuseswap.daemon.table_files import table_view
+from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.linux import pagemap, swap_area
+from fuseswap.linux.process import cgroup_of, command_of, has_swap
+from fuseswap.sizes import format_size
+from fuseswap.units import PAGE_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A line: a process, or a cgroup with ``pid`` None."""
+
+    pid: int | None
+    name: str
+    use: SwapUse
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """How one is shown, and what it is sorted by."""
+
+    name: str
+    help: str
+    read: Callable[[Owner], int | float | str | None]
+    is_size: bool = False
+
+
+def _share(part: Callable[[SwapUse], int]) -> Callable[[Owner], int | None]:
+    return lambda owner: part(owner.use) * 100 // owner.use.pages if owner.use.pages else None
+
+
+def _ratio(owner: Owner) -> float | None:
+    taken = owner.use.taken_bytes
+    return round(owner.use.swap_bytes / taken, 2) if taken else None
+
+
+_COLUMNS = (
+    Column("SWAP", "its pages in swap, uncompressed", lambda o: o.use.swap_bytes, True),
+    Column("TAKES", "what they take, in memory and on tiers", lambda o: o.use.taken_bytes, True),
+    Column("RATIO", "SWAP / TAKES", _ratio),
+    Column("MEMORY", "of TAKES, in memory", lambda o: round(o.use.memory_bytes), True),
+    Column("TIERS", "of TAKES, on tiers", lambda o: o.use.tier_bytes, True),
+    Column("SAME%", "of its pages, same-filled ones", _share(lambda use: use.same_filled)),
+    Column("DUP%", "of its pages, those that others share", _share(lambda use: use.duplicates)),
+    Column("AGE", "half of them were stored so many seconds ago", lambda o: o.use.age_seconds),
+)
+_PID = Column("PID", "number of the process", lambda o: o.pid)
+_COMMAND = Column("COMMAND", "its name", lambda o: o.name)
+_CGROUP = Column("CGROUP", "with --cgroup: its path", lambda o: o.name)
+
+
+def add_to(commands: Any) -> None:
+    """Add the subcommand."""
+    columns = "\n".join(
+        f"  {column.name:<9}{column.help}" for column in (_PID, *_COLUMNS, _COMMAND, _CGROUP)
+    )
+    parser = commands.add_parser(
+        "ps",
+        help="whose pages are in the swap",
+        description="Show which processes have pages in the swap, and what they take there.",
+        epilog=f"columns:\n{columns}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", nargs="?", help="one device; all, if left out")
+    parser.add_argument("--cgroup", action="store_true", help="by memory cgroup")
+    parser.add_argument("--pid", metavar="PID", type=int, action="append", help="these alone")
+    parser.add_argument("--sort", metavar="COLUMN", default="TAKES", help="default TAKES")
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+    parser.add_argument("--bytes", action="store_true", help="sizes in bytes")
+    parser.add_argument("--noheadings", action="store_true", help="no headings, no last line")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the table or the JSON."""
+    first, last = ((), (_CGROUP,)) if options.cgroup else ((_PID,), (_COMMAND,))
+    columns = (*first, *_COLUMNS, *last)
+    key = _sort_key(columns, options.sort)
+    runtimes = [Runtime(options.name)] if options.name else all_devices()
+    owners, others = _look(runtimes, options.pid)
+    if options.cgroup:
+        owners = _by_cgroup(owners)
+    owners.sort(key=key)
+    if options.json:
+        print(json.dumps({"owners": [_as_json(one) for one in owners], "others": others}, indent=1))
+        return 0
+    rows = [[_shown(column, one, options.bytes) for column in columns] for one in owners]
+    if not options.noheadings:
+        rows.insert(0, [column.name for column in columns])
+    if rows:
+        print(table(rows))
+    if not options.noheadings and others:
+        size = format_size(others * PAGE_SIZE)
+        print(f"others: {size} of tmpfs, shared memory, or pages of nobody any more")
+    return 0
+
+
+def _look(runtimes: list[Runtime], pids: list[int] | None) -> tuple[list[Owner], int | None]:
+    """Every process with pages there; and pages there of none, None where some were asked for.
+
+    Raises `HostError`.
+    """
+    areas = [area.device for area in swap_area.areas() if area.used_bytes]
+    with ExitStack() as opened:
+        devices = {}
+        for runtime in runtimes:
+            runtime.config()  # says that there is none
+            if (device := loop_of(runtime)) in areas:
+                devices[device] = DeviceUse(opened.enter_context(table_view(runtime)))
+        if not devices:
+            return [], None
+        found = {pid: by_type for pid in pids or pagemap.processes() if (by_type := _pages_of(pid))}
+        mappers: dict[int, Counter[int]] = {}  # how many processes have a page, by type and page
+        for by_type in found.values():
+            for kind, pages in by_type.items():
+                mappers.setdefault(kind, Counter()).update(pages)
+        types = types_of(areas, mappers, devices)
+        ours = [(one, types[device]) for device, one in devices.items() if device in types]
+        owners = []
+        for pid, by_type in found.items():
+            use = SwapUse()
+            for one, kind in ours:
+                if kind in by_type:
+                    use.add(one.of(by_type[kind], mappers[kind]))
+            if use.pages:
+                owners.append(Owner(pid, command_of(pid), use))
+        if pids:
+            return owners, None
+        return owners, sum(
+            one.unseen(mappers[types[device]] if device in types else ())
+            for device, one in devices.items()
+        )
+
+
+def _pages_of(pid: int) -> dict[int, array[int]]:
+    """Raises `HostError`."""
+    try:
+        return pagemap.in_swap(pid) if has_swap(pid) else {}
+    except PermissionError:
+        raise HostError("'ps' looks into the memory of others; run it as root (sudo)") from None
+
+
+def _by_cgroup(processes: list[Owner]) -> list[Owner]:
+    cgroups: dict[str, SwapUse] = {}
+    for one in processes:
+        if one.pid is not None:
+            cgroups.setdefault(cgroup_of(one.pid) or "-", SwapUse()).add(one.use)
+    return [Owner(None, path, use) for path, use in cgroups.items()]
+
+
+def _sort_key(columns: Sequence[Column], name: str) -> Callable[[Owner], tuple[bool, Any]]:
+    """Numbers from the greatest down, names from the first on; what is not known comes last."""
+    by_name = {column.name: column for column in columns}
+    column = by_name.get(name.upper())
+    if column is None:
+        raise InvalidArgument(f"there is no column '{name}'; there are: {', '.join(by_name)}")
+
+    def key(owner: Owner) -> tuple[bool, Any]:
+        value = column.read(owner)
+        if value is None:
+            return True, 0
+        return False, value if isinstance(value, str) or column is _PID else -value
+
+    return key
+
+
+def _shown(column: Column, owner: Owner, in_bytes: bool) -> str:
+    value = column.read(owner)
+    if value is None:
+        return "-"
+    return format_size(int(value)) if column.is_size and not in_bytes else str(value)
+
+
+def _as_json(owner: Owner) -> dict[str, Any]:
+    use = owner.use
+    return {
+        "pid": owner.pid,
+        "name": owner.name,
+        "pages": use.pages,
+        "swap_bytes": use.swap_bytes,
+        "taken_bytes": use.taken_bytes,
+        "memory_bytes": round(use.memory_bytes),
+        "tier_bytes": {name: round(taken) for name, taken in use.by_tier.items()},
+        "same_filled_pages": use.same_filled,
+        "duplicate_pages": use.duplicates,
+        "plain_pages": use.plain_pages,
+        "elsewhere_pages": use.elsewhere,
+        "age_seconds": use.age_seconds,
+    }
