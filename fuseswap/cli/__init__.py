@@ -16,11 +16,13 @@ from collections.abc import Sequence
 from fuseswap import __version__
 from fuseswap.cli import (
     backend,
+    bring_in,
     check,
     demo,
     down,
     explain,
     mount,
+    out,
     plugins,
     ps,
     recompress,
@@ -34,6 +36,7 @@ from fuseswap.cli import (
     writeback,
 )
 from fuseswap.cli import get as get_command
+from fuseswap.cli import run as run_command
 from fuseswap.cli import set as set_command
 from fuseswap.cli.output import visible_output
 from fuseswap.daemon.bring_up import MountFailed
@@ -51,6 +54,8 @@ _COMMANDS = (
     status,
     top,
     ps,
+    out,
+    bring_in,
     explain,
     get_command,
     set_command,
@@ -62,6 +67,7 @@ _COMMANDS = (
     shrink,
     check,
     demo,
+    run_command,
     plugins,
     mount,
 )

@@ -8,32 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from array import array
-from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from fuseswap.cli.status import table
-from fuseswap.cli.swap_use import DeviceUse, SwapUse, types_of
-from fuseswap.daemon.device_info import loop_of
+from fuseswap.cli.swap_owners import Owner, by_cgroup, owners
+from fuseswap.cli.swap_use import SwapUse
 from fuseswap.daemon.runtime_dir import Runtime, all_devices
-from fuseswap.daemon.table_files import table_view
-from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.linux import pagemap, swap_area
-from fuseswap.linux.process import cgroup_of, command_of, has_swap
+from fuseswap.errors import InvalidArgument
 from fuseswap.sizes import format_size
 from fuseswap.units import PAGE_SIZE
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """A line: a process, or a cgroup with ``pid`` None."""
-
-    pid: int | None
-    name: str
-    use: SwapUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +83,12 @@ def run(options: argparse.Namespace) -> int:
     columns = (*first, *_COLUMNS, *last)
     key = _sort_key(columns, options.sort)
     runtimes = [Runtime(options.name)] if options.name else all_devices()
-    owners, others = _look(runtimes, options.pid)
-    if options.cgroup:
-        owners = _by_cgroup(owners)
-    owners.sort(key=key)
+    found, others = owners(runtimes, options.pid)
+    lines = sorted(by_cgroup(found) if options.cgroup else found, key=key)
     if options.json:
-        print(json.dumps({"owners": [_as_json(one) for one in owners], "others": others}, indent=1))
+        print(json.dumps({"owners": [_as_json(one) for one in lines], "others": others}, indent=1))
         return 0
-    rows = [[_shown(column, one, options.bytes) for column in columns] for one in owners]
+    rows = [[_shown(column, one, options.bytes) for column in columns] for one in lines]
     if not options.noheadings:
         rows.insert(0, [column.name for column in columns])
     if rows:
@@ -116,61 +99,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _look(runtimes: list[Runtime], pids: list[int] | None) -> tuple[list[Owner], int | None]:
-    """Every process with pages there; and pages there of none, None where some were asked for.
-
-    Raises `HostError`.
-    """
-    areas = [area.device for area in swap_area.areas() if area.used_bytes]
-    with ExitStack() as opened:
-        devices = {}
-        for runtime in runtimes:
-            runtime.config()  # says that there is none
-            if (device := loop_of(runtime)) in areas:
-                devices[device] = DeviceUse(opened.enter_context(table_view(runtime)))
-        if not devices:
-            return [], None
-        found = {pid: by_type for pid in pids or pagemap.processes() if (by_type := _pages_of(pid))}
-        mappers: dict[int, Counter[int]] = {}  # how many processes have a page, by type and page
-        for by_type in found.values():
-            for kind, pages in by_type.items():
-                mappers.setdefault(kind, Counter()).update(pages)
-        types = types_of(areas, mappers, devices)
-        ours = [(one, types[device]) for device, one in devices.items() if device in types]
-        owners = []
-        for pid, by_type in found.items():
-            use = SwapUse()
-            for one, kind in ours:
-                if kind in by_type:
-                    use.add(one.of(by_type[kind], mappers[kind]))
-            if use.pages:
-                owners.append(Owner(pid, command_of(pid), use))
-        if pids:
-            return owners, None
-        return owners, sum(
-            one.unseen(mappers[types[device]] if device in types else ())
-            for device, one in devices.items()
-        )
-
-
-def _pages_of(pid: int) -> dict[int, array[int]]:
-    """Raises `HostError`."""
-    try:
-        return pagemap.in_swap(pid) if has_swap(pid) else {}
-    except PermissionError:
-        raise HostError("'ps' looks into the memory of others; run it as root (sudo)") from None
-
-
-def _by_cgroup(processes: list[Owner]) -> list[Owner]:
-    cgroups: dict[str, SwapUse] = {}
-    for one in processes:
-        if one.pid is not None:
-            cgroups.setdefault(cgroup_of(one.pid) or "-", SwapUse()).add(one.use)
-    return [Owner(None, path, use) for path, use in cgroups.items()]
-
-
 def _sort_key(columns: Sequence[Column], name: str) -> Callable[[Owner], tuple[bool, Any]]:
-    """Numbers from the greatest down, names from the first on; what is not known comes last."""
+    """Numbers from the greatest down, names from the first on; unknown ones come last."""
     by_name = {column.name: column for column in columns}
     column = by_name.get(name.upper())
     if column is None:

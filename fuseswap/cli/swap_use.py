@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations, islice
 
+from fuseswap.frontswap.raw_file import NUMBER as IN_PLACE
 from fuseswap.store.object_size import footprint
 from fuseswap.store.slot_word import (
     is_foreign,
     is_object,
     length_of,
+    number_of,
     object_key,
     segment_of,
 )
 from fuseswap.store.table_view import TableView
+from fuseswap.tiers.file_tier import NAME as BACKING_NAME
 from fuseswap.units import PAGE_SIZE, PageNumber
 
 _HEADER_PAGE = 0  # mkswap's
@@ -71,6 +74,10 @@ class SwapUse:
                 return age
         return None
 
+    def note_on_tier(self, name: str, taken: float) -> None:
+        """``taken`` bytes more are on the tier ``name``."""
+        self.by_tier[name] = self.by_tier.get(name, 0.0) + taken
+
     def add(self, other: SwapUse) -> None:
         """Count ``other`` in."""
         self.pages += other.pages
@@ -80,7 +87,7 @@ class SwapUse:
         self.duplicates += other.duplicates
         self.memory_bytes += other.memory_bytes
         for name, taken in other.by_tier.items():
-            self.by_tier[name] = self.by_tier.get(name, 0.0) + taken
+            self.note_on_tier(name, taken)
         self.ages.update(other.ages)
 
 
@@ -114,6 +121,8 @@ class DeviceUse:
             use.elsewhere += 1
         elif is_object(word):
             self._count_object(use, word, mappers)
+        elif is_foreign(word) and number_of(word) == IN_PLACE:
+            use.note_on_tier(BACKING_NAME, PAGE_SIZE / mappers)
         elif is_foreign(word):
             use.plain_pages += 1
         else:
@@ -131,7 +140,7 @@ class DeviceUse:
             use.memory_bytes += taken
         else:
             name = self._view.tier_names.get(segment.tier, f"number {segment.tier}")
-            use.by_tier[name] = use.by_tier.get(name, 0.0) + taken
+            use.note_on_tier(name, taken)
         sealed_at = segment.sealed_at
         use.ages[0 if sealed_at is None else max(0, self._now - sealed_at)] += 1
 
@@ -147,8 +156,8 @@ def types_of(
     """Which type the kernel gave to each area in which pages were found.
 
     /proc/swaps has ``areas`` in the order of their types, and does not say the types: there are
-    gaps where another was switched off.  So where not every area has a type among ``found``, the
-    choice is taken that finds most pages of it in ``ours``, which are some of the areas.
+    gaps where another was switched off.  So among all pairs in order those are taken that find most
+    pages in ``ours``, which are some of the areas.
     """
     kinds = sorted(found)
 

@@ -35,6 +35,8 @@ from fuseswap.units import (
     SegmentRef,
 )
 
+NUMBER = 0  # of the backend, in its words
+
 _NO_SEGMENT = SegmentRef(NO_SEGMENT, 0)
 _NO_TIER = Location(0, 0)
 
@@ -63,7 +65,7 @@ class RawFile:
     """Pages of ``cache`` at their own offsets in ``file``."""
 
     name = "file"
-    number = 0
+    number = NUMBER
 
     def __init__(
         self,

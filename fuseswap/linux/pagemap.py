@@ -1,7 +1,7 @@
 """Which pages of a process are in swap, and where: /proc/PID/pagemap.
 
-One 64-bit word a page of its address space.  Of a page in swap bit 62 is set, bits 0 to 4 are the
-kernel's number of the swap area (its "type"), and bits 5 to 54 the page there.  The kernel shows
+One 64-bit word a page of its address space.  A page in swap has bit 62 set.  Bits 0 to 4 are the
+kernel's number of the swap area, its "type", and bits 5 to 54 the page there.  The kernel shows
 the latter to CAP_SYS_ADMIN alone.  Pages of tmpfs and shared memory that are swapped out do not
 show (Documentation/admin-guide/mm/pagemap.rst).
 """
@@ -35,23 +35,45 @@ def in_swap(pid: int) -> dict[int, array[int]]:
     Empty for one that is gone, or that has no memory of its own.  Raises `PermissionError`.
     """
     found: dict[int, array[int]] = {}
+    for _, words in _looks(pid):
+        for word in (word for word in words if word >> _STATE_SHIFT == _IN_SWAP):
+            kind = word & _TYPE_MASK
+            if kind < _MOST_AREAS:
+                found.setdefault(kind, array("Q")).append(word >> _OFFSET_SHIFT & _OFFSET_MASK)
+    return found
+
+
+def in_swap_at(pid: int, at_once: int) -> Iterator[list[int]]:
+    """Where process ``pid`` has pages in swap: page numbers of its address space, so many at once.
+
+    Raises `PermissionError`.
+    """
+    for first, words in _looks(pid):
+        pages = [first + at for at, word in enumerate(words) if _is_in_swap(word)]
+        for at in range(0, len(pages), at_once):
+            yield pages[at : at + at_once]
+
+
+def _is_in_swap(word: int) -> bool:
+    return word >> _STATE_SHIFT == _IN_SWAP and word & _TYPE_MASK < _MOST_AREAS
+
+
+def _looks(pid: int) -> Iterator[tuple[int, array[int]]]:
+    """The words of all its mappings, some at once, each time with the number of the first page."""
     try:
         ranges = list(_ranges(pid))
         fd = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError):
-        return found
+        return
     try:
         for start, end in ranges:
-            for word in _words(fd, start, end):
-                kind = word & _TYPE_MASK
-                if kind < _MOST_AREAS:
-                    pages = found.setdefault(kind, array("Q"))
-                    pages.append(word >> _OFFSET_SHIFT & _OFFSET_MASK)
+            for at in range(start, end, _AT_ONCE):
+                wanted = min(end - at, _AT_ONCE) * _WORD_BYTES
+                yield at, array("Q", os.pread(fd, wanted, at * _WORD_BYTES))
     except ProcessLookupError:
-        pass  # it has ended meanwhile
+        return  # it has ended meanwhile
     finally:
         os.close(fd)
-    return found
 
 
 def _ranges(pid: int) -> Iterator[tuple[int, int]]:
@@ -61,14 +83,3 @@ def _ranges(pid: int) -> Iterator[tuple[int, int]]:
             start, _, end = line.split(None, 1)[0].partition(b"-")
             if len(end) < 16:  # not the vsyscall page, which pagemap does not have
                 yield int(start, 16) // PAGE_SIZE, int(end, 16) // PAGE_SIZE
-
-
-def _words(fd: int, start: int, end: int) -> Iterator[int]:
-    """The words of pages in swap, from page ``start`` to before ``end``."""
-    while start < end:
-        wanted = min(end - start, _AT_ONCE) * _WORD_BYTES
-        words = array("Q", os.pread(fd, wanted, start * _WORD_BYTES))
-        if not words:
-            return
-        yield from (word for word in words if word >> _STATE_SHIFT == _IN_SWAP)
-        start += len(words)

@@ -95,13 +95,13 @@ def cgroup_of(pid: int) -> str:
     return unified
 
 
-def has_swap(pid: int) -> bool:
-    """Whether the kernel counts pages of process ``pid`` in swap; False where it is gone."""
+def swap_bytes(pid: int) -> int:
+    """What process ``pid`` has in swap, without shared memory; 0 where it is gone."""
     try:
         with open(f"/proc/{pid}/status") as file:
             for line in file:
                 if line.startswith("VmSwap:"):
-                    return int(line.split()[1]) != 0
+                    return int(line.split()[1]) * 1024
     except (FileNotFoundError, ProcessLookupError):
         pass
-    return False  # a thread of the kernel
+    return 0  # also for a thread of the kernel

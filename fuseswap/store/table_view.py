@@ -1,8 +1,8 @@
 """The tables of a device as another process sees them, which serves nothing and changes nothing.
 
 Reads the files of the slot table and the segment table, and maps neither: a read of a hole takes
-no memory.  The worker goes on meanwhile, so a page may have moved between two looks.  Whatever
-stands in a word is taken for what it may be, and nothing is followed that is out of bounds.
+no memory.  The worker goes on meanwhile, so a page may have moved between two looks.  Words
+are taken for what they may be, and nothing is followed that is out of bounds.
 """
 
 from __future__ import annotations

@@ -1,0 +1,81 @@
+"""The tables as another process reads them, against what the device itself says."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from fuseswap.errors import StateMismatch
+from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.parameters import find_parameter, set_parameter
+from fuseswap.store.slot_word import is_object, is_same_filled, length_of, segment_of
+from fuseswap.store.table_view import TableView
+from fuseswap.units import PAGE_SIZE, PageNumber
+from tests.support import pages
+from tests.support.memory_stores import SharedMemory
+
+
+def write(device: Device, page: int, data: bytes) -> None:
+    device.swapfile.write(page * PAGE_SIZE, memoryview(data))
+
+
+def view_of(memory: SharedMemory) -> TableView:
+    return TableView(*(memory.fds[name] for name in ("header", "slots", "segments")))
+
+
+def test_words_and_segments_are_those_of_the_device(memory: SharedMemory) -> None:
+    device = Device(memory.attach())
+    write(device, 1, pages.filled(0))
+    write(device, 2, pages.compressible(1))
+    write(device, 600, pages.incompressible(2))
+    view = view_of(memory)
+    for page in (0, 1, 2, 3, 600):
+        assert view.word(PageNumber(page)) == device.cache.slots.get(PageNumber(page))
+    assert is_same_filled(view.word(PageNumber(1)))
+    word = view.word(PageNumber(2))
+    assert is_object(word)
+    assert length_of(word) < PAGE_SIZE
+    found = view.segment(segment_of(word))
+    assert found is not None
+    assert (found.tier, found.sealed_at) == (None, None), "in memory, and open"
+    assert view.stored_pages() == 3
+
+
+def test_a_hole_takes_no_memory_by_being_looked_at(memory: SharedMemory) -> None:
+    view = view_of(memory)
+    before = memory.allocated_bytes("slots")
+    beyond = memory.geometry.page_count
+    assert [view.word(PageNumber(page)) for page in (5, 700, beyond, 1 << 40)] == [0] * 4
+    assert view.stored_pages() == 0
+    assert memory.allocated_bytes("slots") == before
+
+
+def test_sealed_segments_have_their_time_and_free_ones_nothing(memory: SharedMemory) -> None:
+    device = Device(memory.attach())
+    for page in range(600):
+        write(device, page, pages.incompressible(page))
+    view = view_of(memory)
+    sealed = view.segment(segment_of(view.word(PageNumber(0))))
+    assert sealed is not None
+    assert sealed.sealed_at is not None
+    assert view.segment(device.cache.log.table.take_id()) is None
+
+
+def test_pages_that_share_an_object_are_counted(memory: SharedMemory) -> None:
+    device = Device(memory.attach())
+    set_parameter(device, find_parameter("dedup"), "on")
+    for page in range(5):
+        write(device, page, pages.compressible(1))
+    write(device, 9, pages.compressible(2))
+    view = view_of(memory)
+    assert device.statistics()["duplicate_pages"] == 4
+    counts = view.sharers()
+    assert sorted(counts.values()) in ([5], [1, 5])
+
+
+def test_a_header_of_another_version_is_refused(memory: SharedMemory) -> None:
+    for at in (8, PAGE_SIZE + 8):
+        os.pwrite(memory.fds["header"], b"\x63", at)
+    with pytest.raises(StateMismatch, match="another fuseswap"):
+        view_of(memory)
