@@ -18,6 +18,7 @@ from fuseswap.cli import (
     backend,
     bring_in,
     check,
+    config,
     demo,
     down,
     explain,
@@ -38,6 +39,7 @@ from fuseswap.cli import (
 from fuseswap.cli import get as get_command
 from fuseswap.cli import run as run_command
 from fuseswap.cli import set as set_command
+from fuseswap.cli.configured import with_section
 from fuseswap.cli.output import visible_output
 from fuseswap.daemon.bring_up import MountFailed
 from fuseswap.errors import FuseswapError, InvalidArgument
@@ -65,6 +67,7 @@ _COMMANDS = (
     scrub,
     backend,
     shrink,
+    config,
     check,
     demo,
     run_command,
@@ -101,8 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         try:
-            options = build_parser().parse_args(arguments)
-            code: int = options.run(options)
+            code = _dispatch(sys.argv[1:] if arguments is None else arguments)
         finally:
             if sys.stdout:
                 sys.stdout.flush()
@@ -118,6 +120,15 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _complain(_reason(exc), EXIT_SYSTEM)
     except KeyboardInterrupt:
         return 130
+    return code
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.command == "up" and options.name:
+        options = parser.parse_args(with_section(arguments, options.name))
+    code: int = options.run(options)
     return code
 
 

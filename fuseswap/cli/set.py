@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from fuseswap.cli import config_files
 from fuseswap.cli.parameter_files import directory_of, help_text, set_value
 from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.parameters import find_parameter
@@ -21,6 +22,9 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("assignment", metavar="PARAM=VALUE", nargs="+")
+    parser.add_argument(
+        "--save", action="store_true", help="also for the next time: in /etc/fuseswap.conf.d"
+    )
     parser.set_defaults(run=run)
 
 
@@ -35,4 +39,7 @@ def run(options: argparse.Namespace) -> int:
         pairs.append((find_parameter(name), value))
     for parameter, value in pairs:
         set_value(directory / parameter.name, value)
+    if options.save:
+        lasting = {parameter.name: value for parameter, value in pairs if parameter.lasting}
+        print(f"saved in {config_files.save(options.name, lasting)}")
     return 0

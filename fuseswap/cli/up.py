@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
+from fuseswap.cli import config_files, configured, up_again
 from fuseswap.daemon import bring_up, config, device_info, memory_limits, tier_files
 from fuseswap.daemon.device_files import LAYOUTS, RESEND
 from fuseswap.daemon.runtime_dir import Runtime, runtime_root
@@ -70,6 +71,9 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--no-swapon", action="store_true", help="stop after the loop device")
     parser.add_argument("--json", action="store_true", help="print the device as JSON")
+    parser.add_argument(
+        "--all", action="store_true", help="every device of the configuration files, and no other"
+    )
     # Its processes heed what tests set in the environment: see ``daemon/environment.py``.
     parser.add_argument("--testing", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
@@ -133,7 +137,13 @@ def require_root(what: str) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Bring a device up; one that is up already is described and left alone."""
+    """Bring a device up; one that is up already is described, and changed where files say so."""
+    if options.all:
+        return _all()
+    section = configured.section_of(options.name)
+    if section and section.skipped:
+        print(f"{options.name} is left out: {section.skipped}")
+        return 0
     if not options.backing:
         raise InvalidArgument("--backing is empty; give a path, or 'none'")
     runtime = Runtime(options.name)
@@ -165,12 +175,32 @@ def run(options: argparse.Namespace) -> int:
     with runtime.lock():
         was_up = device_info.is_up(runtime)
         info = bring_up.up(runtime, wanted, swapon=not options.no_swapon, stored=stored)
+        fixed = up_again.apply(runtime, wanted, section, was_up=was_up) if section else []
         ready = ("READY=1", f"MAINPID={info.supervisor_pid}")
         sd_notify.notify(*ready, timeout_s=_NOTIFY_TIMEOUT_S)
         notes = [] if was_up else [memory_limits.crowding(wanted.pool_limit_bytes, total_bytes)]
         if options.tune != "off" and not options.no_swapon:
             settings = sysctl.recommended(total_bytes, thorough=options.tune == "on")
             notes.append(sysctl.Sysctl(runtime_root()).tune(runtime.name, settings))
+    _tell(options, runtime, info, notes, was_up=was_up)
+    if fixed:
+        print(
+            f"fuseswap: {info.name} is up with another {', '.join(fixed)}, which can't be changed "
+            "while it runs",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _tell(
+    options: argparse.Namespace,
+    runtime: Runtime,
+    info: device_info.DeviceInfo,
+    notes: list[str | None],
+    *,
+    was_up: bool,
+) -> None:
     if options.json:
         print(json.dumps(asdict(info)))
     else:
@@ -189,7 +219,16 @@ def run(options: argparse.Namespace) -> int:
             "note: the pyfuse3 transport sees no discards and can't resume after a crash",
             file=sys.stderr,
         )
-    return 0
+
+
+def _all() -> int:
+    """One after the other; the worst exit code."""
+    from fuseswap.cli import main  # it imports this one
+
+    names = list(config_files.sections())
+    if not names:
+        print("no configuration file has a device (see: fuseswap config default)")
+    return max((main(["up", name]) for name in names), default=0)
 
 
 def _notes_of_tiers(runtime: Runtime) -> list[str]:

@@ -18,8 +18,9 @@ from fuseswap.daemon import bring_up, take_down
 from fuseswap.daemon.runtime_dir import Runtime
 
 COMMANDS = (
-    "up", "down", "restart", "status", "top", "explain", "get", "set", "tier", "writeback",
-    "recompress", "scrub", "backend", "shrink", "check", "demo", "plugins", "mount",
+    "up", "down", "restart", "status", "top", "ps", "out", "in", "explain", "get", "set", "tier",
+    "writeback", "recompress", "scrub", "backend", "shrink", "config", "check", "demo", "run",
+    "plugins", "mount",
 )  # fmt: skip
 
 
