@@ -58,7 +58,7 @@ def test_a_parameter_that_is_not_valid_leaves_no_device(etc: Path) -> None:
     with taken_down(name):
         done = call("up", name, "--no-swapon")
         assert done.returncode == 1
-        assert "'many' is not valid" in done.stderr
+        assert "'many' is not a number" in done.stderr
         assert not Runtime(name).exists()
 
 

@@ -20,7 +20,7 @@ import mmap, os, sys
 third = 4096
 held = mmap.mmap(-1, 3 * third << 12, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 for page in range(third):
-    held[page << 12 : page + 1 << 12] = b"filling!" * 512
+    held[page << 12 : page + 1 << 12] = b"fill" * 1024
     at = third + page
     held[at << 12 : at + 1 << 12] = (b"%8d" % (page // 2) + bytes(56)) * 64
     at += third
@@ -73,7 +73,7 @@ def test_what_went_out_is_shown_by_process_and_by_cgroup(name: str) -> None:
         random = pages - found["same_filled_pages"] - found["duplicate_pages"]
         for part in (found["same_filled_pages"], found["duplicate_pages"], random):
             assert 0.2 < part / pages < 0.5
-        assert random * 4096 <= found["memory_bytes"] < random * 5000
+        assert random * 3000 < found["memory_bytes"] < random * 5000
         assert found["elsewhere_pages"] == 0
         assert found["tier_bytes"] == {}
         lines = succeed("ps").splitlines()
