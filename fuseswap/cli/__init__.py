@@ -128,6 +128,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.command == "up" and options.name:
         options = parser.parse_args(with_section(arguments, options.name))
+    options.parser = parser
     code: int = options.run(options)
     return code
 

@@ -32,12 +32,10 @@ def add_to(commands: Any) -> None:
 
 def check(options: argparse.Namespace) -> int:
     """Every section, as `up` reads it; raises `InvalidArgument` at the first fault."""
-    from fuseswap.cli import build_parser  # it imports this one
-
     sections = config_files.sections()
     for name, section in sections.items():
         Runtime(name)  # whether a device can have that name
-        build_parser().parse_args(["up", *configured.wanted(name, section).words, name])
+        options.parser.parse_args(["up", *configured.wanted(name, section).words, name])
     files = [str(path) for path in config_files.files()]
     print(f"{_devices(len(sections))} in {', '.join(files)}" if files else "no configuration file")
     return 0

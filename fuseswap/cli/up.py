@@ -13,7 +13,7 @@ from fuseswap.cli import config_files, configured, up_again
 from fuseswap.daemon import bring_up, config, device_info, memory_limits, tier_files
 from fuseswap.daemon.device_files import LAYOUTS, RESEND
 from fuseswap.daemon.runtime_dir import Runtime, runtime_root
-from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.errors import FuseswapError, HostError, InvalidArgument
 from fuseswap.linux import sd_notify, swap_area, sysctl
 from fuseswap.sizes import format_size
 from fuseswap.transport import TRANSPORTS
@@ -139,7 +139,7 @@ def require_root(what: str) -> None:
 def run(options: argparse.Namespace) -> int:
     """Bring a device up; one that is up already is described, and changed where files say so."""
     if options.all:
-        return _all()
+        return _all(options.parser)
     section = configured.section_of(options.name)
     if section and section.skipped:
         print(f"{options.name} is left out: {section.skipped}")
@@ -221,14 +221,20 @@ def _tell(
         )
 
 
-def _all() -> int:
-    """One after the other; the worst exit code."""
-    from fuseswap.cli import main  # it imports this one
-
+def _all(parser: argparse.ArgumentParser) -> int:
+    """One after the other, whether or not the one before came up; returns the last fault's code."""
     names = list(config_files.sections())
     if not names:
         print("no configuration file has a device (see: fuseswap config default)")
-    return max((main(["up", name]) for name in names), default=0)
+    code = 0
+    for name in names:
+        try:
+            words = configured.with_section(["up", name], name)
+            code = run(parser.parse_args(words)) or code
+        except FuseswapError as exc:
+            print(f"fuseswap: {name}: {exc}", file=sys.stderr)
+            code = 1 if isinstance(exc, InvalidArgument) else 2
+    return code
 
 
 def _notes_of_tiers(runtime: Runtime) -> list[str]:

@@ -74,7 +74,7 @@ def test_what_went_out_is_shown_by_process_and_by_cgroup(name: str) -> None:
         for part in (found["same_filled_pages"], found["duplicate_pages"], random):
             assert 0.2 < part / pages < 0.5
         assert random * 3000 < found["memory_bytes"] < random * 5000
-        assert found["elsewhere_pages"] == 0
+        assert found["elsewhere_pages"] < pages / 20, "on their way"
         assert found["tier_bytes"] == {}
         lines = succeed("ps").splitlines()
         assert lines[0].split()[:2] == ["PID", "SWAP"]
