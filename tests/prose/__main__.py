@@ -27,6 +27,7 @@ LENGTHS = {
     "docs/architecture.md": 2500,
     "docs/backends.md": 900,
     "docs/benchmarks.md": 1550,
+    "docs/coming-from.md": 1100,
     "docs/concurrency.md": 2680,
     "docs/decisions.md": 1400,
     "docs/development.md": 1150,
