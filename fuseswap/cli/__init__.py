@@ -22,6 +22,7 @@ from fuseswap.cli import (
     demo,
     down,
     explain,
+    install_host,
     mount,
     out,
     plugins,
@@ -72,6 +73,7 @@ _COMMANDS = (
     demo,
     run_command,
     plugins,
+    install_host,
     mount,
 )
 

@@ -30,7 +30,9 @@ def units(tmp_path: Path) -> dict[str, str]:
 def test_a_unit_for_each_section(etc: Path, tmp_path: Path) -> None:
     (etc / "fuseswap.conf").write_text("# one\n[swap0]\nsize = 1G\n[swap1]\n")
     (etc / "fuseswap.conf.d" / "10-more.conf").write_text("[more] \n[swap0]\n")
-    unit = "/etc/systemd/system/fuseswap@.service"
+    unit = "/usr/local/lib/systemd/system/fuseswap@.service"
+    (tmp_path / unit[1:]).parent.mkdir(parents=True)
+    (tmp_path / unit[1:]).touch()
     assert units(tmp_path) == {
         f"fuseswap@{name}.service": unit for name in ("swap0", "swap1", "more")
     }

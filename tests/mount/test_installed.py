@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from fuseswap.cli import main
 from tests.support.mounted_devices import NOBODY, SOURCE, must, run
 
 _COPIED = (
     "pyproject.toml",
     "constraints.txt",
     "README.md",
+    "CHANGELOG.md",
     "LICENSE",
+    "docs",
     "fuseswap",
     "scripts",
     "mount",
@@ -71,3 +74,53 @@ def test_the_clone_can_not_change_what_root_runs(root: Path, clone: Path) -> Non
     helper = root / "sbin" / "mount.fuseswap"
     assert helper.read_bytes() == (SOURCE / "mount" / "mount.fuseswap").read_bytes()
     assert helper.stat().st_mode & 0o111 == 0o111
+
+
+def test_the_hosts_parts_are_there_and_go_again(root: Path) -> None:
+    command = str(root / "usr" / "local" / "lib" / "fuseswap" / "bin" / "fuseswap")
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+
+    def install_host(*options: str) -> tuple[int, str]:
+        words = [command, "install-host", "--prefix", f"{root}/", *options]
+        done = run(words, env=environment, cwd=root)
+        return done.returncode, done.stdout + done.stderr
+
+    parts = {
+        root / "sbin" / "mount.fuseswap",
+        root / "usr/local/bin/fuseswap",
+        root / "usr/local/lib/systemd/system/fuseswap@.service",
+        root / "usr/local/lib/systemd/system/swap.d/fuseswap.conf",
+        root / "usr/local/lib/systemd/system-generators/fuseswap-generator",
+        root / "usr/local/share/man/man8/fuseswap.8",
+        root / "usr/local/share/man/man8/mount.fuseswap.8",
+    }
+    assert all(each.exists() for each in parts)
+    changed = root / "sbin" / "mount.fuseswap"
+    changed.write_text("#!/bin/sh\n")
+    code, said = install_host("--uninstall")
+    assert (code, f"{changed} was changed since, and stays" in said) == (2, True), said
+    assert {each for each in parts if os.path.lexists(each)} == {changed}
+    assert install_host("--uninstall") == (0, "nothing was installed here by install-host\n")
+    code, said = install_host()
+    assert code == 0, said
+    assert {Path(line) for line in said.splitlines()} == parts
+    assert install_host("--uninstall")[0] == 0
+    assert not [each for each in parts if os.path.lexists(each)]
+
+
+def test_what_a_user_may_change_is_not_installed_for_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "root"
+    command = tmp_path / "venv" / "bin" / "fuseswap"
+    command.parent.mkdir(parents=True)
+    target.mkdir()
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "venv"))
+    words = ["install-host", "--prefix", str(target)]
+    assert main(words) == 2
+    assert "is missing; install fuseswap with pip first" in capsys.readouterr().err
+    command.touch()
+    os.chown(command, NOBODY, NOBODY)
+    assert main(words) == 2
+    assert f"{command} can be changed by others than root" in capsys.readouterr().err
+    assert list(target.iterdir()) == []

@@ -20,7 +20,7 @@ from fuseswap.daemon.runtime_dir import Runtime
 COMMANDS = (
     "up", "down", "restart", "status", "top", "ps", "out", "in", "explain", "get", "set", "tier",
     "writeback", "recompress", "scrub", "backend", "shrink", "config", "check", "demo", "run",
-    "plugins", "mount",
+    "plugins", "install-host", "mount",
 )  # fmt: skip
 
 

@@ -1,0 +1,148 @@
+"""``fuseswap install-host``: put what teaches a host to use fuseswap where it belongs.
+
+`pip` installs the command and its modules.  The mount helper, the units and the man pages are
+installed with them, below ``share/`` of the environment, and copied from there.  What was copied is
+noted with its hash, so `--uninstall` leaves what somebody has changed since.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fuseswap.cli.up import require_root
+from fuseswap.errors import HostError
+from fuseswap.linux.json_file import write_json
+
+_UNITS = "usr/local/lib/systemd/system"
+# From where in the sources, or below ``share/`` of an environment, to where, and its mode.
+_FILES = (
+    ("mount/mount.fuseswap", "sbin", 0o755),
+    ("mount/fuseswap@.service", _UNITS, 0o644),
+    ("mount/swap-timeout.conf", f"{_UNITS}/swap.d/fuseswap.conf", 0o644),
+    ("mount/fuseswap-generator", "usr/local/lib/systemd/system-generators", 0o755),
+    ("docs/man/fuseswap.8", "usr/local/share/man/man8", 0o644),
+    ("docs/man/mount.fuseswap.8", "usr/local/share/man/man8", 0o644),
+)
+_COMMAND = "usr/local/bin/fuseswap"
+_NOTES = "usr/local/lib/fuseswap-installed.json"
+_SHARE = "share/fuseswap"
+
+
+def add_to(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "install-host",
+        help="put command, mount helper, units and man pages where they belong",
+        description="Put command, mount helper, units and man pages where they belong.",
+    )
+    parser.add_argument("--prefix", metavar="DIR", default="/", help="below this instead of /")
+    parser.add_argument("--uninstall", action="store_true", help="take them away again")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print each path."""
+    prefix = Path(options.prefix)
+    if not prefix.is_dir():
+        raise HostError(f"{prefix} is no directory")
+    if prefix == Path("/"):
+        require_root("'install-host'")
+    if options.uninstall:
+        return _uninstall(prefix)
+    for path in _install(prefix):
+        print(path)
+    return 0
+
+
+def _install(prefix: Path) -> Iterator[Path]:
+    """Yields what is there now.  Raises `HostError`, having changed nothing."""
+    command = Path(sys.prefix) / "bin" / "fuseswap"
+    _refuse_a_strangers(command)
+    contents = [(_source(name), _target(prefix, name, to), mode) for name, to, mode in _FILES]
+    notes = {}
+    os.umask(0o022)
+    for source, target, mode in contents:
+        data = source.read_bytes()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        half = target.with_name(f".{target.name}.new")
+        half.write_bytes(data)
+        half.chmod(mode)
+        half.replace(target)
+        notes[str(target.relative_to(prefix))] = hashlib.sha256(data).hexdigest()
+        yield target
+    link = prefix / _COMMAND
+    if not link.exists() or not link.samefile(command):
+        link.parent.mkdir(parents=True, exist_ok=True)
+        half = link.with_name(f".{link.name}.new")
+        half.unlink(missing_ok=True)
+        half.symlink_to(command)
+        half.replace(link)
+    if link.is_symlink():
+        notes[_COMMAND] = str(link.readlink())
+    yield link
+    write_json(prefix / _NOTES, notes)
+
+
+def _target(prefix: Path, name: str, to: str) -> Path:
+    return prefix / (to if to.endswith(".conf") else f"{to}/{Path(name).name}")
+
+
+def _source(name: str) -> Path:
+    """Of an environment, or of a clone that is used as it is."""
+    places = (Path(sys.prefix) / _SHARE, Path(__file__).parent.parent.parent)
+    for place in places:
+        if (place / name).is_file():
+            return place / name
+    raise HostError(f"{name} is not installed in {sys.prefix}; install fuseswap again")
+
+
+def _refuse_a_strangers(command: Path) -> None:
+    """Root shall not run what another user may change.  Raises `HostError`."""
+    try:
+        for path in (command, command.parent, Path(sys.prefix), Path(__file__)):
+            found = path.stat()
+            if found.st_uid or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise HostError(
+                    f"{path} can be changed by others than root; install a copy that can't: "
+                    "sudo python3 -m venv /usr/local/lib/fuseswap && "
+                    "sudo /usr/local/lib/fuseswap/bin/pip install fuseswap"
+                )
+    except FileNotFoundError:
+        raise HostError(f"{command} is missing; install fuseswap with pip first") from None
+
+
+def _uninstall(prefix: Path) -> int:
+    """0, or 2 where something was changed since and stays."""
+    try:
+        notes: dict[str, str] = json.loads((prefix / _NOTES).read_text())
+    except FileNotFoundError:
+        print("nothing was installed here by install-host")
+        return 0
+    except ValueError:
+        raise HostError(f"{prefix / _NOTES} is damaged; remove the files by hand") from None
+    code = 0
+    for name, noted in notes.items():
+        path = prefix / name
+        if not os.path.lexists(path):
+            continue
+        found = str(path.readlink()) if path.is_symlink() else _hash(path)
+        if found == noted:
+            path.unlink()
+            print(f"removed {path}")
+        else:
+            print(f"fuseswap: {path} was changed since, and stays", file=sys.stderr)
+            code = 2
+    (prefix / _NOTES).unlink()
+    return code
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
