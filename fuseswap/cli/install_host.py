@@ -1,8 +1,8 @@
 """``fuseswap install-host``: put what teaches a host to use fuseswap where it belongs.
 
 `pip` installs the command and its modules.  The mount helper, the units and the man pages are
-installed with them, below ``share/`` of the environment, and copied from there.  What was copied is
-noted with its hash, so `--uninstall` leaves what somebody has changed since.
+installed with them, below ``share/`` of the environment, and copied from there.  Each is
+noted with its hash, so `--uninstall` leaves a file that has changed since.
 """
 
 from __future__ import annotations
