@@ -21,6 +21,7 @@ _AIO_NUMBERS = {  # io_setup, io_destroy, io_getevents, io_submit
     "riscv64": (0, 1, 4, 2),
 }
 AIO_READ, AIO_WRITE = 0, 1
+RWF_NOWAIT = 0x08
 IOCB_BYTES = 64
 _IOCB = struct.Struct("<QIIHhIQQqQII")
 _IOCB_FLAG_RESFD = 1
@@ -52,11 +53,16 @@ class AioContext:
         ring = (ctypes.c_uint32 * 4).from_address(context.value)
         self._ring = memoryview(ring).cast("B").cast("I")  # id, size, head, tail
 
-    def submit(self, slot: int, opcode: int, fd: int, memory: memoryview, at: int) -> None:
-        """Ask for all of ``memory`` (aligned, writable) at offset ``at``; ``slot`` must be free."""
+    def submit(
+        self, slot: int, opcode: int, fd: int, memory: memoryview, at: int, flags: int = 0
+    ) -> None:
+        """Ask for all of ``memory`` (aligned, writable) at offset ``at``; ``slot`` must be free.
+
+        ``flags``: `RWF_NOWAIT`.  It ends with EAGAIN then, where it would wait for the file system.
+        """
         address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         where = (address, len(memory), at, 0, _IOCB_FLAG_RESFD, self._eventfd)
-        _IOCB.pack_into(self._iocbs, slot * IOCB_BYTES, slot, 0, 0, opcode, 0, fd, *where)
+        _IOCB.pack_into(self._iocbs, slot * IOCB_BYTES, slot, 0, flags, opcode, 0, fd, *where)
         checked(self._syscall(self._nr_submit, self._context, 1, self._pointers[slot]), "io_submit")
 
     def ended(self) -> list[tuple[int, int]]:

@@ -6,6 +6,11 @@ By Linux AIO, from the one thread of the worker.  A hand-over to another thread 
 than the I/O (the interpreter lock changes hands twice).  An eventfd wakes
 `run`; a transport that polls calls `reap` itself, which costs 0.2 us where nothing has ended.
 Where there is no AIO (a container, another processor), threads do it.
+
+io_submit may wait for a lock of the file.  A thread of the kernel has it and waits for memory, and
+we have to store the page that makes room.  In a guest that was the end.  So io_submit is told not
+to wait, and threads do what would.  They do what is large, too: the block layer splits it, and says
+EAGAIN.
 """
 
 from __future__ import annotations
@@ -16,11 +21,12 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import trio
 
-from fuseswap.linux.aio import AIO_READ, AIO_WRITE, AioContext
+from fuseswap.linux.aio import AIO_READ, AIO_WRITE, RWF_NOWAIT, AioContext
 from fuseswap.tiers.io_threads import IoThreads
 
 log = logging.getLogger(__name__)
@@ -28,6 +34,9 @@ log = logging.getLogger(__name__)
 
 SLOTS = 320
 _WRITE_SLOTS = 256  # at most: a read never waits for a slot behind writes
+_LARGEST = 128 << 10  # bytes that the block layer takes in one piece everywhere
+_WAITING_READS, _WAITING_WRITES = 2, 4  # threads: a read never queues behind writes
+_WOULD_WAIT = (errno.EAGAIN, errno.EOPNOTSUPP)
 _THREADS = 16  # more than writeback_batch_size allows: reads never queue behind writes
 Ended = Callable[[int], None]  # gets the count of bytes, or -errno
 
@@ -52,6 +61,23 @@ class Engine(Protocol):
         """Wait for what is in flight; nothing is begun afterwards."""
 
 
+class _Request(NamedTuple):
+    write: bool
+    fd: int
+    memory: memoryview
+    at: int
+    ended: Ended
+
+    def carry_out(self) -> int:
+        """Here and now, however long it takes: bytes or -errno."""
+        try:
+            if self.write:
+                return os.pwrite(self.fd, self.memory, self.at)
+            return os.preadv(self.fd, [self.memory], self.at)
+        except OSError as exc:
+            return -(exc.errno or errno.EIO)
+
+
 class AioEngine:
     """`Engine` by Linux AIO.  Raises `OSError` where there is none."""
 
@@ -64,39 +90,63 @@ class AioEngine:
             os.close(self._eventfd)
             raise
         self._free = list(range(SLOTS))
-        self._ended: list[tuple[Ended, memoryview, bool] | None] = [None] * SLOTS
-        # In line for a slot: a few for each read the kernel has in flight (``pending_io.py``); for
-        # each page in flight in place (``raw_file.py``), and each segment on its way out.
-        self._reads: deque[tuple[int, memoryview, int, Ended]] = deque()
-        self._writes: deque[tuple[int, memoryview, int, Ended]] = deque()
+        self._begun: list[_Request | None] = [None] * SLOTS
+        # In line for a slot, or for a thread: a few for each read the kernel has in flight
+        # (``pending_io.py``); for each page in flight in place (``raw_file.py``), and each segment
+        # on its way out.
+        self._reads: deque[_Request] = deque()
+        self._writes: deque[_Request] = deque()
         self._writing = 0
+        self._threads = IoThreads(_WAITING_READS), IoThreads(_WAITING_WRITES)
+        self._always_wait: set[int] = set()  # files that know no other way
         self.in_flight = 0
 
     def submit(self, *, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
         """See `Engine`."""
         self.in_flight += 1
-        (self._writes if write else self._reads).append((fd, memory, at, ended))
-        self._start_some()
+        request = _Request(write, fd, memory, at, ended)
+        if len(memory) > _LARGEST or fd in self._always_wait:
+            self._hand_over(request)
+        else:
+            (self._writes if write else self._reads).append(request)
+            self._start_some()
 
     def _start_some(self) -> None:
         while self._reads and self._free:
-            self._start(False, *self._reads.popleft())
+            self._start(self._reads.popleft())
         while self._writes and self._free and self._writing < _WRITE_SLOTS:
             self._writing += 1
-            self._start(True, *self._writes.popleft())
+            self._start(self._writes.popleft())
 
-    def _start(self, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
+    def _start(self, request: _Request) -> None:
         slot = self._free.pop()
-        self._ended[slot] = ended, memory, write
-        opcode = AIO_WRITE if write else AIO_READ
+        self._begun[slot] = request
+        opcode = AIO_WRITE if request.write else AIO_READ
         try:
-            self._context.submit(slot, opcode, fd, memory, at)
+            self._context.submit(slot, opcode, request.fd, request.memory, request.at, RWF_NOWAIT)
         except OSError as exc:
-            self._ended[slot] = None
-            self._free.append(slot)
-            self._writing -= write
+            self._take_back(slot)
             code = exc.errno or errno.EIO
-            trio.lowlevel.current_trio_token().run_sync_soon(self._end, ended, -code)
+            if code == errno.EOPNOTSUPP:
+                self._always_wait.add(request.fd)
+            if code in _WOULD_WAIT:
+                self._hand_over(request)
+            else:
+                token = trio.lowlevel.current_trio_token()
+                token.run_sync_soon(self._end, request.ended, -code)
+
+    def _take_back(self, slot: int) -> _Request:
+        """``slot`` is free again; returns what had it."""
+        request = self._begun[slot]
+        assert request is not None
+        self._begun[slot] = None
+        self._free.append(slot)
+        self._writing -= request.write
+        return request
+
+    def _hand_over(self, request: _Request) -> None:
+        """To a thread, which may wait."""
+        self._threads[request.write].submit(request.carry_out, partial(self._end, request.ended))
 
     def _end(self, ended: Ended, result: int) -> None:
         self.in_flight -= 1
@@ -106,12 +156,11 @@ class AioEngine:
         """See `Engine`."""
         results = self._context.ended()
         for slot, result in results:
-            entry = self._ended[slot]
-            assert entry is not None
-            self._ended[slot] = None
-            self._free.append(slot)
-            self._writing -= entry[2]
-            self._end(entry[0], result)
+            request = self._take_back(slot)
+            if -result in _WOULD_WAIT:
+                self._hand_over(request)
+            else:
+                self._end(request.ended, result)
         self._start_some()
         return bool(results)
 
@@ -126,6 +175,8 @@ class AioEngine:
 
     def close(self) -> None:
         """See `Engine`."""
+        for threads in self._threads:
+            threads.close()
         self._context.close()
         os.close(self._eventfd)
 
@@ -141,17 +192,11 @@ class ThreadEngine:
         """See `Engine`."""
         self.in_flight += 1
 
-        def work() -> int:
-            try:
-                return os.pwrite(fd, memory, at) if write else os.preadv(fd, [memory], at)
-            except OSError as exc:
-                return -(exc.errno or errno.EIO)
-
         def end(result: int) -> None:
             self.in_flight -= 1
             ended(result)
 
-        self._threads.submit(work, end)
+        self._threads.submit(_Request(write, fd, memory, at, ended).carry_out, end)
 
     def reap(self) -> bool:
         """See `Engine`; the threads call back by themselves."""
