@@ -56,6 +56,23 @@ class LastingClient(TierClient, Protocol):
     ) -> bytes:
         """As `read`, which is not called then; ends by itself, with ETIMEDOUT after ``seconds``."""
 
+    def begin_read(
+        self,
+        extent: int,
+        generation: int,
+        offset: int,
+        length: int,
+        seconds: float,
+        done: Callable[[bytes | None], None],
+    ) -> bool:
+        """A shorter way: whether it is taken; then ``done`` comes once, from `flush` on.
+
+        With None the way was too short, and `read_within` is asked.
+        """
+
+    def flush(self) -> None:
+        """No more reads begin in this turn."""
+
     async def clear(self) -> None:
         """Delete everything of this device and tier: it goes down."""
 

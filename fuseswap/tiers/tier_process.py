@@ -3,8 +3,9 @@
     python -m fuseswap.tiers.tier_process JSON          (`Setup`)
 
 The protocol is in ``remote_wire.py``.  One task for each request in flight, of which there are at
-most as many as places.  A segment is copied out of its place before its task begins.  The bytes
-of a read are copied into its place just before the answer, if the worker is still the same.
+most as many as places.  A read that the client takes at once has none (`LastingClient`).  A segment
+is copied out of its place before its task begins.  The bytes of a read are copied into its place
+just before the answer, if the worker is still the same.
 
 It ends by itself with `Ended`: told so, or without a worker and a supervisor, or where it has grown
 beyond `Setup.memory_limit_bytes`.  The supervisor starts another one except after `Ended.TOLD` and
@@ -105,6 +106,8 @@ class TierProcess:
         self._faults = 0
         self._client = client
         self._read_within = getattr(client, "read_within", None)
+        self._begin_read = getattr(client, "begin_read", None)
+        self._flush: Callable[[], None] = getattr(client, "flush", lambda: None)
         self._socket = socket.socket(fileno=setup.socket)
         self._memory = wire.map_memory(setup.memory)
         self._incarnation = int.from_bytes(os.urandom(8), "little") | 1
@@ -135,6 +138,7 @@ class TierProcess:
             try:
                 packet = self._socket.recv(wire.REQUEST.size, socket.MSG_DONTWAIT)
             except BlockingIOError:
+                self._flush()
                 await trio.lowlevel.wait_readable(self._socket)
                 continue
             if not packet:
@@ -159,7 +163,9 @@ class TierProcess:
             self._writing.add(key)
             nursery.start_soon(self._write, request, data)
         elif request.operation == wire.READ:
-            nursery.start_soon(self._read, request)
+            limit_s = request.limit_ms / 1000 if request.limit_ms else math.inf
+            if not self._read_directly(nursery, request, limit_s):
+                nursery.start_soon(self._read, request, limit_s)
         elif key in self._writing:
             self._release_after.add(key)
         else:
@@ -189,11 +195,28 @@ class TierProcess:
             self._release_after.discard(key)
             await self._release(*key)
 
-    async def _read(self, request: wire.Packet) -> None:
+    def _read_directly(self, nursery: trio.Nursery, request: wire.Packet, limit_s: float) -> bool:
+        """Whether the client has taken it without a task of ours."""
+        if self._begin_read is None:
+            return False
+        began = trio.current_time()
+
+        def done(data: bytes | None) -> None:
+            if data is None:
+                left_s = limit_s - (trio.current_time() - began)
+                nursery.start_soon(self._read, request, left_s)
+            elif self._is_heard(request):
+                self._memory[request.place : request.place + request.length] = data
+                if not self._send(self._packet(wire.DONE, request.number)):
+                    nursery.start_soon(self._done, request, 0)
+
+        what = request.extent, request.generation, request.offset, request.length
+        return bool(self._begin_read(*what, limit_s, done))
+
+    async def _read(self, request: wire.Packet, limit_s: float) -> None:
         code = 0
         data = b""
         what = request.extent, request.generation, request.offset, request.length
-        limit_s = request.limit_ms / 1000 if request.limit_ms else math.inf
         try:
             if self._read_within is not None:
                 data = await self._read_within(*what, limit_s)
@@ -231,10 +254,13 @@ class TierProcess:
             await self._answer(wire.DONE, request.number, code)
 
     async def _answer(self, operation: int, number: int, code: int = 0) -> None:
-        answer = wire.ANSWER.pack(operation, code, self._epoch, self._incarnation, number)
+        answer = self._packet(operation, number, code)
         while not self._send(answer):
             async with self._waiting:  # only one task may wait for a socket
                 await trio.lowlevel.wait_writable(self._socket)
+
+    def _packet(self, operation: int, number: int, code: int = 0) -> bytes:
+        return wire.ANSWER.pack(operation, code, self._epoch, self._incarnation, number)
 
     def _send(self, answer: bytes) -> bool:
         """Whether the socket took it; most times it does, and no task has to wait."""

@@ -1,7 +1,8 @@
 """The client of a Valkey or Redis server: segments are values, reads are GETRANGE.
 
     write    SET, and WAIT where copies were asked for; ENOSPC where the server is full
-    read     GETRANGE at the primary; where that fails at a replica; and again, until it is too late
+    read     GETRANGE at the primary, without a task (``valkey_direct.py``); where that fails at a
+             replica; and again, until it is too late
     release  UNLINK, many together, as well as it goes
 
 A key names one write of one segment (``remote_identity.py``).  So a replica has the right bytes or
@@ -18,7 +19,7 @@ import contextlib
 import errno
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
@@ -36,6 +37,7 @@ from fuseswap.errors import HostError
 from fuseswap.tiers.remote_identity import Identity, segment_key
 from fuseswap.tiers.remote_url import parse_url
 from fuseswap.tiers.tier_client import ClientSetup
+from fuseswap.tiers.valkey_direct import DirectReads
 from fuseswap.tiers.valkey_links import Links, Node, reason_of
 from fuseswap.tiers.valkey_registry import delete_device, note_alive
 from fuseswap.tiers.valkey_silence import SilentNodes, is_down
@@ -52,6 +54,7 @@ _HEARTBEAT_AGAIN_S = 0.5
 # A write takes as long as the network needs for it, so it has more time than a read.
 _WRITE_TIMES = 5
 _LONGEST_READ_S = 600.0
+_DIRECT_TIMES = 3  # so many tries have to be left, or a read has no time for a first one apart
 _TRIED_AGAIN = (LinkError, TimeoutError)
 # Of servers that start, or whose primary is gone: they will be well again.
 _PASSING = ("CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS")
@@ -73,6 +76,7 @@ class ValkeyClient:
         self._registered = trio.Event()
         self._failing: set[Node | None] = set()  # primaries that there ever were
         self._silent: SilentNodes | None = None
+        self._direct = DirectReads(self.url.timeout_s)
 
     @classmethod
     def open(cls, setup: ClientSetup) -> ValkeyClient:
@@ -88,6 +92,7 @@ class ValkeyClient:
                 with contextlib.suppress(HostError):  # its task asks again
                     await self._links.refresh()
             nursery.start_soon(self._links.run)
+            nursery.start_soon(self._direct.run)
             self._ready.set()
             nursery.start_soon(self._release_some)
             nursery.start_soon(self._say_alive)
@@ -139,6 +144,39 @@ class ValkeyClient:
         if not found:
             raise OSError(errno.ENODATA, f"{self._setup.name}: the server has forgotten a segment")
         return found
+
+    def begin_read(
+        self,
+        extent: int,
+        generation: int,
+        offset: int,
+        length: int,
+        seconds: float,
+        done: Callable[[bytes | None], None],
+    ) -> bool:
+        """See `LastingClient`.  Not while a node fails: who asks then tells of it."""
+        links, silent = self._links, self._silent
+        if links is None or silent is None or silent.nodes or self._failing:
+            return False
+        if length > _SMALL_BYTES or seconds < _DIRECT_TIMES * self.url.timeout_s:
+            return False
+        key = segment_key(self._identity.id, extent, generation)
+        nodes = links.nodes_of(key)
+        if not nodes:
+            return False
+        node = nodes[0]
+        began = trio.current_time()
+
+        def ended(data: bytes | None) -> None:
+            if data is not None:
+                silent.answered[node] = began
+            done(data)
+
+        return self._direct.begin(links.link(node), key, offset, length, ended)
+
+    def flush(self) -> None:
+        """See `LastingClient`."""
+        self._direct.flush()
 
     async def release(self, extent: int, generation: int) -> None:
         """See `TierClient`."""

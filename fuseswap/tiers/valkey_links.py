@@ -65,6 +65,12 @@ class Link:
         self._rest_s = _FIRST_REST_S
         self._rests_until = 0.0
         self.reads_replica = False
+        self.has_tls = "ssl_context" in settings
+
+    @property
+    def connection(self) -> TCPConnection | None:
+        """The last one, which may have ended; None before there was one."""
+        return self._connection
 
     @property
     def rests(self) -> bool:
@@ -87,7 +93,7 @@ class Link:
             ]
             answers = [await request for request in requests]
         except (LinkError, TimeoutError):
-            self._fail()
+            self.note_failed()
             raise
         self._rest_s = _FIRST_REST_S
         self._rests_until = 0.0
@@ -108,7 +114,8 @@ class Link:
             self._connection = made
             return made
 
-    def _fail(self) -> None:
+    def note_failed(self) -> None:
+        """It rests now."""
         if self.rests:
             return
         self._rests_until = trio.current_time() + self._rest_s
