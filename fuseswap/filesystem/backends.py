@@ -34,10 +34,11 @@ from fuseswap.frontswap.chain import Frontswap
 from fuseswap.frontswap.links import Link
 from fuseswap.frontswap.plugin_backend import PluginBackend
 from fuseswap.frontswap.raw_memory import RawMemory, slots_in
+from fuseswap.frontswap.shelf_notes import ShelfNotes
 from fuseswap.sizes import parse_size
 from fuseswap.store.memory_reserve import Feeder
 from fuseswap.store.region import Region
-from fuseswap.store.superblock import SharedState
+from fuseswap.store.superblock import SHELF_NOTES_AT, SharedState
 from fuseswap.units import PAGE_SIZE, PageNumber
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ class Backends:
 
         ``shelves``: kinds of backends that plugins bring.
         """
+        self._notes = ShelfNotes(state.header.buffer, SHELF_NOTES_AT)
         self._shelves = {shelf.kind: shelf for shelf in shelves}
         self._state = state
         self._frontswap = frontswap
@@ -115,11 +117,14 @@ class Backends:
 
     def restore(self) -> None:
         """Register those that a former worker had, before their words are adopted."""
+        died_in = self._notes.read_death()
         kept = self._state.parameters.get(PARAMETER)
         self._list = [Added(*fields) for fields in json.loads(kept)] if kept else []
         for place, added in enumerate(self._list):
             if not added.kind:
                 continue
+            if added.number == died_in:
+                log.error("the worker before this one ended inside backend '%s'", added.name)
             if added.name not in self._memories:
                 log.error("the memory of backend '%s' is gone: its pages are errors", added.name)
                 continue
@@ -135,7 +140,7 @@ class Backends:
         if added.kind == "raw":
             raw = RawMemory(added.name, added.number, memory, self._feeder, self._corrupt)
         elif added.kind in self._shelves:
-            raw = self._shelves[added.kind].make(added.name, added.number, memory)
+            raw = self._shelves[added.kind].make(added.name, added.number, memory, self._notes)
         else:
             raise InvalidArgument(f"there is no kind of backends '{added.kind}'")
         self._kinds[added.name] = added.kind
@@ -181,6 +186,7 @@ class Backends:
         if number is None:
             raise InvalidArgument("all numbers of backends are taken")
         added = Added(name, kind, number)
+        self._notes.forget(number)  # of one that had it before
         before = self._list
         self._keep([*chain[:place], added, *chain[place:]])  # crash point: backend-add
         try:

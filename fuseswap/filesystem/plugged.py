@@ -14,10 +14,12 @@ import mmap
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fuseswap.codecs.call_notes import MOST_DEATHS
 from fuseswap.codecs.guarded_codec import GuardedCodec
 from fuseswap.codecs.registry import CodecRegistry, parse_compressor
 from fuseswap.errors import HostError, InvalidArgument, reason_of
 from fuseswap.frontswap.plugin_backend import PluginBackend, Shelf
+from fuseswap.frontswap.shelf_notes import MAKING, ShelfNotes
 from fuseswap.plugins import entry_points as plugins
 from fuseswap.plugins.entry_points import Plugin
 from fuseswap.plugins.health import PluginHealth
@@ -34,15 +36,19 @@ class ShelfPlugin(NamedTuple):
     shelf: Callable[[mmap.mmap], Shelf]
     health: PluginHealth
 
-    def make(self, name: str, number: int, memory: Region) -> PluginBackend:
+    def make(self, name: str, number: int, memory: Region, notes: ShelfNotes) -> PluginBackend:
         """The backend ``name`` over ``memory``; raises `HostError`."""
         memory.populate(0, memory.size_bytes)
+        if (deaths := notes.deaths(number)) >= MOST_DEATHS:
+            self.health.set_aside(f"{deaths} workers ended inside it")
+        if notes.ends_workers(number, MAKING):
+            raise HostError(f"{self.health.label}: workers ended while it was made")
         try:
-            shelf = self.shelf(memory.map)
+            shelf = notes.watched(number, self.shelf, lambda memory: MAKING)(memory.map)
         except BaseException as exc:
             raise HostError(f"{self.health.label}: {reason_of(exc)}") from None
         size = memory.size_bytes
-        return PluginBackend(shelf, number, self.health, name=name, size_bytes=size)
+        return PluginBackend(shelf, number, self.health, name=name, size_bytes=size, notes=notes)
 
 
 class Plugged(NamedTuple):

@@ -15,18 +15,22 @@ page, seeded by the page's number, and the page.
     get    compared with its check, and tried twice: `CorruptData`, never another page
     drop   an exception is counted, and its frame is lost to it
     adopt  the same: the page is `CorruptData` then, as one of no backend
+
+One that never returns ends the worker.  ``shelf_notes.py`` has the next one know where that was.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import xxhash
 
 from fuseswap.errors import CorruptData, StoreRefused, reason_of
 from fuseswap.frontswap.backend import Data
+from fuseswap.frontswap.shelf_notes import OTHERWISE, SHELF_NOTES_BYTES, ShelfNotes
 from fuseswap.plugins.health import PluginHealth
 from fuseswap.store.slot_word import cookie_of, foreign_word
 from fuseswap.units import PAGE_SIZE, PageNumber
@@ -66,14 +70,20 @@ class PluginBackend:
         *,
         name: str = "",
         size_bytes: int = 0,
+        notes: ShelfNotes | None = None,
     ) -> None:
         """``name``: of this one, where the plugin has several; ``size_bytes``: of its memory."""
+        self._notes = notes or ShelfNotes(bytearray(SHELF_NOTES_BYTES))
         self.name = name or health.name
         self.size_bytes = size_bytes
         self.number = number
         self.health = health
         self.stored_pages = 0
-        self._shelf = shelf
+        watched = partial(self._notes.watched, number)
+        self._put_whole = watched(shelf.put, lambda whole: OTHERWISE)
+        self._get = watched(shelf.get, lambda cookie: cookie)
+        self._drop = watched(shelf.drop, lambda cookie: OTHERWISE)
+        self._adopt = watched(shelf.adopt, lambda cookie: OTHERWISE)
         self._clock = clock
 
     def init(self, page_count: int) -> None:
@@ -94,16 +104,16 @@ class PluginBackend:
         health = self.health
         began = self._clock()
         try:
-            cookie = self._shelf.put(whole)
+            cookie = self._put_whole(whole)
             if cookie is None:
                 return None
             if type(cookie) is not int or not 0 <= cookie < _COOKIES:
                 health.note_wrong("put: its cookie is no number of 32 bits")
                 return None
-            got = self._shelf.get(cookie)
+            got = self._get(cookie)
             if type(got) is not bytes or got != whole:
                 health.note_wrong("get: it does not have what it took")
-                self._shelf.drop(cookie)
+                self._drop(cookie)
                 return None
         except BaseException as exc:
             health.note_raised(reason_of(exc))
@@ -114,10 +124,13 @@ class PluginBackend:
 
     def load(self, page: PageNumber, word: int) -> bytes:
         """The page; raises `CorruptData`."""
+        cookie = cookie_of(word)
+        if self._notes.ends_workers(self.number, cookie):
+            raise CorruptData(f"page {page}: workers ended while {self.health.label} loaded it")
         for _ in range(2):
             began = self._clock()
             try:
-                whole = self._shelf.get(cookie_of(word))
+                whole = self._get(cookie)
                 if type(whole) is bytes and len(whole) == STORED_BYTES:
                     data = whole[_CHECK_BYTES:]
                     if _check_of(page, data) == whole[:_CHECK_BYTES]:
@@ -134,7 +147,7 @@ class PluginBackend:
         self.stored_pages -= 1
         began = self._clock()
         try:
-            self._shelf.drop(cookie_of(word))
+            self._drop(cookie_of(word))
         except BaseException as exc:
             self.health.note_raised(f"drop: {reason_of(exc)}")
         finally:
@@ -143,7 +156,7 @@ class PluginBackend:
     def adopt(self, page: PageNumber, word: int) -> bool:
         """Count a page of a former worker."""
         try:
-            known = self._shelf.adopt(cookie_of(word)) is True
+            known = self._adopt(cookie_of(word)) is True
         except BaseException as exc:
             self.health.note_raised(f"adopt: {reason_of(exc)}")
             known = False
@@ -155,7 +168,7 @@ class PluginBackend:
 
     def close(self) -> None:
         """It was removed, and is empty: let go of the memory."""
-        del self._shelf
+        del self._put_whole, self._get, self._drop, self._adopt
 
     def finish_adoption(self) -> bool:
         """There is no more to it."""

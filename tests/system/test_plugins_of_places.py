@@ -80,6 +80,19 @@ def test_a_bad_backend_costs_no_page_and_names_itself(kind: str, said: str) -> N
     assert all(f"backend '{kind}' (fuseswap-bad-plugins 0.7)" in line for line in lines)
 
 
+def test_a_backend_that_never_returns_is_set_aside_by_the_workers_after_it() -> None:
+    with device_up(*OF_BACKENDS, "--watchdog", "3") as device:
+        add_backend(device, "hanging")
+        report = press(device, PROCESS, MEMORY, *TOUCHES)
+        assert report["bad_pages"] == 0
+        assert device.stat("failed_stores") == 0
+        assert device.status()["restarts"] >= 3
+        assert number(device, "plugin_set_aside.backend.hanging") == 1
+        lines = [line for line in log_of(device) if "backend 'hanging'" in line]
+    assert any("ended inside" in line for line in lines), lines
+    assert any("(fuseswap-bad-plugins 0.7) is set aside" in line for line in lines), lines
+
+
 def two_tiers(kind: str, directory: Path) -> tuple[str, ...]:
     """The file takes what the plugin refuses."""
     plugin = f"{kind}:{directory}/plugin,name=far,size=256M"

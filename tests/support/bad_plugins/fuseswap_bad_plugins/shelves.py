@@ -62,3 +62,11 @@ class LyingFrames(_Frames):
 
     def spoil(self, data: bytes) -> bytes:
         return data[:-1] + bytes([data[-1] ^ 1])
+
+
+class HangingFrames(_Frames):
+    """Never returns."""
+
+    def spoil(self, data: bytes) -> bytes:
+        while True:
+            time.sleep(1)
