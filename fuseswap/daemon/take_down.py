@@ -1,5 +1,7 @@
 """Take a device down: swapoff -> loop device -> unmount (the supervisor then ends and cleans up).
 
+Where that has died, or is killed since it does not end, the files of tiers are given back here.
+
 A process below the mountpoint is not in the way, nor is a container whose mount namespace has a
 copy.  The mount goes lazily, and then its connection is cut.
 
@@ -9,6 +11,8 @@ Safe to repeat.  Called by the commands, with the device's lock held; needs root
 from __future__ import annotations
 
 import contextlib
+import os
+import time
 from pathlib import Path
 
 from fuseswap.daemon.device_files import Status
@@ -26,6 +30,10 @@ from fuseswap.daemon.switch_off import switch_off
 from fuseswap.errors import HostError
 from fuseswap.linux import loop, mount, swap_area
 from fuseswap.linux.timed_file import read_file
+from fuseswap.tiers.backing_file import release_backing
+
+_CLOSED_WITHIN_S = 2.0  # the kernel closes files of a process a moment after its end
+_LOOK_S = 0.02
 
 
 def down(runtime: Runtime) -> None:
@@ -50,7 +58,33 @@ def down(runtime: Runtime) -> None:
         wait_for_end(runtime)
     except HostError:  # it is of no use any more
         end_all(runtime)
+    _give_files_back(runtime)
     runtime.remove()
+
+
+def _give_files_back(runtime: Runtime) -> None:
+    """Those that no supervisor gave back; what can't be keeps its claim."""
+    try:
+        settings, noted = runtime.config(), runtime.state()
+    except HostError:  # there is no device any more
+        return
+    files = [
+        (path, made, one.is_encrypted)
+        for one in settings.attachments
+        for _, path, made in one.backing_files()
+    ]
+    if settings.backing:
+        files.append((settings.backing, noted.made_backing, settings.backing_encrypt))
+    deadline = time.monotonic() + _CLOSED_WITHIN_S
+    for path, made, encrypted in files:
+        while True:
+            try:
+                release_backing(path, runtime.name, made=made, encrypted=encrypted)
+            except HostError:
+                if os.path.exists(path) and time.monotonic() < deadline:
+                    time.sleep(_LOOK_S)
+                    continue
+            break
 
 
 def _unmount(runtime: Runtime, mountpoint: str) -> None:

@@ -6,6 +6,7 @@ Unless somebody has made something else of it since.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,17 @@ from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
 from fuseswap.units import MIB, PAGE_SIZE
 from tests.support import pages
-from tests.support.mounted_devices import call, kill_all, must, new_name, run, succeed, taken_down
+from tests.support.mounted_devices import (
+    call,
+    kill_all,
+    must,
+    new_name,
+    processes_of,
+    run,
+    succeed,
+    taken_down,
+    wait_until,
+)
 
 pytestmark = pytest.mark.no_swap
 
@@ -51,9 +62,10 @@ def use(name: str) -> None:
 
 
 def crash(name: str) -> None:
-    """SIGKILL for all of its processes, and no trace in /run."""
+    """SIGKILL for all of its processes, and no trace in /run; `down` would give the file back."""
     kill_all(name)
-    succeed("down", name)
+    must("umount", "--lazy", str(Runtime(name).default_mountpoint))
+    Runtime(name).remove()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -147,3 +159,27 @@ def test_what_up_made_is_removed_in_the_end(tmp_path: Path) -> None:
         succeed(*up)
         succeed("down", name)
         assert not path.exists()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dies", ["supervisor", "all"])
+def test_down_gives_it_back_where_no_supervisor_does(
+    backing: str, layout: str, dies: str, tmp_path: Path
+) -> None:
+    """One that `up` has made is removed; the other bears no claim any more."""
+    name, made = new_name(), tmp_path / "made"
+    options: tuple[str, ...] = ("--backing", backing, "--backing-layout", layout)
+    if layout == "packed":
+        options = (*options, "--tier", f"file:{made}")
+    with taken_down(name):
+        succeed("up", name, *SIZE, *options)
+        if dies == "all":
+            kill_all(name)
+        else:
+            supervisor = Runtime(name).state().supervisor_pid
+            os.kill(supervisor, signal.SIGKILL)
+            wait_until("its end", lambda: supervisor not in processes_of(name))
+        succeed("down", name)
+        assert not made.exists()
+        with open(backing, "rb") as file:
+            assert not any(file.read(PAGE_SIZE))
