@@ -266,14 +266,13 @@ def kill_workers(name: str, ended: threading.Event) -> None:
             os.kill(worker_of(name), signal.SIGKILL)
 
 
-def test_the_cluster_is_gone_for_good_behind_a_mirror(tmp_path: Path) -> None:
-    mirror = f"file:{tmp_path}/half,name=pair"
-    with a_cluster(tmp_path / "servers") as cluster:
-        tier = f"mirror:{cluster.address}&timeout=1+{mirror}"
-        with device_up(*UP, "--tier", tier) as device, under(device) as pressure:
-            wait_for_segments(device, "pair")
-            cluster.kill()
-            pressure.wait_until_it_goes_on(16)
-            send_worker(device.name, signal.SIGKILL)
-            wait_for_more_segments(device, "pair")
-            pressure.wait_until_it_goes_on()
+def test_the_cluster_is_gone_for_good_behind_a_mirror(cluster: Cluster, tmp_path: Path) -> None:
+    """The last one here: another would wait until all of it is well again."""
+    tier = f"mirror:{cluster.address}&timeout=1+file:{tmp_path}/half,name=pair"
+    with device_up(*UP, "--tier", tier) as device, under(device) as pressure:
+        wait_for_segments(device, "pair")
+        cluster.kill()
+        pressure.wait_until_it_goes_on(16)
+        send_worker(device.name, signal.SIGKILL)
+        wait_for_more_segments(device, "pair")
+        pressure.wait_until_it_goes_on()
