@@ -24,7 +24,7 @@ _RUNTIME_DIR = "/run/fuseswap-bench"
 _QUIET_LOAD = 0.5
 
 _FULL = Settings(rounds=3, seconds=5.0, touches=200_000)
-_QUICK = Settings(rounds=1, seconds=1.0, touches=20_000, reads=2_000)
+_QUICK = Settings(rounds=1, seconds=1.0, touches=20_000, reads=2_000, quick=True)
 
 
 def _parse(suites: dict[str, Suite]) -> argparse.Namespace:
@@ -59,6 +59,7 @@ def _parse(suites: dict[str, Suite]) -> argparse.Namespace:
         seconds=options.seconds or base.seconds,
         touches=options.touches or base.touches,
         reads=options.reads or base.reads,
+        quick=base.quick,
         corpus=options.corpus or base.corpus,
     )
     return options

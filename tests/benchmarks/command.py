@@ -14,7 +14,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import fuseswap
@@ -36,8 +36,13 @@ def environment(python_path: Sequence[Path] = (ROOT,)) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": ":".join(map(str, python_path))}
 
 
-def start(arguments: Sequence[str], log: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start a server that runs until `stop`; what it says goes to ``log``.  Raises `HostError`."""
+def start(
+    arguments: Sequence[str], log: Path | None = None, variables: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a server that runs until `stop`; what it says goes to ``log``.  Raises `HostError`.
+
+    ``variables``: of its environment, beside ours.
+    """
     output = subprocess.DEVNULL if log is None else os.open(log, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         return subprocess.Popen(
@@ -46,7 +51,7 @@ def start(arguments: Sequence[str], log: Path | None = None) -> subprocess.Popen
             stdout=output,
             stderr=output,
             cwd="/",
-            env=environment(),
+            env={**environment(), **(variables or {})},
             start_new_session=True,
         )
     except FileNotFoundError:

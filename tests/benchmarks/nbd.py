@@ -4,6 +4,8 @@ Two servers: nbdkit keeps the compressed pages in memory and listens on a unix s
 nbdfuse shows them as a file.  Both run in the foreground as our children, so they are
 ended by their pids; nbdkit ends by itself should the benchmark be killed.
 
+All lock their memory: a page of theirs may not lie on the swap that they serve.
+
 Or with a network between both (`DelayedNbdfuse`), and a loop device on the file for swap:
 
     loop -> nbdfuse -> delaying proxy -> nbdkit
@@ -24,6 +26,7 @@ from fuseswap.linux import loop
 from tests.benchmarks import command
 from tests.benchmarks.peers import Peer
 from tests.support.delaying_proxy import Proxy
+from tests.support.locked_memory import locking
 from tests.support.valkey_cluster import free_ports
 
 _START_TIMEOUT_S = 20.0
@@ -71,7 +74,7 @@ class Nbdfuse(Peer):
 
     def _start_nbdkit(self, *where: str) -> None:
         self._start(
-            "nbdkit", "--foreground", "--exit-with-parent", *where,
+            "nbdkit", "--swap", "--foreground", "--exit-with-parent", *where,
             "memory", str(self.size_bytes), "allocator=zstd",
         )  # fmt: skip
 
@@ -94,7 +97,7 @@ class Nbdfuse(Peer):
 
     def _start(self, *arguments: str) -> None:
         assert self._directory is not None
-        self._servers.append(command.start(arguments, self._directory / "log"))
+        self._servers.append(command.start(arguments, self._directory / "log", locking()))
 
     def _wait_until(self, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
@@ -145,7 +148,7 @@ class DelayedNbdfuse(Nbdfuse):
         (port,) = free_ports(1)
         self._start_nbdkit("--ipaddr", "127.0.0.1", "--port", str(port))
         self._wait_until(lambda: _listens(port))
-        self._proxy = Proxy(port, self._delay_us)
+        self._proxy = Proxy(port, self._delay_us, variables=locking())
         return (f"nbd://127.0.0.1:{self._proxy.port}",)
 
     def teardown(self) -> None:

@@ -29,6 +29,7 @@ class Settings:
     seconds: float  # of each fio job, and so of churn
     touches: int  # random touches of each pressure run
     reads: int = 20_000  # timed reads of each peer of `memory`
+    quick: bool = False  # less data, where a suite knows how
     corpus: Path = DEFAULT_DIR  # of `memory`; made where there is none
 
 

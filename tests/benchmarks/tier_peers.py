@@ -2,7 +2,8 @@
 
 The server is a redis-server of its own for each device.  Between it and the device there may be a
 network: a proxy that passes everything on later (``tests/support/delaying_proxy.py``).  It has a
-processor's work of its own, which a network would not take from this machine.
+processor's work of its own, which a network would not take from this machine.  Both lock their
+memory: of another machine's server no page would lie on this swap.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from fuseswap.units import MIB
 from tests.benchmarks.peers import DISK, Fuseswap
 from tests.support.delaying_proxy import Proxy
+from tests.support.locked_memory import locking
 from tests.support.valkey_cluster import Server, free_ports
 
 
@@ -72,10 +74,12 @@ class RemotePeer(TierPeer):
     def _tier(self) -> str:
         self._directory = Path(tempfile.mkdtemp(prefix="fuseswap-bench-server-"))
         limit = str(2 * self.size_bytes)
-        self._server = Server(self._directory, free_ports(1)[0], "--maxmemory", limit)
+        self._server = Server(
+            self._directory, free_ports(1)[0], "--maxmemory", limit, variables=locking()
+        )
         port = self._server.port
         if self._delay_us:
-            self._proxy = Proxy(port, self._delay_us)
+            self._proxy = Proxy(port, self._delay_us, variables=locking())
             port = self._proxy.port
         return f"valkey://127.0.0.1:{port}"
 

@@ -55,6 +55,12 @@ class Sizes:
 
 
 SIZES = Sizes()
+QUICK = Sizes(
+    range_bytes=128 * MIB,
+    pool_bytes=16 * MIB,
+    process_bytes=192 * MIB,
+    limit_bytes=64 * MIB,
+)
 
 
 def _file(name: str, *, encrypt: bool) -> FileTierPeer:
@@ -76,8 +82,9 @@ PEERS: Mapping[str, PeerFactory] = {
 LIMITS = (Limit(DEEP.name, "times_depth_1", FAR, Sense.AT_LEAST, 4),)
 
 
-def run(settings: Settings, peers: Sequence[Peer], sizes: Sizes = SIZES) -> SuiteResult:
+def run(settings: Settings, peers: Sequence[Peer]) -> SuiteResult:
     """Prepare all, measure them in turn, tear all down.  Raises `HostError`."""
+    sizes = QUICK if settings.quick else SIZES
     pressure = Pressure(
         sizes.process_bytes,
         sizes.limit_bytes,

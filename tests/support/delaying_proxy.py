@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 _TREE = Path(__file__).resolve().parents[2]
@@ -27,7 +27,14 @@ _CHUNK_BYTES = 1 << 16
 class Proxy:
     """To ``port`` of this machine."""
 
-    def __init__(self, port: int, delay_us: int, record: Path | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        delay_us: int,
+        record: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """``variables``: of its environment, beside ours."""
         words = [str(port), str(delay_us), *([str(record)] if record else [])]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.delaying_proxy", *words],
@@ -35,6 +42,7 @@ class Proxy:
             stdout=subprocess.PIPE,
             text=True,
             cwd=_TREE,
+            env={**os.environ, **(variables or {})},
         )
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())

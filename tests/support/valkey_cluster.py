@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,14 @@ class Server:
     """One of them."""
 
     def __init__(
-        self, directory: Path, port: int, *options: str, command: list[str] | None = None
+        self,
+        directory: Path,
+        port: int,
+        *options: str,
+        command: list[str] | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
+        """``variables``: of its environment, beside ours."""
         self.port = port
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
@@ -87,6 +93,7 @@ class Server:
             *(word for name, value in _SETTINGS.items() for word in (f"--{name}", value)),
             *options,
         ]
+        self._environment = {**os.environ, **(variables or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -97,7 +104,9 @@ class Server:
 
     def start(self) -> None:
         """Start it, again with nothing in it."""
-        self._process = subprocess.Popen(self._command, executable=server_program())
+        self._process = subprocess.Popen(
+            self._command, executable=server_program(), env=self._environment
+        )
         try:
             wait_until(lambda: talk(self.port, "PING", timeout_s=1) == "PONG", f"port {self.port}")
         except BaseException:
