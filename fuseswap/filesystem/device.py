@@ -316,7 +316,7 @@ class Device:
         count = sum(entry.tier is not None for entry in self.tiers)
         reserves = (CLEANER_RESERVE, CLEANER_RESERVE_WITH_TIER, CLEANER_RESERVE_WITH_TIERS)
         self.cache.log.frames.set_cleaner_reserve(reserves[min(count, 2)])
-        self.cache.mixes_streams = self.place is None and not count
+        self.cache.full_pool.mixes_streams = self.place is None and not count
 
     def _keep_limit(self, left_bytes: int) -> None:
         """A spent budget stays spent when the worker is replaced."""
@@ -360,7 +360,7 @@ class Device:
         cache = self.cache.statistics(in_place, self.frontswap.uncounted_pages)
         cleaner = self.cleaned()
         yield cache
-        yield self.cache.counters
+        yield self.cache.full_pool.counters
         yield self.frontswap.statistics()
         yield self.cache.encoder.counters
         yield self.cache.reader.counters

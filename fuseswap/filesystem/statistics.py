@@ -14,7 +14,6 @@ from fuseswap.filesystem.balance import Balance
 from fuseswap.filesystem.device import ProcessStatistics, TransportCounters
 from fuseswap.filesystem.pending_io import PatienceCounters, SlowPathStatistics
 from fuseswap.frontswap.cache_statistics import CacheStatistics, CodecStatistics
-from fuseswap.frontswap.compressed_cache import StoreCounters
 from fuseswap.frontswap.counters import BackendStatistics, FrontswapStatistics
 from fuseswap.frontswap.page_encoder import EncodingCounters
 from fuseswap.plugins.health import PluginStatistics
@@ -25,6 +24,7 @@ from fuseswap.reclaim.scrubber import ScrubCounters
 from fuseswap.reclaim.tier_mover import MoverCounters
 from fuseswap.reclaim.writeback_statistics import WritebackStatistics
 from fuseswap.store.copier import CopierStatistics
+from fuseswap.store.full_pool import FullPoolCounters
 from fuseswap.store.page_reader import LoadingCounters
 from fuseswap.tiers.mirrored_tier import MirrorStatistics
 from fuseswap.tiers.tier_table import TierStatistics
@@ -33,7 +33,7 @@ from fuseswap.tiers.tier_table import TierStatistics
 PARTS: tuple[type, ...] = (
     CacheStatistics,
     FrontswapStatistics,
-    StoreCounters,
+    FullPoolCounters,
     EncodingCounters,
     MergerStatistics,
     WritebackStatistics,

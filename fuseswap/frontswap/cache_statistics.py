@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from fuseswap.codecs.registry import FILL, LAST_RAW, LZ4, RAW, ZSTD, ZSTD_DICTIONARY
 from fuseswap.counting import counter, gauge
 from fuseswap.dedup.policy import Dedup, Mode
+from fuseswap.store.full_pool import FullPool
 from fuseswap.store.memory_usage import MemoryUsage
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.segment_log import SegmentLog
+from fuseswap.store.slot_table import SlotTable
 from fuseswap.units import PAGE_SIZE, SEGMENT_SHIFT
 
 
@@ -101,21 +104,21 @@ class CacheStatistics:
     )
 
 
-def take_snapshot(
-    log: SegmentLog,
-    dedup: Dedup,
-    memory_usage: MemoryUsage,
-    *,
-    stored_pages: int,
-    uncounted_pages: int,
-    fill_words: int,
-    in_place_pages: int,
-    mixed_bytes: int,
-) -> CacheStatistics:
-    """What there is now; pages and slot words are counted by the cache.
+class Counted(Protocol):
+    """What the cache is made of, and what it counts: `fill_words` name no object."""
 
-    ``mixed_bytes``: what stores appended to a segment of the cleaner's.
-    """
+    log: SegmentLog
+    slots: SlotTable
+    dedup: Dedup
+    memory_usage: MemoryUsage
+    full_pool: FullPool
+    fill_words: int
+
+
+def take_snapshot(cache: Counted, in_place_pages: int, uncounted_pages: int) -> CacheStatistics:
+    """What there is now."""
+    log, dedup, memory_usage = cache.log, cache.dedup, cache.memory_usage
+    stored_pages, fill_words = cache.slots.stored_pages, cache.fill_words
     pages, sizes = log.codec_pages, log.codec_bytes
     raw_pages, raw_bytes = sum(pages[:LZ4]), sum(sizes[:LZ4])
     same_filled = fill_words + pages[FILL]
@@ -151,7 +154,7 @@ def take_snapshot(
         zstd_dictionary_bytes=sizes[ZSTD_DICTIONARY],
         tried_segments=log.table.tried_segments,
         segments=log.table.in_use,
-        appended_bytes=sum(head.appended_bytes for head in own) + mixed_bytes,
+        appended_bytes=sum(head.appended_bytes for head in own) + cache.full_pool.mixed_bytes,
         pool_limit_bytes=log.frames.limit << SEGMENT_SHIFT,
         payload_bytes_saved=(words - pages[FILL]) * PAGE_SIZE
         - (sum(sizes) - sizes[FILL])

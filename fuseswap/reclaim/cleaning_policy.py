@@ -55,7 +55,7 @@ class CleaningPolicy:
         if not self._log.frames.has_spare:
             return False
         dead, in_frames = self._log.dead_bytes()
-        if thoroughly and self._cache.mixes_streams:
+        if thoroughly and self._cache.full_pool.mixes_streams:
             return dead >= in_frames * _LEAST_DEAD_SHARE
         return dead >= max(2 * SEGMENT_BYTES, int(in_frames * _DEAD_SHARE))
 

@@ -39,7 +39,7 @@ class Room:
     @property
     def exists(self) -> bool:
         """Whether the next store finds room."""
-        return not self._frames.exhausted or self._cache.has_other_room
+        return not self._frames.exhausted or self._cache.full_pool.has_room
 
     @property
     def is_hopeless(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from fuseswap.codecs.checksum import Decoder
 from fuseswap.store.dictionary_area import Dictionaries
+from fuseswap.store.full_pool import FullPool
 from fuseswap.store.page_reader import PageReader
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_table import SlotTable
@@ -26,11 +27,7 @@ class Store(Protocol):
     decoder: Decoder
     dictionaries: Dictionaries
     page_count: int
-    mixes_streams: bool  # it does not matter which objects stand together
-
-    @property
-    def has_other_room(self) -> bool:
-        """Whether a store finds room in a full pool, whatever becomes of its page."""
+    full_pool: FullPool
 
     @property
     def adopting(self) -> bool:

@@ -149,12 +149,12 @@ class StoreModel(RuleBasedStateMachine):
             data == data[:8] * (PAGE_SIZE // 8) and cache.encoder.same_filled_pages_enabled
         )
         switched_off = not cache.encoder.non_same_filled_pages_enabled and not same_filled
-        assert switched_off or cache.counters.pool_limit_hit > self.limit_hits
+        assert switched_off or cache.full_pool.counters.pool_limit_hit > self.limit_hits
 
     def request(self, offset: int, data: bytes, *, punch: bool = False) -> None:
         changes = self.changes(offset, data, punch=punch)
         before = self.device.frontswap.statistics()
-        self.limit_hits = self.device.cache.counters.pool_limit_hit
+        self.limit_hits = self.device.cache.full_pool.counters.pool_limit_hit
         refused = False
         try:
             if punch:

@@ -11,9 +11,9 @@ import pytest
 from fuseswap.counting import zeros
 from fuseswap.errors import CorruptData
 from fuseswap.filesystem.swapfile import Swapfile
-from fuseswap.frontswap.compressed_cache import StoreCounters
 from fuseswap.frontswap.page_encoder import EncodingCounters
 from fuseswap.store.frame_pool import CLEANER_RESERVE
+from fuseswap.store.full_pool import FullPoolCounters
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.segment_entry import SegmentState, Stream
 from fuseswap.store.slot_word import SEGMENT_ID_SHIFT, with_check
@@ -105,7 +105,7 @@ def test_counters_start_again_at_zero(memory: SharedMemory) -> None:
     old, _ = busy(memory)
     assert old.frontswap.counters.duplicate_entry > 0
     new = memory.attach_cache()
-    assert new.counters == zeros(StoreCounters)
+    assert new.full_pool.counters == zeros(FullPoolCounters)
     assert new.encoder.counters == zeros(EncodingCounters)
 
 

@@ -35,7 +35,7 @@ def test_the_limit_is_the_limit(cache: FrontedCache) -> None:
     assert fill_up(cache, 2) == 2 * PER_FRAME
     now = cache.statistics()
     assert now.pool_total_size == 2 * MIB == now.pool_limit_bytes - CLEANER_RESERVE * MIB
-    assert cache.counters.pool_limit_hit == 1
+    assert cache.full_pool.counters.pool_limit_hit == 1
 
 
 def test_everything_stored_stays_readable(cache: FrontedCache) -> None:
@@ -73,7 +73,7 @@ def test_a_full_pool_loses_the_old_version_only_of_the_refused_page(
         cache.store(1279, pages.incompressible(1279), replace=replace)
     assert cache.load(1279) is None
     assert all(cache.load(page) == pages.incompressible(page) for page in range(taken))
-    assert cache.counters.pool_limit_hit == 2
+    assert cache.full_pool.counters.pool_limit_hit == 2
 
 
 @pytest.mark.parametrize("replace", [False, True])
@@ -107,7 +107,7 @@ def test_no_memory_for_a_segment_is_no_full_pool_that_could_be_waited_for(
     with pytest.raises(StoreRefused):
         cache.store(0, pages.incompressible(1), replace=replace)
     assert cache.load(0) is None
-    now = cache.counters
+    now = cache.full_pool.counters
     assert (now.pool_limit_hit, now.reject_alloc_fail) == (0, 1)
 
 
@@ -126,7 +126,7 @@ def test_non_same_filled_pages_enabled_off_takes_any_fill_and_nothing_else(
         assert cache.load(0) == pages.filled(fill)
     with pytest.raises(StoreRefused):
         cache.store(1, pages.CORPUS["incompressible"])
-    assert cache.counters.pool_limit_hit == 0
+    assert cache.full_pool.counters.pool_limit_hit == 0
 
 
 def test_both_switches_off_take_nothing(cache: FrontedCache) -> None:
@@ -175,7 +175,7 @@ def test_an_overwrite_finds_room_behind_the_old_version_of_a_full_pool(
     cache.pool_limit_bytes = 0
     cache.store(1, pages.compressible(2))
     assert cache.load(1) == pages.compressible(2)
-    assert cache.counters.pool_limit_hit == 0
+    assert cache.full_pool.counters.pool_limit_hit == 0
 
 
 def test_the_next_worker_knows_at_once_that_the_pool_is_full() -> None:

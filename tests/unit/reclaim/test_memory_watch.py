@@ -101,8 +101,8 @@ async def test_where_others_have_nothing_to_give_a_store_is_refused_at_once(
         await store(short, 3, pages.incompressible(99))
     assert trio.current_time() == before
     assert short.frontswap.load(PageNumber(3)) is None
-    assert short.cache.counters.machine_limit_hit > 0
-    assert short.cache.counters.pool_limit_hit == 0
+    assert short.cache.full_pool.counters.machine_limit_hit > 0
+    assert short.cache.full_pool.counters.pool_limit_hit == 0
 
 
 @pytest.mark.parametrize("spent", [True, False])

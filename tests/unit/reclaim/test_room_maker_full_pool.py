@@ -303,10 +303,10 @@ async def test_stores_leave_the_room_of_a_segment_that_is_half_cleaned(
     cleaner = tierless.writeback.cleaner
     found: list[tuple[bool, bool]] = []
     while cleaner.step() and (cleaner.busy or not found):
-        found.append((tierless.log.frames.has_spare, tierless.cache.has_other_room))
+        found.append((tierless.log.frames.has_spare, tierless.cache.full_pool.has_room))
     assert (False, False) in found
     assert (False, True) not in found
-    assert tierless.cache.has_other_room
+    assert tierless.cache.full_pool.has_room
     before = tierless.log.frames.in_use
     tierless.store(page)
     assert tierless.log.table.stream_of(tierless.segment_of(page)) is Stream.SURVIVORS
