@@ -17,6 +17,7 @@ from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
 from fuseswap.units import MIB, PAGE_SIZE
 from tests.support import pages
 from tests.support.mounted_devices import (
+    abort,
     call,
     kill_all,
     must,
@@ -162,7 +163,7 @@ def test_what_up_made_is_removed_in_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dies", ["supervisor", "all"])
+@pytest.mark.parametrize("dies", ["supervisor", "connection", "all"])
 def test_down_gives_it_back_where_no_supervisor_does(
     backing: str, layout: str, dies: str, tmp_path: Path
 ) -> None:
@@ -175,6 +176,9 @@ def test_down_gives_it_back_where_no_supervisor_does(
         succeed("up", name, *SIZE, *options)
         if dies == "all":
             kill_all(name)
+        elif dies == "connection":  # the supervisor ends, and leaves the rest to `down`
+            abort(str(Runtime(name).default_mountpoint))
+            wait_until("its end", lambda: not processes_of(name))
         else:
             supervisor = Runtime(name).state().supervisor_pid
             os.kill(supervisor, signal.SIGKILL)
