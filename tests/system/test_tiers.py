@@ -73,6 +73,19 @@ def test_they_come_and_go_under_pressure(tmp_path: Path) -> None:
         succeed("tier", "remove", "-d", name, "first")
         assert not (tmp_path / "first").exists()
 
+        kill_supervisor(name)
+        add = ("tier", "add", "-d", name, f"file:{tmp_path}/third,name=third,priority=10")
+        assert "first: fuseswap restart" in call(*add).stderr
+        succeed("restart", name)
+        succeed(*add)
+        wait_for_segments(device, "third")
+        kill_supervisor(name)
+        send_worker(name, signal.SIGKILL)
+        succeed("restart", name)
+        assert list(tiers(name)) == ["third", "second"]
+        wait_for_segments(device, "third")
+
+        succeed("tier", "remove", "--drain", "-d", name, "third")
         assert pressure.finish()["bad_pages"] == 0
         for counter in ("checksum_errors", "tier_read_errors"):
             assert device.stat(counter) == 0
