@@ -8,9 +8,10 @@ from its number, its version and the seed, so it is checked without a copy of it
 About a sixth of the pages are same-filled, as on real machines.  One in fifty is random
 bytes.  The rest compress to a half or a third, as anonymous memory does.
 
-Prints one JSON object a line: progress about twice a second (``phase``, ``done``),
-at the end ``touches``, ``fill_seconds``, ``seconds``, ``bad_pages``, ``micros_per_touch``
-and ``slowest_touch_ms``.  SIGTERM ends the touching, not the check of all pages behind it.
+Prints one JSON object a line: progress about twice a second (``phase``, ``done``; of touches
+also ``touches`` and ``seconds``).  At the end it is ``touches``, ``fill_seconds``, ``seconds``,
+``bad_pages``, ``micros_per_touch`` and ``slowest_touch_ms``.  SIGTERM ends the
+touching, not the check of all pages behind it.
 Used by `fuseswap demo`, the system tests and ``scripts/bench``.
 """
 
@@ -121,7 +122,13 @@ def run(size_bytes: int, seconds: float, touches: int, seed: int) -> int:
             if now - reported > _REPORT_S:
                 reported = now
                 done = max((now - start) / seconds, count / touches if touches else 0)
-                report(phase="touch", done=done, bad_pages=bad)
+                report(
+                    phase="touch",
+                    done=done,
+                    touches=count,
+                    seconds=round(now - start, 3),
+                    bad_pages=bad,
+                )
     spent = time.monotonic() - start
     for page in range(memory.pages):
         bad += not memory.is_good(page)

@@ -12,12 +12,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 from fuseswap.errors import FuseswapError, HostError, InvalidArgument
+from fuseswap.linux import private_files
 from fuseswap.sizes import parse_size
 
-_LOCK = "/run/fuseswap-bench.lock"
+# Of root alone: whoever may open it can hold it.
+LOCK = Path("/run/fuseswap-bench.lock")
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,7 +61,7 @@ def size(text: str) -> int:
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """Two benchmarks at once would measure each other.  Raises `HostError`."""
-    with open(_LOCK, "w") as file:
+    with open(private_files.open_file(LOCK, os.O_WRONLY), "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -123,7 +123,7 @@ class Fuseswap(Peer):
         self._loop = loop
         self._pool_limit_bytes = pool_limit_bytes or size_bytes
         self._backing_bytes = backing_bytes
-        self._backing = Path(DISK) / f"fuseswap-bench-{name}.backing"
+        self.backing = Path(DISK) / f"fuseswap-bench-{name}.backing"
         self._layout = layout
         self._compressor = compressor
         self._parameters = parameters or {}
@@ -162,7 +162,7 @@ class Fuseswap(Peer):
         """Bring it up without swapon; what a killed benchmark left behind goes first."""
         self.teardown()
         if self._backing_bytes:  # a file that is there is used, and preallocated, in its size
-            with open(self._backing, "wb") as file:
+            with open(self.backing, "wb") as file:
                 file.truncate(BOTH_ENDS_BYTES + self._backing_bytes)
         info = json.loads(self._fuseswap(*self.up_command()))
         self._file = info["swapfile"]
@@ -183,7 +183,7 @@ class Fuseswap(Peer):
             "--transport", self._transport, "--no-swapon", "--json",
         ]  # fmt: skip
         if self._backing_bytes:
-            line += ["--backing", str(self._backing)]
+            line += ["--backing", str(self.backing)]
         if self._layout != "packed":
             line += ["--backing-layout", self._layout]
         return [*line, *self._up_options]
@@ -226,7 +226,7 @@ class Fuseswap(Peer):
             self._end_by_force(device)
             raise
         finally:
-            self._backing.unlink(missing_ok=True)
+            self.backing.unlink(missing_ok=True)
 
     def _end_by_force(self, device: Runtime) -> None:
         """Abort its FUSE connection, so that nothing waits for it any more, and kill its worker.

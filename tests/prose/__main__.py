@@ -34,7 +34,7 @@ LENGTHS = {
     "docs/parameters.md": 780,
     "docs/policies.md": 2020,
     "docs/recovery.md": 1510,
-    "docs/security.md": 1200,
+    "docs/security.md": 1400,
     "docs/statistics.md": 2350,
 }
 
