@@ -19,6 +19,7 @@ from fuseswap.cli.savings import savings
 from fuseswap.cli.tier_lines import HEADINGS, notes, shown
 from fuseswap.cli.tier_numbers import counters, tiers_in
 from fuseswap.daemon import live_tiers
+from fuseswap.daemon.device_files import DeviceState, Settings
 from fuseswap.daemon.device_info import loop_of
 from fuseswap.daemon.processes import supervisor_of, workers_of
 from fuseswap.daemon.runtime_dir import Runtime, all_devices, runtime_root
@@ -81,6 +82,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("MOUNTPOINT", "where it is mounted", lambda s: s["mountpoint"]),
 )
 BETWEEN_LOOKS_S = 0.5
+_LEFT_OFF = "seccomp: off ({})"
 NO_DEVICES = "no devices; try: sudo fuseswap up"
 DEFAULT_COLUMNS = (
     "NAME", "STATE", "DISKSIZE", "DATA", "COMPR", "TOTAL", "RATIO", "ALGORITHM", "LOOP", "SWAP",
@@ -152,7 +154,7 @@ def device_status(runtime: Runtime, between_s: float = 0.0) -> dict[str, Any]:
             if status["resumes"]:
                 status["recovery"] = "journal" if status["stats"]["journal_bytes"] else "resend"
             status["params"] = _read_params(mountpoint / "params")
-            status["warnings"] = warnings_of(runtime.name, status["stats"])
+            status["warnings"] += warnings_of(runtime.name, status["stats"])
             policies = status["params"][live_tiers.PARAMETER]
             found = tiers_in(policies, status["stats"], given)
             status["tiers"] = [tier.with_rates(changes).to_json() for tier in found]
@@ -204,13 +206,14 @@ def standing(runtime: Runtime) -> dict[str, Any]:
         "memory_locked": protection.memory_locked if protection else False,
         "io_flusher": protection.io_flusher if protection else False,
         "oom_score_adj": protection.oom_score_adj if protection else 0,
+        "seccomp": _seccomp(config, state),
         "supervisor_protection": supervisor._asdict() if supervisor else {},
         "worker_rss_bytes": _rss(state.worker_pid),
         "standby_rss_bytes": _rss(state.standby_pid),
         "supervisor_rss_bytes": _rss(state.supervisor_pid),
         "tuned": Sysctl(runtime_root()).set_by_us(),
         "log": runtime.log_tail(),
-        "warnings": [],
+        "warnings": [_LEFT_OFF.format(state.seccomp_off)] if state.seccomp_off else [],
         "stats": {},
         "params": {},
         "tiers": [],
@@ -222,6 +225,15 @@ def standing(runtime: Runtime) -> dict[str, Any]:
     if supervisor_of(runtime) is None and not workers_of(runtime):
         status.update(status="dead", reason="no process serves it; clean up with: fuseswap down")
     return status
+
+
+def _seccomp(config: Settings, state: DeviceState) -> str:
+    """Whether the worker has its filter of system calls; ``off`` with the reason, if it has one."""
+    if state.protection and state.protection.seccomp:
+        return "on"
+    if not config.seccomp:
+        return "off"
+    return f"off ({state.seccomp_off or 'not available here; see the log'})"
 
 
 def warnings_of(name: str, stats: dict[str, int]) -> list[str]:

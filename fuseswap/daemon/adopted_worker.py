@@ -69,7 +69,7 @@ class ServingWorker(Protocol):
     def signal_kill(self) -> None:
         """SIGKILL."""
 
-    def kill(self) -> None:
+    def kill(self) -> int:
         """`signal_kill` and `reap`."""
 
     def reap(self) -> int:
@@ -147,10 +147,10 @@ class AdoptedWorker:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
-    def kill(self) -> None:
+    def kill(self) -> int:
         """`signal_kill` and `reap`."""
         self.signal_kill()
-        self.reap()
+        return self.reap()
 
     def reap(self) -> int:
         """Wait until every thread has ended; -1, since another process is told the code."""

@@ -116,6 +116,7 @@ class DeviceState(NamedTuple):
     former_of_backing: str | None = None  # the device whose pages were written over
     protection: Protection | None = None  # of the worker
     supervisor_protection: Protection | None = None
+    seccomp_off: str | None = None  # why the worker has no filter, though the settings want one
 
     def with_starts(self) -> DeviceState:
         """With the times at which its processes began; asks the kernel."""
@@ -201,6 +202,7 @@ class _Fields:
             memory_locked=fields.get("memory_locked", bool),
             io_flusher=fields.get("io_flusher", bool),
             oom_score_adj=fields.get("oom_score_adj", int, signed=True),
+            seccomp=fields.get("seccomp", bool, False),
         )
 
 
@@ -288,6 +290,7 @@ def state_from(content: object, where: str) -> DeviceState:
         former_of_backing=fields.get_or_none("former_of_backing", str),
         protection=fields.protection("protection"),
         supervisor_protection=fields.protection("supervisor_protection"),
+        seccomp_off=fields.get_or_none("seccomp_off", str),
     )
 
 

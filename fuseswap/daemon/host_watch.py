@@ -25,6 +25,7 @@ class HostWatch:
         self.processes_bytes = 0  # of this one, the supervisor (an orphan has none) and the standby
         self.anonymous_bytes = 0  # heap and stacks of this process
         self.is_under_pressure = False
+        self.is_filtered = False  # this process may make few system calls
         self.faults = 0  # of the serving thread, since `expect_no_faults`
         self._faults_before: int | None = None
         self._faults_file = os.open(f"/proc/self/task/{os.getpid()}/stat", os.O_RDONLY)

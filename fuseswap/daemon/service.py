@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 
 from fuseswap.daemon.adopted_worker import ServingWorker
+from fuseswap.daemon.call_filter import CallFilter
 from fuseswap.daemon.device_files import Status
 from fuseswap.daemon.scribe import Scribe, stamp
 from fuseswap.daemon.spawner import Spawner
@@ -36,6 +37,7 @@ class Service:
         watchdog: Watchdog,
         state: StateFile,
         scribe: Scribe,
+        call_filter: CallFilter,
         *,
         first_pause_s: float = _FIRST_PAUSE_S,
     ) -> None:
@@ -44,6 +46,7 @@ class Service:
         self._watchdog = watchdog
         self._state = state
         self._scribe = scribe
+        self._filter = call_filter
         self._first_pause_s = first_pause_s
         self._failures = 0
         self.worker: ServingWorker | None = None  # None: none serves, or `degraded`
@@ -59,7 +62,7 @@ class Service:
                 worker.wait_prepared()
             protection = worker.attach()
         except HostError:
-            worker.kill()
+            self._filter.worker_ended(worker.kill())
             raise
         self.now_serves(worker, protection)
 
@@ -68,6 +71,8 @@ class Service:
         self.worker = worker
         self._watchdog.begin()
         self._state.serving(worker.pid, protection)
+        if self._filter.was_left_off and not protection.seccomp:
+            self._state.filter_left_off(self._filter.call)
         self._standby.ask()
 
     def reap(self) -> tuple[int, int]:
@@ -75,6 +80,7 @@ class Service:
         worker, self.worker = self.worker, None
         assert worker
         code = worker.reap()
+        self._filter.worker_ended(code)
         if self._watchdog.did_well():
             self._failures = 0
         return worker.pid, code
@@ -91,7 +97,8 @@ class Service:
             how = "its standby goes on" if standby else "starting another"
             self.say(f"{reason}; {how} (number {self._state.now.restarts})")
             try:
-                self.start(standby or self._spawner.spawn(), prepared=standby is not None)
+                another = standby or self._spawner.spawn(filtered=self._filter.for_worker)
+                self.start(another, prepared=standby is not None)
             except HostError as exc:
                 reason = str(exc)
                 continue

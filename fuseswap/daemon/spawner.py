@@ -23,7 +23,9 @@ class Spawner:
         self._files = files
         self._attached = attached
 
-    def spawn(self, *, fresh: bool = False, rereads: bool = False) -> WorkerProcess:
+    def spawn(
+        self, *, fresh: bool = False, rereads: bool = False, filtered: bool = True
+    ) -> WorkerProcess:
         """A worker that gets ready.  Raises `HostError`.
 
         One that was asked for ``rereads`` ``config.json``.  In place of one that died it may
@@ -36,6 +38,7 @@ class Spawner:
             self._attached,
             fresh=fresh,
             rereads=rereads,
+            filtered=filtered,
         )
 
     def reread(self) -> None:

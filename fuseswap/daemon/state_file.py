@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from fuseswap.daemon.device_files import DeviceState, Status
 from fuseswap.daemon.runtime_dir import Runtime
-from fuseswap.daemon.scribe import Scribe
-from fuseswap.linux import sd_notify
+from fuseswap.daemon.scribe import Scribe, stamp
+from fuseswap.linux import refused_call, sd_notify
 from fuseswap.linux.protect import Protection
 
 
@@ -30,6 +30,9 @@ class StateFile:
         self._scribe = scribe
         self._standby_pid = standby_pid
         self._state = state
+        self._call: int | None = None
+        self._is_left_off = state.seccomp_off is not None
+        self._why_left_off = state.seccomp_off  # changed by the scribe alone
 
     @property
     def now(self) -> DeviceState:
@@ -41,7 +44,15 @@ class StateFile:
         self._state = self._state._replace(
             status=Status.RUNNING, reason=None, worker_pid=worker_pid, protection=protection
         )
+        self._is_left_off = self._is_left_off and not protection.seccomp
         self.write_soon()
+
+    def filter_left_off(self, call: int | None) -> None:
+        """It makes any system call, since one was killed for ``call`` (None: not known)."""
+        if self._is_left_off and call == self._call:
+            return
+        self._call, self._is_left_off = call, True
+        self._scribe.do(self._explain)
 
     def not_serving(self, status: Status, reason: str) -> None:
         """From now on no worker does."""
@@ -56,8 +67,20 @@ class StateFile:
         """Have it written, from any thread."""
         self._scribe.do(self._write)
 
+    def _explain(self) -> None:
+        name = refused_call.name_of(self._call)
+        self._why_left_off = f"worker was killed for a call that is not allowed: {name}"
+        self._scribe.say(
+            f"{stamp()} supervisor: workers have no filter of system calls from now on: "
+            f"{self._why_left_off}; with it again: fuseswap restart {self._runtime.name}"
+        )
+        self._write()
+
     def _write(self) -> None:
-        state = self._state._replace(standby_pid=self._standby_pid()).with_starts()
+        state = self._state._replace(
+            standby_pid=self._standby_pid(),
+            seccomp_off=self._why_left_off if self._is_left_off else None,
+        ).with_starts()
         with contextlib.suppress(OSError):
             sd_notify.notify(f"STATUS={state.status}")
         self._runtime.write_state(state)

@@ -33,6 +33,7 @@ from fuseswap.daemon import lean, strays
 from fuseswap.daemon.adopted_worker import AdoptedWorker, who_serves
 from fuseswap.daemon.attaching import Attaching
 from fuseswap.daemon.attachment import MAY_FORGET
+from fuseswap.daemon.call_filter import CallFilter
 from fuseswap.daemon.device_files import Settings, Status
 from fuseswap.daemon.handover import Handover
 from fuseswap.daemon.holdings import Holdings
@@ -99,17 +100,20 @@ class Supervisor:
         files = holdings.files
         header = mmap.mmap(files["header"], mmap.PAGESIZE)
         self._watchdog = Watchdog(header, files["fuse"], settings.watchdog_s)
+        self._filter = CallFilter(header, off=holdings.noted.seccomp_off is not None)
         self._petitions = Petitions(runtime.control_path, scribe, resumes=settings.resumes)
         self._spawner = Spawner(runtime, settings, files, holdings.attached)
         self._standby = Standby(
-            lambda rereads: self._spawner.spawn(rereads=rereads),
+            lambda rereads: self._spawner.spawn(rereads=rereads, filtered=self._filter.for_standby),
             self._tell_standby,
             has_room,
             keep=settings.resumes and settings.standby,
         )
         noted = holdings.noted._replace(supervisor_protection=protection)
         self._state = StateFile(runtime, scribe, noted, lambda: self._standby.pid)
-        self._service = Service(self._spawner, self._standby, self._watchdog, self._state, scribe)
+        self._service = Service(
+            self._spawner, self._standby, self._watchdog, self._state, scribe, self._filter
+        )
         self._handover = Handover(self._service, self._standby, self._spawner, self._state, scribe)
         self._tier_processes = TierProcesses(
             runtime, holdings.attached, self._service.say, testing=settings.testing
@@ -173,7 +177,7 @@ class Supervisor:
 
         Others are ended then: one may serve since a moment ago.
         """
-        worker = self._spawner.spawn()
+        worker = self._spawner.spawn(filtered=self._filter.for_worker)
         try:
             worker.wait_prepared(TAKE_OVER_TIMEOUT_S)
         except HostError:
@@ -284,6 +288,7 @@ class Supervisor:
 
     def _hear(self, request: str) -> None:
         if request == RESTART:
+            self._filter.try_again()
             self._standby.renew()
         elif request in (ATTACH, DETACH):
             self._attaching.hear(request)

@@ -64,7 +64,7 @@ from fuseswap.store.frame_pool import RESERVE_FRAMES
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.memory_reserve import FeederThread
 from fuseswap.store.region import Region
-from fuseswap.store.superblock import REGION_NAMES, SharedState
+from fuseswap.store.superblock import REFUSED_CALL_AT, REGION_NAMES, SharedState
 from fuseswap.tiers.callbacks import await_callback, result_of
 from fuseswap.tiers.io_threads import IoThreads
 from fuseswap.tiers.tier import Tier
@@ -100,6 +100,7 @@ class Worker:
         *,
         fresh: bool,
         inherits: bool,
+        filtered: bool,
     ) -> None:
         """Get ready.  Raises `StateMismatch` for a header it does not know; writes nothing.
 
@@ -117,7 +118,7 @@ class Worker:
         self._inherited_heap = fds.get("heap") if inherits else None
         importlib.import_module(f"fuseswap.transport.{settings.transport}")
         self._plugged = load_plugged()
-        allowed = try_filter() if settings.seccomp else None
+        allowed = try_filter() if settings.seccomp and filtered else None
         lean.trim()
         self._protection = protect(populate=True, adoptable=True)
         drop_capabilities()
@@ -146,7 +147,9 @@ class Worker:
         lock_private()
         self._heap.reserve()
         if allowed:
-            confine(allowed)
+            confine(allowed, self._regions["header"].address + REFUSED_CALL_AT)
+            self._protection = self._protection._replace(seccomp=True)
+            self._watch.is_filtered = True
 
     def _hold_memory(self, one: Attachment) -> None:
         """Of a backend: it is used once that is added."""
@@ -360,6 +363,7 @@ def _serve(arguments: WorkerArguments, channel: Channel, scribe: Scribe) -> int:
             note.take,
             fresh=arguments.fresh,
             inherits=arguments.config is not None,
+            filtered=arguments.filtered,
         )
         scribe.start()
         channel.say("prepared")

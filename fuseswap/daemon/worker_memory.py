@@ -74,4 +74,5 @@ class WorkerMemory:
             standby_bytes=lambda: watch.standby_bytes,
             serving_faults=lambda: watch.faults,
             queue_file=lambda: watch.queue_file,
+            is_filtered=lambda: int(watch.is_filtered),
         )

@@ -62,6 +62,7 @@ class WorkerArguments(NamedTuple):
     config: dict[str, Any] | None  # of `Settings`; None: it reads ``config.json``
     fresh: bool  # it makes the state
     attachments: list[dict[str, Any]] | None = None  # of `Attachment`, their descriptors in `fds`
+    filtered: bool = True  # its system calls, where the settings say so too
 
     def to_json(self) -> str:
         """What `parse` reads."""
@@ -94,11 +95,12 @@ class WorkerProcess:
         *,
         fresh: bool = False,
         rereads: bool = False,
+        filtered: bool = True,
     ) -> None:
         """Spawn it over the descriptors ``files``; `fresh`: it makes the state.
 
         ``attached`` are those that it has from the start, and by and by (`bring_in_line`).
-        ``rereads``: it reads ``config.json``.
+        ``rereads``: it reads ``config.json``.  ``filtered``: see `WorkerArguments`.
 
         May wait for memory, without the interpreter lock.  Raises `HostError`.
         """
@@ -118,6 +120,7 @@ class WorkerProcess:
             None if rereads else settings.to_json(),
             fresh,
             [one.to_json() for one in self._has],
+            filtered,
         )
         variables = environment.of_worker(testing=settings.testing)
         if not fresh:
@@ -226,10 +229,10 @@ class WorkerProcess:
         """SIGKILL, which a stopped process obeys too."""
         os.kill(self.pid, signal.SIGKILL)
 
-    def kill(self) -> None:
-        """`signal_kill` and `reap`."""
+    def kill(self) -> int:
+        """`signal_kill` and `reap`; the exit code is another's where it had ended before."""
         self.signal_kill()
-        self.reap()
+        return self.reap()
 
     def reap(self) -> int:
         """Its exit code, once every one of its threads has ended."""

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from fuseswap.counting import Key, counter, gauge, numbers_of, zeros
+from fuseswap.counting import Key, counter, numbers_of, zeros
 from fuseswap.dedup.merger import Merger
 from fuseswap.dedup.sweep import Sweep
 from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.backends import Backends
 from fuseswap.filesystem.balance import balance
-from fuseswap.filesystem.host_numbers import HostNumbers
+from fuseswap.filesystem.host_numbers import HostNumbers, ProcessStatistics
 from fuseswap.filesystem.pending_io import PendingIo
 from fuseswap.filesystem.plugged import NOTHING_PLUGGED, Plugged
 from fuseswap.filesystem.swapfile import Swapfile
@@ -90,29 +90,6 @@ class TransportCounters:
     )
     replayed_requests: int = counter(
         "Requests a former worker had taken and not answered that came from the journal."
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessStatistics:
-    """Memory that does not grow with what is stored."""
-
-    mem_fixed: int = gauge(
-        "bytes",
-        "Memory of worker, supervisor and standby themselves, and frames always kept ready.",
-        after="mem_used_max",
-    )
-    mem_standby: int = gauge("bytes", "Memory of the standby alone; mem_fixed has it too.")
-    mem_worker: int = gauge(
-        "bytes", "The worker's own memory: heap and stacks (RssAnon), all of it locked."
-    )
-    mem_worker_bound: int = gauge(
-        "bytes", "The most mem_worker may be with what is stored; above it the worker leaks."
-    )
-    journal_bytes: int = gauge(
-        "bytes",
-        "Memory of the journal of requests in flight; 0 where the kernel sends them again.",
-        after="discards",
     )
 
 
@@ -382,6 +359,7 @@ class Device:
             mem_worker=self.mem_worker(),
             mem_worker_bound=self.mem_worker_bound(),
             journal_bytes=self.state.journal.allocated_bytes(),
+            seccomp=self._host.is_filtered(),
         )
         yield self.backends.statistics()
         log = self.cache.log

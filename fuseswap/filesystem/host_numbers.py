@@ -9,7 +9,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fuseswap.counting import gauge
 from fuseswap.store.segment_log import SegmentLog
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatistics:
+    """Memory that does not grow with what is stored, and what the worker may do."""
+
+    mem_fixed: int = gauge(
+        "bytes",
+        "Memory of worker, supervisor and standby themselves, and frames always kept ready.",
+        after="mem_used_max",
+    )
+    mem_standby: int = gauge("bytes", "Memory of the standby alone; mem_fixed has it too.")
+    mem_worker: int = gauge(
+        "bytes", "The worker's own memory: heap and stacks (RssAnon), all of it locked."
+    )
+    mem_worker_bound: int = gauge(
+        "bytes", "The most mem_worker may be with what is stored; above it the worker leaks."
+    )
+    journal_bytes: int = gauge(
+        "bytes",
+        "Memory of the journal of requests in flight; 0 where the kernel sends them again.",
+        after="discards",
+    )
+    seccomp: int = gauge(
+        "filters",
+        "Filters of system calls that the worker has: 1, or 0 where it may make any.",
+    )
 
 
 def _none() -> int:
@@ -26,3 +54,4 @@ class HostNumbers:
     standby_bytes: Callable[[], int] = _none
     serving_faults: Callable[[], int] = _none
     queue_file: Callable[[], int] = lambda: -1  # /sys/block/loopN/inflight; -1: not found yet
+    is_filtered: Callable[[], int] = _none  # whether system calls are (``linux/confine.py``)

@@ -11,7 +11,8 @@ from fuseswap.counting import arrange
 from fuseswap.dedup.merger import MergerStatistics
 from fuseswap.filesystem.backends import AddedStatistics
 from fuseswap.filesystem.balance import Balance
-from fuseswap.filesystem.device import ProcessStatistics, TransportCounters
+from fuseswap.filesystem.device import TransportCounters
+from fuseswap.filesystem.host_numbers import ProcessStatistics
 from fuseswap.filesystem.pending_io import PatienceCounters, SlowPathStatistics
 from fuseswap.frontswap.cache_statistics import CacheStatistics, CodecStatistics
 from fuseswap.frontswap.counters import BackendStatistics, FrontswapStatistics

@@ -21,6 +21,7 @@ import struct
 from typing import NamedTuple
 
 from fuseswap.errors import HostError
+from fuseswap.linux import refused_call
 from fuseswap.linux.allowed_calls import ALLOWED
 
 log = logging.getLogger(__name__)
@@ -110,9 +111,14 @@ def _write_filter(fd: int) -> None:
         made.export_bpf(file)
 
 
-def confine(wanted: Filter) -> None:
-    """All threads of this process, for good.  Raises `OSError`."""
+def confine(wanted: Filter, note_address: int | None = None) -> None:
+    """All threads of this process, for good.  Raises `OSError`.
+
+    The number of a call too many is noted at ``note_address`` (``refused_call.py``).
+    """
     faulthandler.register(signal.SIGSYS, file=2, all_threads=False, chain=True)
+    if note_address is not None:
+        refused_call.note_at(note_address)
     _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
     length = len(wanted.program) // _INSTRUCTION_BYTES
     program = _Program(length, wanted.program)

@@ -39,7 +39,7 @@ _CAP_SYS_PTRACE = 19
 
 
 class Protection(NamedTuple):
-    """What holds for a process, as read back from the kernel.
+    """What holds for a process, as read back from the kernel; but for ``seccomp``, which it says.
 
     A tuple, not a dataclass: `dataclasses` costs the supervisor 2 MB of locked memory.
     """
@@ -47,6 +47,7 @@ class Protection(NamedTuple):
     memory_locked: bool
     io_flusher: bool
     oom_score_adj: int
+    seccomp: bool = False  # by ``confine.py``, of a worker; a container may have its own filter
 
     @property
     def complete(self) -> bool:

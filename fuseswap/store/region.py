@@ -32,7 +32,7 @@ class Region:
         self.size_bytes = os.fstat(fd).st_size
         self.map = mmap.mmap(fd, self.size_bytes)
         self.buffer = memoryview(self.map)
-        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
 
     def populate(self, offset: int, length: int) -> None:
         """Allocate and map a range now: one call instead of a fault a page.
@@ -41,7 +41,7 @@ class Region:
         here, where a fault would be SIGBUS.  May be called from any thread.
         """
         try:
-            syscalls.populate_write(self._address + offset, length)
+            syscalls.populate_write(self.address + offset, length)
         except OSError as exc:
             if exc.errno != errno.EINVAL:
                 raise

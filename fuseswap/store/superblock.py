@@ -4,7 +4,7 @@ Seven regions.  The supervisor creates and holds them; each worker attaches to t
 
     header    8 KiB   magic, layout version, geometry, negotiated FUSE values, parameters, peak,
                       names of codecs and tiers, key, and all of these again; progress, heartbeat,
-                      notes of plugins at work
+                      notes of plugins at work, a call that was not allowed
     slots     8 bytes a swap page, one 4096-byte page a cluster (``slot_table.py``)
     segments  32 bytes a segment (``segment_log.py``)
     arena     1 MiB a frame, where segments in memory live
@@ -18,8 +18,8 @@ records (``checked_record.py``), each kept twice, at the same place of two pages
 written before the second.  A reader takes the first that is sound, so it finds the old values or
 the new ones wherever a writer died.  A worker that attaches writes both again.  With both damaged,
 the geometry or what INIT settled keeps the worker from attaching, and nothing is touched.
-Progress, heartbeat and the notes of plugins at work have no check and no copy.  They are written
-again and again, and no page depends on them.
+Progress, heartbeat, the notes of plugins at work and that of a call have no check and no copy.  They
+are written again and again, and no page depends on them.
 
 The key is what tiers encrypt with.  It is random, made with the device, and nowhere but here and
 in what workers derive from it.  The region is unevictable, so no swap has it, and a process that
@@ -60,6 +60,7 @@ _FUSE_AT = 256
 PROGRESS_AT = 512  # read by the supervisor, which maps nothing else
 HEARTBEAT_AT = 520  # the same
 _PEAK_AT = 528
+REFUSED_CALL_AT = 560  # a worker's last one; read by the supervisor, too
 _PROGRESS = struct.Struct("<Q")
 SHELF_NOTES_AT = 320  # to 407; ``frontswap/shelf_notes.py``
 _CALL_NOTES_AT = 544  # to 559

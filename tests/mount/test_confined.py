@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.support.mounted_devices import (
     TestDevice,
     device_up,
     standby_of,
+    succeed,
     wait_until,
     worker_of,
 )
@@ -75,6 +77,42 @@ def test_a_call_too_many_is_logged_and_the_worker_replaced(confined: TestDevice)
     assert is_confined(worker_of(confined.name))
 
 
+def serves(device: TestDevice, pid: int) -> bool:
+    return Runtime(device.name).state().worker_pid == pid
+
+
+def test_after_two_in_a_row_the_next_goes_on_without_it(confined: TestDevice) -> None:
+    """Each of its pages is there; `restart` tries again."""
+    fd = os.open(confined.swapfile, os.O_RDWR)
+    try:
+        for restarts in (1, 2):
+            page = os.urandom(4096)
+            assert os.pwrite(fd, page, 4096 * restarts) == 4096
+            standby = standby_of(confined.name)
+            os.kill(worker_of(confined.name), signal.SIGUSR2)
+            wait_until("the one that was prepared", partial(serves, confined, standby))
+            assert os.pread(fd, 4096, 4096 * restarts) == page
+        worker = worker_of(confined.name)
+        assert fields(worker, str(worker))["Seccomp"] == "0"
+        os.kill(worker, signal.SIGUSR2)  # now it may
+        assert os.pread(fd, 4096, 8192) == page
+        why = "worker was killed for a call that is not allowed: socket"
+        wait_until("its name", lambda: confined.status()["seccomp"] == f"off ({why})")
+        assert confined.stat("seccomp") == 0
+        assert f"seccomp: off ({why})" in succeed("status", confined.name)
+        assert why in Runtime(confined.name).log_path.read_text()
+        assert confined.status()["restarts"] == 2
+
+        succeed("restart", confined.name)
+        assert is_confined(worker_of(confined.name))
+        assert confined.status()["seccomp"] == "on"
+        assert confined.stat("seccomp") == 1
+        assert os.pread(fd, 4096, 8192) == page
+    finally:
+        os.close(fd)
+
+
 def test_it_can_be_left_off() -> None:
     with device_up("--size", "64M", "--no-swapon", "--seccomp", "off") as device:
         assert fields(worker_of(device.name), str(worker_of(device.name)))["Seccomp"] == "0"
+        assert device.status()["seccomp"] == "off"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import signal
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from fuseswap.daemon.call_filter import REFUSED_CALL_AT, CallFilter
 from fuseswap.daemon.device_files import DeviceState, Status
 from fuseswap.daemon.handover import Handover
 from fuseswap.daemon.runtime_dir import Runtime
@@ -31,12 +34,14 @@ class FakeWorker:
         self.pid = pid
         self._did = did
         self._fails = fails
+        self.code = -9
+        self.protection = PROTECTION
 
     def _do(self, what: str, how: str = "") -> Protection:
         self._did.append(f"{self.pid} {what}{how}")
         if what in self._fails:
             raise HostError(f"{self.pid} can't {what}")
-        return PROTECTION
+        return self.protection
 
     def wait_prepared(self) -> None:
         self._do("prepare")
@@ -50,12 +55,13 @@ class FakeWorker:
     def go_on(self) -> Protection:
         return self._do("go on")
 
-    def kill(self) -> None:
+    def kill(self) -> int:
         self._do("kill")
+        return self.code
 
     def reap(self) -> int:
         self._do("reap")
-        return -9
+        return self.code
 
 
 class Scene:
@@ -65,6 +71,7 @@ class Scene:
         self.did: list[str] = []
         self.kept: list[FakeWorker] = []
         self.next: list[FakeWorker] = []
+        self.filtered: list[bool] = []  # of each that was spawned
         self.asked = 0
         self.rereads = 0
         self.served_well = False
@@ -73,9 +80,17 @@ class Scene:
         runtime = Runtime("swap0")
         runtime.directory.mkdir()
         self.state = StateFile(runtime, self.scribe, DeviceState(), lambda: None)
+        self.header = mmap.mmap(-1, mmap.PAGESIZE)
+        self.filter = CallFilter(self.header)
         standby, spawner = cast(Standby, self), cast(Spawner, self)
         self.service = Service(
-            spawner, standby, cast(Watchdog, self), self.state, self.scribe, first_pause_s=0.0
+            spawner,
+            standby,
+            cast(Watchdog, self),
+            self.state,
+            self.scribe,
+            self.filter,
+            first_pause_s=0.0,
         )
         self.handover = Handover(self.service, standby, spawner, self.state, self.scribe)
 
@@ -91,8 +106,11 @@ class Scene:
         if self.not_renewed:
             raise HostError(self.not_renewed)
 
-    def spawn(self, *, fresh: bool = False, rereads: bool = False) -> FakeWorker:
+    def spawn(
+        self, *, fresh: bool = False, rereads: bool = False, filtered: bool = True
+    ) -> FakeWorker:
         assert (fresh, rereads) == (False, False)
+        self.filtered.append(filtered)
         return self.next.pop(0)
 
     def reread(self) -> None:
@@ -213,3 +231,58 @@ def test_a_new_one_serves_where_none_did(scene: Scene) -> None:
 def test_none_serves_and_the_new_one_has_ended_too(scene: Scene) -> None:
     with pytest.raises(HostError, match="and so did the new one"):
         scene.handover.hand_over()
+
+
+def dies_of_a_call(scene: Scene, pid: int, number: int) -> None:
+    scene.header[REFUSED_CALL_AT : REFUSED_CALL_AT + 4] = (number + 1).to_bytes(4, "little")
+    worker = scene.worker(pid)
+    worker.code = -signal.SIGSYS
+    scene.service.start(cast(WorkerProcess, worker))
+    scene.service.reap()
+
+
+def test_after_two_that_a_call_ended_the_next_has_no_filter(scene: Scene) -> None:
+    dies_of_a_call(scene, 1, 41)
+    assert (scene.filter.for_worker, scene.filter.for_standby) == (True, False)
+    dies_of_a_call(scene, 2, 41)
+    assert scene.filter.call == 41
+    scene.next = [scene.worker(3)]
+    scene.service.replace("worker 2 ended")
+    assert scene.filtered == [False]
+    assert scene.scribe.flush(60.0)
+    said = Runtime("swap0").state().seccomp_off
+    assert said is not None
+    assert said.startswith("worker was killed for a call that is not allowed: ")
+    scene.filter.try_again()
+    filtered = scene.worker(4)
+    filtered.protection = PROTECTION._replace(seccomp=True)
+    scene.service.start(cast(WorkerProcess, filtered))
+    assert scene.filter.for_standby
+    assert scene.scribe.flush()
+    assert Runtime("swap0").state().seccomp_off is None
+
+
+def test_another_end_between_two_starts_the_count_anew(scene: Scene) -> None:
+    dies_of_a_call(scene, 1, 41)
+    scene.start(2)
+    scene.service.reap()
+    dies_of_a_call(scene, 3, 41)
+    assert (scene.filter.for_worker, scene.filter.for_standby) == (True, False)
+
+
+def test_one_that_a_call_ends_before_it_serves_counts(scene: Scene) -> None:
+    scene.start(1)
+    scene.service.reap()
+    failing = [scene.worker(2 + number, "attach") for number in range(2)]
+    for worker in failing:
+        worker.code = -signal.SIGSYS
+    scene.next = [*failing, scene.worker(4)]
+    scene.service.replace("worker 1 ended")
+    assert scene.filtered == [True, True, False]
+    assert scene.standing() == ("running", 4, 3)
+
+
+def test_it_stays_off_where_a_supervisor_follows_another() -> None:
+    with mmap.mmap(-1, mmap.PAGESIZE) as header:
+        following = CallFilter(header, off=True)
+        assert (following.for_worker, following.was_left_off) == (False, True)
