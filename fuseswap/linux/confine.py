@@ -6,12 +6,14 @@ memory goes on being locked, and SYS_NICE, for the moments at real-time priority
 The filter (seccomp) comes last, and covers all threads.  A call that it does not have
 (``allowed_calls.py``) ends the process with SIGSYS.  The log says where it was made, unless libc
 had blocked all signals there.  Another worker takes over.  A short-lived child makes the filter
-with libseccomp.  Its binding starts programs to find the library, and would stay in locked memory.
+with libseccomp, whose binding would stay in locked memory.  The binding is told the library's name:
+to find it, it would start ldconfig, and a compiler where there is none.
 """
 
 from __future__ import annotations
 
 import ctypes
+import ctypes.util
 import errno
 import faulthandler
 import logging
@@ -93,6 +95,7 @@ def try_filter() -> Filter | None:
 
 
 def _write_filter(fd: int) -> None:
+    ctypes.util.find_library = {"seccomp": refused_call.LIBRARY}.get  # type: ignore[assignment]
     import pyseccomp  # in the child alone
 
     made = pyseccomp.SyscallFilter(pyseccomp.TRAP)

@@ -27,9 +27,12 @@ _MOST = 1 << 20  # more is no number of a call
 _SIGINFO = 4
 _FAILED = ctypes.c_void_p(-1).value
 _PROT_READ, _PROT_EXEC, _PRIVATE = 1, 4, 2
-_RESOLVE_TIMEOUT_S = 30.0  # it looks for the library by starting programs
+LIBRARY = "libseccomp.so.2"
+_RESOLVE_TIMEOUT_S = 30.0
 _RESOLVE = (
-    "import sys, pyseccomp as s;print(s.resolve_syscall(s.Arch.NATIVE, int(sys.argv[1])).decode())"
+    f"import ctypes.util; ctypes.util.find_library = {{'seccomp': '{LIBRARY}'}}.get;"
+    "import sys, pyseccomp as s; "
+    "print(s.resolve_syscall(s.Arch.NATIVE, int(sys.argv[1])).decode())"
 )
 
 _libc = ctypes.CDLL(None, use_errno=True)

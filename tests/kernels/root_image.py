@@ -8,6 +8,7 @@ in it is what a scenario starts.
 
 from __future__ import annotations
 
+import ctypes
 import re
 import shutil
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from fuseswap.linux import refused_call
 from tests.kernels import cache
 
 PACKAGES = "usr/lib/guest-packages"
@@ -110,6 +112,19 @@ def _copy_python(top: Path) -> None:
     cache.run("sh", "-c", f'{compile_all} "$@" || true', "compileall", to, packages)
 
 
+def library_at(name: str) -> Path:
+    """Where a library lies that is loaded by its name, and that no program here is linked to."""
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        raise cache.CommandFailed(f"'{name}' is missing; run: scripts/install kernels") from None
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        path = Path(line.split(maxsplit=5)[-1])
+        if path.name == name or path.name.startswith(name + "."):
+            return path.with_name(name)
+    raise cache.CommandFailed(f"'{name}' is nowhere")
+
+
 def runtime_distributions(name: str, *others: str) -> list[str]:
     """What ``name`` needs to run, and what that needs, without itself; with ``others``."""
     found: dict[str, None] = {}
@@ -144,6 +159,7 @@ def _copy_libraries(top: Path) -> None:
     for library in sorted(set(re.findall(r"(?:=> |\t)(/\S+) \(0x", said))):
         if not library.startswith(str(top)):
             _copy(Path(library), top)
+    _copy(library_at(refused_call.LIBRARY), top)
     for name in ("ld.so.cache", "ld.so.conf"):
         if (path := Path("/etc") / name).exists():
             _copy(path, top)

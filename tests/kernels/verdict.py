@@ -141,6 +141,8 @@ def _complaints_of_course(scenario: Scenario, result: dict[str, Any]) -> list[st
         why.append(f"down: {result['down_exit']}")
     if result["failed_ups"]:
         why.append(f"{result['failed_ups']} times no new supervisor")
+    if not result["statistics"].get("seccomp", 1):
+        why.append("the worker's system calls were not filtered")
     if scenario.kill != "none" and not result["kills"]:
         why.append("nothing was killed")
     return why

@@ -41,6 +41,7 @@ _COUNTERS = (
     "mem_used_total",
     "mem_used_max",
     "mem_fixed",
+    "seccomp",
 )
 
 

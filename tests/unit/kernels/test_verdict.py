@@ -46,6 +46,13 @@ def verdict(
     return judge(parse(name), ended, 70.0, console, lines)
 
 
+def test_a_worker_without_its_filter_has_failed() -> None:
+    assert verdict({"statistics": {"seccomp": 1}}).passed
+    assert verdict({"statistics": {"seccomp": 0}}).why == [
+        "the worker's system calls were not filtered"
+    ]
+
+
 def test_a_whole_course_passes() -> None:
     found = verdict()
     assert found.passed

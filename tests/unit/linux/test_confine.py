@@ -92,6 +92,18 @@ for name in ("CapEff", "CapPrm", "CapInh"):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_no_program_is_started_to_find_the_library() -> None:
+    """Where there is no ldconfig it would be a compiler."""
+    script = """
+import subprocess
+def refuse(*arguments, **more): raise SystemError("a program")
+subprocess.Popen.__init__ = refuse
+assert make_filter().program
+"""
+    done = run(script)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_without_the_library_it_is_an_error() -> None:
     done = run("import sys; sys.modules['pyseccomp'] = None\nmake_filter()")
     assert "libseccomp2" in done.stderr
