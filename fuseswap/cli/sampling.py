@@ -202,9 +202,9 @@ class _Watched:
         before, self._answer = self._answer, Sample(question.answered_at_s, counters)
         return rates(before, self._answer)
 
-    def _processor_percent(self, who: str, pid: int) -> float | None:
-        used_s = process.used_seconds(pid)
-        if used_s is None:
+    def _processor_percent(self, who: str, pid: int | None) -> float | None:
+        used_s = process.used_seconds(pid) if pid else None
+        if pid is None or used_s is None:
             self._processors.pop(who, None)
             return None
         sample = Sample(self._clock(), {"cpu": used_s}, source=pid)

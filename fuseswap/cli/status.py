@@ -21,7 +21,7 @@ from fuseswap.cli.tier_numbers import counters, tiers_in
 from fuseswap.daemon import live_tiers
 from fuseswap.daemon.device_files import DeviceState, Settings
 from fuseswap.daemon.device_info import loop_of
-from fuseswap.daemon.processes import supervisor_of, workers_of
+from fuseswap.daemon.processes import alive, supervisor_of, workers_of
 from fuseswap.daemon.runtime_dir import Runtime, all_devices, runtime_root
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.filesystem.openmetrics import parse_metrics
@@ -180,7 +180,7 @@ def standing(runtime: Runtime) -> dict[str, Any]:
 
     Raises `HostError` where there is no such device.
     """
-    config, state = runtime.config(), runtime.state()
+    config, state = runtime.config(), alive(runtime.state())
     device = loop_of(runtime)
     area = swap_area.area_of(device) if device else None
     protection, supervisor = state.protection, state.supervisor_protection
@@ -198,7 +198,7 @@ def standing(runtime: Runtime) -> dict[str, Any]:
         "discards": config.transport == "devfuse",
         "resumes": config.resumes,
         "recovery": None if config.resumes else "none",
-        "supervisor_pid": state.supervisor_pid,
+        "supervisor_pid": state.supervisor_pid or None,
         "worker_pid": state.worker_pid,
         "standby_pid": state.standby_pid,
         "restarts": state.restarts,

@@ -110,6 +110,7 @@ class DeviceState(NamedTuple):
     standby_pid: int | None = None
     supervisor_started: int = 0  # `process.start_ticks`; 0: an older version did not say
     worker_started: int = 0
+    standby_started: int = 0
     restarts: int = 0
     memory: str | None = None  # a kind of ``linux/shared_memory.py``
     made_backing: bool = False  # the backing file was made by `up`
@@ -123,6 +124,7 @@ class DeviceState(NamedTuple):
         return self._replace(
             supervisor_started=start_ticks(self.supervisor_pid),
             worker_started=start_ticks(self.worker_pid) if self.worker_pid else 0,
+            standby_started=start_ticks(self.standby_pid) if self.standby_pid else 0,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -284,6 +286,7 @@ def state_from(content: object, where: str) -> DeviceState:
         standby_pid=fields.get_or_none("standby_pid", int),
         supervisor_started=fields.get("supervisor_started", int, 0),
         worker_started=fields.get("worker_started", int, 0),
+        standby_started=fields.get("standby_started", int, 0),
         restarts=fields.get("restarts", int, 0),
         memory=fields.get_or_none("memory", str),
         made_backing=fields.get("made_backing", bool, False),

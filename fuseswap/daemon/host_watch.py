@@ -10,7 +10,9 @@ import contextlib
 import os
 from glob import glob
 
-from fuseswap.linux.process import anonymous_bytes, own_memory
+from fuseswap.filesystem.tree import SWAPFILE
+from fuseswap.linux import loop, mount
+from fuseswap.linux.process import anonymous_bytes, own_memory, start_ticks
 from fuseswap.linux.psi import under_memory_pressure
 
 
@@ -31,6 +33,9 @@ class HostWatch:
         self._faults_file = os.open(f"/proc/self/task/{os.getpid()}/stat", os.O_RDONLY)
         self._count_faults()  # the kernel makes the file's buffer at the first read
         self.queue_file = -1  # /sys/block/loopN/inflight of the device over the swapfile
+        self._queue_fd = -1  # open, once there was one
+        self._loop: tuple[str, int | None] = "", None  # and the number of its attachment
+        self._known_standby = 0, 0  # process id, and when it began
 
     def expect_no_faults(self) -> None:
         """All that requests need is resident from now on: page faults are counted as `faults`."""
@@ -47,25 +52,57 @@ class HostWatch:
         if self._faults_before is not None:
             self.faults = self._count_faults() - self._faults_before
         others = [self._parent] if os.getppid() == self._parent else []
-        self.standby_bytes = own_memory(self.standby_pid).anonymous if self.standby_pid else 0
-        if self.standby_pid:
-            others.append(self.standby_pid)
+        standby = self._standby()
+        self.standby_bytes = own_memory(standby).anonymous if standby else 0
+        if standby:
+            others.append(standby)
         all_of_them = [own_memory(pid) for pid in (os.getpid(), *others)]
         libraries = max(one.libraries for one in all_of_them)
         self.processes_bytes = sum(one.anonymous for one in all_of_them) + libraries
         self.is_under_pressure = under_memory_pressure()
-        if self.queue_file < 0:
-            self._find_queue()
+        self._look_for_queue()
 
-    def _find_queue(self) -> None:
-        """Open the loop device's count of requests, and read it: its buffer is made then."""
+    def _standby(self) -> int:
+        """As it was told; 0 where that process has ended, and its number may be another's."""
+        pid = self.standby_pid
+        if pid != self._known_standby[0]:
+            self._known_standby = pid, start_ticks(pid) if pid else 0
+        started = self._known_standby[1]
+        return pid if started and start_ticks(pid) == started else 0
+
+    def _look_for_queue(self) -> None:
+        """Find the loop device over the swapfile, and look whether it still is that."""
+        device, sequence = self._loop
+        if device and loop.sequence(device) == sequence and loop.backing_of(device):
+            return
+        self._loop = "", None
+        self.queue_file = -1
         for path in glob("/sys/block/loop*/loop/backing_file"):
+            device = f"/dev/{path.split('/')[3]}"
             with contextlib.suppress(OSError):
-                with open(path) as file:
-                    if file.read().strip() != self._swapfile:
-                        continue
-                queue = os.path.dirname(os.path.dirname(path)) + "/inflight"
-                fd = os.open(queue, os.O_RDONLY | os.O_CLOEXEC)
-                os.pread(fd, 64, 0)
-                self.queue_file = fd
-                return
+                if loop.backing_of(device) == self._swapfile and self._is_ours(device):
+                    sequence = loop.sequence(device)
+                    self._open_queue(os.path.dirname(os.path.dirname(path)) + "/inflight")
+                    self._loop = device, sequence
+                    return
+
+    def _is_ours(self, device: str) -> bool:
+        """Another file may have our path, in another mount namespace."""
+        connection = mount.connection_of(os.path.dirname(self._swapfile))
+        if connection is None:
+            return False
+        return loop.inode_of(device) == (os.makedev(0, int(connection)), SWAPFILE)
+
+    def _open_queue(self, path: str) -> None:
+        """Read it, too: its buffer is made then.  Keeps the number of one that was open.
+
+        Whoever reads that just now reads one of both.
+        """
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if self._queue_fd < 0:
+            self._queue_fd = fd
+        else:
+            os.dup2(fd, self._queue_fd, inheritable=False)
+            os.close(fd)
+        os.pread(self._queue_fd, 64, 0)
+        self.queue_file = self._queue_fd

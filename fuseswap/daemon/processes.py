@@ -13,6 +13,7 @@ import time
 from functools import partial
 
 from fuseswap.daemon import strays
+from fuseswap.daemon.device_files import DeviceState
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError
 from fuseswap.linux.process import start_ticks
@@ -29,6 +30,15 @@ def is_ours(pid: int | None, started: int = 0) -> bool:
     if not pid or not now or started not in (0, now):
         return False
     return any(b"fuseswap." in word for word in strays.words_of(pid))
+
+
+def alive(state: DeviceState) -> DeviceState:
+    """``state`` without the numbers of processes that have ended: others may have them by now."""
+    started = (state.supervisor_started, state.worker_started, state.standby_started)
+    noted = (state.supervisor_pid, state.worker_pid, state.standby_pid)
+    found = [pid if is_ours(pid, at) else None for pid, at in zip(noted, started, strict=True)]
+    supervisor, worker, standby = found
+    return state._replace(supervisor_pid=supervisor or 0, worker_pid=worker, standby_pid=standby)
 
 
 def supervisor_of(runtime: Runtime) -> int | None:

@@ -63,15 +63,27 @@ def is_of(device: str, path: str) -> bool:
 
     def ask() -> bytes:
         found = os.stat(path)
-        status = bytearray(_STATUS_BYTES)
-        fcntl.ioctl(os.open(device, os.O_RDONLY | os.O_NONBLOCK), _LOOP_GET_STATUS64, status)
-        is_same = _DEVICE_AND_INODE.unpack_from(status) == (found.st_dev, found.st_ino)
-        return b"same" if is_same else b""
+        return b"same" if inode_of(device) == (found.st_dev, found.st_ino) else b""
 
     try:
         return bool(in_child(ask, Path(path)))
     except (HostError, OSError):
         return False
+
+
+def inode_of(device: str) -> tuple[int, int]:
+    """``st_dev`` and ``st_ino`` of the file behind it.  Raises `OSError`.
+
+    That file is asked, so its server must not wait for this.
+    """
+    status = bytearray(_STATUS_BYTES)
+    fd = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, _LOOP_GET_STATUS64, status)
+    finally:
+        os.close(fd)
+    device_number, inode = _DEVICE_AND_INODE.unpack_from(status)
+    return device_number, inode
 
 
 def sequence(device: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fuseswap.daemon.device_info import loop_of
+from fuseswap.daemon.host_watch import HostWatch
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.linux import loop
 from tests.support.mounted_devices import TestDevice, call, device_mounted, device_up, must, succeed
@@ -59,6 +61,30 @@ def test_a_file_of_the_same_path_in_another_namespace_is_another(
             succeed("down", device.name)
         assert loop.backing_of(ours) is None
         assert loop.backing_of(other) == str(device.swapfile)
+
+
+def queue_of(watch: HostWatch) -> str | None:
+    watch.look()
+    if watch.queue_file < 0:
+        return None
+    return os.readlink(f"/proc/self/fd/{watch.queue_file}")
+
+
+def test_a_worker_counts_the_requests_of_its_own_device(held: ExitStack, tmp_path: Path) -> None:
+    with device_mounted(tmp_path, "size=64M") as device:
+        other = attach_elsewhere(held, tmp_path)
+        watch = HostWatch(str(device.swapfile))
+        assert loop.backing_of(other) == str(device.swapfile)
+        assert queue_of(watch) is None
+        for _ in range(2):  # the second time what was found is no more
+            ours = loop.attach(str(device.swapfile))
+            found = queue_of(watch)
+            assert found is not None
+            assert Path(found).parent.name == Path(ours).name
+            assert queue_of(watch) == found
+            loop.detach(ours)
+            assert queue_of(watch) is None
+        succeed("down", device.name)
 
 
 def attach_another(device: TestDevice, path: Path) -> None:

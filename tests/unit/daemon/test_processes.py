@@ -55,6 +55,17 @@ def test_a_number_that_is_used_again_is_another_process(
     assert stranger.poll() is None
 
 
+def test_numbers_of_processes_that_ended_are_not_shown(stranger: Popen[bytes]) -> None:
+    pid = stranger.pid
+    noted = DeviceState(supervisor_pid=pid, worker_pid=pid, standby_pid=pid).with_starts()
+    assert noted.standby_started == start_ticks(pid)
+    assert processes.alive(noted) == noted
+    began = start_ticks(pid) - 1
+    before = noted._replace(supervisor_started=began, worker_started=began, standby_started=began)
+    found = processes.alive(before)
+    assert (found.supervisor_pid, found.worker_pid, found.standby_pid) == (0, None, None)
+
+
 def test_only_what_is_noted_or_has_this_directory_is_ended(
     runtime: Runtime, stranger: Popen[bytes]
 ) -> None:

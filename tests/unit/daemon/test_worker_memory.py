@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import subprocess
 
 import trio
 
@@ -26,6 +27,19 @@ def test_supervisor_and_worker_count_while_there_is_a_supervisor() -> None:
     watch._parent = os.getpid()  # somebody else's child by now
     watch.look()
     assert abs(watch.processes_bytes - own) < 8 * MIB
+
+
+def test_a_standby_is_not_another_process_of_its_number() -> None:
+    watch = HostWatch("/nowhere/swapfile")
+    with subprocess.Popen(["sleep", "600"]) as standby:
+        watch.standby_pid = standby.pid
+        watch.look()
+        assert watch.standby_bytes == own_memory(standby.pid).anonymous > 0
+        pid, started = watch._known_standby
+        watch._known_standby = pid, started - 1  # the one that was told of began earlier
+        watch.look()
+        assert watch.standby_bytes == 0
+        standby.kill()
 
 
 async def test_housekeeping_notes_the_peak(
