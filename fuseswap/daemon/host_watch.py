@@ -96,7 +96,7 @@ class HostWatch:
     def _open_queue(self, path: str) -> None:
         """Read it, too: its buffer is made then.  Keeps the number of one that was open.
 
-        Whoever reads that just now reads one of both.
+        A read at this moment gets the count of one or the other.
         """
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         if self._queue_fd < 0:

@@ -18,8 +18,8 @@ records (``checked_record.py``), each kept twice, at the same place of two pages
 written before the second.  A reader takes the first that is sound, so it finds the old values or
 the new ones wherever a writer died.  A worker that attaches writes both again.  With both damaged,
 the geometry or what INIT settled keeps the worker from attaching, and nothing is touched.
-Progress, heartbeat, the notes of plugins at work and that of a call have no check and no copy.  They
-are written again and again, and no page depends on them.
+Progress, heartbeat, the notes of plugins at work and that of a call have no check and no copy.
+They are written again and again, and no page depends on them.
 
 The key is what tiers encrypt with.  It is random, made with the device, and nowhere but here and
 in what workers derive from it.  The region is unevictable, so no swap has it, and a process that

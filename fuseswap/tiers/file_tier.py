@@ -5,7 +5,8 @@ the arena to the device.  Extent N lies at N MiB of what is between the ends.  W
 larger, as that of an encrypted segment is, it lies at N times its size.
 
 Extents that are free again are reused as they are.  They are not punched out: that
-would give back the blocks that were preallocated.  Generations are not kept: the kernel ends
+would give back the blocks that were preallocated, and have the serving thread wait for the file
+system (docs/decisions.md).  Generations are not kept: the kernel ends
 the I/O of a process before it lets go of the lock of the state.
 """
 
