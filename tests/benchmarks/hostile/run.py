@@ -41,6 +41,7 @@ NAME = "hostile"
 _POLL_S = 0.05
 _ROUND_TIMEOUT_S = 120.0  # beyond the slice, on a machine that is busy with other things
 _STATUS_EVERY_S = 2.0
+_STATUS_TIMEOUT_S = 240.0  # 0.4 s on an idle machine; it has no claim to a processor
 _FILL_TIMEOUT_S = 300.0
 _VERIFY_TIMEOUT_S = 300.0
 _USER_BYTES = 512 * MIB
@@ -184,7 +185,7 @@ def _slice(
 
 def _ask_status(found: _Found) -> None:
     """As root does; nothing in it may move the cursor of a terminal."""
-    said = command.run((sys.executable, "-m", "fuseswap", "status"))
+    said = command.run((sys.executable, "-m", "fuseswap", "status"), timeout_s=_STATUS_TIMEOUT_S)
     if not all(line.isprintable() for line in said.splitlines()):
         found.went_wrong.append(f"status shows control characters: {said!r}")
 
