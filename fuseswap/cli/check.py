@@ -14,7 +14,7 @@ from typing import Any
 
 from fuseswap.daemon import config, memory_limits
 from fuseswap.daemon.runtime_dir import runtime_root
-from fuseswap.linux import halt_poll, shared_memory, swap_area, sysctl
+from fuseswap.linux import halt_poll, shared_memory, swap_area, sysctl, zswap
 from fuseswap.sizes import format_size, parse_size
 
 _CAP_SYS_RESOURCE = 24
@@ -166,6 +166,24 @@ def _settings() -> Finding:
     )
 
 
+def _zswap() -> Finding:
+    front = zswap.Zswap(runtime_root())
+    found = front.read()
+    if not found:
+        return Finding(True, False, "this kernel has no zswap")
+    if not front.is_on:
+        return Finding(True, False, "zswap is off")
+    how = f"{found.get('compressor', '?')}, {found.get('max_pool_percent', '?')} % of memory"
+    if front.set_by_us():
+        return Finding(True, False, f"zswap stands in front ({how}), as up --below-zswap has it")
+    return Finding(
+        False,
+        False,
+        f"zswap stands in front of every swap unasked ({how}): a device gets what it hands down; "
+        f"use up --below-zswap, or: echo N > {zswap.PARAMETERS / 'enabled'}",
+    )
+
+
 def _idle() -> Finding:
     polls_ns = halt_poll.guest_halt_poll_ns()
     if polls_ns == 0:
@@ -182,5 +200,5 @@ def _idle() -> Finding:
 
 _CHECKS: tuple[Callable[[], Finding], ...] = (
     _root, _fuse, _loop, _tools, _fusermount, _memory, _capabilities, _kernel, _python, _idle,
-    _headroom, _memory_limit, _settings,
+    _headroom, _memory_limit, _settings, _zswap,
 )  # fmt: skip

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from fuseswap.cli.config_files import Section, Value, sections
 from fuseswap.cli.size_expression import evaluate
+from fuseswap.daemon.config import DEFAULT_BELOW_PERCENT
 from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.parameters import PARAMETERS, Parameter
 from fuseswap.linux.swap_area import memory_bytes
@@ -65,6 +66,16 @@ def _flag(name: str) -> Callable[[Wanted, str], None]:
             wanted.words.append(f"--{name}")
 
     return apply
+
+
+def _below_zswap(wanted: Wanted, text: str) -> None:
+    """``1`` is a percentage here."""
+    if not text.isdecimal():
+        if text.lower() not in _ON + _OFF:
+            raise InvalidArgument(f"'{text}' is neither a percentage nor yes or no")
+        text = str(DEFAULT_BELOW_PERCENT if text.lower() in _ON else 0)
+    if int(text):
+        wanted.words.append(f"--below-zswap={text}")
 
 
 def _size(name: str) -> Callable[[Wanted, str], None]:
@@ -136,6 +147,7 @@ KEYS: tuple[Key, ...] = (
     Key("tune", "auto, on or off", _option("tune")),
     Key("seccomp", "on or off", _option("seccomp")),
     Key("isolate", "yes or no", _flag("isolate")),
+    Key("below-zswap", "percent of memory for zswap in front, yes or no", _below_zswap),
     Key("zram-size", "zram-generator's size, an expression in MiB", _mib("size")),
     Key("zram-resident-limit", "zram-generator's pool-limit, in MiB", _resident_limit),
     Key("compression-algorithm", "zram-generator's compressor", _algorithm),

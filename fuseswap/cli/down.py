@@ -9,7 +9,8 @@ from fuseswap.daemon import config, take_down
 from fuseswap.daemon.processes import wake
 from fuseswap.daemon.runtime_dir import Runtime, all_devices, runtime_root
 from fuseswap.errors import InvalidArgument
-from fuseswap.linux import sysctl
+from fuseswap.linux.sysctl import Sysctl
+from fuseswap.linux.zswap import Zswap
 
 
 def add_to(commands: Any) -> None:
@@ -29,13 +30,14 @@ def run(options: argparse.Namespace) -> int:
     if options.all and options.name:
         raise InvalidArgument("'down' takes a name or --all, not both")
     runtimes = all_devices() if options.all else [Runtime(options.name or config.DEFAULT_NAME)]
-    for runtime in runtimes:
-        try:
+    try:
+        for runtime in runtimes:
             wake(runtime)  # an orphan that notes itself has the lock, and may have been stopped
             with runtime.lock():
                 take_down.down(runtime)
-        finally:  # also where it had ended by itself
-            alive = {device.name for device in all_devices()}
-            sysctl.Sysctl(runtime_root()).restore(alive)
-        print(f"{runtime.name} is down")
+            print(f"{runtime.name} is down")
+    finally:  # also where it had ended by itself, or a command was killed half-way
+        alive = {device.name for device in all_devices()}
+        for settings in (Sysctl(runtime_root()), Zswap(runtime_root())):
+            settings.restore(alive)
     return 0

@@ -18,6 +18,7 @@ from fuseswap.cli.rates import Rates, Sample, rates
 from fuseswap.cli.savings import savings
 from fuseswap.cli.tier_lines import HEADINGS, notes, shown
 from fuseswap.cli.tier_numbers import counters, tiers_in
+from fuseswap.cli.zswap_lines import zswap_lines, zswap_status
 from fuseswap.daemon import live_tiers
 from fuseswap.daemon.device_files import DeviceState, Settings
 from fuseswap.daemon.device_info import loop_of
@@ -133,6 +134,8 @@ def run(options: argparse.Namespace) -> int:
     if options.name and not options.output and not options.noheadings:
         for line in savings(statuses[0]["stats"], in_bytes=options.bytes):
             print(line)
+        for line in zswap_lines(statuses[0]["zswap"], in_bytes=options.bytes):
+            print(line)
         if tiers := statuses[0]["tiers"]:
             rows = [shown(tier, in_bytes=options.bytes) for tier in tiers]
             print("", table([HEADINGS, *rows]), *notes(tiers), sep="\n")
@@ -212,6 +215,7 @@ def standing(runtime: Runtime) -> dict[str, Any]:
         "standby_rss_bytes": _rss(state.standby_pid),
         "supervisor_rss_bytes": _rss(state.supervisor_pid),
         "tuned": Sysctl(runtime_root()).set_by_us(),
+        "zswap": zswap_status(config.below_zswap),
         "log": runtime.log_tail(),
         "warnings": [_LEFT_OFF.format(state.seccomp_off)] if state.seccomp_off else [],
         "stats": {},

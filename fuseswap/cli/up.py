@@ -9,12 +9,13 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from fuseswap.cli import config_files, configured, up_again
+from fuseswap.cli import below_zswap, config_files, configured, up_again
 from fuseswap.daemon import bring_up, config, device_info, memory_limits, tier_files
 from fuseswap.daemon.device_files import LAYOUTS, RESEND
 from fuseswap.daemon.runtime_dir import Runtime, runtime_root
 from fuseswap.errors import FuseswapError, HostError, InvalidArgument
 from fuseswap.linux import sd_notify, swap_area, sysctl
+from fuseswap.linux.zswap import Zswap
 from fuseswap.sizes import format_size
 from fuseswap.transport import TRANSPORTS
 
@@ -57,6 +58,16 @@ def add_to(commands: Any) -> None:
         "(auto, default), all of them (on), none (off)",
     )
     parser.add_argument(
+        "--below-zswap",
+        nargs="?",
+        type=below_zswap.percent,
+        const=config.DEFAULT_BELOW_PERCENT,
+        default=0,
+        metavar="PERCENT",
+        help="switch zswap on in front of it, with a pool of so much of memory (default "
+        f"{config.DEFAULT_BELOW_PERCENT}); `down` puts zswap back",
+    )
+    parser.add_argument(
         "--isolate",
         action="store_true",
         help="share neither contents nor dictionaries between pages: sizes and times tell one "
@@ -89,8 +100,7 @@ def _add_device_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--compressor",
-        default=config.DEFAULT_COMPRESSOR,
-        help="lz4 (default), zstd[:LEVEL] or a plugin's",
+        help="lz4 (default; below zswap zstd), zstd[:LEVEL] or a plugin's",
     )
     parser.add_argument(
         "--backing",
@@ -167,7 +177,10 @@ def run(options: argparse.Namespace) -> int:
         testing=options.testing,
         isolate=options.isolate,
         seccomp=options.seccomp == "on",
+        below_zswap=options.below_zswap,
     )
+    if wanted.below_zswap:
+        Zswap(runtime_root()).require()
     require_root("'up' (loop devices and swapon)")
     stored = sd_notify.stored()
     if not options.notify:
@@ -178,10 +191,13 @@ def run(options: argparse.Namespace) -> int:
         fixed = up_again.apply(runtime, wanted, section, was_up=was_up) if section else []
         ready = ("READY=1", f"MAINPID={info.supervisor_pid}")
         sd_notify.notify(*ready, timeout_s=_NOTIFY_TIMEOUT_S)
-        notes = [] if was_up else [memory_limits.crowding(wanted.pool_limit_bytes, total_bytes)]
+        pools_bytes = wanted.pool_limit_bytes + total_bytes * wanted.below_zswap // 100
+        notes = [] if was_up else [memory_limits.crowding(pools_bytes, total_bytes)]
         if options.tune != "off" and not options.no_swapon:
             settings = sysctl.recommended(total_bytes, thorough=options.tune == "on")
             notes.append(sysctl.Sysctl(runtime_root()).tune(runtime.name, settings))
+        if not options.no_swapon:
+            notes.append(below_zswap.put_below(runtime, was_up=was_up))
     _tell(options, runtime, info, notes, was_up=was_up)
     if fixed:
         print(

@@ -47,5 +47,6 @@ def _change(runtime: Runtime, wanted: DeviceConfig) -> list[str]:
         ("resend", running.resend, wanted.resend),
         ("watchdog", running.watchdog_s, wanted.watchdog_s),
         ("seccomp", running.seccomp, wanted.seccomp),
+        ("below-zswap", running.below_zswap, wanted.below_zswap),
     )
     return [name for name, is_now, is_wanted in pairs if is_now != is_wanted]

@@ -38,6 +38,7 @@ from fuseswap.units import MIB, PAGE_SHIFT, PAGE_SIZE
 DEFAULT_NAME = "swap0"
 DEFAULT_SIZE = "2G"
 DEFAULT_COMPRESSOR = "lz4"
+BELOW_COMPRESSOR = "zstd"  # of a device below zswap: cold pages come, one at a time
 DEFAULT_POOL_LIMIT = "25%"
 DEFAULT_TRANSPORT = "devfuse"
 DEFAULT_PRIORITY = 100
@@ -46,6 +47,8 @@ DEFAULT_RESEND = RESEND[0]
 TUNE = ("auto", "on", "off")
 DEFAULT_TUNE = TUNE[0]
 DEFAULT_STANDBY = True
+DEFAULT_BELOW_PERCENT = 5  # of memory, for zswap's pool
+MAX_BELOW_PERCENT = 90
 DEFAULT_WATCHDOG_S = 5
 MIN_WATCHDOG_S = 3  # the heart beats once a second, and a busy machine delays it
 
@@ -77,6 +80,7 @@ class DeviceConfig:
     testing: bool = False  # see ``environment.py``
     isolate: bool = False
     seccomp: bool = True
+    below_zswap: int = 0  # percent of memory for zswap's pool; 0: not asked for
 
     @classmethod
     def parse(
@@ -85,7 +89,7 @@ class DeviceConfig:
         name: str,
         size: str,
         pool_limit: str,
-        compressor: str,
+        compressor: str | None,
         transport: str,
         mountpoint: str,
         priority: int,
@@ -100,8 +104,12 @@ class DeviceConfig:
         testing: bool = False,
         isolate: bool = False,
         seccomp: bool = True,
+        below_zswap: int = 0,
     ) -> DeviceConfig:
-        """Validate what a person wrote; raises `InvalidArgument`."""
+        """Validate what a person wrote; raises `InvalidArgument`.
+
+        No compressor: the default of a device, which is another one below zswap.
+        """
         size_bytes = parse_size(size)
         size_bytes -= size_bytes % PAGE_SIZE
         if not MIN_SIZE_BYTES <= size_bytes <= MAX_SIZE_BYTES:
@@ -128,6 +136,10 @@ class DeviceConfig:
             raise InvalidArgument(
                 f"watchdog {watchdog_s} is neither 0 nor at least {MIN_WATCHDOG_S}"
             )
+        if not 0 <= below_zswap <= MAX_BELOW_PERCENT:
+            raise InvalidArgument(
+                f"--below-zswap {below_zswap} is not between 1 and {MAX_BELOW_PERCENT} percent"
+            )
         plain, encrypt = parse_backing(backing)
         path = None if plain == "none" else os.path.abspath(plain)
         backing_bytes = planned_bytes(path, size_bytes) if path else 0
@@ -146,7 +158,9 @@ class DeviceConfig:
             name=name,
             size_bytes=size_bytes,
             pool_limit_bytes=limit - limit % MIB,
-            compressor=full_compressor_name(compressor),
+            compressor=full_compressor_name(
+                compressor or (BELOW_COMPRESSOR if below_zswap else DEFAULT_COMPRESSOR)
+            ),
             transport=transport,
             mountpoint=mountpoint,
             priority=priority,
@@ -162,6 +176,7 @@ class DeviceConfig:
             testing=testing,
             isolate=isolate,
             seccomp=seccomp,
+            below_zswap=below_zswap,
         )
 
     def settings(self, memory_bytes: int) -> Settings:
@@ -199,6 +214,7 @@ class DeviceConfig:
             standby=self.standby,
             testing=self.testing,
             seccomp=self.seccomp,
+            below_zswap=self.below_zswap,
         )
 
 

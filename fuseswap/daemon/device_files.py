@@ -58,6 +58,7 @@ class Settings(NamedTuple):
     attachments: tuple[Attachment, ...] = ()
     testing: bool = False  # see ``environment.py``
     seccomp: bool = True  # a worker may make the system calls of ``allowed_calls.py`` alone
+    below_zswap: int = 0  # percent of memory for zswap's pool in front; 0: zswap is as it is
 
     @property
     def resumes(self) -> bool:
@@ -233,6 +234,7 @@ def settings_from(content: object, where: str) -> Settings:
         attachments=tuple(map(_attachment, fields.parts("attachments"))),
         testing=fields.get("testing", bool, False),
         seccomp=fields.get("seccomp", bool, True),
+        below_zswap=fields.get("below_zswap", int, 0),
     )
     limit = settings.parameters.get("pool_limit_bytes", "")
     if not limit.isdecimal() or len(limit) > _MAX_DIGITS:

@@ -14,6 +14,7 @@ from fuseswap.filesystem.tree import SWAPFILE
 from fuseswap.linux import loop, mount
 from fuseswap.linux.process import anonymous_bytes, own_memory, start_ticks
 from fuseswap.linux.psi import under_memory_pressure
+from fuseswap.linux.zswap_use import ZswapUse, zswap_use
 
 
 class HostWatch:
@@ -28,6 +29,7 @@ class HostWatch:
         self.anonymous_bytes = 0  # heap and stacks of this process
         self.is_under_pressure = False
         self.is_filtered = False  # this process may make few system calls
+        self.zswap = ZswapUse()
         self.faults = 0  # of the serving thread, since `expect_no_faults`
         self._faults_before: int | None = None
         self._faults_file = os.open(f"/proc/self/task/{os.getpid()}/stat", os.O_RDONLY)
@@ -60,6 +62,8 @@ class HostWatch:
         libraries = max(one.libraries for one in all_of_them)
         self.processes_bytes = sum(one.anonymous for one in all_of_them) + libraries
         self.is_under_pressure = under_memory_pressure()
+        with contextlib.suppress(OSError):
+            self.zswap = zswap_use()
         self._look_for_queue()
 
     def _standby(self) -> int:

@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable
 
 from fuseswap.daemon.host_watch import HostWatch
-from fuseswap.filesystem.host_numbers import HostNumbers
+from fuseswap.filesystem.host_numbers import HostNumbers, ZswapStatistics
 from fuseswap.filesystem.open_files import MAX_KEPT_BYTES
 from fuseswap.linux.process import anonymous_bytes
 from fuseswap.store.segment_log import SegmentLog
@@ -64,6 +64,17 @@ class WorkerMemory:
         heap = 0 if self._heap_file is None else os.fstat(self._heap_file).st_blocks * 512
         return self._watch.processes_bytes + heap
 
+    def zswap(self) -> ZswapStatistics:
+        """As the watch saw it last."""
+        use = self._watch.zswap
+        return ZswapStatistics(
+            zswap_pool_bytes=use.pool_bytes,
+            zswap_stored_bytes=use.stored_bytes,
+            zswap_loads=use.loaded_pages,
+            zswap_stores=use.stored_pages,
+            zswap_written_back_pages=use.written_back_pages,
+        )
+
     def numbers(self) -> HostNumbers:
         """For the device."""
         watch = self._watch
@@ -73,6 +84,7 @@ class WorkerMemory:
             worker_bound_bytes=self.bound_bytes,
             standby_bytes=lambda: watch.standby_bytes,
             serving_faults=lambda: watch.faults,
+            zswap=self.zswap,
             queue_file=lambda: watch.queue_file,
             is_filtered=lambda: int(watch.is_filtered),
         )

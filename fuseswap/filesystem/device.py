@@ -315,10 +315,6 @@ class Device:
         """Memory of the processes that serve, and of frames kept ready for stores."""
         return self._host.fixed_bytes() + self.cache.memory_usage.ready_bytes
 
-    def mem_standby(self) -> int:
-        """Memory of the standby alone."""
-        return self._host.standby_bytes()
-
     def mem_worker(self) -> int:
         """Heap and stacks of this process."""
         return self._host.worker_bytes()
@@ -355,12 +351,13 @@ class Device:
         yield self.transport
         yield ProcessStatistics(
             mem_fixed=self.mem_fixed(),
-            mem_standby=self.mem_standby(),
+            mem_standby=self._host.standby_bytes(),
             mem_worker=self.mem_worker(),
             mem_worker_bound=self.mem_worker_bound(),
             journal_bytes=self.state.journal.allocated_bytes(),
             seccomp=self._host.is_filtered(),
         )
+        yield self._host.zswap()
         yield self.backends.statistics()
         log = self.cache.log
         yield from by_codec(self.cache.codecs.labels, log.codec_pages, log.codec_bytes)

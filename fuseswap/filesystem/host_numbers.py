@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fuseswap.counting import gauge
+from fuseswap.counting import counter, gauge
 from fuseswap.store.segment_log import SegmentLog
 
 
@@ -40,6 +40,24 @@ class ProcessStatistics:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ZswapStatistics:
+    """The machine's zswap, which may stand in front; all 0 where there is none."""
+
+    zswap_pool_bytes: int = gauge(
+        "bytes", "Memory of zswap's pool, which is in front of every swap.", after="journal_bytes"
+    )
+    zswap_stored_bytes: int = gauge("bytes", "Pages in zswap's pool, uncompressed.")
+    zswap_loads: int = counter("Pages that zswap gave back, since the boot.", after="discards")
+    zswap_stores: int = counter("Pages that zswap took, since the boot.")
+    zswap_written_back_pages: int = counter(
+        "Pages that zswap handed down to the swap below, of all areas, since the boot."
+    )
+
+
+NO_ZSWAP = ZswapStatistics(0, 0, 0, 0, 0)
+
+
 def _none() -> int:
     return 0
 
@@ -53,5 +71,6 @@ class HostNumbers:
     worker_bound_bytes: Callable[[SegmentLog], int] = lambda log: 0  # beyond it the worker leaks
     standby_bytes: Callable[[], int] = _none
     serving_faults: Callable[[], int] = _none
+    zswap: Callable[[], ZswapStatistics] = lambda: NO_ZSWAP
     queue_file: Callable[[], int] = lambda: -1  # /sys/block/loopN/inflight; -1: not found yet
     is_filtered: Callable[[], int] = _none  # whether system calls are (``linux/confine.py``)

@@ -12,7 +12,7 @@ from fuseswap.dedup.merger import MergerStatistics
 from fuseswap.filesystem.backends import AddedStatistics
 from fuseswap.filesystem.balance import Balance
 from fuseswap.filesystem.device import TransportCounters
-from fuseswap.filesystem.host_numbers import ProcessStatistics
+from fuseswap.filesystem.host_numbers import ProcessStatistics, ZswapStatistics
 from fuseswap.filesystem.pending_io import PatienceCounters, SlowPathStatistics
 from fuseswap.frontswap.cache_statistics import CacheStatistics, CodecStatistics
 from fuseswap.frontswap.counters import BackendStatistics, FrontswapStatistics
@@ -49,6 +49,7 @@ PARTS: tuple[type, ...] = (
     LoadingCounters,
     TransportCounters,
     ProcessStatistics,
+    ZswapStatistics,
     AddedStatistics,
     MemoryStatistics,
     CodecStatistics,

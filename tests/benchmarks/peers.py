@@ -82,6 +82,13 @@ class Peer(ABC):
         """What stored pages take in it, by its own count.  Raises `HostError`."""
         raise HostError(f"{self.name} does not count its memory; leave it out with --peers")
 
+    def all_memory_bytes(self) -> int:
+        """Memory it takes now with everything: stored pages, tables, processes.
+
+        Without zswap's, which may stand in front of it.
+        """
+        return 0
+
 
 @contextlib.contextmanager
 def prepared(peers: Sequence[Peer]) -> Iterator[None]:
@@ -215,6 +222,11 @@ class Fuseswap(Peer):
             duplicate_pages=now.get("duplicate_pages", 0),
         )
 
+    def all_memory_bytes(self) -> int:
+        """By its own statistics, with the processes that serve."""
+        now = self.metrics()
+        return now["mem_used_total"] + now["mem_fixed"]
+
     def teardown(self) -> None:
         """Take it down; where it hangs, by force, which is still an error."""
         device = Runtime(self.name)
@@ -252,6 +264,7 @@ class Zram(Peer):
 
     _DEVICE = "zram0"
     _RESET_TIMEOUT_S = 10.0
+    _SLOT_BYTES = 16  # of its table, for each page of the device
 
     def __init__(self, name: str, size_bytes: int) -> None:
         super().__init__(name, size_bytes)
@@ -270,6 +283,10 @@ class Zram(Peer):
     def memory(self) -> MemoryUse:
         """By mm_stat, which leaves its slot table out."""
         return counters.parse_mm_stat(self._read("mm_stat"))
+
+    def all_memory_bytes(self) -> int:
+        """By mm_stat, and the slot table."""
+        return self.memory().used_bytes + self.size_bytes // PAGE_SIZE * self._SLOT_BYTES
 
     def prepare(self) -> None:
         """Set the algorithm, then the size (the other way round is refused)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.benchmarks import (
     background_run,
+    below_run,
     busy_run,
     churn_run,
     io_run,
@@ -22,6 +23,7 @@ def all_suites() -> dict[str, Suite]:
         "swap": Suite(swap_run.PEERS, swap_run.run),
         "writeback": Suite(writeback_run.PEERS, writeback_run.run),
         "tiers": Suite(tiers_run.PEERS, tiers_run.run),
+        "below": Suite(below_run.PEERS, below_run.run),
         "busy": Suite(busy_run.PEERS, busy_run.run),
         "churn": Suite(churn_run.PEERS, churn_run.run),
         "memory": Suite(memory_run.PEERS, memory_run.run),

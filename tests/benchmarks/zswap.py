@@ -41,6 +41,15 @@ def configured(wanted: Mapping[str, str], where: Path = _PARAMETERS) -> Iterator
         yield
 
 
+def available(wanted: Mapping[str, str], where: Path = _PARAMETERS) -> dict[str, str]:
+    """Those of ``wanted`` that this kernel takes, each tried and put back."""
+    taken = {}
+    for name, value in wanted.items():
+        with contextlib.suppress(HostError), configured({name: value}, where):
+            taken[name] = value
+    return taken
+
+
 class Zswap(SwapFile):
     """A compressed pool of the kernel in front of a plain swap file."""
 

@@ -75,6 +75,15 @@ def test_our_keys_are_options_and_parameters(write: Write) -> None:
     assert (parameter.name, text) == ("writeback_age_seconds", "60")
 
 
+@pytest.mark.parametrize(
+    ("text", "percent"), [("yes", "5"), ("1", "1"), ("20", "20"), ("no", None), ("0", None)]
+)
+def test_below_zswap_is_a_percentage_or_yes(write: Write, text: str, percent: str | None) -> None:
+    """One word of its own: the name of the device comes next on the command line."""
+    write("etc/fuseswap.conf", f"[swap0]\nbelow-zswap = {text}\n")
+    assert words() == ([f"--below-zswap={percent}"] if percent else [])
+
+
 def test_a_file_of_zram_generator_is_understood(write: Write) -> None:
     write(
         "etc/fuseswap.conf",
@@ -124,6 +133,7 @@ def test_what_stands_on_the_command_line_counts(write: Write) -> None:
         ("[swap0]\nsise = 1G\n", "[swap0] sise: there is no such key"),
         ("[swap0]\nsize = large\n", "[swap0] size: 'large' is not a size"),
         ("[swap0]\nisolate = maybe\n", "'maybe' is neither yes nor no"),
+        ("[swap0]\nbelow-zswap = some\n", "'some' is neither a percentage nor yes or no"),
         ("[swap0]\nfs-type = ext4\n", "fs-type has 'ext4'"),
         ("[swap0]\noptions = discard,nofail\n", "options has 'nofail'"),
         ("[swap0]\nhost-memory-limit = -1\n", "neither a number of MiB nor none"),

@@ -132,3 +132,16 @@ def test_settings_have_what_the_worker_needs() -> None:
     assert set(settings.parameters) <= {parameter.name for parameter in PARAMETERS}
     assert settings.pool_limit_bytes == GIB
     assert settings_from(json.loads(json.dumps(settings.to_json())), "here") == settings
+
+
+def test_a_device_below_zswap_compresses_harder_unless_told_otherwise() -> None:
+    assert parse(compressor=None).compressor == "lz4"
+    assert parse(compressor=None, below_zswap=5).compressor == "zstd:1"
+    assert parse(compressor="lz4", below_zswap=5).compressor == "lz4"
+
+
+def test_the_percentage_is_kept_and_an_older_version_had_none() -> None:
+    content = parse(below_zswap=7).settings(4 * GIB).to_json()
+    assert settings_from(content, "config.json").below_zswap == 7
+    del content["below_zswap"]
+    assert settings_from(content, "config.json").below_zswap == 0

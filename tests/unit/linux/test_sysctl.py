@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fuseswap.linux import sysctl
+from fuseswap.linux.kept_settings import KeptSettings
 from fuseswap.linux.sysctl import Sysctl
 from fuseswap.units import GIB, MIB
 
@@ -72,7 +73,7 @@ def test_what_cannot_be_set_is_a_note(
     vm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Sysctl(tmp_path / "run", vm)
-    monkeypatch.setattr(settings, "_write", lambda name, value: False)
+    monkeypatch.setattr(KeptSettings, "_write", lambda self, name, value: False)
     note = settings.tune("a", WANTED)
     assert note is not None
     assert "vm.watermark_boost_factor=0" in note
