@@ -30,7 +30,7 @@ BELOW = f"below-{PERCENTS[0]}"
 COMPARED = ("total_seconds", "micros_per_touch", "peak_memory_mib")
 
 _LIMIT_BYTES = 256 * MIB  # of the cgroup
-_POOLS = 10  # of one percent: the pages swapped out
+_POOLS = 12  # of one percent: the pages swapped out
 _PROCESS_BYTES = _LIMIT_BYTES + _POOLS * zswap.pool_limit_bytes() // MIB * MIB
 _DEVICE_BYTES = (_PROCESS_BYTES * 5 // 4) // MIB * MIB
 _ENTRY_BYTES = 56  # struct zswap_entry of Linux 6.18
@@ -41,7 +41,10 @@ class Below(Fuseswap):
 
     def __init__(self, name: str, size_bytes: int, percent: int) -> None:
         super().__init__(name, size_bytes, loop=True, compressor=BELOW_COMPRESSOR)
-        self.zswap = zswap.available(recommended(percent))
+        wanted = recommended(percent)
+        if not zswap.takes("compressor", wanted["compressor"]):
+            del wanted["compressor"]  # as `up` leaves it, too
+        self.zswap = wanted
 
     def describe(self) -> str:
         """With what stands in front."""

@@ -41,13 +41,13 @@ def configured(wanted: Mapping[str, str], where: Path = _PARAMETERS) -> Iterator
         yield
 
 
-def available(wanted: Mapping[str, str], where: Path = _PARAMETERS) -> dict[str, str]:
-    """Those of ``wanted`` that this kernel takes, each tried and put back."""
-    taken = {}
-    for name, value in wanted.items():
-        with contextlib.suppress(HostError), configured({name: value}, where):
-            taken[name] = value
-    return taken
+def takes(name: str, value: str, where: Path = _PARAMETERS) -> bool:
+    """Whether this kernel takes ``value``; tried, and put back."""
+    try:
+        with configured({name: value}, where):
+            return True
+    except HostError:
+        return False
 
 
 class Zswap(SwapFile):

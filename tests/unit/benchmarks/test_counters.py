@@ -10,8 +10,9 @@ import pytest
 from fuseswap.errors import HostError
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.openmetrics import render_metrics
+from fuseswap.linux.zswap import recommended
 from fuseswap.units import KIB, MIB, PAGE_SIZE
-from tests.benchmarks import busy_run, churn_run, fio, report, writeback_run, zswap
+from tests.benchmarks import below_run, busy_run, churn_run, fio, report, writeback_run, zswap
 from tests.benchmarks.counters import DiskIo, Traffic, parse_disk_stat, parse_metrics, parse_vmstat
 from tests.benchmarks.fio import Job
 from tests.benchmarks.peers import Fuseswap
@@ -107,6 +108,12 @@ def test_zswap_gets_back_what_was_set_before_a_parameter_it_lacks(zswap_paramete
     assert parameters_in(zswap_parameters) == PARAMETERS
 
 
+def test_whether_a_value_is_taken_changes_nothing(zswap_parameters: Path) -> None:
+    assert zswap.takes("max_pool_percent", "3", zswap_parameters)
+    assert not zswap.takes("shrinker_enabled", "Y", zswap_parameters)
+    assert parameters_in(zswap_parameters) == PARAMETERS
+
+
 def test_a_kernel_without_zswap_has_it_off_and_cannot_have_it_on(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     with zswap.configured({"enabled": "N"}, missing):
@@ -115,13 +122,31 @@ def test_a_kernel_without_zswap_has_it_off_and_cannot_have_it_on(tmp_path: Path)
         pytest.fail("there is no zswap")
 
 
-def test_zswap_is_on_for_its_own_peer_alone() -> None:
+@pytest.fixture
+def no_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer below zswap asks the kernel for its codecs, which takes root."""
+    monkeypatch.setattr(zswap, "takes", lambda name, value: name == "compressor")
+
+
+@pytest.mark.usefixtures("no_trials")
+def test_zswap_is_on_for_its_own_peers_alone() -> None:
     peers = [peer for suite in all_suites().values() for peer in suite.make_peers(None)]
-    assert {peer.name for peer in peers if peer.zswap["enabled"] == "Y"} == {"zswap"}
+    below = {f"below-{percent}" for percent in below_run.PERCENTS}
+    assert {peer.name for peer in peers if peer.zswap["enabled"] == "Y"} == {"zswap", *below}
 
 
+@pytest.mark.usefixtures("no_trials")
 def test_the_last_parameter_switches_zswap_on() -> None:
-    assert list(zswap.Zswap("zswap", MIB).zswap)[-1] == "enabled"
+    peers = all_suites()["below"].make_peers([f"below-{one}" for one in below_run.PERCENTS])
+    for peer in (zswap.Zswap("zswap", MIB), *peers):
+        assert list(peer.zswap)[-1] == "enabled"
+
+
+@pytest.mark.usefixtures("no_trials")
+def test_a_peer_below_zswap_is_as_up_makes_it() -> None:
+    [peer] = all_suites()["below"].make_peers([below_run.BELOW])
+    assert peer.zswap == recommended(below_run.PERCENTS[0])
+    assert "zstd" in peer.describe()
 
 
 def test_the_pressure_overflows_both_pools() -> None:
