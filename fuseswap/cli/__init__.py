@@ -32,6 +32,7 @@ from fuseswap.cli import (
     scrub,
     shrink,
     status,
+    striped,
     tier,
     top,
     up,
@@ -130,8 +131,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.command == "up" and options.name:
         options = parser.parse_args(with_section(arguments, options.name))
-    options.parser = parser
-    code: int = options.run(options)
+    options.parser, options.act = parser, striped.run
+    code = striped.run(options)
     return code
 
 

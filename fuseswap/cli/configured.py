@@ -135,6 +135,7 @@ KEYS: tuple[Key, ...] = (
     Key("size", "of the swap: 2G, or an expression in MiB as min(ram / 2, 4096)", _size("size")),
     Key("pool-limit", "most memory for compressed pages: 512M, 25%, ...", _size("pool-limit")),
     Key("compressor", "lz4, zstd, zstd:LEVEL, or a plugin's", _option("compressor")),
+    Key("stripes", "so many workers and loop devices under one name", _option("stripes")),
     Key("priority", "of the swap", _option("priority")),
     Key("backing", "file or block device for cold pages", _option("backing")),
     Key("backing-layout", "packed or in-place", _option("backing-layout")),

@@ -15,7 +15,8 @@ from typing import Any
 from fuseswap.cli.status import table
 from fuseswap.cli.swap_owners import Owner, by_cgroup, owners
 from fuseswap.cli.swap_use import SwapUse
-from fuseswap.daemon.runtime_dir import Runtime, all_devices
+from fuseswap.daemon.runtime_dir import all_devices
+from fuseswap.daemon.stripe_set import devices_named
 from fuseswap.errors import InvalidArgument
 from fuseswap.sizes import format_size
 from fuseswap.units import PAGE_SIZE
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     first, last = ((), (_CGROUP,)) if options.cgroup else ((_PID,), (_COMMAND,))
     columns = (*first, *_COLUMNS, *last)
     key = _sort_key(columns, options.sort)
-    runtimes = [Runtime(options.name)] if options.name else all_devices()
+    runtimes = devices_named(options.name) if options.name else all_devices()
     found, others = owners(runtimes, options.pid)
     lines = sorted(by_cgroup(found) if options.cgroup else found, key=key)
     if options.json:

@@ -22,6 +22,7 @@ from fuseswap.cli.rates import Rates, Sample, rates
 from fuseswap.cli.status import standing
 from fuseswap.counting import Kind
 from fuseswap.daemon.runtime_dir import Runtime, all_devices
+from fuseswap.daemon.stripe_set import devices_named
 from fuseswap.errors import HostError
 from fuseswap.filesystem.openmetrics import parse_metrics
 from fuseswap.filesystem.statistics import STATISTICS
@@ -69,7 +70,7 @@ class Sampler:
     ) -> None:
         """Raises `InvalidArgument` for what is no name."""
         self._clock = clock
-        self._runtime = Runtime(name) if name else None
+        self._name = Runtime(name).name if name else None
         self._patience_s = max(_LEAST_PATIENCE_S, min(patience_s, TIMEOUT_S))
         self._watched: dict[str, _Watched] = {}
         self._gone: list[_Question] = []
@@ -112,7 +113,7 @@ class Sampler:
     def _statuses(self) -> list[dict[str, Any]]:
         """The devices there are now; remembers the new ones and forgets those that went."""
         statuses = []
-        for runtime in [self._runtime] if self._runtime else all_devices():
+        for runtime in devices_named(self._name) if self._name else all_devices():
             with suppress(HostError):  # gone, or not there yet
                 statuses.append(standing(runtime))
         before = self._watched

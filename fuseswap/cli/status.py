@@ -16,14 +16,15 @@ from typing import Any
 
 from fuseswap.cli.rates import Rates, Sample, rates
 from fuseswap.cli.savings import savings
+from fuseswap.cli.stripe_status import combined
 from fuseswap.cli.tier_lines import HEADINGS, notes, shown
 from fuseswap.cli.tier_numbers import counters, tiers_in
 from fuseswap.cli.zswap_lines import zswap_lines, zswap_status
-from fuseswap.daemon import live_tiers
+from fuseswap.daemon import live_tiers, stripe_set
 from fuseswap.daemon.device_files import DeviceState, Settings
 from fuseswap.daemon.device_info import loop_of
 from fuseswap.daemon.processes import alive, supervisor_of, workers_of
-from fuseswap.daemon.runtime_dir import Runtime, all_devices, runtime_root
+from fuseswap.daemon.runtime_dir import Runtime, runtime_root
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.filesystem.openmetrics import parse_metrics
 from fuseswap.filesystem.parameters import PARAMETERS
@@ -33,6 +34,7 @@ from fuseswap.linux.sysctl import Sysctl
 from fuseswap.linux.timed_file import read_file
 from fuseswap.linux.visible import one_line
 from fuseswap.sizes import format_size
+from fuseswap.units import MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +113,17 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the table or the JSON."""
     columns = _choose(options.output)
-    runtimes = [Runtime(options.name)] if options.name else all_devices()
     looks_twice = bool(options.name) and (options.json or not options.output)
     between_s = BETWEEN_LOOKS_S if looks_twice and not options.noheadings else 0.0
-    statuses = [device_status(runtime, between_s) for runtime in runtimes]
+    statuses = [_status(*group, between_s) for group in stripe_set.grouped(options.name)]
     if options.json:
         print(json.dumps(statuses[0] if options.name else statuses, indent=1))
         return 0
     if not statuses and not options.noheadings:
         print(NO_DEVICES)
         return 0
-    rows = [[show(column, s, in_bytes=options.bytes) for column in columns] for s in statuses]
+    shown_ones = [*statuses, *(statuses[0].get("stripes", []) if options.name else [])]
+    rows = [[show(column, s, in_bytes=options.bytes) for column in columns] for s in shown_ones]
     headings = [] if options.noheadings else [[column.name for column in columns]]
     print(table(headings + rows))
     for status in statuses:
@@ -140,6 +142,16 @@ def run(options: argparse.Namespace) -> int:
             rows = [shown(tier, in_bytes=options.bytes) for tier in tiers]
             print("", table([HEADINGS, *rows]), *notes(tiers), sep="\n")
     return 0
+
+
+def _status(name: str, devices: Sequence[Runtime], between_s: float) -> dict[str, Any]:
+    """Of a device, or of the stripes of the set ``name`` together."""
+    found = [device_status(runtime, between_s) for runtime in devices]
+    whole = stripe_set.find_set(name)
+    if whole is None:
+        return found[0]
+    table = whole.table()
+    return combined(name, table.count, table.limit * MIB, found)
 
 
 def device_status(runtime: Runtime, between_s: float = 0.0) -> dict[str, Any]:

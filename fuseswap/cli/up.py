@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -31,6 +32,12 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
     _add_device_options(parser)
+    parser.add_argument(
+        "--stripes",
+        type=int,
+        metavar="N",
+        help="so many workers and loop devices under one name, which share sizes and pool limit",
+    )
     parser.add_argument("--priority", type=int, default=config.DEFAULT_PRIORITY, help="default 100")
     parser.add_argument(
         "--watchdog",
@@ -146,25 +153,17 @@ def require_root(what: str) -> None:
         raise HostError(f"{what} needs root; try: sudo fuseswap ...")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Bring a device up; one that is up already is described, and changed where files say so."""
-    if options.all:
-        return _all(options.parser)
-    section = configured.section_of(options.name)
-    if section and section.skipped:
-        print(f"{options.name} is left out: {section.skipped}")
-        return 0
+def config_of(options: argparse.Namespace, memory_bytes: int) -> config.DeviceConfig:
+    """What ``options`` ask for; raises `InvalidArgument`."""
     if not options.backing:
         raise InvalidArgument("--backing is empty; give a path, or 'none'")
-    runtime = Runtime(options.name)
-    total_bytes = swap_area.memory_bytes()
-    wanted = config.DeviceConfig.parse(
+    return config.DeviceConfig.parse(
         name=options.name,
         size=options.size,
         pool_limit=options.pool_limit,
         compressor=options.compressor,
         transport=options.transport,
-        mountpoint=str(runtime.default_mountpoint),
+        mountpoint=str(Runtime(options.name).default_mountpoint),
         priority=options.priority,
         backing=options.backing,
         backing_layout=options.backing_layout,
@@ -172,13 +171,26 @@ def run(options: argparse.Namespace) -> int:
         watchdog_s=options.watchdog,
         standby=options.standby == "on",
         raw=options.raw,
-        memory_bytes=total_bytes,
+        memory_bytes=memory_bytes,
         tiers=options.tier,
         testing=options.testing,
         isolate=options.isolate,
         seccomp=options.seccomp == "on",
         below_zswap=options.below_zswap,
     )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Bring a device up; one that is up already is described, and changed where files say so."""
+    if options.all:
+        return _all(options.parser, options.act)
+    section = configured.section_of(options.name)
+    if section and section.skipped:
+        print(f"{options.name} is left out: {section.skipped}")
+        return 0
+    runtime = Runtime(options.name)
+    total_bytes = swap_area.memory_bytes()
+    wanted = config_of(options, total_bytes)
     if wanted.below_zswap:
         Zswap(runtime_root()).require()
     require_root("'up' (loop devices and swapon)")
@@ -222,22 +234,24 @@ def _tell(
     else:
         what = "is up already" if was_up else "is up"
         print(f"{info.name} {what}: {format_size(info.size_bytes)} on {info.loop}")
-    for note in filter(None, notes):
+    for note in (*filter(None, notes), *notes_of(runtime, was_up=was_up)):
         print(f"note: {note}", file=sys.stderr)
+
+
+def notes_of(runtime: Runtime, *, was_up: bool) -> list[str]:
+    """What a person should know of the device."""
+    notes = []
     state = runtime.state()
     if not state.protection or not state.protection.complete:
-        print("note: the worker is not fully protected (see: fuseswap check)", file=sys.stderr)
+        notes.append("the worker is not fully protected (see: fuseswap check)")
     if not was_up:
-        for note in _notes_of_tiers(runtime):
-            print(f"note: {note}", file=sys.stderr)
+        notes += _notes_of_tiers(runtime)
     if not runtime.config().resumes:
-        print(
-            "note: the pyfuse3 transport sees no discards and can't resume after a crash",
-            file=sys.stderr,
-        )
+        notes.append("the pyfuse3 transport sees no discards and can't resume after a crash")
+    return notes
 
 
-def _all(parser: argparse.ArgumentParser) -> int:
+def _all(parser: argparse.ArgumentParser, act: Callable[[argparse.Namespace], int]) -> int:
     """One after the other, whether or not the one before came up; returns the last fault's code."""
     names = list(config_files.sections())
     if not names:
@@ -246,7 +260,7 @@ def _all(parser: argparse.ArgumentParser) -> int:
     for name in names:
         try:
             words = configured.with_section(["up", name], name)
-            code = run(parser.parse_args(words)) or code
+            code = act(parser.parse_args(words)) or code
         except FuseswapError as exc:
             print(f"fuseswap: {name}: {exc}", file=sys.stderr)
             code = 1 if isinstance(exc, InvalidArgument) else 2

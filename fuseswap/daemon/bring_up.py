@@ -72,7 +72,7 @@ def up(
             live_tiers.set_policy(runtime, spec)
         _start_swap(runtime, swapon=swapon, priority=config.priority)
     except BaseException:
-        _take_back(runtime)
+        take_back(runtime)
         raise
     return describe(runtime)
 
@@ -83,6 +83,8 @@ def start_filesystem(runtime: Runtime, config: DeviceConfig) -> None:
     Raises `MountFailed`; `HostError` where a limit of this process or its cgroup is too low.
     Neither leaves anything behind.
     """
+    if runtime.has_stripes():
+        raise MountFailed(f"{runtime.name} is a set of stripes; first: fuseswap down")
     if mount.is_mounted(config.mountpoint):
         raise MountFailed(
             f"{config.mountpoint} is mounted already; if nobody serves it: fuseswap down "
@@ -258,7 +260,7 @@ def _wait_for_standby(runtime: Runtime, config: DeviceConfig) -> None:
         time.sleep(0.02)
 
 
-def _take_back(runtime: Runtime) -> None:
+def take_back(runtime: Runtime) -> None:
     """Undo an `up` that failed; by force where `down` can't and no page is in the swap."""
     try:
         down(runtime)

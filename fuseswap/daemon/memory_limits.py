@@ -44,9 +44,9 @@ def fixed_bytes() -> int:
     return 90 * MIB
 
 
-def needed_bytes(pool_limit_bytes: int) -> int:
-    """The most a device with this pool limit takes."""
-    return pool_limit_bytes + fixed_bytes()
+def needed_bytes(pool_limit_bytes: int, stripes: int = 1) -> int:
+    """The most a device with this pool limit takes, or ``stripes`` that share it."""
+    return pool_limit_bytes + stripes * fixed_bytes()
 
 
 def tightest(proc: Path = Path("/proc/self")) -> MemoryLimit | None:
@@ -54,8 +54,11 @@ def tightest(proc: Path = Path("/proc/self")) -> MemoryLimit | None:
     return min(limits(proc), key=lambda limit: limit.left_bytes, default=None)
 
 
-def require(pool_limit_bytes: int, proc: Path = Path("/proc/self")) -> None:
-    """Raise `HostError` where a limit leaves no room for a device with this pool limit."""
+def require(pool_limit_bytes: int, proc: Path = Path("/proc/self"), *, stripes: int = 1) -> None:
+    """Raise `HostError` where a limit leaves no room for a device with this pool limit.
+
+    Or for so many ``stripes`` that share it.
+    """
     total = memory_bytes()
     if pool_limit_bytes > total:
         raise HostError(
@@ -63,28 +66,30 @@ def require(pool_limit_bytes: int, proc: Path = Path("/proc/self")) -> None:
             f"{format_size(total)}; use a smaller --pool-limit"
         )
     limit = tightest(proc)
-    if limit and limit.left_bytes < needed_bytes(pool_limit_bytes):
-        raise HostError(shortage(limit, pool_limit_bytes))
+    if limit and limit.left_bytes < needed_bytes(pool_limit_bytes, stripes):
+        raise HostError(shortage(limit, pool_limit_bytes, stripes))
 
 
-def shortage(limit: MemoryLimit, pool_limit_bytes: int) -> str:
+def shortage(limit: MemoryLimit, pool_limit_bytes: int, stripes: int = 1) -> str:
     """One line: the cgroup, its limit, the need, the remedy."""
     return (
         f"the memory cgroup {limit.path.parent} is limited to {format_size(limit.limit_bytes)}, "
         f"{format_size(limit.left_bytes)} of it left; needed are "
-        f"{format_size(needed_bytes(pool_limit_bytes))} ({format_size(pool_limit_bytes)} for the "
+        f"{format_size(needed_bytes(pool_limit_bytes, stripes))} "
+        f"({format_size(pool_limit_bytes)} for the "
         f"pool): use a smaller --pool-limit, raise {limit.path.name}, or start it from outside "
         "(a service of systemd)"
     )
 
 
-def crowding(pool_limit_bytes: int, total_bytes: int) -> str | None:
+def crowding(pool_limit_bytes: int, total_bytes: int, stripes: int = 1) -> str | None:
     """A line of advice where the pool could leave a machine of ``total_bytes`` too little."""
-    needed = needed_bytes(pool_limit_bytes)
+    needed = needed_bytes(pool_limit_bytes, stripes)
     if needed <= _CROWDED_SHARE * total_bytes and total_bytes - needed >= _MARGIN_BYTES:
         return None
-    most = min(int(_CROWDED_SHARE * total_bytes), total_bytes - _MARGIN_BYTES) - fixed_bytes()
-    advice = f"; better: --pool-limit {most // MIB}M" if most >= 8 * MIB else ""
+    most = min(int(_CROWDED_SHARE * total_bytes), total_bytes - _MARGIN_BYTES)
+    most -= needed_bytes(0, stripes)
+    advice = f"; better: --pool-limit {most // MIB}M" if most >= stripes * 8 * MIB else ""
     return (
         f"pool and processes may take {format_size(needed)} of the machine's "
         f"{format_size(total_bytes)}, which leaves the kernel and others little{advice}"

@@ -7,6 +7,7 @@
     loop         the loop device, and the number of its attachment (``linux/loop.py``)
     mnt/         the mountpoint, unless another was given
 
+A stripe has all that in ``NAME/0/``, ``NAME/1/`` and so on (``stripe_set.py``).
 An ordinary user's lie in ``$XDG_RUNTIME_DIR/fuseswap`` (or ``/tmp/fuseswap-UID``).
 ``FUSESWAP_RUNTIME_DIR`` overrides both.  ``.NAME.lock`` beside the directory is held
 while a command changes the device.  All of it is that user's alone (``linux/private_files.py``).
@@ -35,8 +36,11 @@ from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.linux import private_files
 from fuseswap.linux.json_file import write_json
 
+POOL = "pool"  # in the directory of a set of stripes: what they share (``pool_table.py``)
+MAX_STRIPES = 8  # the kernel has some 25 swap areas at most
 _LOG_TAIL_BYTES = 16 << 10
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+_STRIPE = re.compile(rf"({_NAME.pattern})/([0-9])")  # nobody can give a device such a name
 
 
 def runtime_root() -> Path:
@@ -58,9 +62,12 @@ class Runtime:
 
         Raises `HostError` where another user can write to the directory of all devices.
         """
-        if not _NAME.fullmatch(name):
+        stripe = _STRIPE.fullmatch(name)
+        if not stripe and not _NAME.fullmatch(name):
             raise InvalidArgument(f"'{name}' is not a name; use letters, digits, '-', '_', '.'")
         self.name = name
+        self.set_name = stripe[1] if stripe else None  # of the set that it is a stripe of
+        self.stripe = int(stripe[2]) if stripe else 0
         private_files.check_directory(runtime_root())
         self.directory = runtime_root() / name
         self.config_path = self.directory / "config.json"
@@ -73,6 +80,10 @@ class Runtime:
     def exists(self) -> bool:
         """Whether there is a device of that name, in whatever state."""
         return self.config_path.exists()
+
+    def has_stripes(self) -> bool:
+        """Whether the name is that of a set (``stripe_set.py``)."""
+        return (self.directory / POOL).exists()
 
     def create(self, settings: Settings) -> None:
         """Make the directory and write the configuration."""
@@ -153,7 +164,7 @@ class Runtime:
         """
         root = runtime_root()
         private_files.make_directory(root)
-        path = root / f".{self.name}.lock"
+        path = root / f".{self.name.replace('/', '+')}.lock"
         while True:
             with open(private_files.open_file(path, os.O_RDWR)) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -175,10 +186,12 @@ def _parsed(content: bytes, path: Path) -> object:
 
 
 def all_devices() -> list[Runtime]:
-    """Every device of this user, by name."""
+    """Every device of this user, by name; each stripe is one."""
     root = runtime_root()
     private_files.check_directory(root)
     if not root.is_dir():
         return []
-    names = sorted(entry.name for entry in root.iterdir() if _NAME.fullmatch(entry.name))
-    return [runtime for runtime in map(Runtime, names) if runtime.exists()]
+    names = [entry.name for entry in root.iterdir() if _NAME.fullmatch(entry.name)]
+    for name in [name for name in names if (root / name / POOL).exists()]:
+        names += [f"{name}/{stripe}" for stripe in range(MAX_STRIPES)]
+    return [runtime for runtime in map(Runtime, sorted(names)) if runtime.exists()]

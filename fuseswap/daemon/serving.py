@@ -28,13 +28,19 @@ class Serving:
     """One device from attaching to unmount or pause."""
 
     def __init__(
-        self, device: Device, transport: Transport, engine: Engine | None, watch: HostWatch
+        self,
+        device: Device,
+        transport: Transport,
+        engine: Engine | None,
+        watch: HostWatch,
+        balance: Callable[[], Awaitable[None]],
     ) -> None:
-        """``engine``: of all files, where there are any."""
+        """``engine``: of all files, where there are any.  ``balance``: `PoolShare.serve`."""
         self.device = device
         self._transport = transport
         self._engine = engine
         self._watch = watch
+        self._balance = balance
         self._beats = 0
         self._tasks: trio.Nursery | None = None
         self._scopes: dict[str, trio.CancelScope] = {}  # of tiers that are there, by name
@@ -55,6 +61,7 @@ class Serving:
                     self._start(entry.tier)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.housekeeping)
+                nursery.start_soon(self._balance)
                 nursery.start_soon(self.device.memory.run)
                 nursery.start_soon(self.device.writeback.run)
                 nursery.start_soon(self.device.recompression.run)

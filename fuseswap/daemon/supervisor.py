@@ -38,6 +38,7 @@ from fuseswap.daemon.device_files import Settings, Status
 from fuseswap.daemon.handover import Handover
 from fuseswap.daemon.holdings import Holdings
 from fuseswap.daemon.petitions import ATTACH, DETACH, KEEP_STANDBY, RESTART, Petitions
+from fuseswap.daemon.pool_table import PoolTable
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.scribe import Scribe, stamp
 from fuseswap.daemon.service import Service
@@ -375,6 +376,7 @@ def main() -> int:
     for fd in (status_fd, *files.values()):
         os.set_inheritable(fd, False)
     scribe = Scribe(2, may_swap=True)
+    table = PoolTable.of_stripe(name)  # mapped, and so in memory, as long as this process lives
     try:
         supervisor = _begin(Runtime(name), files, scribe)
     except (HostError, OSError) as exc:
@@ -385,6 +387,7 @@ def main() -> int:
     supervisor.answer_up(status_fd)
     supervisor.run()
     supervisor.clean_up()
+    del table
     return 0
 
 

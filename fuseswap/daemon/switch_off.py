@@ -28,18 +28,22 @@ def switch_off(runtime: Runtime, device: str) -> None:
     if not swap_area.shortage_bytes(device):
         swap_area.switch_off(device)
         return
-    with _room_made(runtime):
-        missing = swap_area.shortage_bytes(device)
-        if missing:
-            raise HostError(
-                f"swapping off {runtime.name} needs {format_size(missing)} more memory than "
-                "there is; end some processes or add other swap first"
-            )
+    with room_made(runtime):
+        require_room(runtime.name, device)
         swap_area.switch_off(device)
 
 
+def require_room(name: str, *devices: str) -> None:
+    """Raise `HostError` where all that is swapped to the ``devices`` of ``name`` does not fit."""
+    if missing := swap_area.shortage_bytes(*devices):
+        raise HostError(
+            f"swapping off {name} needs {format_size(missing)} more memory than there is; "
+            "end some processes or add other swap first"
+        )
+
+
 @contextlib.contextmanager
-def _room_made(runtime: Runtime) -> Iterator[None]:
+def room_made(runtime: Runtime) -> Iterator[None]:
     """Without the standby and with the least reserve, for good unless there is an error.
 
     A device that can't do without them, or does not answer, keeps them.

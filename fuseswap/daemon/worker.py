@@ -43,7 +43,9 @@ from fuseswap.daemon.attachment import TIER, Attachment
 from fuseswap.daemon.channel import Channel
 from fuseswap.daemon.device_files import BACKEND_PREFIX, Settings, attachment_from
 from fuseswap.daemon.host_watch import HostWatch
+from fuseswap.daemon.memories import Memories
 from fuseswap.daemon.orphan import OrphanNote
+from fuseswap.daemon.pool_share import PoolShare
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.scribe import Scribe
 from fuseswap.daemon.serving import Serving
@@ -52,6 +54,7 @@ from fuseswap.daemon.worker_memory import WorkerMemory
 from fuseswap.daemon.worker_process import STACKS_SIGNAL, WorkerArguments
 from fuseswap.daemon.worker_tiers import WorkerTiers
 from fuseswap.errors import FuseswapError, HostError
+from fuseswap.filesystem.backends import Backends
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.parameters import restore_parameters
 from fuseswap.filesystem.plugged import load_plugged
@@ -97,6 +100,7 @@ class Worker:
         attachments: list[Attachment],
         channel: Channel,
         note_orphaned: Callable[[Protection], bool],
+        share: PoolShare,
         *,
         fresh: bool,
         inherits: bool,
@@ -115,6 +119,7 @@ class Worker:
         self._fds = fds
         self._channel = channel
         self._note_orphaned = note_orphaned
+        self._share = share
         self._inherited_heap = fds.get("heap") if inherits else None
         importlib.import_module(f"fuseswap.transport.{settings.transport}")
         self._plugged = load_plugged()
@@ -122,22 +127,20 @@ class Worker:
         lean.trim()
         self._protection = protect(populate=True, adoptable=True)
         drop_capabilities()
-        segments = settings.pool_limit_bytes >> SEGMENT_SHIFT
+        segments = max(settings.pool_limit_bytes >> SEGMENT_SHIFT, share.most_frames())
         self._heap = Heap(_SMALL_HEAP_BYTES + segments * _SEGMENT_BYTES)
         self._heap_is_filled = False
         self._thread = IoThreads(1)  # for recompression
         self._watch = HostWatch(settings.swapfile)
         self._memory = WorkerMemory(self._watch, fds.get("heap"), lambda: self._heap.hole_bytes)
-        self._feeder = FeederThread(chores=(self._watch.look, self._heap.top_up))
+        chores = (self._watch.look, self._heap.top_up, share.look)
+        self._feeder = FeederThread(chores=chores, errand=share.look)
         self._feeder.start()
         self._serving: Serving | None = None
         self._regions = {name: Region(fd) for name, fd in fds.items() if name in REGION_NAMES}
-        start = len(BACKEND_PREFIX)
-        self._memories = {
-            name[start:]: Region(fd) for name, fd in fds.items() if name.startswith(BACKEND_PREFIX)
-        }
+        self._memories = Memories(fds)
         for one in attachments:
-            self._hold_memory(one)
+            self._memories.hold(one)
         if settings.memory != "memfd":  # nothing else keeps that in memory
             self._regions["arena"].unlock()
         self._state = None if fresh else SharedState(self._regions)
@@ -151,20 +154,9 @@ class Worker:
             self._protection = self._protection._replace(seccomp=True)
             self._watch.is_filtered = True
 
-    def _hold_memory(self, one: Attachment) -> None:
-        """Of a backend: it is used once that is added."""
-        name = one.name.removeprefix(BACKEND_PREFIX)
-        if name != one.name and name not in self._memories:
-            self._memories[name] = Region(one.fds[0])
-            if self._serving:
-                self._serving.device.backends.offer(name, self._memories[name])
-
-    def _drop_memory(self, name: str) -> None:
-        """Raises `InvalidArgument` while its backend is there."""
-        if self._serving:
-            self._serving.device.backends.withdraw(name)
-        if memory := self._memories.pop(name, None):
-            memory.close()
+    @property
+    def _backends(self) -> Backends | None:
+        return self._serving.device.backends if self._serving else None
 
     def wait_for_turn(self) -> str:
         """What its supervisor says first, but for what may be said at any time."""
@@ -202,7 +194,8 @@ class Worker:
             Tree(device),
             resend=self._settings.resend != "off",
         )
-        self._serving = Serving(device, transport, self._tiers.engine, self._watch)
+        balance = partial(self._share.serve, device, self._feeder.ask)
+        self._serving = Serving(device, transport, self._tiers.engine, self._watch, balance)
         gc.freeze()
         gc.disable()
         self._memory.is_ready()
@@ -220,14 +213,14 @@ class Worker:
             submit=self._thread.submit,
             feeder=self._feeder,
             ready_frames=RESERVE_FRAMES,
-            host=self._memory.numbers(),
+            host=self._memory.numbers(self._share.is_active),
             training_memory=self._heap,
             plugged=self._plugged,
-            memories=self._memories,
+            memories=self._memories.regions,
         )
         for name in device.tiers.missing():
             log.error("tier '%s' is not there: what is on it can't be read", name)
-        kept = {**self._settings.parameters, **state.parameters}
+        kept = {**self._settings.parameters, **state.parameters, **self._share.parameters()}
         restore_parameters(device, kept, strictly=strictly)
         device.warm_up()
         # Before anything is served: the reserve, or as much of it as there is memory for.
@@ -270,13 +263,12 @@ class Worker:
         elif said == "take":
             try:
                 one = self._tiers.take(rest, self._channel.take_descriptors())
-                self._hold_memory(one)
+                self._memories.hold(one, self._backends)
                 self._tiers.import_for(one)  # not while nobody serves
             except HostError as exc:
                 log.error("%s", exc)
         elif said == "drop":
-            # Not closed: a device that is paused may still look at it.
-            self._memories.pop(rest.removeprefix(BACKEND_PREFIX), None)
+            self._memories.forget(rest.removeprefix(BACKEND_PREFIX))
             self._tiers.drop(rest)
         return said in ("standby", "take", "drop")
 
@@ -302,7 +294,7 @@ class Worker:
             if self._channel.is_cut():
                 error = "the supervisor has died meanwhile"
             elif name.startswith(BACKEND_PREFIX):
-                self._hold_memory(one)
+                self._memories.hold(one, self._backends)
             elif not self._tiers.is_ready:
                 submit = partial(self._thread.submit, self._tiers.get_ready)
                 error = await await_callback(submit)
@@ -325,7 +317,7 @@ class Worker:
             if self._serving and name.startswith(TIER):
                 self._serving.remove(name.removeprefix(TIER))
             if name.startswith(BACKEND_PREFIX):
-                self._drop_memory(name.removeprefix(BACKEND_PREFIX))
+                self._memories.drop(name.removeprefix(BACKEND_PREFIX), self._backends)
             self._tiers.drop(name)
         except FuseswapError as exc:
             error = str(exc)
@@ -361,6 +353,7 @@ def _serve(arguments: WorkerArguments, channel: Channel, scribe: Scribe) -> int:
             [attachment_from(one, "an attachment") for one in arguments.attachments or []],
             channel,
             note.take,
+            PoolShare.of(runtime),
             fresh=arguments.fresh,
             inherits=arguments.config is not None,
             filtered=arguments.filtered,

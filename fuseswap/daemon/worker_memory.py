@@ -75,8 +75,8 @@ class WorkerMemory:
             zswap_written_back_pages=use.written_back_pages,
         )
 
-    def numbers(self) -> HostNumbers:
-        """For the device."""
+    def numbers(self, limit_is_shared: Callable[[], bool] = lambda: False) -> HostNumbers:
+        """For the device; whether its pool limit is shared comes from elsewhere."""
         watch = self._watch
         return HostNumbers(
             fixed_bytes=self.fixed_bytes,
@@ -87,4 +87,5 @@ class WorkerMemory:
             zswap=self.zswap,
             queue_file=lambda: watch.queue_file,
             is_filtered=lambda: int(watch.is_filtered),
+            limit_is_shared=limit_is_shared,
         )

@@ -121,7 +121,7 @@ class Device:
         ``schedule`` says when a dictionary is trained, ``training_memory`` in what.
         ``plugged``: plugins.  ``memories``: of backends, by name.
         """
-        self._host = host = host or HostNumbers()
+        self.host = host = host or HostNumbers()
         self.state = state
         self.engine = engine  # of the tiers' I/O, where there is one that can be polled
         feeder = feeder or AtOnce()
@@ -313,15 +313,15 @@ class Device:
 
     def mem_fixed(self) -> int:
         """Memory of the processes that serve, and of frames kept ready for stores."""
-        return self._host.fixed_bytes() + self.cache.memory_usage.ready_bytes
+        return self.host.fixed_bytes() + self.cache.memory_usage.ready_bytes
 
     def mem_worker(self) -> int:
         """Heap and stacks of this process."""
-        return self._host.worker_bytes()
+        return self.host.worker_bytes()
 
     def mem_worker_bound(self) -> int:
         """The most `mem_worker` may be with what is stored."""
-        return self._host.worker_bound_bytes(self.cache.log)
+        return self.host.worker_bound_bytes(self.cache.log)
 
     def cleaned(self) -> CopierStatistics:
         """What all cleaners did together."""
@@ -351,13 +351,13 @@ class Device:
         yield self.transport
         yield ProcessStatistics(
             mem_fixed=self.mem_fixed(),
-            mem_standby=self._host.standby_bytes(),
+            mem_standby=self.host.standby_bytes(),
             mem_worker=self.mem_worker(),
             mem_worker_bound=self.mem_worker_bound(),
             journal_bytes=self.state.journal.allocated_bytes(),
-            seccomp=self._host.is_filtered(),
+            seccomp=self.host.is_filtered(),
         )
-        yield self._host.zswap()
+        yield self.host.zswap()
         yield self.backends.statistics()
         log = self.cache.log
         yield from by_codec(self.cache.codecs.labels, log.codec_pages, log.codec_bytes)

@@ -62,6 +62,10 @@ def _none() -> int:
     return 0
 
 
+def _alone() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class HostNumbers:
     """Each is asked when a statistic is read, by the serving thread: none may wait."""
@@ -74,3 +78,4 @@ class HostNumbers:
     zswap: Callable[[], ZswapStatistics] = lambda: NO_ZSWAP
     queue_file: Callable[[], int] = lambda: -1  # /sys/block/loopN/inflight; -1: not found yet
     is_filtered: Callable[[], int] = _none  # whether system calls are (``linux/confine.py``)
+    limit_is_shared: Callable[[], bool] = _alone  # with other stripes: it is not set here

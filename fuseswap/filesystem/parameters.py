@@ -58,6 +58,8 @@ def _set_non_same_filled(device: Device, text: str) -> None:
 
 def _set_pool_limit(device: Device, text: str) -> None:
     limit = parse_size(text)
+    if device.host.limit_is_shared():
+        raise InvalidArgument("all stripes share one pool limit: name their set instead of one")
     if limit < MIN_POOL_LIMIT_BYTES:
         raise InvalidArgument(f"pool_limit_bytes is at least {MIN_POOL_LIMIT_BYTES}")
     device.cache.pool_limit_bytes = limit - limit % SEGMENT_BYTES

@@ -55,17 +55,17 @@ def switch_off(device: str) -> None:
     run("swapoff", device, timeout_s=None)
 
 
-def shortage_bytes(device: str) -> int:
-    """How much memory is missing to switch ``device`` off; 0 where it fits.
+def shortage_bytes(*devices: str) -> int:
+    """How much memory is missing to switch all ``devices`` off; 0 where it fits.
 
     Swapped pages must fit into available memory and the free part of the other areas.
     """
-    area = area_of(device)
-    if area is None or not area.used_bytes:
+    used = sum(area.used_bytes for area in areas() if area.device in devices)
+    if not used:
         return 0
-    elsewhere = sum(a.size_bytes - a.used_bytes for a in areas() if a.device != device)
+    elsewhere = sum(a.size_bytes - a.used_bytes for a in areas() if a.device not in devices)
     margin = min(_MARGIN_BYTES, memory_bytes() // _MARGIN_SHARE)
-    return max(0, area.used_bytes + margin - available_bytes() - elsewhere)
+    return max(0, used + margin - available_bytes() - elsewhere)
 
 
 def available_bytes() -> int:

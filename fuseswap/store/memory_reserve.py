@@ -115,9 +115,12 @@ class FeederThread:
     deferred = True
 
     def __init__(
-        self, watermarks: Watermarks | None = None, chores: Sequence[Callable[[], None]] = ()
+        self,
+        watermarks: Watermarks | None = None,
+        chores: Sequence[Callable[[], None]] = (),
+        errand: Callable[[], None] = lambda: None,
     ) -> None:
-        """``chores`` are done once a second, in this thread: they may wait."""
+        """``chores`` are done once a second, ``errand`` when asked: here, where they may wait."""
         self.watermarks = watermarks or Watermarks()
         self._urgent: deque[_Order] = deque()
         self._leisurely: deque[_Order] = deque()
@@ -131,6 +134,8 @@ class FeederThread:
         self.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.ready_level: Callable[[], int] = lambda: 0  # frames ready, as a hint
         self._chores = chores
+        self._errand = errand
+        self._is_asked = False
         self.is_short = False
         self.is_tight = False
         self.is_poor = False
@@ -182,6 +187,11 @@ class FeederThread:
         began = self._began
         return began > 0 and time.monotonic() - began > _STUCK_S
 
+    def ask(self) -> None:
+        """Have the errand done, before the next chores."""
+        self._is_asked = True
+        self.nudge()
+
     def nudge(self) -> None:
         """Have the thread look; a futex call at the most."""
         if self._wake.locked():
@@ -216,6 +226,9 @@ class FeederThread:
                 for chore in self._chores:
                     self._do(chore)
                 next_chores = time.monotonic() + _IDLE_S
+            if self._is_asked:
+                self._is_asked = False
+                self._do(self._errand)
             order = self._next()
             if order is not None:
                 self._carry_out(order)

@@ -29,7 +29,7 @@ OPTIONS = ("name", "priority", "limit", "size", "encrypt")
 TIER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}")
 _KIND = re.compile(r"([a-z][a-z0-9_-]{0,30}):(.+)", re.DOTALL)
 _OPTION = re.compile(r"(.*),([a-z]+)=([^,]*)", re.DOTALL)
-_NEXT_PART = re.compile(r"\+(?=[a-z][a-z0-9_-]*:)")
+NEXT_PART = re.compile(r"\+(?=[a-z][a-z0-9_-]*:)")
 _PARTS = 2  # of a mirror
 
 
@@ -53,8 +53,8 @@ class TierSpec(NamedTuple):
 
 def parse_tier(text: str, taken: Collection[str] = ()) -> TierSpec:
     """``taken``: names of the tiers that there are.  Raises `InvalidArgument`."""
-    rest, options = _split(text)
-    kind, rest = _kind_of(rest, text)
+    rest, options = split_options(text)
+    kind, rest = kind_of(rest, text)
     name = options.get("name") or _first_free(kind, taken)
     if not TIER_NAME.fullmatch(name):
         raise InvalidArgument(f"'{name}' is no name of a tier: a-z, 0-9, _ and -, 31 most")
@@ -91,7 +91,8 @@ def parse_backing(text: str) -> tuple[str, bool]:
     return (path, _yes_or_no(word)) if option else (text, True)
 
 
-def _split(text: str) -> tuple[str, dict[str, str]]:
+def split_options(text: str) -> tuple[str, dict[str, str]]:
+    """What stands before the options, and these.  Raises `InvalidArgument`."""
     options: dict[str, str] = {}
     while match := _OPTION.fullmatch(text):
         text, key, value = match[1], match[2], match[3]
@@ -103,7 +104,8 @@ def _split(text: str) -> tuple[str, dict[str, str]]:
     return text, options
 
 
-def _kind_of(rest: str, text: str) -> tuple[str, str]:
+def kind_of(rest: str, text: str) -> tuple[str, str]:
+    """Kind, and what follows it; ``text`` is all that was written.  Raises `InvalidArgument`."""
     match = _KIND.fullmatch(rest)
     if match is None:
         raise InvalidArgument(f"'{text}' is no tier; write it like file:/path or block:/dev/sdb")
@@ -113,8 +115,8 @@ def _kind_of(rest: str, text: str) -> tuple[str, str]:
 
 
 def _parts(rest: str) -> tuple[TierSpec, ...]:
-    texts = _NEXT_PART.split(rest)
-    parts = tuple(TierSpec(f"{number}", *_kind_of(one, one)) for number, one in enumerate(texts))
+    texts = NEXT_PART.split(rest)
+    parts = tuple(TierSpec(f"{number}", *kind_of(one, one)) for number, one in enumerate(texts))
     if len(parts) != _PARTS or any(part.kind == MIRROR for part in parts):
         raise InvalidArgument(f"a mirror is of two tiers, as mirror:file:/a+file:/b, not '{rest}'")
     return parts

@@ -1,0 +1,195 @@
+"""Commands that are given a set of stripes: all of it, or one stripe after the other.
+
+    up, down, get, set pool_limit_bytes    the set as a whole
+    status, top                            their own: they show each stripe
+    what changes or orders something       each stripe in turn; a size is shared out
+
+A command that fails at one stripe leaves the ones behind it as they are, but for `up`, and for
+``tier add`` and ``backend add``, which are undone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from contextlib import redirect_stdout
+from typing import Any
+
+from fuseswap.cli import backend, striped_up
+from fuseswap.cli.parameter_files import directory_of
+from fuseswap.cli.stripe_status import parameters_of
+from fuseswap.daemon import live_tiers, stripe_configs, stripes
+from fuseswap.daemon.runtime_dir import Runtime, all_devices, runtime_root
+from fuseswap.daemon.stripe_set import StripeSet, find_set
+from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.filesystem.parameters import MIN_POOL_LIMIT_BYTES, PARAMETERS, find_parameter
+from fuseswap.linux import sysctl
+from fuseswap.linux.timed_file import read_file
+from fuseswap.sizes import format_size, parse_size
+from fuseswap.tiers.tier_spec import parse_tier
+from fuseswap.units import MIB
+
+_IN_TURN = (
+    "restart", "set", "tier", "writeback", "recompress", "scrub", "backend", "shrink",
+)  # fmt: skip
+_SIZES = ("size", "to", "max", "rate")  # options that are shared out
+_SHARED = ("writeback_limit_bytes",)  # parameters that are
+_LIMIT = "pool_limit_bytes"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command that was asked for."""
+    command = options.command
+    if command == "up":
+        count = striped_up.count_of(options)
+        return striped_up.run(options, count) if count else _alone(options)
+    if command == "down":
+        return _down(options)
+    if command not in (*_IN_TURN, "get", "explain"):
+        return _alone(options)
+    found = find_set(options.device if hasattr(options, "device") else options.name)
+    if found is None:
+        return _alone(options)
+    if command == "get":
+        return _get(found, options.parameter)
+    if command == "set":
+        return _set(found, options)
+    if command == "explain":
+        raise InvalidArgument(f"pages have numbers in each stripe: name one, as {found.name}/0")
+    return _in_turn(found, options)
+
+
+def _alone(options: argparse.Namespace) -> int:
+    code: int = options.run(options)
+    return code
+
+
+def _down(options: argparse.Namespace) -> int:
+    """Sets are taken down as a whole, also by ``--all``; the rest is as without any."""
+    if options.all and not options.name:
+        for name in dict.fromkeys(one.set_name for one in all_devices() if one.set_name):
+            _down_set(StripeSet(name))
+        return _alone(options)
+    if options.name and (whole := Runtime(options.name).set_name):
+        raise InvalidArgument(f"'{options.name}' is a stripe; first: fuseswap down {whole}")
+    found = find_set(options.name) if options.name and not options.all else None
+    if found is None:
+        return _alone(options)
+    _down_set(found)
+    return 0
+
+
+def _down_set(found: StripeSet) -> None:
+    try:
+        with found.lock():
+            stripes.down_all(found)
+    finally:
+        alive = {device.name for device in all_devices()}
+        sysctl.Sysctl(runtime_root()).restore(alive)
+    print(f"{found.name} is down")
+
+
+def _get(found: StripeSet, wanted: str | None) -> int:
+    """As of a device; where stripes differ, a line for each."""
+    names = [find_parameter(wanted).name] if wanted else [one.name for one in PARAMETERS]
+    for name in names:
+        before = "" if wanted else f"{name}="
+        if name == _LIMIT:
+            print(f"{before}{found.limit_frames() * MIB}")
+            continue
+        values = [(one.name, _value(one.name, name)) for one in found.stripes()]
+        if len({value for _, value in values}) == 1 or name in _SHARED:
+            print(f"{before}{parameters_of([{name: value} for _, value in values])[name]}")
+        else:
+            print(*(f"{stripe}: {before}{value}" for stripe, value in values), sep="\n")
+    return 0
+
+
+def _value(device: str, name: str) -> str:
+    return read_file(directory_of(device) / name).strip()
+
+
+def _set(found: StripeSet, options: argparse.Namespace) -> int:
+    """All names are checked before the first is set; then one after the other, on all stripes."""
+    pairs = []
+    for assignment in options.assignment:
+        name, equals, value = assignment.partition("=")
+        if not equals or not value:
+            raise InvalidArgument(f"'{assignment}' is not PARAM=VALUE")
+        pairs.append((find_parameter(name).name, value))
+    every = found.stripes()
+    for name, value in pairs:
+        if name == _LIMIT:
+            _set_limit(found, parse_size(value), len(every))
+            continue
+        if name in _SHARED and value != "none":
+            value = stripe_configs.part_of(value, len(every))
+        for stripe in every:
+            _alone(_with(options, name=stripe.name, assignment=[f"{name}={value}"]))
+    return 0
+
+
+def _set_limit(found: StripeSet, limit_bytes: int, count: int) -> None:
+    least = count * MIN_POOL_LIMIT_BYTES
+    if limit_bytes < least:
+        raise InvalidArgument(f"{_LIMIT} of {count} stripes is at least {least}")
+    if not found.set_limit(limit_bytes // MIB):
+        wanted = format_size(limit_bytes)
+        print(f"note: {found.name} holds more than {wanted} still; it goes down to that")
+
+
+def _in_turn(found: StripeSet, options: argparse.Namespace) -> int:
+    every = found.stripes()
+    action = (options.command, getattr(options, "action", None))
+    if action == ("tier", "gc") or getattr(options, "remote", None) is not None:
+        every = every[:1]  # about servers: once for all devices
+    code, answers, done = 0, {}, list[Runtime]()
+    for stripe in every:
+        part = _part(options, stripe, len(every))
+        try:
+            if getattr(options, "json", False):
+                with redirect_stdout(io.StringIO()) as said:
+                    code = max(code, _alone(part))
+                answers[stripe.name] = json.loads(said.getvalue())
+            else:
+                if action[1] == "list":
+                    print(f"{stripe.name}:")
+                code = max(code, _alone(part))
+        except (HostError, InvalidArgument):
+            _undo(action, done, options)
+            raise
+        done.append(stripe)
+    if answers:
+        print(json.dumps(answers, indent=1))
+    return code
+
+
+def _part(options: argparse.Namespace, stripe: Runtime, count: int) -> argparse.Namespace:
+    """The options for one of ``count`` stripes."""
+    changed: dict[str, Any] = {
+        key: stripe_configs.part_of(value, count)
+        for key in _SIZES
+        if (value := getattr(options, key, None)) is not None
+    }
+    changed["device" if hasattr(options, "device") else "name"] = stripe.name
+    if getattr(options, "spec", None):
+        changed["spec"] = stripe_configs.tier_of(options.spec, stripe.stripe, count)
+    if getattr(options, "file", None):
+        changed["file"] = stripe_configs.backing_of(options.file, stripe.stripe)
+    return _with(options, **changed)
+
+
+def _with(options: argparse.Namespace, **changed: Any) -> argparse.Namespace:
+    return argparse.Namespace(**{**vars(options), **changed})
+
+
+def _undo(action: tuple[str, str | None], done: list[Runtime], options: argparse.Namespace) -> None:
+    """Those before the one that failed do without it again."""
+    for stripe in done:
+        if action == ("tier", "add"):
+            name = parse_tier(options.spec).name
+            with stripe.lock():
+                live_tiers.remove(stripe, name)
+        elif action == ("backend", "add"):
+            backend.run_remove(_with(options, device=stripe.name))
