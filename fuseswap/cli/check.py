@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fuseswap.daemon import config, memory_limits
-from fuseswap.daemon.runtime_dir import runtime_root
+from fuseswap.daemon.runtime_dir import MAX_STRIPES, runtime_root
 from fuseswap.linux import halt_poll, shared_memory, swap_area, sysctl, zswap
 from fuseswap.sizes import format_size, parse_size
 
@@ -36,12 +36,21 @@ def add_to(commands: Any) -> None:
         help="is this host fit, and why not",
         description="Say whether this host is fit to serve swap, and if not, why. Changes nothing.",
     )
+    parser.add_argument(
+        "--stripes",
+        type=int,
+        default=1,
+        choices=range(1, MAX_STRIPES + 1),
+        metavar="N",
+        help="of a device with so many (default 1)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print one line a check; 0 where the host is fit, 2 where it is not."""
-    findings = [check() for check in _CHECKS]
+    findings = [*(check() for check in _CHECKS), _memory_limit(options.stripes)]
+    findings += [_settings(), _zswap()]
     for finding in findings:
         mark = "ok  " if finding.good else "FAIL" if finding.needed else "note"
         print(f"{mark}  {finding.text}")
@@ -138,13 +147,13 @@ def _headroom() -> Finding:
     return Finding(good, False, f"{format_size(available)} of memory available")
 
 
-def _memory_limit() -> Finding:
+def _memory_limit(stripes: int) -> Finding:
     pool_bytes = parse_size(config.DEFAULT_POOL_LIMIT, swap_area.memory_bytes())
     limit = memory_limits.tightest()
     if limit is None:
         return Finding(True, False, "no memory cgroup limits this shell")
-    if limit.left_bytes < memory_limits.needed_bytes(pool_bytes):
-        return Finding(False, False, memory_limits.shortage(limit, pool_bytes))
+    if limit.left_bytes < memory_limits.needed_bytes(pool_bytes, stripes):
+        return Finding(False, False, memory_limits.shortage(limit, pool_bytes, stripes))
     left = format_size(limit.left_bytes)
     return Finding(True, False, f"the memory cgroup {limit.path.parent} has {left} left")
 
@@ -200,5 +209,5 @@ def _idle() -> Finding:
 
 _CHECKS: tuple[Callable[[], Finding], ...] = (
     _root, _fuse, _loop, _tools, _fusermount, _memory, _capabilities, _kernel, _python, _idle,
-    _headroom, _memory_limit, _settings, _zswap,
+    _headroom,
 )  # fmt: skip

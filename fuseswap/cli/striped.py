@@ -4,8 +4,8 @@
     status, top                            their own: they show each stripe
     what changes or orders something       each stripe in turn; a size is shared out
 
-A command that fails at one stripe leaves the ones behind it as they are, but for `up`, and for
-``tier add`` and ``backend add``, which are undone.
+A command that fails at one stripe leaves the ones behind it as they are.  `up`, ``tier add`` and
+``backend add`` are undone then.
 """
 
 from __future__ import annotations

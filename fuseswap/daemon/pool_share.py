@@ -4,8 +4,8 @@
     feeder's thread  `look`: under the lock of the table, decides for this stripe alone
 
 The serving thread touches no file, takes no lock and no memory of the kernel: the two exchange
-one tuple and one number.  A new target is only decided once the last one holds.  So what is
-granted falls to what the serving thread has said that it holds, and no further.
+one tuple and one number.  A new target is only decided once the last one holds.  So the grant
+falls to the frames that the serving thread has said it holds, and no further.
 
 A worker of a device without stripes has none of that.  One whose table is lost keeps to the even
 share that it was started with.
@@ -61,7 +61,7 @@ class PoolShare:
         return cls(table, runtime.stripe)
 
     def is_active(self) -> bool:
-        """Whether this worker serves a stripe: then nobody else sets its limit."""
+        """Whether this worker serves a stripe: then no command sets its limit."""
         return self._said is not None
 
     def most_frames(self) -> int:

@@ -9,11 +9,11 @@
                that would leave it next was sealed, in seconds, 0: none can; seen: when it said so
 
 A stripe's words are written by its own worker alone, under the lock, and the limit by a command.
-Two words of a stripe change in an order: a target falls before what is granted, and rises after
-it.  So whoever dies between the two, each worker keeps below what is granted to it.
+Two words of a stripe change in an order: a target falls before the grant, and rises after it.  So
+each worker keeps below its grant, also where one dies between the two.
 
-The lock is one of POSIX: it ends with the process that holds it.  Nobody waits for it who serves
-pages.  Supervisor, worker and standby map the file, so it is not swapped out.
+The lock is one of POSIX: it ends with the process that holds it.  No thread that serves pages
+waits for it.  Supervisor, worker and standby map the file, so it is not swapped out.
 Imported by the supervisor: neither trio nor a codec here.
 """
 
@@ -113,7 +113,7 @@ class PoolTable:
         return [self.row(stripe) for stripe in range(self.count)]
 
     def grant(self, stripe: int, frames: int) -> None:
-        """What is the stripe's."""
+        """So many are the stripe's."""
         self._words[_FIRST + _WORDS * stripe] = frames
 
     def aim(self, stripe: int, frames: int) -> None:
@@ -127,7 +127,7 @@ class PoolTable:
             self._words[place] = word
 
     def try_lock(self) -> bool:
-        """Whether it is ours now; nobody is waited for.  Raises `OSError`: no memory for it."""
+        """Whether it is ours now, without a wait.  Raises `OSError`: no memory for it."""
         try:
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):

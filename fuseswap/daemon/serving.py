@@ -33,7 +33,7 @@ class Serving:
         transport: Transport,
         engine: Engine | None,
         watch: HostWatch,
-        balance: Callable[[], Awaitable[None]],
+        balance: Callable[[], Awaitable[None]] = trio.sleep_forever,
     ) -> None:
         """``engine``: of all files, where there are any.  ``balance``: `PoolShare.serve`."""
         self.device = device

@@ -1,8 +1,8 @@
 """What each stripe of a set is asked to be: its part of what the set was asked for.
 
 Sizes are shared out: of the swap, the pool, raw memory, and a tier's ``limit`` and ``size``.  Each
-stripe has a place of its own for cold pages: ``{stripe}`` in a path stands for its number, and a
-file without it gets the number at its end, as ``/var/swap.0``.  Servers know stripes by name.
+stripe has a place of its own for cold pages.  ``{stripe}`` in a path stands for its number.  A file
+without it gets the number at its end, as ``/var/swap.0``.  Servers know stripes by name.
 """
 
 from __future__ import annotations

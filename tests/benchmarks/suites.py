@@ -9,6 +9,7 @@ from tests.benchmarks import (
     churn_run,
     io_run,
     memory_run,
+    stripes_run,
     swap_run,
     tiers_run,
     writeback_run,
@@ -21,6 +22,7 @@ def all_suites() -> dict[str, Suite]:
     return {
         "io": Suite(io_run.PEERS, io_run.run),
         "swap": Suite(swap_run.PEERS, swap_run.run),
+        "stripes": Suite(stripes_run.PEERS, stripes_run.run),
         "writeback": Suite(writeback_run.PEERS, writeback_run.run),
         "tiers": Suite(tiers_run.PEERS, tiers_run.run),
         "below": Suite(below_run.PEERS, below_run.run),

@@ -39,7 +39,7 @@ _DEVICE_BYTES = GIB
 _PRIORITY = 32767  # the highest there is
 _SECONDS_A_TOUCH = 1e-3  # a bound, 20 times what a plain swap file takes
 _FILL_AND_VERIFY_S = 300.0
-_SWAPOFF_TIMEOUT_S = 300.0
+SWAPOFF_TIMEOUT_S = 300.0
 _OTHERS_TIMEOUT_S = 120.0
 _POLL_S = 0.25
 _WATCH_S = 1.0
@@ -127,7 +127,7 @@ def run(settings: Settings, peers: Sequence[Peer]) -> SuiteResult:
 @contextlib.contextmanager
 def active_area(peer: Peer) -> Iterator[None]:
     """Make ``peer`` the only swap area.  Raises `HostError`, also where others stay active."""
-    _wait_for_no_swap()
+    wait_for_no_swap()
     command.run(("mkswap", peer.path))
     discard = ("--discard",) if peer.discard else ()
     with zswap.configured(peer.zswap):
@@ -136,7 +136,7 @@ def active_area(peer: Peer) -> Iterator[None]:
             yield
         finally:
             if swap_area.area_of(peer.path):
-                command.run(("swapoff", peer.path), timeout_s=_SWAPOFF_TIMEOUT_S, kill=False)
+                command.run(("swapoff", peer.path), timeout_s=SWAPOFF_TIMEOUT_S, kill=False)
 
 
 def press(
@@ -227,7 +227,8 @@ def _check(end: dict[str, object], returncode: int, device: str, touches: int) -
         raise HostError(f"only {done} of {touches} touches in time on {device}")
 
 
-def _wait_for_no_swap() -> None:
+def wait_for_no_swap() -> None:
+    """Until other swap has gone.  Raises `HostError`."""
     deadline = time.monotonic() + _OTHERS_TIMEOUT_S
     while others := swap_area.areas():
         names = ", ".join(area.device for area in others)

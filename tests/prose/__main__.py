@@ -23,7 +23,7 @@ EXCEPTIONS = Path(__file__).with_name("exceptions.txt")
 # At most so many words of prose, a piece of code being one and a block of it none: a page that
 # needs more is cut or split.
 LENGTHS = {
-    "README.md": 700,
+    "README.md": 780,
     "docs/architecture.md": 2500,
     "docs/backends.md": 900,
     "docs/benchmarks.md": 1720,

@@ -77,7 +77,7 @@ def test_a_write_in_flight_ends_before_the_pause(
         cache=SimpleNamespace(log=SimpleNamespace(frames=SimpleNamespace(unmapped=0))),
     )
     transport = cast(Transport, SimpleNamespace(serve=trio.sleep_forever))
-    serving = Serving(cast(Device, device), transport, engine, HostWatch("/nowhere"), trio.sleep_forever)
+    serving = Serving(cast(Device, device), transport, engine, HostWatch("/nowhere"))
     monkeypatch.setattr(serving, "housekeeping", trio.sleep_forever)
     assert trio.run(serving.run, pause), "it was told to pause"
     assert (written, engine.in_flight) == ([0], 0)
