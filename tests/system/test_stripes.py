@@ -15,6 +15,7 @@ import pytest
 
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.linux import loop, swap_area
+from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES
 from fuseswap.units import MIB
 from tests.support.mounted_devices import (
     TestDevice,
@@ -36,13 +37,13 @@ TOOLS = ("losetup", "mkswap", "swapon", "swapoff", "umount")
 
 def test_under_memory_pressure_whoever_dies() -> None:
     """A worker, a supervisor, and all workers by restart; every page is checked."""
-    options = ("--size", "1G", "--pool-limit", "256M", "--priority", "200", "--watchdog", "3")
+    options = ("--size", "1G", "--pool-limit", "128M", "--priority", "200", "--watchdog", "3")
     with stripes_up(*options) as found:
         first, second = found.stripes
         areas = [swap_area.area_of(stripe.loop) for stripe in found.stripes]
         assert [area.priority for area in areas if area] == [200, 200]
         whole = replace(first, name=found.name)
-        with pressure_on(whole, 384 * MIB, 128 * MIB) as pressure:
+        with pressure_on(whole, 192 * MIB, 64 * MIB) as pressure:
             both = [stripe.stat("stored_pages") for stripe in found.stripes]
             assert min(both) * 5 > max(both), "the kernel spreads its clusters"
             send_worker(first.name, signal.SIGKILL)
@@ -68,7 +69,7 @@ def test_under_memory_pressure_whoever_dies() -> None:
             pressure.wait_until_it_goes_on()
             report = pressure.finish()
         assert report["bad_pages"] == 0
-        assert report["pages"] == 384 * MIB // 4096
+        assert report["pages"] == 192 * MIB // 4096
         check_pool(found)
         status = found.status()
         assert (status["status"], status["restarts"]) == ("running", 4)
@@ -158,7 +159,7 @@ def test_commands_act_on_all_stripes(tmp_path: Path) -> None:
         assert status["stats"]["stored_pages"] == 2048
         assert status["size_bytes"] == 256 * MIB
         assert [one["name"] for one in status["stripes"]] == [one.name for one in found.stripes]
-        assert [tier["name"] for tier in status["tiers"]] == ["0/file", "1/file"]
+        assert [tier["name"] for tier in status["tiers"]] == ["0/backing_file", "1/backing_file"]
         assert json.loads(succeed("status", "--json"))[0]["name"]
         shown = succeed("status", found.name)
         for stripe in found.stripes:
@@ -168,7 +169,7 @@ def test_commands_act_on_all_stripes(tmp_path: Path) -> None:
         succeed("scrub", found.name)
         succeed("tier", "add", "-d", found.name, f"file:{tmp_path}/more,size=32M,name=more")
         assert {tmp_path / "more.0", tmp_path / "more.1"} <= set(tmp_path.iterdir())
-        assert (tmp_path / "more.0").stat().st_size == 16 * MIB
+        assert (tmp_path / "more.0").stat().st_size == 16 * MIB + BOTH_ENDS_BYTES
         succeed("tier", "remove", "-d", found.name, "more")
         assert set(tmp_path.iterdir()) == files
 
