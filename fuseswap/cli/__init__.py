@@ -132,8 +132,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
     if options.command == "up" and options.name:
         options = parser.parse_args(with_section(arguments, options.name))
     options.parser, options.act = parser, striped.run
-    code = striped.run(options)
-    return code
+    return striped.run(options)
 
 
 def _has_lost_its_reader() -> bool:

@@ -60,7 +60,11 @@ def _ratio(status: dict[str, Any]) -> str | None:
 
 COLUMNS: tuple[Column, ...] = (
     Column("NAME", "name of the device", lambda s: s["name"]),
-    Column("STATE", "running; degraded, incomplete: see below the table; silent, dead", lambda s: s["status"]),
+    Column(
+        "STATE",
+        "running, degraded, incomplete, silent, dead: see below",
+        lambda s: s["status"],
+    ),
     Column("DISKSIZE", "size of the swap", lambda s: s["size_bytes"], True),
     Column("DATA", "stored pages, uncompressed", _stat("orig_data_size"), True),
     Column("COMPR", "stored pages, compressed", _stat("compr_data_size"), True),

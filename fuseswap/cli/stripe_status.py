@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fuseswap.cli.striped_set import SHARED
 from fuseswap.filesystem.statistics import STATISTICS
 
 RUNNING, INCOMPLETE = "running", "incomplete"
@@ -19,7 +20,6 @@ _SUMS = (
 _OF_EACH = ("mountpoint", "swapfile", "supervisor_pid", "worker_pid", "standby_pid")
 _ALL = ("discards", "resumes", "memory_locked", "io_flusher")
 _GREATEST = {s.name for s in STATISTICS if s.unit in ("percent", "microseconds", "1 or 0")}
-SUMMED_PARAMETERS = ("writeback_limit_bytes",)
 
 
 def combined(
@@ -78,6 +78,6 @@ def parameters_of(found: Sequence[dict[str, str]]) -> dict[str, str]:
 
 
 def _together(name: str, values: Sequence[str]) -> str:
-    if name in SUMMED_PARAMETERS and all(value.isdecimal() for value in values):
+    if name in SHARED and all(value.isdecimal() for value in values):
         return str(sum(map(int, values)))
     return ",".join(dict.fromkeys(values) if len(set(values)) == 1 else values)

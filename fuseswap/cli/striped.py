@@ -16,17 +16,17 @@ import json
 from contextlib import redirect_stdout
 from typing import Any
 
-from fuseswap.cli import backend, striped_up
+from fuseswap.cli import backend, config_files, striped_up
 from fuseswap.cli.parameter_files import directory_of
 from fuseswap.cli.stripe_status import parameters_of
+from fuseswap.cli.striped_set import LIMIT, SHARED, set_on_all
 from fuseswap.daemon import live_tiers, stripe_configs, stripes
 from fuseswap.daemon.runtime_dir import Runtime, all_devices, runtime_root
 from fuseswap.daemon.stripe_set import StripeSet, find_set
 from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.filesystem.parameters import MIN_POOL_LIMIT_BYTES, PARAMETERS, find_parameter
+from fuseswap.filesystem.parameters import PARAMETERS, find_parameter
 from fuseswap.linux import sysctl
 from fuseswap.linux.timed_file import read_file
-from fuseswap.sizes import format_size, parse_size
 from fuseswap.tiers.tier_spec import parse_tier
 from fuseswap.units import MIB
 
@@ -34,14 +34,12 @@ _IN_TURN = (
     "restart", "set", "tier", "writeback", "recompress", "scrub", "backend", "shrink",
 )  # fmt: skip
 _SIZES = ("size", "to", "max", "rate")  # options that are shared out
-_SHARED = ("writeback_limit_bytes",)  # parameters that are
-_LIMIT = "pool_limit_bytes"
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command that was asked for."""
     command = options.command
-    if command == "up":
+    if command == "up" and not options.all:
         count = striped_up.count_of(options)
         return striped_up.run(options, count) if count else _alone(options)
     if command == "down":
@@ -95,11 +93,11 @@ def _get(found: StripeSet, wanted: str | None) -> int:
     names = [find_parameter(wanted).name] if wanted else [one.name for one in PARAMETERS]
     for name in names:
         before = "" if wanted else f"{name}="
-        if name == _LIMIT:
+        if name == LIMIT:
             print(f"{before}{found.limit_frames() * MIB}")
             continue
         values = [(one.name, _value(one.name, name)) for one in found.stripes()]
-        if len({value for _, value in values}) == 1 or name in _SHARED:
+        if len({value for _, value in values}) == 1 or name in SHARED:
             print(f"{before}{parameters_of([{name: value} for _, value in values])[name]}")
         else:
             print(*(f"{stripe}: {before}{value}" for stripe, value in values), sep="\n")
@@ -117,26 +115,13 @@ def _set(found: StripeSet, options: argparse.Namespace) -> int:
         name, equals, value = assignment.partition("=")
         if not equals or not value:
             raise InvalidArgument(f"'{assignment}' is not PARAM=VALUE")
-        pairs.append((find_parameter(name).name, value))
-    every = found.stripes()
-    for name, value in pairs:
-        if name == _LIMIT:
-            _set_limit(found, parse_size(value), len(every))
-            continue
-        if name in _SHARED and value != "none":
-            value = stripe_configs.part_of(value, len(every))
-        for stripe in every:
-            _alone(_with(options, name=stripe.name, assignment=[f"{name}={value}"]))
+        pairs.append((find_parameter(name), value))
+    for parameter, value in pairs:
+        set_on_all(found, parameter.name, value)
+    if options.save:
+        lasting = {parameter.name: value for parameter, value in pairs if parameter.lasting}
+        print(f"saved in {config_files.save(found.name, lasting)}")
     return 0
-
-
-def _set_limit(found: StripeSet, limit_bytes: int, count: int) -> None:
-    least = count * MIN_POOL_LIMIT_BYTES
-    if limit_bytes < least:
-        raise InvalidArgument(f"{_LIMIT} of {count} stripes is at least {least}")
-    if not found.set_limit(limit_bytes // MIB):
-        wanted = format_size(limit_bytes)
-        print(f"note: {found.name} holds more than {wanted} still; it goes down to that")
 
 
 def _in_turn(found: StripeSet, options: argparse.Namespace) -> int:

@@ -9,12 +9,15 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
+from fuseswap.cli import configured
+from fuseswap.cli.configured import Wanted
+from fuseswap.cli.striped_set import LIMIT, set_on_all
 from fuseswap.cli.up import config_of, notes_of, require_root
 from fuseswap.daemon import memory_limits, stripe_configs, stripes
 from fuseswap.daemon.config import DeviceConfig
 from fuseswap.daemon.runtime_dir import MAX_STRIPES, Runtime, runtime_root
 from fuseswap.daemon.stripe_set import StripeSet, find_set
-from fuseswap.errors import InvalidArgument
+from fuseswap.errors import FuseswapError, InvalidArgument
 from fuseswap.filesystem.parameters import MIN_POOL_LIMIT_BYTES
 from fuseswap.linux import sd_notify, swap_area, sysctl
 from fuseswap.sizes import format_size, parse_size
@@ -38,6 +41,10 @@ def count_of(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace, count: int) -> int:
     """Bring ``count`` stripes up; a set that is up already is described and left alone."""
+    section = configured.section_of(options.name)
+    if section and section.skipped:
+        print(f"{options.name} is left out: {section.skipped}")
+        return 0
     if options.notify:
         raise InvalidArgument("--notify watches one process; stripes have one each: without it")
     found = StripeSet(options.name)
@@ -53,6 +60,8 @@ def run(options: argparse.Namespace, count: int) -> int:
     with found.lock():
         was_up = stripes.are_up(found)
         infos = stripes.up_all(found, configs, limit_bytes, swapon=not options.no_swapon)
+        if section:
+            _apply(found, section, configs[0], limit_bytes, was_up=was_up)
         notes = [] if was_up else [memory_limits.crowding(limit_bytes, total_bytes, count)]
         if options.tune != "off" and not options.no_swapon:
             settings = sysctl.recommended(total_bytes, thorough=options.tune == "on")
@@ -70,6 +79,25 @@ def run(options: argparse.Namespace, count: int) -> int:
     for note in dict.fromkeys(filter(None, notes)):
         print(f"note: {note}", file=sys.stderr)
     return 0
+
+
+def _apply(
+    found: StripeSet, section: Wanted, config: DeviceConfig, limit_bytes: int, *, was_up: bool
+) -> None:
+    """Set what the configuration files say; a set that has just come up is down again else.
+
+    Raises `InvalidArgument` or `HostError`.
+    """
+    try:
+        if was_up:
+            set_on_all(found, "compressor", config.compressor)
+            set_on_all(found, LIMIT, str(limit_bytes))
+        for parameter, text in section.parameters:
+            set_on_all(found, parameter.name, text)
+    except FuseswapError:
+        if not was_up:
+            stripes.down_all(found)
+        raise
 
 
 def _config(
