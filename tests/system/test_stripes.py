@@ -37,11 +37,11 @@ TOOLS = ("losetup", "mkswap", "swapon", "swapoff", "umount")
 
 def test_under_memory_pressure_whoever_dies() -> None:
     """A worker, a supervisor, and all workers by restart; every page is checked."""
-    options = ("--size", "1G", "--pool-limit", "128M", "--priority", "200", "--watchdog", "3")
+    options = ("--size", "1G", "--pool-limit", "128M", "--priority", "32767", "--watchdog", "3")
     with stripes_up(*options) as found:
         first, second = found.stripes
         areas = [swap_area.area_of(stripe.loop) for stripe in found.stripes]
-        assert [area.priority for area in areas if area] == [200, 200]
+        assert [area.priority for area in areas if area] == [32767, 32767]
         whole = replace(first, name=found.name)
         with pressure_on(whole, 192 * MIB, 64 * MIB) as pressure:
             both = [stripe.stat("stored_pages") for stripe in found.stripes]

@@ -20,6 +20,7 @@ from fuseswap.daemon.channel import Channel
 from fuseswap.daemon.config import DeviceConfig
 from fuseswap.daemon.device_files import settings_from
 from fuseswap.daemon.host_watch import HostWatch
+from fuseswap.daemon.memories import Memories
 from fuseswap.daemon.serving import Serving
 from fuseswap.daemon.worker import Worker
 from fuseswap.daemon.worker_tiers import WorkerTiers
@@ -54,7 +55,7 @@ class Scene:
         vars(self.worker).update(
             _channel=cast(Channel, self),
             _tiers=self.tiers,
-            _memories={},
+            _memories=Memories({}),
             _serving=self.serving,
             _thread=cast(Any, self),
             _heap=SimpleNamespace(keep_ahead=self.keep_ahead),

@@ -6,6 +6,7 @@ import pytest
 
 from fuseswap.errors import InvalidArgument, StoreRefused
 from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.host_numbers import HostNumbers
 from fuseswap.filesystem.parameters import PARAMETERS, find_parameter, restore_parameters
 from fuseswap.units import MIB, PageNumber
 from tests.support import pages
@@ -157,6 +158,16 @@ def test_they_reach_the_store(roomy_device: Device) -> None:
         cache.store(PageNumber(2), pages.CORPUS["compressible"], 0)
     find_parameter("pool_limit_bytes").set(roomy_device, "8M")
     assert cache.log.frames.limit == 8
+
+
+def test_the_limit_of_a_stripe_is_not_set_at_it(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "host", HostNumbers(limit_is_shared=lambda: True))
+    before = device.cache.pool_limit_bytes
+    with pytest.raises(InvalidArgument, match="share"):
+        find_parameter("pool_limit_bytes").set(device, "8M")
+    assert device.cache.pool_limit_bytes == before
 
 
 def test_what_can_not_be_restored_keeps_no_worker_from_starting(

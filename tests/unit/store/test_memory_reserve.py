@@ -139,6 +139,19 @@ def test_chores_are_done_in_its_thread(near: bool) -> None:
     assert feeder.is_short == near
 
 
+def test_an_errand_is_done_when_it_is_asked_for() -> None:
+    """At once, though the next chores are a second off."""
+    done = threading.Event()
+    chores = threading.Event()
+    feeder = FeederThread(Levels(), (chores.set,), done.set)
+    feeder.start()
+    assert chores.wait(10)
+    assert not done.is_set()
+    feeder.ask()
+    assert done.wait(10)
+    feeder.close()
+
+
 def test_what_is_kept_for_the_poor_does_not_count_as_ready() -> None:
     levels = Levels()
     levels.near = levels.poor = levels.reached = True
