@@ -20,7 +20,7 @@ from fuseswap.cli import backend, config_files, striped_up
 from fuseswap.cli.parameter_files import directory_of
 from fuseswap.cli.stripe_status import parameters_of
 from fuseswap.cli.striped_set import LIMIT, SHARED, set_on_all
-from fuseswap.daemon import live_tiers, stripe_configs, stripes
+from fuseswap.daemon import config, live_tiers, stripe_configs, stripes
 from fuseswap.daemon.runtime_dir import Runtime, all_devices, runtime_root
 from fuseswap.daemon.stripe_set import StripeSet, find_set
 from fuseswap.errors import HostError, InvalidArgument
@@ -33,7 +33,7 @@ from fuseswap.units import MIB
 _IN_TURN = (
     "restart", "set", "tier", "writeback", "recompress", "scrub", "backend", "shrink",
 )  # fmt: skip
-_SIZES = ("size", "to", "max", "rate")  # options that are shared out
+_SIZES = ("size", "to", "max")  # options that are shared out
 
 
 def run(options: argparse.Namespace) -> int:
@@ -69,9 +69,10 @@ def _down(options: argparse.Namespace) -> int:
         for name in dict.fromkeys(one.set_name for one in all_devices() if one.set_name):
             _down_set(StripeSet(name))
         return _alone(options)
-    if options.name and (whole := Runtime(options.name).set_name):
-        raise InvalidArgument(f"'{options.name}' is a stripe; first: fuseswap down {whole}")
-    found = find_set(options.name) if options.name and not options.all else None
+    name = options.name or config.DEFAULT_NAME
+    if whole := Runtime(name).set_name:
+        raise InvalidArgument(f"'{name}' is a stripe; first: fuseswap down {whole}")
+    found = None if options.all else find_set(name)
     if found is None:
         return _alone(options)
     _down_set(found)
@@ -129,9 +130,12 @@ def _in_turn(found: StripeSet, options: argparse.Namespace) -> int:
     action = (options.command, getattr(options, "action", None))
     if action == ("tier", "gc") or getattr(options, "remote", None) is not None:
         every = every[:1]  # about servers: once for all devices
-    code, answers, done = 0, {}, list[Runtime]()
+    code, answers, done = 0, {}, list[tuple[Runtime, str]]()
     for stripe in every:
         part = _part(options, stripe, len(every))
+        added = ""
+        if action == ("tier", "add"):
+            added = parse_tier(part.spec, live_tiers.names(stripe)).name
         try:
             if getattr(options, "json", False):
                 with redirect_stdout(io.StringIO()) as said:
@@ -144,7 +148,7 @@ def _in_turn(found: StripeSet, options: argparse.Namespace) -> int:
         except (HostError, InvalidArgument):
             _undo(action, done, options)
             raise
-        done.append(stripe)
+        done.append((stripe, added))
     if answers:
         print(json.dumps(answers, indent=1))
     return code
@@ -169,12 +173,15 @@ def _with(options: argparse.Namespace, **changed: Any) -> argparse.Namespace:
     return argparse.Namespace(**{**vars(options), **changed})
 
 
-def _undo(action: tuple[str, str | None], done: list[Runtime], options: argparse.Namespace) -> None:
-    """Those before the one that failed do without it again."""
-    for stripe in done:
+def _undo(
+    action: tuple[str, str | None],
+    done: list[tuple[Runtime, str]],
+    options: argparse.Namespace,
+) -> None:
+    """Those before the one that failed do without it again; of a tier with its name."""
+    for stripe, added in done:
         if action == ("tier", "add"):
-            name = parse_tier(options.spec).name
             with stripe.lock():
-                live_tiers.remove(stripe, name)
+                live_tiers.remove(stripe, added)
         elif action == ("backend", "add"):
             backend.run_remove(_with(options, device=stripe.name))

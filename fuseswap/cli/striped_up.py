@@ -12,7 +12,7 @@ from typing import Any
 from fuseswap.cli import configured
 from fuseswap.cli.configured import Wanted
 from fuseswap.cli.striped_set import LIMIT, set_on_all
-from fuseswap.cli.up import config_of, notes_of, require_root
+from fuseswap.cli.up import NOTIFY_TIMEOUT_S, config_of, notes_of, require_root
 from fuseswap.daemon import memory_limits, stripe_configs, stripes
 from fuseswap.daemon.config import DeviceConfig
 from fuseswap.daemon.runtime_dir import MAX_STRIPES, Runtime, runtime_root
@@ -45,8 +45,6 @@ def run(options: argparse.Namespace, count: int) -> int:
     if section and section.skipped:
         print(f"{options.name} is left out: {section.skipped}")
         return 0
-    if options.notify:
-        raise InvalidArgument("--notify watches one process; stripes have one each: without it")
     found = StripeSet(options.name)
     total_bytes = swap_area.memory_bytes()
     limit_bytes = parse_size(options.pool_limit, percent_of=total_bytes)
@@ -56,12 +54,17 @@ def run(options: argparse.Namespace, count: int) -> int:
     limit_bytes -= limit_bytes % MIB
     configs = [_config(options, number, count, total_bytes) for number in range(count)]
     require_root("'up' (loop devices and swapon)")
-    os.environ.pop(sd_notify.SOCKET, None)  # it is somebody else's
+    socket = os.environ.pop(sd_notify.SOCKET, None)  # descriptors of all would have the same names
+    sd_notify.stored()
     with found.lock():
         was_up = stripes.are_up(found)
         infos = stripes.up_all(found, configs, limit_bytes, swapon=not options.no_swapon)
         if section:
             _apply(found, section, configs[0], limit_bytes, was_up=was_up)
+        if options.notify and socket:
+            os.environ[sd_notify.SOCKET] = socket
+            ready = ("READY=1", f"MAINPID={infos[0].supervisor_pid}")
+            sd_notify.notify(*ready, timeout_s=NOTIFY_TIMEOUT_S)
         notes = [] if was_up else [memory_limits.crowding(limit_bytes, total_bytes, count)]
         if options.tune != "off" and not options.no_swapon:
             settings = sysctl.recommended(total_bytes, thorough=options.tune == "on")

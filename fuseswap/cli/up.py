@@ -20,7 +20,7 @@ from fuseswap.linux.zswap import Zswap
 from fuseswap.sizes import format_size
 from fuseswap.transport import TRANSPORTS
 
-_NOTIFY_TIMEOUT_S = 30.0
+NOTIFY_TIMEOUT_S = 30.0
 
 
 def add_to(commands: Any) -> None:
@@ -202,7 +202,7 @@ def run(options: argparse.Namespace) -> int:
         info = bring_up.up(runtime, wanted, swapon=not options.no_swapon, stored=stored)
         fixed = up_again.apply(runtime, wanted, section, was_up=was_up) if section else []
         ready = ("READY=1", f"MAINPID={info.supervisor_pid}")
-        sd_notify.notify(*ready, timeout_s=_NOTIFY_TIMEOUT_S)
+        sd_notify.notify(*ready, timeout_s=NOTIFY_TIMEOUT_S)
         pools_bytes = wanted.pool_limit_bytes + total_bytes * wanted.below_zswap // 100
         notes = [] if was_up else [memory_limits.crowding(pools_bytes, total_bytes)]
         if options.tune != "off" and not options.no_swapon:

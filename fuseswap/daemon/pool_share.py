@@ -72,7 +72,8 @@ class PoolShare:
         """With which the worker that attaches begins: it may not hold more than is granted."""
         if self._table is None:
             return {}
-        self._target = self._table.row(self._stripe).target
+        row = self._table.row(self._stripe)  # a feeder that ends may still raise its target
+        self._target = min(row.target, row.granted)
         return {"pool_limit_bytes": str(max(self._target, LEAST_FRAMES) << SEGMENT_SHIFT)}
 
     # -- the serving thread --------------------------------------------------------------

@@ -22,7 +22,7 @@ from fuseswap.daemon.stripe_set import StripeSet
 from fuseswap.daemon.switch_off import require_room, room_made
 from fuseswap.daemon.take_down import down
 from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.linux import swap_area
+from fuseswap.linux import mount, swap_area
 from fuseswap.units import MIB
 
 
@@ -38,7 +38,8 @@ def up_all(
 
     Raises `HostError`, `InvalidArgument`.
     """
-    if Runtime(found.name).exists():
+    alone = Runtime(found.name)
+    if alone.exists() or mount.is_mounted(str(alone.default_mountpoint)):
         raise HostError(f"{found.name} is up without stripes; first: fuseswap down {found.name}")
     if are_up(found):
         stripes = found.stripes()
@@ -78,7 +79,7 @@ def _take_all_back(found: StripeSet) -> None:
     for stripe in reversed(found.left()):
         with stripe.lock():
             take_back(stripe)
-    if not found.left():
+    if found.exists() and not found.left():
         found.remove()
 
 

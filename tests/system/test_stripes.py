@@ -28,6 +28,7 @@ from tests.support.mounted_devices import (
     wait_until,
     worker_of,
 )
+from tests.support.service_manager import ServiceManager
 from tests.support.striped_devices import TestSet, set_taken_down, stripes_up
 from tests.system.hard_times import send_worker
 from tests.system.under_pressure import pressure_on
@@ -184,11 +185,13 @@ def test_commands_act_on_all_stripes(tmp_path: Path) -> None:
 @pytest.mark.no_swap
 def test_a_tier_that_one_stripe_cannot_have_is_no_stripes(tmp_path: Path) -> None:
     with stripes_up("--size", "256M", "--pool-limit", "64M", "--no-swapon") as found:
+        succeed("tier", "add", "-d", found.name, f"file:{tmp_path}/first")
         (tmp_path / "more.1").mkdir()
         done = call("tier", "add", "-d", found.name, f"file:{tmp_path}/more")
         assert done.returncode != 0
-        assert json.loads(succeed("tier", "list", "-d", found.name, "--json")) == {
-            stripe.name: [] for stripe in found.stripes
+        there = json.loads(succeed("tier", "list", "-d", found.name, "--json"))
+        assert {stripe: [tier["name"] for tier in tiers] for stripe, tiers in there.items()} == {
+            stripe.name: ["file0"] for stripe in found.stripes
         }
         assert not (tmp_path / "more.0").exists()
 
@@ -221,6 +224,19 @@ def test_where_the_second_stripe_fails_nothing_is_left(tmp_path: Path, tool: str
             wait_until("nothing to be left", partial(is_gone, stripe))
         assert not Runtime(name).directory.exists()
         assert not any(path.name.startswith("cold") for path in tmp_path.iterdir())
+
+
+@pytest.mark.no_swap
+def test_systemd_watches_the_first_stripe() -> None:
+    name = new_name()
+    options = ("--stripes", "2", "--size", "64M", "--pool-limit", "32M", "--no-swapon")
+    with ServiceManager() as manager, set_taken_down(name):
+        done = manager.start("up", name, "--notify", *options)
+        assert done.returncode == 0, done.stderr
+        first = Runtime(f"{name}/0").state().supervisor_pid
+        wait_until("a word of it", lambda: manager.fields.get("MAINPID") == str(first))
+        assert manager.fields["READY"] == "1"
+        assert manager.kept == {}
 
 
 @pytest.mark.no_swap

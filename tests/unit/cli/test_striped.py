@@ -123,7 +123,6 @@ def test_it_ends_where_one_fails(
         ("get", "fast", "nothing"),
         ("up", "other", "--stripes", "9"),
         ("up", "other", "--stripes", "0"),
-        ("up", "other", "--stripes", "2", "--notify"),
         ("up", "other", "--stripes", "3", "--pool-limit", "23M"),
         ("up", "other", "--stripes", "2", "--tier", "block:/dev/nothing"),
     ],
