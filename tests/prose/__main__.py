@@ -35,7 +35,7 @@ LENGTHS = {
     "docs/policies.md": 2020,
     "docs/recovery.md": 1510,
     "docs/security.md": 1400,
-    "docs/statistics.md": 2350,
+    "docs/statistics.md": 2600,
 }
 
 
