@@ -11,6 +11,7 @@ Where that must wait it raises a `Deferred`, which knows what for.
             A partial write to a page on a tier brings that page back into memory first
     write   a backend took the page and answers later, or a copy is wanted: those behind it
             go on
+    discard it takes more than one step (``discards.py``), or has an edge on a tier
 
 Called from the transports.  `begin_read` and `begin_write` make no task a request: they call
 ``done`` later.  A task costs 12 to 32 us, as much as the rest of a fault.
@@ -28,6 +29,7 @@ import trio
 
 from fuseswap.counting import counter, zeros
 from fuseswap.errors import RETRY, Deferred, Retry, StoreRefused, kept
+from fuseswap.filesystem.discards import Discards, Unfinished
 from fuseswap.filesystem.pending_requests import Read, ReadDone, Waits, Write, WriteDone
 from fuseswap.filesystem.swapfile import Swapfile
 from fuseswap.frontswap.chain import Frontswap
@@ -85,11 +87,21 @@ class PendingIo:
         # for loop has 128 of them, and a second each would be minutes.
         self._short_since: float | None = None
         self.waits = [0] * (len(WAIT_BOUNDS_S) + 1)
+        self.discards = Discards(swapfile, self._wait_for, self._stand_in_line)
 
     @property
     def has_queue(self) -> bool:
-        """Whether stores stand in line: a new one goes behind them."""
+        """Whether stores stand in line."""
         return bool(self._line)
+
+    def has_to_wait(self, offset: int, size: int) -> bool:
+        """Whether a new write goes behind others, which stand in line, or behind a discard."""
+        return bool(self._line) or (bool(self.discards) and self.discards.meets(offset, size))
+
+    @property
+    def wants_a_turn(self) -> bool:
+        """Whether something waits that goes on as soon as the transport sleeps."""
+        return self.waiting_bytes > 0 or bool(self.discards)
 
     def statistics(self) -> SlowPathStatistics:
         """A snapshot of the counters."""
@@ -194,6 +206,10 @@ class PendingIo:
                 if not write.in_flight:  # it has ended already
                     self._end(write)
                 return
+        if not (self.discards and self.discards.hold(write)):
+            self._stand_in_line(write)
+
+    def _stand_in_line(self, write: Write) -> None:
         self._line.append(write)
         if not self._serving:
             self._serving = True
@@ -285,15 +301,14 @@ class PendingIo:
     # -- discards --------------------------------------------------------------------
 
     async def punch(self, offset: int, size: int) -> None:
-        """As `Swapfile.punch`; starting over is harmless."""
-        waits = Waits()
-        while True:
-            try:
-                self._swapfile.punch(offset, size)
-            except Deferred as exc:
-                await self._wait_for(exc, waits)
-            else:
-                return
+        """As `Swapfile.punch`, in steps."""
+        try:
+            self.discards.begin(offset, size)
+        except Unfinished as exc:
+            rest = exc.discard
+        else:
+            return
+        await self.discards.go_on(rest)
 
     async def _wait_for(self, exc: Deferred, waits: Waits) -> None:
         """Make it likely that the next try succeeds.

@@ -66,7 +66,7 @@ class Waits:
 class Write(Waits):
     """One write in line; ``offset`` and ``data`` are what is left of it."""
 
-    __slots__ = ("data", "done", "error", "in_flight", "offset", "served", "size")
+    __slots__ = ("data", "discards", "done", "error", "in_flight", "offset", "served", "size")
 
     def __init__(self, offset: int, data: memoryview, done: WriteDone) -> None:
         super().__init__()
@@ -75,5 +75,6 @@ class Write(Waits):
         self.size = len(data)
         self.done = done
         self.in_flight = 0  # pages of it on their way to their places
+        self.discards = 0  # that it waits for
         self.served = False
         self.error: Exception | None = None

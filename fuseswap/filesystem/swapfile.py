@@ -11,6 +11,7 @@ Called from the transport, in one thread; nothing here waits.
 from __future__ import annotations
 
 from fuseswap.errors import BeyondEnd, Deferred, InvalidArgument, StoreRefused
+from fuseswap.filesystem.punch import Punch
 from fuseswap.frontswap.chain import Frontswap
 from fuseswap.frontswap.exclusive_loads import ExclusiveLoads
 from fuseswap.store.page_reader import ZERO_PAGE
@@ -110,25 +111,18 @@ class Swapfile:
             done += count
 
     def punch(self, offset: int, size: int) -> None:
-        """Make a range read as zeros: whole pages become holes, partial edges are zeroed.
+        """Make a range read as zeros, cut at the end of the file, in one go."""
+        punch = self.begin_punch(offset, size)
+        while punch.step():
+            pass
 
-        The range is cut at the end of the file.  Serves PUNCH_HOLE and ZERO_RANGE alike.
-        """
+    def begin_punch(self, offset: int, size: int) -> Punch:
+        """The same, of which no step was taken."""
         end = min(offset + size, self.size_bytes)
-        if offset >= end:
-            return
-        first = offset + _IN_PAGE >> PAGE_SHIFT
-        last = end >> PAGE_SHIFT
-        if first > last:  # within one page
-            self._change(last, offset & _IN_PAGE, memoryview(ZERO_PAGE)[: end - offset])
-            return
-        if offset & _IN_PAGE:
-            head = (first << PAGE_SHIFT) - offset
-            self._change(offset >> PAGE_SHIFT, offset & _IN_PAGE, memoryview(ZERO_PAGE)[:head])
-        if first < last:
-            self._frontswap.invalidate_area(first, last - first)
-        if end & _IN_PAGE:
-            self._change(last, 0, memoryview(ZERO_PAGE)[: end & _IN_PAGE])
+        return Punch(min(offset, end), end, self._zero, self._frontswap.invalidation)
+
+    def _zero(self, page: PageNumber, start: int, count: int) -> None:
+        self._change(page, start, memoryview(ZERO_PAGE)[:count])
 
     def seek_data(self, offset: int) -> int | None:
         """First offset at or after ``offset`` that is stored, None where none is."""

@@ -40,11 +40,12 @@ from fuseswap.errors import Deferred, InvalidArgument, OldInTheWay, StoreRefused
 from fuseswap.frontswap.adoption import Adoption
 from fuseswap.frontswap.backend import Backend, Copy, Data, Patience
 from fuseswap.frontswap.counters import BackendStatistics, FrontswapStatistics
+from fuseswap.frontswap.invalidation import Invalidation
 from fuseswap.frontswap.late_store import LateStore
-from fuseswap.frontswap.links import Link, Links, load_unowned, refuse, release_nothing
+from fuseswap.frontswap.links import Link, Links, load_unowned, refuse
 from fuseswap.store.slot_table import CLUSTER_SHIFT, SlotTable
 from fuseswap.store.slot_word import FOREIGN, KIND_MASK, MODULUS, number_of
-from fuseswap.units import PageNumber, numbered
+from fuseswap.units import PageNumber
 
 _ALL = 1 << 32
 
@@ -65,6 +66,10 @@ class Frontswap:
         self._holes = 0
         self._gone = zeros(BackendStatistics, backend="")  # of backends that were unregistered
         self._adoption = Adoption(slots, self.links)
+        self.release = self.links.release
+        self.invalidation = Invalidation(
+            slots, self.links, self._adoption, self._late, self.counters
+        )
         self.adopting = True  # the clusters of the slot table are not all counted yet
         self._link_up()
 
@@ -110,7 +115,6 @@ class Frontswap:
     def _link_up(self) -> None:
         self._chain, self._by_number = self.links.takers, self.links.by_number
         objects = self.links.objects
-        self._release_object = objects.backend.release if objects else release_nothing
         self._load_object = objects.backend.load if objects else load_unowned
         self._object_counted = objects.counted if objects else self._gone
         self._store_first = self._chain[0].backend.store if self._chain else refuse
@@ -338,41 +342,11 @@ class Frontswap:
 
     def invalidate_page(self, page: PageNumber) -> None:
         """Forget ``page``."""
-        self.count_area(page)
-        self._late.pop(page, None)
-        word = self.slots.get(page)
-        if word:
-            self.slots.clear(page)
-            self.release(page, word)  # crash point: discard-release
-            self.counters.invalidates += 1
+        self.invalidation.page(page)
 
     def invalidate_area(self, first: PageNumber, count: int) -> None:
-        """Forget ``count`` pages from ``first``."""
-        end = min(first + count, self.slots.page_count)
-        if first >= end:
-            return
-        self.count_area(first, end - first)
-        for page in [page for page in self._late if first <= page < end]:
-            del self._late[page]
-        release, forgotten = self.release, 0
-        for start, words in self.slots.clear_area(first, end):
-            for page, word in numbered(words, start):
-                if word:
-                    release(page, word)  # crash point: discard-area-release
-                    forgotten += 1
-        self.counters.invalidates += forgotten
-        if first <= 1 and end == self.slots.page_count:  # swapon leaves its header alone
-            for link in self.links.chain:
-                link.backend.invalidate_area()
-
-    def release(self, page: PageNumber, word: int) -> None:
-        """``word`` has lost its page; a corrupt one names nothing."""
-        if word % MODULUS:
-            return
-        if word & KIND_MASK != FOREIGN:
-            self._release_object(page, word)
-        elif link := self._by_number.get(number_of(word)):
-            link.backend.release(page, word)
+        """Forget ``count`` pages from ``first``, in one go."""
+        self.invalidation.area(first, count)
 
     # -- looking at it ---------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from fuseswap.counting import zeros
 from fuseswap.errors import CorruptData, Deferred, InvalidArgument, StoreRefused, kept
 from fuseswap.frontswap.backend import Backend, Copy, Data, Patience
 from fuseswap.frontswap.counters import BackendStatistics
-from fuseswap.store.slot_word import is_foreign, number_of
+from fuseswap.store.slot_word import FOREIGN, KIND_MASK, MODULUS, is_foreign, number_of
 from fuseswap.units import PageNumber
 
 
@@ -48,6 +48,7 @@ class Links:
         self.takers: tuple[Link, ...] = ()
         self.by_number: dict[int, Link] = {}
         self.objects: Link | None = None
+        self._release_object = release_nothing
 
     def add(
         self,
@@ -113,11 +114,21 @@ class Links:
         numbered = ((link.backend.number, link) for link in self.chain)
         self.by_number = {number: link for number, link in numbered if number is not None}
         self.objects = next((link for link in self.chain if link.backend.number is None), None)
+        self._release_object = self.objects.backend.release if self.objects else release_nothing
 
     @property
     def backends(self) -> list[Backend]:
         """Those there are, in order."""
         return [link.backend for link in self.chain]
+
+    def release(self, page: PageNumber, word: int) -> None:
+        """``word`` has lost its page; a corrupt one names nothing."""
+        if word % MODULUS:
+            return
+        if word & KIND_MASK != FOREIGN:
+            self._release_object(page, word)
+        elif link := self.by_number.get(number_of(word)):
+            link.backend.release(page, word)
 
     def owner_of(self, word: int) -> Backend | None:
         """Whose ``word`` is, sound and not 0."""

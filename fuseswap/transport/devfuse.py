@@ -27,6 +27,7 @@ from time import perf_counter_ns
 import trio
 
 from fuseswap.errors import Deferred, FuseswapError, kept
+from fuseswap.filesystem.discards import Discard, Unfinished
 from fuseswap.filesystem.tree import SWAPFILE, Tree
 from fuseswap.transport import fuse_protocol
 from fuseswap.transport.errnos import errno_of, note_refused
@@ -79,7 +80,7 @@ class DevFuse:
         # Unbuffered: one read(2) a call, without an iovec, and None instead of an exception.
         self._file = io.FileIO(fd, "r+", closefd=False)
         self._slowpath = tree.device.pending_io
-        self._nursery: trio.Nursery | None = None
+        self._nursery: trio.Nursery  # while it serves
         self._backpressure = trio.lowlevel.ParkingLot()  # `_serve`, while too much waits
         self._window = PollWindow()
 
@@ -180,8 +181,9 @@ class DevFuse:
 
     def _is_crowded(self) -> bool:
         """Whether so much waits that requests stay with the kernel."""
-        full = max(self._slowpath.waiting_bytes, self._slowpath.reading_bytes) > _MAX_WAITING_BYTES
-        return full or (self._journal is not None and not self._journal.has_room)
+        slow, journal = self._slowpath, self._journal
+        full = max(slow.waiting_bytes, slow.reading_bytes) > _MAX_WAITING_BYTES
+        return full or slow.discards.are_many or not (journal is None or journal.has_room)
 
     def drain(self) -> bool:  # noqa: C901  the hot path stays in one piece
         """Answer what waits.  True: there may be more, come back; False: nothing, sleep.
@@ -219,7 +221,7 @@ class DevFuse:
                         return True
                     served = 0
                     poll_end = now + self._window.ns
-                if now >= poll_end or pending_io.waiting_bytes:
+                if now >= poll_end or pending_io.wants_a_turn:
                     return False
                 os.sched_yield()  # to the kernel's threads that carry our replies on
                 continue
@@ -270,7 +272,7 @@ class DevFuse:
                     end = fuse_protocol.WRITE_HEADER_BYTES + count
                     if end != length:
                         return self._malformed(length, unique)
-                    if self._slowpath.has_queue:
+                    if self._slowpath.has_to_wait(offset, count):
                         self._delay(opcode, unique, offset, count, None)
                         return None
                     self._swapfile.write(offset, self._view[fuse_protocol.WRITE_HEADER_BYTES : end])
@@ -340,14 +342,12 @@ class DevFuse:
             copied = data if slot else memoryview(bytes(data))
             slow.begin_write(offset, copied, write_ended, tried)
         else:
-            body = view[fuse_protocol.IN_HEADER_BYTES :]
-            _, offset, length, _, _ = fuse_protocol.FALLOCATE_IN.unpack_from(body)
-            assert self._nursery is not None
-            self._nursery.start_soon(self._punch, unique, slot, offset, length)
+            assert isinstance(tried, Unfinished)
+            self._nursery.start_soon(self._discard, unique, slot, tried.discard)
 
-    async def _punch(self, unique: int, slot: int, offset: int, length: int) -> None:
+    async def _discard(self, unique: int, slot: int, rest: Discard) -> None:
         try:
-            await self._slowpath.punch(offset, length)
+            await self._slowpath.discards.go_on(rest)
         except Exception as exc:
             self._reply(slot, self._failed_later(unique, exc))
         else:

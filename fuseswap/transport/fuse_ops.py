@@ -194,6 +194,7 @@ class Requests:
         return b""
 
     def fallocate(self, inode: int, body: memoryview) -> bytes:
+        """PUNCH_HOLE and ZERO_RANGE; raises `Unfinished` where there is more to it."""
         _, offset, length, mode, _ = fuse_protocol.FALLOCATE_IN.unpack_from(body)
         if inode != SWAPFILE:
             raise Unsupported(errno.EOPNOTSUPP)
@@ -207,7 +208,7 @@ class Requests:
         if not length or offset + length >= 1 << 63:
             raise InvalidArgument("an empty range, or one without end")
         self._tree.device.transport.discards += 1
-        self._tree.swapfile.punch(offset, length)
+        self._tree.device.pending_io.discards.begin(offset, length)
         return b""
 
     def lseek(self, inode: int, body: memoryview) -> bytes:

@@ -152,7 +152,7 @@ class TreeOperations(pyfuse3.Operations):
     async def _write_swapfile(self, offset: int, data: memoryview) -> None:
         tried: Deferred | None = None
         try:
-            if not self._slowpath.has_queue:
+            if not self._slowpath.has_to_wait(offset, len(data)):
                 self._tree.swapfile.write(offset, data)
                 return
         except Deferred as exc:

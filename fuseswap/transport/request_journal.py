@@ -23,7 +23,8 @@ none was between the two.  A process that waits for an answer sends no next vers
 Opcode by opcode:
 
     READ, LOOKUP, GETATTR, STATFS, READDIR, LSEEK    change nothing
-    WRITE, FALLOCATE of the swapfile                 the same bytes, the same holes again
+    WRITE, FALLOCATE of the swapfile                 the same bytes, the same holes again: a newer
+                                                     write waits for the hole (``discards.py``)
     WRITE to params/                                 the same value; an order is given again
     OPEN                                             one more handle, of which nobody knows
     RELEASE                                          of a handle the new worker never gave

@@ -130,7 +130,9 @@ class FakeKernel:
     """Puts requests into a `DevFuse` that is mounted nowhere.  Close it when done."""
 
     def __init__(self, tree: Tree, share: Share | None = None) -> None:
-        """No request waits for its turn, but with a ``share`` that says so."""
+        """No request waits but by a ``share`` that says so, and a discard takes one step."""
+        steps = tree.device.frontswap.invalidation
+        steps.step_pages, steps.step_ns = tree.device.frontswap.slots.page_count, 1 << 62
         self._fd = os.open("/dev/null", os.O_RDWR)
         self.transport = DevFuse(self._fd, tree, share=share or Share(percent=100))
         self._view = memoryview(self.transport.buffer)
