@@ -37,8 +37,10 @@ from fuseswap.daemon.worker_process import holder
 from fuseswap.errors import HostError
 from fuseswap.linux import loop, mount, private_files, swap_area, syscalls
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES
+from fuseswap.units import MIB
 
 _START_TIMEOUT_S = 90.0
+_SLOWEST_DISK = 20 * MIB  # bytes a second: a backing file is written once from end to end
 _ADOPT_TIMEOUT_S = 210.0  # longer than `TAKE_OVER_TIMEOUT_S`
 _STANDBY_TIMEOUT_S = 30.0  # 0.3 s on an idle machine
 
@@ -165,7 +167,8 @@ def _spawn_supervisor(
     with open(ours, "rb", buffering=0) as pipe:
         poll = select.poll()
         poll.register(pipe.fileno(), select.POLLIN)
-        timeout_s = _ADOPT_TIMEOUT_S if files else _START_TIMEOUT_S
+        timeout_s = _START_TIMEOUT_S + settings.backing_bytes / _SLOWEST_DISK
+        timeout_s = _ADOPT_TIMEOUT_S if files else timeout_s
         if not poll.poll(timeout_s * 1000):
             return ""
         return os.read(pipe.fileno(), 4096).decode().strip()

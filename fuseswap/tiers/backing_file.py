@@ -1,8 +1,10 @@
 """The backing file: opened once, by the supervisor, so that it outlives a worker.
 
-Exclusively locked, mode 0600, preallocated (no block is allocated under memory
-pressure) and O_DIRECT (nothing is kept a second time in the page cache).  No other user can
-change or exchange it (``linux/trusted_file.py``), nor has it open.  Taken is one
+Exclusively locked, mode 0600, and O_DIRECT (nothing is kept a second time in the page cache).
+Preallocated, and written once from end to end.  ext4 and xfs note of each extent whether it was
+written, and change that under a lock of the file.  A thread of the kernel that has it waits for
+memory, that is, for swap, and a read of ours for the lock.  In a guest that was the end.  No other
+user can change or exchange it (``linux/trusted_file.py``), nor has it open.  Taken is one
 whose ends are zeros, or bear the claim of a device of this machine that did not go down
 (``tiers/ownership_label.py``).  So is noise of dm-crypt (``linux/crypt_device.py``).  Any other is
 refused: its data may be wanted.
@@ -36,6 +38,7 @@ from fuseswap.tiers.ownership_label import (
 from fuseswap.units import MIB, PAGE_SIZE
 
 MIN_BYTES = 8 * MIB + BOTH_ENDS_BYTES
+_ZEROS_BYTES = 4 * MIB
 _MACHINE_ID = Path("/etc/machine-id")
 
 
@@ -91,6 +94,7 @@ def open_backing(path: str, size_bytes: int, name: str) -> Backing:
             _clear_ends(fd)  # of noise; others have zeros there
         made = former.made if former else not existed
         size_bytes = _preallocate(fd, path, size_bytes)
+        _write_where_nothing_was(fd, size_bytes)
         _write_first_page(fd, Claim(name, size_bytes, _machine(), made).block())
         aio.write_zeros(fd, PAGE_SIZE)
     except BaseException as exc:
@@ -199,6 +203,33 @@ def _preallocate(fd: int, path: str, size_bytes: int) -> int:
         reason = "no room for" if exc.errno == errno.ENOSPC else f"{exc.strerror}:"
         raise HostError(f"{reason} a backing file of {format_size(size_bytes)} at {path}") from exc
     return os.lseek(fd, 0, os.SEEK_END)
+
+
+def _write_where_nothing_was(fd: int, size_bytes: int) -> None:
+    """Zeros.  About as long as the disk takes for that; nothing of it where there was a file."""
+    if stat.S_ISBLK(os.fstat(fd).st_mode):
+        return
+    end, size_bytes = 0, size_bytes & -PAGE_SIZE
+    with mmap.mmap(-1, _ZEROS_BYTES) as memory, memoryview(memory) as zeros:
+        while end < size_bytes:
+            start = os.lseek(fd, end, os.SEEK_HOLE) & -PAGE_SIZE
+            if start >= size_bytes:
+                return
+            try:
+                end = min(os.lseek(fd, start, os.SEEK_DATA), size_bytes)
+            except OSError as exc:
+                if exc.errno != errno.ENXIO:  # the rest is a hole
+                    raise
+                end = size_bytes
+            _write_zeros(fd, start, end, zeros)
+
+
+def _write_zeros(fd: int, start: int, end: int, zeros: memoryview) -> None:
+    with contextlib.suppress(OSError):  # Linux 6.17, and a disk that makes zeros itself
+        syscalls.fallocate(fd, syscalls.FALLOC_FL_WRITE_ZEROES, start, end - start)
+        return
+    while start < end:
+        start += os.pwrite(fd, zeros[: min(len(zeros), end - start)], start)
 
 
 def _write_first_page(fd: int, block: bytes) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fuseswap.errors import HostError
-from fuseswap.linux import aio
+from fuseswap.linux import aio, syscalls
 from fuseswap.tiers import backing_file
 from fuseswap.tiers.backing_file import (
     MIN_BYTES,
@@ -54,6 +54,12 @@ def crash(path: Path, size_bytes: int = SIZE) -> Backing:
         os.pwrite(device.fd, room, at)
     os.close(device.fd)
     return device
+
+
+def unwritten(path: Path) -> int:
+    """Where the first extent is that the file system has as unwritten: the size for none."""
+    with open(path, "rb") as file:
+        return os.lseek(file.fileno(), 0, os.SEEK_HOLE)
 
 
 def put(path: Path, at: int, data: bytes) -> None:
@@ -366,3 +372,29 @@ def test_a_write_that_fails_is_one_line(path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "fsync", broken)
     assert refusal(path) == f"cannot use backing file {path}: Input/output error"
     assert not path.exists()
+
+
+@pytest.mark.parametrize("offers", [True, False], ids=["the kernel", "by hand"])
+def test_every_extent_was_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch, offers: bool
+) -> None:
+    """A later write marks none as written: in that moment the file has a lock that reads need."""
+    if not offers:
+        monkeypatch.setattr(syscalls, "FALLOC_FL_WRITE_ZEROES", 0x40000000)
+    os.close(opened(path).fd)
+    assert unwritten(path) == path.stat().st_size == SIZE
+    assert path.read_bytes()[4096:] == bytes(SIZE - 4096)
+
+
+def test_what_was_written_is_not_written_again(path: Path) -> None:
+    """Nor lost: holes in between alone are."""
+    with open(path, "wb") as file:
+        file.truncate(SIZE)
+        os.pwrite(file.fileno(), b"kept" * 1024, 3 * MIB)
+        os.pwrite(file.fileno(), b"kept" * 1024, 7 * MIB)
+    path.chmod(0o600)
+    os.close(opened(path).fd)
+    assert unwritten(path) == SIZE
+    data = path.read_bytes()
+    assert data[3 * MIB :][:4096] == data[7 * MIB :][:4096] == b"kept" * 1024
+    assert len(data) - data.count(0) == len(data[:4096]) - data[:4096].count(0) + 8192
