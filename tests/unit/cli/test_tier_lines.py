@@ -66,7 +66,7 @@ def standing(runtime: Runtime) -> dict[str, Any]:
     return {
         "name": runtime.name, "status": "running", "reason": None, "mountpoint": "/here",
         "size_bytes": 1 << 30, "loop": "/dev/loop0", "swap_priority": 100, "resumes": True,
-        "log": [], "warnings": [], "stats": {}, "params": {}, "tiers": [],
+        "log": [], "warnings": [], "stats": {}, "zswap": {}, "params": {}, "tiers": [],
     }  # fmt: skip
 
 
