@@ -41,6 +41,7 @@ class Targets(NamedTuple):
     devices: Sequence[str]  # block devices and device nodes
     attributes: Sequence[str]  # of sysfs, proc and cgroups, that root may write
     links: Mapping[str, str]  # to plant: path, and where it leads
+    home: str = "/tmp"  # a directory of the user's own
 
     def to_json(self) -> str:
         """What `parse` reads."""

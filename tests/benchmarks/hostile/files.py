@@ -128,7 +128,7 @@ def _plant_links(targets: Targets) -> None:
 
 def _odd_names(targets: Targets) -> None:
     """A file and a process whose name a terminal would obey."""
-    path = f"/tmp/fuseswap-{targets.name}-{_ODD.replace('/', '')}"
+    path = f"{targets.home}/fuseswap-{targets.name}-{_ODD}"
     with contextlib.suppress(OSError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     os.unlink(path)

@@ -20,12 +20,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from fuseswap.daemon.processes import all_of
 from fuseswap.daemon.runtime_dir import Runtime, runtime_root
 from fuseswap.errors import HostError
-from fuseswap.linux import mount, syscalls
+from fuseswap.linux import mount, private_files, syscalls
 from fuseswap.linux.cgroup import MemoryCgroup
 from fuseswap.sizes import format_size
 from fuseswap.units import MIB
@@ -34,6 +34,7 @@ from tests.benchmarks.command import tell
 from tests.benchmarks.command_line import LOCK
 from tests.benchmarks.hostile.attempts import Targets
 from tests.benchmarks.hostile.record import BUSY, HOSTILE, QUIET, Outcome, Tally, Work, work
+from tests.benchmarks.hostile.user import NOBODY
 from tests.benchmarks.peers import Fuseswap, prepared
 
 NAME = "hostile"
@@ -96,6 +97,14 @@ class _Found:
     went_wrong: list[str] = field(default_factory=list)
 
 
+class _Given(NamedTuple):
+    """What there is beside the device."""
+
+    public: str  # the mount, at a path that everybody may walk
+    home: str
+    links: dict[str, str]
+
+
 def run(plan: Plan) -> Outcome:
     """One run, from nothing to nothing.  Raises `HostError`."""
     device = Fuseswap(
@@ -107,14 +116,21 @@ def run(plan: Plan) -> Outcome:
     )
     runtime = Runtime(NAME)
     found = _Found()
-    with tempfile.TemporaryDirectory(prefix="fuseswap-hostile-", dir="/tmp") as open_directory:
-        os.chmod(open_directory, 0o755)
-        with prepared([device]), _also_at(device.mountpoint, f"{open_directory}/mnt") as public:
-            with swap_run.active_area(device):
-                end, targets = _press(plan, device, public, found)
-                restarts = runtime.state().restarts
-            _end_under_attack(plan, device, targets, found)
-        _look_at_victims(targets, found)
+    with (
+        tempfile.TemporaryDirectory(prefix="fuseswap-hostile-", dir="/tmp") as place,
+        _victims(device, found) as links,
+        prepared([device]),
+        _also_at(device.mountpoint, f"{place}/mnt") as public,
+    ):
+        os.chmod(place, 0o755)
+        home = f"{place}/home"
+        os.mkdir(home, 0o700)
+        os.chown(home, NOBODY, NOBODY)
+        given = _Given(public, home, links)
+        with swap_run.active_area(device):
+            end, targets = _press(plan, device, given, found)
+            restarts = runtime.state().restarts
+        _end_under_attack(plan, device, targets, found)
     return Outcome(
         found.works, found.tally, end, restarts, found.slowest_status_s, found.went_wrong
     )
@@ -133,7 +149,7 @@ def _also_at(mountpoint: str, path: str) -> Iterator[str]:
 
 
 def _press(
-    plan: Plan, device: Fuseswap, public: str, found: _Found
+    plan: Plan, device: Fuseswap, given: _Given, found: _Found
 ) -> tuple[dict[str, Any] | None, Targets]:
     """All slices; the last line of the process under pressure, None where it died."""
     with (
@@ -151,7 +167,7 @@ def _press(
         )
         try:
             _wait_for(process, output, "touch", _FILL_TIMEOUT_S)
-            targets = _targets(device, public, process.pid, cgroup.path)
+            targets = _targets(device, given, process.pid, cgroup.path)
             for number, kind in enumerate(plan.kinds()):
                 if process.poll() is None:
                     _slice(plan, kind, number, targets, output, found)
@@ -246,12 +262,12 @@ def _end_under_attack(plan: Plan, device: Fuseswap, targets: Targets, found: _Fo
         device.prepare()  # takes it down, and brings it up again
 
 
-def _targets(device: Fuseswap, public: str, under_pressure: int, cgroup: Path) -> Targets:
+def _targets(device: Fuseswap, given: _Given, under_pressure: int, cgroup: Path) -> Targets:
     """All of it is there: root looks."""
     runtime = Runtime(NAME)
     loop = os.path.basename(device.path)
     directories, texts, swapfiles, private, sockets = [], [], [], [], []
-    for mountpoint in (device.mountpoint, public):
+    for mountpoint in (device.mountpoint, given.public):
         swapfiles.append(f"{mountpoint}/swapfile")
         directories.append(mountpoint)
         texts.append(f"{mountpoint}/metrics")
@@ -266,12 +282,10 @@ def _targets(device: Fuseswap, public: str, under_pressure: int, cgroup: Path) -
             private.append(str(path))
     known = [str(device.backing), str(LOCK)]
     connection = mount.connection_of(device.mountpoint)
-    victim = runtime_root() / "victim"
-    victim.write_text(_VICTIM)
     targets = Targets(
         name=NAME,
         runtime_dir=str(runtime.directory),
-        mounts=(device.mountpoint, public),
+        mounts=(device.mountpoint, given.public),
         directories=directories,
         texts=texts,
         swapfiles=swapfiles,
@@ -290,17 +304,8 @@ def _targets(device: Fuseswap, public: str, under_pressure: int, cgroup: Path) -
             "/proc/sysrq-trigger",
             f"{cgroup}/cgroup.procs",
         ),
-        links={
-            path: str(victim)
-            for path in (
-                "/tmp/fuseswap-0",
-                "/tmp/fuseswap-65534",
-                "/tmp/fuseswap",
-                f"{runtime_root()}/planted",
-                f"{device.backing}.new",
-                f"/var/tmp/fuseswap-bench-{NAME}",
-            )
-        },
+        links=given.links,
+        home=given.home,
     )
     absent = [
         path
@@ -317,15 +322,25 @@ def _there(*paths: str) -> list[str]:
     return [path for path in paths if os.path.exists(path)]
 
 
-def _look_at_victims(targets: Targets, found: _Found) -> None:
-    """Through no link did root write; the links go."""
-    for path, victim in targets.links.items():
-        with contextlib.suppress(OSError):
-            if Path(victim).read_text() != _VICTIM:
-                found.went_wrong.append(f"root wrote to {victim}, through a link")
-        if os.path.islink(path):
-            os.unlink(path)
-    Path(victim).unlink(missing_ok=True)
+@contextlib.contextmanager
+def _victims(device: Fuseswap, found: _Found) -> Iterator[dict[str, str]]:
+    """Links that the user may plant where root might write.  Through none does root write."""
+    private_files.make_directory(runtime_root())
+    victim = runtime_root() / "victim"
+    victim.write_text(_VICTIM)
+    places = (
+        "/tmp/fuseswap", "/tmp/fuseswap-0", f"/tmp/fuseswap-{NOBODY}", f"{device.backing}.new",
+        f"/var/tmp/fuseswap-bench-{NAME}", f"{runtime_root()}/planted",
+    )  # fmt: skip
+    try:
+        yield dict.fromkeys(places, str(victim))
+        if victim.read_text() != _VICTIM:
+            found.went_wrong.append(f"root wrote to {victim}, through a link")
+    finally:
+        for path in places:
+            if os.path.islink(path):
+                os.unlink(path)
+        victim.unlink(missing_ok=True)
 
 
 def _lines(output: IO[bytes]) -> list[dict[str, Any]]:

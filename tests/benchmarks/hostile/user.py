@@ -36,7 +36,7 @@ _SET_DUMPABLE = 4
 _TELL_EVERY_S = 0.25
 
 
-def drop_rights() -> None:
+def drop_rights(home: str) -> None:
     """As a login does it.  What is in ``/proc/self`` is his again."""
     for kind, limit in _LIMITS:
         resource.setrlimit(kind, (limit, limit))
@@ -44,7 +44,7 @@ def drop_rights() -> None:
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
     ctypes.CDLL(None).prctl(_SET_DUMPABLE, 1, 0, 0, 0)
-    os.environ.update(HOME="/tmp", TMPDIR="/tmp")
+    os.environ.update(HOME=home, TMPDIR=home)
     os.umask(0)
 
 
@@ -77,7 +77,7 @@ def _tell(rounds: int, tally: Mapping[str, Mapping[str, int]]) -> None:
 def main() -> None:
     """Never returns."""
     mode, seed, targets = sys.argv[1], int(sys.argv[2]), Targets.parse(sys.argv[3])
-    drop_rights()
+    drop_rights(targets.home)
     if mode == BUSY:
         _be_busy()
     _be_hostile(targets, seed)
