@@ -35,11 +35,15 @@ class CallFilter:
         self.call: int | None = None  # number of the last one, where it is known
 
     def worker_ended(self, code: int) -> None:
-        """The one that served, or that was to, with this exit code."""
-        if code == -signal.SIGSYS:
+        """The one that served, or that was to, with this exit code.
+
+        Of one that was adopted the code is not known, and the note tells.
+        """
+        call = refused_call.taken(self._header, REFUSED_CALL_AT)
+        if code == -signal.SIGSYS or call is not None:
             self._deaths += 1
             self.was_left_off = True
-            self.call = refused_call.taken(self._header, REFUSED_CALL_AT)
+            self.call = call
         elif self._deaths < _ENOUGH:
             self._deaths = 0
 

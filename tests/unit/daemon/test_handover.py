@@ -233,10 +233,10 @@ def test_none_serves_and_the_new_one_has_ended_too(scene: Scene) -> None:
         scene.handover.hand_over()
 
 
-def dies_of_a_call(scene: Scene, pid: int, number: int) -> None:
+def dies_of_a_call(scene: Scene, pid: int, number: int, code: int = -signal.SIGSYS) -> None:
     scene.header[REFUSED_CALL_AT : REFUSED_CALL_AT + 4] = (number + 1).to_bytes(4, "little")
     worker = scene.worker(pid)
-    worker.code = -signal.SIGSYS
+    worker.code = code
     scene.service.start(cast(WorkerProcess, worker))
     scene.service.reap()
 
@@ -268,6 +268,13 @@ def test_another_end_between_two_starts_the_count_anew(scene: Scene) -> None:
     scene.service.reap()
     dies_of_a_call(scene, 3, 41)
     assert (scene.filter.for_worker, scene.filter.for_standby) == (True, False)
+
+
+def test_of_an_adopted_worker_the_note_tells(scene: Scene) -> None:
+    """Its exit code goes to another process."""
+    for pid in (1, 2):
+        dies_of_a_call(scene, pid, 41, code=-1)
+    assert (scene.filter.for_worker, scene.filter.call) == (False, 41)
 
 
 def test_one_that_a_call_ends_before_it_serves_counts(scene: Scene) -> None:
