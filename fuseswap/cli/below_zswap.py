@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
-from fuseswap.daemon import take_down
 from fuseswap.daemon.runtime_dir import Runtime, all_devices, runtime_root
+from fuseswap.daemon.take_down import down
 from fuseswap.errors import HostError
 from fuseswap.linux.zswap import Zswap
 
@@ -24,11 +25,14 @@ def percent(text: str) -> int:
     return int(text)
 
 
-def put_below(runtime: Runtime, *, was_up: bool) -> str | None:
+def put_below(
+    runtime: Runtime, *, was_up: bool, take_down: Callable[[], None] | None = None
+) -> str | None:
     """Put zswap in front where the device was asked for it; a note where it is there unasked.
 
     As the device was asked for when it came up: a later `up` only repeats it.  Raises `HostError`
-    where zswap refuses; then a new device is down again.  The device's lock is held.
+    where zswap refuses; then a new device is down again.  The device's lock is held.  Of a set
+    ``runtime`` is the first stripe, and ``take_down`` undoes all of it.
     """
     front = Zswap(runtime_root())
     wanted = runtime.config().below_zswap
@@ -38,7 +42,7 @@ def put_below(runtime: Runtime, *, was_up: bool) -> str | None:
         front.put_in_front(runtime.name, wanted)
     except HostError:
         if not was_up:
-            take_down.down(runtime)
+            (take_down or (lambda: down(runtime)))()
             front.restore({device.name for device in all_devices()})
         raise
     return None

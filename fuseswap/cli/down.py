@@ -37,7 +37,12 @@ def run(options: argparse.Namespace) -> int:
                 take_down.down(runtime)
             print(f"{runtime.name} is down")
     finally:  # also where it had ended by itself, or a command was killed half-way
-        alive = {device.name for device in all_devices()}
-        for settings in (Sysctl(runtime_root()), Zswap(runtime_root())):
-            settings.restore(alive)
+        put_settings_back()
     return 0
+
+
+def put_settings_back() -> None:
+    """Settings of the machine that no device wants any more."""
+    alive = {device.name for device in all_devices()}
+    for settings in (Sysctl(runtime_root()), Zswap(runtime_root())):
+        settings.restore(alive)

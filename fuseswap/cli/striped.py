@@ -17,15 +17,15 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from fuseswap.cli import backend, config_files, striped_up
+from fuseswap.cli.down import put_settings_back
 from fuseswap.cli.parameter_files import directory_of
 from fuseswap.cli.stripe_status import parameters_of
 from fuseswap.cli.striped_set import LIMIT, SHARED, set_on_all
 from fuseswap.daemon import config, live_tiers, stripe_configs, stripes
-from fuseswap.daemon.runtime_dir import Runtime, all_devices, runtime_root
+from fuseswap.daemon.runtime_dir import Runtime, all_devices
 from fuseswap.daemon.stripe_set import StripeSet, find_set
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.filesystem.parameters import PARAMETERS, find_parameter
-from fuseswap.linux import sysctl
 from fuseswap.linux.timed_file import read_file
 from fuseswap.tiers.tier_spec import parse_tier
 from fuseswap.units import MIB
@@ -84,8 +84,7 @@ def _down_set(found: StripeSet) -> None:
         with found.lock():
             stripes.down_all(found)
     finally:
-        alive = {device.name for device in all_devices()}
-        sysctl.Sysctl(runtime_root()).restore(alive)
+        put_settings_back()
     print(f"{found.name} is down")
 
 

@@ -7,9 +7,10 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-from fuseswap.cli import configured
+from fuseswap.cli import below_zswap, configured
 from fuseswap.cli.configured import Wanted
 from fuseswap.cli.striped_set import LIMIT, set_on_all
 from fuseswap.cli.up import NOTIFY_TIMEOUT_S, config_of, notes_of, require_root
@@ -20,6 +21,7 @@ from fuseswap.daemon.stripe_set import StripeSet, find_set
 from fuseswap.errors import FuseswapError, InvalidArgument
 from fuseswap.filesystem.parameters import MIN_POOL_LIMIT_BYTES
 from fuseswap.linux import sd_notify, swap_area, sysctl
+from fuseswap.linux.zswap import Zswap
 from fuseswap.sizes import format_size, parse_size
 from fuseswap.units import MIB, PAGE_SIZE
 
@@ -53,6 +55,8 @@ def run(options: argparse.Namespace, count: int) -> int:
         raise InvalidArgument(f"{count} stripes need a pool limit of {least} at least")
     limit_bytes -= limit_bytes % MIB
     configs = [_config(options, number, count, total_bytes) for number in range(count)]
+    if configs[0].below_zswap:
+        Zswap(runtime_root()).require()
     require_root("'up' (loop devices and swapon)")
     socket = os.environ.pop(sd_notify.SOCKET, None)  # descriptors of all would have the same names
     sd_notify.stored()
@@ -65,10 +69,15 @@ def run(options: argparse.Namespace, count: int) -> int:
             os.environ[sd_notify.SOCKET] = socket
             ready = ("READY=1", f"MAINPID={infos[0].supervisor_pid}")
             sd_notify.notify(*ready, timeout_s=NOTIFY_TIMEOUT_S)
-        notes = [] if was_up else [memory_limits.crowding(limit_bytes, total_bytes, count)]
+        pools_bytes = limit_bytes + total_bytes * configs[0].below_zswap // 100
+        notes = [] if was_up else [memory_limits.crowding(pools_bytes, total_bytes, count)]
         if options.tune != "off" and not options.no_swapon:
             settings = sysctl.recommended(total_bytes, thorough=options.tune == "on")
             notes.append(sysctl.Sysctl(runtime_root()).tune(infos[0].name, settings))
+        if not options.no_swapon:
+            first = found.stripes()[0]
+            undo = partial(stripes.down_all, found)
+            notes.append(below_zswap.put_below(first, was_up=was_up, take_down=undo))
     size_bytes = sum(info.size_bytes for info in infos)
     if options.json:
         described = {"name": found.name, "size_bytes": size_bytes}

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from fuseswap.cli import check, main
+from fuseswap.cli import check, main, striped
+from fuseswap.cli.below_zswap import put_below
 from fuseswap.cli.zswap_lines import zswap_lines
+from fuseswap.daemon import stripes
+from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.daemon.stripe_set import StripeSet
+from fuseswap.errors import HostError
 from fuseswap.linux import zswap
+from fuseswap.linux.kept_settings import KeptSettings
 from fuseswap.linux.zswap import Zswap
 from fuseswap.units import MIB
 
@@ -117,3 +124,32 @@ def test_down_puts_back_what_devices_left_that_are_gone(
     assert main(["down", "--all"]) == 0
     assert not Zswap(tmp_path / "run").is_on
     assert capsys.readouterr().out == ""
+
+
+def test_down_of_a_set_puts_back(
+    kernel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set wants it by its first stripe."""
+    monkeypatch.setattr(stripes, "down_all", lambda found: None)
+    Zswap(tmp_path / "run").put_in_front("swap0/0", 5)
+    striped._down_set(StripeSet("swap0"))
+    assert not Zswap(tmp_path / "run").is_on
+
+
+def test_a_zswap_that_refuses_takes_a_new_set_down(
+    kernel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes it down is the caller's; a set that was up stays."""
+    runtime = Runtime("swap0/0")
+    monkeypatch.setattr(Runtime, "config", lambda self: SimpleNamespace(below_zswap=5))
+    write = KeptSettings._write
+    monkeypatch.setattr(
+        KeptSettings, "_write", lambda self, at, value: at != "enabled" and write(self, at, value)
+    )
+    undone: list[str] = []
+    for was_up in (True, False):
+        undone.append(f"was up: {was_up}")
+        with pytest.raises(HostError, match="zswap refuses enabled=Y"):
+            put_below(runtime, was_up=was_up, take_down=lambda: undone.append("down"))
+    assert undone == ["was up: True", "was up: False", "down"]
+    assert (kernel / "max_pool_percent").read_text() == "20\n"
