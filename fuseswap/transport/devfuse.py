@@ -11,8 +11,8 @@ request `drain` keeps asking for a while (``poll_window.py``): a wake-up costs m
 The kernel sends again what a dead worker did not answer (Linux 6.9+); else it is in the journal
 (``request_journal.py``), and replies are not gathered.  INIT settles which of the two.
 
-READ and WRITE of the swapfile are decoded here, with one `struct` call each.  All else goes
-through ``other_requests.py``.  Whatever a request holds, it gets an answer or an errno.
+READ and WRITE of the swapfile are decoded here, with one `struct` call each; all else in
+``other_requests.py``.  Whatever a request holds, it gets an answer or an errno.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import trio
 from fuseswap.errors import Deferred, FuseswapError, kept
 from fuseswap.filesystem.discards import Discard, Unfinished
 from fuseswap.filesystem.tree import SWAPFILE, Tree
+from fuseswap.linux.run_queue import RunQueue
 from fuseswap.transport import fuse_protocol
 from fuseswap.transport.errnos import errno_of, note_refused
 from fuseswap.transport.fuse_ops import Requests, Unsupported
@@ -82,13 +83,14 @@ class DevFuse:
         self._slowpath = tree.device.pending_io
         self._nursery: trio.Nursery  # while it serves
         self._backpressure = trio.lowlevel.ParkingLot()  # `_serve`, while too much waits
-        self._window = PollWindow()
+        self._window = PollWindow(RunQueue())
 
     async def serve(self) -> None:
         """Answer until the file system is unmounted."""
         try:
             await self._serve_all()
         finally:
+            self._window.close()
             self._look_at(self._own_buffer)
             if self._journal is not None:
                 self._journal.close()
@@ -174,10 +176,9 @@ class DevFuse:
                 await trio.lowlevel.checkpoint()
             else:
                 self._counters.wakeups += 1
-                slept_from = perf_counter_ns()
+                since = perf_counter_ns()
                 await trio.lowlevel.wait_readable(self._fd)
-                most_ns = self._device.busy_poll_us * 1000
-                self._window.adapt(perf_counter_ns() - slept_from, most_ns)
+                self._window.adapt(perf_counter_ns() - since, self._device.busy_poll_us * 1000)
 
     def _is_crowded(self) -> bool:
         """Whether so much waits that requests stay with the kernel."""
@@ -192,11 +193,10 @@ class DevFuse:
         """
         readinto, buffer, answer = self._file.readinto, self.buffer, self.answer
         most_replies = self._most_replies
-        io, pending_io = self._device.engine, self._slowpath
+        io, pending_io, window = self._device.engine, self._slowpath, self._window
         now = perf_counter_ns()
         stretch_end = now + _STRETCH_NS
-        poll_end = 0
-        served = 0
+        poll_end = served = 0
         replies: list[bytes] = []
         batch = 1
         while True:
@@ -220,10 +220,11 @@ class DevFuse:
                     if served and now > stretch_end:  # requests trickle in: others want a turn
                         return True
                     served = 0
-                    poll_end = now + self._window.ns
+                    poll_end = window.begin(now)
                 if now >= poll_end or pending_io.wants_a_turn:
                     return False
                 os.sched_yield()  # to the kernel's threads that carry our replies on
+                poll_end = window.after_yield(poll_end, now, perf_counter_ns())
                 continue
             poll_end = 0
             reply = answer(length)
@@ -339,8 +340,7 @@ class DevFuse:
                     self._reply(slot, _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0))
 
             data = view[fuse_protocol.WRITE_HEADER_BYTES : fuse_protocol.WRITE_HEADER_BYTES + count]
-            copied = data if slot else memoryview(bytes(data))
-            slow.begin_write(offset, copied, write_ended, tried)
+            slow.begin_write(offset, data if slot else memoryview(bytes(data)), write_ended, tried)
         else:
             assert isinstance(tried, Unfinished)
             self._nursery.start_soon(self._discard, unique, slot, tried.discard)

@@ -46,6 +46,26 @@ def served(tree: Tree) -> Iterator[Served]:
         yield both
 
 
+class Processors:
+    """Stands in for the run queue of a machine that is busy with other things."""
+
+    crowded = False
+
+    def is_crowded(self) -> bool:
+        return self.crowded
+
+    def close(self) -> None:
+        return
+
+
+@pytest.fixture(autouse=True)
+def processors(monkeypatch: pytest.MonkeyPatch) -> Processors:
+    """Nobody else wants one, until the test says so."""
+    found = Processors()
+    monkeypatch.setattr(devfuse, "RunQueue", lambda: found, raising=False)
+    return found
+
+
 def replies(ours: socket.socket) -> list[int]:
     """Sizes of the replies that have come."""
     found: list[int] = []
@@ -56,6 +76,19 @@ def replies(ours: socket.socket) -> list[int]:
             return found
         assert REPLY.unpack_from(reply)[0] == len(reply)
         found.append(len(reply))
+
+
+class Clock:
+    """Each look at the clock takes 100 ns, each yield ``yield_ns``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, yield_ns: int) -> None:
+        self.now = 0
+        monkeypatch.setattr(devfuse, "perf_counter_ns", lambda: self._pass(100))
+        monkeypatch.setattr("os.sched_yield", lambda: self._pass(yield_ns))
+
+    def _pass(self, ns: int) -> int:
+        self.now += ns
+        return self.now
 
 
 class Script:
@@ -102,7 +135,10 @@ def test_nothing_there_returns_at_once(served: Served, device: Device) -> None:
     assert replies(ours) == []
 
 
-def test_polling_catches_the_next_request(served: Served, device: Device) -> None:
+def test_polling_catches_the_next_request(
+    served: Served, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Clock(monkeypatch, yield_ns=1000)
     transport, ours = served
     transport._window.ns = 60_000_000_000
 
@@ -119,6 +155,40 @@ def test_polling_catches_the_next_request(served: Served, device: Device) -> Non
     assert script.reads == 103
     assert len(replies(ours)) == 2
     assert device.transport.requests == 2
+
+
+def test_in_a_crowd_it_sleeps_at_once(
+    served: Served, processors: Processors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch, yield_ns=5_000)
+    transport, _ = served
+    transport._window.ns = 200_000
+    processors.crowded = True
+    for _ in range(3):
+        clock.now += 1_000_000
+        play(transport, chain([read_request(0, 4096)], repeat(None)))
+        assert not transport.drain()
+    script = play(transport, chain([read_request(0, 4096)], repeat(None)))
+    assert not transport.drain()
+    assert script.reads == 2
+    processors.crowded = False
+    for _ in range(4):
+        clock.now += 1_000_000
+        script = play(transport, chain([read_request(0, 4096)], repeat(None)))
+        assert not transport.drain()
+    assert script.reads > 5, "and it polls again when the crowd has gone"
+
+
+def test_a_thread_that_took_the_processor_ends_polling(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A yield that lasts as long as others compute: 3 ms, of which the next request waited."""
+    Clock(monkeypatch, yield_ns=3_000_000)
+    transport, ours = served
+    transport._window.ns = 200_000
+    play(transport, iter([read_request(0, 4096), None, read_request(0, 4096), None]))
+    assert not transport.drain(), "the request behind the lost yield is answered, then it sleeps"
+    assert len(replies(ours)) == 2
 
 
 @pytest.fixture
