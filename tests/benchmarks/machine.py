@@ -38,6 +38,14 @@ def describe() -> dict[str, object]:
     }
 
 
+def halt_polling() -> str:
+    """A note: whether a processor that idles polls before it sleeps, which decides on a fault."""
+    polled_ns = halt_poll.guest_halt_poll_ns()
+    if polled_ns is None:
+        return "halt polling: not this machine's"
+    return f"halt polling: on, {polled_ns} ns" if polled_ns else "halt polling: off"
+
+
 def damon_is_on() -> bool:
     """Whether a kdamond runs: it may swap out cold pages of any process, without pressure."""
     states = Path("/sys/kernel/mm/damon/admin/kdamonds").glob("*/state")

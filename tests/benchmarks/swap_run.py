@@ -27,7 +27,7 @@ from fuseswap.errors import HostError
 from fuseswap.linux import swap_area
 from fuseswap.linux.cgroup import MemoryCgroup
 from fuseswap.units import GIB, MIB
-from tests.benchmarks import command, zswap
+from tests.benchmarks import command, machine, zswap
 from tests.benchmarks.command import tell
 from tests.benchmarks.peers import Fuseswap, Peer, SwapFile, Zram, prepared
 from tests.benchmarks.results import Measurement, Sense, SuiteResult, Target
@@ -117,6 +117,7 @@ def run(settings: Settings, peers: Sequence[Peer]) -> SuiteResult:
         notes=(
             f"{pressure}; one swap area at a time",
             "a ratio is fuseswap / peer of the time: below 1, fuseswap is faster",
+            machine.halt_polling(),
         ),
         commands=[pressure.command()],
         targets=TARGETS,

@@ -26,7 +26,7 @@ LENGTHS = {
     "README.md": 780,
     "docs/architecture.md": 2500,
     "docs/backends.md": 900,
-    "docs/benchmarks.md": 1720,
+    "docs/benchmarks.md": 1900,
     "docs/coming-from.md": 1100,
     "docs/concurrency.md": 2750,
     "docs/decisions.md": 1800,
