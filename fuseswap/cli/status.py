@@ -154,8 +154,7 @@ def _status(name: str, devices: Sequence[Runtime], between_s: float) -> dict[str
     whole = stripe_set.find_set(name)
     if whole is None:
         return found[0]
-    table = whole.table()
-    return combined(name, table.count, table.limit * MIB, found)
+    return combined(name, len(whole.stripes()), whole.limit_frames() * MIB, found)
 
 
 def device_status(runtime: Runtime, between_s: float = 0.0) -> dict[str, Any]:

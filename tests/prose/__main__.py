@@ -31,7 +31,7 @@ LENGTHS = {
     "docs/concurrency.md": 2750,
     "docs/decisions.md": 1800,
     "docs/development.md": 1150,
-    "docs/parameters.md": 780,
+    "docs/parameters.md": 820,
     "docs/policies.md": 2020,
     "docs/recovery.md": 1510,
     "docs/security.md": 1400,

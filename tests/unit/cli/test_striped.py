@@ -14,7 +14,7 @@ from fuseswap.cli import restart, striped_up
 from fuseswap.cli.savings import savings
 from fuseswap.cli.stripe_status import combined, parameters_of, statistics_of
 from fuseswap.daemon.pool_table import PoolTable
-from fuseswap.daemon.runtime_dir import POOL
+from fuseswap.daemon.runtime_dir import POOL, Runtime
 from fuseswap.daemon.stripe_set import StripeSet
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.units import MIB
@@ -134,7 +134,7 @@ def test_what_is_refused(arguments: tuple[str, ...], capsys: pytest.CaptureFixtu
 
 def test_the_pool_limit_is_the_sets(found: StripeSet, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["set", "fast", "pool_limit_bytes=128M"]) == 0
-    assert PoolTable(found.directory / POOL).limit == 128
+    assert found.limit_frames() == 128
     assert cli.main(["get", "fast", "pool_limit_bytes"]) == 0
     assert capsys.readouterr().out == f"{128 * MIB}\n"
 

@@ -6,9 +6,10 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import ClassVar, cast
 
 import pytest
 import trio
@@ -31,6 +32,11 @@ class Mortal(PoolTable):
     """A worker's view of the table; the worker dies before the write that `lives` is left for."""
 
     lives = -1  # for ever
+    opened: ClassVar[list[PoolTable]] = []
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.opened.append(self)
 
     def _write(self) -> None:
         self.lives -= 1
@@ -108,6 +114,14 @@ class Stripe:
     def evict(self) -> None:
         """What is above the limit leaves, as with a tier."""
         self.frames.held = min(self.frames.held, self.frames.limit)
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """Attachments of other tests have the numbers of descriptors from 128 on."""
+    yield
+    while Mortal.opened:
+        Mortal.opened.pop().close()
 
 
 @pytest.fixture
@@ -315,7 +329,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
 
 def test_a_new_table_is_shared_out_evenly(tmp_path: Path) -> None:
     PoolTable.create(tmp_path / "pool", 3, 100)
-    table = PoolTable(tmp_path / "pool")
+    table = Mortal(tmp_path / "pool")
     assert [(row.granted, row.target) for row in table.rows()] == [(33, 33)] * 3
     assert (table.count, table.limit) == (3, 100)
     assert PoolShare(table, 1).parameters() == {"pool_limit_bytes": str(33 * MIB)}

@@ -108,7 +108,9 @@ def test_a_limit_that_no_worker_keeps_to_yet() -> None:
     assert found.set_limit(128)
     assert found.limit_frames() == 128
     found.release(0)
-    assert [row.granted for row in found.table().rows()] == [0, 32]
+    table = found.table()
+    assert [row.granted for row in table.rows()] == [0, 32]
+    table.close()
     assert found.set_limit(32)
 
 
