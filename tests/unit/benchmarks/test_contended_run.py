@@ -118,7 +118,7 @@ def test_the_loss_is_what_they_would_have_computed(
 ) -> None:
     """Ten seconds, 100 loops a second alone, one processor."""
     now = [0.0]
-    monkeypatch.setattr(computing.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     with computing.counters(1) as (memory, _):
         beside = computing.Computing(memory, 1)
         beside.alone_per_s = 100.0
