@@ -13,8 +13,6 @@ from fuseswap import cli
 from fuseswap.cli import restart, striped_up
 from fuseswap.cli.savings import savings
 from fuseswap.cli.stripe_status import combined, parameters_of, statistics_of
-from fuseswap.daemon.pool_table import PoolTable
-from fuseswap.daemon.runtime_dir import POOL, Runtime
 from fuseswap.daemon.stripe_set import StripeSet
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.units import MIB
