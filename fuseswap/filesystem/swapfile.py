@@ -77,21 +77,27 @@ class Swapfile:
             pieces[0] = pieces[0][offset & _IN_PAGE :]
         return b"".join(pieces)
 
-    def write(self, offset: int, data: memoryview) -> None:
-        """Store ``data`` at ``offset``.
+    def fitting(self, offset: int, size: int) -> int:
+        """How many of ``size`` bytes at ``offset`` are before the end; `BeyondEnd`: none."""
+        room = self.size_bytes - offset
+        if room <= 0 < size:
+            raise BeyondEnd(f"{offset} is beyond the {self.size_bytes} bytes there are")
+        return min(size, room)
 
-        Raises `BeyondEnd` (nothing written), or `CorruptData` for a partial write to a
+    def write(self, offset: int, data: memoryview) -> int:
+        """Store ``data`` at ``offset``, as far as the file goes; returns how many bytes that is.
+
+        Raises `BeyondEnd` where it is none, or `CorruptData` for a partial write to a
         corrupt page.  Or `StoreRefused`: pages before the refused one are stored, that one
         and those after it are holes.
         """
         size = len(data)
         if offset + size > self.size_bytes:
-            raise BeyondEnd(
-                f"{size} bytes at {offset} reach beyond the {self.size_bytes} there are"
-            )
+            size = self.fitting(offset, size)
+            data = data[:size]
         if size == PAGE_SIZE and not offset & _IN_PAGE:
             self._store(offset >> PAGE_SHIFT, data)
-            return
+            return size
         done = 0
         while done < size:
             page, start = offset + done >> PAGE_SHIFT, offset + done & _IN_PAGE
@@ -109,6 +115,7 @@ class Swapfile:
                 self.forget(offset + done + count, offset + size)
                 raise
             done += count
+        return size
 
     def punch(self, offset: int, size: int) -> None:
         """Make a range read as zeros, cut at the end of the file, in one go."""

@@ -85,7 +85,6 @@ class FilesystemUsage:
 
     blocks: int
     blocks_free: int
-    files: int
 
 
 class Tree:
@@ -229,5 +228,4 @@ class Tree:
         """What df shows."""
         pages = self.swapfile.size_bytes // PAGE_SIZE
         stored = self.device.cache.slots.stored_pages
-        files = sum(len(self.entries(directory)) for directory in self._directories)
-        return FilesystemUsage(blocks=pages, blocks_free=pages - stored, files=files)
+        return FilesystemUsage(blocks=pages, blocks_free=pages - stored)

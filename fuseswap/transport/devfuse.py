@@ -50,6 +50,7 @@ _MAX_WAITING_BYTES = 2 << 20
 _READ = int(fuse_protocol.Opcode.READ)
 _WRITE = int(fuse_protocol.Opcode.WRITE)
 _WRITE_REPLY_BYTES = fuse_protocol.WRITE_REPLY.size
+_WRITE_HEADER_BYTES = fuse_protocol.WRITE_HEADER_BYTES
 
 _hot = fuse_protocol.HOT.unpack_from
 _out = fuse_protocol.OUT_HEADER.pack
@@ -267,16 +268,16 @@ class DevFuse:
                 if opcode == _READ and length >= fuse_protocol.WRITE_HEADER_BYTES:
                     if count > fuse_protocol.MAX_WRITE:
                         return self._malformed(length, unique)
-                    data = self._swapfile.read(offset, count)
-                    return _out(16 + len(data), 0, unique) + data
+                    found = self._swapfile.read(offset, count)
+                    return _out(16 + len(found), 0, unique) + found
                 if opcode == _WRITE:
-                    end = fuse_protocol.WRITE_HEADER_BYTES + count
-                    if end != length:
+                    if _WRITE_HEADER_BYTES + count != length:
                         return self._malformed(length, unique)
                     if self._slowpath.has_to_wait(offset, count):
                         self._delay(opcode, unique, offset, count, None)
                         return None
-                    self._swapfile.write(offset, self._view[fuse_protocol.WRITE_HEADER_BYTES : end])
+                    data = self._view[_WRITE_HEADER_BYTES:length]
+                    count = self._swapfile.write(offset, data)
                     return _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0)
             return self._other(length, opcode, unique, inode)
         except Deferred as exc:
@@ -339,7 +340,8 @@ class DevFuse:
                 else:
                     self._reply(slot, _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0))
 
-            data = view[fuse_protocol.WRITE_HEADER_BYTES : fuse_protocol.WRITE_HEADER_BYTES + count]
+            count = self._swapfile.fitting(offset, count)
+            data = view[_WRITE_HEADER_BYTES : _WRITE_HEADER_BYTES + count]
             slow.begin_write(offset, data if slot else memoryview(bytes(data)), write_ended, tried)
         else:
             assert isinstance(tried, Unfinished)
@@ -354,10 +356,7 @@ class DevFuse:
             self._reply(slot, _out(16, 0, unique))
 
     def _reply(self, slot: int, reply: bytes) -> None:
-        """Write one answer that had to wait, and forget its request in ``slot`` of the journal.
-
-        One critical section: no newer request is taken in between.
-        """
+        """Write one answer that had to wait, and free ``slot``; no newer request comes between."""
         try:
             os.write(self._fd, reply)
         except OSError as exc:

@@ -26,6 +26,9 @@ _ATTR_VALID_S = 1
 _MAX_BACKGROUND = 256
 _CONGESTION = 192
 
+_FIXED = fuse_protocol.FATTR_MODE | fuse_protocol.FATTR_UID | fuse_protocol.FATTR_GID
+_TIMES = fuse_protocol.FATTR_ATIME | fuse_protocol.FATTR_MTIME
+
 WANTED_FLAGS = (
     fuse_protocol.ASYNC_READ
     | fuse_protocol.BIG_WRITES
@@ -59,6 +62,15 @@ class Requests:
             Opcode.INTERRUPT: self.forget,
             Opcode.GETATTR: self.getattr,
             Opcode.SETATTR: self.setattr,
+            Opcode.SYMLINK: self.change_names,
+            Opcode.MKNOD: self.change_names,
+            Opcode.MKDIR: self.change_names,
+            Opcode.UNLINK: self.change_names,
+            Opcode.RMDIR: self.change_names,
+            Opcode.RENAME: self.change_names,
+            Opcode.RENAME2: self.change_names,
+            Opcode.LINK: self.change_names,
+            Opcode.CREATE: self.change_names,
             Opcode.OPEN: self.open,
             Opcode.READ: self.read_text,
             Opcode.WRITE: self.write_text,
@@ -122,17 +134,31 @@ class Requests:
 
     def setattr(self, inode: int, body: memoryview) -> bytes:
         valid, _, _, size = fuse_protocol.SETATTR_IN.unpack_from(body)
-        if valid & (fuse_protocol.FATTR_MODE | fuse_protocol.FATTR_UID | fuse_protocol.FATTR_GID):
+        if valid & _FIXED:
             raise Unsupported(errno.EPERM)
         if valid & fuse_protocol.FATTR_SIZE:
             self._tree.resize(inode, size)
+        elif valid & _TIMES:  # truncate(2) sets them, too
+            raise Unsupported(errno.EPERM)
         return self._attr_out(inode)
+
+    def change_names(self, _: int, __: memoryview) -> bytes:
+        """What there is, is settled."""
+        raise Unsupported(errno.EPERM)
 
     def statfs(self, _: int, __: memoryview) -> bytes:
         usage = self._tree.usage()
         free = usage.blocks_free
         return fuse_protocol.STATFS_OUT.pack(
-            usage.blocks, free, free, usage.files, 0, 4096, 255, 4096, 0
+            usage.blocks,
+            free,
+            free,
+            0,
+            0,
+            4096,
+            255,
+            4096,
+            0,  # no inodes for df -i
         )
 
     # -- directories -----------------------------------------------------------------

@@ -28,6 +28,13 @@ class Opcode(IntEnum):
     FORGET = 2
     GETATTR = 3
     SETATTR = 4
+    SYMLINK = 6
+    MKNOD = 8
+    MKDIR = 9
+    UNLINK = 10
+    RMDIR = 11
+    RENAME = 12
+    LINK = 13
     OPEN = 14
     READ = 15
     WRITE = 16
@@ -40,10 +47,12 @@ class Opcode(IntEnum):
     READDIR = 28
     RELEASEDIR = 29
     FSYNCDIR = 30
+    CREATE = 35
     INTERRUPT = 36
     DESTROY = 38
     BATCH_FORGET = 42
     FALLOCATE = 43
+    RENAME2 = 45
     LSEEK = 46
 
 
@@ -67,10 +76,12 @@ FOPEN_DIRECT_IO = 1 << 0
 FOPEN_PARALLEL_DIRECT_WRITES = 1 << 6
 
 # SETATTR valid bits.
-FATTR_SIZE = 1 << 3
 FATTR_MODE = 1 << 0
 FATTR_UID = 1 << 1
 FATTR_GID = 1 << 2
+FATTR_SIZE = 1 << 3
+FATTR_ATIME = 1 << 4
+FATTR_MTIME = 1 << 5
 
 # FALLOCATE modes.
 FALLOC_FL_KEEP_SIZE = 0x01

@@ -12,7 +12,7 @@ import errno
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import pyfuse3
 import trio
@@ -100,7 +100,8 @@ class TreeOperations(pyfuse3.Operations):
         self, inode: int, attr: Any, fields: Any, fh: int | None, ctx: Any
     ) -> pyfuse3.EntryAttributes:
         async with self._sharing():
-            if fields.update_mode or fields.update_uid or fields.update_gid:
+            times = (fields.update_atime or fields.update_mtime) and not fields.update_size
+            if fields.update_mode or fields.update_uid or fields.update_gid or times:
                 raise pyfuse3.FUSEError(errno.EPERM)
             if fields.update_size:
                 self._tree.resize(inode, attr.st_size)
@@ -143,10 +144,11 @@ class TreeOperations(pyfuse3.Operations):
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         if fh == _SWAPFILE_HANDLE:
             with self._answering():
-                await self._write_swapfile(off, memoryview(buf))
-        else:
-            async with self._sharing():
-                self._tree.write_text(self._texts.inode_of(fh), off, buf)
+                size = self._tree.swapfile.fitting(off, len(buf))
+                await self._write_swapfile(off, memoryview(buf)[:size])
+                return size
+        async with self._sharing():
+            self._tree.write_text(self._texts.inode_of(fh), off, buf)
         return len(buf)
 
     async def _write_swapfile(self, offset: int, data: memoryview) -> None:
@@ -158,6 +160,14 @@ class TreeOperations(pyfuse3.Operations):
         except Deferred as exc:
             tried = kept(exc)
         await self._slowpath.write(offset, data, tried)
+
+    async def _refuse(self, *_: object) -> NoReturn:
+        """What the names and directories are is settled: EPERM, and not ENOSYS."""
+        raise pyfuse3.FUSEError(errno.EPERM)
+
+    # Each has arguments of its own, which do not matter.
+    _any: Any = _refuse
+    create = mkdir = mknod = unlink = rmdir = symlink = rename = link = _any
 
     async def release(self, fh: int) -> None:
         with self._answering():
@@ -177,8 +187,7 @@ class TreeOperations(pyfuse3.Operations):
             data.f_bsize = data.f_frsize = 4096
             data.f_blocks = usage.blocks
             data.f_bfree = data.f_bavail = usage.blocks_free
-            data.f_files = usage.files
-            data.f_ffree = data.f_favail = 0
+            data.f_files = data.f_ffree = data.f_favail = 0  # df -i: not of this kind
             data.f_namemax = 255
             return data
 

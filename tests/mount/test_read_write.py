@@ -94,6 +94,8 @@ def test_the_end_of_the_file(fd: int) -> None:
     with pytest.raises(OSError, match="File too large") as caught:
         os.pwrite(fd, b"x" * 4096, SIZE)
     assert caught.value.errno == errno.EFBIG
+    assert os.pwrite(fd, b"y" * 8192, SIZE - 4096) == 4096
+    assert os.pread(fd, 8192, SIZE - 4096) == b"y" * 4096
     assert os.fstat(fd).st_size == SIZE
 
 

@@ -17,6 +17,7 @@ from fuseswap.transport.pyfuse3 import TreeOperations
 from tests.support.fuse_requests import (
     ROOT,
     SET_MODE,
+    SET_MTIME,
     SET_SIZE,
     FakeKernel,
     Op,
@@ -60,6 +61,8 @@ class Client(Protocol):
     async def getattr(self, inode: int) -> Seen: ...
     async def truncate(self, inode: int, size: int) -> Seen: ...
     async def chmod(self, inode: int, mode: int) -> Seen: ...
+    async def touch(self, inode: int) -> Seen: ...
+    async def change(self, operation: str) -> None: ...
     async def open(self, inode: int, flags: int) -> int: ...
     async def opendir(self, inode: int) -> None: ...
     async def read(self, inode: int, handle: int, offset: int, size: int) -> bytes: ...
@@ -97,6 +100,13 @@ class DevfuseClient:
 
     async def chmod(self, inode: int, mode: int) -> Seen:
         return self._seen(self._ask(setattr_request(inode, SET_MODE, mode=mode)).body[16:])
+
+    async def touch(self, inode: int) -> Seen:
+        return self._seen(self._ask(setattr_request(inode, SET_MTIME)).body[16:])
+
+    async def change(self, operation: str) -> None:
+        """One of the names in a directory, as ``operation`` does; of any name."""
+        self._ask(request(Op[operation.upper()], ROOT, bytes(16) + b"new\0"))
 
     async def open(self, inode: int, flags: int) -> int:
         handle, _, _ = struct.unpack(
@@ -174,6 +184,13 @@ class Pyfuse3Client:
 
     async def chmod(self, inode: int, mode: int) -> Seen:
         return await self._setattr(inode, "mode", st_mode=mode)
+
+    async def touch(self, inode: int) -> Seen:
+        return await self._setattr(inode, "mtime")
+
+    async def change(self, operation: str) -> None:
+        with _errors:
+            await getattr(self._operations, operation)(ROOT, b"new", None)
 
     async def open(self, inode: int, flags: int) -> int:
         with _errors:

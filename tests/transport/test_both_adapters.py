@@ -67,14 +67,22 @@ async def test_no_such_inode(client: Client) -> None:
 @pytest.mark.parametrize("size", [1, 511, 4096, 12289])
 async def test_what_is_written_is_read(client: Client, offset: int, size: int) -> None:
     data = (PAGE * 4)[:size]
-    if offset + size > SIZE:
-        await expect(errno.EFBIG, client.write(SWAPFILE, 0, offset, data))
-        assert await client.read(SWAPFILE, 0, offset, size) == bytes(SIZE - offset)
-        return
+    size = min(size, SIZE - offset)  # across the end it is short
     assert await client.write(SWAPFILE, 0, offset, data) == size
-    assert await client.read(SWAPFILE, 0, offset, size) == data
+    assert await client.read(SWAPFILE, 0, offset, size) == data[:size]
     before = await client.read(SWAPFILE, 0, max(0, offset - 10), min(10, offset))
     assert not any(before)
+
+
+async def test_a_write_behind_the_end_is_efbig(client: Client) -> None:
+    for offset in (SIZE, SIZE + 1, 1 << 62):
+        await expect(errno.EFBIG, client.write(SWAPFILE, 0, offset, PAGE))
+
+
+async def test_names_and_times_are_settled(client: Client) -> None:
+    for name in ("create", "mkdir", "mknod", "unlink", "rmdir", "symlink", "rename", "link"):
+        await expect(errno.EPERM, client.change(name))
+    await expect(errno.EPERM, client.touch(SWAPFILE))
 
 
 async def test_reads_end_with_the_file(client: Client) -> None:
@@ -234,7 +242,7 @@ async def test_unexpected_error_is_eio_and_logged(
 async def test_statfs_and_blocks_tell_the_truth(client: Client) -> None:
     empty = await client.statfs()
     assert (empty.block_size, empty.blocks, empty.blocks_free) == (4096, SIZE // 4096, SIZE // 4096)
-    assert empty.name_max == 255
+    assert (empty.files, empty.name_max) == (0, 255)  # `df -i` shows no share of inodes
     for page in range(600):
         await client.write(SWAPFILE, 0, page * 4096, os.urandom(4096))
     assert (await client.statfs()).blocks_free == SIZE // 4096 - 600

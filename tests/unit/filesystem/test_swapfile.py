@@ -48,7 +48,7 @@ def test_reads_end_with_the_file(swapfile: Swapfile, offset: int, size: int, len
 
 @pytest.mark.parametrize(
     ("offset", "length"),
-    [(SIZE, PAGE_SIZE), (SIZE - 1, 2), (SIZE - PAGE_SIZE, PAGE_SIZE + 1), (2**63, PAGE_SIZE)],
+    [(SIZE, PAGE_SIZE), (SIZE + 1, 1), (2**63, PAGE_SIZE)],
 )
 def test_a_write_beyond_the_end_writes_nothing(
     swapfile: Swapfile, cache: FrontedCache, offset: int, length: int
@@ -56,6 +56,13 @@ def test_a_write_beyond_the_end_writes_nothing(
     with pytest.raises(BeyondEnd):
         swapfile.write(offset, data(length))
     assert cache.slots.stored_pages == 0
+
+
+@pytest.mark.parametrize("before", [1, 100, PAGE_SIZE, PAGE_SIZE + 100])
+def test_a_write_across_the_end_is_short(swapfile: Swapfile, before: int) -> None:
+    wanted = data(before + PAGE_SIZE)
+    assert swapfile.write(SIZE - before, wanted) == before
+    assert swapfile.read(SIZE - before, PAGE_SIZE * 2) == wanted[:before]
 
 
 def test_a_punch_is_cut_at_the_end(swapfile: Swapfile, cache: FrontedCache) -> None:

@@ -60,7 +60,6 @@ def test_lookup_finds_every_entry_and_inodes_are_unique(tree: Tree) -> None:
             assert stat.S_ISDIR(tree.attributes(entry.inode).mode) == entry.is_directory
             inodes.append(entry.inode)
     assert len(set(inodes)) == len(inodes)
-    assert tree.usage().files == len(inodes) - 1
 
 
 def test_inodes_hold_across_a_restart_of_the_worker(memory: SharedMemory) -> None:
