@@ -3,8 +3,9 @@
 Exclusively locked, mode 0600, and O_DIRECT (nothing is kept a second time in the page cache).
 Preallocated, and written once from end to end.  ext4 and xfs note of each extent whether it was
 written, and change that under a lock of the file.  A thread of the kernel that has it waits for
-memory, that is, for swap, and a read of ours for the lock.  In a guest that was the end.  No other
-user can change or exchange it (``linux/trusted_file.py``), nor has it open.  Taken is one
+memory, that is, for swap, and a read of ours for the lock.  In a guest that was the end.  On btrfs
+one that is made is written in place (``linux/file_flags.py``).  No other user can change or
+exchange it (``linux/trusted_file.py``), nor has it open.  Taken is one
 whose ends are zeros, or bear the claim of a device of this machine that did not go down
 (``tiers/ownership_label.py``).  So is noise of dm-crypt (``linux/crypt_device.py``).  Any other is
 refused: its data may be wanted.
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuseswap.errors import HostError
-from fuseswap.linux import aio, crypt_device, syscalls, trusted_file
+from fuseswap.linux import aio, crypt_device, file_flags, syscalls, trusted_file
 from fuseswap.sizes import format_size
 from fuseswap.tiers.ownership_label import (
     BOTH_ENDS_BYTES,
@@ -93,6 +94,8 @@ def open_backing(path: str, size_bytes: int, name: str) -> Backing:
         if former is None and stat.S_ISBLK(os.fstat(fd).st_mode):
             _clear_ends(fd)  # of noise; others have zeros there
         made = former.made if former else not existed
+        if not existed:
+            file_flags.write_in_place(fd)
         size_bytes = _preallocate(fd, path, size_bytes)
         _write_where_nothing_was(fd, size_bytes)
         _write_first_page(fd, Claim(name, size_bytes, _machine(), made).block())

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fuseswap.errors import HostError
-from fuseswap.linux import aio, syscalls
+from fuseswap.linux import aio, file_flags, syscalls
 from fuseswap.tiers import backing_file
 from fuseswap.tiers.backing_file import (
     MIN_BYTES,
@@ -88,6 +88,18 @@ def test_the_first_write_of_its_kind_is_made_where_there_is_nothing(
     os.close(opened(path).fd)
     assert written == [4096]
     assert max(written) < FIRST_PAGE_AT - 4096
+
+
+def test_a_file_that_is_made_is_written_in_place(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """btrfs takes the flag of an empty file alone."""
+    sizes: list[int] = []
+    monkeypatch.setattr(file_flags, "write_in_place", lambda fd: sizes.append(os.fstat(fd).st_size))
+    os.close(opened(path).fd)
+    assert sizes == [0]
+    os.close(opened(path).fd)  # again, after a power failure
+    assert sizes == [0]
 
 
 def test_an_empty_file_that_was_there_is_made_private_and_grown(path: Path) -> None:
