@@ -7,6 +7,7 @@ prints them, as one line that says what to do.
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable
 from types import TracebackType
@@ -33,7 +34,7 @@ class Isolated(InvalidArgument):
 
 
 class BeyondEnd(FuseswapError):
-    """A write reaches beyond the end of the swapfile; nothing was written."""
+    """A write begins beyond the end of the swapfile; nothing was written."""
 
 
 class NotPermitted(FuseswapError):
@@ -102,6 +103,14 @@ class StateMismatch(FuseswapError):
 
 class HostError(FuseswapError):
     """The host refused something (mount, loop device, swap); says what to do."""
+
+
+def in_words(exc: BaseException) -> str:
+    """``exc`` as a person reads it: of the system's errors the file and the words, no number."""
+    if not isinstance(exc, OSError):
+        return str(exc)
+    named = exc.filename if isinstance(exc.filename, (str, bytes)) else ""
+    return f"{os.fsdecode(named)}: " * bool(named) + (exc.strerror or str(exc))
 
 
 def places_of(tb: TracebackType | None) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
+from functools import partial
 from typing import Any
 
+from fuseswap.cli.output import print_json
 from fuseswap.cli.parameter_files import directory_of, set_value
+from fuseswap.cli.parser import add_commands
 from fuseswap.cli.progress import order
 from fuseswap.daemon import backend_memory, config
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.linux.ending import Undo
 from fuseswap.linux.timed_file import read_file
 from fuseswap.sizes import format_size, parse_size
+from fuseswap.spelling import is_whole, or_rather
 
 _COLUMNS = ("backend", "kind", "state", "size", "pages")
 
@@ -24,7 +28,7 @@ def add_to(commands: Any) -> None:
         help="who keeps pages: list, add, remove",
         description="Show or change the backends that are asked to keep a page, in order.",
     )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = add_commands(parser, "ACTION")
     listing = actions.add_parser("list", help="show them, in the order they are asked")
     listing.add_argument("--json", action="store_true", help="as JSON")
     listing.set_defaults(run=run_list)
@@ -64,7 +68,7 @@ def run_list(options: argparse.Namespace) -> int:
     """Print a table, or the JSON."""
     found = backends_of(options.device)
     if options.json:
-        print(json.dumps(found, indent=1))
+        print_json(found)
         return 0
     rows = [_COLUMNS, *(tuple(_cell(row, column) for column in _COLUMNS) for row in found)]
     widths = [max(len(row[at]) for row in rows) for at in range(len(_COLUMNS))]
@@ -92,18 +96,15 @@ def run_add(options: argparse.Namespace) -> int:
         raise InvalidArgument(f"the memory for backend '{name}' is there: without --size")
     chain = [row for row in found if row["state"] in ("active", "draining")]
     place = options.order
-    if place not in ("first", "last") and not (place.isdecimal() and int(place) <= len(chain)):
+    if place not in ("first", "last") and not (is_whole(place) and int(place) <= len(chain)):
         raise InvalidArgument(f"--order {place} is none of first, last, 0 to {len(chain)}")
     runtime = Runtime(options.device)
-    with runtime.lock():
+    with runtime.lock(), Undo() as undo:
         if state is None:
+            undo.add(partial(backend_memory.detach, runtime, name))
             backend_memory.attach(runtime, name, parse_size(options.size), options.file)
-        try:
-            wanted = f"add={name} kind={options.kind} order={place}"
-            set_value(directory_of(options.device) / "backends", wanted)
-        except (HostError, InvalidArgument):
-            backend_memory.detach(runtime, name)
-            raise
+        wanted = f"add={name} kind={options.kind} order={place}"
+        set_value(directory_of(options.device) / "backends", wanted)
     return 0
 
 
@@ -125,8 +126,8 @@ def find(device: str, name: str) -> dict[str, str]:
     for row in active:
         if row["backend"] == name:
             return row
-    known = ", ".join(row["backend"] for row in active)
-    raise InvalidArgument(f"{device} has no backend '{name}'; it has: {known}")
+    known = [row["backend"] for row in active]
+    raise InvalidArgument(f"{device} has no backend '{name}'{or_rather(name, known)}")
 
 
 def move(device: str, name: str, wanted: str) -> None:

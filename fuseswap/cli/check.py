@@ -5,19 +5,23 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fuseswap.cli.output import print_json
+from fuseswap.cli.parser import whole
 from fuseswap.daemon import config, memory_limits
 from fuseswap.daemon.runtime_dir import MAX_STRIPES, runtime_root
 from fuseswap.linux import halt_poll, shared_memory, swap_area, sysctl, zswap
+from fuseswap.linux.command import which
 from fuseswap.sizes import format_size, parse_size
 
 _CAP_SYS_RESOURCE = 24
+_FUSE_NUMBER = os.makedev(10, 229)
+_LOOP_CONTROL_NUMBER = os.makedev(10, 237)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +42,33 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "--stripes",
-        type=int,
+        type=whole,
         default=1,
         choices=range(1, MAX_STRIPES + 1),
         metavar="N",
         help="of a device with so many (default 1)",
     )
+    parser.add_argument("--json", action="store_true", help="an object a check, as JSON")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print one line a check; 0 where the host is fit, 2 where it is not."""
-    findings = [*(check() for check in _CHECKS), _memory_limit(options.stripes)]
-    findings += [_settings(), _zswap()]
-    for finding in findings:
+    found = {check.__name__.strip("_"): check() for check in _CHECKS}
+    found |= {"memory_limit": _memory_limit(options.stripes)}
+    found |= {"settings": _settings(), "zswap": _zswap()}
+    findings = list(found.values())
+    if options.json:
+        print_json([{"name": name, **asdict(finding)} for name, finding in found.items()])
+    for finding in () if options.json else findings:
         mark = "ok  " if finding.good else "FAIL" if finding.needed else "note"
         print(f"{mark}  {finding.text}")
     unfit = [finding for finding in findings if finding.needed and not finding.good]
     if unfit:
         print(f"fuseswap: this host is not fit: {unfit[0].text}", file=sys.stderr)
         return 2
-    print("this host is fit")
+    if not options.json:
+        print("this host is fit")
     return 0
 
 
@@ -69,17 +79,33 @@ def _root() -> Finding:
 
 def _fuse() -> Finding:
     try:
-        os.close(os.open("/dev/fuse", os.O_RDWR))
+        fd = os.open("/dev/fuse", os.O_RDWR)
+        number = os.fstat(fd).st_rdev
+        os.close(fd)
     except PermissionError as exc:
         return Finding(False, True, f"/dev/fuse: {exc.strerror}; ask for access to it, or be root")
     except OSError as exc:
         return Finding(False, True, f"/dev/fuse: {exc.strerror}; modprobe fuse")
+    if number != _FUSE_NUMBER:
+        return Finding(
+            False, True, f"/dev/fuse is another device; {_make_node('fuse', number=229)}"
+        )
     return Finding(True, True, "/dev/fuse opens")
 
 
+def _make_node(name: str, number: int) -> str:
+    return f"rm -f /dev/{name}; mknod -m 666 /dev/{name} c 10 {number}"
+
+
 def _loop() -> Finding:
-    good = Path("/dev/loop-control").exists()
-    return Finding(good, True, "loop devices" if good else "no /dev/loop-control; modprobe loop")
+    try:
+        number = os.stat("/dev/loop-control").st_rdev
+    except OSError:
+        return Finding(False, True, "no /dev/loop-control; modprobe loop")
+    if number != _LOOP_CONTROL_NUMBER:
+        text = f"/dev/loop-control is another device; {_make_node('loop-control', number=237)}"
+        return Finding(False, True, text)
+    return Finding(True, True, "loop devices")
 
 
 def _tools() -> Finding:
@@ -87,11 +113,6 @@ def _tools() -> Finding:
     if missing:
         return Finding(False, True, f"missing: {', '.join(missing)}; install util-linux and mount")
     return Finding(True, True, "losetup, mkswap, swapon, swapoff")
-
-
-def which(tool: str) -> str | None:
-    """Where ``tool`` is, also outside an ordinary user's PATH."""
-    return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
 def _fusermount() -> Finding:

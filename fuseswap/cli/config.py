@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from fuseswap.cli import config_files, configured
+from fuseswap.cli.output import print_json
+from fuseswap.cli.parser import add_commands
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.parameters import PARAMETERS
@@ -19,7 +20,7 @@ def add_to(commands: Any) -> None:
         help="the configuration files",
         description="Show or check /etc/fuseswap.conf and what is beside it.",
     )
-    what = parser.add_subparsers(dest="what", required=True, metavar="check|show|default")
+    what = add_commands(parser, "ACTION")
     what.add_parser("check", help="say what is not valid").set_defaults(run=check)
     shown = what.add_parser("show", help="what holds, and from which file")
     shown.add_argument("name", nargs="?", help="one device; all, if left out")
@@ -57,7 +58,7 @@ def show(options: argparse.Namespace) -> int:
             name: {key: {"value": v.text, "file": str(v.path)} for key, v in section.items()}
             for name, section in sections.items()
         }
-        print(json.dumps(found, indent=1))
+        print_json(found)
         return 0
     for number, (name, section) in enumerate(sections.items()):
         print("\n" * (number > 0) + f"[{name}]")

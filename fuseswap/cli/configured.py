@@ -18,6 +18,7 @@ from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.parameters import PARAMETERS, Parameter
 from fuseswap.linux.swap_area import memory_bytes
 from fuseswap.sizes import parse_size
+from fuseswap.spelling import is_whole
 from fuseswap.units import MIB
 
 _ON = ("1", "y", "yes", "true", "on")
@@ -115,7 +116,7 @@ def _algorithm(wanted: Wanted, text: str) -> None:
 def _host_limit(wanted: Wanted, text: str) -> None:
     if text.lower() == "none":
         return
-    if not text.isdecimal():
+    if not is_whole(text):
         raise InvalidArgument(f"'{text}' is neither a number of MiB nor none")
     if memory_bytes() > int(text) * MIB:
         wanted.skipped = f"this machine has more memory than host-memory-limit = {text}"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
+from fuseswap.cli.progress import progress
 from fuseswap.cli.status import device_status
 from fuseswap.cli.up import require_root
 from fuseswap.daemon import bring_up, config, device_info, take_down
@@ -19,7 +18,8 @@ from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.linux import swap_area
 from fuseswap.linux.cgroup import MemoryCgroup
-from fuseswap.sizes import format_size, parse_size
+from fuseswap.linux.ending import Undo
+from fuseswap.sizes import decimal_or_nan, format_size, parse_size
 from fuseswap.units import MIB
 
 _TIMES = 3
@@ -36,7 +36,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
     parser.add_argument("--memory", default="128M", help="of the cgroup (default 128M)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of random touches")
+    parser.add_argument("--seconds", default="10", help="of random touches (default 10)")
     parser.set_defaults(run=run)
 
 
@@ -47,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
         raise InvalidArgument(
             f"--memory {options.memory} is less than {format_size(_LEAST_MEMORY)}"
         )
-    if not 0 <= options.seconds <= _MOST_SECONDS:  # nor is "nan"
+    seconds = decimal_or_nan(options.seconds)
+    if not seconds <= _MOST_SECONDS:
         raise InvalidArgument(f"--seconds is {options.seconds}, not 0 to {_MOST_SECONDS:g}")
     require_root("'demo' (a memory cgroup and swap)")
     room = swap_area.available_bytes()
@@ -57,20 +58,14 @@ def run(options: argparse.Namespace) -> int:
             f"and {format_size(room)} of memory are available"
         )
     runtime = Runtime(options.name)
-    with runtime.lock():
+    with runtime.lock(), Undo() as undo:
         own = not device_info.is_up(runtime)
         if own:
-            bring_up.up(runtime, _demo_config(runtime, limit), swapon=True)
-        signal.signal(signal.SIGTERM, _end)  # to leave nothing behind
-        try:
-            return _demonstrate(runtime, limit, options.seconds)
-        finally:
-            if own:
-                take_down.down(runtime)
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+            bring_up.up(runtime, _demo_config(runtime, limit), undo, swapon=True)
+        code = _demonstrate(runtime, limit, seconds)
+        if own:
+            take_down.down(runtime)
+    return code
 
 
 def _demo_config(runtime: Runtime, limit: int) -> config.DeviceConfig:
@@ -98,7 +93,6 @@ def _demonstrate(runtime: Runtime, limit: int, seconds: float) -> int:
     before = _stats(runtime)
     with MemoryCgroup(f"fuseswap-demo-{runtime.name}", limit) as cgroup:
         end, peak = _press(runtime, cgroup, size, seconds)
-    print()
     _tell(before, peak, end)
     return 0 if end["bad_pages"] == 0 else 2
 
@@ -120,20 +114,17 @@ def _press(
     assert process.stdout is not None
     peak: dict[str, int] = {}
     line: dict[str, Any] = {}
-    with process, _killed_on_failure(process):
+    with process, _killed_on_failure(process), progress() as shown:
         for text in process.stdout:
             line = json.loads(text)
             now = _stats(runtime)
             if now["stored_pages"] >= peak.get("stored_pages", 0):
                 peak = now
-            filled = int(line["done"] * 30)
-            bar = "#" * filled + "." * (30 - filled)
             data, total = now["orig_data_size"], now["mem_used_total"]
-            print(
-                f"\r  {line['phase']:<7}[{bar}] swapped out {format_size(data):>7} "
-                f"held in {format_size(total):>7}  bad pages {line.get('bad_pages', 0)}   ",
-                end="",
-                flush=True,
+            shown.show(
+                f"  {line['phase']:<7}{shown.bar(line['done'], 1)}swapped out "
+                f"{format_size(data):>7} held in {format_size(total):>7}  "
+                f"bad pages {line.get('bad_pages', 0)}"
             )
     if process.returncode not in (0, 1) or line.get("phase") != "end":
         raise HostError(f"the demo process ended with {process.returncode}; see dmesg")

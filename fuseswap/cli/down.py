@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from fuseswap.cli.up import restore_settings
 from fuseswap.daemon import config, take_down
 from fuseswap.daemon.processes import wake
-from fuseswap.daemon.runtime_dir import Runtime, all_devices, runtime_root
-from fuseswap.errors import InvalidArgument
-from fuseswap.linux.sysctl import Sysctl
-from fuseswap.linux.zswap import Zswap
+from fuseswap.daemon.runtime_dir import Runtime, all_devices
+from fuseswap.errors import HostError, InvalidArgument, in_words
 
 
 def add_to(commands: Any) -> None:
@@ -26,23 +25,24 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Take one device down, or all of them."""
-    if options.all and options.name:
+    """Take one device down, or all of them: one that stays does not keep the others up."""
+    if options.all and options.name is not None:
         raise InvalidArgument("'down' takes a name or --all, not both")
-    runtimes = all_devices() if options.all else [Runtime(options.name or config.DEFAULT_NAME)]
+    name = config.DEFAULT_NAME if options.name is None else options.name
+    runtimes = all_devices() if options.all else [Runtime(name)]
+    failed: list[str] = []
     try:
         for runtime in runtimes:
-            wake(runtime)  # an orphan that notes itself has the lock, and may have been stopped
-            with runtime.lock():
-                take_down.down(runtime)
-            print(f"{runtime.name} is down")
+            try:
+                wake(runtime)  # an orphan that notes itself has the lock, and may be stopped
+                with runtime.lock():
+                    take_down.down(runtime)
+            except (HostError, OSError) as exc:
+                failed.append(in_words(exc))
+            else:
+                print(f"{runtime.name} is down")
     finally:  # also where it had ended by itself, or a command was killed half-way
-        put_settings_back()
+        restore_settings()
+    if failed:
+        raise HostError("; ".join(failed))
     return 0
-
-
-def put_settings_back() -> None:
-    """Settings of the machine that no device wants any more."""
-    alive = {device.name for device in all_devices()}
-    for settings in (Sysctl(runtime_root()), Zswap(runtime_root())):
-        settings.restore(alive)

@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fuseswap.cli.output import print_json
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.linux.timed_file import read_file
 from fuseswap.sizes import format_size, parse_size
+from fuseswap.spelling import is_whole
 from fuseswap.units import KIB, PAGE_SHIFT, PAGE_SIZE, PageNumber
 
 
@@ -42,7 +44,10 @@ def run(options: argparse.Namespace) -> int:
         raise HostError("'explain' shows what a page holds; run it as root (sudo)") from None
     except FileNotFoundError:
         raise HostError(f"{options.name} is not mounted, or its worker is older") from None
-    print(json.dumps(found, indent=1) if options.json else "\n".join(in_words(found)))
+    if options.json:
+        print_json(found)
+    else:
+        print(*in_words(found), sep="\n")
     return 0
 
 
@@ -51,7 +56,7 @@ def _page(number: str | None, offset: str | None) -> PageNumber:
         raise InvalidArgument("give the number of a page, or --offset BYTES")
     if offset is not None:
         return parse_size(offset) >> PAGE_SHIFT
-    if not (number and number.isascii() and number.isdecimal() and len(number) <= 20):
+    if number is None or not is_whole(number):
         raise InvalidArgument(f"'{number}' is not the number of a page")
     return PageNumber(int(number))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fuseswap.cli.parameter_files import directory_of, help_text
-from fuseswap.filesystem.parameters import PARAMETERS, find_parameter
+from fuseswap.cli.output import print_json
+from fuseswap.cli.parameter_files import directory_of, find, help_text
+from fuseswap.filesystem.parameters import PARAMETERS
 from fuseswap.linux.timed_file import read_file
 
 
@@ -21,16 +22,21 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("parameter", metavar="PARAM", nargs="?", help="all, if left out")
+    parser.add_argument("--json", action="store_true", help="an object of them, as JSON")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print one value alone, or all as PARAM=VALUE."""
-    directory = directory_of(options.name)
     if options.parameter:
-        find_parameter(options.parameter)
-        print(read_file(directory / options.parameter).strip())
-        return 0
-    for parameter in PARAMETERS:
-        print(f"{parameter.name}={read_file(directory / parameter.name).strip()}")
+        find(options.parameter)
+    directory = directory_of(options.name)
+    names = [options.parameter] if options.parameter else [p.name for p in PARAMETERS]
+    values = {name: read_file(directory / name).strip() for name in names}
+    if options.json:
+        print_json(values)
+    elif options.parameter:
+        print(values[options.parameter])
+    else:
+        print(*(f"{name}={value}" for name, value in values.items()), sep="\n")
     return 0

@@ -11,6 +11,8 @@ from fuseswap.daemon import bring_up, config, device_info
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import InvalidArgument
 from fuseswap.linux import swap_area
+from fuseswap.linux.ending import Undo
+from fuseswap.spelling import or_rather
 
 # Options of mount(8) and fstab that mean nothing to us and harm nobody.
 _IGNORED = frozenset(
@@ -73,10 +75,10 @@ def run(options: argparse.Namespace) -> int:
     )
     if options.f:  # fake: all but the mounting
         return 0
-    with runtime.lock():
+    with runtime.lock(), Undo() as undo:
         if device_info.is_up(runtime):
             raise bring_up.MountFailed(f"there is a device '{runtime.name}' already")
-        bring_up.start_filesystem(runtime, wanted)
+        bring_up.start_filesystem(runtime, wanted, undo)
     return 0
 
 
@@ -89,7 +91,7 @@ def _parse(text: str) -> dict[str, str]:
             continue
         if key not in _KNOWN or not value:
             raise InvalidArgument(
-                f"unknown mount option '{option}'; there are: {', '.join(sorted(_KNOWN))}"
+                f"unknown mount option '{option}'{or_rather(key, sorted(_KNOWN))}"
             )
         chosen[key] = value
     return chosen

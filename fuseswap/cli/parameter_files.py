@@ -7,14 +7,23 @@ from pathlib import Path
 
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.filesystem.parameters import PARAMETERS, find_parameter
+from fuseswap.filesystem.parameters import PARAMETERS, Parameter
 from fuseswap.linux.timed_file import read_file, write_file
+from fuseswap.spelling import or_rather
 
 
 def help_text() -> str:
     """All parameters, below the help of a command."""
     table = "\n".join(f"  {p.name} ({p.values})\n      {p.help}" for p in PARAMETERS)
     return f"parameters:\n{table}"
+
+
+def find(name: str) -> Parameter:
+    """The parameter called ``name``; raises `InvalidArgument`, with what may be meant."""
+    known = {parameter.name: parameter for parameter in PARAMETERS}
+    if name not in known:
+        raise InvalidArgument(f"there is no parameter '{name}'{or_rather(name, known)}")
+    return known[name]
 
 
 def directory_of(name: str) -> Path:
@@ -28,7 +37,7 @@ def set_value(path: Path, value: str) -> None:
         write_file(path, value)
     except OSError as exc:
         if exc.errno == errno.EINVAL:
-            values = find_parameter(path.name).values
+            values = find(path.name).values
             why = _reason(path, value) or f"'{value}' is not valid for {path.name} ({values})"
             raise InvalidArgument(why) from exc
         raise HostError(f"cannot set {path.name}: {exc.strerror}") from exc
@@ -41,4 +50,7 @@ def _reason(path: Path, value: str) -> str:
     except OSError:
         return ""
     about, colon, reason = said.partition(f"{path.name}={value}: ")
-    return f"{path.name}: {reason.strip()}" if colon and not about else ""
+    if about or not colon:
+        return ""
+    reason = reason.strip()
+    return reason if reason.startswith(f"{path.name} ") else f"{path.name}: {reason}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from typing import Any
 
+from fuseswap.cli.output import print_json
 from fuseswap.errors import HostError
 from fuseswap.filesystem.plugged import guarded_codec, guarded_policy
 from fuseswap.linux.visible import one_line
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     found = [(plugin, why_not(plugin)) for plugin in find()]
     if options.json:
         rows = [{**plugin._asdict(), "loads": not why, "error": why} for plugin, why in found]
-        print(json.dumps(rows))
+        print_json(rows)
         return 0
     lines: list[tuple[str, ...]] = [("KIND", "NAME", "PACKAGE", "VERSION", "LOADS")]
     for plugin, why in found:

@@ -7,11 +7,12 @@ shared memory; the worker is not asked and notices nothing.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fuseswap.cli.output import print_json
+from fuseswap.cli.parser import whole
 from fuseswap.cli.status import table
 from fuseswap.cli.swap_owners import Owner, by_cgroup, owners
 from fuseswap.cli.swap_use import SwapUse
@@ -70,7 +71,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("name", nargs="?", help="one device; all, if left out")
     parser.add_argument("--cgroup", action="store_true", help="by memory cgroup")
-    parser.add_argument("--pid", metavar="PID", type=int, action="append", help="these alone")
+    parser.add_argument("--pid", metavar="PID", type=whole, action="append", help="these alone")
     parser.add_argument("--sort", metavar="COLUMN", default="TAKES", help="default TAKES")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     parser.add_argument("--bytes", action="store_true", help="sizes in bytes")
@@ -87,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
     found, others = owners(runtimes, options.pid)
     lines = sorted(by_cgroup(found) if options.cgroup else found, key=key)
     if options.json:
-        print(json.dumps({"owners": [_as_json(one) for one in lines], "others": others}, indent=1))
+        print_json({"owners": [_as_json(one) for one in lines], "others": others})
         return 0
     rows = [[_shown(column, one, options.bytes) for column in columns] for one in lines]
     if not options.noheadings:

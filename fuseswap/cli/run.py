@@ -28,6 +28,7 @@ from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import InvalidArgument
 from fuseswap.linux import swap_area
 from fuseswap.linux.cgroup import MemoryCgroup
+from fuseswap.linux.ending import Undo
 from fuseswap.sizes import format_size, parse_size
 from fuseswap.units import MIB
 
@@ -77,21 +78,15 @@ def run(options: argparse.Namespace) -> int:
     )
     require_root("'run' (a memory cgroup and swap)")
     cgroup = MemoryCgroup(f"fuseswap-{runtime.name}", limit)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
     with _cleaned_up(runtime, cgroup):
-        with runtime.lock():
-            bring_up.up(runtime, wanted, swapon=True)
+        with runtime.lock(), Undo() as undo:
+            bring_up.up(runtime, wanted, undo, swapon=True)
         with cgroup:
             code = _run(options.command, cgroup)
             cgroup.kill()
             if code not in (_NOT_FOUND, _NOT_STARTED):
                 _tell(options.command, runtime, cgroup)
     return code
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 def _run(command: Sequence[str], cgroup: MemoryCgroup) -> int:

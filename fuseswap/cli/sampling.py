@@ -23,7 +23,7 @@ from fuseswap.cli.status import standing
 from fuseswap.counting import Kind
 from fuseswap.daemon.runtime_dir import Runtime, all_devices
 from fuseswap.daemon.stripe_set import devices_named
-from fuseswap.errors import HostError
+from fuseswap.errors import HostError, in_words
 from fuseswap.filesystem.openmetrics import parse_metrics
 from fuseswap.filesystem.statistics import STATISTICS
 from fuseswap.linux import process, psi, swap_area
@@ -70,7 +70,7 @@ class Sampler:
     ) -> None:
         """Raises `InvalidArgument` for what is no name."""
         self._clock = clock
-        self._name = Runtime(name).name if name else None
+        self._name = None if name is None else Runtime(name).name
         self._patience_s = max(_LEAST_PATIENCE_S, min(patience_s, TIMEOUT_S))
         self._watched: dict[str, _Watched] = {}
         self._gone: list[_Question] = []
@@ -147,7 +147,7 @@ class _Question:
             try:
                 content = self.access.advance()
             except OSError as exc:
-                self.failure = str(exc)
+                self.failure = in_words(exc)
             else:
                 if content is None:
                     continue

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from fuseswap.cli.output import print_json
 from fuseswap.cli.parameter_files import directory_of
 from fuseswap.cli.progress import order
 from fuseswap.daemon import config
@@ -26,6 +27,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
     parser.add_argument("--tier", metavar="TIER", help="only what is on this tier")
     parser.add_argument("--rate", metavar="SIZE", help="read at most so much a second: 50M")
+    parser.add_argument("--json", action="store_true", help="what was found, as JSON")
     parser.set_defaults(run=run)
 
 
@@ -37,9 +39,11 @@ def run(options: argparse.Namespace) -> int:
     stuck = "the scrub does not go on: does a tier not answer?"
     order(options.name, "scrub", wanted, stuck, stuck_after_s=_STUCK_AFTER_S)
     state, *bad = read_file(directory_of(options.name) / "scrub").splitlines()
-    print(f"{options.name}: {state.partition(': ')[2]}")
-    for line in bad:
-        print(line)
+    found = state.partition(": ")[2]
+    if options.json:
+        print_json({"name": options.name, "found": found, "bad": bad})
+    else:
+        print(f"{options.name}: {found}", *bad, sep="\n")
     if bad:
         print(f"fuseswap: {options.name} has bad pages: reading them is an error", file=sys.stderr)
     return 2 if bad else 0

@@ -6,9 +6,8 @@ import argparse
 from typing import Any
 
 from fuseswap.cli import config_files
-from fuseswap.cli.parameter_files import directory_of, help_text, set_value
+from fuseswap.cli.parameter_files import directory_of, find, help_text, set_value
 from fuseswap.errors import InvalidArgument
-from fuseswap.filesystem.parameters import find_parameter
 
 
 def add_to(commands: Any) -> None:
@@ -30,13 +29,13 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Set each PARAM=VALUE in order; all names are checked before the first is set."""
-    directory = directory_of(options.name)
     pairs = []
     for assignment in options.assignment:
         name, equals, value = assignment.partition("=")
         if not equals or not value:
             raise InvalidArgument(f"'{assignment}' is not PARAM=VALUE")
-        pairs.append((find_parameter(name), value))
+        pairs.append((find(name), value))
+    directory = directory_of(options.name)
     for parameter, value in pairs:
         set_value(directory / parameter.name, value)
     if options.save:

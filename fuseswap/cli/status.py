@@ -1,19 +1,22 @@
 """``fuseswap status``: a table in the manner of zramctl, or everything as JSON.
 
 Of one device it also shows what was saved and, where it has tiers, a line for each.  What these do
-in a second takes a second look, `BETWEEN_LOOKS_S` after the first.
+in a second takes a second look, `BETWEEN_LOOKS_S` after the first.  One whose files can't be read
+is a line like the others.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fuseswap import __version__
+from fuseswap.cli import watching
+from fuseswap.cli.output import print_json
 from fuseswap.cli.rates import Rates, Sample, rates
 from fuseswap.cli.savings import savings
 from fuseswap.cli.stripe_status import combined
@@ -22,10 +25,10 @@ from fuseswap.cli.tier_numbers import counters, tiers_in
 from fuseswap.cli.zswap_lines import zswap_lines, zswap_status
 from fuseswap.daemon import live_tiers, stripe_set
 from fuseswap.daemon.device_files import DeviceState, Settings
-from fuseswap.daemon.device_info import loop_of
+from fuseswap.daemon.device_info import loop_of, mountpoint_of
 from fuseswap.daemon.processes import alive, supervisor_of, workers_of
 from fuseswap.daemon.runtime_dir import Runtime, runtime_root
-from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.errors import HostError, InvalidArgument, in_words
 from fuseswap.filesystem.openmetrics import parse_metrics
 from fuseswap.filesystem.parameters import PARAMETERS
 from fuseswap.linux import mount, swap_area
@@ -34,6 +37,7 @@ from fuseswap.linux.sysctl import Sysctl
 from fuseswap.linux.timed_file import read_file
 from fuseswap.linux.visible import one_line
 from fuseswap.sizes import format_size
+from fuseswap.spelling import or_rather
 from fuseswap.units import MIB
 
 
@@ -62,7 +66,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("NAME", "name of the device", lambda s: s["name"]),
     Column(
         "STATE",
-        "running, degraded, incomplete, silent, dead: see below",
+        "running, degraded, incomplete, silent, dead, unreadable: see below",
         lambda s: s["status"],
     ),
     Column("DISKSIZE", "size of the swap", lambda s: s["size_bytes"], True),
@@ -108,44 +112,80 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("name", nargs="?", help="one device; all, if left out")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
-    parser.add_argument("--bytes", action="store_true", help="sizes in bytes")
-    parser.add_argument("--output", metavar="COLS", help="columns, separated by commas")
-    parser.add_argument("--noheadings", action="store_true", help="no headings")
+    parser.add_argument("-b", "--bytes", action="store_true", help="sizes in bytes")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "-o",
+        "--output",
+        metavar="COLS",
+        help="these columns, separated by commas; +COLS: the usual ones and these",
+    )
+    which.add_argument("--output-all", action="store_true", help="all columns")
+    parser.add_argument("-n", "--noheadings", action="store_true", help="no headings")
+    parser.add_argument(
+        "-r",
+        "--raw",
+        action="store_true",
+        help="one space between columns; blanks within are \\x20",
+    )
+    parser.add_argument("--watch", action="store_true", help="again and again; q ends")
+    parser.add_argument(
+        "--interval", metavar="SECONDS", help="between two looks of --watch (default 2)"
+    )
+    parser.add_argument(
+        "-V", "--version", action="version", version=f"fuseswap {__version__}", help="its version"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the table or the JSON."""
-    columns = _choose(options.output)
-    looks_twice = bool(options.name) and (options.json or not options.output)
-    between_s = BETWEEN_LOOKS_S if looks_twice and not options.noheadings else 0.0
-    statuses = [_status(*group, between_s) for group in stripe_set.grouped(options.name)]
-    if options.json:
-        print(json.dumps(statuses[0] if options.name else statuses, indent=1))
-        return 0
+    """Print the table or the JSON, once or again and again."""
+    _choose(options)
+    if options.json and options.watch:
+        raise InvalidArgument("--watch or --json, not both; see: fuseswap top --json")
+    if options.watch:
+        watching.watch(lambda: _lines(options), watching.interval(options.interval))
+    elif options.interval is not None:
+        raise InvalidArgument("--interval is for --watch")
+    elif options.json:
+        statuses = _statuses(options)
+        print_json(statuses[0] if options.name else statuses)
+    else:
+        print(*_lines(options), sep="\n")
+    return 0
+
+
+def _statuses(options: argparse.Namespace) -> list[dict[str, Any]]:
+    twice = bool(options.name) and (options.json or not _is_plain(options))
+    between_s = BETWEEN_LOOKS_S if twice else 0.0
+    return [_status(*group, between_s) for group in stripe_set.grouped(options.name)]
+
+
+def _is_plain(options: argparse.Namespace) -> bool:
+    """Whether it is the table alone, as a script wants it."""
+    return bool(options.output or options.output_all or options.noheadings or options.raw)
+
+
+def _lines(options: argparse.Namespace) -> list[str]:
+    columns, statuses = _choose(options), _statuses(options)
     if not statuses and not options.noheadings:
-        print(NO_DEVICES)
-        return 0
+        return [NO_DEVICES]
     shown_ones = [*statuses, *(statuses[0].get("stripes", []) if options.name else [])]
     rows = [[show(column, s, in_bytes=options.bytes) for column in columns] for s in shown_ones]
     headings = [] if options.noheadings else [[column.name for column in columns]]
-    print(table(headings + rows))
+    lines = raw(headings + rows) if options.raw else table(headings + rows).splitlines()
     for status in statuses:
         if status["reason"]:
-            print(f"{status['name']}: {status['reason']}")
-            for line in status["log"]:
-                print(f"  {line}")
-        for warning in status["warnings"]:
-            print(f"{status['name']}: {warning}")
-    if options.name and not options.output and not options.noheadings:
-        for line in savings(statuses[0]["stats"], in_bytes=options.bytes):
-            print(line)
-        for line in zswap_lines(statuses[0]["zswap"], in_bytes=options.bytes):
-            print(line)
+            lines.append(f"{status['name']}: {status['reason']}")
+            lines += [f"  {line}" for line in status["log"]]
+        lines += [f"{status['name']}: {warning}" for warning in status["warnings"]]
+    if options.name and not _is_plain(options):
+        lines += savings(statuses[0]["stats"], in_bytes=options.bytes)
+        lines += zswap_lines(statuses[0]["zswap"], in_bytes=options.bytes)
         if tiers := statuses[0]["tiers"]:
             rows = [shown(tier, in_bytes=options.bytes) for tier in tiers]
-            print("", table([HEADINGS, *rows]), *notes(tiers), sep="\n")
-    return 0
+            lines += ["", *table([HEADINGS, *rows]).splitlines(), *notes(tiers)]
+    return lines
 
 
 def _status(name: str, devices: Sequence[Runtime], between_s: float) -> dict[str, Any]:
@@ -177,7 +217,7 @@ def device_status(runtime: Runtime, between_s: float = 0.0) -> dict[str, Any]:
             found = tiers_in(policies, status["stats"], given)
             status["tiers"] = [tier.with_rates(changes).to_json() for tier in found]
         except (HostError, OSError) as exc:
-            status.update(status="silent", reason=str(exc))
+            status.update(status="silent", reason=in_words(exc))
     return status
 
 
@@ -198,7 +238,12 @@ def standing(runtime: Runtime) -> dict[str, Any]:
 
     Raises `HostError` where there is no such device.
     """
-    config, state = runtime.config(), alive(runtime.state())
+    try:
+        config, state = runtime.config(), alive(runtime.state())
+    except HostError as exc:
+        if not runtime.exists():
+            raise
+        return _unreadable(runtime, str(exc))
     device = loop_of(runtime)
     area = swap_area.area_of(device) if device else None
     protection, supervisor = state.protection, state.supervisor_protection
@@ -231,11 +276,9 @@ def standing(runtime: Runtime) -> dict[str, Any]:
         "supervisor_rss_bytes": _rss(state.supervisor_pid),
         "tuned": Sysctl(runtime_root()).set_by_us(),
         "zswap": zswap_status(config.below_zswap),
+        **_nothing_of_worker(),
         "log": runtime.log_tail(),
         "warnings": [_LEFT_OFF.format(state.seccomp_off)] if state.seccomp_off else [],
-        "stats": {},
-        "params": {},
-        "tiers": [],
     }
     if not mount.is_mounted(config.mountpoint):
         why = state.reason or "not mounted"
@@ -255,6 +298,40 @@ def _seccomp(config: Settings, state: DeviceState) -> str:
     return f"off ({state.seccomp_off or 'not available here; see the log'})"
 
 
+def _nothing_of_worker() -> dict[str, Any]:
+    return {"warnings": [], "stats": {}, "params": {}, "tiers": []}
+
+
+def _unreadable(runtime: Runtime, why: str) -> dict[str, Any]:
+    """One whose files are damaged: nothing is known but what the kernel says."""
+    device = loop_of(runtime)
+    area = swap_area.area_of(device) if device else None
+    mountpoint = mountpoint_of(runtime)
+    return {
+        **dict.fromkeys(
+            (
+                *("size_bytes", "transport", "discards", "resumes", "recovery", "worker_pid"),
+                *("standby_pid", "restarts", "memory", "memory_locked", "io_flusher"),
+                *("oom_score_adj", "supervisor_protection", "worker_rss_bytes", "seccomp"),
+                *("standby_rss_bytes", "supervisor_rss_bytes"),
+            )
+        ),
+        "name": runtime.name,
+        "status": "unreadable",
+        "reason": f"{why}; clean up with: fuseswap down {runtime.name}",
+        "mountpoint": mountpoint,
+        "swapfile": f"{mountpoint}/swapfile",
+        "loop": device,
+        "swap_priority": area.priority if area else "off",
+        "swap_used_bytes": area.used_bytes if area else 0,
+        "supervisor_pid": supervisor_of(runtime),
+        "tuned": Sysctl(runtime_root()).set_by_us(),
+        "zswap": zswap_status(0),
+        **_nothing_of_worker(),
+        "log": runtime.log_tail(),
+    }
+
+
 def warnings_of(name: str, stats: dict[str, int]) -> list[str]:
     """Faults of a device that serves; a line each."""
     held, most = stats.get("mem_worker", 0), stats.get("mem_worker_bound", 0)
@@ -270,12 +347,16 @@ def _read_params(directory: Path) -> dict[str, str]:
     return {p.name: read_file(directory / p.name).strip() for p in PARAMETERS}
 
 
-def _choose(text: str | None) -> list[Column]:
+def _choose(options: argparse.Namespace) -> list[Column]:
     by_name = {column.name: column for column in COLUMNS}
-    names = [name.strip().upper() for name in text.split(",")] if text else DEFAULT_COLUMNS
+    text = options.output or ""
+    names = list(by_name if options.output_all else DEFAULT_COLUMNS)
+    if text:
+        named = [name.strip().upper() for name in text.removeprefix("+").split(",")]
+        names = [*names, *named] if text.startswith("+") else named
     for name in names:
         if name not in by_name:
-            raise InvalidArgument(f"there is no column '{name}'; there are: {', '.join(by_name)}")
+            raise InvalidArgument(f"there is no column '{name}'{or_rather(name, by_name)}")
     return [by_name[name] for name in names]
 
 
@@ -285,6 +366,12 @@ def show(column: Column, status: dict[str, Any], *, in_bytes: bool) -> str:
     if value is None:
         return "-"
     return format_size(value) if column.is_size and not in_bytes else str(value)
+
+
+def raw(rows: Sequence[Sequence[str]]) -> list[str]:
+    """``rows`` as util-linux has them for programs: a space apart, and none within a cell."""
+    shown = ([one_line(cell).replace(" ", "\\x20") for cell in row] for row in rows)
+    return [" ".join(row) for row in shown]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

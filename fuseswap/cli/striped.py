@@ -17,15 +17,16 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from fuseswap.cli import backend, config_files, striped_up
-from fuseswap.cli.down import put_settings_back
-from fuseswap.cli.parameter_files import directory_of
+from fuseswap.cli.output import print_json
+from fuseswap.cli.parameter_files import directory_of, find
 from fuseswap.cli.stripe_status import parameters_of
 from fuseswap.cli.striped_set import LIMIT, SHARED, set_on_all
+from fuseswap.cli.up import restore_settings
 from fuseswap.daemon import config, live_tiers, stripe_configs, stripes
 from fuseswap.daemon.runtime_dir import Runtime, all_devices
 from fuseswap.daemon.stripe_set import StripeSet, find_set
 from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.filesystem.parameters import PARAMETERS, find_parameter
+from fuseswap.filesystem.parameters import PARAMETERS
 from fuseswap.linux.timed_file import read_file
 from fuseswap.tiers.tier_spec import parse_tier
 from fuseswap.units import MIB
@@ -46,11 +47,12 @@ def run(options: argparse.Namespace) -> int:
         return _down(options)
     if command not in (*_IN_TURN, "get", "explain"):
         return _alone(options)
-    found = find_set(options.device if hasattr(options, "device") else options.name)
+    name = getattr(options, "device", getattr(options, "name", None))
+    found = find_set(name) if name is not None else None  # None: an action is missing
     if found is None:
         return _alone(options)
     if command == "get":
-        return _get(found, options.parameter)
+        return _get(found, options.parameter, as_json=options.json)
     if command == "set":
         return _set(found, options)
     if command == "explain":
@@ -65,11 +67,11 @@ def _alone(options: argparse.Namespace) -> int:
 
 def _down(options: argparse.Namespace) -> int:
     """Sets are taken down as a whole, also by ``--all``; the rest is as without any."""
-    if options.all and not options.name:
+    if options.all and options.name is None:
         for name in dict.fromkeys(one.set_name for one in all_devices() if one.set_name):
             _down_set(StripeSet(name))
         return _alone(options)
-    name = options.name or config.DEFAULT_NAME
+    name = config.DEFAULT_NAME if options.name is None else options.name
     if whole := Runtime(name).set_name:
         raise InvalidArgument(f"'{name}' is a stripe; first: fuseswap down {whole}")
     found = None if options.all else find_set(name)
@@ -84,13 +86,17 @@ def _down_set(found: StripeSet) -> None:
         with found.lock():
             stripes.down_all(found)
     finally:
-        put_settings_back()
+        restore_settings()
     print(f"{found.name} is down")
 
 
-def _get(found: StripeSet, wanted: str | None) -> int:
-    """As of a device; where stripes differ, a line for each."""
-    names = [find_parameter(wanted).name] if wanted else [one.name for one in PARAMETERS]
+def _get(found: StripeSet, wanted: str | None, *, as_json: bool) -> int:
+    """As of a device; where stripes differ, a line for each.  As JSON: an object a stripe."""
+    names = [find(wanted).name] if wanted else [one.name for one in PARAMETERS]
+    if as_json:
+        every = found.stripes()
+        print_json({one.name: {name: _value(one.name, name) for name in names} for one in every})
+        return 0
     for name in names:
         before = "" if wanted else f"{name}="
         if name == LIMIT:
@@ -115,7 +121,7 @@ def _set(found: StripeSet, options: argparse.Namespace) -> int:
         name, equals, value = assignment.partition("=")
         if not equals or not value:
             raise InvalidArgument(f"'{assignment}' is not PARAM=VALUE")
-        pairs.append((find_parameter(name), value))
+        pairs.append((find(name), value))
     for parameter, value in pairs:
         set_on_all(found, parameter.name, value)
     if options.save:
@@ -149,7 +155,7 @@ def _in_turn(found: StripeSet, options: argparse.Namespace) -> int:
             raise
         done.append((stripe, added))
     if answers:
-        print(json.dumps(answers, indent=1))
+        print_json(answers)
     return code
 
 

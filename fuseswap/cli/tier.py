@@ -7,14 +7,15 @@ through ``params/tier_params``.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from typing import Any
 
 from fuseswap.cli import tier_remote
+from fuseswap.cli.output import print_json
 from fuseswap.cli.parameter_files import directory_of, set_value
-from fuseswap.cli.progress import LOOK_EVERY_S, STUCK_AFTER_S
+from fuseswap.cli.parser import add_commands
+from fuseswap.cli.progress import LOOK_EVERY_S, STUCK_AFTER_S, progress
 from fuseswap.cli.restart import restart
 from fuseswap.cli.status import table
 from fuseswap.cli.tier_numbers import TierNumbers, tier_of, tiers_of
@@ -23,6 +24,7 @@ from fuseswap.daemon.live_tiers import PARAMETER
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.sizes import format_size
+from fuseswap.spelling import or_rather
 from fuseswap.tiers.tier_spec import parse_tier
 
 HEADINGS = (
@@ -38,7 +40,7 @@ def add_to(commands: Any) -> None:
         help="show and change where cold pages go",
         description="Show and change the places where cold pages go, while the swap is on.",
     )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = add_commands(parser, "ACTION")
     one = _action(actions, "list", _list, "show the tiers")
     one.add_argument("--json", action="store_true", help="as JSON")
     one.add_argument("--bytes", action="store_true", help="sizes in bytes")
@@ -88,7 +90,7 @@ def _list(options: argparse.Namespace) -> int:
         return tier_remote.show(options)
     tiers = tiers_of(options.device)
     if options.json:
-        print(json.dumps([tier.to_json() for tier in tiers], indent=1))
+        print_json([tier.to_json() for tier in tiers])
         return 0
     if not tiers:
         print(f"no tiers; try: sudo fuseswap tier add -d {options.device} file:/path")
@@ -160,8 +162,8 @@ def _set(options: argparse.Namespace) -> int:
     for word in options.assignment:
         name, equals, _ = word.partition("=")
         if not equals or name not in _SETTINGS:
-            known = ", ".join(f"{one}=" for one in _SETTINGS)
-            raise InvalidArgument(f"'{word}' is no setting of a tier; there are: {known}")
+            known = [f"{one}=" for one in _SETTINGS]
+            raise InvalidArgument(f"'{word}' is no setting of a tier{or_rather(name, known)}")
     _write(options.device, tier.name, options.assignment)
     return 0
 
@@ -181,21 +183,20 @@ def drain(device: str, name: str) -> None:
     _write(device, name, ["drain=Y"])
     first = left = tier.segments
     changed = time.monotonic()
-    while left:
-        time.sleep(LOOK_EVERY_S)
-        before, left = left, tier_of(device, name).segments
-        first = max(first, left)
-        print(f"\r{first - left} of {first} segments   ", end="", flush=True, file=sys.stderr)
-        if left != before:
-            changed = time.monotonic()
-        elif time.monotonic() - changed > STUCK_AFTER_S:
-            print(file=sys.stderr)
-            raise HostError(
-                f"tier '{name}' does not get empty: add another (fuseswap tier add), or: "
-                f"fuseswap tier set -d {device} {name} drain=N"
-            )
-    if first:
-        print(file=sys.stderr)
+    with progress() as shown:
+        while left:
+            time.sleep(LOOK_EVERY_S)
+            before, left = left, tier_of(device, name).segments
+            first = max(first, left)
+            done = first - left
+            shown.show(f"{shown.bar(done, first)}{done} of {first} segments")
+            if left != before:
+                changed = time.monotonic()
+            elif time.monotonic() - changed > STUCK_AFTER_S:
+                raise HostError(
+                    f"tier '{name}' does not get empty: add another (fuseswap tier add), or: "
+                    f"fuseswap tier set -d {device} {name} drain=N"
+                )
 
 
 def _remove(options: argparse.Namespace) -> int:

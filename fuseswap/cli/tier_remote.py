@@ -9,19 +9,19 @@ terminal.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fuseswap.cli.output import print_json
 from fuseswap.cli.status import table
 from fuseswap.daemon.attachment import Attachment
 from fuseswap.daemon.remote_files import REMOTE_KINDS
 from fuseswap.daemon.runtime_dir import Runtime, all_devices
 from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.sizes import format_size
+from fuseswap.sizes import decimal_or_nan, format_size
 from fuseswap.tiers.remote_url import RemoteUrl, parse_url
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def show(options: argparse.Namespace) -> int:
     """``tier list --remote``."""
     found = [(url, look(url, options.device)) for url in servers(options.device, options.remote)]
     if options.json:
-        print(json.dumps([one.to_json() for _, held in found for one in held], indent=1))
+        print_json([one.to_json() for _, held in found for one in held])
         return 0
     for url, held in found:
         _print(url, held, "no device has anything there", in_bytes=options.bytes)
@@ -151,10 +151,7 @@ def _client() -> tuple[Any, Any, Any]:
 
 
 def _older(text: str) -> float:
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = math.nan
+    minutes = decimal_or_nan(text)
     if not minutes >= _LEAST_OLDER:
         raise InvalidArgument(
             f"'{text}' is not valid for --older ({_LEAST_OLDER:g} or more minutes)"

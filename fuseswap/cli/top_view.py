@@ -1,11 +1,13 @@
 """A snapshot of the devices as text of so many columns, or as an object for JSON.
 
 Two tables: what a device holds, and what it does.  Each fits 80 columns with any number.  Where a
-line has room for both, they are one.  Below them is a line for each tier there is.
+line has room for both, they are one; where it has none for one, that is several, each with the
+names.  Below them is a line for each tier there is.  It is text alone, without colours.
 """
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from fuseswap.sizes import format_size
 from fuseswap.units import PAGE_SIZE
 
 _MIN_NAME_WIDTH = 5
+_LEAST_WIDTH = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +87,18 @@ TIER_COLUMNS = {
 
 
 def in_words(snapshot: Snapshot, interval_s: float, absent: str, width: int) -> list[str]:
-    """Lines of at most ``width`` columns (80 or more), but for the reasons below the tables.
+    """Lines of at most ``width`` columns (20 or more), but for the reasons below the tables.
 
     ``absent`` is said where there are no devices.
     """
-    lines = [_headline(snapshot, interval_s)]
+    lines = textwrap.wrap(_headline(snapshot, interval_s), max(width, _LEAST_WIDTH))
     if not snapshot.devices:
         return [*lines, "", absent]
     longest = max(len(device.status["name"]) for device in snapshot.devices)
     needed = longest + sum(column.width + 1 for column in (*HELD, *DONE))
     tables = ((*HELD, *DONE),) if needed <= width else (HELD, DONE)
     for columns in tables:
-        lines += ["", *_table(columns, snapshot.devices, width)]
+        lines += _table(columns, snapshot.devices, width)
     lines += _tiers(snapshot.devices, width)
     notes = [note for device in snapshot.devices for note in _notes(device)]
     return [*lines, "", *notes] if notes else lines
@@ -143,7 +146,7 @@ def _tiers(devices: Sequence[DeviceSnapshot], width: int) -> list[str]:
         return []
     names = [f"{device.status['name']}:{tier['name']}" for device, tier in found]
     rows = [shown(tier, TIER_COLUMNS) for _, tier in found]
-    return ["", *_laid_out(["TIER", *names], TIER_COLUMNS.items(), rows, width)]
+    return _laid_out(["TIER", *names], list(TIER_COLUMNS.items()), rows, width)
 
 
 def _tiers_of(device: DeviceSnapshot) -> list[dict[str, Any]]:
@@ -153,6 +156,36 @@ def _tiers_of(device: DeviceSnapshot) -> list[dict[str, Any]]:
 
 
 def _laid_out(
+    names: Sequence[str],
+    columns: Sequence[tuple[str, int]],
+    rows: Sequence[Sequence[str]],
+    width: int,
+) -> list[str]:
+    """As many tables as it takes to fit, an empty line before each."""
+    lines = []
+    for some in _fitting(columns, rows, width):
+        chosen = [[row[at] for at in some] for row in rows]
+        lines += ["", *_one_table(names, [columns[at] for at in some], chosen, width)]
+    return lines
+
+
+def _fitting(
+    columns: Sequence[tuple[str, int]], rows: Sequence[Sequence[str]], width: int
+) -> list[list[int]]:
+    """Which of ``columns`` are in each table, so that there is room for a name."""
+    tables: list[list[int]] = [[]]
+    left = width - _MIN_NAME_WIDTH
+    for at, (heading, least) in enumerate(columns):
+        needed = 1 + max(least, len(heading), *(len(row[at]) for row in rows))
+        if needed > left and tables[-1]:
+            tables.append([])
+            left = width - _MIN_NAME_WIDTH
+        tables[-1].append(at)
+        left -= needed
+    return tables
+
+
+def _one_table(
     names: Sequence[str],
     columns: Iterable[tuple[str, int]],
     shown_rows: Sequence[Sequence[str]],

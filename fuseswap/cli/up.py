@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from fuseswap.cli import below_zswap, config_files, configured, up_again
+from fuseswap.cli.output import print_json
+from fuseswap.cli.parser import whole
 from fuseswap.daemon import bring_up, config, device_info, memory_limits, tier_files
 from fuseswap.daemon.device_files import LAYOUTS, RESEND
-from fuseswap.daemon.runtime_dir import Runtime, runtime_root
-from fuseswap.errors import FuseswapError, HostError, InvalidArgument
+from fuseswap.daemon.runtime_dir import Runtime, all_devices, runtime_root
+from fuseswap.errors import FuseswapError, HostError, InvalidArgument, in_words
 from fuseswap.linux import sd_notify, swap_area, sysctl
+from fuseswap.linux.ending import Undo
 from fuseswap.linux.zswap import Zswap
 from fuseswap.sizes import format_size
 from fuseswap.transport import TRANSPORTS
@@ -34,14 +37,16 @@ def add_to(commands: Any) -> None:
     _add_device_options(parser)
     parser.add_argument(
         "--stripes",
-        type=int,
+        type=whole,
         metavar="N",
         help="so many workers and loop devices under one name, which share sizes and pool limit",
     )
-    parser.add_argument("--priority", type=int, default=config.DEFAULT_PRIORITY, help="default 100")
+    parser.add_argument(
+        "--priority", type=whole, default=config.DEFAULT_PRIORITY, help="default 100"
+    )
     parser.add_argument(
         "--watchdog",
-        type=int,
+        type=whole,
         default=config.DEFAULT_WATCHDOG_S,
         metavar="SECONDS",
         help="replace a worker that hangs for so long (default 5; 0: never)",
@@ -153,6 +158,24 @@ def require_root(what: str) -> None:
         raise HostError(f"{what} needs root; try: sudo fuseswap ...")
 
 
+@contextmanager
+def _undone_if_ended(runtime: Runtime) -> Iterator[Undo]:
+    """What `up` had done, and a line that says so where a signal ended it."""
+    try:
+        with Undo() as undo:
+            yield undo
+    except KeyboardInterrupt as exc:
+        exc.add_note(f"'up' was interrupted: {runtime.name} is as it was before")
+        raise
+
+
+def restore_settings() -> None:
+    """Settings of vm and of zswap, where no device wants them any more."""
+    alive = {device.name for device in all_devices()}
+    for settings in (sysctl.Sysctl(runtime_root()), Zswap(runtime_root())):
+        settings.restore(alive)
+
+
 def config_of(options: argparse.Namespace, memory_bytes: int) -> config.DeviceConfig:
     """What ``options`` ask for; raises `InvalidArgument`."""
     if not options.backing:
@@ -197,19 +220,21 @@ def run(options: argparse.Namespace) -> int:
     stored = sd_notify.stored()
     if not options.notify:
         os.environ.pop(sd_notify.SOCKET, None)  # it is somebody else's
-    with runtime.lock():
+    with runtime.lock(), _undone_if_ended(runtime) as undo:
         was_up = device_info.is_up(runtime)
-        info = bring_up.up(runtime, wanted, swapon=not options.no_swapon, stored=stored)
+        info = bring_up.up(runtime, wanted, undo, swapon=not options.no_swapon, stored=stored)
         fixed = up_again.apply(runtime, wanted, section, was_up=was_up) if section else []
-        ready = ("READY=1", f"MAINPID={info.supervisor_pid}")
-        sd_notify.notify(*ready, timeout_s=NOTIFY_TIMEOUT_S)
         pools_bytes = wanted.pool_limit_bytes + total_bytes * wanted.below_zswap // 100
         notes = [] if was_up else [memory_limits.crowding(pools_bytes, total_bytes)]
         if options.tune != "off" and not options.no_swapon:
+            if not was_up:
+                undo.add(restore_settings)
             settings = sysctl.recommended(total_bytes, thorough=options.tune == "on")
             notes.append(sysctl.Sysctl(runtime_root()).tune(runtime.name, settings))
         if not options.no_swapon:
             notes.append(below_zswap.put_below(runtime, was_up=was_up))
+        ready = ("READY=1", f"MAINPID={info.supervisor_pid}")
+        sd_notify.notify(*ready, timeout_s=NOTIFY_TIMEOUT_S)
     _tell(options, runtime, info, notes, was_up=was_up)
     if fixed:
         print(
@@ -230,7 +255,7 @@ def _tell(
     was_up: bool,
 ) -> None:
     if options.json:
-        print(json.dumps(asdict(info)))
+        print_json(asdict(info))
     else:
         what = "is up already" if was_up else "is up"
         print(f"{info.name} {what}: {format_size(info.size_bytes)} on {info.loop}")
@@ -261,8 +286,8 @@ def _all(parser: argparse.ArgumentParser, act: Callable[[argparse.Namespace], in
         try:
             words = configured.with_section(["up", name], name)
             code = act(parser.parse_args(words)) or code
-        except FuseswapError as exc:
-            print(f"fuseswap: {name}: {exc}", file=sys.stderr)
+        except (FuseswapError, OSError) as exc:
+            print(f"fuseswap: {name}: {in_words(exc)}", file=sys.stderr)
             code = 1 if isinstance(exc, InvalidArgument) else 2
     return code
 

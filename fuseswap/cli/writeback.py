@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from fuseswap.cli.output import print_json
+from fuseswap.cli.parser import whole
 from fuseswap.cli.progress import order
 from fuseswap.daemon import config
 from fuseswap.daemon.runtime_dir import Runtime
@@ -24,12 +26,13 @@ def add_to(commands: Any) -> None:
     parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--idle", type=int, metavar="SECONDS", help="segments sealed longer ago than this"
+        "--idle", type=whole, metavar="SECONDS", help="segments sealed longer ago than this"
     )
     which.add_argument("--incompressible", action="store_true", help="pages that do not compress")
     which.add_argument("--all", action="store_true", help="everything (default)")
     parser.add_argument("--max", metavar="SIZE", help="at most so much of them, compressed: 64M")
     parser.add_argument("--tier", metavar="TIER", help="to this tier (default: by priority)")
+    parser.add_argument("--json", action="store_true", help="what was done, as JSON")
     parser.set_defaults(run=run)
 
 
@@ -52,7 +55,11 @@ def run(options: argparse.Namespace) -> int:
         "writeback does not go on: are the tiers full, or the budget spent?",
     )
     pages, units = (now - then for now, then in zip(_moved(path), before, strict=True))
-    print(f"{options.name}: {pages} pages moved, {format_size(units * PAGE_SIZE)} written")
+    written = units * PAGE_SIZE
+    if options.json:
+        print_json({"name": options.name, "pages": pages, "written_bytes": written})
+    else:
+        print(f"{options.name}: {pages} pages moved, {format_size(written)} written")
     return 0
 
 

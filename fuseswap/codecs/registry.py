@@ -34,6 +34,7 @@ from fuseswap.codecs.guarded_codec import GuardedCodec
 from fuseswap.codecs.lz4 import Lz4
 from fuseswap.codecs.zstd import DEFAULT_LEVEL, Zstd
 from fuseswap.errors import CorruptData, InvalidArgument
+from fuseswap.spelling import is_whole
 from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
@@ -197,7 +198,7 @@ class CodecRegistry:
         """``NAME`` or ``NAME:LEVEL``, with a context of its own; raises `InvalidArgument`."""
         name, colon, digits = text.strip().partition(":")
         for number, codec in self._codecs.items():
-            if codec.name == name and (digits.isdecimal() if colon else True):
+            if codec.name == name and (is_whole(digits) if colon else True):
                 level = int(digits) if colon else DEFAULT_LEVEL if number == ZSTD else None
                 try:
                     compress = codec.compressor(level)

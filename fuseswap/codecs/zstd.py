@@ -13,6 +13,7 @@ import zstandard
 
 from fuseswap.codecs.codec import Buffer
 from fuseswap.errors import CorruptData, InvalidArgument
+from fuseswap.spelling import is_whole
 from fuseswap.units import PAGE_SIZE
 
 DEFAULT_LEVEL = 1
@@ -83,7 +84,7 @@ def parse_recompressor(text: str) -> int:
         return 0
     if family == "zstd" and not colon:
         return DEFAULT_LEVEL
-    if family == "zstd" and level.isdecimal() and 1 <= int(level) <= MAX_LEVEL:
+    if family == "zstd" and is_whole(level) and 1 <= int(level) <= MAX_LEVEL:
         return int(level)
     raise InvalidArgument(
         f"'{text}' is not a recompressor; use none or zstd:LEVEL with LEVEL 1 to {MAX_LEVEL}"

@@ -40,7 +40,7 @@ from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.scribe import Scribe
 from fuseswap.daemon.service import Service
 from fuseswap.daemon.standby import Standby
-from fuseswap.errors import HostError
+from fuseswap.errors import HostError, in_words
 
 _NAME = re.compile(r"(tier|backend):[a-z0-9][a-z0-9_-]{0,30}")
 
@@ -252,7 +252,7 @@ class Attaching:
         try:
             self._runtime.note_attachments(attachments)
         except (HostError, OSError) as exc:
-            error = f"cannot be noted: {exc}"
+            error = f"cannot be noted: {in_words(exc)}"
         self._errors.append(error)
         os.eventfd_write(self.noted, 1)
 

@@ -2,8 +2,9 @@
 
     runtime directory -> supervisor (memory, mount, worker) -> loop -> mkswap -> swapon
 
-Each step is undone when a later one fails.  Safe to repeat.  Called by the commands, with the
-device's lock held; root except for `start_filesystem`.
+What undoes a step is in the caller's `Undo` before the step begins: a later one may fail, or a
+signal come.  Safe to repeat.  Called by the commands, with the device's lock held; root except for
+`start_filesystem`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from fuseswap.daemon import (
@@ -32,10 +34,12 @@ from fuseswap.daemon.device_info import DeviceInfo, describe, is_up, loop_of
 from fuseswap.daemon.processes import supervisor_of, wake, workers_of
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.standby import has_room
+from fuseswap.daemon.switch_off import switch_off
 from fuseswap.daemon.take_down import cut_off, down
 from fuseswap.daemon.worker_process import holder
 from fuseswap.errors import HostError
-from fuseswap.linux import loop, mount, private_files, swap_area, syscalls
+from fuseswap.linux import ending, loop, mount, private_files, swap_area, syscalls
+from fuseswap.linux.ending import Undo
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES
 from fuseswap.units import MIB
 
@@ -52,38 +56,32 @@ class MountFailed(HostError):
 def up(
     runtime: Runtime,
     config: DeviceConfig,
+    undo: Undo,
     *,
     swapon: bool,
     stored: dict[str, int] | None = None,
 ) -> DeviceInfo:
-    """Everything that is not up already.  A failed one leaves nothing behind.
+    """Everything that is not up already.
 
     A file system that is mounted without loop device or swap gets what it lacks.  One
     without a supervisor gets one, with the descriptors of ``stored`` or of its worker.
     """
-    if is_up(runtime):
-        if supervisor_of(runtime) is None:
-            _settle_limits(runtime.config(), config)
-            _adopt(runtime, {**(stored or {}), **_files_of_worker(runtime)})
-        _start_swap(runtime, swapon=swapon, priority=config.priority)
-        return describe(runtime)
-    start_filesystem(runtime, config)
-    _wait_for_standby(runtime, config)
-    try:
+    if not is_up(runtime):
+        start_filesystem(runtime, config, undo)
+        _wait_for_standby(runtime, config)
         for spec in config.tiers:
             live_tiers.set_policy(runtime, spec)
-        _start_swap(runtime, swapon=swapon, priority=config.priority)
-    except BaseException:
-        take_back(runtime)
-        raise
+    elif supervisor_of(runtime) is None:
+        _settle_limits(runtime.config(), config)
+        _adopt(runtime, {**(stored or {}), **_files_of_worker(runtime)})
+    _start_swap(runtime, undo, swapon=swapon, priority=config.priority)
     return describe(runtime)
 
 
-def start_filesystem(runtime: Runtime, config: DeviceConfig) -> None:
+def start_filesystem(runtime: Runtime, config: DeviceConfig, undo: Undo) -> None:
     """Start a supervisor and wait until the file system answers.
 
     Raises `MountFailed`; `HostError` where a limit of this process or its cgroup is too low.
-    Neither leaves anything behind.
     """
     if runtime.has_stripes():
         raise MountFailed(f"{runtime.name} is a set of stripes; first: fuseswap down")
@@ -97,6 +95,7 @@ def start_filesystem(runtime: Runtime, config: DeviceConfig) -> None:
     memory_limits.require(config.pool_limit_bytes)
     if runtime.exists() and loop_of(runtime):
         raise MountFailed(f"{runtime.name} was not taken down; first: fuseswap down")
+    undo.add(partial(take_back, runtime))
     try:
         with tier_files.opened(config.tiers, runtime.name, config.size_bytes) as attachments:
             settings = settings._replace(attachments=tuple(attachments))
@@ -111,26 +110,28 @@ def _make_directory(runtime: Runtime, settings: Settings) -> None:
     try:
         runtime.remove()  # what a supervisor that was killed left behind
         runtime.create(settings)
-        mountpoint = Path(settings.mountpoint)
-        if mountpoint == runtime.default_mountpoint or not mountpoint.exists():
-            private_files.make_directory(mountpoint)
+        if Path(settings.mountpoint) == runtime.default_mountpoint:
+            private_files.make_directory(runtime.default_mountpoint)
     except OSError as exc:
-        runtime.remove()
-        raise MountFailed(f"cannot prepare {settings.mountpoint}: {exc.strerror}") from exc
+        raise MountFailed(f"cannot prepare {runtime.directory}: {exc.strerror}") from exc
 
 
 def _start_supervisor(runtime: Runtime, settings: Settings) -> None:
-    """Until the file system answers.  Raises `MountFailed`; nothing is left then."""
-    held = [fd for one in settings.attachments for fd in one.fds]
-    try:
-        answer = _spawn_supervisor(runtime, settings, {}, held)
-    except OSError as exc:
-        answer = f"the supervisor can't be started: {exc.strerror}"
-    if answer != "ready":
-        said = [line for line in runtime.log_tail() if "supervisor: cannot start" not in line]
-        cut_off(runtime)
-        reason = answer or "the supervisor did not start"
-        raise MountFailed(": ".join([reason, *said[-1:]]))
+    """Until the file system answers.  Raises `MountFailed`.
+
+    Where it does not, all is over before the files of tiers are given back.
+    """
+    inherited = [fd for one in settings.attachments for fd in one.fds]
+    with Undo() as undo:
+        undo.add(partial(cut_off, runtime))
+        try:
+            answer = _spawn_supervisor(runtime, settings, {}, inherited)
+        except OSError as exc:
+            answer = f"the supervisor can't be started: {exc.strerror}"
+        if answer != "ready":
+            said = [line for line in runtime.log_tail() if "supervisor: cannot start" not in line]
+            reason = answer or "the supervisor did not start"
+            raise MountFailed(": ".join([reason, *said[-1:]]))
 
 
 def _settle_limits(settings: Settings, config: DeviceConfig) -> None:
@@ -152,7 +153,8 @@ def _spawn_supervisor(
     flags = environment.supervisor_flags(testing=settings.testing)
     command = [sys.executable, *flags, "-m", "fuseswap.daemon.supervisor"]
     command += [runtime.name, str(theirs), json.dumps(files), str(runtime.directory)]
-    with open(runtime.open_log(), "ab") as log:
+    # Held: one that has begun to be started must be found by what undoes that.
+    with ending.held(), open(runtime.open_log(), "ab") as log:
         subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -241,14 +243,30 @@ def _taken_from(pid: int, runtime: Runtime, wanted: dict[str, int]) -> dict[str,
     return files
 
 
-def _start_swap(runtime: Runtime, *, swapon: bool, priority: int) -> None:
+def _start_swap(runtime: Runtime, undo: Undo, *, swapon: bool, priority: int) -> None:
     """Attach the loop device and, if wanted, make and enable the swap.  Raises `HostError`."""
     swapfile = f"{runtime.mountpoint()}/swapfile"
-    device = loop_of(runtime) or loop.attach(swapfile)
+    device = loop_of(runtime)
+    if device is None:
+        undo.add(partial(_detach, runtime))
+        device = loop.attach(swapfile)
     runtime.note_loop(device, loop.sequence(device))
     if swapon and swap_area.area_of(device) is None:
+        undo.add(partial(_switch_off, runtime, device))
         swap_area.make(device, runtime.name)
         swap_area.switch_on(device, priority)
+
+
+def _switch_off(runtime: Runtime, device: str) -> None:
+    if swap_area.area_of(device):
+        switch_off(runtime, device)
+
+
+def _detach(runtime: Runtime) -> None:
+    """By its file: it may have been attached a moment ago."""
+    device = loop_of(runtime)
+    if device and not swap_area.area_of(device):
+        loop.detach(device)
 
 
 def _wait_for_standby(runtime: Runtime, config: DeviceConfig) -> None:
@@ -264,7 +282,12 @@ def _wait_for_standby(runtime: Runtime, config: DeviceConfig) -> None:
 
 
 def take_back(runtime: Runtime) -> None:
-    """Undo an `up` that failed; by force where `down` can't and no page is in the swap."""
+    """What `start_filesystem` made; by force where `down` can't.
+
+    With pages in the swap, which `_switch_off` did not get back, it stays.
+    """
+    if not runtime.directory.exists():
+        return
     try:
         down(runtime)
     except (HostError, OSError):

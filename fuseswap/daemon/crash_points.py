@@ -23,6 +23,7 @@ from typing import Any
 
 import fuseswap
 from fuseswap.errors import InvalidArgument
+from fuseswap.spelling import is_whole
 
 VARIABLE = "FUSESWAP_CRASH_POINT"
 
@@ -50,7 +51,7 @@ def arm(chosen: str) -> None:
         return
     name, _, times = chosen.partition(":")
     points = find()
-    if name not in points or not (times or "1").isdecimal() or times == "0":
+    if name not in points or not is_whole(times or "1") or times == "0":
         raise InvalidArgument(f"{VARIABLE}={chosen} names no crash point")
     file, line = points[name]
     left = int(times or 1)

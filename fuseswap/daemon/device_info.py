@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fuseswap.daemon.processes import all_of
 from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.errors import HostError
 from fuseswap.linux import loop, mount
 
 
@@ -36,11 +38,18 @@ def describe(runtime: Runtime) -> DeviceInfo:
 
 
 def mountpoint_of(runtime: Runtime) -> str:
-    """Its mountpoint, also where only the mount is left.  Raises `HostError`."""
-    default = str(runtime.default_mountpoint)
-    if not runtime.exists() and mount.is_mounted(default):
-        return default
-    return runtime.mountpoint()
+    """Its mountpoint, also where ``config.json`` is gone or damaged; it need not be mounted.
+
+    It is that of a process that serves it then, or the default.  Raises `HostError` where there
+    is nothing of such a device.
+    """
+    try:
+        return runtime.mountpoint()
+    except HostError:
+        if not runtime.directory.is_dir():
+            raise
+    served = mount.mountpoint_of(mount.connections_of(all_of(runtime)))
+    return served or str(runtime.default_mountpoint)
 
 
 def loop_of(runtime: Runtime) -> str | None:

@@ -41,27 +41,35 @@ def alive(state: DeviceState) -> DeviceState:
     return state._replace(supervisor_pid=supervisor or 0, worker_pid=worker, standby_pid=standby)
 
 
+def noted(runtime: Runtime) -> DeviceState:
+    """The content of ``state.json``; nothing of a damaged one: `down` has to do without it."""
+    try:
+        return runtime.state()
+    except HostError:
+        return DeviceState()
+
+
 def supervisor_of(runtime: Runtime) -> int | None:
     """Process id of the supervisor, None where it has died."""
-    state = runtime.state()
+    state = noted(runtime)
     return state.supervisor_pid if is_ours(state.supervisor_pid, state.supervisor_started) else None
 
 
 def workers_of(runtime: Runtime) -> list[int]:
     """Every worker of the device that is alive, the one that is noted as serving first."""
-    state = runtime.state()
-    noted = state.worker_pid
+    state = noted(runtime)
+    serving = state.worker_pid
     found = strays.workers_of(runtime.name, str(runtime.directory))
     # Also one of an older version.
-    first = [noted] if noted and is_ours(noted, state.worker_started) else []
-    return first + [pid for pid in found if pid != noted]
+    first = [serving] if serving and is_ours(serving, state.worker_started) else []
+    return first + [pid for pid in found if pid != serving]
 
 
 def supervisors_of(runtime: Runtime) -> list[int]:
     """Those that are alive: also one that has noted nothing yet."""
-    noted = supervisor_of(runtime)
+    known = supervisor_of(runtime)
     found = strays.supervisors_of(runtime.name, str(runtime.directory))
-    return list({*found, *([noted] if noted else [])})
+    return list({*found, *([known] if known else [])})
 
 
 def all_of(runtime: Runtime) -> list[int]:

@@ -10,7 +10,7 @@ import os
 import socket
 from typing import Any, NamedTuple
 
-from fuseswap.errors import HostError
+from fuseswap.errors import HostError, in_words
 from fuseswap.linux import shared_memory, syscalls
 from fuseswap.tiers import remote_wire
 from fuseswap.tiers.remote_identity import new_identity
@@ -69,7 +69,7 @@ def open_remote(
     except (HostError, OSError) as exc:
         for fd in fds:
             os.close(fd)
-        raise HostError(f"no memory for tier '{tier}': {exc}") from exc
+        raise HostError(f"no memory for tier '{tier}': {in_words(exc)}") from exc
     described = {
         "kind": leaf.kind,
         "rest": url_of(leaf) if leaf.kind in REMOTE_KINDS else leaf.rest,

@@ -35,11 +35,13 @@ from fuseswap.daemon.device_files import (
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.linux import private_files
 from fuseswap.linux.json_file import write_json
+from fuseswap.spelling import closest
 
 POOL = "pool"  # in the directory of a set of stripes: what they share (``pool_table.py``)
 MAX_STRIPES = 8  # the kernel has some 25 swap areas at most
 _LOG_TAIL_BYTES = 16 << 10
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+_MOST_NAME = 32
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{_MOST_NAME - 1}}}")
 _STRIPE = re.compile(rf"({_NAME.pattern})/([0-9])")  # nobody can give a device such a name
 
 
@@ -64,7 +66,7 @@ class Runtime:
         """
         stripe = _STRIPE.fullmatch(name)
         if not stripe and not _NAME.fullmatch(name):
-            raise InvalidArgument(f"'{name}' is not a name; use letters, digits, '-', '_', '.'")
+            raise InvalidArgument(f"'{name}' is not a name; {_why_not(name)}")
         self.name = name
         self.set_name = stripe[1] if stripe else None  # of the set that it is a stripe of
         self.stripe = int(stripe[2]) if stripe else 0
@@ -124,7 +126,9 @@ class Runtime:
         try:
             content = self.config_path.read_bytes()
         except OSError:
-            raise HostError(f"there is no device '{self.name}' (see: fuseswap status)") from None
+            close = closest(self.name, [device.name for device in all_devices()])
+            meant = f"; did you mean '{close}'?" if close else " (see: fuseswap status)"
+            raise HostError(f"there is no device '{self.name}'{meant}") from None
         return _parsed(content, self.config_path)
 
     def open_log(self) -> int:
@@ -162,11 +166,9 @@ class Runtime:
 
         Raises `BlockingIOError` where another does, and we shall not ``wait``.
         """
-        root = runtime_root()
-        private_files.make_directory(root)
-        path = root / f".{self.name.replace('/', '+')}.lock"
+        path = runtime_root() / f".{self.name.replace('/', '+')}.lock"
         while True:
-            with open(private_files.open_file(path, os.O_RDWR)) as file:
+            with open(_open_lock(path)) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
                 if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
                     continue  # removed by the one we waited for, and perhaps made anew
@@ -178,11 +180,34 @@ class Runtime:
                 return
 
 
+def _open_lock(path: Path) -> int:
+    """Raises `HostError`: this is the first thing that a command makes."""
+    try:
+        private_files.make_directory(path.parent)
+        return private_files.open_file(path, os.O_RDWR)
+    except OSError as exc:
+        raise HostError(
+            f"cannot write to {path.parent}: {exc.strerror}; set FUSESWAP_RUNTIME_DIR to a "
+            "directory where that is possible"
+        ) from exc
+
+
 def _parsed(content: bytes, path: Path) -> object:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as exc:
         raise HostError(f"{path} is not JSON: {exc}") from None
+
+
+def _why_not(name: str) -> str:
+    """Which rule of names it breaks."""
+    if not name:
+        return "it is empty"
+    if len(name) > _MOST_NAME:
+        return f"it has {len(name)} characters, and may have {_MOST_NAME}"
+    if _NAME.fullmatch(f"x{name[1:]}"):
+        return "it has to begin with a letter or a digit"
+    return "use letters (a-z, A-Z), digits, '-', '_', '.'"
 
 
 def all_devices() -> list[Runtime]:

@@ -132,7 +132,7 @@ def grouped(name: str | None) -> list[tuple[str, list[Runtime]]]:
     groups: dict[str, list[Runtime]] = {}
     if name and (found := find_set(name)) and not found.left():
         raise HostError(f"{name} has lost its stripes; clean up with: fuseswap down {name}")
-    for runtime in devices_named(name) if name else all_devices():
+    for runtime in all_devices() if name is None else devices_named(name):
         own = runtime.name if name == runtime.name else runtime.set_name or runtime.name
         groups.setdefault(own, []).append(runtime)
     return list(groups.items())

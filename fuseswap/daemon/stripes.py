@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from fuseswap.daemon import memory_limits
 from fuseswap.daemon.bring_up import take_back, up
@@ -23,6 +24,7 @@ from fuseswap.daemon.switch_off import require_room, room_made
 from fuseswap.daemon.take_down import down
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.linux import mount, swap_area
+from fuseswap.linux.ending import Undo
 from fuseswap.units import MIB
 
 
@@ -45,28 +47,27 @@ def up_all(
         stripes = found.stripes()
         if len(stripes) != len(configs):
             raise InvalidArgument(f"{found.name} has {len(stripes)} stripes until it goes down")
-        return _each(stripes, configs, swapon=swapon)
+        with Undo() as undo:
+            return _each(stripes, configs, undo, swapon=swapon)
     if any(map(_swap_of, found.left())):
         raise HostError(f"{found.name} lacks a stripe; first: fuseswap down {found.name}")
     _take_all_back(found)
     memory_limits.require(limit_bytes, stripes=len(configs))
-    found.create(len(configs), limit_bytes // MIB)
-    try:
+    with Undo() as undo:
+        undo.add(partial(_take_all_back, found))
+        found.create(len(configs), limit_bytes // MIB)
         stripes = found.stripes()
-        infos = _each(stripes, configs, swapon=False)
-        return _each(stripes, configs, swapon=True) if swapon else infos
-    except BaseException:
-        _take_all_back(found)
-        raise
+        infos = _each(stripes, configs, undo, swapon=False)
+        return _each(stripes, configs, undo, swapon=True) if swapon else infos
 
 
 def _each(
-    stripes: Sequence[Runtime], configs: Sequence[DeviceConfig], *, swapon: bool
+    stripes: Sequence[Runtime], configs: Sequence[DeviceConfig], undo: Undo, *, swapon: bool
 ) -> list[DeviceInfo]:
     infos = []
     for stripe, config in zip(stripes, configs, strict=True):
         with stripe.lock():
-            infos.append(up(stripe, config, swapon=swapon))
+            infos.append(up(stripe, config, undo, swapon=swapon))
     return infos
 
 

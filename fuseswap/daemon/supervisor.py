@@ -48,7 +48,7 @@ from fuseswap.daemon.state_file import StateFile
 from fuseswap.daemon.tier_processes import TierProcesses
 from fuseswap.daemon.watchdog import Watchdog
 from fuseswap.daemon.worker_process import STACKS_SIGNAL, TAKE_OVER_TIMEOUT_S, end_holder, holder
-from fuseswap.errors import HostError
+from fuseswap.errors import HostError, in_words
 from fuseswap.linux import mount
 from fuseswap.linux.heap import Heap
 from fuseswap.linux.protect import Protection, protect
@@ -380,9 +380,9 @@ def main() -> int:
     try:
         supervisor = _begin(Runtime(name), files, scribe)
     except (HostError, OSError) as exc:
-        scribe.say(f"{stamp()} supervisor: cannot start: {exc}")
+        scribe.say(f"{stamp()} supervisor: cannot start: {in_words(exc)}")
         scribe.flush()
-        _answer(status_fd, str(exc))
+        _answer(status_fd, in_words(exc))
         return 1
     supervisor.answer_up(status_fd)
     supervisor.run()

@@ -3,9 +3,11 @@
 Where that has died, or is killed since it does not end, the files of tiers are given back here.
 
 A process below the mountpoint is not in the way, nor is a container whose mount namespace has a
-copy.  The mount goes lazily, and then its connection is cut.
+copy.  The mount goes lazily, and then its connection is cut.  A process that has swapfile or loop
+device open is, for longer than `_PATIENCE_S`: programs look at devices that come and go.
 
-Safe to repeat.  Called by the commands, with the device's lock held; needs root.
+Safe to repeat.  Once the swap is off no signal interrupts it.  Called by the commands, with the
+device's lock held; needs root.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from fuseswap.daemon.device_info import loop_of, mountpoint_of
 from fuseswap.daemon.processes import (
     all_of,
     end_all,
+    noted,
     supervisor_of,
     wait_for_end,
     wake,
@@ -28,12 +31,15 @@ from fuseswap.daemon.processes import (
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.switch_off import switch_off
 from fuseswap.errors import HostError
-from fuseswap.linux import loop, mount, swap_area
+from fuseswap.linux import ending, loop, mount, swap_area
 from fuseswap.linux.timed_file import read_file
 from fuseswap.tiers.backing_file import release_backing
 
 _CLOSED_WITHIN_S = 2.0  # the kernel closes files of a process a moment after its end
 _LOOK_S = 0.02
+
+_PATIENCE_S = 1.0
+_LOOK_EVERY_S = 0.05
 
 
 def down(runtime: Runtime) -> None:
@@ -43,23 +49,37 @@ def down(runtime: Runtime) -> None:
     swapfile open: it would lose what it wrote.
     """
     mountpoint = mountpoint_of(runtime)
-    swapfile = f"{mountpoint}/swapfile"
-    if mount.is_mounted(mountpoint) and (users := mount.users_of(swapfile, mountpoint)):
-        raise HostError(f"{swapfile} is in use by {', '.join(users)}; {runtime.name} is up")
     device = loop_of(runtime)
+    _refuse_users(runtime, mountpoint, device)
     wake(runtime)
-    if device:
-        if swap_area.area_of(device):
-            _refuse_endless_swapoff(runtime)
-            switch_off(runtime, device)
-        loop.detach(device)
-    _unmount(runtime, mountpoint)
-    try:
-        wait_for_end(runtime)
-    except HostError:  # it is of no use any more
-        end_all(runtime)
-    _give_files_back(runtime)
-    runtime.remove()
+    if device and swap_area.area_of(device):
+        _refuse_endless_swapoff(runtime)
+        switch_off(runtime, device)
+    with ending.held():
+        if device:
+            loop.detach(device)
+        _unmount(runtime, mountpoint)
+        try:
+            wait_for_end(runtime)
+        except HostError:  # it is of no use any more
+            end_all(runtime)
+        _give_files_back(runtime)
+        runtime.remove()
+
+
+def _refuse_users(runtime: Runtime, mountpoint: str, device: str | None) -> None:
+    """Raise `HostError` where a process has swapfile or loop device open, and keeps it."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        what, users = device or "", mount.openers_of(device) if device else []
+        if not users and mount.is_mounted(mountpoint):
+            what = f"{mountpoint}/swapfile"
+            users = mount.users_of(what, mountpoint)
+        if not users:
+            return
+        if time.monotonic() > deadline:
+            raise HostError(f"{what} is in use by {', '.join(users)}; {runtime.name} is up")
+        time.sleep(_LOOK_EVERY_S)
 
 
 def _give_files_back(runtime: Runtime) -> None:
@@ -100,7 +120,7 @@ def _unmount(runtime: Runtime, mountpoint: str) -> None:
 def _refuse_endless_swapoff(runtime: Runtime) -> None:
     """Raise `HostError` where no worker would answer swapoff's reads; without a process it ends."""
     supervised = supervisor_of(runtime) is not None
-    if supervised and runtime.state().status == Status.DEGRADED:
+    if supervised and noted(runtime).status == Status.DEGRADED:
         raise HostError(
             f"{runtime.name} is degraded, swapoff would hang; first: "
             f"fuseswap restart {runtime.name}"
@@ -117,7 +137,7 @@ def _refuse_endless_swapoff(runtime: Runtime) -> None:
 
 def cut_off(runtime: Runtime) -> None:
     """By force, where nothing was swapped out yet: end the processes, detach, unmount, remove."""
-    mountpoint = runtime.mountpoint()
+    mountpoint = mountpoint_of(runtime)
     with contextlib.suppress(HostError):
         end_all(runtime)
     with contextlib.suppress(HostError):

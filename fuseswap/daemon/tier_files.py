@@ -21,8 +21,9 @@ from typing import Any
 from fuseswap.daemon import attachment
 from fuseswap.daemon.attachment import MAY_FORGET, TIER, Attachment
 from fuseswap.daemon.remote_files import REMOTE_KINDS, marks, open_remote, url_of
-from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.errors import HostError, InvalidArgument, in_words
 from fuseswap.plugins import entry_points
+from fuseswap.spelling import or_rather
 from fuseswap.tiers import backing_file
 from fuseswap.tiers.ownership_label import room_bytes
 from fuseswap.tiers.remote_url import parse_url
@@ -59,8 +60,8 @@ def _check_plugin(kind: str) -> None:
     """A tier of another package has to be there, and to load."""
     found = {plugin.name: plugin for plugin in entry_points.find("tier")}
     if kind not in found:
-        known = ", ".join((*KINDS_OF_FILES, *REMOTE_KINDS, MIRROR, *found))
-        raise InvalidArgument(f"there is no kind of tier '{kind}'; there are: {known}")
+        known = (*KINDS_OF_FILES, *REMOTE_KINDS, MIRROR, *found)
+        raise InvalidArgument(f"there is no kind of tier '{kind}'{or_rather(kind, known)}")
     found[kind].load()
 
 
@@ -115,7 +116,7 @@ def open_tier(spec: TierSpec, device: str, size_bytes: int) -> Attachment:
             fds.append(marks(min(leaf["extent_count"] for leaf in leaves)))
     except (HostError, OSError) as exc:
         give_back(Attachment("", tuple(fds), {"files": files}))
-        raise HostError(str(exc)) from exc
+        raise HostError(in_words(exc)) from exc
     return Attachment(TIER + spec.name, tuple(fds), description)
 
 

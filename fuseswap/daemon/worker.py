@@ -53,7 +53,7 @@ from fuseswap.daemon.worker_log import last_words, open_log
 from fuseswap.daemon.worker_memory import WorkerMemory
 from fuseswap.daemon.worker_process import STACKS_SIGNAL, WorkerArguments
 from fuseswap.daemon.worker_tiers import WorkerTiers
-from fuseswap.errors import FuseswapError, HostError
+from fuseswap.errors import FuseswapError, HostError, in_words
 from fuseswap.filesystem.backends import Backends
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.parameters import restore_parameters
@@ -305,7 +305,7 @@ class Worker:
                 tier = result_of(await await_callback(partial(self._thread.submit, make)))
                 self._serving.add(tier, self._tiers.engine)
         except (FuseswapError, OSError) as exc:
-            error = str(exc)
+            error = in_words(exc)
         if error:
             log.error("not attached: %s", error)
             self._tiers.drop(name)
@@ -367,8 +367,8 @@ def _serve(arguments: WorkerArguments, channel: Channel, scribe: Scribe) -> int:
     except Unmounted:
         return 0
     except (FuseswapError, OSError) as exc:
-        log.error("cannot start: %s", exc)
-        channel.complain(str(exc))
+        log.error("cannot start: %s", in_words(exc))
+        channel.complain(in_words(exc))
         return 1
     worker.run()
     return 0

@@ -39,7 +39,7 @@ from fuseswap.daemon.attachment import Attached, Attachment
 from fuseswap.daemon.channel import ATTACH, ATTACH_STRICTLY
 from fuseswap.daemon.device_files import Settings, protection_from, settings_from
 from fuseswap.daemon.runtime_dir import Runtime
-from fuseswap.errors import HostError
+from fuseswap.errors import HostError, in_words
 from fuseswap.linux import syscalls
 from fuseswap.linux.protect import Protection
 
@@ -139,7 +139,7 @@ class WorkerProcess:
                     os.close(output)
             except OSError as exc:
                 self._close()
-                raise HostError(f"cannot start a worker: {exc}") from exc
+                raise HostError(f"cannot start a worker: {in_words(exc)}") from exc
         self.pidfd = os.pidfd_open(self.pid)
 
     def wait_prepared(self, timeout_s: float = PREPARE_TIMEOUT_S) -> None:

@@ -36,6 +36,7 @@ from fuseswap.frontswap.plugin_backend import PluginBackend
 from fuseswap.frontswap.raw_memory import RawMemory, slots_in
 from fuseswap.frontswap.shelf_notes import ShelfNotes
 from fuseswap.sizes import parse_size
+from fuseswap.spelling import is_whole
 from fuseswap.store.memory_reserve import Feeder
 from fuseswap.store.region import Region
 from fuseswap.store.superblock import SHELF_NOTES_AT, SharedState
@@ -198,7 +199,7 @@ class Backends:
     def _place(self, order: str, length: int) -> int:
         if order in ("first", "last"):
             return 0 if order == "first" else length
-        if not order.isdecimal() or int(order) > length:
+        if not is_whole(order) or int(order) > length:
             raise InvalidArgument(f"order={order} is none of first, last, 0 to {length}")
         return int(order)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fuseswap.errors import InvalidArgument
+from fuseswap.spelling import is_whole
 
 
 def parse_switch(text: str) -> bool:
@@ -16,7 +17,7 @@ def parse_switch(text: str) -> bool:
 
 def parse_number(text: str, least: int, most: int) -> int:
     """A decimal between ``least`` and ``most``."""
-    if not text.isdecimal() or not least <= int(text) <= most:
+    if not is_whole(text) or not least <= int(text) <= most:
         raise InvalidArgument(f"'{text}' is not a number from {least} to {most}")
     return int(text)
 

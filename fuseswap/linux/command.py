@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import subprocess
+from collections.abc import Sequence
 
 from fuseswap.errors import HostError
+from fuseswap.linux import ending
 
+SYSTEM_PATH = "/usr/sbin:/sbin:/usr/local/sbin"
 TIMEOUT_S = 60.0
+_END_TIMEOUT_S = 2.0
+
+
+def which(tool: str) -> str | None:
+    """Where ``tool`` is, also outside an ordinary user's PATH, which a cron job has, too."""
+    return shutil.which(tool) or shutil.which(tool, path=SYSTEM_PATH)
 
 
 def run(*arguments: str, timeout_s: float | None = TIMEOUT_S) -> str:
@@ -15,23 +26,42 @@ def run(*arguments: str, timeout_s: float | None = TIMEOUT_S) -> str:
     ``timeout_s`` None waits without an end: a swapoff that is stopped half-way leaves
     pages without an owner.
     """
-    try:
-        process = subprocess.Popen(
-            arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    except FileNotFoundError:
-        raise HostError(f"'{arguments[0]}' is missing; install util-linux") from None
+    process = None
     line = " ".join(arguments)
     try:
+        with ending.held():  # from here on it is known, and can be ended
+            process = _start(arguments)
         out, err = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
+        assert process is not None
         process.kill()  # and no wait: one stuck in the kernel would take us along
         raise HostError(f"'{line}' did not end within {timeout_s} s") from None
+    except KeyboardInterrupt:
+        if process is not None:
+            process.terminate()
+            _wait_a_little(process)
+        raise
     if process.returncode != 0:
         said = (err.strip() or out.strip() or "no reason given").splitlines()[-1]
         raise HostError(f"'{line}' failed: {said}")
     return out
+
+
+def _start(arguments: Sequence[str]) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            [which(arguments[0]) or arguments[0], *arguments[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,  # Ctrl-C is for us
+        )
+    except FileNotFoundError:
+        raise HostError(f"'{arguments[0]}' is missing; install util-linux") from None
+
+
+def _wait_a_little(process: subprocess.Popen[str]) -> None:
+    """One that was asked to end leaves things as they are then; one in the kernel may not."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=_END_TIMEOUT_S)

@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 from fuseswap.errors import HostError
+from fuseswap.linux.command import which
 
 SYSFS = Path("/sys/dev/block")
 _UUID = "CRYPT-"  # of LUKS1, LUKS2, PLAIN, TCRYPT, ...
@@ -34,7 +35,7 @@ def has_signature(fd: int) -> bool:
     path = f"/proc/{os.getpid()}/fd/{fd}"
     try:
         found = subprocess.run(
-            ("blkid", "--probe", path),
+            (which("blkid") or "blkid", "--probe", path),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_TIMEOUT_S,

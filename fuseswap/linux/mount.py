@@ -11,9 +11,9 @@ import contextlib
 import os
 import select
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from fuseswap.errors import HostError
+from fuseswap.errors import HostError, in_words
 from fuseswap.linux import syscalls
 from fuseswap.linux.detached_mount import open_detached
 
@@ -98,7 +98,8 @@ def unmount(mountpoint: str, *, lazy: bool = False) -> None:
                 break
             syscalls.umount(mountpoint, lazy=True)
     except OSError as exc:
-        raise HostError(f"cannot unmount {mountpoint} ({exc}); is a file in it open?") from exc
+        why = in_words(exc)
+        raise HostError(f"cannot unmount {mountpoint} ({why}); is a file in it open?") from exc
 
 
 def abort(connection: str) -> None:
@@ -130,13 +131,18 @@ def connections_of(pids: Iterable[int]) -> set[str]:
 
 
 def users_of(swapfile: str, mountpoint: str) -> list[str]:
-    """Processes that have the file open, ``bash (123)``, as far as /proc shows.
+    """As `openers_of`, of a file in ours; not one who has it through another mount."""
+    return openers_of(swapfile, _mount_id(mountpoint) or "")
 
-    Not a loop device, nor one that has it through another mount: a text may be the same.
+
+def openers_of(path: str, mount_id: str | None = None) -> list[str]:
+    """Processes that have ``path`` open, ``bash (123)``, as far as /proc shows.
+
+    Through the mount ``mount_id``, where one is named: a text may be the same.
     """
-    mount_id, found = _mount_id(mountpoint), []
+    found = []
     for process in os.listdir("/proc"):
-        if process.isdecimal() and _uses(f"/proc/{process}", swapfile, mount_id):
+        if process.isdecimal() and _uses(f"/proc/{process}", path, mount_id):
             with contextlib.suppress(OSError), open(f"/proc/{process}/comm") as comm:
                 found.append(f"{comm.read().strip()} ({process})")
     return found
@@ -146,9 +152,9 @@ def _uses(process: str, path: str, mount_id: str | None) -> bool:
     with contextlib.suppress(OSError):
         for fd in os.listdir(f"{process}/fd"):
             with contextlib.suppress(OSError):
-                if os.readlink(f"{process}/fd/{fd}") == path and mount_id in _fields(
-                    f"{process}/fdinfo/{fd}", "mnt_id"
-                ):
+                if os.readlink(f"{process}/fd/{fd}") != path:
+                    continue
+                if mount_id is None or mount_id in _fields(f"{process}/fdinfo/{fd}", "mnt_id"):
                     return True
     return False
 
@@ -189,6 +195,16 @@ def connection_of(mountpoint: str) -> str | None:
     """Minor device number of the mount: its name under /sys/fs/fuse/connections."""
     fields = _mount_of(mountpoint)
     return fields[2].partition(":")[2] if fields else None
+
+
+def mountpoint_of(connections: Collection[str]) -> str | None:
+    """Where one of them is mounted, None where none is."""
+    with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
+        for line in mounts:
+            fields = line.split(" ")
+            if FSTYPE in fields and fields[2].partition(":")[2] in connections:
+                return _unescape(fields[4])
+    return None
 
 
 def _mount_of(mountpoint: str) -> list[str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 
-from fuseswap.errors import HostError
+from fuseswap.errors import HostError, in_words
 from fuseswap.linux import syscalls
 from fuseswap.linux.detached_mount import open_detached
 
@@ -33,7 +33,7 @@ def create_files(sizes: dict[str, int], kind: str | None = None) -> tuple[str, d
         try:
             return candidate, _MAKERS[candidate](sizes)
         except OSError as exc:
-            reason = str(exc)
+            reason = in_words(exc)
     raise HostError(f"no unevictable memory for the store: {reason}")
 
 

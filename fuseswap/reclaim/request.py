@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from fuseswap.errors import InvalidArgument
 from fuseswap.sizes import parse_size
+from fuseswap.spelling import is_whole
 from fuseswap.store.segment_entry import Stream
 from fuseswap.units import SegmentId
 
@@ -37,7 +38,7 @@ class ReclaimRequest:
         name, _, seconds = which.partition("=")
         if which == "incompressible":
             request.incompressible = True
-        elif name == "idle" and seconds.isascii() and seconds.isdecimal() and len(seconds) < 10:
+        elif name == "idle" and is_whole(seconds):
             request.idle_seconds = int(seconds)
         elif which != "all":
             raise InvalidArgument(f"'{which}' is none of all, incompressible, idle=SECONDS")

@@ -21,6 +21,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.linux import trusted_file
+from fuseswap.sizes import decimal_or_nan
+from fuseswap.spelling import is_whole
 
 SCHEMES = ("valkey", "redis")
 _PORT = 6379
@@ -85,7 +87,7 @@ def parse_url(url: str) -> RemoteUrl:
         raise InvalidArgument(f"'{_shown(url)}' has a '#'")
     hosts = tuple(_parse_host(place) for place in places.split(","))
     database = parts.path.strip("/") or "0"
-    if not database.isdecimal():
+    if not is_whole(database):
         raise InvalidArgument(f"'{database}' is no number of a database")
     found = RemoteUrl(hosts, unquote(user) if at else None, int(database))
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -103,7 +105,7 @@ def _with_option(found: RemoteUrl, name: str, value: str) -> RemoteUrl:
         case "sentinel" if value:
             return found._replace(sentinel=value)
         case "replicas":
-            if not value.isdecimal() or int(value) > _MOST_REPLICAS:
+            if not is_whole(value) or int(value) > _MOST_REPLICAS:
                 raise InvalidArgument(f"replicas={value} is not between 0 and {_MOST_REPLICAS}")
             return found._replace(replicas=int(value))
         case "ca":
@@ -134,7 +136,7 @@ def _parse_host(place: str) -> tuple[str, int]:
     if not colon or place.endswith("]"):
         host, port = place, str(_PORT)
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+    if not host or not is_whole(port) or not 0 < int(port) < 1 << 16:
         raise InvalidArgument(f"'{place}' is not HOST:PORT")
     return host, int(port)
 
@@ -152,10 +154,7 @@ def _absolute(name: str, path: str) -> str:
 
 
 def _parse_timeout(value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0.0
+    seconds = decimal_or_nan(value)
     if not 0.05 <= seconds <= 60:
         raise InvalidArgument(f"timeout={value} is not between 0.05 and 60 seconds")
     return seconds

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from fuseswap.errors import InvalidArgument
 from fuseswap.sizes import parse_size
+from fuseswap.spelling import is_whole
 from fuseswap.units import MIB
 
 LEAST_PRIORITY = -32768
@@ -50,8 +51,7 @@ class TierPolicy(NamedTuple):
 
 
 def _priority(text: str) -> int:
-    digits = text.removeprefix("-")
-    if not digits.isascii() or not digits.isdecimal() or len(digits) > 5:
+    if not is_whole(text.removeprefix("-")):
         raise InvalidArgument(f"priority '{text}' is not a number")
     if not LEAST_PRIORITY <= int(text) <= MOST_PRIORITY:
         raise InvalidArgument(f"priority {text} is not between {LEAST_PRIORITY} and 32767")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -41,11 +42,34 @@ def fail(code: int, *options: str, **environment: str) -> CompletedProcess[str]:
     return done
 
 
+def test_tools_are_found_without_sbin_in_the_path(tmp_path: Path) -> None:
+    name = new_name()
+    with taken_down(name):
+        done = call(
+            "up", name, "--size", "8M", "--no-swapon", env={**os.environ, "PATH": str(tmp_path)}
+        )
+        assert (done.returncode, done.stdout[:9]) == (0, f"{name} is up"[:9]), done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("tool", ["losetup", "mkswap", "swapon"])
-def test_a_tool_is_missing(tools: Path, tool: str) -> None:
+def test_a_signal_at_any_step_undoes_all_of_it(
+    tools: Path, tool: str, number: signal.Signals
+) -> None:
+    """It comes while the tool hangs."""
+    (tools / "sleep").symlink_to(shutil.which("sleep") or "")
+    real = os.readlink(tools / tool)
     (tools / tool).unlink()
-    done = fail(2, PATH=str(tools))
-    assert f"'{tool}' is missing" in done.stderr
+    work = "" if tool == "swapon" else f'{real} "$@" >/dev/null'
+    # Of losetup the first call alone, which attaches.
+    (tools / tool).write_text(
+        f'#!/bin/sh\n[ -e {tools}/done ] && exec {real} "$@"\n: >{tools}/done\n'
+        f"{work}\nkill -{number:d} $PPID\nexec sleep 600\n"
+    )
+    (tools / tool).chmod(0o755)
+    done = fail(128 + number, PATH=str(tools))
+    assert "was interrupted" in done.stderr
+    assert (tools / "done").exists()
 
 
 @pytest.mark.parametrize("tool", ["losetup", "mkswap", "swapon"])

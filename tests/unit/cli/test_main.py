@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fuseswap.cli import build_parser, check, demo, main, restart
+from fuseswap.cli import check, demo, main, restart, up
+from fuseswap.cli.commands import build_parser
 from fuseswap.daemon import bring_up, take_down
 from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.linux import private_files
+from fuseswap.linux.ending import Undo
 
 COMMANDS = (
     "up", "down", "restart", "status", "top", "ps", "out", "in", "explain", "get", "set", "tier",
@@ -98,7 +102,10 @@ def test_output_that_does_not_fit_is_a_failure(
 ) -> None:
     with suppress(OSError), open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
-        assert complaint(capsys, "status") == (2, "fuseswap: No space left on device")
+        assert complaint(capsys, "status") == (
+            2,
+            "fuseswap: standard output: No space left on device",
+        )
 
 
 def test_another_broken_pipe_is_a_failure(
@@ -219,18 +226,154 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
 
 def test_a_demo_that_is_terminated_takes_its_device_down(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
+
+    def bring(runtime: Runtime, wanted: Any, undo: Undo, **more: Any) -> None:
+        undo.add(lambda: done.append("down"))
+        done.append("up")
+
     monkeypatch.setattr(demo, "require_root", lambda what: None)
-    monkeypatch.setattr(bring_up, "up", lambda *args, **more: done.append("up"))
-    monkeypatch.setattr(take_down, "down", lambda runtime: done.append("down"))
+    monkeypatch.setattr(bring_up, "up", bring)
     monkeypatch.setattr(demo, "_demonstrate", lambda *args: os.kill(os.getpid(), signal.SIGTERM))
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            main(["demo"])
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert ended.value.code == 143
+    assert main(["demo"]) == 143
     assert done == ["up", "down"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_up_that_is_interrupted_is_undone_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    done: list[str] = []
+
+    def bring(runtime: Runtime, wanted: Any, undo: Undo, **more: Any) -> None:
+        undo.add(lambda: done.append("undone"))
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(up, "require_root", lambda what: None)
+    monkeypatch.setattr(bring_up, "up", bring)
+    code, said = complaint(capsys, "up", "some")
+    assert (code, done) == (128 + number, ["undone"])
+    assert said == "fuseswap: 'up' was interrupted: some is as it was before"
+
+
+def test_ctrl_c_while_the_commands_are_read_in() -> None:
+    code = """if True:
+        import builtins, fuseswap.cli
+        real = builtins.__import__
+        def interrupted(name, *more):
+            if name == "fuseswap.cli.commands" or "commands" in (more[2:3] or [()])[0]:
+                raise KeyboardInterrupt
+            return real(name, *more)
+        builtins.__import__ = interrupted
+        raise SystemExit(fuseswap.cli.main(["status"]))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "fuseswap: which command? up, down, restart,"),
+        (("tier",), "fuseswap tier: which action? list, add,"),
+        (("backend",), "fuseswap backend: which action? list, add, remove"),
+        (("statsu",), "there is no 'statsu'; did you mean 'status'?"),
+        (("nonsense",), "there is no 'nonsense'; there are: up, down,"),
+        (("tier", "lst"), "there is no 'lst'; did you mean 'list'?"),
+        (("up", "--siez", "1G"), "fuseswap up: '--siez' is unknown here; did you mean '--size'?"),
+        (("up", "--backing-layout", "pakced"), "did you mean 'packed'?"),
+        (("set", "some", "compresor=lz4"), "'compresor'; did you mean 'compressor'?"),
+        (("get", "some", "compresor"), "'compresor'; did you mean 'compressor'?"),
+        (("status", "--output", "name,sate"), "'SATE'; did you mean 'STATE'?"),
+        (("up", "--tier", "fiel:/x"), "'fiel'; did you mean 'file'?"),
+        (("mount", "none", "/tmp", "-o", "siez=1G"), "did you mean 'size'?"),
+    ],
+)
+def test_a_typing_error_is_told_what_was_meant(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str
+) -> None:
+    code, said = complaint(capsys, *arguments)
+    assert code == 1
+    assert says in said
+
+
+def test_the_name_of_a_device_that_was_meant(
+    runtime_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (runtime_root / "swap0").mkdir(0o700)
+    (runtime_root / "swap0" / "config.json").write_text("{}")
+    expected = (2, "fuseswap: there is no device 'swp0'; did you mean 'swap0'?")
+    assert complaint(capsys, "get", "swp0") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("a" * 106, "it has 106 characters, and may have 32"),
+        ("", "it is empty"),
+        ("-a", "it has to begin with a letter or a digit"),
+        ("a b", "use letters"),
+        ("aé", "use letters"),
+    ],
+)
+@pytest.mark.parametrize("command", ["status", "down", "top", "get", "up"])
+def test_a_name_is_refused_for_what_is_wrong_with_it(
+    capsys: pytest.CaptureFixture[str], command: str, name: str, says: str
+) -> None:
+    """An empty one is none, too: a variable that was not set must not name every device."""
+    code, said = complaint(capsys, command, "--", name)
+    assert code == 1
+    assert said.endswith(f"is not a name; {says}") or says in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("up", "--size", "٢G"),
+        ("up", "--pool-limit", "٢٥%"),
+        ("up", "--priority", "٣"),
+        ("up", "--watchdog", "٣"),
+        ("up", "--tier", "file:/x,priority=٣"),
+        ("writeback", "--idle", "٣"),
+        ("recompress", "--idle", "٣"),
+        ("demo", "--seconds", "٣"),
+        ("demo", "--memory", "٣٠٠M"),
+        ("top", "--interval", "٣"),
+        ("top", "--count", "٣"),
+        ("status", "--watch", "--interval", "٣"),
+        ("tier", "gc", "--older", "٦٠"),
+    ],
+)
+def test_digits_are_those_that_all_can_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(Runtime, "mountpoint", lambda runtime: "/nowhere")
+    code, said = complaint(capsys, *arguments)
+    assert code == 1
+    assert "٣" in said or "٢" in said or "٦" in said
+
+
+def test_a_directory_that_can_not_be_written_to_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(private_files, "make_directory", refuse)
+    code, said = complaint(capsys, "down")
+    assert code == 2
+    assert "Read-only file system; set FUSESWAP_RUNTIME_DIR to" in said
+
+
+@pytest.mark.parametrize("find", [check._fuse, check._loop])
+def test_check_finds_a_node_that_is_another_device(
+    monkeypatch: pytest.MonkeyPatch, find: Callable[[], check.Finding]
+) -> None:
+    real_open, real_stat = os.open, os.stat
+    monkeypatch.setattr(os, "open", lambda path, flags: real_open("/dev/null", flags))
+    monkeypatch.setattr(os, "stat", lambda path: real_stat("/dev/null"))
+    finding = find()
+    assert (finding.good, finding.needed) == (False, True)
+    assert "is another device; rm -f /dev/" in finding.text
 
 
 def test_check_says_what_to_do_about_dev_fuse(monkeypatch: pytest.MonkeyPatch) -> None:

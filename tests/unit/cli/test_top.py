@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from fuseswap.cli import top
+from fuseswap.cli import watching
 
 
 class Clock:
@@ -24,20 +24,20 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(top, "time", found)
+    monkeypatch.setattr(watching, "time", found)
     return found
 
 
 def test_looks_keep_their_distance_whatever_they_take(clock: Clock) -> None:
     began_s = clock.now_s
-    for number, delay_s in enumerate(itertools.islice(top._ticks(2.0), 5), start=1):
+    for number, delay_s in enumerate(itertools.islice(watching.ticks(2.0), 5), start=1):
         clock.now_s += delay_s
         assert clock.now_s == pytest.approx(began_s + 2.0 * number, abs=1e-3)
         clock.now_s += 0.7
 
 
 def test_after_one_that_was_missed_a_whole_interval_passes(clock: Clock) -> None:
-    ticks = top._ticks(2.0)
+    ticks = watching.ticks(2.0)
     next(ticks)
     clock.now_s += 60
     assert next(ticks) == pytest.approx(2.0, abs=1e-3)
@@ -46,7 +46,7 @@ def test_after_one_that_was_missed_a_whole_interval_passes(clock: Clock) -> None
 
 
 def test_a_delay_is_never_negative(clock: Clock) -> None:
-    ticks = top._ticks(2.0)
+    ticks = watching.ticks(2.0)
     for late_s in (1.999998, 1.999999, 2.0, 2.000001, 2.000002):
         delay_s = next(ticks)
         assert delay_s >= 0
@@ -55,6 +55,6 @@ def test_a_delay_is_never_negative(clock: Clock) -> None:
 
 def test_time_that_is_over_already_is_not_waited_for() -> None:
     ours, theirs = os.pipe()
-    top._wait([ours], -1e-9)
+    watching.wait([ours], -1e-9)
     os.close(ours)
     os.close(theirs)

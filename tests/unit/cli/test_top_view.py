@@ -101,6 +101,23 @@ def test_80_columns_hold_any_number(number: int, per_second: float) -> None:
     assert starts <= {1, *range(5, 33)}
 
 
+@pytest.mark.parametrize("width", [20, 40, 60, 79])
+def test_a_narrow_terminal_has_more_tables_and_every_column(width: int) -> None:
+    shown = in_words(snapshot(device("swap0"), device("b" * 32)), 2.0, ABSENT, width)
+    assert max(map(len, shown)) <= width
+    headings = [line.split() for line in shown if line.startswith("NAME")]
+    assert len(headings) > 1
+    found = [name for heading in headings for name in heading if name != "NAME"]
+    assert found == [column.name for column in (*HELD, *DONE)]
+    assert sum(line.startswith("swap0") for line in shown) == len(headings)
+
+
+def test_there_is_no_colour_to_do_without() -> None:
+    """NO_COLOR asks for what is so anyway."""
+    shown = in_words(snapshot(device(), device(status="silent", reason="why")), 2.0, ABSENT, 80)
+    assert all(line.isprintable() for line in shown)
+
+
 def test_numbers_stand_below_their_headings() -> None:
     stats = {statistic.name: 3 << 30 for statistic in STATISTICS}
     lines = in_words(snapshot(device(stats=stats, per_second=1234.0)), 2.0, ABSENT, 80)
