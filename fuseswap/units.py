@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
-from typing import NamedTuple, NewType, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, NewType, cast
 
 PageNumber = NewType("PageNumber", int)
 SegmentId = NewType("SegmentId", int)
@@ -21,23 +21,31 @@ NO_PAGE = PageNumber(-1)
 NO_SEGMENT = SegmentId(0)
 
 
-class PageShift(int):
-    """The type of `PAGE_SHIFT`: a byte offset shifted by it is a page number."""
-
-    def __rrshift__(self, offset: int, /) -> PageNumber:
-        """The page of ``offset``."""
-        return PageNumber(offset >> int(self))
-
-
-PAGE_SIZE = 4096
-PAGE_SHIFT = cast("PageShift", 12)  # a plain int as it runs
-KIB = 1 << 10
-MIB = 1 << 20
-GIB = 1 << 30
+PAGE_SIZE: Final = 4096
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+GIB: Final = 1 << 30
 
 # What a `Location` of 32 bits can name (``store/segment_entry.py``).
-MAX_TIERS = 1 << 8
-MAX_EXTENTS = 1 << 24  # of 1 MiB: 16 TiB
+MAX_TIERS: Final = 1 << 8
+MAX_EXTENTS: Final = 1 << 24  # of 1 MiB: 16 TiB
+
+# True for mypy while it compiles the core, and nowhere else: there a shift that makes a page
+# number costs a call, and one that is a plain constant costs nothing.
+COMPILED = False
+
+if TYPE_CHECKING and not COMPILED:
+
+    class PageShift(int):
+        """The type of `PAGE_SHIFT`: a byte offset shifted by it is a page number."""
+
+        def __rrshift__(self, offset: int, /) -> PageNumber:
+            """The page of ``offset``."""
+            return PageNumber(offset >> int(self))
+
+    PAGE_SHIFT: PageShift
+else:
+    PAGE_SHIFT: Final = 12
 
 
 # `range` and `enumerate` under the types they have here; as they run they are just those.
@@ -67,7 +75,7 @@ class Location(NamedTuple):
     extent: int
 
 
-SEGMENT_SHIFT = 20
-SEGMENT_BYTES = 1 << SEGMENT_SHIFT
+SEGMENT_SHIFT: Final = 20
+SEGMENT_BYTES: Final = 1 << SEGMENT_SHIFT
 # Of a segment that a tier keeps encrypted: one tag of 16 bytes more for each page.
 ENCRYPTED_SEGMENT_BYTES = SEGMENT_BYTES + PAGE_SIZE

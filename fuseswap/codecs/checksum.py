@@ -8,6 +8,7 @@ for itself, since it does so for every page.
 from __future__ import annotations
 
 import struct
+from typing import Final
 
 import xxhash
 
@@ -16,10 +17,10 @@ from fuseswap.codecs.registry import ZSTD_DICTIONARY, CodecRegistry
 from fuseswap.errors import CorruptData
 from fuseswap.units import PAGE_SIZE
 
-CHECK_BYTES = 4
+CHECK_BYTES: Final = 4
 
-_checksum = xxhash.xxh3_64_intdigest
-_check = struct.Struct("<I").unpack_from
+_checksum: Final = xxhash.xxh3_64_intdigest
+_check: Final = struct.Struct("<I").unpack_from
 
 
 def checksum_of(checked: bytes, codec: int) -> int:

@@ -13,16 +13,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 Buffer = bytes | memoryview
 
 # Saving less than 3 % is not worth a decompression at every load.
-MAX_COMPRESSED_BYTES = 3968
+MAX_COMPRESSED_BYTES: Final = 3968
 
 # Of codecs that are registered: their numbers, and the longest name.
 REGISTERED = range(9, 16)
-MAX_NAME_BYTES = 28
+MAX_NAME_BYTES: Final = 28
 
 
 class Codec(Protocol):

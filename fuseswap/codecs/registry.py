@@ -26,7 +26,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from fuseswap.codecs.call_notes import MOST_DEATHS, NOTES_BYTES, CallNotes
 from fuseswap.codecs.codec import MAX_NAME_BYTES, REGISTERED, Buffer, Codec
@@ -39,14 +39,14 @@ from fuseswap.units import PAGE_SIZE
 
 log = logging.getLogger(__name__)
 
-RAW = 0
-LAST_RAW = 3
-LZ4 = 4
-ZSTD = 5
-FILL = 6
-ZSTD_DICTIONARY = 7
-BLOCK = 8
-CODECS = 16
+RAW: Final = 0
+LAST_RAW: Final = 3
+LZ4: Final = 4
+ZSTD: Final = 5
+FILL: Final = 6
+ZSTD_DICTIONARY: Final = 7
+BLOCK: Final = 8
+CODECS: Final = 16
 
 _FILL_BYTES = 8
 

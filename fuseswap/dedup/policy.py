@@ -35,6 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import Final
 
 from fuseswap.dedup.content_index import _SPLITS, ContentIndex
 from fuseswap.errors import InvalidArgument, Isolated
@@ -46,8 +47,8 @@ PERCENT = 3  # of a window: 24 bytes of index a page, and 1.2 us a store, are wo
 WINDOW = 1 << 16  # lookups, 256 MiB: a process is swapped out before its copies can be found
 SAMPLED_WINDOW = 128  # 8000 stores, more where many pages are zero in their middle
 MOST_SAMPLED = 1 << 13
-SAMPLE_DIVISOR = 61
-SAMPLE_REST = 7
+SAMPLE_DIVISOR: Final = 61
+SAMPLE_REST: Final = 7
 
 _TICK = 128  # lookups between two looks at hits and size
 _SAMPLED_TICK = 8  # of samples: nothing, beside the 60 stores between two of them

@@ -10,6 +10,8 @@ Called from the transport, in one thread; nothing here waits.
 
 from __future__ import annotations
 
+from typing import Final, final
+
 from fuseswap.errors import BeyondEnd, Deferred, InvalidArgument, StoreRefused
 from fuseswap.filesystem.punch import Punch
 from fuseswap.frontswap.chain import Frontswap
@@ -17,9 +19,10 @@ from fuseswap.frontswap.exclusive_loads import ExclusiveLoads
 from fuseswap.store.page_reader import ZERO_PAGE
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE, PageNumber, page_range
 
-_IN_PAGE = PAGE_SIZE - 1
+_IN_PAGE: Final = PAGE_SIZE - 1
 
 
+@final
 class Swapfile:
     """``size_bytes`` (a multiple of 4096) of swap, page by page in ``frontswap``."""
 

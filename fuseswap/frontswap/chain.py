@@ -34,6 +34,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Final, final
 
 from fuseswap.counting import zeros
 from fuseswap.errors import Deferred, InvalidArgument, OldInTheWay, StoreRefused, kept
@@ -47,9 +48,10 @@ from fuseswap.store.slot_table import CLUSTER_SHIFT, SlotTable
 from fuseswap.store.slot_word import FOREIGN, KIND_MASK, MODULUS, number_of
 from fuseswap.units import PageNumber
 
-_ALL = 1 << 32
+_ALL: Final = 1 << 32
 
 
+@final
 class Frontswap:
     """A chain of backends, asked in order, over one slot table."""
 

@@ -15,6 +15,7 @@ already (``dedup/policy.py``) is counted as one more page of that object instead
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final, final
 
 import xxhash
 
@@ -46,11 +47,12 @@ from fuseswap.store.superblock import SharedState
 from fuseswap.store.tables_ahead import TablesAhead
 from fuseswap.units import SEGMENT_SHIFT, PageNumber
 
-_SETTLED_AT_ONCE = 4
+_SETTLED_AT_ONCE: Final = 4
 
-_checksum = xxhash.xxh3_64_intdigest
+_checksum: Final = xxhash.xxh3_64_intdigest
 
 
+@final
 class CompressedCache:
     """A frontswap backend that keeps pages compressed in memory."""
 

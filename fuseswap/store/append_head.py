@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final, final
+
 from fuseswap.store.segment_entry import Stream
 from fuseswap.units import NO_SEGMENT, SEGMENT_BYTES
 
-_NO_ROOM_BYTES = SEGMENT_BYTES // 16
+_NO_ROOM_BYTES: Final = SEGMENT_BYTES // 16
 
 
+@final
 class AppendHead:
     """The open segment of one stream; ``segment`` is 0 while there is none."""
 

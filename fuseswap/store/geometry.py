@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from fuseswap.store.slot_word import MAX_SEGMENTS
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE, SEGMENT_BYTES, SEGMENT_SHIFT
 
 CLUSTER_PAGES = 512
-SEGMENT_ENTRY_BYTES = 32
+SEGMENT_ENTRY_BYTES: Final = 32
 DICTIONARY_PLACES = 8
 DICTIONARY_PLACE_BYTES = 128 << 10
 _INDEX_ENTRY_BYTES = 8

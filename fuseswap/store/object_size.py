@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fuseswap.codecs.checksum import CHECK_BYTES
 from fuseswap.store.slot_word import ALIGNMENT
 
-OWNER_BYTES = 4
-OBJECT_OVERHEAD = CHECK_BYTES + OWNER_BYTES  # and up to 7 bytes more
-PADDED = CHECK_BYTES + ALIGNMENT - 1
-UNITS = -ALIGNMENT
+OWNER_BYTES: Final = 4
+OBJECT_OVERHEAD: Final = CHECK_BYTES + OWNER_BYTES  # and up to 7 bytes more
+PADDED: Final = CHECK_BYTES + ALIGNMENT - 1
+UNITS: Final = -ALIGNMENT
 
 
 def footprint(length: int) -> int:

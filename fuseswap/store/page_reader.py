@@ -11,7 +11,7 @@ import mmap
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol, final
 
 import lz4.block
 import xxhash
@@ -50,15 +50,16 @@ from fuseswap.units import PAGE_SIZE, Location, PageNumber, SegmentRef
 
 log = logging.getLogger(__name__)
 
-ZERO_PAGE = bytes(PAGE_SIZE)
-_LOGGED_ERRORS = 20
+ZERO_PAGE: Final = bytes(PAGE_SIZE)
+_LOGGED_ERRORS: Final = 20
 
-_CODEC_BITS = CODEC_MASK << CODEC_SHIFT
-_LZ4_BITS = LZ4 << CODEC_SHIFT
+_CODEC_BITS: Final = CODEC_MASK << CODEC_SHIFT
+_LZ4_BITS: Final = LZ4 << CODEC_SHIFT
 
-_u32 = struct.Struct("<I").unpack_from
-_lz4, _Lz4Error = lz4.block.decompress, lz4.block.LZ4BlockError
-_checksum = xxhash.xxh3_64_intdigest
+_u32: Final = struct.Struct("<I").unpack_from
+_lz4: Final = lz4.block.decompress
+_Lz4Error = lz4.block.LZ4BlockError
+_checksum: Final = xxhash.xxh3_64_intdigest
 
 
 class Missing(Protocol):
@@ -99,6 +100,7 @@ class LoadingCounters:
     )
 
 
+@final
 class PageReader:
     """Reads pages by the words of ``slots``, out of the segments of ``log``."""
 

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, MutableSequence
-from typing import Protocol
+from typing import Final, Protocol, final
 
 from fuseswap.codecs.checksum import CHECK_BYTES
 from fuseswap.codecs.registry import CODECS, ZSTD_DICTIONARY
@@ -77,8 +77,8 @@ from fuseswap.units import (
 # May take the frames kept for the cleaner.
 _COPYING = (Stream.SURVIVORS, Stream.EVICTED, Stream.RECOMPRESSED)
 
-_put_u32 = struct.Struct("<I").pack_into
-_get_u32 = struct.Struct("<I").unpack_from
+_put_u32: Final = struct.Struct("<I").pack_into
+_get_u32: Final = struct.Struct("<I").unpack_from
 
 
 class Tiers(Protocol):
@@ -101,6 +101,7 @@ class NoTiers:
         """See `Tiers`."""
 
 
+@final
 class SegmentLog:
     """The log: segments and what they hold; ``table`` knows each of them."""
 

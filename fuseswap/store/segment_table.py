@@ -31,6 +31,7 @@ import time
 from array import array
 from collections.abc import Iterable
 from functools import partial
+from typing import Final
 
 from fuseswap.errors import PoolFull
 from fuseswap.store.geometry import DICTIONARY_PLACES, SEGMENT_ENTRY_BYTES
@@ -64,10 +65,9 @@ from fuseswap.units import (
 
 log = logging.getLogger(__name__)
 
-WORDS = SEGMENT_ENTRY_BYTES // 8
+WORDS: Final = SEGMENT_ENTRY_BYTES // 8
 _AHEAD_BYTES = 64 << 10  # 2048 entries: 2 GiB of segments
 _GROW = 256
-
 _TIME_MASK = 0xFFFFFFFF
 _SETS = 16  # of dictionaries
 _ANY = (1 << _SETS) - 1

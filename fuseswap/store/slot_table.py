@@ -15,28 +15,31 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, Final, cast
 
 from fuseswap.errors import NoMemory, PoolFull
 from fuseswap.store.geometry import CLUSTER_PAGES
 from fuseswap.store.memory_reserve import AtOnce, Feeder
 from fuseswap.store.region import Region
 from fuseswap.store.slot_word import SEGMENT_ID_BYTE, is_corrupt, is_object_of
-from fuseswap.units import FIRST_PAGE, PAGE_SIZE, PageNumber, SegmentId, page_range
+from fuseswap.units import COMPILED, FIRST_PAGE, PAGE_SIZE, PageNumber, SegmentId, page_range
 
+if TYPE_CHECKING and not COMPILED:
 
-class ClusterShift(int):
-    """The type of `CLUSTER_SHIFT`: a cluster shifted left by it is its first page."""
+    class ClusterShift(int):
+        """The type of `CLUSTER_SHIFT`: a cluster shifted left by it is its first page."""
 
-    def __rlshift__(self, cluster: int, /) -> PageNumber:
-        """The first page of ``cluster``."""
-        return PageNumber(cluster << int(self))
+        def __rlshift__(self, cluster: int, /) -> PageNumber:
+            """The first page of ``cluster``."""
+            return PageNumber(cluster << int(self))
 
+    CLUSTER_SHIFT: ClusterShift
+else:
+    CLUSTER_SHIFT: Final = 9
 
-CLUSTER_SHIFT = cast("ClusterShift", 9)  # a plain int as it runs
 SWEEP_CLUSTERS = 512  # looked through at once, 0.14 ms
 SWEEP_WORDS = 1024  # of them looked at one by one, 0.2 ms
-UNCOUNTED = 0xFFFF  # in ``used``: present, and not looked at yet (see ``adoption.py``)
+UNCOUNTED: Final = 0xFFFF  # in ``used``: present, and not looked at yet (see ``adoption.py``)
 READY_CLUSTERS = 256  # 512 MiB of pages: 1 MiB, made 16 at a time
 _MADE_AT_ONCE = 16
 _RUN = 4096  # clusters looked at in one go: 8 KiB of ``used`` are copied for that

@@ -38,55 +38,60 @@ Every operation on the bits is a function here.  Three hot ways write them out, 
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, Final
 
-from fuseswap.units import NO_SEGMENT, SegmentId
+from fuseswap.units import COMPILED, NO_SEGMENT, SegmentId
 
+MODULUS: Final = 213
+CHECK_MASK: Final = 0xFF
 
-class SegmentIdMask(int):
-    """The type of `SEGMENT_ID_MASK`: a word shifted, and masked by it, is a segment."""
+SEGMENT_ID_SHIFT: Final = 8
+SEGMENT_ID_BITS: Final = 21
+if TYPE_CHECKING and not COMPILED:
 
-    def __rand__(self, word: int, /) -> SegmentId:
-        """The segment of ``word``, which was shifted by `SEGMENT_ID_SHIFT`."""
-        return SegmentId(word & int(self))
+    class SegmentIdMask(int):
+        """The type of `SEGMENT_ID_MASK`: a word shifted, and masked by it, is a segment."""
 
+        def __rand__(self, word: int, /) -> SegmentId:
+            """The segment of ``word``, which was shifted by `SEGMENT_ID_SHIFT`."""
+            return SegmentId(word & int(self))
 
-MODULUS = 213
-CHECK_MASK = 0xFF
+    SEGMENT_ID_MASK: SegmentIdMask
+else:
+    SEGMENT_ID_MASK: Final = (1 << SEGMENT_ID_BITS) - 1
 
-SEGMENT_ID_SHIFT = 8
-SEGMENT_ID_BITS = 21
-SEGMENT_ID_MASK = cast("SegmentIdMask", (1 << SEGMENT_ID_BITS) - 1)  # a plain int as it runs
-MAX_SEGMENTS = 1 << SEGMENT_ID_BITS
-OBJECT = 1 << 29
-CODEC_SHIFT = 30
-CODEC_MASK = 0xF
-REFERENCED = 1 << 34
-LENGTH_SHIFT = 35
-LENGTH_MASK = 0xFFF
-OFFSET_SHIFT = 44  # what is left of a length there is masked off
-OFFSET_MASK = 0xFFFF8
-ALIGNMENT = 8  # of objects in their segment
+MAX_SEGMENTS: Final = 1 << SEGMENT_ID_BITS
+OBJECT: Final = 1 << 29
+CODEC_SHIFT: Final = 30
+CODEC_MASK: Final = 0xF
+REFERENCED: Final = 1 << 34
+LENGTH_SHIFT: Final = 35
+LENGTH_MASK: Final = 0xFFF
+OFFSET_SHIFT: Final = 44  # what is left of a length there is masked off
+OFFSET_MASK: Final = 0xFFFF8
+ALIGNMENT: Final = 8  # of objects in their segment
 
-LOADED = REFERENCED + 35  # added to the word of an object: a multiple of 213
+LOADED: Final = REFERENCED + 35  # added to the word of an object: a multiple of 213
 
-SEGMENT_ID_BYTE = SEGMENT_ID_SHIFT // 8  # its lowest byte is this one of the word
+SEGMENT_ID_BYTE: Final = SEGMENT_ID_SHIFT // 8  # its lowest byte is this one of the word
 
-SAME_FILLED = 1 << 24
-FOREIGN = 1 << 25
-KIND_MASK = OBJECT | SAME_FILLED | FOREIGN  # an object has `OBJECT`, whatever else
-FILL_REPEATS_32 = 1 << 26
+SAME_FILLED: Final = 1 << 24
+FOREIGN: Final = 1 << 25
+KIND_MASK: Final = OBJECT | SAME_FILLED | FOREIGN  # an object has `OBJECT`, whatever else
+FILL_REPEATS_32: Final = 1 << 26
 
-_VALUE_SHIFT = 32
-_FILL_BITS = 36
-_HIGH_SHIFT = 16
-_HIGH_MASK = 0xF
-_COOKIE_MASK = 0xFFFFFFFF
-_NUMBER_SHIFT = 16
-_NUMBER_MASK = 0xFF
-_OF_FILLS = _COOKIE_MASK << _VALUE_SHIFT | _HIGH_MASK << _HIGH_SHIFT | FILL_REPEATS_32 | CHECK_MASK
-_OBJECT_BITS = (1 << 64) - 1 & ~(REFERENCED | CHECK_MASK)
-_SEGMENT_BITS = SEGMENT_ID_MASK << SEGMENT_ID_SHIFT
+_VALUE_SHIFT: Final = 32
+_FILL_BITS: Final = 36
+_HIGH_SHIFT: Final = 16
+_HIGH_MASK: Final = 0xF
+_COOKIE_MASK: Final = 0xFFFFFFFF
+_NUMBER_SHIFT: Final = 16
+_NUMBER_MASK: Final = 0xFF
+_OF_FILLS: Final = (
+    _COOKIE_MASK << _VALUE_SHIFT | _HIGH_MASK << _HIGH_SHIFT | FILL_REPEATS_32 | CHECK_MASK
+)
+_OBJECT_BITS: Final = (1 << 64) - 1 & ~(REFERENCED | CHECK_MASK)
+_SEGMENT_BITS: Final = SEGMENT_ID_MASK << SEGMENT_ID_SHIFT
 
 
 def with_check(word: int) -> int:
