@@ -3,7 +3,8 @@
 A point is a comment at the end of a line, ``# crash point: NAME``.  A worker with
 ``FUSESWAP_CRASH_POINT=NAME`` or ``NAME:COUNT`` in its environment kills itself (SIGKILL)
 just before it runs that line, the COUNT-th time.  Without the variable nothing is
-installed, and a marked line costs what any other does.  Root's have it only where the device
+installed, and a marked line costs what any other does.  A compiled core has no lines, so it is
+refused there.  Root's have it only where the device
 came up with ``--testing`` (``environment.py``).
 
 The supervisor takes the variable from its environment after the first worker.
@@ -54,6 +55,11 @@ def arm(chosen: str) -> None:
     if name not in points or not is_whole(times or "1") or times == "0":
         raise InvalidArgument(f"{VARIABLE}={chosen} names no crash point")
     file, line = points[name]
+    if list(Path(file).parent.glob(f"{Path(file).stem}.*.so")):
+        raise InvalidArgument(
+            f"{VARIABLE}={chosen} is in a compiled module, which has no lines: "
+            "build with FUSESWAP_CORE=interpreted"
+        )
     left = int(times or 1)
 
     def watch(frame: FrameType, event: str, argument: Any) -> LineTracer:

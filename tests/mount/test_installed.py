@@ -59,6 +59,11 @@ def test_everything_belongs_to_root_and_no_link_leads_to_the_clone(root: Path, c
     assert not [each for each in texts if str(clone) in each.read_text(errors="replace")]
 
 
+def test_its_core_is_compiled(root: Path) -> None:
+    assert list(root.rglob("fuseswap_core__mypyc.*.so"))
+    assert not list(root.rglob("mypy"))
+
+
 def test_nothing_is_left_in_the_clone(root: Path, clone: Path) -> None:
     assert {each.name for each in clone.iterdir()} == set(_COPIED)
 

@@ -30,7 +30,7 @@ LENGTHS = {
     "docs/coming-from.md": 1100,
     "docs/concurrency.md": 2750,
     "docs/decisions.md": 1800,
-    "docs/development.md": 1150,
+    "docs/development.md": 1270,
     "docs/parameters.md": 820,
     "docs/policies.md": 2020,
     "docs/recovery.md": 1510,

@@ -259,3 +259,14 @@ def test_a_point_that_is_not_reached_changes_nothing(
 def test_a_point_that_does_not_exist(chosen: str) -> None:
     with pytest.raises(InvalidArgument, match=f"FUSESWAP_CRASH_POINT={chosen} "):
         crash_points.arm(chosen)
+
+
+def test_a_point_in_a_compiled_module_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "some.py"
+    source.touch()
+    (tmp_path / "some.cpython-311.so").touch()
+    monkeypatch.setattr(crash_points, "find", lambda: {"some-point": (str(source), 1)})
+    with pytest.raises(InvalidArgument, match="compiled module"):
+        crash_points.arm("some-point")

@@ -1,0 +1,1 @@
+"""What may be compiled, and the build of it."""
