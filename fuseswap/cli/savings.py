@@ -55,10 +55,18 @@ def savings(stats: dict[str, int], *, in_bytes: bool) -> list[str]:
         ("memory", size(stats["mem_used_total"]), f"at most {size(stats['mem_used_max'])}"),
         ("fixed", size(stats["mem_fixed"]), "worker, standby and supervisor"),
     ]
+    if core := core_of(stats):
+        rows.append(("core", "", core))
     width = max(len(row[1]) for row in rows)
     lines = ["", *(_line(row, width) for row in rows)]
     by_codec = [_line(row, width) for row in _by_codec(stats, size)]
     return [*lines, "", *by_codec] if by_codec else lines
+
+
+def core_of(stats: dict[str, int]) -> str | None:
+    """How the modules that a page passes through run; None of a worker that does not say."""
+    found = stats.get("core_compiled")
+    return None if found is None else "compiled" if found else "interpreted"
 
 
 def _line(row: tuple[str, str, str], width: int) -> str:

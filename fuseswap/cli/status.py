@@ -18,7 +18,7 @@ from fuseswap import __version__
 from fuseswap.cli import watching
 from fuseswap.cli.output import print_json
 from fuseswap.cli.rates import Rates, Sample, rates
-from fuseswap.cli.savings import savings
+from fuseswap.cli.savings import core_of, savings
 from fuseswap.cli.stripe_status import combined
 from fuseswap.cli.tier_lines import HEADINGS, notes, shown
 from fuseswap.cli.tier_numbers import counters, tiers_in
@@ -88,6 +88,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("MAX", "the most TOTAL ever was", _stat("mem_used_max"), True),
     Column("FIXED", "memory of the processes that serve", _stat("mem_fixed"), True),
     Column("TRANSPORT", "devfuse or pyfuse3", lambda s: s["transport"]),
+    Column("CORE", "compiled or interpreted", lambda s: s["core"]),
     Column("WORKER", "process id of the worker", lambda s: s["worker_pid"]),
     Column("RESTARTS", "times the worker was replaced", lambda s: s["restarts"]),
     Column("MOUNTPOINT", "where it is mounted", lambda s: s["mountpoint"]),
@@ -211,6 +212,7 @@ def device_status(runtime: Runtime, between_s: float = 0.0) -> dict[str, Any]:
             status["stats"], changes = _look(mountpoint / "metrics", between_s if given else 0.0)
             if status["resumes"]:
                 status["recovery"] = "journal" if status["stats"]["journal_bytes"] else "resend"
+            status["core"] = core_of(status["stats"])
             status["params"] = _read_params(mountpoint / "params")
             status["warnings"] += warnings_of(runtime.name, status["stats"])
             policies = status["params"][live_tiers.PARAMETER]
@@ -264,6 +266,7 @@ def standing(runtime: Runtime) -> dict[str, Any]:
         "supervisor_pid": state.supervisor_pid or None,
         "worker_pid": state.worker_pid,
         "standby_pid": state.standby_pid,
+        "core": None,
         "restarts": state.restarts,
         "memory": state.memory,
         "memory_locked": protection.memory_locked if protection else False,

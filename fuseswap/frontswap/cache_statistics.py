@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fuseswap.codecs.registry import FILL, LAST_RAW, LZ4, RAW, ZSTD, ZSTD_DICTIONARY
+from fuseswap.core.modules import is_compiled
 from fuseswap.counting import counter, gauge
 from fuseswap.dedup.policy import Dedup, Mode
 from fuseswap.store.full_pool import FullPool
@@ -99,6 +100,9 @@ class CacheStatistics:
         "Segments in which recompressing was tried and gained nothing; they are left alone.",
     )
     segments: int = gauge("segments", "Segments of 1 MiB in use.")
+    core_compiled: int = gauge(
+        "1 or 0", "Whether the modules that a page passes through are compiled."
+    )
     appended_bytes: int = counter(
         "Bytes that stores added to segments, 8 to 15 for each object among them."
     )
@@ -154,6 +158,7 @@ def take_snapshot(cache: Counted, in_place_pages: int, uncounted_pages: int) -> 
         zstd_dictionary_bytes=sizes[ZSTD_DICTIONARY],
         tried_segments=log.table.tried_segments,
         segments=log.table.in_use,
+        core_compiled=int(is_compiled()),
         appended_bytes=sum(head.appended_bytes for head in own) + cache.full_pool.mixed_bytes,
         pool_limit_bytes=log.frames.limit << SEGMENT_SHIFT,
         payload_bytes_saved=(words - pages[FILL]) * PAGE_SIZE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuseswap.cli.savings import savings
+from fuseswap.cli.savings import core_of, savings
 from fuseswap.codecs.codec import MAX_NAME_BYTES
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.statistics import STATISTICS
@@ -26,7 +26,13 @@ def test_a_worker_without_the_numbers_has_no_ledger() -> None:
 
 def test_an_empty_device(device: Device) -> None:
     lines = savings(statistics_of(device), in_bytes=False)
-    assert titles(lines) == ["", "stored", "metadata", "unused", "memory", "fixed"]
+    assert titles(lines) == ["", "stored", "metadata", "unused", "memory", "fixed", "core"]
+
+
+def test_how_the_core_runs_is_said_where_it_is_known() -> None:
+    assert core_of({}) is None
+    assert core_of({"core_compiled": 0}) == "interpreted"
+    assert core_of({"core_compiled": 1}) == "compiled"
 
 
 def test_it_adds_up(device: Device) -> None:
@@ -34,7 +40,7 @@ def test_it_adds_up(device: Device) -> None:
         device.swapfile.write(page * PAGE_SIZE, memoryview(data))
     lines = savings(statistics_of(device), in_bytes=True)
     assert titles(lines) == [
-        "", "stored", "same-filled", "compression", "metadata", "unused", "memory", "fixed",
+        "", "stored", "same-filled", "compression", "metadata", "unused", "memory", "fixed", "core",
         "", "incompressible", "lz4",
     ]  # fmt: skip
     *parts, memory = [int(line[19:].split()[0]) for line in lines[1:7]]
@@ -51,7 +57,7 @@ def test_every_line_there_can_be_fits_80_columns() -> None:
     most["bd_count"] = 1 << 32
     for in_bytes in (False, True):
         lines = savings(most, in_bytes=in_bytes)
-        assert len(lines) == 18
+        assert len(lines) == 19
         assert max(map(len, lines)) <= 80
 
 
