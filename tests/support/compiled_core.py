@@ -17,7 +17,7 @@ from fuseswap.core.build_backend import VARIABLE
 SOURCE = Path(__file__).parents[2]
 _BUILDS = SOURCE / "build" / "core"  # ignored by git
 _PARTS = ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "fuseswap", "mount", "docs")
-BUILD_TIMEOUT_S = 900.0  # 8 s of processor time; the machine may have little left
+BUILD_TIMEOUT_S = 900.0  # 12 s of processor time; the machine may have little left
 
 
 def copy_sources(to: Path) -> Path:
