@@ -68,10 +68,9 @@ def _install(prefix: Path) -> Iterator[Path]:
     _refuse_a_strangers(command)
     contents = [(_source(name), _target(prefix, name, to), mode) for name, to, mode in _FILES]
     notes = {}
-    os.umask(0o022)
     for source, target, mode in contents:
         data = source.read_bytes()
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_directory(target.parent)
         half = target.with_name(f".{target.name}.new")
         half.write_bytes(data)
         half.chmod(mode)
@@ -80,7 +79,7 @@ def _install(prefix: Path) -> Iterator[Path]:
         yield target
     link = prefix / _COMMAND
     if not link.exists() or not link.samefile(command):
-        link.parent.mkdir(parents=True, exist_ok=True)
+        _make_directory(link.parent)
         half = link.with_name(f".{link.name}.new")
         half.unlink(missing_ok=True)
         half.symlink_to(command)
@@ -89,6 +88,14 @@ def _install(prefix: Path) -> Iterator[Path]:
         notes[_COMMAND] = str(link.readlink())
     yield link
     write_json(prefix / _NOTES, notes)
+
+
+def _make_directory(path: Path) -> None:
+    """Mode 0755, with what is missing above it, whatever the umask."""
+    for each in (*reversed(path.parents), path):
+        if not each.exists():
+            each.mkdir()
+            each.chmod(0o755)
 
 
 def _target(prefix: Path, name: str, to: str) -> Path:

@@ -316,7 +316,7 @@ def _unreadable(runtime: Runtime, why: str) -> dict[str, Any]:
                 *("size_bytes", "transport", "discards", "resumes", "recovery", "worker_pid"),
                 *("standby_pid", "restarts", "memory", "memory_locked", "io_flusher"),
                 *("oom_score_adj", "supervisor_protection", "worker_rss_bytes", "seccomp"),
-                *("standby_rss_bytes", "supervisor_rss_bytes"),
+                *("standby_rss_bytes", "supervisor_rss_bytes", "core"),
             )
         ),
         "name": runtime.name,

@@ -25,6 +25,12 @@ OF_OUR_OWN = (
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt goes to other directories; the next test begins in ours."""
+    monkeypatch.chdir(os.getcwd())
+
+
 @pytest.fixture
 def ours(tmp_path: Path) -> Iterator[Targets]:
     """A device that everybody may have."""

@@ -164,7 +164,8 @@ print(faults() - before)
 
 def printed(program: str) -> int:
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
     return int(done.stdout)
 
 
