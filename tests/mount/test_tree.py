@@ -69,7 +69,7 @@ def test_nothing_can_be_made_or_removed(device: TestDevice) -> None:
     with pytest.raises(PermissionError):
         device.swapfile.rename(device.mountpoint / "new")
     with pytest.raises(PermissionError):
-        device.swapfile.touch()
+        os.utime(device.swapfile)  # Path.touch takes no for an answer
     with pytest.raises(PermissionError):
         device.swapfile.chmod(0o666)
     with pytest.raises(FileNotFoundError):

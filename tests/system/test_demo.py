@@ -15,8 +15,7 @@ OPTIONS = ("--memory", "64M", "--seconds", "3")
 
 def check_report(text: str) -> None:
     assert "A process of 192M in a memory cgroup of 64M" in text
-    for phase in ("fill", "touch", "verify", "end"):
-        assert phase in text
+    assert "\r" not in text, "a bar is for terminals"
     assert re.search(r"saved \S+: \d+\.\d+ times smaller", text)
     assert "49152 pages verified, 0 bad pages" in text
 
