@@ -74,7 +74,7 @@ def test_what_can_not_be_done_is_one_line() -> None:
             (("backend", "add", "x", "--size", "1M", "--file", "/no"), 2, "cannot open /no"),
             (("backend", "add", "cache"), 1, "has a backend 'cache' already"),
             (("backend", "add", "raw0", "--order", "7"), 1, "--order 7 is none of"),
-            (("backend", "remove", "raw0"), 1, "has no backend 'raw0'; it has: cache"),
+            (("backend", "remove", "raw0"), 1, "has no backend 'raw0'; there are: cache"),
             (("backend", "remove", "cache"), 1, "'cache' belongs to the device"),
             (("shrink", "raw0", "--to", "1M"), 1, "has no backend 'raw0'"),
             (("shrink", "cache", "--to", "1M"), 2, "has no tier"),
