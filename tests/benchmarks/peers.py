@@ -169,7 +169,7 @@ class Fuseswap(Peer):
         """Bring it up without swapon; what a killed benchmark left behind goes first."""
         self.teardown()
         if self._backing_bytes:  # a file that is there is used, and preallocated, in its size
-            with open(self.backing, "wb") as file:
+            with open(os.open(self.backing, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
                 file.truncate(BOTH_ENDS_BYTES + self._backing_bytes)
         info = json.loads(self._fuseswap(*self.up_command()))
         self._file = info["swapfile"]

@@ -150,15 +150,17 @@ async def test_writes_of_a_page_keep_their_order(host: Host) -> None:
     await worker.check()
 
 
-async def test_discards_end_in_their_order(host: Host) -> None:
-    """Two that take turns would both end late."""
+async def test_discards_end_one_after_the_other(host: Host) -> None:
+    """Two that take turns would both end late.  Which is first is trio's choice."""
     _, transport = stored(host)
     half = PAGES // 2 * PAGE_SIZE
     host.kernel.send(1, fallocate_request(3, 0, half))
     host.kernel.send(2, fallocate_request(3, half, half))
     host.kernel.send(3, read_page(PAGES - 1))
     await live(transport)
-    assert [reply[:2] for reply in host.kernel.replies()] == [(3, 0), (1, 0), (2, 0)]
+    replies = [reply[:2] for reply in host.kernel.replies()]
+    assert replies[0] == (3, 0)
+    assert sorted(replies[1:]) == [(1, 0), (2, 0)]
 
 
 async def test_one_that_waits_for_a_tier_holds_no_other_up(host: Host) -> None:

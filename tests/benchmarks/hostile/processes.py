@@ -137,7 +137,8 @@ def _write_word(path: str) -> None:
 
 def _read_word(path: str) -> None:
     with opened(path) as fd:
-        os.pread(fd, 64, 0)
+        if not os.pread(fd, 64, 0):  # of a process that has ended
+            raise ProcessLookupError(errno.ESRCH, "nothing is left of it")
 
 
 def _see_command_lines(targets: Targets) -> None:
