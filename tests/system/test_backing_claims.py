@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from fuseswap.daemon.device_info import loop_of
 from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.linux import loop
 from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
 from fuseswap.units import MIB, PAGE_SIZE
 from tests.support import pages
@@ -64,7 +66,10 @@ def use(name: str) -> None:
 
 def crash(name: str) -> None:
     """SIGKILL for all of its processes, and no trace in /run; `down` would give the file back."""
+    device = loop_of(Runtime(name))
     kill_all(name)
+    if device:
+        loop.detach(device)
     must("umount", "--lazy", str(Runtime(name).default_mountpoint))
     Runtime(name).remove()
 
