@@ -40,7 +40,7 @@ class HostWatch:
         self._known_standby = 0, 0  # process id, and when it began
 
     def expect_no_faults(self) -> None:
-        """All that requests need is resident from now on: page faults are counted as `faults`."""
+        """It serves: all that requests need is resident, and page faults count as `faults`."""
         self._faults_before = self._count_faults()
 
     def _count_faults(self) -> int:
@@ -64,7 +64,8 @@ class HostWatch:
         self.is_under_pressure = under_memory_pressure()
         with contextlib.suppress(OSError):
             self.zswap = zswap_use()
-        self._look_for_queue()
+        if self._faults_before is not None:
+            self._look_for_queue()
 
     def _standby(self) -> int:
         """As it was told; 0 where that process has ended, and its number may be another's."""
@@ -75,7 +76,11 @@ class HostWatch:
         return pid if started and start_ticks(pid) == started else 0
 
     def _look_for_queue(self) -> None:
-        """Find the loop device over the swapfile, and look whether it still is that."""
+        """Find the loop device over the swapfile, and look whether it still is that.
+
+        Only once this worker serves: the kernel asks it about the file behind the device.  Before
+        that the feeder would wait here, and the worker for what the feeder makes, for 5 s.
+        """
         device, sequence = self._loop
         if device and loop.sequence(device) == sequence and loop.backing_of(device):
             return

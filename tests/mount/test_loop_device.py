@@ -74,6 +74,7 @@ def test_a_worker_counts_the_requests_of_its_own_device(held: ExitStack, tmp_pat
     with device_mounted(tmp_path, "size=64M") as device:
         other = attach_elsewhere(held, tmp_path)
         watch = HostWatch(str(device.swapfile))
+        watch.expect_no_faults()
         assert loop.backing_of(other) == str(device.swapfile)
         assert queue_of(watch) is None
         for _ in range(2):  # the second time what was found is no more

@@ -37,7 +37,7 @@ def test_under_memory_pressure() -> None:
     """What a process finds in its pages that were swapped out, with the worker shot again and
     again; a stopped worker stops the process as well, so the watchdog decides when it goes on."""
     size, memory = 384 * MIB, 128 * MIB
-    with device_up("--size", "1G", "--priority", "200", "--watchdog", "5") as device:
+    with device_up("--size", "1G", "--priority", "200", "--watchdog", "3") as device:
         with MemoryCgroup(f"fuseswap-{device.name}", memory) as cgroup:
             enter = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(cgroup.path / "cgroup.procs")]
             press = [sys.executable, "-m", "fuseswap.cli.pressure"]

@@ -6,6 +6,7 @@ import mmap
 import os
 import subprocess
 
+import pytest
 import trio
 
 from fuseswap.cli.status import warnings_of
@@ -40,6 +41,20 @@ def test_a_standby_is_not_another_process_of_its_number() -> None:
         watch.look()
         assert watch.standby_bytes == 0
         standby.kill()
+
+
+def test_the_loop_device_is_looked_for_only_by_a_worker_that_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel asks it about the file behind the device, and it waits for the feeder's look."""
+    watch = HostWatch("/nowhere/swapfile")
+    looked: list[str] = []
+    monkeypatch.setattr(watch, "_look_for_queue", lambda: looked.append("once"))
+    watch.look()
+    assert looked == []
+    watch.expect_no_faults()
+    watch.look()
+    assert looked == ["once"]
 
 
 async def test_housekeeping_notes_the_peak(
