@@ -16,9 +16,11 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import fuseswap
 from fuseswap.errors import HostError
+from fuseswap.linux.cgroup import MemoryCgroup
 
 TIMEOUT_S = 60.0
 _KILL_TIMEOUT_S = 5.0
@@ -59,6 +61,21 @@ def start(
     finally:
         if output >= 0:
             os.close(output)
+
+
+def begin_in(
+    cgroup: MemoryCgroup, arguments: Sequence[str], output: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """Start a process that lives in ``cgroup``; what it prints goes to ``output``."""
+    return subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        cwd="/",
+        env=environment(),
+        preexec_fn=cgroup.enter,
+        start_new_session=True,
+    )
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

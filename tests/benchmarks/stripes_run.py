@@ -157,15 +157,7 @@ def _begin(
     cgroup = stack.enter_context(MemoryCgroup(f"fuseswap-bench{number}", each.limit_bytes))
     output = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "out"
     with open(output, "wb") as file:
-        process = subprocess.Popen(
-            each.command(),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            cwd="/",
-            env=command.environment(),
-            preexec_fn=cgroup.enter,
-            start_new_session=True,
-        )
+        process = command.begin_in(cgroup, each.command(), file)
     stack.callback(_stop, process, cgroup, each)
     return process, output
 

@@ -157,15 +157,7 @@ def press(
         MemoryCgroup("fuseswap-bench", pressure.limit_bytes) as cgroup,
         tempfile.TemporaryFile() as output,
     ):
-        process = subprocess.Popen(
-            pressure.command(),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            cwd="/",
-            env=command.environment(),
-            preexec_fn=cgroup.enter,
-            start_new_session=True,
-        )
+        process = command.begin_in(cgroup, pressure.command(), output)
         try:
             while process.poll() is None:
                 if time.monotonic() > deadline:

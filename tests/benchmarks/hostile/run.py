@@ -156,15 +156,7 @@ def _press(
         MemoryCgroup(f"fuseswap-{NAME}", plan.limit_bytes) as cgroup,
         tempfile.TemporaryFile() as output,
     ):
-        process = subprocess.Popen(
-            plan.pressure(),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            cwd="/",
-            env=command.environment(),
-            preexec_fn=cgroup.enter,
-            start_new_session=True,
-        )
+        process = command.begin_in(cgroup, plan.pressure(), output)
         try:
             _wait_for(process, output, "touch", _FILL_TIMEOUT_S)
             targets = _targets(device, given, process.pid, cgroup.path)
@@ -223,16 +215,9 @@ def _beside(
         for number in range(plan.processes):
             output = stack.enter_context(tempfile.TemporaryFile())
             outputs.append(output)
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.benchmarks.hostile.user", kind,
-                 str(plan.seed + 1000 * seed + number), targets.to_json()],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                cwd="/",
-                env=command.environment(),
-                preexec_fn=cgroup.enter,
-                start_new_session=True,
-            )  # fmt: skip
+            words = [sys.executable, "-m", "tests.benchmarks.hostile.user", kind]
+            words += [str(plan.seed + 1000 * seed + number), targets.to_json()]
+            process = command.begin_in(cgroup, words, output)
             stack.callback(_end_user, process, output, kind, found)
         yield lambda: kind == BUSY or all(map(_is_round, outputs))
 

@@ -131,15 +131,7 @@ def _press(plan: Plan, shooter: Shooter) -> tuple[int, dict[str, Any] | None]:
         MemoryCgroup(f"fuseswap-{NAME}", plan.limit_bytes) as cgroup,
         tempfile.TemporaryFile() as output,
     ):
-        process = subprocess.Popen(
-            plan.pressure(),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            cwd="/",
-            env=command.environment(),
-            preexec_fn=cgroup.enter,
-            start_new_session=True,
-        )
+        process = command.begin_in(cgroup, plan.pressure(), output)
         try:
             _shoot_until_it_ends(process, shooter, output)
         finally:
