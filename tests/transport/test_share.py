@@ -181,7 +181,8 @@ async def test_in_their_turn_they_are_answered_in_order(
     with served(costly, clock) as (transport, ours):
         for unique in range(1, count + 1):
             ours.send(open_request(METRICS, unique))
-        transport.drain()
+        while transport.drain():  # it ends early where the machine is slow
+            pass
         at_once = replies(ours)
         assert 0 < len(at_once) < count
         began_ns = clock()
