@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import subprocess
+import sys
 
 import pytest
 import trio
@@ -32,7 +33,11 @@ def test_supervisor_and_worker_count_while_there_is_a_supervisor() -> None:
 
 def test_a_standby_is_not_another_process_of_its_number() -> None:
     watch = HostWatch("/nowhere/swapfile")
-    with subprocess.Popen(["sleep", "600"]) as standby:
+    begun = [sys.executable, "-c", "print(flush=True); input()"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(begun, stdin=pipe, stdout=pipe) as standby:  # ends with its input
+        assert standby.stdout
+        standby.stdout.readline()  # it has all the memory it will have
         watch.standby_pid = standby.pid
         watch.look()
         assert watch.standby_bytes == own_memory(standby.pid).anonymous > 0
@@ -40,7 +45,6 @@ def test_a_standby_is_not_another_process_of_its_number() -> None:
         watch._known_standby = pid, started - 1  # the one that was told of began earlier
         watch.look()
         assert watch.standby_bytes == 0
-        standby.kill()
 
 
 def test_the_loop_device_is_looked_for_only_by_a_worker_that_serves(
