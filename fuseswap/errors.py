@@ -105,6 +105,10 @@ class HostError(FuseswapError):
     """The host refused something (mount, loop device, swap); says what to do."""
 
 
+class MountFailed(HostError):
+    """The file system did not come up (exit code 32)."""
+
+
 def in_words(exc: BaseException) -> str:
     """``exc`` as a person reads it: of the system's errors the file and the words, no number."""
     if not isinstance(exc, OSError):

@@ -26,6 +26,9 @@ KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 
+# What a slot word can name (``store/slot_word.py``).
+MAX_SEGMENTS: Final = 1 << 21
+
 # What a `Location` of 32 bits can name (``store/segment_entry.py``).
 MAX_TIERS: Final = 1 << 8
 MAX_EXTENTS: Final = 1 << 24  # of 1 MiB: 16 TiB

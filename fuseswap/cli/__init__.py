@@ -13,10 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+# 1 MB: dataclasses import one for classes without a docstring, and errors the other.
+_SELDOM = ("inspect", "traceback")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     try:
+        from fuseswap.daemon import lean  # before others import what it postpones
+
+        for name in _SELDOM:
+            lean.postpone(name)
         from fuseswap.cli import commands  # takes a while, in which Ctrl-C comes, too
     except KeyboardInterrupt:
         return 130

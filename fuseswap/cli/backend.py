@@ -10,8 +10,8 @@ from fuseswap.cli.output import print_json
 from fuseswap.cli.parameter_files import directory_of, set_value
 from fuseswap.cli.parser import add_commands
 from fuseswap.cli.progress import order
-from fuseswap.daemon import backend_memory, config
-from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.daemon import backend_memory
+from fuseswap.daemon.runtime_dir import DEFAULT_NAME, Runtime
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.linux.ending import Undo
 from fuseswap.linux.timed_file import read_file
@@ -51,7 +51,7 @@ def add_to(commands: Any) -> None:
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Which device it is about."""
     parser.add_argument(
-        "-d", "--device", default=config.DEFAULT_NAME, metavar="NAME", help="default swap0"
+        "-d", "--device", default=DEFAULT_NAME, metavar="NAME", help="default swap0"
     )
 
 

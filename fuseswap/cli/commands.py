@@ -5,82 +5,56 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 
 from fuseswap import __version__
-from fuseswap.cli import (
-    backend,
-    bring_in,
-    check,
-    config,
-    demo,
-    down,
-    explain,
-    install_host,
-    mount,
-    out,
-    plugins,
-    ps,
-    recompress,
-    restart,
-    scrub,
-    shrink,
-    status,
-    striped,
-    tier,
-    top,
-    up,
-    writeback,
-)
-from fuseswap.cli import get as get_command
-from fuseswap.cli import run as run_command
-from fuseswap.cli import set as set_command
-from fuseswap.cli.configured import with_section
+from fuseswap.cli import sets
 from fuseswap.cli.output import OutputFailed, visible_output
 from fuseswap.cli.parser import EXIT_USAGE, Parser, add_commands, complaint
-from fuseswap.daemon.bring_up import MountFailed
-from fuseswap.errors import FuseswapError, InvalidArgument, in_words
+from fuseswap.errors import FuseswapError, InvalidArgument, MountFailed, in_words
 from fuseswap.linux import ending
 
 EXIT_SYSTEM = 2
 EXIT_MOUNT = 32
 EXIT_SIGNAL = 128
 
-_COMMANDS = (
-    up,
-    down,
-    restart,
-    status,
-    top,
-    ps,
-    out,
-    bring_in,
-    explain,
-    get_command,
-    set_command,
-    tier,
-    writeback,
-    recompress,
-    scrub,
-    backend,
-    shrink,
-    config,
-    check,
-    demo,
-    run_command,
-    plugins,
-    install_host,
-    mount,
-)
+# In the order of ``--help``; where the module has another name, that.
+_COMMANDS = {
+    "up": "up",
+    "down": "down",
+    "restart": "restart",
+    "status": "status",
+    "top": "top",
+    "ps": "ps",
+    "out": "out",
+    "in": "bring_in",
+    "explain": "explain",
+    "get": "get",
+    "set": "set",
+    "tier": "tier",
+    "writeback": "writeback",
+    "recompress": "recompress",
+    "scrub": "scrub",
+    "backend": "backend",
+    "shrink": "shrink",
+    "config": "config",
+    "check": "check",
+    "demo": "demo",
+    "run": "run",
+    "plugins": "plugins",
+    "install-host": "install_host",
+    "mount": "mount",
+}
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def build_parser(names: Iterable[str] = _COMMANDS) -> argparse.ArgumentParser:
+    """The whole command line, or that of the commands ``names``: a module is imported for each."""
     parser = Parser(prog="fuseswap", description="Compressed swap in user space.")
     parser.add_argument("-V", "--version", action="version", version=f"fuseswap {__version__}")
     commands = add_commands(parser, "COMMAND")
-    for module in _COMMANDS:
-        module.add_to(commands)
+    for name in names:
+        import_module(f"fuseswap.cli.{_COMMANDS[name]}").add_to(commands)
     return parser
 
 
@@ -123,12 +97,19 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
-    parser = build_parser()
-    options = parser.parse_args(arguments)
+    options = _parse(arguments)
     if options.command == "up" and options.name:
-        options = parser.parse_args(with_section(arguments, options.name))
-    options.parser, options.act = parser, striped.run
-    return striped.run(options)
+        from fuseswap.cli.configured import with_section
+
+        options = _parse(with_section(arguments, options.name))
+    options.parse, options.act = _parse, sets.run
+    return sets.run(options)
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options in ``arguments``.  A command that they name is imported alone: memory may be short."""
+    named = arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS
+    return build_parser(named).parse_args(arguments)
 
 
 def _complain(text: str) -> None:

@@ -36,7 +36,7 @@ def check(options: argparse.Namespace) -> int:
     sections = config_files.sections()
     for name, section in sections.items():
         Runtime(name)  # whether a device can have that name
-        options.parser.parse_args(["up", *configured.wanted(name, section).words, name])
+        options.parse(["up", *configured.wanted(name, section).words, name])
     files = [str(path) for path in config_files.files()]
     print(f"{_devices(len(sections))} in {', '.join(files)}" if files else "no configuration file")
     return 0

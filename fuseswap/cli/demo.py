@@ -14,7 +14,7 @@ from fuseswap.cli.progress import progress
 from fuseswap.cli.status import device_status
 from fuseswap.cli.up import require_root
 from fuseswap.daemon import bring_up, config, device_info, take_down
-from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.daemon.runtime_dir import DEFAULT_NAME, Runtime
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.linux import swap_area
 from fuseswap.linux.cgroup import MemoryCgroup
@@ -34,7 +34,7 @@ def add_to(commands: Any) -> None:
         help="a memory-pressure run, before and after",
         description="Put a process three times its memory cgroup under pressure; verify its pages.",
     )
-    parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
+    parser.add_argument("name", nargs="?", default=DEFAULT_NAME, help="default swap0")
     parser.add_argument("--memory", default="128M", help="of the cgroup (default 128M)")
     parser.add_argument("--seconds", default="10", help="of random touches (default 10)")
     parser.set_defaults(run=run)

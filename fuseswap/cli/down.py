@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fuseswap.cli.up import restore_settings
-from fuseswap.daemon import config, take_down
+from fuseswap.cli.host_settings import restore_settings
+from fuseswap.daemon import take_down
 from fuseswap.daemon.processes import wake
-from fuseswap.daemon.runtime_dir import Runtime, all_devices
+from fuseswap.daemon.runtime_dir import DEFAULT_NAME, Runtime, all_devices
 from fuseswap.errors import HostError, InvalidArgument, in_words
 
 
@@ -19,7 +19,7 @@ def add_to(commands: Any) -> None:
         help="swapoff, detach, unmount",
         description="Disable the swap, detach, unmount; refused where memory has no room for it.",
     )
-    parser.add_argument("name", nargs="?", help=f"default {config.DEFAULT_NAME}")
+    parser.add_argument("name", nargs="?", help=f"default {DEFAULT_NAME}")
     parser.add_argument("--all", action="store_true", help="every device")
     parser.set_defaults(run=run)
 
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     """Take one device down, or all of them: one that stays does not keep the others up."""
     if options.all and options.name is not None:
         raise InvalidArgument("'down' takes a name or --all, not both")
-    name = config.DEFAULT_NAME if options.name is None else options.name
+    name = DEFAULT_NAME if options.name is None else options.name
     runtimes = all_devices() if options.all else [Runtime(name)]
     failed: list[str] = []
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fuseswap.daemon import bring_up, config, device_info
 from fuseswap.daemon.runtime_dir import Runtime
-from fuseswap.errors import InvalidArgument
+from fuseswap.errors import InvalidArgument, MountFailed
 from fuseswap.linux import swap_area
 from fuseswap.linux.ending import Undo
 from fuseswap.spelling import or_rather
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     chosen = _parse(",".join(options.options))
     mountpoint = os.path.realpath(options.directory)
     if not options.directory or not Path(mountpoint).is_dir():
-        raise bring_up.MountFailed(f"'{options.directory}' is not a directory")
+        raise MountFailed(f"'{options.directory}' is not a directory")
     runtime = Runtime(chosen.get("name", _name_for(mountpoint)))
     wanted = config.DeviceConfig.parse(
         name=runtime.name,
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     with runtime.lock(), Undo() as undo:
         if device_info.is_up(runtime):
-            raise bring_up.MountFailed(f"there is a device '{runtime.name}' already")
+            raise MountFailed(f"there is a device '{runtime.name}' already")
         bring_up.start_filesystem(runtime, wanted, undo)
     return 0
 

@@ -8,17 +8,8 @@ from typing import Any
 
 from fuseswap.cli.output import print_json
 from fuseswap.errors import HostError
-from fuseswap.filesystem.plugged import guarded_codec, guarded_policy
 from fuseswap.linux.visible import one_line
 from fuseswap.plugins.entry_points import Plugin, find
-
-# As a worker does it, without making more than it makes.
-_LOAD: dict[str, Callable[[Plugin], object]] = {
-    "codec": guarded_codec,
-    "policy": guarded_policy,
-    "backend": Plugin.load,
-    "tier": Plugin.load,
-}
 
 
 def add_to(commands: Any) -> None:
@@ -54,7 +45,16 @@ def run(options: argparse.Namespace) -> int:
 def why_not(plugin: Plugin) -> str:
     """One line where ``plugin`` does not load, "" where it does."""
     try:
-        _LOAD[plugin.kind](plugin)
+        _load_of(plugin.kind)(plugin)
     except HostError as exc:
         return str(exc).partition("does not load: ")[2]
     return ""
+
+
+def _load_of(kind: str) -> Callable[[Plugin], object]:
+    """As a worker does it, without making more than it makes."""
+    if kind not in ("codec", "policy"):
+        return Plugin.load
+    from fuseswap.filesystem.plugged import guarded_codec, guarded_policy  # with our own codecs
+
+    return guarded_codec if kind == "codec" else guarded_policy

@@ -10,7 +10,7 @@ from fuseswap.cli.output import print_json
 from fuseswap.cli.parameter_files import directory_of
 from fuseswap.cli.parser import whole
 from fuseswap.cli.progress import order
-from fuseswap.daemon import config
+from fuseswap.daemon.runtime_dir import DEFAULT_NAME
 from fuseswap.errors import InvalidArgument
 from fuseswap.linux.timed_file import read_file
 from fuseswap.sizes import format_size
@@ -23,7 +23,7 @@ def add_to(commands: Any) -> None:
         help="compress cold pages harder now",
         description="Compress cold pages again, harder, and show how far it is.",
     )
-    parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
+    parser.add_argument("name", nargs="?", default=DEFAULT_NAME, help="default swap0")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--idle", type=whole, metavar="SECONDS", help="segments sealed longer ago than this"

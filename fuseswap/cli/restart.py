@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fuseswap.daemon import config, control_socket
+from fuseswap.daemon import control_socket
 from fuseswap.daemon.device_info import is_up
 from fuseswap.daemon.petitions import RESTART
 from fuseswap.daemon.processes import supervisor_of, wake
-from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.daemon.runtime_dir import DEFAULT_NAME, Runtime
 from fuseswap.errors import HostError
 
 _TIMEOUT_S = 300.0
@@ -25,7 +25,7 @@ def add_to(commands: Any) -> None:
         help="replace the worker, without a loss",
         description="Replace the worker of a device by a new one, without a loss.",
     )
-    parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
+    parser.add_argument("name", nargs="?", default=DEFAULT_NAME, help="default swap0")
     parser.set_defaults(run=run)
 
 

@@ -20,16 +20,13 @@ from typing import Any
 
 from fuseswap.cli.rates import Rates, Sample, rates
 from fuseswap.cli.status import standing
-from fuseswap.counting import Kind
 from fuseswap.daemon.runtime_dir import Runtime, all_devices
 from fuseswap.daemon.stripe_set import devices_named
 from fuseswap.errors import HostError, in_words
-from fuseswap.filesystem.openmetrics import parse_metrics
-from fuseswap.filesystem.statistics import STATISTICS
+from fuseswap.filesystem.metrics_text import counters_in, parse_metrics
 from fuseswap.linux import process, psi, swap_area
 from fuseswap.linux.timed_file import TIMEOUT_S, begin_reading
 
-_COUNTERS = frozenset(s.name for s in STATISTICS if s.kind is Kind.COUNTER)
 _LEAST_PATIENCE_S = 1.0
 
 Clock = Callable[[], float]  # seconds that never go back
@@ -138,6 +135,7 @@ class _Question:
         self.asked_at_s = clock()
         self.has_ended = False
         self.statistics: dict[str, int] | None = None
+        self.counters: set[str] = set()  # those of them that only grow
         self.failure: str | None = None
         self.answered_at_s = 0.0
 
@@ -151,7 +149,8 @@ class _Question:
             else:
                 if content is None:
                     continue
-                self.statistics = parse_metrics(content.decode())
+                text = content.decode()
+                self.statistics, self.counters = parse_metrics(text), counters_in(text)
             self.has_ended = True
             self.answered_at_s = self._clock()
 
@@ -198,7 +197,7 @@ class _Watched:
         counters = {
             name: number
             for name, number in question.statistics.items()
-            if name.partition(".")[0] in _COUNTERS  # a label's value may follow
+            if name.partition(".")[0] in question.counters  # a label's value may follow
         }
         before, self._answer = self._answer, Sample(question.answered_at_s, counters)
         return rates(before, self._answer)

@@ -9,7 +9,7 @@ from typing import Any
 from fuseswap.cli.output import print_json
 from fuseswap.cli.parameter_files import directory_of
 from fuseswap.cli.progress import order
-from fuseswap.daemon import config
+from fuseswap.daemon.runtime_dir import DEFAULT_NAME
 from fuseswap.linux.timed_file import read_file
 from fuseswap.sizes import parse_size
 
@@ -24,7 +24,7 @@ def add_to(commands: Any) -> None:
         description="Read everything back, verify every check, and name the pages that are bad. "
         "What a mirror has in two copies is repaired from the good one.",
     )
-    parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
+    parser.add_argument("name", nargs="?", default=DEFAULT_NAME, help="default swap0")
     parser.add_argument("--tier", metavar="TIER", help="only what is on this tier")
     parser.add_argument("--rate", metavar="SIZE", help="read at most so much a second: 50M")
     parser.add_argument("--json", action="store_true", help="what was found, as JSON")

@@ -19,7 +19,6 @@ from fuseswap.cli import watching
 from fuseswap.cli.output import print_json
 from fuseswap.cli.rates import Rates, Sample, rates
 from fuseswap.cli.savings import core_of, savings
-from fuseswap.cli.stripe_status import combined
 from fuseswap.cli.tier_lines import HEADINGS, notes, shown
 from fuseswap.cli.tier_numbers import counters, tiers_in
 from fuseswap.cli.zswap_lines import zswap_lines, zswap_status
@@ -29,7 +28,7 @@ from fuseswap.daemon.device_info import loop_of, mountpoint_of
 from fuseswap.daemon.processes import alive, supervisor_of, workers_of
 from fuseswap.daemon.runtime_dir import Runtime, runtime_root
 from fuseswap.errors import HostError, InvalidArgument, in_words
-from fuseswap.filesystem.openmetrics import parse_metrics
+from fuseswap.filesystem.metrics_text import parse_metrics
 from fuseswap.filesystem.parameters import PARAMETERS
 from fuseswap.linux import mount, swap_area
 from fuseswap.linux.protect import read_status_kib
@@ -195,6 +194,8 @@ def _status(name: str, devices: Sequence[Runtime], between_s: float) -> dict[str
     whole = stripe_set.find_set(name)
     if whole is None:
         return found[0]
+    from fuseswap.cli.stripe_status import combined  # devices have no use for it
+
     return combined(name, len(whole.stripes()), whole.limit_frames() * MIB, found)
 
 

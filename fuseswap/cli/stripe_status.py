@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from fuseswap.cli.striped_set import SHARED
-from fuseswap.filesystem.statistics import STATISTICS
 
 RUNNING, INCOMPLETE = "running", "incomplete"
 _SUMS = (
@@ -19,7 +18,11 @@ _SUMS = (
 )  # fmt: skip
 _OF_EACH = ("mountpoint", "swapfile", "supervisor_pid", "worker_pid", "standby_pid")
 _ALL = ("discards", "resumes", "memory_locked", "io_flusher")
-_GREATEST = {s.name for s in STATISTICS if s.unit in ("percent", "microseconds", "1 or 0")}
+# Percentages, times, and what is 1 or 0.
+GREATEST = {
+    *("write_amplification_percent", "tier_read_p50_us", "tier_read_p99_us"),
+    *("dedup_active", "core_compiled", "plugin_set_aside"),
+}
 
 
 def combined(
@@ -63,7 +66,7 @@ def statistics_of(found: Sequence[dict[str, int]]) -> dict[str, int]:
     for stats in found:
         for key, number in stats.items():
             before = numbers.get(key, 0)
-            greatest = key.partition(".")[0] in _GREATEST
+            greatest = key.partition(".")[0] in GREATEST
             numbers[key] = max(before, number) if greatest else before + number
     return numbers
 

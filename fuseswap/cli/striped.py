@@ -17,13 +17,13 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from fuseswap.cli import backend, config_files, striped_up
+from fuseswap.cli.host_settings import restore_settings
 from fuseswap.cli.output import print_json
 from fuseswap.cli.parameter_files import directory_of, find
 from fuseswap.cli.stripe_status import parameters_of
 from fuseswap.cli.striped_set import LIMIT, SHARED, set_on_all
-from fuseswap.cli.up import restore_settings
-from fuseswap.daemon import config, live_tiers, stripe_configs, stripes
-from fuseswap.daemon.runtime_dir import Runtime, all_devices
+from fuseswap.daemon import live_tiers, stripe_configs, stripes
+from fuseswap.daemon.runtime_dir import DEFAULT_NAME, Runtime, all_devices
 from fuseswap.daemon.stripe_set import StripeSet, find_set
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.filesystem.parameters import PARAMETERS
@@ -31,25 +31,19 @@ from fuseswap.linux.timed_file import read_file
 from fuseswap.tiers.tier_spec import parse_tier
 from fuseswap.units import MIB
 
-_IN_TURN = (
-    "restart", "set", "tier", "writeback", "recompress", "scrub", "backend", "shrink",
-)  # fmt: skip
 _SIZES = ("size", "to", "max")  # options that are shared out
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command that was asked for."""
+    """Run the command that was asked for: one that ``sets.py`` says is for stripes."""
     command = options.command
-    if command == "up" and not options.all:
+    if command == "up":
         count = striped_up.count_of(options)
         return striped_up.run(options, count) if count else _alone(options)
     if command == "down":
         return _down(options)
-    if command not in (*_IN_TURN, "get", "explain"):
-        return _alone(options)
-    name = getattr(options, "device", getattr(options, "name", None))
-    found = find_set(name) if name is not None else None  # None: an action is missing
-    if found is None:
+    found = find_set(getattr(options, "device", getattr(options, "name", "")))
+    if found is None:  # one stripe
         return _alone(options)
     if command == "get":
         return _get(found, options.parameter, as_json=options.json)
@@ -71,7 +65,7 @@ def _down(options: argparse.Namespace) -> int:
         for name in dict.fromkeys(one.set_name for one in all_devices() if one.set_name):
             _down_set(StripeSet(name))
         return _alone(options)
-    name = config.DEFAULT_NAME if options.name is None else options.name
+    name = DEFAULT_NAME if options.name is None else options.name
     if whole := Runtime(name).set_name:
         raise InvalidArgument(f"'{name}' is a stripe; first: fuseswap down {whole}")
     found = None if options.all else find_set(name)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations, islice
 
-from fuseswap.frontswap.raw_file import NUMBER as IN_PLACE
+from fuseswap.frontswap.backend import IN_PLACE
 from fuseswap.store.object_size import footprint
 from fuseswap.store.slot_word import (
     is_foreign,
@@ -24,7 +24,7 @@ from fuseswap.store.slot_word import (
     segment_of,
 )
 from fuseswap.store.table_view import TableView
-from fuseswap.tiers.file_tier import NAME as BACKING_NAME
+from fuseswap.tiers.tier import BACKING_NAME
 from fuseswap.units import PAGE_SIZE, PageNumber
 
 _HEADER_PAGE = 0  # mkswap's

@@ -19,9 +19,9 @@ from fuseswap.cli.progress import LOOK_EVERY_S, STUCK_AFTER_S, progress
 from fuseswap.cli.restart import restart
 from fuseswap.cli.status import table
 from fuseswap.cli.tier_numbers import TierNumbers, tier_of, tiers_of
-from fuseswap.daemon import config, live_tiers, tier_files
+from fuseswap.daemon import live_tiers, tier_files
 from fuseswap.daemon.live_tiers import PARAMETER
-from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.daemon.runtime_dir import DEFAULT_NAME, Runtime
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.sizes import format_size
 from fuseswap.spelling import or_rather
@@ -77,9 +77,9 @@ def _action(actions: Any, name: str, run: Any, what: str) -> Any:
     parser.add_argument(
         "-d",
         "--device",
-        default=config.DEFAULT_NAME,
+        default=DEFAULT_NAME,
         metavar="NAME",
-        help=f"of this device (default {config.DEFAULT_NAME})",
+        help=f"of this device (default {DEFAULT_NAME})",
     )
     parser.set_defaults(run=run)
     return parser

@@ -15,7 +15,7 @@ from fuseswap.cli.rates import Rates
 from fuseswap.daemon.live_tiers import PARAMETER, names
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError
-from fuseswap.filesystem.openmetrics import parse_metrics
+from fuseswap.filesystem.metrics_text import parse_metrics
 from fuseswap.linux.timed_file import read_file
 from fuseswap.units import MIB
 

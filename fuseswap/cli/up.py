@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from fuseswap.cli import below_zswap, config_files, configured, up_again
+from fuseswap.cli.host_settings import restore_settings
 from fuseswap.cli.output import print_json
 from fuseswap.cli.parser import whole
 from fuseswap.daemon import bring_up, config, device_info, memory_limits, tier_files
 from fuseswap.daemon.device_files import LAYOUTS, RESEND
-from fuseswap.daemon.runtime_dir import Runtime, all_devices, runtime_root
+from fuseswap.daemon.runtime_dir import DEFAULT_NAME, Runtime, runtime_root
 from fuseswap.errors import FuseswapError, HostError, InvalidArgument, in_words
 from fuseswap.linux import sd_notify, swap_area, sysctl
 from fuseswap.linux.ending import Undo
@@ -33,7 +34,7 @@ def add_to(commands: Any) -> None:
         help="mount, attach the loop device, make and enable the swap",
         description="Mount, attach the loop device, make and enable the swap.",
     )
-    parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
+    parser.add_argument("name", nargs="?", default=DEFAULT_NAME, help="default swap0")
     _add_device_options(parser)
     parser.add_argument(
         "--stripes",
@@ -169,13 +170,6 @@ def _undone_if_ended(runtime: Runtime) -> Iterator[Undo]:
         raise
 
 
-def restore_settings() -> None:
-    """Settings of vm and of zswap, where no device wants them any more."""
-    alive = {device.name for device in all_devices()}
-    for settings in (sysctl.Sysctl(runtime_root()), Zswap(runtime_root())):
-        settings.restore(alive)
-
-
 def config_of(options: argparse.Namespace, memory_bytes: int) -> config.DeviceConfig:
     """What ``options`` ask for; raises `InvalidArgument`."""
     if not options.backing:
@@ -206,7 +200,7 @@ def config_of(options: argparse.Namespace, memory_bytes: int) -> config.DeviceCo
 def run(options: argparse.Namespace) -> int:
     """Bring a device up; one that is up already is described, and changed where files say so."""
     if options.all:
-        return _all(options.parser, options.act)
+        return _all(options.parse, options.act)
     section = configured.section_of(options.name)
     if section and section.skipped:
         print(f"{options.name} is left out: {section.skipped}")
@@ -276,7 +270,10 @@ def notes_of(runtime: Runtime, *, was_up: bool) -> list[str]:
     return notes
 
 
-def _all(parser: argparse.ArgumentParser, act: Callable[[argparse.Namespace], int]) -> int:
+def _all(
+    parse: Callable[[Sequence[str]], argparse.Namespace],
+    act: Callable[[argparse.Namespace], int],
+) -> int:
     """One after the other, whether or not the one before came up; returns the last fault's code."""
     names = list(config_files.sections())
     if not names:
@@ -285,7 +282,7 @@ def _all(parser: argparse.ArgumentParser, act: Callable[[argparse.Namespace], in
     for name in names:
         try:
             words = configured.with_section(["up", name], name)
-            code = act(parser.parse_args(words)) or code
+            code = act(parse(words)) or code
         except (FuseswapError, OSError) as exc:
             print(f"fuseswap: {name}: {in_words(exc)}", file=sys.stderr)
             code = 1 if isinstance(exc, InvalidArgument) else 2

@@ -9,8 +9,7 @@ from typing import Any
 from fuseswap.cli.output import print_json
 from fuseswap.cli.parser import whole
 from fuseswap.cli.progress import order
-from fuseswap.daemon import config
-from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.daemon.runtime_dir import DEFAULT_NAME, Runtime
 from fuseswap.linux.timed_file import read_file
 from fuseswap.sizes import format_size, parse_size
 from fuseswap.units import PAGE_SIZE
@@ -23,7 +22,7 @@ def add_to(commands: Any) -> None:
         help="write cold pages back now",
         description="Write cold pages to tiers now, and show how far it is.",
     )
-    parser.add_argument("name", nargs="?", default=config.DEFAULT_NAME, help="default swap0")
+    parser.add_argument("name", nargs="?", default=DEFAULT_NAME, help="default swap0")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--idle", type=whole, metavar="SECONDS", help="segments sealed longer ago than this"

@@ -12,12 +12,11 @@ from typing import Final
 
 import xxhash
 
+from fuseswap.codecs.codec import CHECK_BYTES as CHECK_BYTES
 from fuseswap.codecs.dictionary import ByDictionary
 from fuseswap.codecs.registry import ZSTD_DICTIONARY, CodecRegistry
 from fuseswap.errors import CorruptData
 from fuseswap.units import PAGE_SIZE
-
-CHECK_BYTES: Final = 4
 
 _checksum: Final = xxhash.xxh3_64_intdigest
 _check: Final = struct.Struct("<I").unpack_from

@@ -20,6 +20,8 @@ Buffer = bytes | memoryview
 # Saving less than 3 % is not worth a decompression at every load.
 MAX_COMPRESSED_BYTES: Final = 3968
 
+CHECK_BYTES: Final = 4  # before each payload: see ``checksum.py``
+
 # Of codecs that are registered: their numbers, and the longest name.
 REGISTERED = range(9, 16)
 MAX_NAME_BYTES: Final = 28

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import lz4.block
 
 from fuseswap.codecs.codec import Buffer
+from fuseswap.codecs.names import LZ4_NAME
 from fuseswap.errors import CorruptData, InvalidArgument
 from fuseswap.units import PAGE_SIZE
 
@@ -14,7 +15,7 @@ from fuseswap.units import PAGE_SIZE
 class Lz4:
     """The default: 5 us a page to compress, 2 us to decompress."""
 
-    name = "lz4"
+    name = LZ4_NAME
     releases_gil = True
 
     def compressor(self, level: int | None) -> Callable[[Buffer], bytes]:

@@ -32,7 +32,8 @@ from fuseswap.codecs.call_notes import MOST_DEATHS, NOTES_BYTES, CallNotes
 from fuseswap.codecs.codec import MAX_NAME_BYTES, REGISTERED, Buffer, Codec
 from fuseswap.codecs.guarded_codec import GuardedCodec
 from fuseswap.codecs.lz4 import Lz4
-from fuseswap.codecs.zstd import DEFAULT_LEVEL, Zstd
+from fuseswap.codecs.names import DEFAULT_LEVEL
+from fuseswap.codecs.zstd import Zstd
 from fuseswap.errors import CorruptData, InvalidArgument
 from fuseswap.spelling import is_whole
 from fuseswap.units import PAGE_SIZE

@@ -12,18 +12,16 @@ from collections.abc import Callable
 import zstandard
 
 from fuseswap.codecs.codec import Buffer
+from fuseswap.codecs.names import DEFAULT_LEVEL, MAX_LEVEL, ZSTD_NAME
 from fuseswap.errors import CorruptData, InvalidArgument
 from fuseswap.spelling import is_whole
 from fuseswap.units import PAGE_SIZE
-
-DEFAULT_LEVEL = 1
-MAX_LEVEL = 19
 
 
 class Zstd:
     """1 to 19; one decompressor serves every level."""
 
-    name = "zstd"
+    name = ZSTD_NAME
     releases_gil = True
 
     def compressor(self, level: int | None) -> Callable[[Buffer], bytes]:

@@ -17,7 +17,7 @@ from fuseswap.daemon.live_tiers import require_supervisor
 from fuseswap.daemon.petitions import ATTACH, DETACH
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.frontswap.raw_memory import file_bytes
+from fuseswap.frontswap.raw_size import file_bytes
 from fuseswap.linux import shared_memory, trusted_file
 from fuseswap.sizes import format_size
 from fuseswap.units import MIB, PAGE_SHIFT

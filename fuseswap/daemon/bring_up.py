@@ -37,7 +37,7 @@ from fuseswap.daemon.standby import has_room
 from fuseswap.daemon.switch_off import switch_off
 from fuseswap.daemon.take_down import cut_off, down
 from fuseswap.daemon.worker_process import holder
-from fuseswap.errors import HostError
+from fuseswap.errors import HostError, MountFailed
 from fuseswap.linux import ending, loop, mount, private_files, swap_area, syscalls
 from fuseswap.linux.ending import Undo
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES
@@ -47,10 +47,6 @@ _START_TIMEOUT_S = 90.0
 _SLOWEST_DISK = 20 * MIB  # bytes a second: a backing file is written once from end to end
 _ADOPT_TIMEOUT_S = 210.0  # longer than `TAKE_OVER_TIMEOUT_S`
 _STANDBY_TIMEOUT_S = 30.0  # 0.3 s on an idle machine
-
-
-class MountFailed(HostError):
-    """The file system did not come up (exit code 32)."""
 
 
 def up(

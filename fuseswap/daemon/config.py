@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from fuseswap.codecs import names
 from fuseswap.daemon import tier_files
 from fuseswap.daemon.device_files import (
     BACKEND_PREFIX,
@@ -20,22 +21,19 @@ from fuseswap.daemon.device_files import (
 )
 from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.parameters import MIN_POOL_LIMIT_BYTES
-from fuseswap.filesystem.plugged import full_compressor_name
-from fuseswap.frontswap.raw_memory import file_bytes
+from fuseswap.frontswap.raw_size import file_bytes
 from fuseswap.linux.heap import HEAP_FILE_BYTES
 from fuseswap.sizes import format_size, parse_size
 from fuseswap.store.geometry import Geometry
-from fuseswap.store.slot_word import MAX_SEGMENTS
 from fuseswap.tiers.backing_file import planned_bytes
-from fuseswap.tiers.file_tier import NAME as BACKING_NAME
+from fuseswap.tiers.extent_pool import check_extents
 from fuseswap.tiers.io_buffers import BUFFER_BYTES
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES, room_bytes
+from fuseswap.tiers.tier import BACKING_NAME
 from fuseswap.tiers.tier_spec import TierSpec, parse_backing, parse_tiers
-from fuseswap.tiers.tier_table import check_extents
 from fuseswap.transport import RESUMING, TRANSPORTS
-from fuseswap.units import MIB, PAGE_SHIFT, PAGE_SIZE
+from fuseswap.units import MAX_SEGMENTS, MIB, PAGE_SHIFT, PAGE_SIZE
 
-DEFAULT_NAME = "swap0"
 DEFAULT_SIZE = "2G"
 DEFAULT_COMPRESSOR = "lz4"
 BELOW_COMPRESSOR = "zstd"  # of a device below zswap: cold pages come, one at a time
@@ -158,7 +156,7 @@ class DeviceConfig:
             name=name,
             size_bytes=size_bytes,
             pool_limit_bytes=limit - limit % MIB,
-            compressor=full_compressor_name(
+            compressor=_full_name(
                 compressor or (BELOW_COMPRESSOR if below_zswap else DEFAULT_COMPRESSOR)
             ),
             transport=transport,
@@ -216,6 +214,15 @@ class DeviceConfig:
             seccomp=self.seccomp,
             below_zswap=self.below_zswap,
         )
+
+
+def _full_name(compressor: str) -> str:
+    """With its level; raises `InvalidArgument`, and `HostError` where a plugin does not load."""
+    if name := names.full_name(compressor):
+        return name
+    from fuseswap.filesystem.plugged import full_compressor_name  # has all codecs loaded
+
+    return full_compressor_name(compressor)
 
 
 def _tiers(

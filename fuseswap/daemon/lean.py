@@ -1,4 +1,5 @@
-"""Less memory for processes whose every page is locked: worker, standby, supervisor.
+"""Less memory for processes whose every page is locked: worker, standby, supervisor.  And for
+commands, which start where memory is short.
 
 trio imports ssl, idna and more, which a worker never uses: 1.6 MB in each.  shutil, which a
 supervisor needs once at its end, brings three libraries of compression: 0.5 MB in each.

@@ -18,7 +18,7 @@ from fuseswap.daemon.processes import supervisor_of
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.linux.timed_file import read_file, write_file
-from fuseswap.tiers.file_tier import NAME as BACKING_NAME
+from fuseswap.tiers.tier import BACKING_NAME
 from fuseswap.tiers.tier_spec import TierSpec
 
 PARAMETER = "tier_params"

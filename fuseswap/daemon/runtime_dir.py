@@ -37,6 +37,7 @@ from fuseswap.linux import private_files
 from fuseswap.linux.json_file import write_json
 from fuseswap.spelling import closest
 
+DEFAULT_NAME = "swap0"
 POOL = "pool"  # in the directory of a set of stripes: what they share (``pool_table.py``)
 MAX_STRIPES = 8  # the kernel has some 25 swap areas at most
 _LOG_TAIL_BYTES = 16 << 10

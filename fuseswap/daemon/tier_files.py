@@ -25,10 +25,10 @@ from fuseswap.errors import HostError, InvalidArgument, in_words
 from fuseswap.plugins import entry_points
 from fuseswap.spelling import or_rather
 from fuseswap.tiers import backing_file
+from fuseswap.tiers.extent_pool import check_extents
 from fuseswap.tiers.ownership_label import room_bytes
 from fuseswap.tiers.remote_url import parse_url
 from fuseswap.tiers.tier_spec import BLOCK, FILE, KINDS_OF_FILES, MIRROR, TierSpec
-from fuseswap.tiers.tier_table import check_extents
 from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, MIB
 
 

@@ -31,7 +31,7 @@ from fuseswap.linux import syscalls
 from fuseswap.linux.heap import HEAP_FILE_BYTES
 from fuseswap.tiers.direct_io import DirectFile
 from fuseswap.tiers.fault_injection import with_faults
-from fuseswap.tiers.file_tier import NAME, FileTier
+from fuseswap.tiers.file_tier import FileTier
 from fuseswap.tiers.io_buffers import BUFFER_BYTES, HALF_SIZES, Buffers, resident_buffers
 from fuseswap.tiers.io_engine import Engine, open_engine
 from fuseswap.tiers.mirrored_tier import MirroredTier
@@ -163,7 +163,7 @@ class WorkerTiers:
         """
         found: list[Tier] = []
         if self._backing is not None and not self._in_place:
-            found.append(FileTier(self._file(self._backing), NAME))
+            found.append(FileTier(self._file(self._backing)))
         for one in self._attachments.values():
             if one.name.startswith(TIER) and (known is None or one.tier_name in known):
                 try:

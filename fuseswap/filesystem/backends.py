@@ -33,7 +33,8 @@ from fuseswap.filesystem.plugged import ShelfPlugin
 from fuseswap.frontswap.chain import Frontswap
 from fuseswap.frontswap.links import Link
 from fuseswap.frontswap.plugin_backend import PluginBackend
-from fuseswap.frontswap.raw_memory import RawMemory, slots_in
+from fuseswap.frontswap.raw_memory import RawMemory
+from fuseswap.frontswap.raw_size import slots_in
 from fuseswap.frontswap.shelf_notes import ShelfNotes
 from fuseswap.sizes import parse_size
 from fuseswap.spelling import is_whole

@@ -33,8 +33,8 @@ from fuseswap.store.slot_word import (
     offset_of,
     segment_of,
 )
-from fuseswap.tiers.file_tier import NAME as BACKING_NAME
 from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
+from fuseswap.tiers.tier import BACKING_NAME
 from fuseswap.units import PAGE_SIZE, Location, PageNumber, SegmentId
 
 HOLE = "hole"

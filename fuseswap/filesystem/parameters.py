@@ -10,21 +10,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fuseswap.errors import InvalidArgument, Isolated
-from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.parameter_values import (
     parse_number,
     parse_switch,
     show_limit,
     show_switch,
 )
-from fuseswap.frontswap.raw_file import RawFile
-from fuseswap.reclaim.dictionary_policy import NO_DICTIONARIES
 from fuseswap.reclaim.request import ReclaimRequest
-from fuseswap.reclaim.scrubber import ScrubRequest
+from fuseswap.reclaim.scrub_request import ScrubRequest
 from fuseswap.sizes import parse_size
 from fuseswap.units import MIB, SEGMENT_BYTES
+
+if TYPE_CHECKING:  # commands read the table, and have no memory for a device
+    from fuseswap.filesystem.device import Device
+    from fuseswap.frontswap.raw_file import RawFile
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +116,7 @@ def _set_isolate(device: Device, text: str) -> None:
 
 
 def _set_gain(device: Device, text: str) -> None:
-    device.recompression.dictionaries.set_gain(parse_number(text, 0, NO_DICTIONARIES))
+    device.recompression.dictionaries.set_gain(parse_number(text, 0, 100))
 
 
 def _set_exclusive_loads(device: Device, text: str) -> None:
@@ -210,7 +212,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "dictionary_gain_percent",
-        f"0 to {NO_DICTIONARIES} percent",
+        "0 to 100 percent",
         "A dictionary is kept where it saves this much of pages it was not trained on; 100: none.",
         lambda device: str(device.recompression.dictionaries.gain_percent),
         _set_gain,

@@ -13,6 +13,9 @@ from typing import Protocol
 from fuseswap.errors import Deferred, StoreRefused
 from fuseswap.units import PageNumber
 
+# The number of the backend that has each page in its place (``raw_file.py``).
+IN_PLACE = 0
+
 # The 4096 bytes of a page.
 Data = bytes | memoryview
 # What a refusal is worth waiting for, if anything: page and refusal.

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fuseswap.errors import Deferred, StoreRefused
+from fuseswap.frontswap.backend import IN_PLACE
 from fuseswap.frontswap.compressed_cache import CompressedCache
 from fuseswap.frontswap.place_writes import RUN_PAGES, PlaceFile, PlaceWrites, digest_of
 from fuseswap.reclaim.write_account import WriteAccount
@@ -34,8 +35,6 @@ from fuseswap.units import (
     PageNumber,
     SegmentRef,
 )
-
-NUMBER = 0  # of the backend, in its words
 
 _NO_SEGMENT = SegmentRef(NO_SEGMENT, 0)
 _NO_TIER = Location(0, 0)
@@ -65,7 +64,7 @@ class RawFile:
     """Pages of ``cache`` at their own offsets in ``file``."""
 
     name = "file"
-    number = NUMBER
+    number = IN_PLACE
 
     def __init__(
         self,

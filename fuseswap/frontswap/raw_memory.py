@@ -22,27 +22,16 @@ from functools import partial
 import xxhash
 
 from fuseswap.errors import CorruptData, StoreRefused
+from fuseswap.frontswap.raw_size import slots_in
 from fuseswap.store.memory_reserve import Feeder
 from fuseswap.store.region import Region
 from fuseswap.store.slot_word import cookie_of, foreign_word
 from fuseswap.units import MIB, PAGE_SIZE, PageNumber
 
-CHECKS_A_PAGE = PAGE_SIZE // 4
 _CHECK_MASK = 0xFFFFFFFF
 _PIECE_BYTES = MIB  # made at once
 
 _checksum = xxhash.xxh3_64_intdigest
-
-
-def file_bytes(slots: int) -> int:
-    """Size of the memory of so many slots."""
-    return (slots + -(-slots // CHECKS_A_PAGE)) * PAGE_SIZE
-
-
-def slots_in(size_bytes: int) -> int:
-    """How many a file of so many bytes has."""
-    pages = size_bytes // PAGE_SIZE
-    return pages - -(-pages // (CHECKS_A_PAGE + 1))
 
 
 class RawMemory:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from fuseswap.store.slot_word import MAX_SEGMENTS
-from fuseswap.units import PAGE_SHIFT, PAGE_SIZE, SEGMENT_BYTES, SEGMENT_SHIFT
+from fuseswap.units import MAX_SEGMENTS, PAGE_SHIFT, PAGE_SIZE, SEGMENT_BYTES, SEGMENT_SHIFT
 
 CLUSTER_PAGES = 512
 SEGMENT_ENTRY_BYTES: Final = 32

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fuseswap.codecs.checksum import CHECK_BYTES
+from fuseswap.codecs.codec import CHECK_BYTES
 from fuseswap.store.slot_word import ALIGNMENT
 
 OWNER_BYTES: Final = 4

@@ -60,7 +60,6 @@ if TYPE_CHECKING and not COMPILED:
 else:
     SEGMENT_ID_MASK: Final = (1 << SEGMENT_ID_BITS) - 1
 
-MAX_SEGMENTS: Final = 1 << SEGMENT_ID_BITS
 OBJECT: Final = 1 << 29
 CODEC_SHIFT: Final = 30
 CODEC_MASK: Final = 0xF

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from array import array
 
+from fuseswap.errors import InvalidArgument
+from fuseswap.sizes import format_size
+from fuseswap.units import MAX_EXTENTS, MIB
+
 NO_EXTENT = -1
 
 
@@ -47,3 +51,10 @@ class ExtentPool:
     def available(self) -> int:
         """Extents `take` can still hand out."""
         return len(self._free) + max(0, self.extent_count - self._next)
+
+
+def check_extents(extent_count: int, what: str) -> None:
+    """Raise `InvalidArgument` where ``what`` has more extents than a location can name."""
+    if extent_count > MAX_EXTENTS:
+        most = format_size(MAX_EXTENTS * MIB)
+        raise InvalidArgument(f"{what} is larger than {most}, the most that a tier may have")

@@ -14,10 +14,8 @@ from __future__ import annotations
 
 from fuseswap.tiers.direct_io import DirectFile
 from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
-from fuseswap.tiers.tier import Read, Written
+from fuseswap.tiers.tier import BACKING_NAME, Read, Written
 from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES
-
-NAME = "backing_file"
 
 
 class FileTier:
@@ -29,7 +27,7 @@ class FileTier:
     is_readable = True
 
     def __init__(
-        self, file: DirectFile, name: str = NAME, extent_bytes: int = SEGMENT_BYTES
+        self, file: DirectFile, name: str = BACKING_NAME, extent_bytes: int = SEGMENT_BYTES
     ) -> None:
         """``extent_bytes``: whole pages."""
         self.name = name

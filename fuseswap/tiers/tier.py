@@ -10,6 +10,9 @@ import errno
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+# The tier of the file that ``--backing`` names.
+BACKING_NAME = "backing_file"
+
 # How long a read may take in all: until `Tier.set_timeout` says otherwise.
 TIER_TIMEOUT_S = 30.0
 

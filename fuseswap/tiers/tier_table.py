@@ -25,13 +25,12 @@ import trio
 
 from fuseswap.counting import counter, gauge, zeros
 from fuseswap.errors import InvalidArgument
-from fuseswap.sizes import format_size
-from fuseswap.tiers.extent_pool import NO_EXTENT, ExtentPool
+from fuseswap.tiers.extent_pool import NO_EXTENT, ExtentPool, check_extents
 from fuseswap.tiers.read_times import ReadTimes
 from fuseswap.tiers.tier import TIER_TIMEOUT_S, Copies, Read, Tier, Written
 from fuseswap.tiers.tier_health import TierHealth
 from fuseswap.tiers.tier_policy import LEAST_PRIORITY, TierPolicy
-from fuseswap.units import MAX_EXTENTS, MAX_TIERS, MIB, SEGMENT_BYTES, Location
+from fuseswap.units import MAX_TIERS, SEGMENT_BYTES, Location
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}")
 
@@ -314,13 +313,6 @@ class TierTable:
 def names_in(kept: Mapping[int, str]) -> set[str]:
     """The names of tiers in what the header keeps."""
     return {text.split()[0] for text in kept.values()}
-
-
-def check_extents(extent_count: int, what: str) -> None:
-    """Raise `InvalidArgument` where ``what`` has more extents than a location can name."""
-    if extent_count > MAX_EXTENTS:
-        most = format_size(MAX_EXTENTS * MIB)
-        raise InvalidArgument(f"{what} is larger than {most}, the most that a tier may have")
 
 
 def _note_write(entry: TierEntry, done: Written, error: OSError | None) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuseswap.errors import HostError
-from fuseswap.filesystem import openmetrics
+from fuseswap.filesystem import metrics_text
 
 _SECTOR_BYTES = 512  # of a disk's `stat`, whatever the disk's own is
 
@@ -101,6 +101,6 @@ def parse_vmstat(text: str) -> dict[str, int]:
 
 def parse_metrics(text: str) -> dict[str, int]:
     """OpenMetrics of a device as statistics by their names.  Raises `HostError`."""
-    if not text.endswith(openmetrics.CONTENT_END):
+    if not text.endswith(metrics_text.CONTENT_END):
         raise HostError("the metrics of the device are cut off")
-    return openmetrics.parse_metrics(text)
+    return metrics_text.parse_metrics(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fuseswap.frontswap.raw_memory import file_bytes
+from fuseswap.frontswap.raw_size import file_bytes
 from fuseswap.store.region import Region
 
 

@@ -260,7 +260,7 @@ def test_ctrl_c_while_the_commands_are_read_in() -> None:
         import builtins, fuseswap.cli
         real = builtins.__import__
         def interrupted(name, *more):
-            if name == "fuseswap.cli.commands" or "commands" in (more[2:3] or [()])[0]:
+            if name == "fuseswap.cli.commands" or "commands" in ((more[2:3] or [()])[0] or ()):
                 raise KeyboardInterrupt
             return real(name, *more)
         builtins.__import__ = interrupted

@@ -12,9 +12,10 @@ import pytest
 from fuseswap import cli
 from fuseswap.cli import restart, striped_up
 from fuseswap.cli.savings import savings
-from fuseswap.cli.stripe_status import combined, parameters_of, statistics_of
+from fuseswap.cli.stripe_status import GREATEST, combined, parameters_of, statistics_of
 from fuseswap.daemon.stripe_set import StripeSet
 from fuseswap.errors import HostError, InvalidArgument
+from fuseswap.filesystem.statistics import STATISTICS
 from fuseswap.units import MIB
 
 
@@ -55,6 +56,11 @@ def test_one_status_of_two() -> None:
     assert [tier["name"] for tier in whole["tiers"]] == ["0/file", "1/file"]
     assert whole["stripes"] == [stripe(0), stripe(1)]
     assert json.loads(json.dumps(whole)) == whole
+
+
+def test_the_greatest_counts_where_a_sum_says_nothing() -> None:
+    units = ("percent", "microseconds", "1 or 0")
+    assert {row.name for row in STATISTICS if row.unit in units} == GREATEST
 
 
 def test_a_set_is_as_its_worst_stripe() -> None:

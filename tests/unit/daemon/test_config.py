@@ -14,9 +14,8 @@ from fuseswap.daemon.device_files import settings_from
 from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.parameters import PARAMETERS
 from fuseswap.store.geometry import Geometry
-from fuseswap.store.slot_word import MAX_SEGMENTS
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES
-from fuseswap.units import GIB, MIB
+from fuseswap.units import GIB, MAX_SEGMENTS, MIB
 
 GOOD: dict[str, Any] = {
     "name": "swap0",

@@ -9,7 +9,8 @@ import pytest
 from fuseswap.counting import Kind, Statistic, file_name, samples_by_name
 from fuseswap.filesystem import openmetrics
 from fuseswap.filesystem.device import Device
-from fuseswap.filesystem.openmetrics import parse_metrics, render_metrics
+from fuseswap.filesystem.metrics_text import counters_in, parse_metrics
+from fuseswap.filesystem.openmetrics import render_metrics
 from fuseswap.filesystem.statistics import STATISTICS
 from fuseswap.units import PAGE_SIZE
 from tests.support import pages
@@ -89,9 +90,19 @@ def test_read_again_it_is_what_the_files_say(device: Device) -> None:
     assert found["backend_stores.cache"] == 3
 
 
+def test_what_only_grows_is_known_without_the_table(device: Device) -> None:
+    device.swapfile.write(0, memoryview(pages.CORPUS["compressible"]))
+    now = samples_by_name(device.statistics())
+    expected = {row.name for row in STATISTICS if row.kind is Kind.COUNTER and row.name in now}
+    assert counters_in(render_metrics(device)) == expected
+    assert "mem_used_total" in now
+    assert "mem_used_total" not in expected
+
+
 def test_a_worker_of_another_version_is_understood() -> None:
-    text = "fuseswap_unknown 1\nfuseswap_codec_pages 2\nfuseswap_loads_total 3\n# EOF\n"
-    assert parse_metrics(text) == {"loads": 3}
+    text = "# TYPE fuseswap_new_total gauge\nfuseswap_new_total 1\nfuseswap_loads_total 3\n# EOF\n"
+    assert parse_metrics(text) == {"new_total": 1, "loads": 3}
+    assert counters_in(text) == {"loads"}
 
 
 @pytest.mark.parametrize("value", ['a "b"', "c\\d", "e\nf", "\\n", 'g",h="} 5', "/dev/sdb", "ü"])

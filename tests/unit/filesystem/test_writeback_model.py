@@ -19,7 +19,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.errors import InvalidArgument, StoreRefused
 from fuseswap.reclaim.request import ReclaimRequest
-from fuseswap.reclaim.scrubber import ScrubRequest
+from fuseswap.reclaim.scrub_request import ScrubRequest
 from fuseswap.store.page_reader import ZERO_PAGE
 from fuseswap.units import MIB
 from tests.support import pages

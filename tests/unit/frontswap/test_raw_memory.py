@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from fuseswap.errors import CorruptData, StoreRefused
-from fuseswap.frontswap.raw_memory import CHECKS_A_PAGE, RawMemory, file_bytes
+from fuseswap.frontswap.raw_memory import RawMemory
+from fuseswap.frontswap.raw_size import CHECKS_A_PAGE, file_bytes
 from fuseswap.store.memory_reserve import AtOnce, Feeder
 from fuseswap.store.slot_word import cookie_of, foreign_word, number_of
 from fuseswap.units import MIB, PAGE_SIZE, PageNumber

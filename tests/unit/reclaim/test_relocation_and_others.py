@@ -10,7 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.errors import CorruptData
 from fuseswap.reclaim.relocation import Outcome
-from fuseswap.reclaim.scrubber import ScrubRequest
+from fuseswap.reclaim.scrub_request import ScrubRequest
 from fuseswap.reclaim.segment_reader import SegmentReader
 from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES
 from tests.support.moving_segments import TO_TIER, Moved, Result, each_way

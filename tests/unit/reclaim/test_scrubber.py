@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from fuseswap.codecs.checksum import CHECK_BYTES
 from fuseswap.errors import InvalidArgument
-from fuseswap.reclaim.scrubber import ScrubRequest
+from fuseswap.reclaim.scrub_request import ScrubRequest
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.slot_word import is_object, offset_of, segment_of
 from fuseswap.tiers.mirrored_tier import MirroredTier

@@ -15,10 +15,14 @@ from hypothesis import strategies as st
 from fuseswap.codecs.registry import LZ4
 from fuseswap.store import slot_word as words
 from fuseswap.store.segment_entry import Stream
-from fuseswap.units import PageNumber, SegmentId
+from fuseswap.units import MAX_SEGMENTS, PageNumber, SegmentId
 from tests.support.memory_stores import SharedMemory
 
-SEGMENTS = st.integers(1, words.MAX_SEGMENTS - 1)
+SEGMENTS = st.integers(1, MAX_SEGMENTS - 1)
+
+
+def test_a_word_can_name_each_segment_there_may_be() -> None:
+    assert int(words.SEGMENT_ID_MASK) == MAX_SEGMENTS - 1
 
 
 @given(SEGMENTS, st.integers(0, (1 << 17) - 1), st.integers(1, 4096), st.integers(0, 15))
@@ -82,9 +86,9 @@ def sound_words() -> list[int]:
     found += [words.fill_word(chance.getrandbits(36)) for _ in range(5)]
     found += [words.fill_word(chance.getrandbits(32) * (1 << 32 | 1)) for _ in range(5)]
     objects = [words.object_word(SegmentId(1), 0, 1, 0)]
-    objects.append(words.object_word(SegmentId(words.MAX_SEGMENTS - 1), (1 << 20) - 8, 4096, 15))
+    objects.append(words.object_word(SegmentId(MAX_SEGMENTS - 1), (1 << 20) - 8, 4096, 15))
     for codec in range(16):
-        segment = SegmentId(chance.randrange(1, words.MAX_SEGMENTS))
+        segment = SegmentId(chance.randrange(1, MAX_SEGMENTS))
         offset = 8 * chance.randrange(1 << 17)
         objects.append(words.object_word(segment, offset, chance.randint(1, 4096), codec))
     return [*found, *objects, *map(words.as_loaded, objects)]

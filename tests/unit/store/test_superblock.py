@@ -13,9 +13,8 @@ from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.store.checked_record import CHECK_BYTES, sealed
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.object_size import footprint
-from fuseswap.store.slot_word import MAX_SEGMENTS
 from fuseswap.store.superblock import KEY_BYTES, LAYOUT_VERSION, FuseSession, SharedState
-from fuseswap.units import GIB, MIB, PAGE_SIZE, SEGMENT_BYTES
+from fuseswap.units import GIB, MAX_SEGMENTS, MIB, PAGE_SIZE, SEGMENT_BYTES
 from tests.support.memory_stores import SMALL, SharedMemory
 
 GEOMETRY_BYTES = 40
