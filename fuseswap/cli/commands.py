@@ -6,6 +6,7 @@ import argparse
 import io
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from importlib import import_module
 
 from fuseswap import __version__
@@ -13,7 +14,7 @@ from fuseswap.cli import sets
 from fuseswap.cli.output import OutputFailed, visible_output
 from fuseswap.cli.parser import EXIT_USAGE, Parser, add_commands, complaint
 from fuseswap.errors import FuseswapError, InvalidArgument, MountFailed, in_words
-from fuseswap.linux import ending
+from fuseswap.linux import ending, protect
 
 EXIT_SYSTEM = 2
 EXIT_MOUNT = 32
@@ -46,6 +47,10 @@ _COMMANDS = {
     "install-host": "install_host",
     "mount": "mount",
 }
+
+
+# Without them memory stays short: a device gets its supervisor back, or gives all of it back.
+_SPARED = ("up", "down")
 
 
 def build_parser(names: Iterable[str] = _COMMANDS) -> argparse.ArgumentParser:
@@ -103,11 +108,12 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
         options = _parse(with_section(arguments, options.name))
     options.parse, options.act = _parse, sets.run
-    return sets.run(options)
+    with protect.spared() if options.command in _SPARED else nullcontext():
+        return sets.run(options)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options in ``arguments``.  A command that they name is imported alone: memory may be short."""
+    """The options in ``arguments``; a command that is named there is imported alone."""
     named = arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS
     return build_parser(named).parse_args(arguments)
 

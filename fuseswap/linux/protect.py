@@ -30,6 +30,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from fuseswap.linux import syscalls
@@ -98,12 +99,10 @@ def _may_trace() -> bool:
 
 def read_protection() -> Protection:
     """What the kernel says of this process."""
-    with open("/proc/self/oom_score_adj") as file:
-        oom_score_adj = int(file.read())
     return Protection(
         memory_locked=read_status_kib("/proc/self", "VmLck") > 0,
         io_flusher=_io_flusher(),
-        oom_score_adj=oom_score_adj,
+        oom_score_adj=_read_oom_score_adj(),
     )
 
 
@@ -123,9 +122,35 @@ def _io_flusher() -> bool:
         return False
 
 
+def _read_oom_score_adj() -> int:
+    with open("/proc/self/oom_score_adj") as file:
+        return int(file.read())
+
+
 def _set_oom_score_adj() -> None:
+    _write_oom_score_adj(OOM_SCORE_ADJ)
+
+
+def _write_oom_score_adj(score: int) -> None:
     with open("/proc/self/oom_score_adj", "w") as file:
-        file.write(str(OOM_SCORE_ADJ))
+        file.write(str(score))
+
+
+@contextlib.contextmanager
+def spared() -> Iterator[None]:
+    """The OOM killer takes others meanwhile, where that is permitted; for a command.
+
+    What it starts is spared, too, until it says otherwise.  ``swapoff`` is not: the kernel takes
+    the process that is in it first.
+    """
+    before = _read_oom_score_adj()
+    with contextlib.suppress(OSError):
+        _set_oom_score_adj()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            _write_oom_score_adj(before)
 
 
 def lock_memory(*, populate: bool) -> None:
