@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import mmap
 import os
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from fuseswap.errors import HostError
 from fuseswap.linux import aio, file_flags, syscalls
-from fuseswap.tiers import backing_file
 from fuseswap.tiers.backing_file import (
     MIN_BYTES,
-    Backing,
     close_backing,
-    open_backing,
     planned_bytes,
 )
 from fuseswap.tiers.ownership_label import END_BYTES, FIRST_PAGE_AT
 from fuseswap.units import MIB
-
-SIZE = 11 * MIB
+from tests.support.backing_files import SIZE, opened, put, refusal
 
 
 @pytest.fixture
@@ -33,39 +27,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "backing"
 
 
-def opened(path: Path, size_bytes: int = SIZE, name: str = "swap0") -> Backing:
-    return open_backing(str(path), size_bytes, name)
-
-
-def refusal(path: Path, size_bytes: int = SIZE) -> str:
-    """The one line a person sees."""
-    with pytest.raises(HostError) as caught:
-        os.close(opened(path, size_bytes).fd)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def crash(path: Path, size_bytes: int = SIZE) -> Backing:
-    """A device that writes pages and does not go down; what it opened, closed."""
-    device = opened(path, size_bytes)
-    room = mmap.mmap(-1, 4096)
-    room[:] = b"old page" * 512
-    for at in range(FIRST_PAGE_AT, path.stat().st_size - MIB - 4095, 512 * 1024):
-        os.pwrite(device.fd, room, at)
-    os.close(device.fd)
-    return device
-
-
 def unwritten(path: Path) -> int:
     """Where the first extent is that the file system has as unwritten: the size for none."""
     with open(path, "rb") as file:
         return os.lseek(file.fileno(), 0, os.SEEK_HOLE)
-
-
-def put(path: Path, at: int, data: bytes) -> None:
-    with open(path, "r+b") as file:
-        file.seek(at, os.SEEK_END if at < 0 else os.SEEK_SET)
-        file.write(data)
 
 
 def test_it_is_private_preallocated_and_direct(path: Path) -> None:
@@ -255,116 +220,6 @@ def test_too_small_is_refused_before_anything_is_made(
 def test_a_file_that_cannot_be_looked_at_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="is a directory, neither"):
         planned_bytes(str(tmp_path), SIZE)
-
-
-@pytest.mark.parametrize("there", [False, True])
-def test_one_left_by_a_crash_is_taken_again(path: Path, there: bool) -> None:
-    """And it is still known who made it: what `up` made, `down` removes."""
-    if there:
-        path.touch()
-    first = crash(path)
-    again = opened(path, name="swap1")
-    assert (first.former, again.former) == (None, "swap0")
-    assert first.made == again.made == (not there)
-    os.close(again.fd)
-    after = opened(path)
-    assert after.former == "swap1"
-    os.close(after.fd)
-
-
-def test_one_left_by_a_crash_after_it_was_full_to_the_brim(path: Path) -> None:
-    crash(path)
-    middle = SIZE - 2 * MIB
-    put(path, FIRST_PAGE_AT, os.urandom(middle))
-    after = opened(path)
-    assert after.former == "swap0"
-    os.close(after.fd)
-
-
-@pytest.mark.parametrize(
-    ("at", "mark"),
-    [
-        (0, b"XFSB"),
-        (510, b"\x55\xaa"),
-        (512, b"EFI PART"),
-        (512, b"LABELONE"),
-        (1080, b"\x53\xef"),
-        (4086, b"SWAPSPACE2"),
-        (4096, b"\xfc\x4e\x2b\xa9"),
-        (32769, b"CD001"),
-        (65600, b"_BHRfS_M"),
-        (-8192, b"\xfc\x4e\x2b\xa9"),
-        (-512, b"EFI PART"),
-    ],
-)
-@pytest.mark.parametrize("ours", [False, True], ids=("never ours", "once ours"))
-def test_what_others_write_is_refused_and_kept(
-    path: Path, at: int, mark: bytes, ours: bool
-) -> None:
-    if ours:
-        crash(path)
-    else:
-        path.touch()
-        os.truncate(path, SIZE)
-    put(path, at, mark)
-    before = path.read_bytes()
-    assert f"{path} holds data; if nobody needs it: dd " in refusal(path)
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize("at", [0, 600_000, -4, -MIB])
-def test_the_command_it_prints_makes_it_ours(tmp_path: Path, at: int) -> None:
-    path = tmp_path / "a name"
-    path.write_bytes(bytes(SIZE + 100))
-    put(path, at, b"data")
-    put(path, 5 * MIB, b"page")
-    command = refusal(path).partition(": ")[2]
-    subprocess.run(command, shell=True, check=True, stderr=subprocess.DEVNULL)
-    assert path.stat().st_size == SIZE + 100
-    device = opened(path, SIZE + 100)
-    assert device.former is None
-    os.close(device.fd)
-    assert path.read_bytes()[5 * MIB :][:4] == b"page"
-
-
-def test_one_from_before_there_were_claims_is_refused(path: Path) -> None:
-    """It begins with pages, and ends with them."""
-    path.write_bytes(b"old page" * (SIZE // 8))
-    assert refusal(path).count("dd if=/dev/zero") == 2
-
-
-@pytest.mark.parametrize("size_bytes", [SIZE - MIB, SIZE + MIB])
-def test_a_claim_for_another_size_is_refused(path: Path, size_bytes: int) -> None:
-    crash(path)
-    os.truncate(path, size_bytes)
-    with open(path, "r+b") as file:  # what is in its last MiB now may be a page
-        file.seek(-MIB, os.SEEK_END)
-        file.write(bytes(MIB))
-    assert "holds data of 'swap0' from when it had 11M" in refusal(path, size_bytes)
-
-
-def test_a_claim_of_another_machine_is_refused(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two may see one disk, and no lock of the one is seen by the other."""
-    ids = tmp_path / "machine-id"
-    monkeypatch.setattr(backing_file, "_MACHINE_ID", ids)
-    for text in ("0123\n", "", None):
-        ids.unlink(missing_ok=True)
-        if text is not None:
-            ids.write_text(text)
-        path.unlink(missing_ok=True)
-        crash(path)
-        os.close(opened(path).fd)
-        ids.write_text("4567\n")
-        assert "holds data of 'swap0' on another machine" in refusal(path)
-
-
-def test_a_live_one_is_in_use_whatever_is_in_it(path: Path) -> None:
-    crash(path)
-    device = opened(path)
-    assert "in use by another device" in refusal(path)
-    os.close(device.fd)
 
 
 def test_another_file_of_that_name_is_left_alone(path: Path) -> None:
