@@ -1,7 +1,8 @@
 """Discards that take more than one step, and the writes that wait for them.
 
 A discard of a whole swap area takes a second.  So it is a `Punch`, and others have their turn
-after each of its steps.  One at a time takes steps, in the order of arrival.
+after each of its steps.  One at a time takes steps, in the order of arrival.  One with an edge on a
+tier takes its place in the line when the tier has answered, and holds no other up until then.
 
     begin -> the first step: all is done, or -> `go_on`: a step, others, a step ... -> answered
 
@@ -18,6 +19,7 @@ the same page is held too, behind it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -33,13 +35,14 @@ MAX_DISCARDS = 128  # of which the transport takes no more requests
 class Discard:
     """One under way; ``low`` to before ``high`` are the bytes that newer writes wait for."""
 
-    __slots__ = ("held", "high", "low", "punch", "wait")
+    __slots__ = ("held", "high", "low", "punch", "turn", "wait")
 
     def __init__(self, offset: int, size: int, punch: Punch) -> None:
         self.low = offset
         self.high = offset + size
         self.punch = punch
         self.wait: Deferred | None = None  # what it must wait for first
+        self.turn = trio.Event()  # set where it stood behind others and is the first now
         self.held: list[Write] = []  # bounded as those that stand in line
 
 
@@ -64,7 +67,7 @@ class Discards:
         self._wait_for = wait_for
         self._let_go = let_go
         self._under_way: list[Discard] = []  # `MAX_DISCARDS` or so
-        self._turn = trio.Lock()
+        self._line: deque[Discard] = deque()  # of them, those that wait for their turn alone
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -106,6 +109,8 @@ class Discards:
         discard = Discard(offset, size, punch)
         discard.wait = wait
         self._under_way.append(discard)
+        if wait is None:  # now, for trio starts the tasks of one moment in any order
+            self._line.append(discard)
         try:
             raise Unfinished(discard)
         finally:
@@ -121,19 +126,32 @@ class Discards:
         self._end(discard)
 
     async def _take_steps(self, discard: Discard) -> None:
-        punch, waits = discard.punch, Waits()
+        if discard.wait is not None:
+            if not await self._take_edges(discard):
+                return
+            self._line.append(discard)
+        try:
+            if self._line[0] is not discard:
+                await discard.turn.wait()
+            while discard.punch.step():
+                await trio.lowlevel.checkpoint()
+        finally:
+            self._line.remove(discard)
+            if self._line:
+                self._line[0].turn.set()
+
+    async def _take_edges(self, discard: Discard) -> bool:
+        """The first step, once what it waits for is there; False: that was all."""
+        waits = Waits()
         while discard.wait is not None:
             wait, discard.wait = discard.wait, None
             await self._wait_for(wait, waits)
             del wait
             try:
-                if not punch.step():
-                    return
+                more = discard.punch.step()
             except Deferred as exc:
                 discard.wait = kept(exc)
-        async with self._turn:
-            while punch.step():
-                await trio.lowlevel.checkpoint()
+        return more
 
     def _end(self, discard: Discard) -> None:
         """Newer writes of its pages may go on, once they wait for no other."""
