@@ -45,41 +45,13 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--priority", type=whole, default=config.DEFAULT_PRIORITY, help="default 100"
     )
-    parser.add_argument(
-        "--watchdog",
-        type=whole,
-        default=config.DEFAULT_WATCHDOG_S,
-        metavar="SECONDS",
-        help="replace a worker that hangs for so long (default 5; 0: never)",
-    )
-    parser.add_argument(
-        "--standby",
-        choices=("on", "off"),
-        default="on",
-        help="keep a second worker ready, for the death of the first (default on)",
-    )
+    _add_worker_options(parser)
     parser.add_argument(
         "--notify",
         action="store_true",
         help="tell systemd (Type=notify), and leave the memory in its descriptor store",
     )
-    parser.add_argument(
-        "--tune",
-        default=config.DEFAULT_TUNE,
-        choices=config.TUNE,
-        help="settings of vm that keep swap-outs moving, put back by `down`: what costs no memory "
-        "(auto, default), all of them (on), none (off)",
-    )
-    parser.add_argument(
-        "--below-zswap",
-        nargs="?",
-        type=below_zswap.percent,
-        const=config.DEFAULT_BELOW_PERCENT,
-        default=0,
-        metavar="PERCENT",
-        help="switch zswap on in front of it, with a pool of so much of memory (default "
-        f"{config.DEFAULT_BELOW_PERCENT}); `down` puts zswap back",
-    )
+    _add_kernel_options(parser)
     parser.add_argument(
         "--isolate",
         action="store_true",
@@ -150,6 +122,44 @@ def _add_device_options(parser: argparse.ArgumentParser) -> None:
         default=config.DEFAULT_RESEND,
         choices=RESEND,
         help="off: keep requests in flight in a journal, as before Linux 6.9 (default auto)",
+    )
+
+
+def _add_worker_options(parser: argparse.ArgumentParser) -> None:
+    """When a worker is replaced, and by what."""
+    parser.add_argument(
+        "--watchdog",
+        type=whole,
+        default=config.DEFAULT_WATCHDOG_S,
+        metavar="SECONDS",
+        help="replace a worker that hangs for so long (default 5; 0: never)",
+    )
+    parser.add_argument(
+        "--standby",
+        choices=("on", "off"),
+        default="on",
+        help="keep a second worker ready, for the death of the first (default on)",
+    )
+
+
+def _add_kernel_options(parser: argparse.ArgumentParser) -> None:
+    """The settings of the kernel that `up` changes and `down` puts back."""
+    parser.add_argument(
+        "--tune",
+        default=config.DEFAULT_TUNE,
+        choices=config.TUNE,
+        help="settings of vm that keep swap-outs moving, put back by `down`: what costs no memory "
+        "(auto, default), all of them (on), none (off)",
+    )
+    parser.add_argument(
+        "--below-zswap",
+        nargs="?",
+        type=below_zswap.percent,
+        const=config.DEFAULT_BELOW_PERCENT,
+        default=0,
+        metavar="PERCENT",
+        help="switch zswap on in front of it, with a pool of so much of memory (default "
+        f"{config.DEFAULT_BELOW_PERCENT}); `down` puts zswap back",
     )
 
 

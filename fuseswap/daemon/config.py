@@ -108,54 +108,19 @@ class DeviceConfig:
 
         No compressor: the default of a device, which is another one below zswap.
         """
-        size_bytes = parse_size(size)
-        size_bytes -= size_bytes % PAGE_SIZE
-        if not MIN_SIZE_BYTES <= size_bytes <= MAX_SIZE_BYTES:
-            raise InvalidArgument(
-                f"size {size} is not between {format_size(MIN_SIZE_BYTES)} "
-                f"and {format_size(MAX_SIZE_BYTES)}"
-            )
-        limit = parse_size(pool_limit, percent_of=memory_bytes)
-        if limit < MIN_POOL_LIMIT_BYTES:
-            raise InvalidArgument(
-                f"pool limit {pool_limit} is less than {format_size(MIN_POOL_LIMIT_BYTES)}"
-            )
-        if transport not in TRANSPORTS:
-            raise InvalidArgument(
-                f"'{transport}' is not a transport; use {' or '.join(TRANSPORTS)}"
-            )
-        if not -1 <= priority <= 32767:
-            raise InvalidArgument(f"priority {priority} is not between -1 and 32767")
-        if backing_layout not in LAYOUTS:
-            raise InvalidArgument(f"'{backing_layout}' is not a layout; use {' or '.join(LAYOUTS)}")
-        if resend not in RESEND:
-            raise InvalidArgument(f"'{resend}' is not a way to resend; use {' or '.join(RESEND)}")
-        if watchdog_s and watchdog_s < MIN_WATCHDOG_S:
-            raise InvalidArgument(
-                f"watchdog {watchdog_s} is neither 0 nor at least {MIN_WATCHDOG_S}"
-            )
-        if not 0 <= below_zswap <= MAX_BELOW_PERCENT:
-            raise InvalidArgument(
-                f"--below-zswap {below_zswap} is not between 1 and {MAX_BELOW_PERCENT} percent"
-            )
+        size_bytes = _size_bytes(size)
+        limit = _pool_limit_bytes(pool_limit, memory_bytes)
+        _check_one_of("a transport", transport, TRANSPORTS)
+        _check_one_of("a layout", backing_layout, LAYOUTS)
+        _check_one_of("a way to resend", resend, RESEND)
+        _check_numbers(priority, watchdog_s, below_zswap)
         plain, encrypt = parse_backing(backing)
         path = None if plain == "none" else os.path.abspath(plain)
-        backing_bytes = planned_bytes(path, size_bytes) if path else 0
-        needed = size_bytes + BOTH_ENDS_BYTES if backing_layout == "in-place" else 0
-        if path and os.path.isfile(path) and size_bytes <= backing_bytes < needed:
-            backing_bytes = needed  # made as large as the device: it grows by the ends
-        if backing_bytes < needed:
-            found = f"{path} has {backing_bytes}" if path else "there is no backing"
-            raise InvalidArgument(
-                f"the in-place layout needs a backing file of {needed} "
-                f"bytes ({format_size(size_bytes)} and {format_size(BOTH_ENDS_BYTES)}), {found}"
-            )
-        if backing_layout == "packed":
-            check_extents(room_bytes(backing_bytes) // MIB, f"backing file {path}")
+        backing_bytes = _backing_bytes(path, backing_layout, size_bytes)
         return cls(
             name=name,
             size_bytes=size_bytes,
-            pool_limit_bytes=limit - limit % MIB,
+            pool_limit_bytes=limit,
             compressor=_full_name(
                 compressor or (BELOW_COMPRESSOR if below_zswap else DEFAULT_COMPRESSOR)
             ),
@@ -223,6 +188,63 @@ def _full_name(compressor: str) -> str:
     from fuseswap.filesystem.plugged import full_compressor_name  # has all codecs loaded
 
     return full_compressor_name(compressor)
+
+
+def _size_bytes(size: str) -> int:
+    """Of a device, in whole pages.  Raises `InvalidArgument`."""
+    size_bytes = parse_size(size)
+    size_bytes -= size_bytes % PAGE_SIZE
+    if not MIN_SIZE_BYTES <= size_bytes <= MAX_SIZE_BYTES:
+        raise InvalidArgument(
+            f"size {size} is not between {format_size(MIN_SIZE_BYTES)} "
+            f"and {format_size(MAX_SIZE_BYTES)}"
+        )
+    return size_bytes
+
+
+def _pool_limit_bytes(pool_limit: str, memory_bytes: int) -> int:
+    """In whole MiB.  Raises `InvalidArgument`."""
+    limit = parse_size(pool_limit, percent_of=memory_bytes)
+    if limit < MIN_POOL_LIMIT_BYTES:
+        raise InvalidArgument(
+            f"pool limit {pool_limit} is less than {format_size(MIN_POOL_LIMIT_BYTES)}"
+        )
+    return limit - limit % MIB
+
+
+def _check_one_of(what: str, word: str, words: Sequence[str]) -> None:
+    """Raise `InvalidArgument` for a word that is none of ``words``."""
+    if word not in words:
+        raise InvalidArgument(f"'{word}' is not {what}; use {' or '.join(words)}")
+
+
+def _check_numbers(priority: int, watchdog_s: int, below_zswap: int) -> None:
+    """Raise `InvalidArgument` for one that is out of bounds."""
+    if not -1 <= priority <= 32767:
+        raise InvalidArgument(f"priority {priority} is not between -1 and 32767")
+    if watchdog_s and watchdog_s < MIN_WATCHDOG_S:
+        raise InvalidArgument(f"watchdog {watchdog_s} is neither 0 nor at least {MIN_WATCHDOG_S}")
+    if not 0 <= below_zswap <= MAX_BELOW_PERCENT:
+        raise InvalidArgument(
+            f"--below-zswap {below_zswap} is not between 1 and {MAX_BELOW_PERCENT} percent"
+        )
+
+
+def _backing_bytes(path: str | None, layout: str, size_bytes: int) -> int:
+    """Of the backing file; 0 without.  Raises `InvalidArgument` where it is too small or large."""
+    backing_bytes = planned_bytes(path, size_bytes) if path else 0
+    needed = size_bytes + BOTH_ENDS_BYTES if layout == "in-place" else 0
+    if path and os.path.isfile(path) and size_bytes <= backing_bytes < needed:
+        backing_bytes = needed  # made as large as the device: it grows by the ends
+    if backing_bytes < needed:
+        found = f"{path} has {backing_bytes}" if path else "there is no backing"
+        raise InvalidArgument(
+            f"the in-place layout needs a backing file of {needed} "
+            f"bytes ({format_size(size_bytes)} and {format_size(BOTH_ENDS_BYTES)}), {found}"
+        )
+    if layout == "packed":
+        check_extents(room_bytes(backing_bytes) // MIB, f"backing file {path}")
+    return backing_bytes
 
 
 def _tiers(
