@@ -31,7 +31,7 @@ from fuseswap.tiers.io_buffers import BUFFER_BYTES
 from fuseswap.tiers.ownership_label import BOTH_ENDS_BYTES, room_bytes
 from fuseswap.tiers.tier import BACKING_NAME
 from fuseswap.tiers.tier_spec import TierSpec, parse_backing, parse_tiers
-from fuseswap.transport import RESUMING, TRANSPORTS
+from fuseswap.transport import RESUMING, TRANSPORTS, check_installed
 from fuseswap.units import MAX_SEGMENTS, MIB, PAGE_SHIFT, PAGE_SIZE
 
 DEFAULT_SIZE = "2G"
@@ -106,11 +106,13 @@ class DeviceConfig:
     ) -> DeviceConfig:
         """Validate what a person wrote; raises `InvalidArgument`.
 
+        `HostError` where the package of the transport is not installed.
         No compressor: the default of a device, which is another one below zswap.
         """
         size_bytes = _size_bytes(size)
         limit = _pool_limit_bytes(pool_limit, memory_bytes)
         _check_one_of("a transport", transport, TRANSPORTS)
+        check_installed(transport)
         _check_one_of("a layout", backing_layout, LAYOUTS)
         _check_one_of("a way to resend", resend, RESEND)
         _check_numbers(priority, watchdog_s, below_zswap)
