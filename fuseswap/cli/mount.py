@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
+from fuseswap.cli import mount_options
 from fuseswap.daemon import bring_up, config, device_info
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import InvalidArgument, MountFailed
-from fuseswap.linux import swap_area
+from fuseswap.linux import mount, swap_area
 from fuseswap.linux.ending import Undo
-from fuseswap.spelling import or_rather
-
-# Options of mount(8) and fstab that mean nothing to us and harm nobody.
-_IGNORED = frozenset(
-    (
-        *("rw", "defaults", "auto", "noauto", "nofail", "user", "nouser", "users", "owner"),
-        *("group", "_netdev", "suid", "nosuid", "dev", "nodev", "exec", "noexec"),
-        *("relatime", "noatime", "norelatime"),
-    )
-)
-_KNOWN = frozenset(
-    {
-        *("size", "pool_limit", "compressor", "transport", "resend", "name", "backing_layout"),
-        "standby",
-    }
-)
 
 
 def add_to(commands: Any) -> None:
@@ -36,7 +22,7 @@ def add_to(commands: Any) -> None:
         "mount",
         help="mount the file system alone, without loop device and swap",
         description="Mount the file system alone, as mount.fuseswap does.",
-        epilog="options: " + ", ".join(sorted(_KNOWN)),
+        epilog="options: " + ", ".join(sorted(mount_options.OURS)),
     )
     parser.add_argument(
         "backing", metavar="BACKING", help="file or block device for cold pages, or 'none'"
@@ -54,7 +40,12 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Mount and return once the file system answers."""
-    chosen = _parse(",".join(options.options))
+    asked = mount_options.parse(",".join(options.options))
+    chosen = asked.ours
+    if asked.is_read_only and os.geteuid() != 0:
+        raise InvalidArgument("the mount option 'ro' needs root")
+    for note in asked.notes:
+        print(f"fuseswap: {note}", file=sys.stderr)
     mountpoint = os.path.realpath(options.directory)
     if not options.directory or not Path(mountpoint).is_dir():
         raise MountFailed(f"'{options.directory}' is not a directory")
@@ -79,22 +70,9 @@ def run(options: argparse.Namespace) -> int:
         if device_info.is_up(runtime):
             raise MountFailed(f"there is a device '{runtime.name}' already")
         bring_up.start_filesystem(runtime, wanted, undo)
+        if asked.is_read_only:
+            mount.make_read_only(mountpoint)
     return 0
-
-
-def _parse(text: str) -> dict[str, str]:
-    """``size=2G,compressor=zstd`` as a dictionary; raises `InvalidArgument`."""
-    chosen = {}
-    for option in filter(None, text.split(",")):
-        key, _, value = option.partition("=")
-        if key in _IGNORED or key.startswith("x-"):
-            continue
-        if key not in _KNOWN or not value:
-            raise InvalidArgument(
-                f"unknown mount option '{option}'{or_rather(key, sorted(_KNOWN))}"
-            )
-        chosen[key] = value
-    return chosen
 
 
 def _on_off(chosen: dict[str, str], key: str) -> bool:

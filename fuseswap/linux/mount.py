@@ -75,6 +75,16 @@ def _mount_as_user(mountpoint: str) -> int:
         return int(array.array("i", control[0][2])[0])
 
 
+def make_read_only(mountpoint: str) -> None:
+    """Nothing below it can be written any more, through this mount.  Raises `HostError`."""
+    kept = syscalls.MS_NOSUID | syscalls.MS_NODEV
+    flags = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY | kept
+    try:
+        syscalls.mount("none", mountpoint, "none", flags, "")
+    except OSError as exc:
+        raise HostError(f"cannot make {mountpoint} read-only: {exc.strerror}") from exc
+
+
 def unmount(mountpoint: str, *, lazy: bool = False) -> None:
     """Unmount; not mounted is fine.  Raises `HostError` where it is busy.
 

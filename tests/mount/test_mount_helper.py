@@ -75,6 +75,19 @@ def test_mount_and_umount(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.usefixtures("_helper")
+def test_read_only(tmp_path: Path, name: str) -> None:
+    options = f"ro,nofail,lazytime,discard,comment=cold,size=64M,name={name}"
+    must("mount", "-t", "fuseswap", "none", str(tmp_path), "-o", options)
+    try:
+        assert (tmp_path / "swapfile").read_bytes()[:4096] == bytes(4096)
+        for each in ("swapfile", "params/compressor"):
+            with pytest.raises(OSError, match="Read-only"):
+                (tmp_path / each).write_text("zstd\n")
+    finally:
+        must("umount", str(tmp_path))
+
+
+@pytest.mark.usefixtures("_helper")
 def test_the_layout_in_place(tmp_path: Path, name: str) -> None:
     backing, directory = tmp_path / "backing", tmp_path / "d"
     directory.mkdir()
