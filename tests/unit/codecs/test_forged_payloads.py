@@ -65,40 +65,51 @@ def zstd_of(size: int, *, says_size: bool, window_log: int = 12, known: bool = F
     return writer.compress(bytes(size)) + writer.flush()
 
 
-def zstd_forged(known: bool) -> dict[str, bytes]:
-    found = {}
+def zstd_forged(known: bool) -> dict[str, Callable[[], bytes]]:
+    def of(size: int, says_size: bool = False, window_log: int = 12) -> bytes:
+        return zstd_of(size, says_size=says_size, window_log=window_log, known=known)
+
+    def with_head(head: bytes) -> bytes:
+        return head + of(HUGE)[2:]
+
+    found: dict[str, Callable[[], bytes]] = {}
     for size in SIZES:
-        found[f"missing-{size}"] = zstd_of(size, says_size=False, known=known)
-        found[f"told-{size}"] = zstd_of(size, says_size=True, known=known)
+        found[f"missing-{size}"] = partial(of, size)
+        found[f"told-{size}"] = partial(of, size, says_size=True)
     for log in (17, 27):  # 128 KiB and 128 MiB
-        head = bytes([0, log - 10 << 3])
-        found[f"window-{log}"] = head + zstd_of(HUGE, says_size=False, known=known)[2:]
-        found[f"wide-{log}"] = zstd_of(HUGE, says_size=False, window_log=log, known=known)
+        found[f"window-{log}"] = partial(with_head, bytes([0, log - 10 << 3]))
+        found[f"wide-{log}"] = partial(of, HUGE, window_log=log)
     for descriptor, width in ((0xE0, 8), (0xA0, 4), (0x60, 2), (0x20, 1), (0xC0, 8), (0x80, 4)):
         told = min(HUGE, (1 << 8 * width) - 1).to_bytes(width, "little")
-        found[f"lie-{descriptor:x}"] = bytes([descriptor]) + told + b"\0\x28" + bytes(64)
-    found["two-frames"] = 2 * zstd_of(PAGE_SIZE // 2, says_size=False, known=known)
+        lie = bytes([descriptor]) + told + b"\0\x28" + bytes(64)
+        found[f"lie-{descriptor:x}"] = partial(bytes, lie)
+    found["two-frames"] = lambda: 2 * of(PAGE_SIZE // 2)
     return found
 
 
-FORGED: dict[int, dict[str, bytes]] = {
-    RAW: {str(size): bytes(size) for size in SIZES if size < HUGE},
+def plugin_of(size: int) -> bytes:
+    return checksum_of(bytes(size), 0).to_bytes(4, "little") + zlib.compress(bytes(size))
+
+
+# Made by the test that wants one: each process of xdist would make all of them, for seconds.
+FORGED: dict[int, dict[str, Callable[[], bytes]]] = {
+    RAW: {str(size): partial(bytes, size) for size in SIZES if size < HUGE},
     LZ4: {
-        **{str(size): lz4_of(size) for size in SIZES},
-        **{f"told-{size}": lz4_of(size, stores_size=True) for size in SIZES},
-        "lie": HUGE.to_bytes(4, "little") + lz4_of(PAGE_SIZE),
+        **{str(size): partial(lz4_of, size) for size in SIZES},
+        **{f"told-{size}": partial(lz4_of, size, stores_size=True) for size in SIZES},
+        "lie": lambda: HUGE.to_bytes(4, "little") + lz4_of(PAGE_SIZE),
     },
     ZSTD: zstd_forged(known=False),
-    FILL: {str(size): bytes(size) for size in (0, 7, 9, PAGE_SIZE)},
-    ZSTD_DICTIONARY: {
-        name: bytes([NUMBER]) + frame for name, frame in zstd_forged(known=True).items()
-    },
-    PLUGIN: {
-        str(size): checksum_of(bytes(size), 0).to_bytes(4, "little") + zlib.compress(bytes(size))
-        for size in SIZES
-    },
+    FILL: {str(size): partial(bytes, size) for size in (0, 7, 9, PAGE_SIZE)},
+    ZSTD_DICTIONARY: zstd_forged(known=True),
+    PLUGIN: {str(size): partial(plugin_of, size) for size in SIZES},
 }
 EVERY = [(codec, name) for codec, forged in FORGED.items() for name in forged]
+
+
+def forged(codec: int, name: str) -> bytes:
+    payload = FORGED[codec][name]()
+    return bytes([NUMBER]) + payload if codec == ZSTD_DICTIONARY else payload
 
 
 @pytest.fixture
@@ -141,7 +152,7 @@ def taken_by(job: Callable[[], object]) -> int:
 def test_a_forged_payload_is_corrupt_and_takes_no_memory(
     decoder: Decoder, codec: int, name: str
 ) -> None:
-    payload = FORGED[codec][name]
+    payload = forged(codec, name)
     checks = [checksum_of(payload, codec), checksum_of(bytes(PAGE_SIZE), codec)]
 
     def decode() -> None:
@@ -171,7 +182,7 @@ def test_what_compresses_anew_takes_no_more(codec: int, size: int) -> None:
 @pytest.mark.usefixtures("tracing")
 @pytest.mark.parametrize("name", FORGED[ZSTD_DICTIONARY])
 def test_nor_does_leaving_a_dictionary(name: str) -> None:
-    payload = FORGED[ZSTD_DICTIONARY][name]
+    payload = forged(ZSTD_DICTIONARY, name)
     check = checksum_of(bytes(PAGE_SIZE), ZSTD_DICTIONARY).to_bytes(CHECK_BYTES, "little")
     repacker = Repacker(Recompressor(3), Dictionary(NUMBER, 1, DICTIONARY))
     shrink = partial(repacker.shrink, [(ZSTD_DICTIONARY, check + payload)], lambda: False)
@@ -196,5 +207,5 @@ def test_the_bombs_are_bombs() -> None:
     assert len(lz4.block.decompress(lz4_of(HUGE, stores_size=True))) == HUGE
     frame = zstd_of(HUGE, says_size=True)
     assert len(zstandard.ZstdDecompressor(format=MAGICLESS).decompress(frame)) == HUGE
-    assert len(zlib.decompress(FORGED[PLUGIN][str(HUGE)][CHECK_BYTES:])) == HUGE
+    assert len(zlib.decompress(forged(PLUGIN, str(HUGE))[CHECK_BYTES:])) == HUGE
     assert parse_compressor("zstd:3").compress(bytes(PAGE_SIZE))[:2] == bytes([0, 2 << 3])
