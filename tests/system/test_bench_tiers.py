@@ -46,8 +46,8 @@ def test_pages_are_written_back_to_a_file_and_read_from_it(encrypt: bool) -> Non
     assert found[WRITEBACK]["evicted_pages"] == SMALL.range_bytes // 4096
 
 
-@pytest.mark.skipif(shutil.which("nbdfuse") is None, reason="sudo scripts/install bench")
 def test_nbdfuse_reads_over_the_same_delay() -> None:
+    assert shutil.which("nbdfuse"), "nbdfuse is missing; run: sudo scripts/install test"
     found = measured(DelayedNbdfuse("nbd", SMALL.device_bytes, 2000))
     assert WRITEBACK not in found
     assert found[SHALLOW.name]["clat_p50_us"] > 4000, "there and back again"
