@@ -111,6 +111,7 @@ def is_marked(checkout: Path) -> bool:
     return (checkout / ".venv/audited").exists()
 
 
+@pytest.mark.slow
 def test_a_known_weakness_is_a_failure(checkout: Path, index: Index) -> None:
     index.answer = _WEAK
     done = audit(checkout, index.url)
@@ -133,6 +134,7 @@ def test_none_is_asked_for_once_for_each_state_of_the_pins(checkout: Path, index
     assert audit(checkout, index.url).returncode == 1
 
 
+@pytest.mark.slow
 def test_no_answer_is_said_and_no_failure(checkout: Path, index: Index) -> None:
     index.answer = [1, 2]  # and nonsense is none
     for url in ("http://127.0.0.1:9/v1/query", index.url):
@@ -143,6 +145,7 @@ def test_no_answer_is_said_and_no_failure(checkout: Path, index: Index) -> None:
         assert not is_marked(checkout)
 
 
+@pytest.mark.slow
 def test_where_nothing_was_asked_it_is_a_failure(checkout: Path, index: Index) -> None:
     """It would be silent for good otherwise."""
     (checkout / "constraints.txt").write_text("trio>=0.25 and more\n")

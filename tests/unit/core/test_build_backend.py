@@ -26,6 +26,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_compiler")
 def test_without_a_compiler_it_is_of_python_alone_and_says_so(
     wheels: Path, capfd: pytest.CaptureFixture[str]
@@ -48,6 +49,7 @@ def test_compiled_or_not_at_all(wheels: Path) -> None:
     assert not list(wheels.glob("*.whl"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_option", [False, True])
 def test_where_it_is_told_so_nothing_is_compiled(
     wheels: Path, monkeypatch: pytest.MonkeyPatch, by_option: bool

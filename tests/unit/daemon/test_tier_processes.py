@@ -143,6 +143,7 @@ def test_each_has_its_own_and_late_ones_too(host: Host) -> None:
     assert pids(one) != pids(two)
 
 
+@pytest.mark.slow
 def test_one_that_stands_still_is_killed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     one = host.attach("far")
     host.processes.start()
@@ -158,6 +159,7 @@ def test_one_that_stands_still_is_killed(host: Host, monkeypatch: pytest.MonkeyP
     assert any(f"tier process {pid} stands still: killed" in line for line in host.said)
 
 
+@pytest.mark.slow
 def test_where_memory_is_short_it_has_more_time(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +183,7 @@ def test_where_memory_is_short_it_has_more_time(
     assert beats(one, before)
 
 
+@pytest.mark.slow
 def test_one_of_a_former_supervisor_is_ended_first(host: Host) -> None:
     """Two would both read the one end of the socket."""
     one = host.attach("far")
@@ -232,6 +235,7 @@ def test_at_the_end_they_forget_if_told_so(host: Host, forget: bool) -> None:
     assert (host.directory / "1-1").exists() is not forget
 
 
+@pytest.mark.slow
 def test_one_that_cannot_start_is_tried_again_later_each_time(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

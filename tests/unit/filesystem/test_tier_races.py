@@ -139,7 +139,7 @@ async def begin_merging(
 
 
 @each_blind_action
-@pytest.mark.parametrize("share", [3, 1])
+@pytest.mark.parametrize("share", [3, pytest.param(1, marks=pytest.mark.slow)])
 async def test_while_it_is_read_to_be_merged(
     tiered: Tiered,
     tier: FakeTier,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 SMALL = """
 import gc
 from fuseswap.linux.heap import Heap
@@ -188,15 +190,18 @@ def test_a_growth_past_what_was_ahead_leaves_no_hole() -> None:
     assert printed(JUMP) <= 2
 
 
+@pytest.mark.slow
 def test_a_dictionary_is_trained_in_memory_that_is_there() -> None:
     assert printed(TRAINING) <= 2, "1780 without that"
 
 
+@pytest.mark.slow
 def test_a_training_leaves_no_hole_below_its_result() -> None:
     growth_kib = printed(HOLE % ("", "syscalls.heap_top()[0] - before >> 10"))
     assert growth_kib < 1024, "5300 where the result lay above the samples"
 
 
+@pytest.mark.slow
 def test_a_hole_is_told_where_something_lies_above_it() -> None:
     assert printed(HOLE % ("", "heap.hole_bytes >> 20")) == 0
     assert printed(HOLE % (ABOVE, "heap.hole_bytes >> 20")) == 24, "as much as was borrowed"

@@ -345,7 +345,9 @@ async def test_a_segment_that_is_half_hot_is_cleaned_with_one_frame(
 # -- small pools -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("frames", [8, 16, 20, 32])
+@pytest.mark.parametrize(
+    "frames", [8, *(pytest.param(frames, marks=pytest.mark.slow) for frames in (16, 20, 32))]
+)
 async def test_hardly_anything_is_dead_when_the_first_store_is_refused(
     make_memory: Callable[[Geometry], SharedMemory],
     nursery: trio.Nursery,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -94,6 +95,7 @@ async def test_segments_that_cannot_be_read_are_tried_again_later(
     await tiered.check()
 
 
+@pytest.mark.slow
 async def test_a_full_tier_that_is_partly_dead_makes_room(
     tiered: Tiered, nursery: trio.Nursery
 ) -> None:

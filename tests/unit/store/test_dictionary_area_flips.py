@@ -14,11 +14,12 @@ from fuseswap.filesystem.device import Device
 from fuseswap.store.geometry import DICTIONARY_PLACE_BYTES
 from fuseswap.units import PAGE_SIZE, PageNumber
 from tests.support import pages
+from tests.support.effort import scaled
 from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import SharedMemory, fronted_of
 from tests.support.recompressed_devices import DICTIONARY, at_once, recompress
 
-FLIPS = 200
+FLIPS = scaled(200)
 HEAD_BYTES = 16
 PAGES = 40
 MADE = {page: pages.related(page) for page in range(PAGES)}
