@@ -23,7 +23,7 @@ def add_to(commands: Any) -> None:
     what = add_commands(parser, "ACTION")
     what.add_parser("check", help="say what is not valid").set_defaults(run=check)
     shown = what.add_parser("show", help="what holds, and from which file")
-    shown.add_argument("name", nargs="?", help="one device; all, if left out")
+    shown.add_argument("name", metavar="NAME", nargs="?", help="one device; all, if left out")
     shown.add_argument("--json", action="store_true", help="as JSON")
     shown.set_defaults(run=show)
     what.add_parser("default", help="a file with every key, to begin with").set_defaults(

@@ -34,7 +34,9 @@ def add_to(commands: Any) -> None:
         help="a memory-pressure run, before and after",
         description="Put a process three times its memory cgroup under pressure; verify its pages.",
     )
-    parser.add_argument("name", nargs="?", default=DEFAULT_NAME, help="default swap0")
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", default=DEFAULT_NAME, help="default swap0"
+    )
     parser.add_argument("--memory", default="128M", help="of the cgroup (default 128M)")
     parser.add_argument("--seconds", default="10", help="of random touches (default 10)")
     parser.set_defaults(run=run)

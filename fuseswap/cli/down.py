@@ -19,7 +19,7 @@ def add_to(commands: Any) -> None:
         help="swapoff, detach, unmount",
         description="Disable the swap, detach, unmount; refused where memory has no room for it.",
     )
-    parser.add_argument("name", nargs="?", help=f"default {DEFAULT_NAME}")
+    parser.add_argument("name", metavar="NAME", nargs="?", help=f"default {DEFAULT_NAME}")
     parser.add_argument("--all", action="store_true", help="every device")
     parser.set_defaults(run=run)
 

@@ -1,8 +1,8 @@
 """``fuseswap install-host``: put what teaches a host to use fuseswap where it belongs.
 
-`pip` installs the command and its modules.  The mount helper, the units and the man pages are
-installed with them, below ``share/`` of the environment, and copied from there.  Each is
-noted with its hash, so `--uninstall` leaves a file that has changed since.
+`pip` installs the command and its modules.  The mount helper, the units, the man pages and the
+completion of shells are installed with them, below ``share/`` of the environment.  They are copied
+from there.  Each is noted with its hash, so `--uninstall` leaves a file that has changed since.
 """
 
 from __future__ import annotations
@@ -24,13 +24,23 @@ from fuseswap.linux.json_file import write_json
 _UNITS = "usr/local/lib/systemd/system"
 # From where in the sources, or below ``share/`` of an environment, to where, and its mode.
 _FILES = (
-    ("mount/mount.fuseswap", "sbin", 0o755),
-    ("mount/fuseswap@.service", _UNITS, 0o644),
+    ("mount/mount.fuseswap", "sbin/mount.fuseswap", 0o755),
+    ("mount/fuseswap@.service", f"{_UNITS}/fuseswap@.service", 0o644),
     ("mount/swap-timeout.conf", f"{_UNITS}/swap.d/fuseswap.conf", 0o644),
-    ("mount/fuseswap-generator", "usr/local/lib/systemd/system-generators", 0o755),
-    ("docs/man/fuseswap.8", "usr/local/share/man/man8", 0o644),
-    ("docs/man/mount.fuseswap.8", "usr/local/share/man/man8", 0o644),
+    (
+        "mount/fuseswap-generator",
+        "usr/local/lib/systemd/system-generators/fuseswap-generator",
+        0o755,
+    ),
+    (
+        "mount/fuseswap.bash-completion",
+        "usr/local/share/bash-completion/completions/fuseswap",
+        0o644,
+    ),
+    ("mount/_fuseswap", "usr/local/share/zsh/site-functions/_fuseswap", 0o644),
 )
+_MAN_PAGES = "docs/man"  # each goes there:
+_MAN = "usr/local/share/man/man8"
 _COMMAND = "usr/local/bin/fuseswap"
 _NOTES = "usr/local/lib/fuseswap-installed.json"
 _SHARE = "share/fuseswap"
@@ -40,8 +50,8 @@ def add_to(commands: Any) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "install-host",
-        help="put command, mount helper, units and man pages where they belong",
-        description="Put command, mount helper, units and man pages where they belong.",
+        help="put command, mount helper, units, man pages and completion where they belong",
+        description="Put command, mount helper, units, man pages and completion in place.",
     )
     parser.add_argument("--prefix", metavar="DIR", default="/", help="below this instead of /")
     parser.add_argument("--uninstall", action="store_true", help="take them away again")
@@ -66,7 +76,9 @@ def _install(prefix: Path) -> Iterator[Path]:
     """Yields what is there now.  Raises `HostError`, having changed nothing."""
     command = Path(sys.prefix) / "bin" / "fuseswap"
     _refuse_a_strangers(command)
-    contents = [(_source(name), _target(prefix, name, to), mode) for name, to, mode in _FILES]
+    contents = [(_source(name), prefix / to, mode) for name, to, mode in _FILES]
+    pages = sorted(_source(_MAN_PAGES).glob("*.8"))
+    contents += [(page, prefix / _MAN / page.name, 0o644) for page in pages]
     notes = {}
     for source, target, mode in contents:
         data = source.read_bytes()
@@ -98,15 +110,11 @@ def _make_directory(path: Path) -> None:
             each.chmod(0o755)
 
 
-def _target(prefix: Path, name: str, to: str) -> Path:
-    return prefix / (to if to.endswith(".conf") else f"{to}/{Path(name).name}")
-
-
 def _source(name: str) -> Path:
     """Of an environment, or of a clone that is used as it is."""
     places = (Path(sys.prefix) / _SHARE, Path(__file__).parent.parent.parent)
     for place in places:
-        if (place / name).is_file():
+        if (place / name).exists():
             return place / name
     raise HostError(f"{name} is not installed in {sys.prefix}; install fuseswap again")
 

@@ -55,13 +55,12 @@ _COLUMNS = (
 _PID = Column("PID", "number of the process", lambda o: o.pid)
 _COMMAND = Column("COMMAND", "its name", lambda o: o.name)
 _CGROUP = Column("CGROUP", "with --cgroup: its path", lambda o: o.name)
+COLUMNS = (_PID, *_COLUMNS, _COMMAND, _CGROUP)  # not all at once
 
 
 def add_to(commands: Any) -> None:
     """Add the subcommand."""
-    columns = "\n".join(
-        f"  {column.name:<9}{column.help}" for column in (_PID, *_COLUMNS, _COMMAND, _CGROUP)
-    )
+    columns = "\n".join(f"  {column.name:<9}{column.help}" for column in COLUMNS)
     parser = commands.add_parser(
         "ps",
         help="whose pages are in the swap",
@@ -69,7 +68,7 @@ def add_to(commands: Any) -> None:
         epilog=f"columns:\n{columns}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", nargs="?", help="one device; all, if left out")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="one device; all, if left out")
     parser.add_argument("--cgroup", action="store_true", help="by memory cgroup")
     parser.add_argument("--pid", metavar="PID", type=whole, action="append", help="these alone")
     parser.add_argument("--sort", metavar="COLUMN", default="TAKES", help="default TAKES")

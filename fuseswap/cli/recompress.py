@@ -23,7 +23,9 @@ def add_to(commands: Any) -> None:
         help="compress cold pages harder now",
         description="Compress cold pages again, harder, and show how far it is.",
     )
-    parser.add_argument("name", nargs="?", default=DEFAULT_NAME, help="default swap0")
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", default=DEFAULT_NAME, help="default swap0"
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--idle", type=whole, metavar="SECONDS", help="segments sealed longer ago than this"

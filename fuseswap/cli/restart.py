@@ -25,7 +25,9 @@ def add_to(commands: Any) -> None:
         help="replace the worker, without a loss",
         description="Replace the worker of a device by a new one, without a loss.",
     )
-    parser.add_argument("name", nargs="?", default=DEFAULT_NAME, help="default swap0")
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", default=DEFAULT_NAME, help="default swap0"
+    )
     parser.set_defaults(run=run)
 
 

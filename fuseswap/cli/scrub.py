@@ -24,7 +24,9 @@ def add_to(commands: Any) -> None:
         description="Read everything back, verify every check, and name the pages that are bad. "
         "What a mirror has in two copies is repaired from the good one.",
     )
-    parser.add_argument("name", nargs="?", default=DEFAULT_NAME, help="default swap0")
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", default=DEFAULT_NAME, help="default swap0"
+    )
     parser.add_argument("--tier", metavar="TIER", help="only what is on this tier")
     parser.add_argument("--rate", metavar="SIZE", help="read at most so much a second: 50M")
     parser.add_argument("--json", action="store_true", help="what was found, as JSON")

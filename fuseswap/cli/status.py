@@ -110,7 +110,7 @@ def add_to(commands: Any) -> None:
         epilog=f"columns:\n{columns}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", nargs="?", help="one device; all, if left out")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="one device; all, if left out")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     parser.add_argument("-b", "--bytes", action="store_true", help="sizes in bytes")
     which = parser.add_mutually_exclusive_group()

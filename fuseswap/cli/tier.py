@@ -30,7 +30,7 @@ from fuseswap.tiers.tier_spec import parse_tier
 HEADINGS = (
     "TIER", "STATE", "PRIORITY", "SIZE", "LIMIT", "USED", "SEGMENTS", "READ", "WRITTEN", "ERRORS",
 )  # fmt: skip
-_SETTINGS = ("priority", "limit", "drain")
+SETTINGS = ("priority", "limit", "drain")
 
 
 def add_to(commands: Any) -> None:
@@ -55,7 +55,7 @@ def add_to(commands: Any) -> None:
     one.add_argument("spec", metavar="SPEC", help="as file:/path,priority=5,limit=10G,name=NAME")
     one = _action(actions, "set", _set, "change a policy")
     one.add_argument("tier", metavar="TIER")
-    one.add_argument("assignment", metavar="SETTING=VALUE", nargs="+", help=", ".join(_SETTINGS))
+    one.add_argument("assignment", metavar="SETTING=VALUE", nargs="+", help=", ".join(SETTINGS))
     one = _action(actions, "drain", _drain, "move all that is on a tier elsewhere")
     one.add_argument("tier", metavar="TIER")
     one = _action(actions, "remove", _remove, "do without a tier that is empty")
@@ -161,8 +161,8 @@ def _set(options: argparse.Namespace) -> int:
     tier = tier_of(options.device, options.tier)
     for word in options.assignment:
         name, equals, _ = word.partition("=")
-        if not equals or name not in _SETTINGS:
-            known = [f"{one}=" for one in _SETTINGS]
+        if not equals or name not in SETTINGS:
+            known = [f"{one}=" for one in SETTINGS]
             raise InvalidArgument(f"'{word}' is no setting of a tier{or_rather(name, known)}")
     _write(options.device, tier.name, options.assignment)
     return 0

@@ -37,7 +37,7 @@ def add_to(commands: Any) -> None:
         epilog=f"columns:\n{columns}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", nargs="?", help="one device; all, if left out")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="one device; all, if left out")
     parser.add_argument("--interval", metavar="SECONDS", help="between two samples (default 2)")
     parser.add_argument("--batch", action="store_true", help="print, do not draw")
     parser.add_argument("--count", metavar="N", help="end after N blocks; implies --batch")

@@ -34,7 +34,9 @@ def add_to(commands: Any) -> None:
         help="mount, attach the loop device, make and enable the swap",
         description="Mount, attach the loop device, make and enable the swap.",
     )
-    parser.add_argument("name", nargs="?", default=DEFAULT_NAME, help="default swap0")
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", default=DEFAULT_NAME, help="default swap0"
+    )
     _add_device_options(parser)
     parser.add_argument(
         "--stripes",

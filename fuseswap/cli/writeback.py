@@ -22,7 +22,9 @@ def add_to(commands: Any) -> None:
         help="write cold pages back now",
         description="Write cold pages to tiers now, and show how far it is.",
     )
-    parser.add_argument("name", nargs="?", default=DEFAULT_NAME, help="default swap0")
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", default=DEFAULT_NAME, help="default swap0"
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--idle", type=whole, metavar="SECONDS", help="segments sealed longer ago than this"

@@ -96,9 +96,12 @@ def test_the_hosts_parts_are_there_and_go_again(root: Path) -> None:
         root / "usr/local/lib/systemd/system/fuseswap@.service",
         root / "usr/local/lib/systemd/system/swap.d/fuseswap.conf",
         root / "usr/local/lib/systemd/system-generators/fuseswap-generator",
-        root / "usr/local/share/man/man8/fuseswap.8",
-        root / "usr/local/share/man/man8/mount.fuseswap.8",
+        root / "usr/local/share/bash-completion/completions/fuseswap",
+        root / "usr/local/share/zsh/site-functions/_fuseswap",
     }
+    pages = {each.name for each in (SOURCE / "docs" / "man").glob("*.8")}
+    assert {"fuseswap.8", "mount.fuseswap.8", "fuseswap-up.8"} <= pages
+    parts |= {root / "usr/local/share/man/man8" / name for name in pages}
     assert all(each.exists() for each in parts)
     changed = root / "sbin" / "mount.fuseswap"
     changed.write_text("#!/bin/sh\n")
