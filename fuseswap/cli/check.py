@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fuseswap.cli import advice
 from fuseswap.cli.output import print_json
 from fuseswap.cli.parser import whole
 from fuseswap.daemon import config, memory_limits
@@ -49,11 +50,18 @@ def add_to(commands: Any) -> None:
         help="of a device with so many (default 1)",
     )
     parser.add_argument("--json", action="store_true", help="an object a check, as JSON")
+    parser.add_argument(
+        "--advise",
+        action="store_true",
+        help="which settings of the machine it would change instead, why, and the commands",
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print one line a check; 0 where the host is fit, 2 where it is not."""
+    if options.advise:
+        return advice.show(as_json=options.json)
     found = {check.__name__.strip("_"): check() for check in _CHECKS}
     found |= {"memory_limit": _memory_limit(options.stripes)}
     found |= {"settings": _settings(), "zswap": _zswap()}

@@ -107,7 +107,7 @@ def made(shell: str) -> str:
         if (word := word_of(action)) not in FREE:
             vars(action)["complete"] = functions[word]
     preamble = {"bash": _LISTS + "\n".join(_bash()), "zsh": _LISTS + "\n".join(_zsh())}
-    text = str(shtab.complete(parser, shell=shell, preamble=preamble))
+    text = str(shtab.complete(parser, shell=shell, preamble=preamble[shell]))
     return _tidy(text + (_TAIL_OF_BASH if shell == "bash" else ""))
 
 
