@@ -16,7 +16,8 @@ import pytest
 
 from tests.support.mounted_devices import SOURCE, must, wait_until
 
-pytestmark = pytest.mark.no_swap
+# The build takes packages from the network, and one of all processors.
+pytestmark = [pytest.mark.no_swap, pytest.mark.timeout(480)]
 
 _ENTER = """
 set -e
