@@ -63,8 +63,7 @@ from fuseswap.linux import mount, syscalls
 from fuseswap.linux.confine import confine, drop_capabilities, try_filter
 from fuseswap.linux.heap import Heap, lock_private
 from fuseswap.linux.protect import Protection, protect
-from fuseswap.store.frame_pool import RESERVE_FRAMES
-from fuseswap.store.geometry import Geometry
+from fuseswap.store.geometry import Geometry, reserve_frames
 from fuseswap.store.memory_reserve import FeederThread
 from fuseswap.store.region import Region
 from fuseswap.store.superblock import REFUSED_CALL_AT, REGION_NAMES, SharedState
@@ -212,7 +211,7 @@ class Worker:
             lazy=True,
             submit=self._thread.submit,
             feeder=self._feeder,
-            ready_frames=RESERVE_FRAMES,
+            ready_frames=reserve_frames(syscalls.memory_bytes()),
             host=self._memory.numbers(self._share.is_active),
             training_memory=self._heap,
             plugged=self._plugged,

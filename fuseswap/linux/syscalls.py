@@ -312,6 +312,12 @@ def free_swap_bytes() -> int:
     return int(_swapinfo.freeswap)
 
 
+def memory_bytes() -> int:
+    """All memory of the machine, as `free_bytes`."""
+    _libc.sysinfo(ctypes.byref(_swapinfo))
+    return int(_swapinfo.totalram)
+
+
 _SYS_PIDFD_GETFD = 438  # the same number on every architecture
 _libc.syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_uint)
 

@@ -27,7 +27,6 @@ from fuseswap.units import PAGE_SIZE
 
 _REFRESH_S = 0.25
 _NEAR_BYTES = 4 << 20  # above high: kswapd works, or will in a moment
-_KEPT_READY = 8  # frames that are made whatever it costs others
 _ZONE = re.compile(
     rb"\n +pages free +(\d+)\n(?: +boost +\d+\n)? +min +(\d+)\n +low +\d+\n +high +(\d+)\n"
     rb"(?:.*\n)*? +managed +(\d+)\n"
@@ -113,10 +112,6 @@ class Watermarks:
         Reclaim finds nothing then, and so the OOM killer is asked.
         """
         return self._others_are_bare
-
-    def spares(self, ready: int) -> bool:
-        """Whether who has so many frames ``ready`` lets others have the memory first."""
-        return ready >= _KEPT_READY and self.are_reached()
 
     def close(self) -> None:
         """Close the file."""

@@ -113,6 +113,7 @@ class MemoryWatch:
             await trio.sleep_forever()
         feeder = self._feeder
         feeder.ready_level = lambda: self._frames.warm
+        feeder.kept_level = lambda: self._frames.kept_ready
         while True:
             with trio.move_on_after(_LOOK_S if _is_short(feeder) else _IDLE_S):
                 await trio.lowlevel.wait_readable(feeder.eventfd)

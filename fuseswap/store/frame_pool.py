@@ -15,8 +15,8 @@ idle.
 It is kept whatever is stored, refilled with each frame that is taken, and it survives the
 worker.  No store waits in the page allocator.  Where the reserve is down to what the cleaner
 needs, the pool `is_short`, and stores wait for the feeder, for a bounded time.  Where others
-have little left stores leave `KEPT_FOR_POOR` ready, which can be given to them.  And no frame is
-made: the pool `is_spent`, as if at its limit.
+have little left stores leave half of it ready, `KEPT_READY` at most.  That can be given to them.
+And no frame is made: the pool `is_spent`, as if at its limit.
 In use, ordered and warm frames together never exceed the pool limit.
 """
 
@@ -25,12 +25,11 @@ from __future__ import annotations
 from array import array
 from functools import partial
 
-from fuseswap.store.memory_reserve import KEPT_FOR_POOR, AtOnce, Feeder
+from fuseswap.store.memory_reserve import KEPT_READY, AtOnce, Feeder
 from fuseswap.store.region import Region
 from fuseswap.units import SEGMENT_BYTES, SEGMENT_SHIFT
 
 WARM_LIMIT = 16
-RESERVE_FRAMES = 16  # by default
 # Kept back from stores, so that the cleaner can always copy a segment's live objects out;
 # with a tier it fills two segments at once, those to keep and those to write back; with more
 # tiers a segment passes through memory on its way between two of them.
@@ -269,7 +268,12 @@ class FramePool:
     @property
     def kept_for_poor(self) -> int:
         """Ready frames that stores leave while others have little."""
-        return max(self.cleaner_reserve, min(KEPT_FOR_POOR, self.ready - 1))
+        return max(self.cleaner_reserve, self.kept_ready)
+
+    @property
+    def kept_ready(self) -> int:
+        """Half the reserve, or less: it is refilled up to here whatever that costs others."""
+        return min(KEPT_READY, self.ready // 2)
 
     @property
     def is_spent(self) -> bool:

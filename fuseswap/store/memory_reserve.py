@@ -60,7 +60,9 @@ _SPENT_S = 10.0  # then others may be left bare: a machine that crawls on is as 
 _RICH_S = 2.0  # without that it is over
 _DEATH_BYTES = 8 << 20  # of swap that became free at once: a process has ended
 _MOURNED_S = 5.0  # so long its memory is for others: what it had here comes later, with discards
-KEPT_FOR_POOR = 8  # frames that are ready while others are poor, and may be given to them
+# Frames that are made whatever that costs others; and so many more are ready while these are poor,
+# and may be given to them.  Half the reserve, where that is less.
+KEPT_READY = 8
 _LOCKED_STACK_BYTES = 128 * 1024
 
 
@@ -133,6 +135,7 @@ class FeederThread:
         self._thread: threading.Thread | None = None
         self.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.ready_level: Callable[[], int] = lambda: 0  # frames ready, as a hint
+        self.kept_level: Callable[[], int] = lambda: KEPT_READY  # of them, see there
         self._chores = chores
         self._errand = errand
         self._is_asked = False
@@ -285,8 +288,9 @@ class FeederThread:
 
     def _spares(self) -> bool:
         """Whether others may have the memory first: enough frames are ready, or they are poor."""
-        ready = self.ready_level() - (KEPT_FOR_POOR if self.is_poor else 0)
-        return self.is_spent or (self.is_short and self.watermarks.spares(ready))
+        kept = self.kept_level()
+        enough = self.ready_level() >= (2 * kept if self.is_poor else kept)
+        return self.is_spent or (self.is_short and enough and self.watermarks.are_reached())
 
     def _carry_out(self, order: _Order) -> None:
         region, offset, length, done, era = order

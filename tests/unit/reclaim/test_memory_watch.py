@@ -313,6 +313,7 @@ async def test_frames_are_given_back_though_stores_get_none_while_others_are_poo
     machine.feeder.eventfd = os.eventfd(0)  # to be closed once more
     machine.levels.near = machine.feeder.is_short = machine.feeder.is_poor = True
     machine.feeder.is_spent = spent
+    machine.frames.ready = 2 * (READY - 1)
     assert machine.frames.take() != NO_FRAME
     assert machine.frames.is_short
     machine.queue("3 128")

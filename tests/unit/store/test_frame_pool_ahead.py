@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from fuseswap.store.frame_pool import CLEANER_RESERVE, NO_FRAME, FramePool
-from fuseswap.store.geometry import Geometry
+from fuseswap.store.geometry import Geometry, reserve_frames
 from fuseswap.store.region import Region
 from fuseswap.units import MIB
 from tests.support.fake_feeder import FakeFeeder
@@ -67,19 +67,28 @@ def test_stores_are_short_where_only_the_cleaner_s_frames_are_ready(frames: Fram
     assert frames.take(cleaning=True) == NO_FRAME
 
 
+@pytest.mark.parametrize(
+    ("memory_mib", "ready"),
+    [(64, 6), (160, 6), (346, 10), (475, 14), (533, 15), (534, 16), (1 << 20, 16)],
+)
+def test_a_small_machine_has_a_smaller_reserve(memory_mib: int, ready: int) -> None:
+    assert reserve_frames(memory_mib * MIB) == ready
+
+
+@pytest.mark.parametrize(("ready", "kept"), [(20, 8), (16, 8), (10, 5), (6, 3), (4, 2)])
 def test_while_others_are_poor_frames_that_come_back_are_theirs(
-    frames: FramePool, feeder: FakeFeeder, arena: Region
+    frames: FramePool, feeder: FakeFeeder, arena: Region, ready: int, kept: int
 ) -> None:
-    frames.set_ready(8)
+    frames.set_ready(ready)
     feeder.deliver()
-    taken = [frames.take() for _ in range(7)]
+    taken = [frames.take() for _ in range(ready - 1)]
     assert frames.take() == NO_FRAME
     assert (frames.is_short, frames.is_spent) == (True, False)
     feeder.is_poor = feeder.is_spent = True
     assert (frames.is_short, frames.is_spent) == (True, True)
     for frame in taken:
         frames.give_back(frame)
-    assert (frames.warm, frames.is_spent) == (8, False), "one for a store that waits"
+    assert (frames.warm, frames.is_spent) == (kept + 1, False), "one for a store that waits"
     frames.give_back(frames.take(cleaning=True))
     assert frames.take() != NO_FRAME
     assert frames.take() == NO_FRAME, "the rest may have to be given to others"

@@ -152,13 +152,15 @@ def test_an_errand_is_done_when_it_is_asked_for() -> None:
     feeder.close()
 
 
-def test_what_is_kept_for_the_poor_does_not_count_as_ready() -> None:
+@pytest.mark.parametrize("kept", [8, 3])
+def test_what_is_kept_for_the_poor_does_not_count_as_ready(kept: int) -> None:
     levels = Levels()
     levels.near = levels.poor = levels.reached = True
     feeder = FeederThread(levels)
     feeder.is_short = feeder.is_poor = True
+    feeder.kept_level = lambda: kept
     spares = []
-    for ready in (15, 16):
+    for ready in (2 * kept - 1, 2 * kept):
         feeder.ready_level = lambda found=ready: found  # type: ignore[misc]
         spares.append(feeder._spares())
     assert spares == [False, True]
