@@ -85,6 +85,9 @@ class TransportCounters:
         "Well-formed requests that failed (EIO, ENOSPC, EINVAL, ...), 'no such file' left out."
     )
     malformed_requests: int = counter("Requests that were not well-formed.")
+    refused_replies: int = counter(
+        "Replies that the kernel did not take though their callers were alive."
+    )
     discards: int = counter(
         "Ranges the kernel freed (fallocate); the pyfuse3 transport never sees one."
     )
@@ -186,7 +189,6 @@ class Device:
             may_train=lambda: not feeder.is_short,
             memory=training_memory,
             schedule=schedule,
-            adopt_some=frontswap.adopt_some,
             choice=Choice(RECOMPRESS, plugged.policies),
         )
         self.sweep = Sweep(Merger(self.cache, self.cache.dedup), lambda: frontswap.operations)

@@ -126,8 +126,7 @@ def take_snapshot(cache: Counted, in_place_pages: int, uncounted_pages: int) -> 
     pages, sizes = log.codec_pages, log.codec_bytes
     raw_pages, raw_bytes = sum(pages[:LZ4]), sum(sizes[:LZ4])
     same_filled = fill_words + pages[FILL]
-    words = sum(log.table.live)
-    live_bytes = sum(log.table.live_bytes)
+    words, live_bytes = sum(pages), log.live_bytes
     pool, tables = memory_usage.pool_bytes, memory_usage.table_bytes
     own = (log.heads[stream] for stream in (Stream.STORE, Stream.INCOMPRESSIBLE))
     return CacheStatistics(

@@ -64,6 +64,7 @@ class Frontswap:
         self._late: dict[PageNumber, tuple[bytes]] = {}
         # By backend, with those that are not the newest of their page any more.
         self._late_under_way: dict[str, int] = {}
+        self._late_stores = 0  # of those that ended late
         self.counters = zeros(FrontswapStatistics)
         self._holes = 0
         self._gone = zeros(BackendStatistics, backend="")  # of backends that were unregistered
@@ -176,8 +177,8 @@ class Frontswap:
             words[page] = word  # crash point: store-commit
             if not old:
                 used[cluster] += 1  # crash point: store-count
+                self.slots.new_words += 1
             else:
-                self.counters.duplicate_entry += 1
                 self.release(page, old)  # crash point: store-release
             self._first_counted.backend_stores += 1
             if self._late:
@@ -253,8 +254,7 @@ class Frontswap:
         self._words[page] = word  # crash point: further-commit
         if not is_counted:
             self._used[page >> CLUSTER_SHIFT] += 1
-        else:
-            self.counters.duplicate_entry += 1
+            self.slots.new_words += 1
         if old:
             self.release(page, old)
         self._late.pop(page, None)
@@ -295,6 +295,7 @@ class Frontswap:
         self.slots.let_go(page)
         failed = isinstance(outcome, Exception)
         link.counted.backend_stores += not failed
+        self._late_stores += not failed
         link.counted.backend_refusals += failed
         self.counters.failed_stores += failed
         if not isinstance(outcome, Exception):
@@ -361,10 +362,12 @@ class Frontswap:
     def statistics(self) -> FrontswapStatistics:
         """A snapshot of the counters."""
         counted = [link.counted for link in self.links.chain] + [self._gone]
+        stores = sum(one.backend_stores for one in counted)
         return replace(
             self.counters,
+            duplicate_entry=stores - self._late_stores - self.slots.new_words,
             loads=self._holes + sum(one.backend_loads for one in counted),
-            succ_stores=sum(one.backend_stores for one in counted),
+            succ_stores=stores,
         )
 
     def by_backend(self) -> list[BackendStatistics]:

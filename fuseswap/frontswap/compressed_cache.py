@@ -26,13 +26,15 @@ from fuseswap.dedup.policy import Dedup
 from fuseswap.errors import CompressesPoorly, PoolFull
 from fuseswap.frontswap.cache_statistics import CacheStatistics, take_snapshot
 from fuseswap.frontswap.page_encoder import PageEncoder
+from fuseswap.store.adoption_end import AdoptionEnd
 from fuseswap.store.dictionary_area import Dictionaries
 from fuseswap.store.full_pool import FullPool
+from fuseswap.store.log_tiers import Tiers
 from fuseswap.store.memory_reserve import AtOnce, Feeder
 from fuseswap.store.memory_usage import MemoryUsage
 from fuseswap.store.page_reader import Defer, PageReader, no_reader
 from fuseswap.store.segment_entry import Stream
-from fuseswap.store.segment_log import SegmentLog, Tiers
+from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.segment_owners import SegmentOwners
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.slot_word import (
@@ -46,8 +48,6 @@ from fuseswap.store.slot_word import (
 from fuseswap.store.superblock import SharedState
 from fuseswap.store.tables_ahead import TablesAhead
 from fuseswap.units import SEGMENT_SHIFT, PageNumber
-
-_SETTLED_AT_ONCE: Final = 4
 
 _checksum: Final = xxhash.xxh3_64_intdigest
 
@@ -100,6 +100,7 @@ class CompressedCache:
         self.full_pool = FullPool(self.log, mixes_streams=not in_place)  # `Device` knows of tiers
         self.fill_words = 0
         self.log.adopt()
+        self._adoption_end = AdoptionEnd(self.log)
 
     def init(self, page_count: int) -> None:
         """Nothing: ``slots`` has all there is to know of an area."""
@@ -164,13 +165,9 @@ class CompressedCache:
         return is_same_filled(word)
 
     def finish_adoption(self) -> bool:
-        """All words were adopted: settle shared objects, then free segments without a live one."""
-        for _ in range(_SETTLED_AT_ONCE):
-            if not self.log.settle_one():
-                break
-        else:
+        """All words were adopted: free segments without a live one, and so on, step by step."""
+        if self._adoption_end.step():
             return False
-        self.log.finish_adoption()
         self.dedup.get_ready()
         return True
 
@@ -180,17 +177,17 @@ class CompressedCache:
     @property
     def adopting(self) -> bool:
         """Whether what a former worker left is yet to be counted: nothing is freed or cleaned."""
-        return self.log.adopting
+        return not self._adoption_end.is_done
 
     @property
     def stored_pages(self) -> int:
         """Pages whose words name an object or a fill."""
-        return sum(self.log.table.live) + self.fill_words
+        return sum(self.log.codec_pages) + self.fill_words
 
     # -- looking at it ---------------------------------------------------------------
 
     def statistics(self, in_place_pages: int = 0, uncounted_pages: int = 0) -> CacheStatistics:
-        """A snapshot; sums over clusters and segments, not for the hot path.
+        """A snapshot; of running counts, so it takes as long however much there is.
 
         ``in_place_pages``: on the backing file.  ``uncounted_pages``: left by a former worker.
         """

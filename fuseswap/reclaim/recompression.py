@@ -42,8 +42,7 @@ class Recompression:
 
     ``read_back``: how pages come back from the tier, where there is one.  ``may_train``: whether
     the machine has memory to train a dictionary.  ``memory``: where that comes from.
-    ``schedule``: when one is trained.  ``adopt_some``: `Frontswap.adopt_some`.
-    ``choice``: which segment comes first.
+    ``schedule``: when one is trained.  ``choice``: which segment comes first.
     """
 
     def __init__(
@@ -54,10 +53,8 @@ class Recompression:
         may_train: Callable[[], bool] = lambda: True,
         memory: TrainingMemory | None = None,
         schedule: TrainingSchedule = DEFAULT_SCHEDULE,
-        adopt_some: Callable[[], bool] = lambda: False,
         choice: Choice | None = None,
     ) -> None:
-        self._adopt_some = adopt_some
         self._cache = cache
         self._log = log = cache.log
         self.thread = thread
@@ -90,7 +87,7 @@ class Recompression:
         """``none`` (it stops at once) or ``zstd[:LEVEL]``; raises `InvalidArgument`."""
         self.dictionaries.level = parse_recompressor(name)
         if not self.dictionaries.is_on:
-            self.request.left.clear()
+            self.policy.drop_request()
 
     @property
     def request(self) -> ReclaimRequest:
@@ -103,8 +100,6 @@ class Recompression:
             raise InvalidArgument("recomp_algorithm is none")
         if request.incompressible:
             raise InvalidArgument(f"'{request.text}' is neither all nor idle=SECONDS")
-        while self._adopt_some():
-            pass
         if request.takes_all:
             for head in self._log.heads:
                 if head.stream not in (Stream.RECOMPRESSED, Stream.EVICTED):
@@ -168,6 +163,7 @@ class Recompression:
                     await self._wanted.wait()
                 self._wanted = trio.Event()
                 if not self._cache.adopting:
+                    await self.policy.search()
                     await self.mover.count_again()
                     self.dictionaries.drop_unused()
                     if self.dictionaries.is_on and not self.thread.urgent:

@@ -22,9 +22,9 @@ from fuseswap.reclaim.policy import Choice, candidates_of
 from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.store.append_head import AppendHead
 from fuseswap.store.segment_entry import Stream
+from fuseswap.store.segment_places import FRESH
 from fuseswap.store.store import Store
-from fuseswap.store.victims import round_from
-from fuseswap.units import NO_SEGMENT, SegmentId, segment_range
+from fuseswap.units import NO_SEGMENT, SegmentId
 
 DEFAULT_AGE_S = 60
 
@@ -32,6 +32,8 @@ _SCARCE_PERCENT = 10
 _SCARCE_AGE_S = 1
 _FEW = 64
 _WINDOW = 256  # segments looked at for one choice
+_MOST_WALKED = 1024  # for room: 1 ms
+_SLICE = 1024
 _FRESH = (Stream.STORE, Stream.INCOMPRESSIBLE, Stream.SURVIVORS)
 
 
@@ -57,11 +59,30 @@ class RecompressionPolicy:
 
     def ask(self, request: ReclaimRequest) -> None:
         """Have the sealed segments that ``request`` describes taken, spared or not."""
-        segments = self._log.eviction_queue.matching(request.takes)
-        request.left = [s for s in segments if not self._log.table.is_recompressed(s)]
-        request.total = len(request.left)
+        table, now = self._log.table, not self._cache.adopting
+        if request.begin_search(table, self._log.frames.in_use, now=now):
+            self._end_search(request)
+        self.request.search = None  # it refers to its request
         self.request = request
         self._spared.clear()
+
+    def drop_request(self) -> None:
+        """Nothing of it is left to do."""
+        self.request.end_search()
+        self.request.left.clear()
+
+    def _end_search(self, request: ReclaimRequest) -> None:
+        table = self._log.table
+        request.left = [s for s in request.end_search() if not table.is_recompressed(s)]
+        request.total = len(request.left)
+
+    async def search(self) -> None:
+        """Go on with the search of a request, of which the first step was not all."""
+        request = self.request
+        while request.search is not None and self.request is request:
+            if not request.search.step():
+                self._end_search(request)
+            await trio.lowlevel.checkpoint()
 
     def is_wanted(self, segment: SegmentId, *, urgent: bool) -> bool:
         """Whether ``segment`` is to be recompressed even where most of it is hot."""
@@ -142,8 +163,10 @@ class RecompressionPolicy:
     async def all_due(self) -> list[SegmentId]:
         """All segments that are due: 2 us each, so with turns for others."""
         found: list[SegmentId] = []
-        for first in range(0, len(self._log.table.live), _WINDOW):
-            found += self.due(min(_WINDOW, len(self._log.table.live) - first))
+        table = self._log.table
+        for first in range(1, len(table.live), _SLICE):
+            segments = table.places.walk((FRESH,), first, first + _SLICE)
+            found += [segment for segment in segments if self.is_due(segment)]
             await trio.lowlevel.checkpoint()
         return found
 
@@ -154,24 +177,24 @@ class RecompressionPolicy:
     def any_for_room(self) -> bool:
         """Whether stores have something to wait for.
 
-        Looks at all segments at most once between two that are filled.
+        Looks at `_MOST_WALKED` segments, at most once between two that are filled.
         """
         if self.is_there(self._found):
             return True
         now = self._what_is_open()
         if self._nothing_in == now:
             return False
-        known = len(self._log.table.live)
-        self._found = next((s for s in segment_range(1, known) if self.is_there(s)), NO_SEGMENT)
+        segments = islice(self._log.table.places.walk((FRESH,)), _MOST_WALKED)
+        self._found = next((s for s in segments if self.is_there(s)), NO_SEGMENT)
         if self._found or self._full_heads():
             return True
         self._nothing_in = now
         return False
 
     def for_room(self) -> SegmentId:
-        """One to be recompressed while stores wait; 0: none is left."""
+        """One to be recompressed while stores wait; 0: none of those looked at can be."""
         spared = NO_SEGMENT
-        for segment in self._walk(len(self._log.table.live)):
+        for segment in self._walk(_MOST_WALKED):
             if self.is_there(segment):
                 if not self.was_spared(segment):
                     return segment
@@ -184,7 +207,8 @@ class RecompressionPolicy:
         return self.for_room() if full else NO_SEGMENT
 
     def _walk(self, window: int) -> Iterator[SegmentId]:
-        for segment in islice(round_from(self._hand, self._log.table), window):
+        """The next ``window`` segments in memory of which more may be had."""
+        for segment in islice(self._log.table.places.round_from((FRESH,), self._hand), window):
             self._hand = segment
             yield segment
 

@@ -1,16 +1,22 @@
 """A request for reclaim: which segments are to leave or to shrink now, and how far that is.
 
 The parameters ``writeback`` and ``recompress`` take one; its text is read back with the progress.
+
+    ask -> searched in steps, once what a former worker left is counted -> worked off
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
+from functools import partial
 
 from fuseswap.errors import InvalidArgument
 from fuseswap.sizes import parse_size
 from fuseswap.spelling import is_whole
+from fuseswap.store.sealed_by_age import SealedByAge
 from fuseswap.store.segment_entry import Stream
+from fuseswap.store.segment_table import SegmentTable
 from fuseswap.units import SegmentId
 
 
@@ -26,6 +32,8 @@ class ReclaimRequest:
     most: int | None = None  # segments; None: all of them
     total: int = 0
     left: list[SegmentId] = field(default_factory=list)  # segments that were in memory when asked
+    search: SealedByAge | None = None  # what is to end before the two above are known
+    _was_searched_later: bool = False
 
     @classmethod
     def parse(cls, text: str, *, leaves: bool = False) -> ReclaimRequest:
@@ -58,16 +66,39 @@ class ReclaimRequest:
         """Whether open segments are meant too."""
         return not self.incompressible and not self.idle_seconds
 
-    def takes(self, stream: Stream, age_s: float) -> bool:
-        """Whether a sealed segment of that stream and age is meant."""
+    def _takes(self, table: SegmentTable, asked_at: float, segment: SegmentId) -> bool:
+        """Whether sealed ``segment`` is meant, at CLOCK_BOOTTIME ``asked_at`` in s."""
         if self.incompressible:
-            return stream == Stream.INCOMPRESSIBLE
-        return age_s >= self.idle_seconds
+            return table.stream_of(segment) == Stream.INCOMPRESSIBLE
+        return asked_at - table.sealed_at(segment) >= self.idle_seconds
+
+    def begin_search(self, table: SegmentTable, most_segments: int, *, now: bool) -> bool:
+        """Look for its segments: ``now`` a first step; returns whether that was all.
+
+        ``most_segments``: the total that is told until the real one is known.
+        """
+        asked_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self.search = SealedByAge(table, partial(self._takes, table, asked_at))
+        self.total = most_segments
+        if now and not self.search.step():
+            return True
+        self._was_searched_later = True
+        return False
+
+    def end_search(self) -> list[SegmentId]:
+        """All that were found, oldest first."""
+        found = self.search.found() if self.search else []
+        self.search = None
+        return found[: self.most]
 
     def progress(self, in_flight: int) -> str:
         """How far it is, with ``in_flight`` segments whose writes have not ended."""
+        if self.search is not None:
+            return f"{self.text}: 0 of {max(1, self.total)} segments"
         done = max(0, self.total - len(self.left) - in_flight)
-        return f"{self.text}: {done} of {self.total} segments" if self.total else "idle"
+        if not self.total and not self._was_searched_later:
+            return "idle"
+        return f"{self.text}: {done} of {self.total} segments"
 
     def __str__(self) -> str:
         return self.progress(0)

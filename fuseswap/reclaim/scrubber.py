@@ -28,6 +28,7 @@ from fuseswap.errors import CorruptData, Deferred, kept
 from fuseswap.reclaim.scrub_request import ScrubRequest
 from fuseswap.store.frame_pool import NO_FRAME
 from fuseswap.store.segment_log import SegmentLog
+from fuseswap.store.segment_places import on_tier
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.slot_word import (
     codec_of,
@@ -43,9 +44,10 @@ from fuseswap.store.slot_word import (
 from fuseswap.tiers.callbacks import await_callback
 from fuseswap.tiers.tier import Copies, Read
 from fuseswap.tiers.tier_reader import TierReader
-from fuseswap.tiers.tier_table import TierTable
+from fuseswap.tiers.tier_table import TierEntry, TierTable
 from fuseswap.units import (
     FIRST_PAGE,
+    NO_SEGMENT,
     SEGMENT_BYTES,
     Location,
     PageNumber,
@@ -99,7 +101,7 @@ class Scrubber:
         """Carry ``request`` out, instead of one that is under way."""
         if request.tier is not None:
             self._tiers.named(request.tier)
-        request.total = max(1, len(self._parts(request)))
+        request.total = self._parts(request)
         self.request = request
         self._called.set()
 
@@ -110,32 +112,39 @@ class Scrubber:
             self._called = trio.Event()
             await self._scrub(self.request)
 
-    def _parts(self, request: ScrubRequest) -> list[SegmentRef | None]:
+    def _tiers_of(self, request: ScrubRequest) -> list[TierEntry]:
+        if request.tier is not None:
+            return [self._tiers.named(request.tier)]
+        return list(self._tiers)
+
+    def _parts(self, request: ScrubRequest) -> int:
         """Segments on tiers; and, with ``all``, one more for what is in memory or elsewhere."""
-        table = self._log.table
-        parts: list[SegmentRef | None] = [None] if request.tier is None else []
-        number = None if request.tier is None else self._tiers.named(request.tier).number
-        for segment in table.segments():
-            where = table.location_of(segment)
-            if isinstance(where, Location) and number in (None, where.tier):
-                parts.append(table.ref(segment))
-        return parts
+        on_tiers = sum(entry.extents.in_use for entry in self._tiers_of(request))
+        return max(1, on_tiers + (request.tier is None))
 
     async def _scrub(self, request: ScrubRequest) -> None:
-        parts = self._parts(request)
-        request.total = max(1, len(parts))
-        for ref in parts:
-            if self.request is not request:
-                return
+        request.total = self._parts(request)
+        if request.tier is None:
+            await self._scrub_pages(request)
+            request.done += 1
+        for entry in self._tiers_of(request):
+            await self._scrub_tier(request, entry.number)
+        if self.request is request:
+            request.done = request.total
+
+    async def _scrub_tier(self, request: ScrubRequest, tier: int) -> None:
+        table, kind = self._log.table, on_tier(tier)
+        segment = table.places.next_of(kind, NO_SEGMENT)
+        while segment and self.request is request:
             began = trio.current_time()
-            if ref is None:
-                await self._scrub_pages(request)
-            else:
-                await self._scrub_segment(request, ref)
+            found = table.on_tier(segment)
+            if found is not None and found[1].tier == tier:
+                await self._scrub_segment(request, found[0])
                 if request.rate is not None:
                     await trio.sleep_until(began + SEGMENT_BYTES / request.rate)
-            request.done += 1
-        request.done = request.total
+                request.done = min(request.done + 1, request.total)
+            await trio.lowlevel.checkpoint()
+            segment = table.places.next_of(kind, segment)
 
     # -- in memory, and of other backends ----------------------------------------------
 

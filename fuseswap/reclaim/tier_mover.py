@@ -5,9 +5,8 @@
     demoted   a tier that is nearly full or at its limit: its oldest segments go to one of a lower
               priority, so that what leaves memory next finds room on the faster one
 
-One task.  It goes round the segment table in slices: there is no list of a tier's segments, and a
-tier of 1 TiB has a million.  On the way it counts the pages on each tier.  One segment
-moves at a time.  Its frame is one that stores can't have.
+One task.  It goes round the segments of such a tier in slices.  There is no list of them: a tier
+of 1 TiB has a million.  One segment moves at a time.  Its frame is one that stores can't have.
 """
 
 from __future__ import annotations
@@ -27,14 +26,15 @@ from fuseswap.reclaim.relocation import NotWritten, Outcome, Relocation
 from fuseswap.reclaim.write_account import WriteAccount
 from fuseswap.reclaim.writeback_statistics import WritebackStatistics
 from fuseswap.store.segment_log import SegmentLog
+from fuseswap.store.segment_places import on_tier
 from fuseswap.tiers.tier_table import TierEntry, TierTable
 from fuseswap.tiers.write_budget import Budget
-from fuseswap.units import NO_SEGMENT, SEGMENT_BYTES, Location, SegmentId, segment_range
+from fuseswap.units import NO_SEGMENT, SEGMENT_BYTES, Location, SegmentId
 
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.5
-_SLICE = 1024  # segments looked at in a turn, about 0.3 ms
+_SLICE = 512  # segments looked at in a turn, about 1 ms
 _AT_ONCE = 16  # of the oldest segments, found in one round
 _AHEAD_SHARE = 32  # of a tier's extents are kept free, where there is a lower tier
 _MOST_AHEAD = 16
@@ -88,9 +88,9 @@ class TierMover:
             self._called = trio.Event()
 
     def first_on(self, tier: int) -> SegmentId:
-        """A segment that is on ``tier``, or 0: all are looked at, up to 0.3 s for each TiB."""
+        """A segment that is on ``tier``, or 0."""
         table = self._log.table
-        for segment in segment_range(1, len(table.live)):
+        for segment in table.places.walk((on_tier(tier),)):
             where = table.location_of(segment)
             if isinstance(where, Location) and where.tier == tier:
                 return segment
@@ -99,41 +99,42 @@ class TierMover:
     # -- one round -------------------------------------------------------------------
 
     async def _round(self) -> None:
-        """Look at every segment once: drain, count, find the oldest; then demote these."""
+        """Drain, find the oldest and demote these: tiers that need neither are not looked at."""
         if not self._destinations:
             return
         for segment in list(self._set_aside):
             self._is_set_aside(segment)
-        pages = dict.fromkeys((entry.number for entry in self._tiers), 0)
-        oldest: dict[int, list[tuple[int, SegmentId]]] = {
-            entry.number: [] for entry in self._tiers if self._is_short(entry)
-        }
-        draining = {entry.number for entry in self._tiers if self._drains(entry)}
-        async with aclosing(self._on_tiers()) as found:
-            async for segment, tier in found:
-                pages[tier] = pages.get(tier, 0) + self._log.table.live[segment]
-                if tier in draining:
-                    await self._drain(segment, tier)
-                elif tier in oldest and segment not in self._set_aside:
-                    _keep_oldest(oldest[tier], -self._log.table.sequence_of(segment), segment)
         for entry in list(self._tiers):
-            entry.pages = pages.get(entry.number, 0)
-            for _, segment in sorted(oldest.get(entry.number, ()), reverse=True):
-                if not self._is_short(entry) or not await self._demote(entry, segment):
-                    break
+            if self._drains(entry):
+                async with aclosing(self._on_tier(entry.number)) as found:
+                    async for segment in found:
+                        await self._drain(segment, entry.number)
+            elif self._is_short(entry):
+                await self._demote_oldest(entry)
 
-    async def _on_tiers(self) -> AsyncGenerator[tuple[SegmentId, int], None]:
-        """Segments on a tier and its number, some thousand a second."""
-        table = self._log.table
-        first = 1
-        while first < len(table.live):
-            end = min(first + _SLICE, len(table.live))
-            for segment in segment_range(first, end):
-                where = table.location_of(segment)
-                if isinstance(where, Location):
-                    yield segment, where.tier
-            first = end
-            await trio.lowlevel.checkpoint()
+    async def _demote_oldest(self, entry: TierEntry) -> None:
+        oldest: list[tuple[int, SegmentId]] = []
+        async with aclosing(self._on_tier(entry.number)) as found:
+            async for segment in found:
+                if segment not in self._set_aside:
+                    _keep_oldest(oldest, -self._log.table.sequence_of(segment), segment)
+        for _, segment in sorted(oldest, reverse=True):
+            if not self._is_short(entry) or not await self._demote(entry, segment):
+                break
+
+    async def _on_tier(self, tier: int) -> AsyncGenerator[SegmentId, None]:
+        """Segments on ``tier``, with a turn for others after each `_SLICE`."""
+        table, kind = self._log.table, on_tier(tier)
+        segment, looked = table.places.next_of(kind, NO_SEGMENT), 0
+        while segment:
+            where = table.location_of(segment)
+            if isinstance(where, Location) and where.tier == tier:
+                yield segment
+            looked += 1
+            if looked % _SLICE == 0:
+                await trio.lowlevel.checkpoint()
+            segment = table.places.next_of(kind, segment)
+        await trio.lowlevel.checkpoint()
 
     def _is_short(self, entry: TierEntry) -> bool:
         """Whether ``entry`` is to get room, and there is a lower tier for its segments."""

@@ -103,17 +103,30 @@ class Writeback:
             raise InvalidArgument("there is no tier to write back to")
         if request.tier is not None:
             self._destinations.require(request.tier)
-        while self._adopt_some():
-            pass
         for head in self._log.heads:
             if request.takes_all or head.stream is Stream.INCOMPRESSIBLE:
                 self._log.seal(head)
-        request.left = self._log.eviction_queue.matching(request.takes)[: request.most]
+        table, now = self._log.table, not self._cache.adopting
+        if request.begin_search(table, self._log.frames.in_use, now=now):
+            self._end_search(request)
+        self.request.search = None  # it refers to its request
+        self.request = request
+        self._room.call()
+
+    def _end_search(self, request: ReclaimRequest) -> None:
+        """What ``request`` means is known."""
+        request.left = request.end_search()
         if request.most_bytes is not None:
             request.left = self._first_of(request.left, request.most_bytes)
         request.total = len(request.left)
-        self.request = request
-        self._room.call()
+
+    async def _search(self) -> None:
+        """Go on with the search of a request, of which the first step was not all."""
+        request = self.request
+        while request.search is not None and self.request is request:
+            if not request.search.step():
+                self._end_search(request)
+            await trio.lowlevel.checkpoint()
 
     def _first_of(self, segments: list[SegmentId], most_bytes: int) -> list[SegmentId]:
         """The first of ``segments``, as long as their objects are ``most_bytes`` at most."""
@@ -137,6 +150,7 @@ class Writeback:
             return
         if self._merging is not None:
             await self._merging.merge(nursery)
+        await self._search()
         with self._destinations.only(self.request.tier if self.request.left else None):
             await self._write_requested(nursery)
         queue, evictor = self._log.eviction_queue, self._evictor

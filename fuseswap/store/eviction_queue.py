@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from itertools import islice
 
 from fuseswap.store.segment_entry import Stream
@@ -54,13 +53,6 @@ class EvictionQueue:
         for line in (*self._lines, self._gathered):
             line.pop(segment, None)
 
-    def start_over(self) -> None:
-        """Line up what is sealed and in memory, and nothing else."""
-        for line in (*self._lines, self._gathered):
-            line.clear()
-        for segment in self.all_sealed():
-            self.add(segment)
-
     def pop(self) -> SegmentId:
         """Take the next one out of line; 0 where the line is empty."""
         for line in self._lines:
@@ -79,20 +71,6 @@ class EvictionQueue:
         found = any(segment in line for line in self._lines) and self._may_leave(segment)
         self.drop(segment)
         return found
-
-    def matching(self, wanted: Callable[[Stream, float], bool]) -> list[SegmentId]:
-        """Sealed segments in memory, oldest first, for which ``wanted(stream, age in s)``."""
-        now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        table = self._table
-        return [
-            s for s in self.all_sealed() if wanted(table.stream_of(s), now - table.sealed_at(s))
-        ]
-
-    def all_sealed(self) -> list[SegmentId]:
-        """Every sealed segment in memory, oldest first."""
-        table = self._table
-        sealed = [s for s in table.segments() if table.bases[s] >= 0 and table.is_movable(s)]
-        return sorted(sealed, key=table.sequence_of)
 
     def pop_gathered(self) -> SegmentId:
         """Take the next one that was gathered on its way out; 0 where there is none."""

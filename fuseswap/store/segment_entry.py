@@ -97,11 +97,16 @@ def stream_in(word: int) -> Stream:
     return Stream(stream) if stream < len(Stream) else Stream.STORE
 
 
+def is_known_stream(stream: int) -> bool:
+    """Whether ``stream``, with its marks, is one that `entry_word` is given."""
+    return (stream & ~_KNOWN_MARKS) < len(Stream)
+
+
 def is_sound(word: int) -> bool:
     """Whether ``word`` is one that `entry_word` returns."""
     state, stream = word & 0xFF, stream_and_marks(word)
     check = crc_hqx(_checked(state, stream, word >> 32), 0)
-    known = (stream & ~_KNOWN_MARKS) < len(Stream) and state <= SegmentState.LOST
+    known = is_known_stream(stream) and state <= SegmentState.LOST
     return word >> 16 & 0xFFFF == check and known
 
 

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, MutableSequence
-from typing import Final, Protocol, final
+from typing import Final, final
 
 from fuseswap.codecs.checksum import CHECK_BYTES
 from fuseswap.codecs.registry import CODECS, ZSTD_DICTIONARY
@@ -43,6 +43,7 @@ from fuseswap.store.append_head import AppendHead
 from fuseswap.store.dictionary_use import DictionaryUse
 from fuseswap.store.eviction_queue import EvictionQueue
 from fuseswap.store.frame_pool import NO_FRAME, FramePool
+from fuseswap.store.log_tiers import NoTiers, Tiers
 from fuseswap.store.memory_reserve import Feeder
 from fuseswap.store.object_size import OWNER_BYTES, PADDED, UNITS, footprint
 from fuseswap.store.refcounts import Refcounts
@@ -71,7 +72,6 @@ from fuseswap.units import (
     PageNumber,
     SegmentId,
     page_array,
-    segment_range,
 )
 
 # May take the frames kept for the cleaner.
@@ -79,26 +79,6 @@ _COPYING = (Stream.SURVIVORS, Stream.EVICTED, Stream.RECOMPRESSED)
 
 _put_u32: Final = struct.Struct("<I").pack_into
 _get_u32: Final = struct.Struct("<I").unpack_from
-
-
-class Tiers(Protocol):
-    """What the log tells the tiers (``tiers/tier_table.py``)."""
-
-    def adopt(self, used: Iterable[Location]) -> None:
-        """Just the places ``used`` hold segments."""
-
-    def release(self, location: Location, generation: int) -> None:
-        """The segment with the sequence ``generation`` is not at ``location`` any more."""
-
-
-class NoTiers:
-    """Of a log that has none; a segment that is on one all the same cannot be read."""
-
-    def adopt(self, used: Iterable[Location]) -> None:
-        """See `Tiers`."""
-
-    def release(self, location: Location, generation: int) -> None:
-        """See `Tiers`."""
 
 
 @final
@@ -130,7 +110,7 @@ class SegmentLog:
         self.codec_bytes = [0] * CODECS
         self.dictionary_use = DictionaryUse()
         self.eviction_queue = EvictionQueue(table)
-        self.live_in_frames = 0  # live bytes of all segments in memory
+        self.live_bytes = self.live_on_tiers = 0  # of all segments, and of those on tiers
         self.adopting = False  # counts are not complete: nothing is freed
 
     # -- appending -----------------------------------------------------------------
@@ -163,7 +143,7 @@ class SegmentLog:
         self._live[segment] += 1  # crash point: append-count
         size += OWNER_BYTES
         self._live_bytes[segment] += size
-        self.live_in_frames += size
+        self.live_bytes += size
         self.codec_pages[codec] += 1
         self.codec_bytes[codec] += length
         word = segment << SEGMENT_ID_SHIFT | offset << OFFSET_SHIFT
@@ -207,6 +187,7 @@ class SegmentLog:
         self.codec_pages[codec_of(word)] += 1
         self.duplicate_pages += 1
         self.duplicate_bytes += length_of(word)
+        self._note_pages_on_tier(segment, 1)
         if codec_of(word) == ZSTD_DICTIONARY:
             self.dictionary_use.add(segment, self._dictionaries_of(word))
         return True
@@ -235,6 +216,7 @@ class SegmentLog:
             return False
         self.duplicate_pages -= 1
         self.duplicate_bytes -= length_of(word)
+        self._note_pages_on_tier(segment, -1)
         return True
 
     def release(self, word: int, dictionary: int | None = None) -> None:
@@ -252,8 +234,10 @@ class SegmentLog:
             self.codec_bytes[codec] -= length
             size = (length + PADDED & UNITS) + OWNER_BYTES
             self._live_bytes[segment] -= size
-            if self._bases[segment] >= 0:
-                self.live_in_frames -= size
+            self.live_bytes -= size
+            if self._bases[segment] < 0:
+                self.live_on_tiers -= size
+                self._note_pages_on_tier(segment, -1)
         live = self._live[segment] - 1
         self._live[segment] = live
         if not live and not self.adopting:
@@ -298,16 +282,29 @@ class SegmentLog:
         """
         if isinstance(to, Location):
             self.table.note_dictionaries(segment, self.dictionary_use.of(segment))
+        self._note_pages_on_tier(segment, -self._live[segment])
         was = self.table.relocate(segment, to)
+        self._note_pages_on_tier(segment, self._live[segment])
         if isinstance(was, Location):
             if not isinstance(to, Location):
-                self.live_in_frames += self._live_bytes[segment]
+                self.live_on_tiers -= self._live_bytes[segment]
                 self.eviction_queue.add(segment)
             self.tiers.release(was, self.table.sequence_of(segment))  # crash point: flip-extent
         elif was is not None:
             self.eviction_queue.drop(segment)
-            self.live_in_frames -= self._live_bytes[segment]
+            self.live_on_tiers += self._live_bytes[segment]
             self.frames.give_back(was)  # crash point: flip-frame
+
+    def _note_pages_on_tier(self, segment: SegmentId, pages: int) -> None:
+        """So many ``pages`` of ``segment`` more; nothing where it is in memory."""
+        where = self.table.location_of(segment)
+        if isinstance(where, Location):
+            self.tiers.note_pages(where.tier, pages)
+
+    @property
+    def live_in_frames(self) -> int:
+        """Live bytes of all segments in memory."""
+        return self.live_bytes - self.live_on_tiers
 
     def _dictionaries_of(self, word: int) -> Iterable[int]:
         """The dictionary that an object in memory names; those it may need where it is not."""
@@ -349,13 +346,13 @@ class SegmentLog:
     def adopt(self) -> None:
         """Take over the table as a former process left it, without counts."""
         self.adopting = True
-        self.live_in_frames = 0
+        self.live_bytes = self.live_on_tiers = 0
         self.codec_pages[:] = self.codec_bytes[:] = [0] * CODECS
         self.dictionary_use.clear()
-        frames, on_tiers = self.table.adopt()
-        self.unsettled = self.table.all_marked(Mark.SHARED)
-        self.frames.adopt(frames)
-        self.tiers.adopt(on_tiers)
+        adopted = self.table.adopt()
+        self.unsettled = adopted.shared
+        self.frames.adopt(adopted.frames)
+        self.tiers.adopt(adopted.extents)
 
     def adopt_word(self, word: int) -> None:
         """Count a page of an object, as a former process left it."""
@@ -366,6 +363,9 @@ class SegmentLog:
         self.codec_pages[codec] += 1
         if codec == ZSTD_DICTIONARY:
             self.dictionary_use.add(segment, self._dictionaries_of(word))
+        on_tier = self._bases[segment] < 0
+        if on_tier:
+            self._note_pages_on_tier(segment, 1)
         if segment in self.unsettled:
             self._extra[segment] += 1
             if self.references.add(word, bounded=False) > 1:
@@ -374,8 +374,9 @@ class SegmentLog:
                 return
         self.codec_bytes[codec] += length
         self._live_bytes[segment] += footprint(length)
-        if self._bases[segment] >= 0:
-            self.live_in_frames += footprint(length)
+        self.live_bytes += footprint(length)
+        if on_tier:
+            self.live_on_tiers += footprint(length)
 
     def settle_one(self) -> bool:
         """All words are counted: of one more segment keep the extra references only."""
@@ -385,13 +386,12 @@ class SegmentLog:
         self._extra[segment] = self.references.settle(segment)
         return True
 
-    def finish_adoption(self) -> None:
-        """The counts are complete: free the segments no word points to, line up the others."""
-        self.adopting = False
-        for segment in segment_range(1, len(self._live)):
-            if not self._live[segment] and self.table.exists(segment):
-                self._free(segment)
-        self.eviction_queue.start_over()
+    def free_dead(self, segment: SegmentId) -> bool:
+        """Free ``segment`` if no word points to it; whether that was so."""
+        dead = not self._live[segment] and self.table.exists(segment)
+        if dead:
+            self._free(segment)
+        return dead
 
     def close(self) -> None:
         """Release the views of the shared state."""

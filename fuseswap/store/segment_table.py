@@ -19,6 +19,7 @@ In this process, derived from it and from the slot table (``frontswap/adoption.p
     live_bytes  of their objects, with check and owner
     extra       pages that share the object of another page of the segment
     pinned      what can't be moved: something in it is corrupt
+    places      where it is, in one byte (``segment_places.py``)
 
 Ids are used again.  `SegmentRef` is one life of a segment, and `is_current` says whether that
 goes on: the question after each wait.
@@ -30,10 +31,12 @@ import logging
 import time
 from array import array
 from collections.abc import Iterable
-from functools import partial
+from dataclasses import dataclass
 from typing import Final
 
 from fuseswap.errors import PoolFull
+from fuseswap.store.entries_ahead import EntriesAhead
+from fuseswap.store.entry_columns import EntryColumns
 from fuseswap.store.geometry import DICTIONARY_PLACES, SEGMENT_ENTRY_BYTES
 from fuseswap.store.memory_reserve import AtOnce, Feeder
 from fuseswap.store.object_size import OWNER_BYTES
@@ -51,10 +54,10 @@ from fuseswap.store.segment_entry import (
     stream_and_marks,
     stream_in,
 )
+from fuseswap.store.segment_places import LOST, NOWHERE, RECOMPRESSED, SegmentPlaces
 from fuseswap.store.superblock import SharedState
 from fuseswap.units import (
     NO_SEGMENT,
-    PAGE_SIZE,
     SEGMENT_BYTES,
     SEGMENT_SHIFT,
     Location,
@@ -66,13 +69,20 @@ from fuseswap.units import (
 log = logging.getLogger(__name__)
 
 WORDS: Final = SEGMENT_ENTRY_BYTES // 8
-_AHEAD_BYTES = 64 << 10  # 2048 entries: 2 GiB of segments
+_PIECE = 2048  # entries adopted at once: 64 KiB
 _GROW = 256
 _TIME_MASK = 0xFFFFFFFF
 _SETS = 16  # of dictionaries
 _ANY = (1 << _SETS) - 1
 
-_DONE = (Stream.EVICTED, Stream.RECOMPRESSED)
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """All a former worker left: frames with a segment, extents by tier, shared segments."""
+
+    frames: set[int]
+    extents: dict[int, array[int]]
+    shared: set[SegmentId]
 
 
 class SegmentTable:
@@ -82,52 +92,22 @@ class SegmentTable:
         self._region = state.segments
         self.entries = state.segments.buffer.cast("Q")
         self._segment_count = state.geometry.segment_count
-        self._feeder: Feeder = feeder or AtOnce()
-        self._ready_bytes = 0  # from the start of the region: resident
-        self._ordering = False
-        if self._feeder.deferred:
-            self._get_ready_now()
+        self._ahead = EntriesAhead(state.segments, self._segment_count, feeder or AtOnce())
         self.bases = array("q", [-1])
         self.live = array("I", [0])
         self.live_bytes = array("q", [0])
         self.extra = array("I", [0])
+        self.places = SegmentPlaces()
         self._pinned: set[SegmentId] = set()  # of segments in use
         self._free_ids: list[SegmentId] = []  # as many as were ever in use at once
         self.in_use = 0
         self.tried_segments = 0  # marked so
         self.newest_sequence = 0
 
-    # -- memory of the entries -------------------------------------------------------
-
-    def _get_ready_now(self) -> None:
-        """Before anything is served: what a former worker used, and `_AHEAD_BYTES`."""
-        used = max((end for _, end in self._region.extents()), default=0)
-        wanted = min(used + _AHEAD_BYTES, self._region.size_bytes)
-        self._region.populate(0, wanted)
-        self._ready_bytes = wanted
-
-    def _entries_ahead(self, known: int) -> int:
-        """How many entries beyond the first ``known`` may be used: their memory is there."""
-        left = self._segment_count - known
-        if not self._feeder.deferred:
-            return left
-        ahead = self._ready_bytes // SEGMENT_ENTRY_BYTES - known
-        if ahead < min(left, _AHEAD_BYTES // SEGMENT_ENTRY_BYTES // 2) and not self._ordering:
-            self._ordering = True
-            at = self._ready_bytes
-            length = min(_AHEAD_BYTES, self._region.size_bytes - at)
-            self._feeder.populate(self._region, at, length, partial(self._made, length))
-        return min(left, ahead)
-
-    def _made(self, length: int, made: bool) -> None:
-        self._ordering = False
-        self._ready_bytes += length if made else 0
-
     @property
     def ready_bytes(self) -> int:
         """Memory of entries that no segment has used yet."""
-        known = len(self.live) * SEGMENT_ENTRY_BYTES
-        return max(0, self._ready_bytes - -(-known // PAGE_SIZE) * PAGE_SIZE)
+        return self._ahead.ready_bytes(len(self.live))
 
     # -- one life of a segment -------------------------------------------------------
 
@@ -135,13 +115,14 @@ class SegmentTable:
         """The id of a free segment; raises `PoolFull` where all are in use."""
         if not self._free_ids:
             known = len(self.live)
-            more = min(_GROW, self._entries_ahead(known))
+            more = min(_GROW, self._ahead.usable(known))
             if more <= 0:
                 raise PoolFull("the segment table is full")
             self.bases.extend([-1] * more)
             self.live.extend([0] * more)
             self.live_bytes.extend([0] * more)
             self.extra.extend([0] * more)
+            self.places.kinds.extend(bytes(more))
             self._free_ids.extend(reversed(segment_range(known, known + more)))
         return self._free_ids.pop()
 
@@ -155,7 +136,9 @@ class SegmentTable:
         self.newest_sequence += 1
         self.entries[at + 1] = SEGMENT_BYTES  # crash point: open-tail
         self.entries[at + 2] = self.newest_sequence  # crash point: open-sequence
-        self.entries[at] = entry_word(SegmentState.OPEN, stream, frame)  # crash point: open-commit
+        word = entry_word(SegmentState.OPEN, stream, frame)
+        self.entries[at] = word  # crash point: open-commit
+        self.places.note(segment, word)
         self.bases[segment] = base = frame << SEGMENT_SHIFT  # crash point: open-done
         self.in_use += 1
         return base
@@ -178,6 +161,7 @@ class SegmentTable:
         moved = entry_word(state, stream_and_marks(word), location_bits(to))
         self.entries[segment * WORDS] = moved  # crash point: flip-commit
         self.bases[segment] = -1 if isinstance(to, Location) else to << SEGMENT_SHIFT
+        self.places.note(segment, moved)
         return was
 
     def note_dictionaries(self, segment: SegmentId, numbers: Iterable[int]) -> None:
@@ -204,6 +188,7 @@ class SegmentTable:
         where, entry = self.location_of(segment), self._entry(segment)
         self.entries[segment * WORDS] = SegmentState.FREE  # crash point: free-commit
         self.bases[segment] = -1  # crash point: free-done
+        self.places.kinds[segment] = NOWHERE
         self._pinned.discard(segment)
         self._free_ids.append(segment)
         self.in_use -= 1
@@ -292,6 +277,7 @@ class SegmentTable:
         self.tried_segments += mark & ~stream & Mark.TRIED != 0
         marked = entry_word(self.state_of(segment), stream | mark, word >> 32)
         self.entries[segment * WORDS] = marked
+        self.places.note(segment, marked)
 
     def is_marked(self, segment: SegmentId, mark: Mark) -> bool:
         """Whether ``mark`` of ``segment`` is set."""
@@ -299,7 +285,7 @@ class SegmentTable:
 
     def is_recompressed(self, segment: SegmentId) -> bool:
         """Whether its objects are as small as they get, or too soon gone to be made so."""
-        return self.stream_of(segment) in _DONE or self.is_marked(segment, Mark.TRIED)
+        return self.stream_of(segment) in RECOMPRESSED or self.is_marked(segment, Mark.TRIED)
 
     def is_movable(self, segment: SegmentId) -> bool:
         """Whether ``segment`` is sealed, and not pinned."""
@@ -328,58 +314,71 @@ class SegmentTable:
         right = repaired(word)
         if right != word:
             self.entries[segment * WORDS] = right
+            if segment < len(self.places.kinds):
+                self.places.note(segment, right)
             state = SegmentState(right & 0xFF)
             log.error("segment %d: corrupt entry %#x, now %s", segment, word, state.name)
         return right
 
     # -- attaching -------------------------------------------------------------------
 
-    def adopt(self) -> tuple[set[int], set[Location]]:
+    def adopt(self) -> Adopted:
         """Take over what a former process left, without counts.
 
-        Returns frames, and places on tiers, that hold segments.  One that was open is sealed
-        where it stood; what can't be repaired is lost.
+        A segment that was open is sealed where it stood; what can't be repaired is lost.
         """
         known = self._highest_id() + 1
         self.bases[:] = array("q", [-1]) * known
         self.live[:] = array("I", [0]) * known
         self.live_bytes[:] = array("q", [0]) * known
         self.extra[:] = array("I", [0]) * known
+        self.places.kinds[:] = bytes(known)
         self._free_ids.clear()
         self.in_use = self.tried_segments = 0
-        frames: set[int] = set()
-        on_tiers: set[Location] = set()
-        for segment in reversed(segment_range(1, known)):
-            at = segment * WORDS
-            word = self._mend(segment, self.entries[at]) if self.entries[at] else 0
-            state, location = word & 0xFF, word >> 32
-            self.newest_sequence = max(self.newest_sequence, self.entries[at + 2])
-            if state == SegmentState.OPEN:
-                self.entries[at + 3] = _now_s()
-                stream = stream_and_marks(word)
-                self.entries[at] = entry_word(SegmentState.SEALED, stream, location)
-            if state == SegmentState.FREE:
-                self._free_ids.append(segment)
-                continue
-            self.in_use += 1
-            self.tried_segments += stream_and_marks(word) & Mark.TRIED != 0
-            where = location_in(word)
-            if isinstance(where, Location):
-                on_tiers.add(where)
-            elif state != SegmentState.LOST:
-                frames.add(location)
-                self.bases[segment] = location << SEGMENT_SHIFT
-        return frames, on_tiers
+        adopted = Adopted(set(), {}, set())
+        for first in range(1, known, _PIECE):
+            self._adopt_piece(first, min(first + _PIECE, known), adopted)
+        self._free_ids.reverse()
+        return adopted
 
-    def all_marked(self, mark: Mark) -> set[SegmentId]:
-        """Segments that hold data, where it is known where, with ``mark``."""
-        return {
-            segment
-            for segment in segment_range(1, len(self.live))
-            if self.exists(segment)
-            and self.state_of(segment) is not SegmentState.LOST
-            and self.is_marked(segment, mark)
-        }
+    def _adopt_piece(self, first: int, end: int, adopted: Adopted) -> None:
+        """The same for the segments from ``first`` to before ``end``."""
+        columns = self._columns(first, end)
+        unsound = columns.unsound()
+        for segment in unsound:
+            self._mend(segment, self.entries[segment * WORDS])
+        if unsound:
+            columns = self._columns(first, end)
+        self.newest_sequence = max(self.newest_sequence, columns.newest_sequence())
+        free = columns.free()
+        self._free_ids += free
+        self.in_use += end - first - len(free)
+        self.tried_segments += columns.tried_count()
+        adopted.shared.update(columns.shared())
+        for segment in columns.in_frames():
+            frame = self._adopt_in_frame(segment)
+            self.bases[segment] = frame << SEGMENT_SHIFT
+            adopted.frames.add(frame)
+        for tier, flags, extents in columns.on_tiers():
+            adopted.extents.setdefault(tier, array("I")).extend(extents)
+            self.places.note_on_tier(tier, first, flags)
+        for segment in columns.lost():
+            self.places.kinds[segment] = LOST
+
+    def _columns(self, first: int, end: int) -> EntryColumns:
+        at, until = first * SEGMENT_ENTRY_BYTES, end * SEGMENT_ENTRY_BYTES
+        return EntryColumns(first, self._region.map[at:until])
+
+    def _adopt_in_frame(self, segment: SegmentId) -> int:
+        """Seal ``segment`` if it was open; returns its frame."""
+        at = segment * WORDS
+        word = self.entries[at]
+        if word & 0xFF == SegmentState.OPEN:
+            self.entries[at + 3] = _now_s()
+            word = entry_word(SegmentState.SEALED, stream_and_marks(word), word >> 32)
+            self.entries[at] = word
+        self.places.note(segment, word)
+        return word >> 32
 
     def _highest_id(self) -> SegmentId:
         """Highest segment id that was ever opened (its sequence is not 0) or is in use."""

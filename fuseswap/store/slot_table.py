@@ -43,6 +43,7 @@ UNCOUNTED: Final = 0xFFFF  # in ``used``: present, and not looked at yet (see ``
 READY_CLUSTERS = 256  # 512 MiB of pages: 1 MiB, made 16 at a time
 _MADE_AT_ONCE = 16
 _RUN = 4096  # clusters looked at in one go: 8 KiB of ``used`` are copied for that
+_FULL = array("H", [512]) * _RUN
 _HOLES = memoryview(bytes(PAGE_SIZE)).cast("Q")
 
 
@@ -57,6 +58,11 @@ class SlotTable:
         self.used = array("H", bytes(2 * -(-page_count // 512)))
         self._present = bytearray(len(self.used))
         self._present_count = 0
+        # 1: a page is stored there, or about to be, or it was not counted.
+        self._in_use = bytearray(len(self.used))
+        self._in_use_count = 0
+        self.new_words = 0  # that stores set where there was none, ever
+        self._other_words = 0  # set by others, less those that went
         self.uncounted = 0  # clusters
         self._ready_end = 0  # clusters before it keep their memory
         self._wanted: set[int] = set()  # ordered by stores that wait: as many as those, at most
@@ -71,6 +77,8 @@ class SlotTable:
             self.used[first:last] = array("H", [UNCOUNTED]) * (last - first)
             self.uncounted += last - first
             self._note(first, last - first, present=True)
+            self._in_use[first:last] = b"\1" * (last - first)
+            self._in_use_count += last - first
             if not first and self._feeder.deferred:
                 self._ready_end = last
 
@@ -126,13 +134,21 @@ class SlotTable:
         first = cluster << CLUSTER_SHIFT
         words: list[int] = self.words[first : first + 512].tolist()
         self.uncounted -= self.used[cluster] == UNCOUNTED
-        self.used[cluster] = len(words) - words.count(0)
-        if not self.used[cluster]:
+        self.used[cluster] = stored = len(words) - words.count(0)
+        self._other_words += stored
+        if not stored:
             self._empty(cluster)
         return words
 
+    def _begin_use(self, cluster: int) -> None:
+        """A page is about to be stored in ``cluster``, or it is."""
+        self._in_use_count += not self._in_use[cluster]
+        self._in_use[cluster] = 1
+
     def _empty(self, cluster: int) -> None:
         """Nothing is stored in ``cluster``: its memory goes back, unless it is kept ready."""
+        self._in_use_count -= self._in_use[cluster]
+        self._in_use[cluster] = 0
         if cluster >= self._ready_end and cluster not in self._held:
             self._note(cluster, 1, present=False)
             at = cluster * PAGE_SIZE
@@ -149,6 +165,7 @@ class SlotTable:
         """
         cluster = page >> CLUSTER_SHIFT
         if self._present[cluster]:
+            self._begin_use(cluster)
             self.get_ready(cluster)
             return
         self._feeder.collect()
@@ -157,6 +174,7 @@ class SlotTable:
             done = partial(self._made, cluster)
             self._feeder.populate(self._region, cluster * PAGE_SIZE, PAGE_SIZE, done)
         if self._present[cluster]:
+            self._begin_use(cluster)
             return
         if cluster in self._wanted:
             raise NoMemory("the memory for a cluster of the slot table is being made")
@@ -182,7 +200,9 @@ class SlotTable:
         if is_corrupt(old):
             self.recount(cluster)
         if not old:
+            self._begin_use(cluster)
             self.used[cluster] += 1
+            self._other_words += 1
         self.words[page] = word
 
     def clear(self, page: PageNumber) -> None:
@@ -211,7 +231,9 @@ class SlotTable:
             left = whole.count(0) - words.count(0)
             holes = _HOLES[: upper - lower]
             self.words[start + lower : start + upper] = holes  # crash point: discard-area-clear
-            self.used[cluster] = len(whole) - len(words) - left
+            stored = len(whole) - len(words) - left
+            self._other_words -= self.used[cluster] - stored
+            self.used[cluster] = stored
             if not self.used[cluster]:
                 self._empty(cluster)
             yield PageNumber(start + lower), words
@@ -219,7 +241,9 @@ class SlotTable:
     def recount(self, cluster: int) -> None:
         """Count a corrupt word too: it may have been a hole when it was counted."""
         words = self.words[cluster << CLUSTER_SHIFT : (cluster + 1) << CLUSTER_SHIFT]
-        self.used[cluster] = 512 - words.tolist().count(0)
+        stored = 512 - words.tolist().count(0)
+        self._other_words += stored - self.used[cluster]
+        self.used[cluster] = stored
 
     def release_unused(self, page: PageNumber) -> None:
         """Return the cluster of ``page`` where `allocate` was called for nothing."""
@@ -231,6 +255,7 @@ class SlotTable:
         """Count down a word of ``page`` that is 0 by now; the last one returns its cluster."""
         cluster = page >> CLUSTER_SHIFT
         self.used[cluster] -= 1
+        self._other_words -= 1
         if not self.used[cluster]:
             self._empty(cluster)
 
@@ -309,20 +334,23 @@ class SlotTable:
 
     def next_hole(self, page: PageNumber) -> PageNumber:
         """First page at or after ``page`` that is a hole (``page_count`` where none is)."""
-        while page < self.page_count:
-            following = (page >> CLUSTER_SHIFT) + 1 << CLUSTER_SHIFT
-            if self.used[page >> CLUSTER_SHIFT] != 512:
-                for candidate in page_range(page, min(following, self.page_count)):
+        cluster = page >> CLUSTER_SHIFT
+        while cluster < len(self.used):
+            if self.used[cluster : cluster + _RUN] == _FULL:  # full, so many at once
+                cluster += _RUN
+                continue
+            first = cluster << CLUSTER_SHIFT
+            if self.used[cluster] != 512:
+                for candidate in page_range(max(page, first), min(first + 512, self.page_count)):
                     if not self.get(candidate):
                         return candidate
-            page = following
+            cluster += 1
         return PageNumber(self.page_count)
 
     @property
     def stored_pages(self) -> int:
         """Pages that are not holes, in the clusters that were counted."""
-        found = sum(sum(self.used[start:end]) for start, end in self.present_runs())
-        return found - self.uncounted * UNCOUNTED
+        return self.new_words + self._other_words
 
     @property
     def allocated_bytes(self) -> int:
@@ -332,12 +360,11 @@ class SlotTable:
     @property
     def ready_bytes(self) -> int:
         """What of it is taken by clusters in which nothing is stored."""
-        return self.allocated_bytes - self.used_clusters() * PAGE_SIZE
+        return (self._present_count - self._in_use_count) * PAGE_SIZE
 
     def used_clusters(self, first: int = 0) -> int:
         """Clusters from ``first`` on in which a page is stored, or which were not counted."""
-        runs = self.present_runs(first)
-        return sum(end - start - self.used[start:end].count(0) for start, end in runs)
+        return self._in_use.count(1, first)
 
     def close(self) -> None:
         """Release the view of the region."""

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter_ns
@@ -55,7 +56,7 @@ class TierStatistics:
     tier_reads: int = counter("Reads that each tier has answered.", labels=("tier",))
     tier_failed_reads: int = counter("Reads that failed, of each tier.", labels=("tier",))
     tier_pages: int = gauge(
-        "pages", "Pages on each tier, as of the last round of a count.", labels=("tier",)
+        "pages", "Pages on each tier; of a new worker those that it has counted.", labels=("tier",)
     )
     tier_read_p50_us: int = gauge(
         "microseconds", "Half of the last reads of each tier took less.", labels=("tier",)
@@ -71,7 +72,7 @@ class TierEntry:
     def __init__(self, number: int, policy: TierPolicy) -> None:
         self.number = number
         self.policy = policy
-        self.pages = 0  # as of the last round of ``reclaim/tier_mover.py``
+        self.pages = 0  # as far as a former worker's are counted
         self.times = ReadTimes()
         self.tier: Tier | None = None
         self.extents = ExtentPool()
@@ -254,15 +255,19 @@ class TierTable:
 
     # -- extents -----------------------------------------------------------------------
 
-    def adopt(self, used: Iterable[Location]) -> None:
-        """Take over tiers on which just the extents ``used`` hold segments."""
-        extents: dict[int, set[int]] = {number: set() for number in self._entries}
-        for location in used:
-            extents.setdefault(location.tier, set()).add(location.extent)
-        for number, taken in extents.items():
+    def adopt(self, used: Mapping[int, array[int]]) -> None:
+        """Take over tiers on which just the extents ``used``, by number, hold segments."""
+        for number in used:
             if number not in self._entries:
                 self._entries[number] = TierEntry(number, TierPolicy())
-            self._entries[number].extents.adopt(taken)
+        for number, entry in self._entries.items():
+            entry.extents.adopt(used.get(number, ()))
+
+    def note_pages(self, tier: int, pages: int) -> None:
+        """There are so many ``pages`` more on ``tier``."""
+        entry = self._entries.get(tier)
+        if entry is not None:  # else the location is corrupt
+            entry.pages += pages
 
     def release(self, location: Location, generation: int) -> None:
         """``location`` holds nothing any more."""

@@ -17,6 +17,8 @@ from fuseswap.codecs.registry import CODECS, FILL, LAST_RAW, LZ4, ZSTD, ZSTD_DIC
 from fuseswap.frontswap.cache_statistics import CacheStatistics
 from fuseswap.store.object_size import OWNER_BYTES, footprint
 from fuseswap.store.segment_entry import Mark, SegmentState, location_in
+from fuseswap.store.segment_log import SegmentLog
+from fuseswap.store.segment_places import place_in
 from fuseswap.store.segment_table import WORDS
 from fuseswap.store.slot_word import (
     codec_of,
@@ -129,6 +131,8 @@ def _take_census(cache: FrontedCache) -> Census:
             if word:
                 _count(census, page, word, codecs)
     assert census.stored == slots.stored_pages
+    assert slots.used_clusters() == len(slots.used) - slots.used.count(0)
+    assert slots.ready_bytes == slots.allocated_bytes - slots.used_clusters() * PAGE_SIZE
     return census
 
 
@@ -171,11 +175,14 @@ def _check_segments(cache: FrontedCache, census: Census) -> None:
         assert isinstance(frame, int) == in_frame
         base = frame << SEGMENT_SHIFT if isinstance(frame, int) else -1
         assert log.table.bases[segment] == base, f"base of segment {segment}"
+        place = place_in(log.table.entries[segment * WORDS])
+        assert log.table.places.kinds[segment] == place, f"place of segment {segment}"
         if not is_free:
             in_use.add(segment)
     assert set(census.by_segment) == in_use
     assert set(log.table.segments()) == in_use
     assert log.table.in_use == len(in_use)
+    assert log.live_bytes == sum(log.table.live_bytes)
     opened = {s for s in in_use if log.table.state_of(s) is SegmentState.OPEN}
     assert opened == {head.segment for head in log.heads if head.segment}
     for head in log.heads:
@@ -281,10 +288,18 @@ def _check_extents(cache: FrontedCache) -> None:
         found = [p.extent for p in places if isinstance(p, Location) and p.tier == entry.number]
         extents = entry.extents
         assert len(found) <= extents.in_use
+        assert entry.pages == sum(
+            log.table.live[s] for s in on_tier if _tier_of(log, s) == entry.number
+        )
         if entry.tier is not None:
             assert all(extent < extents.extent_count for extent in found)
             assert extents.available == extents.extent_count - extents.in_use
     assert {p.tier for p in places if isinstance(p, Location)} <= {e.number for e in log.tiers}
+
+
+def _tier_of(log: SegmentLog, segment: SegmentId) -> int | None:
+    where = log.table.location_of(segment)
+    return where.tier if isinstance(where, Location) else None
 
 
 def _check_eviction_queue(cache: FrontedCache) -> None:

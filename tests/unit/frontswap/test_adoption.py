@@ -103,7 +103,7 @@ def test_everything_derived_is_the_same_afterwards(memory: SharedMemory) -> None
 
 def test_counters_start_again_at_zero(memory: SharedMemory) -> None:
     old, _ = busy(memory)
-    assert old.frontswap.counters.duplicate_entry > 0
+    assert old.frontswap.statistics().duplicate_entry > 0
     new = memory.attach_cache()
     assert new.full_pool.counters == zeros(FullPoolCounters)
     assert new.encoder.counters == zeros(EncodingCounters)

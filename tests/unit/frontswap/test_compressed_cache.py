@@ -116,7 +116,7 @@ def test_the_newest_of_many_versions_is_loaded(cache: FrontedCache) -> None:
             cache.store(5, data, replace=replace)
             assert cache.load(5) == data
             assert cache.statistics().stored_pages == 1
-    assert cache.frontswap.counters.duplicate_entry == 2 * len(pages.CORPUS) - 1
+    assert cache.frontswap.statistics().duplicate_entry == 2 * len(pages.CORPUS) - 1
 
 
 def test_overwriting_leaves_nothing_of_the_old_version(cache: FrontedCache) -> None:

@@ -55,11 +55,11 @@ def test_a_refused_store_leaves_a_hole_whatever_was_there(
     with pytest.raises(StoreRefused):
         cache.store(1000, pages.CORPUS["compressible"], replace=replace)
     assert cache.load(1000) is None
-    after, overwritten = cache.statistics(), cache.frontswap.counters.duplicate_entry
+    after, overwritten = cache.statistics(), cache.frontswap.statistics().duplicate_entry
     assert cache.slots.get(PageNumber(1000)) == 0
     assert (after.stored_pages, after.compr_data_size, after.segments) == (1, 0, 0)
     cache.store(1000, pages.ZERO)
-    assert cache.frontswap.counters.duplicate_entry == overwritten
+    assert cache.frontswap.statistics().duplicate_entry == overwritten
 
 
 @pytest.mark.parametrize("replace", [False, True])

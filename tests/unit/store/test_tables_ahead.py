@@ -187,12 +187,12 @@ def test_the_segment_table_is_ahead_of_its_segments(feeder: FakeFeeder) -> None:
     geometry = Geometry(page_count=512, segment_count=9000, frame_count=8)
     memory = SharedMemory(geometry)
     cache = fronted(memory.attach(), feeder=feeder, ready_frames=2)
-    ahead = cache.log.table._entries_ahead(1)
+    ahead = cache.log.table._ahead.usable(1)
     assert 2000 < ahead < geometry.segment_count
-    assert cache.log.table._entries_ahead(ahead - 10) == 11
+    assert cache.log.table._ahead.usable(ahead - 10) == 11
     assert [order[0] for order in feeder.orders].count(cache.log.table._region) == 1
     feeder.deliver()
-    assert cache.log.table._entries_ahead(ahead - 10) > 2000
+    assert cache.log.table._ahead.usable(ahead - 10) > 2000
 
 
 def test_a_cluster_that_a_store_waits_for_is_not_given_back_with_those_it_was_ordered_among(

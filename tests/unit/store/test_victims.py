@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from fuseswap.store.geometry import Geometry
-from fuseswap.store.victims import Victims, round_from
-from fuseswap.units import NO_SEGMENT, SEGMENT_BYTES, Location, SegmentId
+from fuseswap.store.victims import Victims
+from fuseswap.units import SEGMENT_BYTES, Location, SegmentId
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.memory_stores import SharedMemory
 
@@ -16,18 +16,6 @@ from tests.support.memory_stores import SharedMemory
 @pytest.fixture
 def cleaned(make_memory: Callable[[Geometry], SharedMemory]) -> Cleaned:
     return Cleaned(make_memory(ROOMY))
-
-
-def test_a_round_has_each_segment_once_and_begins_behind_the_last(cleaned: Cleaned) -> None:
-    table = cleaned.log.table
-    assert list(round_from(SegmentId(5), table)) == []
-    cleaned.seal_one()
-    ids = list(range(1, len(table.live)))
-    assert len(ids) > 5
-    assert list(round_from(NO_SEGMENT, table)) == ids
-    assert list(round_from(SegmentId(3), table)) == [*ids[3:], 1, 2, 3]
-    for last in (len(ids), len(ids) + 7):  # 7: the table of the worker before was longer
-        assert list(round_from(SegmentId(last), table)) == ids
 
 
 def test_nothing_is_chosen_where_nothing_is(cleaned: Cleaned) -> None:

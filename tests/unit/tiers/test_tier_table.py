@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from array import array
 
 import pytest
 import trio
@@ -53,7 +54,7 @@ def test_the_next_worker_gives_each_name_its_number_whatever_the_order(kept: Kep
         again.register(FakeTier(2, name))
     assert again.missing() == {"b"}
     assert numbers(again) == {2: "c", 3: "new", 0: "a"}
-    again.adopt([Location(1, 0), Location(2, 1)])
+    again.adopt({1: array("I", [0]), 2: array("I", [1])})
     assert again.register(FakeTier(2, "b")).number == 1, "after its segments were found"
     assert {entry.number: entry.extents.in_use for entry in again} == {0: 0, 1: 1, 2: 1, 3: 0}
 
@@ -61,7 +62,7 @@ def test_the_next_worker_gives_each_name_its_number_whatever_the_order(kept: Kep
 def test_a_number_is_not_used_again_while_a_location_names_it(kept: Kept) -> None:
     """The names were lost, so nothing else says whose number it is."""
     table = kept.table()
-    table.adopt([Location(0, 5), Location(1, 0), Location(1, 7)])
+    table.adopt({0: array("I", [5]), 1: array("I", [0, 7])})
     assert table.register(FakeTier(2, "a")).number == 2
     table.release(Location(1, 0), 1)
     assert table.register(FakeTier(2, "b")).number == 3
@@ -103,7 +104,7 @@ def test_who_has_the_entry_of_a_tier_that_went_finds_no_extent_there(kept: Kept)
 def test_a_name_without_a_tier_can_go_when_its_last_segment_has(kept: Kept) -> None:
     kept.table().register(FakeTier(2, "a"))
     table = kept.table()
-    table.adopt([Location(0, 1)])
+    table.adopt({0: array("I", [1])})
     with pytest.raises(InvalidArgument, match="drain it first"):
         table.unregister("a")
     table.release(Location(0, 1), 1)
@@ -180,7 +181,7 @@ async def test_reads_and_writes_go_to_their_tier(kept: Kept) -> None:
 
 async def test_a_tier_that_is_not_there_is_an_error_later(kept: Kept) -> None:
     table = kept.table()
-    table.adopt([Location(3, 0)])
+    table.adopt({3: array("I", [0])})
     for number in (3, 4):
         found: list[object] = []
         table.begin_read(Location(number, 0), 1, 0, 10, found.append)
