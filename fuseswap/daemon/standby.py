@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Callable
 
 from fuseswap.daemon.adopted_worker import ServingWorker
+from fuseswap.daemon.thread_ends import note_failure
 from fuseswap.daemon.worker_process import PREPARE_TIMEOUT_S, WorkerProcess
 from fuseswap.errors import HostError
 from fuseswap.linux import syscalls
@@ -162,14 +163,22 @@ class Standby:
     def _run(self) -> None:
         syscalls.lock_stack(_LOCKED_STACK_BYTES)
         while not self._stopping:
-            if self._renewing:
-                self._reason = self._make()
-                self._renewing = False
-                os.eventfd_write(self.news, 1)
-            elif self._kept or not self._keep:
-                self._watch()
-            elif not self._waited(self._pause_s) and (not self._has_room() or self._make()):
+            try:
+                self._step()
+            except Exception as exc:
+                note_failure(exc, "and begins again")
                 self._pause_longer()
+                self._waited(self._pause_s)
+
+    def _step(self) -> None:
+        if self._renewing:
+            self._reason = self._make()
+            self._renewing = False
+            os.eventfd_write(self.news, 1)
+        elif self._kept or not self._keep:
+            self._watch()
+        elif not self._waited(self._pause_s) and (not self._has_room() or self._make()):
+            self._pause_longer()
 
     def _make(self) -> str:
         """Make one in place of the one there is; the reason where that failed."""

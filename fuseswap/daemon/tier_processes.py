@@ -27,6 +27,7 @@ from typing import Any
 from fuseswap.daemon import environment, strays
 from fuseswap.daemon.attachment import Attached, Attachment
 from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.daemon.thread_ends import AGAIN_S, note_failure
 from fuseswap.linux import syscalls
 from fuseswap.linux.watermarks import Watermarks
 from fuseswap.tiers.remote_wire import PULSE_LOST_S, end_packet, read_pulse
@@ -119,21 +120,26 @@ class TierProcesses:
     def _run(self) -> None:
         syscalls.lock_stack(_LOCKED_STACK_BYTES)
         while not self._stopping:
-            wanted = {
-                leaf.said["identity"]["id"]: leaf
-                for one in self._attached.now
-                for leaf in _leaves(one)
-            }
-            for name in [name for name in self._processes if name not in wanted]:
-                self._end(self._processes.pop(name), forget=True)
-            for name, leaf in wanted.items():
-                if name not in self._processes and leaf.hold():
-                    self._processes[name] = leaf
-                if process := self._processes.get(name):
-                    self._look(process)
-            self._wait()
+            try:
+                self._step()
+            except Exception as exc:
+                note_failure(exc, "and begins again")
+                select.select([self._wake], [], [], AGAIN_S)
         for process in self._processes.values():
             self._end(process, forget=self._forgets)
+
+    def _step(self) -> None:
+        wanted = {
+            leaf.said["identity"]["id"]: leaf for one in self._attached.now for leaf in _leaves(one)
+        }
+        for name in [name for name in self._processes if name not in wanted]:
+            self._end(self._processes.pop(name), forget=True)
+        for name, leaf in wanted.items():
+            if name not in self._processes and leaf.hold():
+                self._processes[name] = leaf
+            if process := self._processes.get(name):
+                self._look(process)
+        self._wait()
 
     def _wait(self) -> None:
         """For a change, the end of a process, or a while."""

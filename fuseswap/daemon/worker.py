@@ -15,7 +15,8 @@ and worker say to each other.  A worker whose supervisor has died goes on.  Prep
 the lock and attaches.  Serving, it says so in ``state.json``, where `status` and `up` look.
 
 Tasks: those of ``serving.py``, and one that listens to the supervisor.  Threads: the scribe
-(``scribe.py``), which writes all that is logged, and those of recompression and the engine.
+(``scribe.py``), which writes all that is logged, and those of recompression and the engine.  Where
+one of them fails the worker ends (``thread_ends.py``).
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from fuseswap.daemon.pool_share import PoolShare
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.scribe import Scribe
 from fuseswap.daemon.serving import Serving
+from fuseswap.daemon.thread_ends import end_with_any_thread
 from fuseswap.daemon.worker_log import last_words, open_log
 from fuseswap.daemon.worker_memory import WorkerMemory
 from fuseswap.daemon.worker_process import STACKS_SIGNAL, WorkerArguments
@@ -378,6 +380,7 @@ def main() -> int:
     os.umask(0o077)
     arguments = WorkerArguments.parse(sys.argv[1])
     scribe = open_log()
+    end_with_any_thread()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the supervisor decides when to stop
     # Without the interpreter lock, and without memory: it is asked for by who is about to kill.

@@ -31,10 +31,11 @@ from fuseswap.filesystem.discards import Discard, Unfinished
 from fuseswap.filesystem.tree import SWAPFILE, Tree
 from fuseswap.linux.run_queue import RunQueue
 from fuseswap.transport import fuse_protocol
-from fuseswap.transport.errnos import errno_of, note_refused
+from fuseswap.transport.errnos import errno_of
 from fuseswap.transport.fuse_ops import Requests, Unsupported
 from fuseswap.transport.other_requests import OtherRequests
 from fuseswap.transport.poll_window import PollWindow
+from fuseswap.transport.refused import note_refused
 from fuseswap.transport.request_journal import Journal
 from fuseswap.transport.share import Share
 
@@ -248,7 +249,7 @@ class DevFuse:
             try:
                 write(fd, reply)
             except OSError as exc:
-                note_refused(exc)
+                note_refused(exc, fd, reply, self._counters)
         replies.clear()
         if self._journal is not None:
             self._journal.clear()
@@ -361,7 +362,7 @@ class DevFuse:
             os.write(self._fd, reply)
         except OSError as exc:
             if exc.errno != errno.ENODEV:  # unmounted: the next read says so too
-                note_refused(exc)
+                note_refused(exc, self._fd, reply, self._counters)
         if slot and self._journal is not None:
             self._journal.free(slot)
         self._backpressure.unpark_all()

@@ -28,11 +28,3 @@ def errno_of(exc: Exception) -> int:
         return errno.EIO
     log.error("unexpected error while answering a request", exc_info=exc)
     return errno.EIO
-
-
-def note_refused(exc: OSError) -> None:
-    """The kernel did not take a reply.  Raises it where there is no kernel any more (ENODEV)."""
-    if exc.errno == errno.ENODEV:
-        raise exc
-    if exc.errno != errno.ENOENT:  # that one's caller was killed
-        log.error("the kernel refused a reply: %s", exc)

@@ -325,6 +325,7 @@ def test_a_refused_reply_does_not_end_it(
     complaints: int,
 ) -> None:
     transport, _ = served
+    before = transport._counters.refused_replies
 
     def refuse(fd: int, data: bytes) -> int:
         raise OSError(code, os.strerror(code))
@@ -334,6 +335,27 @@ def test_a_refused_reply_does_not_end_it(
         patch.setattr("fuseswap.transport.devfuse.os.write", refuse)
         assert not transport.drain()
     assert len(caplog.records) == complaints
+    assert transport._counters.refused_replies - before == complaints
+
+
+@pytest.mark.parametrize(("failures", "refused"), [(1, 0), (3, 0), (9, 1)])
+def test_a_reply_that_found_no_memory_is_written_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch, failures: int, refused: int
+) -> None:
+    transport, ours = served
+    write, left = os.write, [errno.ENOMEM] * failures
+
+    def refuse(fd: int, data: bytes) -> int:
+        if left:
+            raise OSError(left.pop(), "no memory")
+        return write(fd, data)
+
+    play(transport, iter([read_request(0, 4096), None]))
+    with monkeypatch.context() as patch:
+        patch.setattr("fuseswap.transport.devfuse.os.write", refuse)
+        assert not transport.drain()
+    assert replies(ours) == [16 + 4096] * (not refused)
+    assert transport._counters.refused_replies == refused
 
 
 def test_unmounted_while_replying_ends_it(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,6 +210,22 @@ def test_one_that_fails_is_tried_again(scene: Scene) -> None:
     assert (standby.pid, scene.workers[0].reaped.is_set()) == (2, True)
 
 
+def test_an_error_that_was_not_foreseen_is_told_and_does_not_end_it(
+    scene: Scene, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail_first(worker: FakeWorker) -> None:
+        if worker.pid == 1 and len(scene.renewals) == 1:
+            raise ZeroDivisionError("a mistake")
+
+    scene.prepare = fail_first
+    standby = scene.start()
+    scene.wait_told()
+    assert standby.pid == 1
+    told = capfd.readouterr().err
+    assert "thread 'standby'" in told
+    assert "a mistake" in told
+
+
 def test_renewal_replaces_it_only_when_that_went_well(scene: Scene) -> None:
     standby = scene.start()
     scene.wait_told()
