@@ -1,9 +1,7 @@
 """A reply that the kernel did not take.
 
-    ENOENT           its caller was killed
-    ENODEV           unmounted
-    ENOMEM, EAGAIN   tried again at once
-    others           counted and logged: its caller waits on
+Its caller was killed (ENOENT), or the file system is unmounted (ENODEV).  Where there was no memory
+it is tried again at once.  Any other is counted and logged: its caller waits on.
 """
 
 from __future__ import annotations

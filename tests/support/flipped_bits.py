@@ -33,6 +33,7 @@ from tests.support.crashes import SharedPlaces, SharedTier
 from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import FrontedCache, SharedMemory, fronted_of
 from tests.support.recompressed_devices import DICTIONARY
+from tests.support.sealed_segments import all_sealed
 from tests.support.tiered_devices import dense, extent_of
 
 GEOMETRY = Geometry(page_count=1024, segment_count=33, frame_count=16)
@@ -154,7 +155,7 @@ class Damage:
     def _move_half_out(self, cache: FrontedCache) -> None:
         for head in cache.log.heads:
             cache.log.seal(head)
-        for segment in cache.log.eviction_queue.all_sealed()[::2]:
+        for segment in all_sealed(cache.log.table)[::2]:
             self._move_out(cache, segment)
 
     def _move_out(self, cache: FrontedCache, segment: SegmentId) -> None:
@@ -332,7 +333,7 @@ class Damage:
     def _work(self, cache: FrontedCache) -> None:
         """What happens to segments in the background: cleaned, looked at, moved out."""
         device_cleaner = Cleaner(cache.slots, cache.log, cache.decoder)
-        for segment in cache.log.eviction_queue.all_sealed()[:2]:
+        for segment in all_sealed(cache.log.table)[:2]:
             cache.loaded_share(segment)
             cache.owners_of(segment)
             device_cleaner.begin(segment)
@@ -348,7 +349,7 @@ class Damage:
             device_cleaner.begin_on_tier(on_tier, stored)
             while device_cleaner.busy and device_cleaner.step():
                 pass
-        sealed = cache.log.eviction_queue.all_sealed()
+        sealed = all_sealed(cache.log.table)
         if sealed:
             self._move_out(cache, sealed[0])
 

@@ -19,6 +19,7 @@ from tests.support.crash_scenes.scene import (
     work,
 )
 from tests.support.crashes import Scene
+from tests.support.sealed_segments import all_sealed
 from tests.support.tiered_devices import Tiered, dense
 
 # -- loads and discards ----------------------------------------------------------------
@@ -77,7 +78,7 @@ def discard_of_extent(worker: Tiered) -> Scene:
 def on_first_tier(worker: Tiered) -> Scene:
     """Segments on the first tier, which `relocate_all` moves, and room for them in memory."""
     trio.run(worker.move_out)
-    for segment in worker.log.eviction_queue.all_sealed():
+    for segment in all_sealed(worker.log.table):
         for page in worker.pages_of(segment):
             worker.discard(page)
     for page in worker.on_tier()[::3]:
@@ -150,7 +151,7 @@ def uncounted(worker: Tiered) -> Tiered:
     """The next worker, which has not counted what ``worker`` stored."""
     trio.run(worker.move_out)
     # How many are left in memory depends on whose turn it was; nobody makes room in these scenes.
-    for segment in worker.log.eviction_queue.all_sealed():
+    for segment in all_sealed(worker.log.table):
         for page in worker.pages_of(segment):
             worker.discard(page)
     some_pages(worker)

@@ -20,7 +20,7 @@ from fuseswap.store.slot_word import SEGMENT_ID_SHIFT, with_check
 from fuseswap.units import MIB, PAGE_SIZE, PageNumber
 from tests.support import pages
 from tests.support.log_invariants import check_invariants
-from tests.support.memory_stores import FrontedCache, SharedMemory
+from tests.support.memory_stores import FrontedCache, SharedMemory, fronted
 
 
 class Died(BaseException):
@@ -58,6 +58,21 @@ def busy(memory: SharedMemory) -> tuple[FrontedCache, dict[int, bytes]]:
         else:
             cache.load(page)
     return cache, expected
+
+
+def test_no_segment_is_freed_while_pages_of_it_may_be_uncounted(memory: SharedMemory) -> None:
+    """The last one that was counted goes, and another one has yet to be found."""
+    before = memory.attach_cache()
+    before.store(0, pages.compressible(0))
+    before.store(600, pages.compressible(600))
+    after = fronted(memory.attach(), lazy=True)
+    after.invalidate_page(0)
+    assert after.load(600) == pages.compressible(600)
+    after.frontswap.adopt_all()
+    assert after.load(600) == pages.compressible(600)
+    check_invariants(after)
+    after.invalidate_page(600)
+    assert after.log.table.in_use == 0
 
 
 def known_segments(cache: FrontedCache) -> dict[int, tuple[int, int, int, tuple[int, int]]]:

@@ -134,8 +134,17 @@ async def test_it_waits_until_all_is_counted(tierless: Tiered, mock_clock: MockC
     jobs = hold(following, holds=False)
     await run_for(following, 3)
     assert (following.cache.adopting, jobs.count) == (True, 0)
-    await recompress(following.device.recompression)  # who asks does not wait
+    recompression = following.device.recompression
+    recompression.policy.age_seconds = 0  # it is the request that counts
+    recompression.ask(ReclaimRequest.parse("all"))
+    assert following.cache.adopting, "who asks does not count, either"
+    assert recompression.progress.startswith("all: 0 of 1 segments")
+    await run_for(following, 3)
+    assert codecs(following) == {LZ4: PAGES}
+    following.device.frontswap.adopt_all()
+    await run_for(following, 3)
     assert codecs(following) == {ZSTD: PAGES}
+    assert recompression.progress.startswith("all: 1 of 1 segments")
     await following.check()
 
 

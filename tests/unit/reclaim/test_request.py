@@ -12,6 +12,7 @@ from fuseswap.errors import InvalidArgument
 from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.units import SegmentId
 from tests.support.moving_segments import Moved
+from tests.support.sealed_segments import all_sealed
 
 
 def test_a_segment_is_done_when_its_write_has_ended() -> None:
@@ -58,7 +59,7 @@ async def test_at_most_so_much_and_to_one_tier(moved: Moved, autojump_clock: Moc
     worker = moved.worker
     for page in range(3 * 266 + 10):
         worker.store(page)
-    sealed = worker.log.eviction_queue.all_sealed()
+    sealed = all_sealed(worker.log.table)
     assert len(sealed) == 3
     one = worker.log.table.live_bytes[sealed[0]]
     with pytest.raises(InvalidArgument, match=r"^there is no tier 'x'; there are: fake, second$"):

@@ -88,6 +88,20 @@ def test_what_another_task_is_to_rewrite_is_skipped(cleaned: Cleaned) -> None:
     assert victims.choose() == first
 
 
+def test_a_pin_goes_with_its_segment(cleaned: Cleaned) -> None:
+    """Its id is used again."""
+    segment = cleaned.seal_one()
+    cleaned.log.table.pin(segment)
+    for page in cleaned.pages_of(segment):
+        cleaned.discard(page)
+    for _ in range(20):
+        if cleaned.seal_one() == segment:
+            break
+    else:
+        raise AssertionError("the id was not used again")
+    assert cleaned.log.table.is_movable(segment)
+
+
 def test_on_a_tier_the_sparsest(cleaned: Cleaned) -> None:
     shares = (0.5, 0.3, 0.7, 0.9)
     segments = [cleaned.seal_one() for _ in shares]
