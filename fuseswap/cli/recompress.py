@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     """Ask for it, show how far it is until it is done, and print what it was good for."""
     if read_file(directory_of(options.name) / "recomp_algorithm").strip() == "none":
         raise InvalidArgument(
-            f"recomp_algorithm is none; see: fuseswap set {options.name} recomp_algorithm=zstd:6"
+            f"recomp_algorithm is none; see: fuseswap set {options.name} recomp_algorithm=zstd:12"
         )
     stats = directory_of(options.name).parent / "stats"
     before = _done(stats)

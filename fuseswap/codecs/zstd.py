@@ -15,7 +15,10 @@ from fuseswap.codecs.codec import Buffer
 from fuseswap.codecs.names import DEFAULT_LEVEL, MAX_LEVEL, ZSTD_NAME
 from fuseswap.errors import CorruptData, InvalidArgument
 from fuseswap.spelling import is_whole
-from fuseswap.units import PAGE_SIZE
+from fuseswap.units import PAGE_SHIFT, PAGE_SIZE
+
+# From here on a page is searched as follows where there is a dictionary.
+SEARCHED_LEVEL = 12
 
 
 class Zstd:
@@ -50,6 +53,29 @@ def parameters(level: int) -> zstandard.ZstdCompressionParameters:
     return zstandard.ZstdCompressionParameters.from_level(
         level,
         source_size=PAGE_SIZE,
+        format=zstandard.FORMAT_ZSTD1_MAGICLESS,
+        write_content_size=False,
+        write_checksum=False,
+        write_dict_id=False,
+    )
+
+
+def parameters_with_dictionary(level: int) -> zstandard.ZstdCompressionParameters:
+    """The same for pages with a dictionary, whose match tables have these sizes.
+
+    zstd's own are for a source as small as a page, and so for a sixteenth of a dictionary of
+    64 KiB.  The frame's window stays that of a page.
+    """
+    if level < SEARCHED_LEVEL:
+        return parameters(level)
+    return zstandard.ZstdCompressionParameters(
+        window_log=PAGE_SHIFT,
+        chain_log=17,
+        hash_log=17,
+        search_log=5,
+        min_match=3,
+        target_length=32,
+        strategy=zstandard.STRATEGY_BTOPT,
         format=zstandard.FORMAT_ZSTD1_MAGICLESS,
         write_content_size=False,
         write_checksum=False,

@@ -21,6 +21,7 @@ from fuseswap.store.dictionary_area import Dictionaries
 
 DEFAULT_GAIN_PERCENT = 3
 NO_DICTIONARIES = 100  # percent
+URGENT_LEVEL = 6  # at most, while stores wait: a segment in 0.1 s, not in 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class DictionaryPolicy:
         self.waiting: Waiting | None = None
         # With one that a former worker trained there is no hurry; there are not many places.
         self._due_at = schedule.soon_again_after_pages if dictionaries.current else 0
-        self._recompressor: Recompressor | None = None
+        self._made: dict[int, Recompressor] = {}  # by level, two at most
         self._refused: Dictionary | None = None  # does not win any more
 
     def set_gain(self, percent: int) -> None:
@@ -150,12 +151,17 @@ class DictionaryPolicy:
         wins = self.gain_percent < NO_DICTIONARIES and current is not self._refused
         return current if wins else None
 
-    def recompressor(self) -> Recompressor:
-        """For `level`, with the dictionary that is current, unless it has stopped winning."""
-        level, dictionary = self.level, self.in_use
-        made = self._recompressor
-        if made is None or made.level != level or made.dictionary is not dictionary:
-            made = self._recompressor = Recompressor(level, dictionary)
+    def recompressor(self, *, urgent: bool = False) -> Recompressor:
+        """For `level`, with the dictionary that is current, unless it has stopped winning.
+
+        ``urgent``: stores wait for it, so at most for `URGENT_LEVEL`.
+        """
+        levels = self.level, min(self.level, URGENT_LEVEL)
+        level, dictionary = levels[urgent], self.in_use
+        made = self._made.get(level)
+        if made is None or made.dictionary is not dictionary:
+            self._made = {one: its for one, its in self._made.items() if one in levels}
+            made = self._made[level] = Recompressor(level, dictionary)
         elif dictionary and made.plain_bytes >= self.schedule.judged_bytes:
             if made.known_bytes * 100 > made.plain_bytes * (100 - self.gain_percent):
                 self._refused = dictionary

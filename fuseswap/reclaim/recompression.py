@@ -32,7 +32,7 @@ from fuseswap.store.segment_entry import Stream
 from fuseswap.store.store import Store
 from fuseswap.units import NO_SEGMENT, SegmentId
 
-DEFAULT_ALGORITHM = "zstd:6"
+DEFAULT_ALGORITHM = "zstd:12"
 
 _LOOK_EVERY_S = 1.0
 
@@ -117,7 +117,8 @@ class Recompression:
     def warm_up(self, page: bytes) -> None:
         """Have the contexts of zstd made now, on ``page``: later there may be no memory for it."""
         if self.dictionaries.is_on:
-            self.dictionaries.recompressor().warm_up(page)
+            for urgent in (False, True):
+                self.dictionaries.recompressor(urgent=urgent).warm_up(page)
 
     def is_due(self, segment: SegmentId) -> bool:
         """Whether ``segment`` is old enough, was not tried, and this is not switched off."""

@@ -135,7 +135,7 @@ class SegmentRecompressor:
         tried = await self._thread.pack(
             words,
             self._log.stored,
-            lambda: self._dictionaries.recompressor().shrink,
+            lambda: self._dictionaries.recompressor(urgent=self._thread.urgent).shrink,
             lambda: self._dictionaries.is_on and self._is_same(work),
         )
         for word, one in tried:

@@ -32,7 +32,7 @@ LENGTHS = {
     "docs/decisions.md": 1800,
     "docs/development.md": 1270,
     "docs/parameters.md": 820,
-    "docs/policies.md": 2020,
+    "docs/policies.md": 2060,
     "docs/recovery.md": 1510,
     "docs/security.md": 1400,
     "docs/statistics.md": 2600,

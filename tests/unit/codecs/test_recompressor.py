@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from fuseswap.codecs.checksum import CHECK_BYTES, Decoder, checksum_of
@@ -16,6 +18,7 @@ from fuseswap.codecs.registry import (
     ZSTD_DICTIONARY,
     parse_compressor,
 )
+from fuseswap.codecs.zstd import SEARCHED_LEVEL
 from tests.support import pages
 from tests.support.recompressed_devices import DICTIONARY
 from tests.support.tiered_devices import dense
@@ -45,6 +48,19 @@ def page_of(packed: Packed) -> bytes:
 
 def shrink(recompressor: Recompressor, *objects: Object) -> list[Packed | None]:
     return recompressor.shrink(objects, lambda: False)
+
+
+def test_high_levels_search_all_of_a_dictionary() -> None:
+    """Of 64 KiB, far more than the match tables of a page can hold."""
+    chance = random.Random(5)
+    words = [chance.randbytes(8) for _ in range(8192)]
+    known = Dictionary(1, 1, b"".join(words))
+    page = b"".join(chance.choices(words, k=512))
+    quick, searched = (
+        sum(len(one.payload) for one in shrink(Recompressor(level, known), with_lz4(page)) if one)
+        for level in (SEARCHED_LEVEL - 1, SEARCHED_LEVEL)
+    )
+    assert 0 < searched < 0.8 * quick
 
 
 @pytest.mark.parametrize("codec", range(LAST_RAW + 1))

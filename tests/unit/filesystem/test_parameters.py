@@ -58,7 +58,7 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], list[str]]] = {
     ),
     "isolate": ("N", [("N", "N"), ("off", "N"), ("Y", "Y"), ("1", "Y")], ["", "2", "maybe"]),
     "recomp_algorithm": (
-        "zstd:6",
+        "zstd:12",
         [("none", "none"), ("zstd:3", "zstd:3"), ("zstd", "zstd:1"), (" zstd:19", "zstd:19")],
         ["", "lz4", "zstd:0", "zstd:20", "zstd:", "all"],
     ),

@@ -15,7 +15,7 @@ from fuseswap.codecs.registry import LZ4, ZSTD
 from fuseswap.errors import StoreRefused
 from fuseswap.reclaim import background_thread
 from fuseswap.reclaim.background_thread import BackgroundThread
-from fuseswap.reclaim.dictionary_policy import TrainingSchedule
+from fuseswap.reclaim.dictionary_policy import URGENT_LEVEL, TrainingSchedule
 from fuseswap.reclaim.recompression import Recompression
 from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.units import MIB, PageNumber
@@ -216,6 +216,33 @@ async def test_it_waits_until_it_is_quiet(tierless: Tiered, mock_clock: MockCloc
         await pass_time(1)
         assert len(jobs.held) == 1
         nursery.cancel_scope.cancel()
+
+
+async def test_pages_are_compressed_less_hard_while_stores_wait(
+    tierless: Tiered, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels: list[int] = []
+    shrink = Recompressor.shrink
+
+    def noting(
+        self: Recompressor, objects: Objects, stop: Callable[[], bool]
+    ) -> list[Packed | None]:
+        levels.append(self.level)
+        return shrink(self, objects, stop)
+
+    monkeypatch.setattr(Recompressor, "shrink", noting)
+    store_some(tierless)
+    recompression = tierless.device.recompression
+    recompression.set_algorithm("zstd:15")
+    recompression.thread.hurry()
+    await recompress(recompression)
+    assert set(levels) == {URGENT_LEVEL}
+    recompression.thread.relax()
+    levels.clear()
+    store_some(tierless)
+    await recompress(recompression)
+    assert set(levels) == {15}
+    await tierless.check()
 
 
 async def test_where_it_never_is_quiet_it_goes_on_with_a_few(
