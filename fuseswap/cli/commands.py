@@ -41,6 +41,7 @@ _COMMANDS = {
     "shrink": "shrink",
     "config": "config",
     "check": "check",
+    "estimate": "estimate",
     "demo": "demo",
     "run": "run",
     "plugins": "plugins",

@@ -49,6 +49,7 @@ _fuseswap_list_pids() { ls -1 /proc | grep -x '[0-9]*'; }
 _LOOKED_UP = {"NAME": "devices", "TIER": "tiers", "BACKEND": "backends", "PID": "pids"}
 _PATHS = {
     "PATH": "file",
+    "FILE": "file",
     "PATH[,encrypt=no]": "file",
     "BACKING": "file",
     "DIR": "directory",

@@ -35,6 +35,11 @@ def targets(options: argparse.Namespace) -> list[int]:
     return list(dict.fromkeys(options.pid))
 
 
+def processes_in(path: str) -> list[int]:
+    """Those of the memory cgroup ``path``, and below it.  Raises `InvalidArgument`."""
+    return list(_processes_in(path))
+
+
 def in_swap_bytes(pids: list[int]) -> int:
     """What they have in swap together."""
     return sum(map(swap_bytes, pids))

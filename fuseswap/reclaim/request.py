@@ -10,14 +10,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from fuseswap.errors import InvalidArgument
 from fuseswap.sizes import parse_size
 from fuseswap.spelling import is_whole
-from fuseswap.store.sealed_by_age import SealedByAge
 from fuseswap.store.segment_entry import Stream
-from fuseswap.store.segment_table import SegmentTable
 from fuseswap.units import SegmentId
+
+if TYPE_CHECKING:  # commands know requests, and nothing of the store
+    from fuseswap.store.sealed_by_age import SealedByAge
+    from fuseswap.store.segment_table import SegmentTable
 
 
 @dataclass(slots=True)
@@ -77,6 +80,8 @@ class ReclaimRequest:
 
         ``most_segments``: the total that is told until the real one is known.
         """
+        from fuseswap.store.sealed_by_age import SealedByAge
+
         asked_at = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.search = SealedByAge(table, partial(self._takes, table, asked_at))
         self.total = most_segments

@@ -12,8 +12,7 @@ from typing import cast
 
 from fuseswap.store.segment_places import IN_MEMORY
 from fuseswap.store.segment_table import SegmentTable
-from fuseswap.store.slot_word import MAX_SEGMENTS
-from fuseswap.units import SegmentId
+from fuseswap.units import MAX_SEGMENTS, SegmentId
 
 STEP_SEGMENTS = 1024
 

@@ -32,6 +32,7 @@ STARTS = {
     "shrink": ("1G",),
     "config": ("--help",),
     "check": ("--help",),
+    "estimate": ("--help",),
     "demo": ("--help",),
     "run": ("--help",),
     "plugins": ("--help",),
