@@ -22,7 +22,7 @@ from fuseswap.codecs.zstd import Zstd
 from fuseswap.errors import CorruptData
 from fuseswap.units import PAGE_SIZE
 
-DICTIONARY_BYTES = 64 << 10
+DICTIONARY_BYTES = (128 << 10) - 64  # what fits in a place of `dictionary_area.py`
 # Segments of the content that go into a dictionary, and the length of what must match.
 _COVER = {"k": 1024, "d": 8}
 _COMPARE_EVERY = 32

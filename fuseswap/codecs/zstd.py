@@ -60,18 +60,21 @@ def parameters(level: int) -> zstandard.ZstdCompressionParameters:
     )
 
 
-def parameters_with_dictionary(level: int) -> zstandard.ZstdCompressionParameters:
-    """The same for pages with a dictionary, whose match tables have these sizes.
+def parameters_with_dictionary(
+    level: int, dictionary_bytes: int
+) -> zstandard.ZstdCompressionParameters:
+    """The same for pages with a dictionary, whose match tables have two words for each byte.
 
-    zstd's own are for a source as small as a page, and so for a sixteenth of a dictionary of
-    64 KiB.  The frame's window stays that of a page.
+    zstd's own are for a source as small as a page, and so for a small part of a dictionary.  The
+    frame's window stays that of a page.
     """
     if level < SEARCHED_LEVEL:
         return parameters(level)
+    table_log = max(PAGE_SHIFT, (dictionary_bytes - 1).bit_length() + 1)
     return zstandard.ZstdCompressionParameters(
         window_log=PAGE_SHIFT,
-        chain_log=17,
-        hash_log=17,
+        chain_log=table_log,
+        hash_log=table_log,
         search_log=5,
         min_match=3,
         target_length=32,

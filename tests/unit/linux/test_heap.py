@@ -104,7 +104,7 @@ from tests.unit.codecs.test_recompressor import with_lz4
 objects = [with_lz4(pages.related(number)) for number in range(1280)]
 heap = Heap(2 << 20)
 heap.fill(5 << 20, None)
-train(Recompressor(3), objects[:300])  # what is made once
+train(Recompressor(12), objects[:300])  # what is made once
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -112,7 +112,7 @@ def faults():
 heap.borrow()
 top, end = syscalls.heap_top()
 before = faults()
-train(Recompressor(3), objects)
+train(Recompressor(12), objects)
 print(faults() - before)
 heap.give_back()
 """
@@ -130,10 +130,10 @@ from tests.unit.codecs.test_recompressor import with_lz4
 objects = [with_lz4(pages.related(number)) for number in range(1280)]
 heap = Heap(2 << 20)
 heap.fill(5 << 20, None)
-train(Recompressor(3), objects[:300])  # what is made once
+train(Recompressor(12), objects[:300])  # what is made once
 heap.borrow()
 before = syscalls.heap_top()[0]
-trained = train(Recompressor(3), objects)
+trained = train(Recompressor(12), objects)
 %s
 heap.give_back()
 print(%s)

@@ -9,7 +9,7 @@ import pytest
 
 from fuseswap.codecs.checksum import CHECK_BYTES, Decoder, checksum_of
 from fuseswap.codecs.dictionary import MAX_DICTIONARIES, Dictionary, number_of
-from fuseswap.codecs.recompressor import Packed, Recompressor
+from fuseswap.codecs.recompressor import DICTIONARY_BYTES, Packed, Recompressor
 from fuseswap.codecs.registry import RAW, ZSTD_DICTIONARY
 from fuseswap.errors import CorruptData
 from fuseswap.store.dictionary_area import MAX_DICTIONARY_BYTES, Dictionaries
@@ -119,6 +119,10 @@ def test_there_are_eight_places(memory: SharedMemory) -> None:
     assert len(Kept(memory).dictionaries.all) == DICTIONARY_PLACES
     kept.dictionaries.drop(kept.dictionaries.all[3])
     assert kept.add().number == 3
+
+
+def test_one_that_is_trained_fills_a_place() -> None:
+    assert DICTIONARY_BYTES == MAX_DICTIONARY_BYTES
 
 
 def test_one_that_does_not_fit_is_not_kept(memory: SharedMemory) -> None:
