@@ -349,6 +349,7 @@ class Device:
         yield self.pending_io.counters
         yield self.recompression.dictionaries.statistics()
         yield self.recompression.mover.statistics()
+        yield self.recompression.thread.statistics()
         yield self.memory.statistics()
         yield self.transport
         yield ProcessStatistics(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fuseswap.errors import InvalidArgument, Isolated
+from fuseswap.filesystem import recompression_settings
 from fuseswap.filesystem.parameter_values import (
     parse_number,
     parse_switch,
@@ -98,25 +99,12 @@ def _set_shrinker(device: Device, text: str) -> None:
     device.writeback.shrinker_enabled = parse_switch(text)
 
 
-def _set_recompressor(device: Device, text: str) -> None:
-    device.recompression.set_algorithm(text)
-    device.evictor.recompresses = device.recompression.algorithm != "none"
-
-
-def _set_recompress_age(device: Device, text: str) -> None:
-    device.recompression.policy.age_seconds = parse_number(text, 0, 7 * 24 * 3600)
-
-
 def _set_isolate(device: Device, text: str) -> None:
     if parse_switch(text):
         device.cache.dedup.forbid()
         device.recompression.dictionaries.forbid()
     elif device.cache.dedup.is_forbidden:
         raise Isolated
-
-
-def _set_gain(device: Device, text: str) -> None:
-    device.recompression.dictionaries.set_gain(parse_number(text, 0, 100))
 
 
 def _set_exclusive_loads(device: Device, text: str) -> None:
@@ -193,14 +181,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         "none | zstd:LEVEL",
         "What cold pages are compressed with again; on their way to the file it is zstd:1.",
         lambda device: device.recompression.algorithm,
-        _set_recompressor,
+        recompression_settings.set_algorithm,
     ),
     Parameter(
         "recompress_age_seconds",
         "0 to 604800 seconds",
         "Segments sealed longer ago than this are recompressed; 0: age alone recompresses nothing.",
         lambda device: str(device.recompression.policy.age_seconds),
-        _set_recompress_age,
+        recompression_settings.set_age,
     ),
     Parameter(
         "recompress",
@@ -211,11 +199,18 @@ PARAMETERS: tuple[Parameter, ...] = (
         lasting=False,
     ),
     Parameter(
+        "recompress_cpu_percent",
+        "1 to 100 percent",
+        "Recompression takes no more of one processor than this, unless stores wait for it.",
+        lambda device: str(device.recompression.thread.cpu_percent),
+        recompression_settings.set_cpu_percent,
+    ),
+    Parameter(
         "dictionary_gain_percent",
         "0 to 100 percent",
         "A dictionary is kept where it saves this much of pages it was not trained on; 100: none.",
         lambda device: str(device.recompression.dictionaries.gain_percent),
-        _set_gain,
+        recompression_settings.set_gain,
     ),
     Parameter(
         "same_filled_pages_enabled",

@@ -18,6 +18,7 @@ from fuseswap.frontswap.cache_statistics import CacheStatistics, CodecStatistics
 from fuseswap.frontswap.counters import BackendStatistics, FrontswapStatistics
 from fuseswap.frontswap.page_encoder import EncodingCounters
 from fuseswap.plugins.health import PluginStatistics
+from fuseswap.reclaim.background_thread import ThreadStatistics
 from fuseswap.reclaim.dictionary_mover import MoverStatistics
 from fuseswap.reclaim.dictionary_policy import DictionaryStatistics
 from fuseswap.reclaim.memory_watch import MemoryStatistics
@@ -46,6 +47,7 @@ PARTS: tuple[type, ...] = (
     Balance,
     DictionaryStatistics,
     MoverStatistics,
+    ThreadStatistics,
     LoadingCounters,
     TransportCounters,
     ProcessStatistics,

@@ -6,6 +6,7 @@ always comes, it goes on with a few pages.
     batch of 32 pages -> thread -> a request comes: it stops after the page it is at
         took longer than the processor needed: others want that too, so pauses grow
         got no memory: it rests
+        has had its share (`cpu_percent`): it pauses until that is so much of the time
 
 While stores wait for its gains (`hurry` to `relax`) it waits for nothing.  The thread gets
 payloads, never the store; the task that calls `pack` decides what becomes of them.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,6 +24,7 @@ import trio
 import zstandard
 
 from fuseswap.codecs.recompressor import Packed
+from fuseswap.counting import counter
 from fuseswap.store.slot_word import codec_of
 from fuseswap.tiers.callbacks import await_callback
 
@@ -32,6 +35,7 @@ _PATIENCE_S = 0.02  # then a small batch, quiet or not
 _LONGEST_PAUSE_S = 0.2
 _CONTENDED = 1.5  # times the processor time that a batch took
 _REST_S = 5.0  # after the thread had no memory
+ALL_OF_ONE = 100  # percent of a processor
 
 T = TypeVar("T")
 
@@ -39,6 +43,17 @@ Submit = Callable[[Callable[[], Any], Callable[[Any], None]], None]
 Read = Callable[[int], bytes]  # check and payload of the object of a word
 # Objects, and whether to stop, to what they become: None where that is not worth it.
 Shrink = Callable[[Sequence[tuple[int, bytes]], Callable[[], bool]], list[Packed | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadStatistics:
+    """What all of it costs."""
+
+    cpu_ms: int = counter(
+        "Milliseconds of processor time that recompression took, with dictionaries.",
+        name="recompress_cpu_ms",
+        after="recompressed_bytes_after",
+    )
 
 
 def run_here(job: Callable[[], Any], done: Callable[[Any], None]) -> None:
@@ -68,6 +83,13 @@ class BackgroundThread:
         self._need = trio.Event()
         self.urgent = False  # stores wait
         self.tried_pages = 0
+        self.cpu_percent = ALL_OF_ONE  # at most, while no store waits
+        self._used_s = 0.0  # written by the thread
+        self._settled_s = 0.0  # of that, what was paused for
+
+    def statistics(self) -> ThreadStatistics:
+        """A snapshot."""
+        return ThreadStatistics(int(self._used_s * 1000))
 
     @property
     def is_resting(self) -> bool:
@@ -89,7 +111,14 @@ class BackgroundThread:
 
     async def run(self, job: Callable[[], T]) -> T:
         """Have the thread do ``job``, and wait for its result."""
-        return await await_callback(partial(self._submit, job))
+        return await await_callback(partial(self._submit, partial(self._timed, job)))
+
+    def _timed(self, job: Callable[[], T]) -> T:
+        began_s = time.thread_time()
+        try:
+            return job()
+        finally:
+            self._used_s += time.thread_time() - began_s
 
     async def pack(
         self,
@@ -119,7 +148,9 @@ class BackgroundThread:
 
     async def turn(self) -> int:
         """Wait until it is this task's turn; returns how many pages it may take."""
-        await self._idle(self._pause_s)
+        used_s, self._settled_s = self._used_s - self._settled_s, self._used_s
+        share_s = used_s * (ALL_OF_ONE - self.cpu_percent) / self.cpu_percent
+        await self._idle(max(self._pause_s, share_s))
         if self.urgent:
             return _BATCH
         if self._requests() == self._last_requests:  # since the last batch began

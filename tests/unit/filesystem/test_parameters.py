@@ -67,6 +67,7 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], list[str]]] = {
         [("0", "0"), ("5", "5"), ("604800", "604800")],
         ["", "-1", "1m", "604801"],
     ),
+    "recompress_cpu_percent": ("100", [("1", "1"), ("25", "25")], ["", "0", "101", "-1", "5%"]),
     "dictionary_gain_percent": ("3", [("0", "0"), ("100", "100")], ["", "-1", "101", "3%"]),
     "writeback_batch_size": (
         "4",
