@@ -39,6 +39,7 @@ _COMMANDS = {
     "scrub": "scrub",
     "backend": "backend",
     "shrink": "shrink",
+    "trace": "trace",
     "config": "config",
     "check": "check",
     "estimate": "estimate",

@@ -42,7 +42,7 @@ from fuseswap.daemon.service import Service
 from fuseswap.daemon.standby import Standby
 from fuseswap.errors import HostError, in_words
 
-_NAME = re.compile(r"(tier|backend):[a-z0-9][a-z0-9_-]{0,30}")
+_NAME = re.compile(r"(tier|backend|trace):[a-z0-9][a-z0-9_-]{0,30}")
 
 
 class _Asked(NamedTuple):

@@ -51,6 +51,7 @@ from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.scribe import Scribe
 from fuseswap.daemon.serving import Serving
 from fuseswap.daemon.thread_ends import end_with_any_thread
+from fuseswap.daemon.trace_file import TRACE
 from fuseswap.daemon.worker_log import last_words, open_log
 from fuseswap.daemon.worker_memory import WorkerMemory
 from fuseswap.daemon.worker_process import STACKS_SIGNAL, WorkerArguments
@@ -223,6 +224,7 @@ class Worker:
             log.error("tier '%s' is not there: what is on it can't be read", name)
         kept = {**self._settings.parameters, **state.parameters, **self._share.parameters()}
         restore_parameters(device, kept, strictly=strictly)
+        self._memories.trace.go_on(device)
         device.warm_up()
         # Before anything is served: the reserve, or as much of it as there is memory for.
         deadline = time.monotonic() + _READY_TIMEOUT_S
@@ -269,7 +271,7 @@ class Worker:
             except HostError as exc:
                 log.error("%s", exc)
         elif said == "drop":
-            self._memories.forget(rest.removeprefix(BACKEND_PREFIX))
+            self._memories.forget(rest)
             self._tiers.drop(rest)
         return said in ("standby", "take", "drop")
 
@@ -296,6 +298,8 @@ class Worker:
                 error = "the supervisor has died meanwhile"
             elif name.startswith(BACKEND_PREFIX):
                 self._memories.hold(one, self._backends)
+            elif name == TRACE and self._serving:
+                await self._memories.trace_on(self._serving.device, one, self._thread.submit)
             elif not self._tiers.is_ready:
                 submit = partial(self._thread.submit, self._tiers.get_ready)
                 error = await await_callback(submit)
@@ -317,8 +321,7 @@ class Worker:
         try:
             if self._serving and name.startswith(TIER):
                 self._serving.remove(name.removeprefix(TIER))
-            if name.startswith(BACKEND_PREFIX):
-                self._memories.drop(name.removeprefix(BACKEND_PREFIX), self._backends)
+            self._memories.drop(name, self._serving.device if self._serving else None)
             self._tiers.drop(name)
         except FuseswapError as exc:
             error = str(exc)

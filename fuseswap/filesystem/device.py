@@ -233,7 +233,9 @@ class Device:
             under_pressure,
             frontswap.adopt_some,
         )
-        self.swapfile = Swapfile(state.geometry.page_count * PAGE_SIZE, frontswap)
+        self.swapfile = Swapfile(
+            state.geometry.page_count * PAGE_SIZE, frontswap, self.cache.tier_of
+        )
         self.pending_io = pending_io = PendingIo(self.swapfile, frontswap)
         self.memory = MemoryWatch(
             feeder,

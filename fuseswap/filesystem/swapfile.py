@@ -10,32 +10,44 @@ Called from the transport, in one thread; nothing here waits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, final
 
 from fuseswap.errors import BeyondEnd, Deferred, InvalidArgument, StoreRefused
 from fuseswap.filesystem.punch import Punch
 from fuseswap.frontswap.chain import Frontswap
 from fuseswap.frontswap.exclusive_loads import ExclusiveLoads
+from fuseswap.frontswap.trace_ring import TraceRing
+from fuseswap.frontswap.tracer import Tracer
 from fuseswap.store.page_reader import ZERO_PAGE
 from fuseswap.units import PAGE_SHIFT, PAGE_SIZE, PageNumber, page_range
 
 _IN_PAGE: Final = PAGE_SIZE - 1
 
 
+def _in_memory(word: int) -> int:
+    return 0
+
+
 @final
 class Swapfile:
     """``size_bytes`` (a multiple of 4096) of swap, page by page in ``frontswap``."""
 
-    def __init__(self, size_bytes: int, frontswap: Frontswap) -> None:
+    def __init__(
+        self, size_bytes: int, frontswap: Frontswap, tier_of: Callable[[int], int] = _in_memory
+    ) -> None:
+        """``tier_of`` a slot word: 1 and the number of the tier that has its page, or 0."""
         if size_bytes <= 0 or size_bytes & _IN_PAGE:
             raise InvalidArgument(f"a swapfile of {size_bytes} bytes is not a multiple of 4096")
         self.size_bytes = size_bytes
         self._frontswap = frontswap
+        self._tier_of = tier_of
         self._slots = frontswap.slots
         self._load = frontswap.load
         self._store = frontswap.store
         self._read_page = self._load
         self._exclusive: ExclusiveLoads | None = None
+        self._tracer: Tracer | None = None
 
     @property
     def exclusive_loads(self) -> bool:
@@ -44,15 +56,37 @@ class Swapfile:
 
     @exclusive_loads.setter
     def exclusive_loads(self, switch: bool) -> None:
-        exclusive = ExclusiveLoads(self._frontswap) if switch else None
-        self._exclusive = exclusive
-        self._read_page = exclusive.load if exclusive else self._load
-        self._store = exclusive.store if exclusive else self._frontswap.store
+        self._exclusive = ExclusiveLoads(self._frontswap) if switch else None
+        self._link_up(self._tracer.ring if self._tracer else None)
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether loads and stores are written into a ring."""
+        return self._tracer is not None
+
+    def trace(self, ring: TraceRing | None) -> None:
+        """Write all that is loaded, stored and discarded into ``ring``; None: no more.
+
+        Raises `InvalidArgument`; see `Tracer`.
+        """
+        self._link_up(ring)
+
+    def _link_up(self, ring: TraceRing | None) -> None:
+        """A page goes through what is on: the tracer, then exclusive loads, then the front end."""
+        exclusive = self._exclusive
+        load = exclusive.load if exclusive else self._frontswap.load
+        store = exclusive.store if exclusive else self._frontswap.store
+        tracer = Tracer(self._frontswap, ring, self._tier_of, load, store) if ring else None
+        self._tracer = tracer
+        self._read_page = tracer.load if tracer else load
+        self._store = tracer.store if tracer else store
 
     def settle(self) -> None:
         """Once a second: pages that were read go."""
         if self._exclusive is not None:
             self._exclusive.settle()
+        if self._tracer is not None:
+            self._tracer.tick()
 
     def load(self, page: PageNumber) -> bytes:
         """4096 bytes of ``page``, which stays; raises as `read`."""
@@ -70,10 +104,16 @@ class Swapfile:
             return b""
         first = offset >> PAGE_SHIFT
         whole_from, whole_to = offset + _IN_PAGE >> PAGE_SHIFT, end >> PAGE_SHIFT
-        pieces = [
-            (self._read_page if whole_from <= page < whole_to else self._load)(page) or ZERO_PAGE
-            for page in page_range(first, (end - 1 >> PAGE_SHIFT) + 1)
-        ]
+        try:
+            pieces = [
+                (self._read_page if whole_from <= page < whole_to else self._load)(page)
+                or ZERO_PAGE
+                for page in page_range(first, (end - 1 >> PAGE_SHIFT) + 1)
+            ]
+        except Deferred:
+            if self._tracer is not None:
+                self._tracer.note_rest(PageNumber(whole_from), whole_to)
+            raise
         if end & _IN_PAGE:
             pieces[-1] = pieces[-1][: end & _IN_PAGE]
         if offset & _IN_PAGE:
@@ -129,6 +169,9 @@ class Swapfile:
     def begin_punch(self, offset: int, size: int) -> Punch:
         """The same, of which no step was taken."""
         end = min(offset + size, self.size_bytes)
+        if self._tracer is not None:
+            first = offset + _IN_PAGE >> PAGE_SHIFT
+            self._tracer.note_discard(first, (end >> PAGE_SHIFT) - first)
         return Punch(min(offset, end), end, self._zero, self._frontswap.invalidation)
 
     def _zero(self, page: PageNumber, start: int, count: int) -> None:

@@ -179,6 +179,11 @@ class CompressedCache:
         """Whether what a former worker left is yet to be counted: nothing is freed or cleaned."""
         return not self._adoption_end.is_done
 
+    def tier_of(self, word: int) -> int:
+        """1 and the number of the tier that has the object of ``word``, or 0."""
+        found = self.log.table.on_tier(segment_of(word)) if is_object(word) else None
+        return found[1].tier + 1 if found else 0
+
     @property
     def stored_pages(self) -> int:
         """Pages whose words name an object or a fill."""
