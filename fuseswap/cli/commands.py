@@ -40,6 +40,7 @@ _COMMANDS = {
     "backend": "backend",
     "shrink": "shrink",
     "trace": "trace",
+    "simulate": "simulate",
     "config": "config",
     "check": "check",
     "estimate": "estimate",

@@ -62,13 +62,8 @@ class Serving:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.housekeeping)
                 nursery.start_soon(self._balance)
-                nursery.start_soon(self.device.memory.run)
-                nursery.start_soon(self.device.writeback.run)
-                nursery.start_soon(self.device.recompression.run)
-                nursery.start_soon(self.device.sweep.run)
-                nursery.start_soon(self.device.mover.run)
-                nursery.start_soon(self.device.scrubber.run)
-                nursery.start_soon(self.device.backends.run)
+                for task in self.device.tasks():
+                    nursery.start_soon(task)
                 nursery.start_soon(listen, nursery.cancel_scope)
                 nursery.start_soon(self._calm_down)
                 await self._transport.serve()

@@ -7,7 +7,7 @@ Built by the worker, looked at through the tables in ``parameters.py`` and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -310,6 +310,18 @@ class Device:
         self.cache.encoder.warm_up(page, self.cache.decoder)
         self.recompression.warm_up(page)
         self.writeback.cleaner.packer.warm_up(page)
+
+    def tasks(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        """What runs beside requests, each in a task of its own, for as long as it is served."""
+        return (
+            self.memory.run,
+            self.writeback.run,
+            self.recompression.run,
+            self.sweep.run,
+            self.mover.run,
+            self.scrubber.run,
+            self.backends.run,
+        )
 
     def held_bytes(self) -> int:
         """Memory that what is stored takes, in bytes."""

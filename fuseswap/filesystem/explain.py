@@ -10,7 +10,6 @@ Shows nothing of a page's contents but the word of a same-filled one.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict, dataclass, replace
 
 from fuseswap.codecs.checksum import CHECK_BYTES
@@ -19,6 +18,7 @@ from fuseswap.codecs.registry import FILL, LAST_RAW, LZ4, RAW, ZSTD_DICTIONARY
 from fuseswap.filesystem.device import Device
 from fuseswap.frontswap.backend import Backend
 from fuseswap.frontswap.raw_memory import RawMemory
+from fuseswap.linux.clocks import boot_s
 from fuseswap.store.segment_entry import Mark, SegmentState, Stream
 from fuseswap.store.slot_word import (
     codec_of,
@@ -159,7 +159,7 @@ def _explain_object(device: Device, page: PageNumber, word: int) -> Explanation:
         return _corrupt(page, "its segment does not exist: it gives an I/O error")
     loaded = is_loaded(word)
     is_open = state is SegmentState.OPEN
-    now = int(time.clock_gettime(time.CLOCK_BOOTTIME))
+    now = int(boot_s())
     dictionary = _dictionary_of(device, word)
     found = Explanation(
         page,

@@ -14,7 +14,6 @@ payloads, never the store; the task that calls `pack` decides what becomes of th
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +24,7 @@ import zstandard
 
 from fuseswap.codecs.recompressor import Packed
 from fuseswap.counting import counter
+from fuseswap.linux.clocks import work_s
 from fuseswap.store.slot_word import codec_of
 from fuseswap.tiers.callbacks import await_callback
 
@@ -114,11 +114,11 @@ class BackgroundThread:
         return await await_callback(partial(self._submit, partial(self._timed, job)))
 
     def _timed(self, job: Callable[[], T]) -> T:
-        began_s = time.thread_time()
+        began_s = work_s()[1]
         try:
             return job()
         finally:
-            self._used_s += time.thread_time() - began_s
+            self._used_s += work_s()[1] - began_s
 
     async def pack(
         self,
@@ -180,12 +180,13 @@ class BackgroundThread:
         failed: list[bool] = []
 
         def job() -> tuple[float, float]:
-            began, used = time.perf_counter(), time.thread_time()
+            began, used = work_s()
             try:
                 found.extend(shrink(objects, stop))
             except (MemoryError, zstandard.ZstdError):  # no memory, of either
                 failed.append(True)
-            return time.perf_counter() - began, time.thread_time() - used
+            now = work_s()
+            return now[0] - began, now[1] - used
 
         took_s, used_s = await self.run(job)
         if took_s > _CONTENDED * used_s + 0.0005:

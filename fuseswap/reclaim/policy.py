@@ -24,6 +24,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from fuseswap.errors import InvalidArgument, reason_of
+from fuseswap.linux.clocks import boot_s
 from fuseswap.plugins.health import PluginHealth
 from fuseswap.store.store import Store
 from fuseswap.units import SegmentId
@@ -52,7 +53,7 @@ class Candidate(NamedTuple):
 def candidates_of(cache: Store, segments: Iterable[SegmentId]) -> list[Candidate]:
     """What a policy is told of sealed ``segments`` of ``cache``, `MOST_CANDIDATES` at most."""
     table = cache.log.table
-    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    now = boot_s()
     return [
         Candidate(
             segment,

@@ -12,12 +12,12 @@ All of it is derived, and only looked at; ``segment_recompressor.py`` does the w
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from itertools import islice
 
 import trio
 
+from fuseswap.linux.clocks import boot_s
 from fuseswap.reclaim.policy import Choice, candidates_of
 from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.store.append_head import AppendHead
@@ -119,7 +119,7 @@ class RecompressionPolicy:
         if not self.age_seconds or not self.is_there(segment):
             return False
         table = self._log.table
-        age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - table.sealed_at(segment)
+        age_s = boot_s() - table.sealed_at(segment)
         if age_s < (
             min(_SCARCE_AGE_S, self.age_seconds) if self._is_scarce() else self.age_seconds
         ):

@@ -7,12 +7,12 @@ The parameters ``writeback`` and ``recompress`` take one; its text is read back 
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from fuseswap.errors import InvalidArgument
+from fuseswap.linux.clocks import boot_s
 from fuseswap.sizes import parse_size
 from fuseswap.spelling import is_whole
 from fuseswap.store.segment_entry import Stream
@@ -82,7 +82,7 @@ class ReclaimRequest:
         """
         from fuseswap.store.sealed_by_age import SealedByAge
 
-        asked_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+        asked_at = boot_s()
         self.search = SealedByAge(table, partial(self._takes, table, asked_at))
         self.total = most_segments
         if now and not self.search.step():

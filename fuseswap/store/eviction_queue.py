@@ -13,10 +13,10 @@ A pinned segment may not leave: it is dropped when its turn comes.
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from itertools import islice
 
+from fuseswap.linux.clocks import boot_s
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.segment_table import SegmentTable
 from fuseswap.units import NO_SEGMENT, SegmentId
@@ -81,7 +81,7 @@ class EvictionQueue:
     def oldest(self) -> tuple[SegmentId, float]:
         """``(segment, seconds since it was sealed)`` of the longest sealed; ``(0, 0.0)``: none."""
         best = (NO_SEGMENT, 0.0)
-        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        now = boot_s()
         for line in self._lines:
             if segment := self._first_of(line):
                 age_s = now - self._table.sealed_at(segment)

@@ -28,13 +28,13 @@ goes on: the question after each wait.
 from __future__ import annotations
 
 import logging
-import time
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from fuseswap.errors import PoolFull
+from fuseswap.linux.clocks import boot_s
 from fuseswap.store.entries_ahead import EntriesAhead
 from fuseswap.store.entry_columns import EntryColumns
 from fuseswap.store.geometry import DICTIONARY_PLACES, SEGMENT_ENTRY_BYTES
@@ -396,4 +396,4 @@ class SegmentTable:
 
 
 def _now_s() -> int:
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME))
+    return int(boot_s())

@@ -14,7 +14,7 @@ import pytest
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.tree import METRICS, STATS, Tree, stat_inode
 from fuseswap.reclaim.request import ReclaimRequest
-from fuseswap.reclaim.scrubber import ScrubRequest
+from fuseswap.reclaim.scrub_request import ScrubRequest
 from fuseswap.store.segment_entry import Mark
 from fuseswap.store.victims import LAST_RESORT_BYTES
 from fuseswap.units import segment_range

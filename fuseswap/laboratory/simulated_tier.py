@@ -1,0 +1,140 @@
+"""A tier in memory with the delays of another: what a simulation writes to.
+
+A read or a write takes a time of its own, and its bytes pass one after the other at the bandwidth.
+Each ends in its own time, so they may end in another order.  A segment is looked at twice while it
+is written, as a slow device may do.  What is kept is compressed: pages of a simulation have much in
+common.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+from collections.abc import Callable
+from typing import NamedTuple
+
+import trio
+import zstandard
+
+from fuseswap.laboratory.fault_schedule import Fault, FaultSchedule
+from fuseswap.tiers.tier import Read, Written
+from fuseswap.units import SEGMENT_BYTES
+
+_HALF = SEGMENT_BYTES // 2
+
+
+class TierModel(NamedTuple):
+    """What a tier is like; times in seconds, bandwidth in bytes a second."""
+
+    size_bytes: int
+    read_s: float = 0.0001
+    write_s: float = 0.0001
+    bandwidth: float = 500e6
+    is_remote: bool = False
+    faults: tuple[str, ...] = ()  # kinds that happen where the simulation has a seed for them
+
+
+class SimulatedTier:
+    """See `fuseswap.tiers.tier.Tier`."""
+
+    read_unit = 1
+    volatile = False
+    is_readable = False
+
+    def __init__(self, name: str, model: TierModel, faults: FaultSchedule) -> None:
+        self.name = name
+        self.is_remote = model.is_remote
+        self.extent_count = model.size_bytes // SEGMENT_BYTES
+        self.is_at_fault = False  # whether it has ever failed, forgotten or lied
+        self._model = model
+        self._faults = faults
+        self._extents: dict[int, bytes] = {}  # `extent_count` at most
+        self._last: tuple[int, bytes] = (-1, b"")  # reads of one extent come together
+        self._free_at = 0.0  # of the way its bytes go
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._began = 0
+        self._changed = trio.Event()
+        self._pack = zstandard.ZstdCompressor(level=1).compress
+        self._unpack = zstandard.ZstdDecompressor().decompress
+
+    def begin_write(self, extent: int, generation: int, segment: memoryview, done: Written) -> None:
+        """See `Tier`."""
+        first = bytes(segment[:_HALF])
+        fault = self._faults.draw(trio.current_time())
+
+        def end() -> None:
+            if fault.fails:
+                done(OSError(errno.EIO, "a fault of the schedule"))
+                return
+            self._forget(extent)
+            if not fault.forgets:
+                self._extents[extent] = self._pack(first + segment[_HALF:])
+            done(None)
+
+        self._after(self._model.write_s, SEGMENT_BYTES, fault, end)
+
+    def begin_read(
+        self, extent: int, generation: int, offset: int, length: int, done: Read
+    ) -> None:
+        """See `Tier`."""
+        fault = self._faults.draw(trio.current_time())
+
+        def end() -> None:
+            if fault.forgets:
+                self._forget(extent)
+            if fault.fails:
+                done(OSError(errno.EIO, "a fault of the schedule"))
+            elif extent not in self._extents:
+                done(OSError(errno.ENODATA, "forgotten"))
+            else:
+                done(self._bytes(extent, offset, length, fault))
+
+        self._after(self._model.read_s, length, fault, end)
+
+    def _bytes(self, extent: int, offset: int, length: int, fault: Fault) -> bytes:
+        if self._last[0] != extent:
+            self._last = extent, self._unpack(self._extents[extent])
+        found = self._last[1][offset : offset + length]
+        if fault.lie is None:
+            return found
+        at = int(fault.lie * length)
+        return found[:at] + bytes([found[at] ^ 0x10]) + found[at + 1 :]
+
+    def set_timeout(self, seconds: float) -> None:
+        """See `Tier`: as of a file, not heeded."""
+
+    def offset_of(self, extent: int, offset: int) -> int | None:
+        """See `Tier`."""
+        return extent * SEGMENT_BYTES + offset
+
+    def release(self, extent: int, generation: int) -> None:
+        """See `Tier`."""
+        self._forget(extent)
+
+    async def run(self) -> None:
+        """End what is due, in its time."""
+        while True:
+            if not self._due:
+                self._changed = trio.Event()
+                await self._changed.wait()
+                continue
+            with trio.move_on_at(self._due[0][0]):
+                self._changed = trio.Event()
+                await self._changed.wait()
+            while self._due and self._due[0][0] <= trio.current_time():
+                heapq.heappop(self._due)[2]()
+
+    def _after(self, latency_s: float, length: int, fault: Fault, end: Callable[[], None]) -> None:
+        """Call ``end`` when it has taken its time."""
+        now = trio.current_time()
+        self._free_at = max(self._free_at, now) + length / self._model.bandwidth
+        self._began += 1
+        self.is_at_fault |= fault.fails or fault.forgets or fault.lie is not None
+        due = self._free_at + latency_s + fault.stall_s
+        heapq.heappush(self._due, (due, self._began, end))
+        self._changed.set()
+
+    def _forget(self, extent: int) -> None:
+        self._extents.pop(extent, None)
+        if self._last[0] == extent:
+            self._last = -1, b""
