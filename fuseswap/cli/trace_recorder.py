@@ -49,7 +49,7 @@ class _Watch:
         self._deadline = time.monotonic() + _BEGIN_WITHIN_S
 
     def is_over(self) -> str:
-        """Whether another has our attachment, or nobody; "" while we have it."""
+        """Whether our attachment has gone, or is another's; "" while it is ours."""
         try:
             found = tracing.running(self._runtime)
         except FuseswapError:
@@ -89,7 +89,7 @@ def _record(name: str, path: str, limit_bytes: int, ring_fd: int, ready_fd: int)
 
 
 def main(arguments: list[str]) -> int:
-    """Record; what is wrong before it began is told to the command."""
+    """Record; an error before it began is told to the command."""
     name, path, limit, ring_fd, ready_fd = arguments
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # it ends with the trace

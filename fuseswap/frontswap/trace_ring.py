@@ -1,8 +1,8 @@
 """The ring of a trace: events from the thread that serves to a process that writes them down.
 
 Shared memory, made and populated by that process (``laboratory/recorder.py``) before a worker maps
-it.  One worker at a time writes at ``head``, one recorder reads at ``tail``, and neither waits:
-where the ring is full an event is counted as dropped, and that is all.
+it.  One worker at a time writes at ``head``, one recorder reads at ``tail``, and neither waits.
+Where the ring is full an event is counted as dropped.
 
     header, 4 KiB      u64 each: magic, capacity, salt, head, tail, dropped, stopped, salt's end
     events             24 bytes each, `CAPACITY` a power of two

@@ -4,9 +4,9 @@
 off.  So it costs nothing then.  The recorder decides all that can be decided later
 (``laboratory/recorder.py``).
 
-A load has its *place* in the event: 0 where it was answered at once, and the slot word says from
-what; a page on a tier has the number of the tier and one.  Of a page that was read in part, or
-that a former worker stored, there is nothing else to know.
+A load has its *place* in the event.  That is 0 where it was answered at once: the slot word says
+from what.  A page on a tier has the number of the tier and one.  Pages read in
+part are left out.
 
 A store is written down once it is there; one that was refused, or that ends later, has 0 for its
 word.  One that waits for room is written when it is taken.

@@ -125,6 +125,7 @@ def import_file(lines: Iterable[str], kind: str, writer: TraceWriter, seed: int 
     Pages beyond 4 TiB come round again at 0.  Times that go back stand still.
     """
     parse, out, skipped, before_ns = FORMATS[kind], _Out(writer, seed), 0, 0
+    first_ns: int | None = None  # times of MSR begin in 1601
     for line in lines:
         try:
             found = parse(line)
@@ -133,7 +134,9 @@ def import_file(lines: Iterable[str], kind: str, writer: TraceWriter, seed: int 
         if found is None or found.size <= 0 or found.offset < 0:
             skipped += 1
             continue
-        before_ns = max(before_ns, min(found.time_ns, (1 << 63) - 1))
+        if first_ns is None:
+            first_ns = found.time_ns
+        before_ns = max(before_ns, min(found.time_ns - first_ns, (1 << 63) - 1))
         first = found.offset >> PAGE_SHIFT
         count = min((found.offset + found.size - 1 >> PAGE_SHIFT) - first + 1, _MOST_PAGES)
         if found.kind == DISCARD:

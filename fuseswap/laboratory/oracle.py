@@ -20,7 +20,7 @@ Version = tuple[int, int]  # a hash, and how much noise
 
 
 class WrongPage(FuseswapError):
-    """A load gave what was not stored last: a bug of fuseswap, or of the simulation."""
+    """A load gave what was not stored last, or was never answered: a bug."""
 
 
 def bytes_of(version: Version | None) -> bytes:

@@ -122,7 +122,7 @@ class Recorder:
             self._take(found)
 
     def end(self, reason: str) -> str:
-        """What is left, and the end."""
+        """The rest of the events, and the end."""
         if self._writer.written_bytes <= self._limit_bytes:
             self.drain(self._ring.head)
         self._flush()

@@ -1,18 +1,12 @@
-"""What a simulation is of: sections of a file in the form of ``/etc/fuseswap.conf``.
+"""The configuration of a simulation: sections of a file in the form of ``/etc/fuseswap.conf``.
 
-[device]
-pool-limit = 64M            and every parameter of `fuseswap set`, by its name
-size = 512M                 of the swapfile; else what the trace says
-load-us = 8                 that the worker takes for a load, and store-us for a store (0)
+``[device]`` has ``pool-limit`` (64M) and every parameter of `fuseswap set`.  ``size`` is that of
+the swapfile, else the trace says it.  ``load-us`` and ``store-us``: time for a page (0).
 
-[tier disk]                 in the order in which they are added
-size = 1G
-read-us = 80                before the first byte comes, and write-us (100)
-bandwidth = 500M            bytes a second, of reads and writes together
-priority = 5
-limit = 512M
-remote = no
-faults = fail stall         kinds that happen where a seed of faults is given; else all four
+``[tier NAME]``, in the order in which they are added, has ``size``.  ``read-us`` and ``write-us``
+pass before the first byte (100).  ``bandwidth`` is in bytes a second, both ways together (500M).
+``priority`` and ``limit`` are those of a tier, ``remote`` is yes or no.  ``faults`` are the kinds
+that happen where a seed of faults is given (all four).
 """
 
 from __future__ import annotations

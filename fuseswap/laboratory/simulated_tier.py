@@ -2,8 +2,8 @@
 
 A read or a write takes a time of its own, and its bytes pass one after the other at the bandwidth.
 Each ends in its own time, so they may end in another order.  A segment is looked at twice while it
-is written, as a slow device may do.  What is kept is compressed: pages of a simulation have much in
-common.
+is written, as a slow device may do.  It keeps segments compressed: pages of a simulation have much
+in common.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The device is `filesystem/device.py`'s, over memory files, with the tasks that a worker runs beside
 requests.  Tiers are simulated (``simulated_tier.py``), and so is what asks: the kernel, as far as
-it matters here.  It has `MOST_IN_FLIGHT` requests at once, waits for a page that is under way, and
-loads no page whose store has not ended, since that is in its swap cache.
+it matters here.  It has `MOST_IN_FLIGHT` requests at once, and waits for a page that is under way.
+It loads no page whose store has not ended, since that is in its swap cache.
 
 An event begins at its time, or as soon as it may.  Times within `QUANTUM_S` begin together.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -46,11 +47,8 @@ QUANTUM_S = 0.0005
 _HOUSEKEEPING_S = 1.0
 _STEP_NS = 1 << 60  # a discard takes a step by pages, never by the time on the wall
 _SAMPLES = 10
-_SETTLE_S = 120.0  # for what is under way at the end
-
-
-class Stuck(WrongPage):
-    """Requests were never answered."""
+_LOOKS = 60  # a second apart, for writes that are under way at the end
+_PATIENCE_S = 300.0  # for a request that is under way; a read is tried for 30 s
 
 
 @contextmanager
@@ -143,9 +141,9 @@ class _Run:
             self._began = trio.current_time()
             for event in events():
                 await self._begin(event)
-            with trio.move_on_after(_SETTLE_S):
-                await self._wait_while(lambda: bool(self._busy))
+            await self._wait_while(lambda: bool(self._busy))
             self._finish()
+            await self._check_extents()
             nursery.cancel_scope.cancel()
 
     async def _begin(self, event: Event) -> None:
@@ -170,9 +168,13 @@ class _Run:
             self._store(event)
 
     async def _wait_while(self, condition: Callable[[], bool]) -> None:
-        while condition() and not self._failure:
-            self._changed = trio.Event()
-            await self._changed.wait()
+        with trio.move_on_after(_PATIENCE_S) as scope:
+            while condition() and not self._failure:
+                self._changed = trio.Event()
+                await self._changed.wait()
+        if scope.cancelled_caught:
+            some = sorted(self._busy)[:5]
+            raise WrongPage(f"{len(self._busy)} requests are not answered, of pages {some} too")
         if self._failure:
             raise self._failure[0]
 
@@ -312,11 +314,29 @@ class _Run:
                 results.memory.append(held)
                 next_sample += every_s
 
+    async def _check_extents(self) -> None:
+        """Each extent in use is that of a segment with a live object, once nothing is written."""
+        for _ in range(_LOOKS):
+            wrong = self._leaked_extents()
+            if not wrong:
+                return
+            await trio.sleep(_HOUSEKEEPING_S)
+        raise WrongPage(f"extents that no page needs stay in use: {wrong}")
+
+    def _leaked_extents(self) -> dict[str, int]:
+        table = self._device.cache.log.table
+        used = Counter(
+            place[1].tier for one in table.segments() if (place := table.on_tier(one)) is not None
+        )
+        left = {
+            self._names[one.number]: one.extents.in_use - used[one.number]
+            for one in self._device.tiers
+        }
+        return {name: count for name, count in left.items() if count}
+
     def _finish(self) -> None:
         if self._failure:
             raise self._failure[0]
-        if self._busy:
-            raise Stuck(f"{len(self._busy)} requests, of page {min(self._busy)} too, never ended")
         results, device = self.results, self._device
         results.seconds = trio.current_time() - self._began
         results.memory_peak = max(results.memory_peak, device.held_bytes())

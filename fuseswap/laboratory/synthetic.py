@@ -1,8 +1,8 @@
 """Events out of a seed: loads and stores of pages by Zipf's law, scans, and discards.
 
 The same seed gives the same events.  A quarter of the time is a scan, which reads and writes pages
-in order.  Contents: 14 % zeros or another word, 10 % of contents that some other page has, 5 % that
-do not compress, the rest of 200 to 3800 bytes.  Memory does not depend on how many there are.
+in order.  Contents: 14 % are one word, 10 % are those of another page, 5 % do not compress.  The
+rest has 200 to 3800 bytes.  Memory does not depend on how many there are.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class TraceReader:
         return _object(rest[:length])
 
     def blocks(self) -> Iterator[tuple[int, Columns]]:
-        """Of each the time of its first event, from the first of all, in ns."""
+        """Of each the time of its first event, from that of the first block, in ns."""
         while True:
             head = self._file.read(_BLOCK.size)
             if len(head) < _BLOCK.size:
