@@ -40,7 +40,9 @@ def add_to(commands: Any) -> None:
     )
     actions = add_commands(parser, "ACTION")
     start = actions.add_parser("start", help="record to a file, until `trace stop`")
-    start.add_argument("name", nargs="?", default=DEFAULT_NAME, help="default swap0")
+    start.add_argument(
+        "name", metavar="NAME", nargs="?", default=DEFAULT_NAME, help="default swap0"
+    )
     start.add_argument("--to", required=True, metavar="FILE", help="a new file")
     start.add_argument("--limit", default="1G", metavar="SIZE", help="of the file (default 1G)")
     start.add_argument(
@@ -48,7 +50,7 @@ def add_to(commands: Any) -> None:
     )
     start.set_defaults(run=run_start)
     stop = actions.add_parser("stop", help="record no more")
-    stop.add_argument("name", nargs="?", default=DEFAULT_NAME, help="default swap0")
+    stop.add_argument("name", metavar="NAME", nargs="?", default=DEFAULT_NAME, help="default swap0")
     stop.set_defaults(run=run_stop)
     show = actions.add_parser("show", help="print its events, one a line")
     show.add_argument("file", metavar="FILE")
