@@ -50,6 +50,7 @@ _LOOKED_UP = {"NAME": "devices", "TIER": "tiers", "BACKEND": "backends", "PID": 
 _PATHS = {
     "PATH": "file",
     "FILE": "file",
+    "TRACE": "file",
     "PATH[,encrypt=no]": "file",
     "BACKING": "file",
     "DIR": "directory",
