@@ -1,8 +1,7 @@
 """``fuseswap status``: a table in the manner of zramctl, or everything as JSON.
 
-Of one device it also shows what was saved and, where it has tiers, a line for each.  What these do
-in a second takes a second look, `BETWEEN_LOOKS_S` after the first.  One whose files can't be read
-is a line like the others.
+Of one device it also shows savings, times of requests and tiers.  What tiers do in a second takes
+a second look, `BETWEEN_LOOKS_S` after the first.  One whose files can't be read is a line, too.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ from typing import Any
 
 from fuseswap import __version__
 from fuseswap.cli import watching
+from fuseswap.cli.latency_lines import ledger_and_times
 from fuseswap.cli.output import print_json
 from fuseswap.cli.rates import Rates, Sample, rates
-from fuseswap.cli.savings import core_of, savings
+from fuseswap.cli.savings import core_of
 from fuseswap.cli.tier_lines import HEADINGS, notes, shown
 from fuseswap.cli.tier_numbers import counters, tiers_in
 from fuseswap.cli.zswap_lines import zswap_lines, zswap_status
@@ -180,7 +180,7 @@ def _lines(options: argparse.Namespace) -> list[str]:
             lines += [f"  {line}" for line in status["log"]]
         lines += [f"{status['name']}: {warning}" for warning in status["warnings"]]
     if options.name and not _is_plain(options):
-        lines += savings(statuses[0]["stats"], in_bytes=options.bytes)
+        lines += ledger_and_times(statuses[0]["stats"], in_bytes=options.bytes)
         lines += zswap_lines(statuses[0]["zswap"], in_bytes=options.bytes)
         if tiers := statuses[0]["tiers"]:
             rows = [shown(tier, in_bytes=options.bytes) for tier in tiers]

@@ -17,7 +17,7 @@ from fuseswap.cli.rates import Rates, format_rate
 from fuseswap.cli.sampling import DeviceSnapshot, Snapshot
 from fuseswap.cli.status import COLUMNS as STATUS_COLUMNS
 from fuseswap.cli.status import show
-from fuseswap.cli.tier_lines import shown
+from fuseswap.cli.tier_lines import format_us, shown
 from fuseswap.cli.tier_numbers import numbers_by_tier, tiers_in
 from fuseswap.sizes import format_size
 from fuseswap.units import PAGE_SIZE
@@ -58,6 +58,13 @@ def _cpu(snapshot: DeviceSnapshot) -> str:
     return "-" if percent is None else f"{percent:.0f}"
 
 
+def _time(name: str, help_: str, statistic: str) -> Column:
+    def show_time(snapshot: DeviceSnapshot) -> str:
+        return format_us(snapshot.status["stats"].get(statistic, 0))
+
+    return Column(name, 6, help_, show_time)
+
+
 _NAME = _status("NAME", _MIN_NAME_WIDTH)
 HELD = (
     _status("STATE", 8),
@@ -77,6 +84,8 @@ DONE = (
     _rate("WB-IN/s", 7, "read from there", "bd_reads", in_bytes=True),
     _rate("TIER/s", 6, "pages loaded from there", "tier_loads"),
     _rate("RECOMP/s", 8, "pages recompressed", "recompressed_pages"),
+    _time("LD-P99", "99 of 100 loads from memory took less", "latency_p99_us.load.memory"),
+    _time("ST-P99", "99 of 100 stores to memory took less", "latency_p99_us.store.memory"),
 )
 COLUMNS = (_NAME, *HELD, *DONE)
 # Of a tier, with widths; what they say is in ``tier_lines.py``.

@@ -126,6 +126,7 @@ class Serving:
             self.device.state.note_alive(self._beats)
             self.device.cache.memory_usage.note_peak()
             self.device.swapfile.settle()
+            self.device.latency.fold()
             stores = self.device.frontswap.statistics().succ_stores
             if stores - before < _IDLE_STORES:
                 frames.trim(max(frames.ready, frames.warm // 2))

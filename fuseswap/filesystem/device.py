@@ -18,6 +18,7 @@ from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.backends import Backends
 from fuseswap.filesystem.balance import balance
 from fuseswap.filesystem.host_numbers import HostNumbers, ProcessStatistics
+from fuseswap.filesystem.latency import Latency
 from fuseswap.filesystem.pending_io import PendingIo
 from fuseswap.filesystem.plugged import NOTHING_PLUGGED, Plugged
 from fuseswap.filesystem.swapfile import Swapfile
@@ -263,6 +264,7 @@ class Device:
         if not lazy:
             frontswap.adopt_all()
         self.transport = zeros(TransportCounters)
+        self.latency = Latency(state, in_place=self.place is not None)
         self.busy_poll_us = DEFAULT_BUSY_POLL_US
         self.created_ns = time.time_ns()
         self._count_tiers()
@@ -295,6 +297,9 @@ class Device:
     def _count_tiers(self) -> None:
         """What depends on whether there is a tier, or several."""
         count = sum(entry.tier is not None for entry in self.tiers)
+        for entry in self.tiers:
+            if entry.tier is not None:
+                self.latency.know_tier(entry.number, entry.tier.name)
         reserves = (CLEANER_RESERVE, CLEANER_RESERVE_WITH_TIER, CLEANER_RESERVE_WITH_TIERS)
         self.cache.log.frames.set_cleaner_reserve(reserves[min(count, 2)])
         self.cache.full_pool.mixes_streams = self.place is None and not count
@@ -380,6 +385,7 @@ class Device:
         yield from by_codec(self.cache.codecs.labels, log.codec_pages, log.codec_bytes)
         yield from self.frontswap.by_backend()
         yield from (entry.statistics() for entry in self.tiers)
+        yield from self.latency.statistics()
         mirrors = (entry.tier for entry in self.tiers)
         yield from (one.statistics() for one in mirrors if isinstance(one, MirroredTier))
         yield from (health.counters for health in self._plugged.health)

@@ -13,6 +13,7 @@ from fuseswap.filesystem.backends import AddedStatistics
 from fuseswap.filesystem.balance import Balance
 from fuseswap.filesystem.device import TransportCounters
 from fuseswap.filesystem.host_numbers import ProcessStatistics, ZswapStatistics
+from fuseswap.filesystem.latency import LatencyStatistics
 from fuseswap.filesystem.pending_io import PatienceCounters, SlowPathStatistics
 from fuseswap.frontswap.cache_statistics import CacheStatistics, CodecStatistics
 from fuseswap.frontswap.counters import BackendStatistics, FrontswapStatistics
@@ -57,6 +58,7 @@ PARTS: tuple[type, ...] = (
     CodecStatistics,
     BackendStatistics,
     TierStatistics,
+    LatencyStatistics,
     MirrorStatistics,
     PluginStatistics,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from fuseswap.store.latency_histogram import LATENCY_BYTES
 from fuseswap.units import MAX_SEGMENTS, PAGE_SHIFT, PAGE_SIZE, SEGMENT_BYTES, SEGMENT_SHIFT
 
 CLUSTER_PAGES = 512
@@ -16,7 +17,7 @@ _LEAST_RESERVE_FRAMES = 6
 _RESERVE_PERCENT = 3  # of memory, where that is less
 _INDEX_ENTRY_BYTES = 8
 _MAX_INDEX_ENTRIES = 1 << 22
-_HEADER_BYTES = 2 * PAGE_SIZE
+HEADER_RECORDS_BYTES = 2 * PAGE_SIZE
 
 
 # The read buffer, and more requests that wait than the kernel has in flight for a loop
@@ -67,7 +68,7 @@ class Geometry:
         clusters = -(-self.page_count // CLUSTER_PAGES)
         entries = self.segment_count * SEGMENT_ENTRY_BYTES
         return {
-            "header": _HEADER_BYTES,
+            "header": HEADER_RECORDS_BYTES + LATENCY_BYTES,
             "slots": clusters * PAGE_SIZE,
             "segments": -(-entries // PAGE_SIZE) * PAGE_SIZE,
             "arena": self.frame_count << SEGMENT_SHIFT,

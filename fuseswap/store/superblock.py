@@ -5,6 +5,7 @@ Seven regions.  The supervisor creates and holds them; each worker attaches to t
     header    8 KiB   magic, layout version, geometry, negotiated FUSE values, parameters, peak,
                       names of codecs and tiers, key, and all of these again; progress, heartbeat,
                       notes of plugins at work, a call that was not allowed
+              528 KiB behind it: how long requests took (``latency_histogram.py``)
     slots     8 bytes a swap page, one 4096-byte page a cluster (``slot_table.py``)
     segments  32 bytes a segment (``segment_log.py``)
     arena     1 MiB a frame, where segments in memory live
@@ -40,7 +41,8 @@ from fuseswap.codecs.call_notes import CallNotes
 from fuseswap.codecs.codec import REGISTERED
 from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.store.checked_record import CHECK_BYTES, opened, sealed
-from fuseswap.store.geometry import Geometry
+from fuseswap.store.geometry import HEADER_RECORDS_BYTES, Geometry
+from fuseswap.store.latency_histogram import LATENCY_BYTES, PLACE_BYTES, LatencyHistogram
 from fuseswap.store.region import Region
 from fuseswap.units import PAGE_SIZE
 
@@ -121,7 +123,8 @@ class SharedState:
         if known is None:
             raise StateMismatch("shared state: the geometry is damaged; nothing was touched")
         self.geometry = Geometry(*known[3:])
-        for name, size in self.geometry.region_bytes().items():
+        needed = {**self.geometry.region_bytes(), "header": HEADER_RECORDS_BYTES}
+        for name, size in needed.items():
             if regions[name].size_bytes < size:
                 raise StateMismatch(f"shared state: region '{name}' is smaller than {size} bytes")
         self.regions = regions
@@ -177,6 +180,15 @@ class SharedState:
             raise StateMismatch("shared state: the key is damaged: what it encrypted is lost")
         key: bytes = fields[0]
         return key
+
+    def latency(self, place: int, name: str) -> LatencyHistogram:
+        """The histogram in ``place``, of what ``name`` says.
+
+        In a header that an older fuseswap made there is no room: then it ends with this worker.
+        """
+        if self.header.size_bytes < HEADER_RECORDS_BYTES + LATENCY_BYTES:
+            return LatencyHistogram(memoryview(bytearray(PLACE_BYTES)), 0, 0, name)
+        return LatencyHistogram(self.header.buffer, HEADER_RECORDS_BYTES, place, name)
 
     def note_progress(self, requests: int) -> None:
         """Tell the supervisor that ``requests`` were answered by this worker so far."""

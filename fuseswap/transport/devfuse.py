@@ -28,10 +28,11 @@ import trio
 
 from fuseswap.errors import Deferred, FuseswapError, kept
 from fuseswap.filesystem.discards import Discard, Unfinished
+from fuseswap.filesystem.latency import QUICK_SHIFT
 from fuseswap.filesystem.tree import SWAPFILE, Tree
 from fuseswap.linux.run_queue import RunQueue
 from fuseswap.transport import fuse_protocol
-from fuseswap.transport.errnos import errno_of
+from fuseswap.transport.error_replies import failed, malformed
 from fuseswap.transport.fuse_ops import Requests, Unsupported
 from fuseswap.transport.other_requests import OtherRequests
 from fuseswap.transport.poll_window import PollWindow
@@ -72,6 +73,9 @@ class DevFuse:
         self._device = tree.device
         self._counters = tree.device.transport
         self._swapfile = tree.swapfile
+        self._latency = latency = tree.device.latency  # by two looks at the clock a request
+        self._loads, self._stores = latency.loads, latency.stores
+        self._times = latency.uncounted  # where the request that `answer` had last is counted
         self._others = OtherRequests(Requests(tree, resend=resend).table, self._answer_held, share)
         self._own_buffer = bytearray(fuse_protocol.BUFFER_BYTES)  # resident: see `Journal.prepare`
         self._most_replies = _BATCH
@@ -111,8 +115,6 @@ class DevFuse:
             nursery.cancel_scope.cancel()
         if failure is not None and failure.errno != errno.ENODEV:  # ENODEV: unmounted
             raise failure
-
-    # -- what a former worker left ---------------------------------------------------
 
     def _resume(self) -> None:
         """Answer what a former worker took and did not answer, or have the kernel resend it.
@@ -175,7 +177,9 @@ class DevFuse:
             if not self._settled and self._journal is not None:
                 self._settle(self._journal)
             if more:
+                since = perf_counter_ns()
                 await trio.lowlevel.checkpoint()
+                self._latency.turns.add(perf_counter_ns() - since)
             else:
                 self._counters.wakeups += 1
                 since = perf_counter_ns()
@@ -194,9 +198,8 @@ class DevFuse:
         Raises `OSError` (ENODEV) once unmounted.
         """
         readinto, buffer, answer = self._file.readinto, self.buffer, self.answer
-        most_replies = self._most_replies
         io, pending_io, window = self._device.engine, self._slowpath, self._window
-        now = perf_counter_ns()
+        now = before = perf_counter_ns()
         stretch_end = now + _STRETCH_NS
         poll_end = served = 0
         replies: list[bytes] = []
@@ -214,7 +217,7 @@ class DevFuse:
                     self._send(replies)
                     continue
                 if io is not None and io.in_flight and io.reap():
-                    poll_end = 0
+                    poll_end, before = 0, perf_counter_ns()
                     continue
                 now = perf_counter_ns()
                 if not poll_end:
@@ -226,7 +229,8 @@ class DevFuse:
                 if now >= poll_end or pending_io.wants_a_turn:
                     return False
                 os.sched_yield()  # to the kernel's threads that carry our replies on
-                poll_end = window.after_yield(poll_end, now, perf_counter_ns())
+                before = perf_counter_ns()
+                poll_end = window.after_yield(poll_end, now, before)
                 continue
             poll_end = 0
             reply = answer(length)
@@ -235,9 +239,14 @@ class DevFuse:
                 replies.append(reply)
                 if len(replies) >= batch or len(reply) > _LARGE_REPLY_BYTES:
                     self._send(replies)
-                    batch = min(2 * batch, most_replies)
-            over = perf_counter_ns() > stretch_end
-            if over or (reply is None and self._is_crowded()):
+                    batch = min(2 * batch, self._most_replies)
+            now = perf_counter_ns()
+            try:
+                self._times[now - before >> QUICK_SHIFT] += 1
+            except IndexError:
+                self._latency.add_long(self._times, now - before)
+            before = now
+            if now > stretch_end or (reply is None and self._is_crowded()):
                 self._send(replies)
                 self._note_served(served)
                 return True
@@ -264,16 +273,18 @@ class DevFuse:
         try:
             size, opcode, unique, inode, offset, count = _hot(self.buffer)
             if size != length or length < fuse_protocol.IN_HEADER_BYTES:
-                return self._malformed(length, unique)
+                raise struct.error
             if inode == SWAPFILE:
                 if opcode == _READ and length >= fuse_protocol.WRITE_HEADER_BYTES:
                     if count > fuse_protocol.MAX_WRITE:
-                        return self._malformed(length, unique)
+                        raise struct.error
+                    self._times = self._loads
                     found = self._swapfile.read(offset, count)
                     return _out(16 + len(found), 0, unique) + found
                 if opcode == _WRITE:
                     if _WRITE_HEADER_BYTES + count != length:
-                        return self._malformed(length, unique)
+                        raise struct.error
+                    self._times = self._stores
                     if self._slowpath.has_to_wait(offset, count):
                         self._delay(opcode, unique, offset, count, None)
                         return None
@@ -287,15 +298,17 @@ class DevFuse:
         except Unsupported as exc:
             return _out(16, -exc.code, unique)
         except FuseswapError as exc:
-            return self._failed(unique, exc)
+            return failed(self._counters, unique, exc)
         except struct.error:
-            return self._malformed(length, unique)
+            self._times = self._latency.uncounted
+            return malformed(self._counters, self._view[:length], unique)
         except Exception as exc:
             self._die_of(exc, unique, inode)
-            return self._failed(unique, exc)
+            return failed(self._counters, unique, exc)
 
     def _other(self, length: int, opcode: int, unique: int, inode: int) -> bytes | None:
         others = self._others
+        self._times = self._latency.uncounted
         if not self._replaying and others.has_to_wait(opcode, inode, length):
             others.hold(*self._keep(), length)
             return None
@@ -322,24 +335,27 @@ class DevFuse:
         self, opcode: int, unique: int, offset: int, count: int, tried: Deferred | None
     ) -> None:
         """Answer later, since this one must wait: ``tried``.  Copies what is written."""
-        slow = self._slowpath
+        slow, latency = self._slowpath, self._latency
+        self._times = latency.uncounted
+        began = perf_counter_ns()
         slot, view = (self._slot, self._view) if self._journal is None else self._keep()
         if opcode == _READ:
+            loads = latency.of_load(tried)
 
             def read_ended(found: bytes | Exception) -> None:
                 if isinstance(found, Exception):
                     self._reply(slot, self._failed_later(unique, found))
                 else:
                     self._reply(slot, _out(16 + len(found), 0, unique) + found)
+                loads.add(perf_counter_ns() - began)
 
             slow.begin_read(offset, count, read_ended, tried and kept(tried))
         elif opcode == _WRITE:
 
             def write_ended(error: Exception | None) -> None:
-                if error is not None:
-                    self._reply(slot, self._failed_later(unique, error))
-                else:
-                    self._reply(slot, _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0))
+                done = _write_reply(_WRITE_REPLY_BYTES, 0, unique, count, 0)
+                self._reply(slot, self._failed_later(unique, error) if error else done)
+                latency.waited.add(perf_counter_ns() - began)
 
             count = self._swapfile.fitting(offset, count)
             data = view[_WRITE_HEADER_BYTES : _WRITE_HEADER_BYTES + count]
@@ -349,12 +365,12 @@ class DevFuse:
             self._nursery.start_soon(self._discard, unique, slot, tried.discard)
 
     async def _discard(self, unique: int, slot: int, rest: Discard) -> None:
+        reply = _out(16, 0, unique)
         try:
             await self._slowpath.discards.go_on(rest)
         except Exception as exc:
-            self._reply(slot, self._failed_later(unique, exc))
-        else:
-            self._reply(slot, _out(16, 0, unique))
+            reply = self._failed_later(unique, exc)
+        self._reply(slot, reply)
 
     def _reply(self, slot: int, reply: bytes) -> None:
         """Write one answer that had to wait, and free ``slot``; no newer request comes between."""
@@ -368,11 +384,10 @@ class DevFuse:
         self._backpressure.unpark_all()
 
     def _die_of(self, exc: Exception, unique: int, inode: int = SWAPFILE) -> None:
-        """Raise an unforeseen error, so that this worker ends and the next one tries.
+        """Raise an unforeseen error: this worker ends, and the next one builds derived data anew.
 
-        Derived data may be wrong after it, and the next worker builds it anew.  Not where this
-        is that next try: then the request alone pays, with EIO.  Nor for a text file, nor where
-        there is no next worker yet.
+        Not where this is that next try: then the request alone pays, with EIO.  Nor for a text
+        file, nor where there is no next worker yet.
         """
         if isinstance(exc, FuseswapError | OSError) or not self._settled or inode != SWAPFILE:
             return
@@ -382,19 +397,4 @@ class DevFuse:
 
     def _failed_later(self, unique: int, exc: Exception) -> bytes:
         self._die_of(exc, unique)
-        return self._failed(unique, exc)
-
-    def _failed(self, unique: int, exc: Exception) -> bytes:
-        if (code := errno_of(exc)) != errno.ENOENT:
-            self._counters.failed_requests += 1
-        return _out(16, -code, unique)
-
-    def _malformed(self, length: int, unique: int) -> bytes | None:
-        """EINVAL, where there is a request to answer; FORGET and its like get no answer."""
-        self._counters.malformed_requests += 1
-        if (
-            length < fuse_protocol.IN_HEADER_BYTES
-            or int.from_bytes(self._view[4:8], "little") in fuse_protocol.SILENT
-        ):
-            return None
-        return _out(16, -errno.EINVAL, unique)
+        return failed(self._counters, unique, exc)

@@ -12,6 +12,7 @@ import errno
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from time import perf_counter_ns
 from typing import Any, NoReturn
 
 import pyfuse3
@@ -42,6 +43,7 @@ class TreeOperations(pyfuse3.Operations):
         self._texts = OpenTexts(tree)
         self._counters = tree.device.transport
         self._slowpath = tree.device.pending_io
+        self._latency = tree.device.latency
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -134,10 +136,18 @@ class TreeOperations(pyfuse3.Operations):
     async def read(self, fh: int, off: int, size: int) -> bytes:
         if fh == _SWAPFILE_HANDLE:
             with self._answering():
+                began = perf_counter_ns()
                 try:
-                    return self._tree.swapfile.read(off, size)
-                except Deferred:
+                    found = self._tree.swapfile.read(off, size)
+                except Deferred as exc:
+                    loads = self._latency.of_load(exc)
+                else:
+                    self._latency.add_load(perf_counter_ns() - began)
+                    return found
+                try:
                     return await self._slowpath.read(off, size)
+                finally:
+                    loads.add(perf_counter_ns() - began)
         async with self._sharing():
             return self._texts.read(fh, self._texts.inode_of(fh), off, size)
 
@@ -153,13 +163,18 @@ class TreeOperations(pyfuse3.Operations):
 
     async def _write_swapfile(self, offset: int, data: memoryview) -> None:
         tried: Deferred | None = None
+        began = perf_counter_ns()
         try:
             if not self._slowpath.has_to_wait(offset, len(data)):
                 self._tree.swapfile.write(offset, data)
+                self._latency.add_store(perf_counter_ns() - began)
                 return
         except Deferred as exc:
             tried = kept(exc)
-        await self._slowpath.write(offset, data, tried)
+        try:
+            await self._slowpath.write(offset, data, tried)
+        finally:
+            self._latency.waited.add(perf_counter_ns() - began)
 
     async def _refuse(self, *_: object) -> NoReturn:
         """What the names and directories are is settled: EPERM, and not ENOSYS."""

@@ -99,7 +99,8 @@ def parse(text: str) -> dict[str, float]:
     """The numbers of the only job in fio's JSON output.  Raises `HostError`.
 
     ``iops``, ``mib_per_s``, and latencies in microseconds: ``lat_mean_us`` from submission
-    on, and of the completion alone ``clat_mean_us``, ``clat_p50_us``, ``clat_p99_us``.
+    on, and of the completion alone ``clat_mean_us``, ``clat_p50_us``, ``clat_p99_us``,
+    ``clat_p999_us``, ``clat_max_us``.
     """
     try:
         job: dict[str, Any] = json.loads(text[text.index("{") :])["jobs"][0]  # notes come before
@@ -114,6 +115,8 @@ def parse(text: str) -> dict[str, float]:
             "clat_mean_us": latency["mean"] / 1e3,
             "clat_p50_us": latency["percentile"]["50.000000"] / 1e3,
             "clat_p99_us": latency["percentile"]["99.000000"] / 1e3,
+            "clat_p999_us": latency["percentile"]["99.900000"] / 1e3,
+            "clat_max_us": latency["max"] / 1e3,
         }
     except (ValueError, KeyError, IndexError) as exc:
         raise HostError(f"fio's output is not what fio 3 writes ({exc!r})") from exc

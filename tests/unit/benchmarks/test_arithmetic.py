@@ -45,7 +45,8 @@ def fio_output(**changes: Any) -> str:
         "lat_ns": {"mean": 22000.0},
         "clat_ns": {
             "mean": 20000.0,
-            "percentile": {"50.000000": 18000, "99.000000": 90000},
+            "max": 700000,
+            "percentile": {"50.000000": 18000, "99.000000": 90000, "99.900000": 250000},
         },
     }
     job = {"jobname": "x", "error": 0, "read": idle, "write": busy, **changes}
@@ -134,6 +135,8 @@ def test_fio_json_becomes_numbers_of_the_side_that_did_something() -> None:
         "clat_mean_us": 20.0,
         "clat_p50_us": 18.0,
         "clat_p99_us": 90.0,
+        "clat_p999_us": 250.0,
+        "clat_max_us": 700.0,
     }
 
 

@@ -137,9 +137,12 @@ def test_rates_per_column() -> None:
         "loads": 1.0, "succ_stores": 2.0, "invalidates": 3.0, "bd_writes": 256.0,
         "bd_reads": 512.0, "tier_loads": 4.0, "recompressed_pages": 5.0,
     }  # fmt: skip
-    some = DeviceSnapshot(known.status, Rates(2.0, per_second, anew=False), 7.6, None)
+    times = {"latency_p99_us.load.memory": 40, "latency_p99_us.store.memory": 12_345}
+    status = {**known.status, "stats": times}
+    some = DeviceSnapshot(status, Rates(2.0, per_second, anew=False), 7.6, None)
     row = cells(in_words(snapshot(some), 2.0, ABSENT, 80))
-    assert [row[column.name] for column in DONE] == ["1", "2", "3", "1M", "2M", "4", "5"]
+    shown = ["1", "2", "3", "1M", "2M", "4", "5", "40us", "12ms"]
+    assert [row[column.name] for column in DONE] == shown
     assert row["CPU%"] == "8"
 
 

@@ -10,6 +10,7 @@ import trio
 from fuseswap.counting import Kind, rows_of, samples_by_name
 from fuseswap.errors import CorruptData, StoreRefused
 from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.latency import LatencyStatistics
 from fuseswap.filesystem.statistics import PARTS, STATISTICS
 from fuseswap.frontswap.cache_statistics import CacheStatistics
 from fuseswap.plugins.health import PluginStatistics
@@ -45,7 +46,7 @@ def test_a_name_is_in_the_table_once() -> None:
 
 
 # Parts of which a device may have none.
-FEW = {TierStatistics, PluginStatistics, MirrorStatistics}
+FEW = {TierStatistics, PluginStatistics, MirrorStatistics, LatencyStatistics}
 
 
 @pytest.mark.parametrize("layout", ["device", "placed", "tiered"])
@@ -55,7 +56,7 @@ def test_what_is_declared_is_delivered_and_nothing_else(
     made = request.getfixturevalue(layout)
     device = made.device if isinstance(made, Tiered) else made
     parts = list(device.parts())
-    missing = {MirrorStatistics} if layout == "tiered" else FEW
+    missing = {MirrorStatistics, LatencyStatistics} if layout == "tiered" else FEW
     assert {type(part) for part in parts} == set(PARTS) - missing
     declared = [row for part in parts for row in rows_of(type(part))]
     lacking = {row.name for part in missing for row in rows_of(part)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 from dataclasses import replace
@@ -13,6 +14,7 @@ from fuseswap.errors import InvalidArgument, StateMismatch
 from fuseswap.store.checked_record import CHECK_BYTES, sealed
 from fuseswap.store.geometry import Geometry
 from fuseswap.store.object_size import footprint
+from fuseswap.store.region import Region
 from fuseswap.store.superblock import KEY_BYTES, LAYOUT_VERSION, FuseSession, SharedState
 from fuseswap.units import GIB, MAX_SEGMENTS, MIB, PAGE_SIZE, SEGMENT_BYTES
 from tests.support.effort import some_of
@@ -96,15 +98,35 @@ def test_a_layout_without_a_check_is_refused(memory: SharedMemory) -> None:
     header = memory.regions()["header"].buffer
     struct.pack_into("<I", header, 8, 3)
     header[GEOMETRY_BYTES : GEOMETRY_BYTES + CHECK_BYTES] = bytes(CHECK_BYTES)
-    header[PAGE_SIZE:] = header[:PAGE_SIZE]
+    header[PAGE_SIZE : 2 * PAGE_SIZE] = header[:PAGE_SIZE]
     with pytest.raises(StateMismatch, match="run `fuseswap down` with that version"):
         memory.attach()
+
+
+def small_region() -> Region:
+    """One of 8 KiB."""
+    fd = os.memfd_create("small")
+    os.ftruncate(fd, 2 * PAGE_SIZE)
+    try:
+        return Region(fd)
+    finally:
+        os.close(fd)
+
+
+def test_a_header_without_room_for_times_is_served(memory: SharedMemory) -> None:
+    """As an older fuseswap made it: then they end with the worker."""
+    regions = {**memory.regions(), "header": small_region()}
+    first = SharedState.create(regions, SMALL)
+    times = first.latency(0, "load memory")
+    times.add(5000)
+    assert sum(times.counts()) == 1
+    assert sum(SharedState(regions).latency(0, "load memory").counts()) == 0
 
 
 @pytest.mark.parametrize("name", ["slots", "segments", "arena"])
 def test_a_region_that_is_too_small_is_refused(memory: SharedMemory, name: str) -> None:
     regions = memory.regions()
-    regions[name] = regions["header"]  # 8 KiB
+    regions[name] = small_region()
     more = 2 * PAGE_SIZE // 32 + 1 if name == "segments" else SMALL.segment_count
     with pytest.raises(StateMismatch, match=f"'{name}' is smaller"):
         SharedState.create(regions, replace(SMALL, segment_count=more))
