@@ -382,3 +382,17 @@ def test_requests_that_trickle_in_do_not_starve_the_others(
     assert script.reads == 2
     assert len(replies(ours)) == 1
     assert not transport.drain()
+
+
+async def test_a_write_that_waits_keeps_its_bytes(
+    served: Served, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next request is read into the same buffer."""
+    transport, _ = served
+    assert transport._journal is None
+    monkeypatch.setattr(transport._slowpath, "has_to_wait", lambda offset, size: True)
+    first, second = (bytes(range(n, n + 128)) * 32 for n in (0, 100))
+    play(transport, iter([write_request(0, first), write_request(4096, second), None]))
+    transport.drain()
+    await trio.testing.wait_all_tasks_blocked()
+    assert device.swapfile.read(0, 8192) == first + second

@@ -7,11 +7,12 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.errors import CorruptData, StoreRefused
+from fuseswap.frontswap.place_writer import PlaceWriter
 from fuseswap.frontswap.place_writes import RUN_PAGES
 from fuseswap.store.segment_entry import Stream
-from fuseswap.store.slot_word import foreign_word
+from fuseswap.store.slot_word import foreign_word, segment_of
 from fuseswap.tiers.tier_reader import TierLoad
-from fuseswap.units import MIB, PAGE_SIZE, PageNumber, SegmentId
+from fuseswap.units import MIB, PAGE_SIZE, PageNumber, SegmentId, SegmentRef
 from tests.support import pages
 from tests.support.fake_tier import FakePlaceFile
 from tests.support.raw_file_writes import ask_page, evict, fly, place_of, refuse_dense, send
@@ -197,3 +198,17 @@ def test_a_page_in_its_place_has_to_be_read(placed: Tiered) -> None:
         placed.device.frontswap.load(PageNumber(3))
     assert (caught.value.offset, caught.value.length) == (3 * PAGE_SIZE, PAGE_SIZE)
     assert placed.log.heads[Stream.STORE].segment == 0
+
+
+async def test_what_an_eviction_leaves_is_not_pinned_once_the_id_is_anothers(
+    placed: Tiered,
+) -> None:
+    """It found no page to write, since the segment had died: the next one of that id is sound."""
+    placed.store(0)
+    table, writer = placed.log.table, placed.device.writer
+    assert isinstance(writer, PlaceWriter)
+    segment = segment_of(placed.cache.slots.get(PageNumber(0)))
+    died = SegmentRef(segment, table.sequence_of(segment) + 7)
+    placed.device.in_flight.begin(died)
+    await writer._write(died, False)
+    assert not table.is_pinned(segment)

@@ -132,3 +132,15 @@ async def test_reads_pass_writes_that_wait(opened: Opened) -> None:
     opened.engine._threads[True].close()
     opened.engine._threads = opened.engine._threads[:1]  # type: ignore[assignment]
     os.close(reading)
+
+
+async def test_what_threads_are_at_has_ended_before_an_engine_is_closed() -> None:
+    """A worker that pauses closes it: no late write may meet the next one."""
+    engine, order = AioEngine(), []
+    close = engine._context.close
+    for number, threads in enumerate(engine._threads):
+        end = threads.close
+        threads.close = lambda number=number, end=end: (order.append(number), end())  # type: ignore
+    engine._context.close = lambda: (order.append(9), close())  # type: ignore
+    engine.close()
+    assert order == [0, 1, 9]

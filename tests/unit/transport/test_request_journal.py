@@ -167,6 +167,15 @@ def test_killed_while_taking(
     assert uniques(attach()) == [*([1] if words == 0 else found), 8]
 
 
+def test_the_bytes_are_in_a_slot_before_it_is_taken(journal: Journal) -> None:
+    receive(journal, 7)
+    slot = journal._free[-1]
+    journal._words = LastWords(journal._words, 0)  # type: ignore[assignment]
+    with pytest.raises(Killed):
+        journal.take()
+    assert bytes(journal.view(slot)[: len(message(7))]) == message(7)
+
+
 def test_a_slot_half_written_by_the_dead_is_free(
     journal: Journal, attach: Callable[[], Journal]
 ) -> None:

@@ -1,0 +1,39 @@
+"""A segment that is read back whole: it may be elsewhere by then."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+import trio
+
+from fuseswap.reclaim.segment_reader import SegmentReader
+from fuseswap.store.geometry import Geometry
+from fuseswap.tiers.tier_reader import TierReader
+from fuseswap.units import Location
+from tests.support.cleaned_cache import ROOMY, Cleaned
+from tests.support.memory_stores import SharedMemory
+
+
+@pytest.mark.parametrize("moves", [False, True])
+async def test_only_where_it_still_is_there_it_is_set_aside(
+    make_memory: Callable[[Geometry], SharedMemory], moves: bool
+) -> None:
+    log = Cleaned(make_memory(ROOMY))
+    segment = log.seal_one()
+    table = log.log.table
+    log.log.relocate(segment, Location(0, 0))
+
+    class Failing:
+        def begin_read(self, *arguments: Any, **more: Any) -> None:
+            if moves:
+                log.log.relocate(segment, Location(0, 1))
+            done = arguments[4]
+            failure = OSError(errno.EIO, "the device failed")
+            trio.lowlevel.current_trio_token().run_sync_soon(done, failure)
+
+    reader = SegmentReader(log.log, cast(TierReader, Failing()))
+    assert await reader.read(segment) is None
+    assert table.is_pinned(segment) is not moves
