@@ -108,6 +108,7 @@ def test_nothing_that_was_ordered_before_a_pause_is_told_after_it(word: str) -> 
         attach=attach,
     )
     worker._pause()
+    gc.unfreeze()
     feeder.start()
     feeder.close()
     feeder.collect()
@@ -115,3 +116,23 @@ def test_nothing_that_was_ordered_before_a_pause_is_told_after_it(word: str) -> 
     assert attached == [not word]
     os.close(header)
     os.close(arena)
+
+
+def test_the_lock_is_given_up_once_the_tiers_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they have begun must not meet the next worker."""
+    order: list[str] = []
+    worker = Worker.__new__(Worker)
+    parts = {
+        "_tiers": SimpleNamespace(close=lambda: order.append("tiers")),
+        "_feeder": SimpleNamespace(forget=lambda: order.append("feeder")),
+        "_channel": SimpleNamespace(say=order.append, hear=lambda: "continue"),
+        "_fds": {"header": 0},
+        "_note": lambda word: False,
+        "attach": lambda *, untold: order.append("attach"),
+    }
+    for name, part in parts.items():
+        monkeypatch.setattr(worker, name, part, raising=False)
+    monkeypatch.setattr("fuseswap.daemon.worker.fcntl.lockf", lambda *_: order.append("unlock"))
+    worker._pause()
+    gc.unfreeze()
+    assert order == ["tiers", "feeder", "unlock", "paused", "attach"]

@@ -12,7 +12,7 @@ import trio
 from fuseswap.reclaim.segment_reader import SegmentReader
 from fuseswap.store.geometry import Geometry
 from fuseswap.tiers.tier_reader import TierReader
-from fuseswap.units import Location
+from fuseswap.units import Location, SegmentRef
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.memory_stores import SharedMemory
 
@@ -37,3 +37,19 @@ async def test_only_where_it_still_is_there_it_is_set_aside(
     reader = SegmentReader(log.log, cast(TierReader, Failing()))
     assert await reader.read(segment) is None
     assert table.is_pinned(segment) is not moves
+
+
+async def test_what_is_taken_back_is_that_segment_and_no_later_one(
+    make_memory: Callable[[Geometry], SharedMemory],
+) -> None:
+    log = Cleaned(make_memory(ROOMY))
+    segment = log.seal_one()
+    table = log.log.table
+    reader = SegmentReader(log.log, cast(TierReader, None))
+    table.pin(segment)
+    reader._set_aside[SegmentRef(segment, table.sequence_of(segment) + 7)] = 0.0
+    reader.take_back()
+    assert table.is_pinned(segment), "something in it is corrupt"
+    reader._set_aside[table.ref(segment)] = 0.0
+    reader.take_back()
+    assert not table.is_pinned(segment)

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from fuseswap.linux.aio import RWF_NOWAIT
-from fuseswap.tiers.io_engine import AioEngine
+from fuseswap.tiers.io_engine import _WRITE_SLOTS, AioEngine
 from fuseswap.units import MIB, PAGE_SIZE
 
 
@@ -144,3 +144,9 @@ async def test_what_threads_are_at_has_ended_before_an_engine_is_closed() -> Non
     engine._context.close = lambda: (order.append(9), close())  # type: ignore
     engine.close()
     assert order == [0, 1, 9]
+
+
+async def test_writes_that_have_ended_make_place_for_others(opened: Opened) -> None:
+    with trio.fail_after(60):
+        for _ in range(_WRITE_SLOTS + 1):
+            await opened.do(write=True)

@@ -142,3 +142,18 @@ def test_few_streams_are_known(reader: Reader) -> None:
     reader.read(100, 100, (Location(0, 0), 0))
     reader.read(100, 100, (Location(0, 19), 19))
     assert [window[0] for window in reader.windows] == [19]
+
+
+def test_a_read_across_the_end_of_a_window_that_others_wait_for_is_made_alone(
+    reader: Reader,
+) -> None:
+    """Another window would have those who wait for this one answered with its bytes."""
+    reader.read(0, PAGE_SIZE)
+    reader.alone.clear()
+    length = WINDOW_BYTES - PAGE_SIZE
+    reader.read(PAGE_SIZE, length)
+    reader.read(PAGE_SIZE + length, 2 * PAGE_SIZE)
+    assert len(reader.windows) == 1
+    assert reader.alone == [(PAGE_SIZE + length, 2 * PAGE_SIZE)]
+    reader.arrive()
+    assert reader.found == [(PAGE_SIZE, SEGMENT[PAGE_SIZE : PAGE_SIZE + length])]
