@@ -63,15 +63,8 @@ def test_a_write_in_flight_ends_before_the_pause(
             await trio.lowlevel.checkpoint()
         scope.cancel()
 
-    idle = SimpleNamespace(run=trio.sleep_forever)
     device = SimpleNamespace(
-        writeback=SimpleNamespace(run=write_back),
-        recompression=idle,
-        memory=idle,
-        sweep=idle,
-        backends=idle,
-        mover=idle,
-        scrubber=idle,
+        tasks=lambda: (write_back,),
         tiers=(),
         place=object(),  # so that the engine is run
         cache=SimpleNamespace(log=SimpleNamespace(frames=SimpleNamespace(unmapped=0))),
