@@ -14,7 +14,7 @@ _FIRST = "latency_max_us"
 
 
 def ledger_and_times(stats: dict[str, int], *, in_bytes: bool) -> list[str]:
-    """What was saved, and below it the times."""
+    """The bytes that each trick saved, and below them the times."""
     return [*savings(stats, in_bytes=in_bytes), *latency_lines(stats)]
 
 

@@ -3,8 +3,7 @@
 Started by the supervisor with descriptors it inherits.  Everything that costs memory or
 may fail happens before it serves, in two steps:
 
-    `Worker`   what needs no state: imports, plugins, locking, a look at the header.  Another
-               worker may still serve
+    `Worker`   what needs no state: imports, plugins, locking.  Another worker may still serve
     `attach`   under the lock of the state: adopt the tables, take a reserve of frames
 
 Pages and segments are counted while it serves (``frontswap/adoption.py``).
@@ -14,9 +13,8 @@ goes with the last thread of a process, and not earlier.  ``worker_process.py`` 
 and worker say to each other.  A worker whose supervisor has died goes on.  Prepared, it waits for
 the lock and attaches.  Serving, it says so in ``state.json``, where `status` and `up` look.
 
-Tasks: those of ``serving.py``, and one that listens to the supervisor.  Threads: the scribe
-(``scribe.py``), which writes all that is logged, and those of recompression and the engine.  Where
-one of them fails the worker ends (``thread_ends.py``).
+Tasks: those of ``serving.py``, and one that listens to the supervisor.  Threads: the scribe, which
+writes the log, and those of recompression and the engine.  Where one fails the worker ends.
 """
 
 from __future__ import annotations

@@ -233,6 +233,7 @@ _STARTING_VALUES = {
     "max_compression_ratio": "100",
     "recomp_algorithm": "zstd:6",
     "recompress_age_seconds": "60",
+    "recompress_cpu_percent": "100",
     "dictionary_gain_percent": "3",
     "dedup": "auto",
     "writethrough": "N",

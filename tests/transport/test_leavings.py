@@ -26,6 +26,7 @@ from trio.testing import MockClock
 from fuseswap.codecs.dictionary import MAX_DICTIONARIES
 from fuseswap.errors import FuseswapError
 from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.latency import QUICK
 from fuseswap.filesystem.parameters import PARAMETERS, set_parameter
 from fuseswap.filesystem.statistics import STATISTICS
 from fuseswap.filesystem.tree import Tree
@@ -101,6 +102,9 @@ BOUNDS = {
     "EvictionQueue._lines[]": FRAMES,
     "EvictionQueue._gathered": FRAMES,
     "FaultyEngine._flipped": FILE_PAGES,
+    "Latency.loads": QUICK,
+    "Latency.stores": QUICK,
+    "Latency.uncounted": QUICK,
     "SegmentTable.bases": SEGMENTS,
     "SegmentTable.live": SEGMENTS,
     "SegmentTable.live_bytes": SEGMENTS,
