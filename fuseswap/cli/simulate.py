@@ -8,15 +8,15 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fuseswap.cli.config_files import read
 from fuseswap.cli.parser import whole
-from fuseswap.cli.trace import open_trace
 from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.frontswap.trace_ring import DISCARD
-from fuseswap.laboratory.trace_format import Event, TraceReader
 from fuseswap.units import PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from fuseswap.laboratory.trace_format import Event
 
 _MOST_PAGES = 1 << 28  # 1 TiB
 
@@ -90,6 +90,9 @@ def _events(options: argparse.Namespace) -> Callable[[], Iterable[Event]]:
 
         return lambda: synthetic(options.synthetic, options.pages, options.seed)
 
+    from fuseswap.cli.trace import open_trace
+    from fuseswap.laboratory.trace_format import TraceReader
+
     def recorded() -> Iterable[Event]:
         with open_trace(options.trace) as file:
             yield from TraceReader(file).events()
@@ -99,6 +102,8 @@ def _events(options: argparse.Namespace) -> Callable[[], Iterable[Event]]:
 
 def _extent(events: Iterable[Event]) -> tuple[int, float]:
     """How many pages there are, up to the last one, and how long it takes."""
+    from fuseswap.frontswap.trace_ring import DISCARD
+
     pages, time_ns = 0, 0
     for event in events:
         last = event.page + (event.number if event.kind == DISCARD else 1)

@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import asdict
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fuseswap.cli.output import print_json
 from fuseswap.cli.parser import add_commands, whole
@@ -20,12 +20,14 @@ from fuseswap.daemon import tracing
 from fuseswap.daemon.runtime_dir import DEFAULT_NAME, Runtime
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.frontswap.trace_ring import DISCARD, EVENT_BYTES, LOAD, MAX_PAGES, STORE
-from fuseswap.laboratory.importers import FORMATS, import_file
-from fuseswap.laboratory.trace_format import CLASS_NAMES, Event, TraceReader, TraceWriter
-from fuseswap.laboratory.trace_summary import Contents, Summary, place_name, summarize
 from fuseswap.sizes import format_size, parse_size
 from fuseswap.units import KIB, PAGE_SHIFT
 
+if TYPE_CHECKING:
+    from fuseswap.laboratory.trace_format import Event
+    from fuseswap.laboratory.trace_summary import Contents, Summary
+
+_FORMATS = ("blktrace", "msr", "snia")
 _READY_WITHIN_S = 30.0
 _WRITTEN_WITHIN_S = 60.0
 _KINDS = {LOAD: "load", STORE: "store", DISCARD: "discard"}
@@ -62,7 +64,7 @@ def add_to(commands: Any) -> None:
     summary.set_defaults(run=run_summary)
     bringing = actions.add_parser("import", help="make a trace of one of another program")
     bringing.add_argument("file", metavar="FILE", help="text; - for standard input")
-    bringing.add_argument("--format", choices=sorted(FORMATS), required=True)
+    bringing.add_argument("--format", choices=_FORMATS, required=True)
     bringing.add_argument("--to", required=True, metavar="FILE", help="a new file")
     bringing.add_argument("--seed", type=whole, default=0, metavar="N", help="of sizes (0)")
     bringing.set_defaults(run=run_import)
@@ -122,6 +124,8 @@ def run_stop(options: argparse.Namespace) -> int:
         if found is None:
             raise InvalidArgument(f"{runtime.name} is not traced")
         tracing.detach(runtime)
+    from fuseswap.laboratory.trace_format import TraceReader
+
     path = str(found["path"])
     try:
         with open(path, "rb") as file:
@@ -161,6 +165,9 @@ def open_trace(path: str) -> BinaryIO:
 
 def run_show(options: argparse.Namespace) -> int:
     """A line for each event."""
+    from fuseswap.laboratory.trace_format import TraceReader
+    from fuseswap.laboratory.trace_summary import Contents
+
     contents = Contents()
     with open_trace(options.file) as file:
         for event in islice(TraceReader(file).events(), options.first):
@@ -169,6 +176,9 @@ def run_show(options: argparse.Namespace) -> int:
 
 
 def _line(event: Event, contents: Contents) -> str:
+    from fuseswap.laboratory.trace_format import CLASS_NAMES
+    from fuseswap.laboratory.trace_summary import place_name
+
     start = f"{event.time_ns / 1e9:.6f} {_KINDS[event.kind]} {event.page}"
     if event.kind == DISCARD:
         contents.discard(event)
@@ -181,6 +191,9 @@ def _line(event: Event, contents: Contents) -> str:
 
 def run_summary(options: argparse.Namespace) -> int:
     """A page of text, or the JSON."""
+    from fuseswap.laboratory.trace_format import TraceReader
+    from fuseswap.laboratory.trace_summary import summarize
+
     with open_trace(options.file) as file:
         reader = TraceReader(file)
         found = summarize(reader.events())
@@ -216,6 +229,9 @@ def _print_summary(found: Summary) -> None:
 
 def run_import(options: argparse.Namespace) -> int:
     """Write a trace."""
+    from fuseswap.laboratory.importers import import_file
+    from fuseswap.laboratory.trace_format import TraceWriter
+
     source = sys.stdin if options.file == "-" else None
     try:
         lines = source or open(options.file, errors="replace")  # noqa: SIM115  closed below

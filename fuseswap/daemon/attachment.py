@@ -24,6 +24,7 @@ FIRST_FD = 128
 LAST_FD = 255
 MAX_FDS = 8  # of one attachment
 TIER = "tier:"
+TRACE = "trace:ring"  # there is one trace of a device at a time
 MAY_FORGET = "may forget pages: no replica is waited for (replicas=N), and it is no mirror"
 ANSWER_TIMEOUT_S = 20.0  # of a worker; one that hangs is replaced before
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fuseswap.daemon.attachment import Attachment
+from fuseswap.daemon.attachment import TRACE, Attachment
 from fuseswap.daemon.device_files import BACKEND_PREFIX
-from fuseswap.daemon.trace_file import TRACE, Submit, TraceFile
+from fuseswap.daemon.trace_file import Submit, TraceFile
 from fuseswap.filesystem.backends import Backends
 from fuseswap.filesystem.device import Device
 from fuseswap.store.region import Region

@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 
 Submit = Callable[[Any, Any], None]
 
-TRACE = "trace:ring"  # there is one trace of a device at a time
-
 
 class TraceFile:
     """The ring, if there is one."""

@@ -10,11 +10,10 @@ import os
 from typing import Any
 
 from fuseswap.daemon import control_socket
-from fuseswap.daemon.attachment import ANSWER_TIMEOUT_S, Attachment
+from fuseswap.daemon.attachment import ANSWER_TIMEOUT_S, TRACE, Attachment
 from fuseswap.daemon.live_tiers import require_supervisor
 from fuseswap.daemon.petitions import ATTACH, DETACH
 from fuseswap.daemon.runtime_dir import Runtime
-from fuseswap.daemon.trace_file import TRACE
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.frontswap.trace_ring import MAX_PAGES, ring_bytes
 from fuseswap.linux import shared_memory

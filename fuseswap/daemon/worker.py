@@ -38,7 +38,7 @@ from fuseswap.daemon import lean
 import trio
 
 from fuseswap.daemon import crash_points
-from fuseswap.daemon.attachment import TIER, Attachment
+from fuseswap.daemon.attachment import TIER, TRACE, Attachment
 from fuseswap.daemon.channel import Channel
 from fuseswap.daemon.device_files import BACKEND_PREFIX, Settings, attachment_from
 from fuseswap.daemon.host_watch import HostWatch
@@ -49,7 +49,6 @@ from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.scribe import Scribe
 from fuseswap.daemon.serving import Serving
 from fuseswap.daemon.thread_ends import end_with_any_thread
-from fuseswap.daemon.trace_file import TRACE
 from fuseswap.daemon.worker_log import last_words, open_log
 from fuseswap.daemon.worker_memory import WorkerMemory
 from fuseswap.daemon.worker_process import STACKS_SIGNAL, WorkerArguments

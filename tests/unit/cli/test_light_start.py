@@ -30,6 +30,8 @@ STARTS = {
     "scrub": (),
     "backend": ("list",),
     "shrink": ("1G",),
+    "trace": ("stop",),
+    "simulate": ("--help",),
     "config": ("--help",),
     "check": ("--help",),
     "estimate": ("--help",),
@@ -67,7 +69,8 @@ TABLES = {
     "store.superblock",
     "store.table_view",
 }
-MORE = {"ps": TABLES, "out": TABLES}
+RING = {"frontswap.trace_ring", "store.region"}
+MORE = {"ps": TABLES, "out": TABLES, "trace": RING}
 START = """
 import sys
 from fuseswap.cli import main

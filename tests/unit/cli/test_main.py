@@ -23,8 +23,8 @@ from fuseswap.linux.ending import Undo
 
 COMMANDS = (
     "up", "down", "restart", "status", "top", "ps", "out", "in", "explain", "get", "set", "tier",
-    "writeback", "recompress", "scrub", "backend", "shrink", "config", "check", "estimate", "demo",
-    "run", "plugins", "install-host", "mount",
+    "writeback", "recompress", "scrub", "backend", "shrink", "trace", "simulate", "config",
+    "check", "estimate", "demo", "run", "plugins", "install-host", "mount",
 )  # fmt: skip
 
 

@@ -6,8 +6,9 @@ import io
 
 import pytest
 
+from fuseswap.cli import trace
 from fuseswap.frontswap.trace_ring import DISCARD, LOAD, STORE
-from fuseswap.laboratory.importers import import_file, size_of
+from fuseswap.laboratory.importers import FORMATS, import_file, size_of
 from fuseswap.laboratory.trace_format import Event, TraceReader, TraceWriter
 from tests.support.effort import scaled
 
@@ -86,3 +87,7 @@ def test_a_line_of_nonsense_is_left_out_or_bounded(kind: str, line: str) -> None
     events, skipped = imported(f"{line}\n" * scaled(4), kind)
     assert len(events) + skipped >= 1
     assert len(events) <= 2 * scaled(4), "a request that is not aligned has two pages"
+
+
+def test_the_command_offers_each_format() -> None:
+    assert list(trace._FORMATS) == sorted(FORMATS)
