@@ -21,7 +21,7 @@ from fuseswap.store.dictionary_area import Dictionaries
 
 DEFAULT_GAIN_PERCENT = 3
 NO_DICTIONARIES = 100  # percent
-URGENT_LEVEL = 6  # at most, while stores wait: a segment in 0.1 s, not in 0.5
+URGENT_LEVEL = 6  # at most, while stores wait: a segment in 0.1 s, not in 0.8
 
 
 @dataclass(frozen=True, slots=True)
