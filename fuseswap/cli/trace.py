@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import fcntl
 import json
 import os
@@ -140,13 +139,19 @@ def run_stop(options: argparse.Namespace) -> int:
     return 0
 
 
+def _is_written(file: BinaryIO) -> bool:
+    """Whether a recorder has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
 def _wait_for(file: BinaryIO, path: str) -> None:
     """Until its recorder lets go of it."""
     deadline = time.monotonic() + _WRITTEN_WITHIN_S
-    while True:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return
+    while _is_written(file):
         if time.monotonic() > deadline:
             raise HostError(f"the recorder does not end; {path} is not complete yet")
         time.sleep(0.05)
@@ -195,9 +200,10 @@ def run_summary(options: argparse.Namespace) -> int:
     from fuseswap.laboratory.trace_summary import summarize
 
     with open_trace(options.file) as file:
+        unfinished = "not yet" if _is_written(file) else "cut off"
         reader = TraceReader(file)
         found = summarize(reader.events())
-        ended = reader.reason or "cut off"
+        ended = reader.reason or unfinished
     numbers = {**asdict(found), "dropped": reader.dropped, "ended": ended}
     if options.json:
         print_json(numbers)
