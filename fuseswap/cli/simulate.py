@@ -6,7 +6,8 @@ import argparse
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,12 +62,11 @@ def run(options: argparse.Namespace) -> int:
     events = _events(options)
     configs = [config_from(Path(path).stem, read(Path(path))) for path in options.config or []]
     pages, seconds = _extent(events())
-    if options.faults is not None:
-        logging.disable()  # a line for each fault
     all_results = []
     for config in configs or [SimConfig()]:
         try:
-            results = simulate(events, config, pages, seconds, options.seed, options.faults)
+            with nullcontext() if options.faults is None else _silence():  # a line for each
+                results = simulate(events, config, pages, seconds, options.seed, options.faults)
         except WrongPage as exc:
             raise HostError(f"{config.name}: {exc}; to see it again: {_again(options)}") from exc
         except Exception as exc:
@@ -77,6 +77,15 @@ def run(options: argparse.Namespace) -> int:
         all_results.append(results)
     print(table(all_results))
     return 0
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _events(options: argparse.Namespace) -> Callable[[], Iterable[Event]]:

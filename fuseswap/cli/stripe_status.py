@@ -21,6 +21,7 @@ _ALL = ("discards", "resumes", "memory_locked", "io_flusher")
 # Percentages, times, and what is 1 or 0.
 GREATEST = {
     *("write_amplification_percent", "tier_read_p50_us", "tier_read_p99_us"),
+    *("latency_p50_us", "latency_p99_us", "latency_p999_us", "latency_max_us"),
     *("dedup_active", "core_compiled", "plugin_set_aside"),
 }
 

@@ -49,10 +49,12 @@ LIGHT = {
     "filesystem.metrics_text",
     "filesystem.parameter_values",
     "filesystem.parameters",
+    "filesystem.recompression_settings",
     "frontswap.raw_size",
     "reclaim.request",
     "reclaim.scrub_request",
     "store.geometry",
+    "store.latency_histogram",
     "store.segment_entry",
 }
 # They read the tables in shared memory.

@@ -99,9 +99,7 @@ def test_the_age_is_counted_from_the_seal(device: Device, monkeypatch: pytest.Mo
     store(device, 5, pages.compressible(1))
     log.seal(log.heads[Stream.STORE])
     sealed = log.table.sealed_at(log.table.segments()[0])
-    monkeypatch.setattr(
-        "fuseswap.filesystem.explain.time.clock_gettime", lambda clock: sealed + 77.9
-    )
+    monkeypatch.setattr("fuseswap.filesystem.explain.boot_s", lambda: sealed + 77.9)
     assert explain(device, 5).age_seconds == 77
 
 

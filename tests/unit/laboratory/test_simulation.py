@@ -58,7 +58,7 @@ def run(count: int, seed: int, faults: int | None = None, **device: str) -> Resu
 def test_pages_leave_for_tiers_and_come_back_right() -> None:
     found = run(20_000, 1)
     assert found.checked == sum(found.places.values()) > 5000
-    assert found.places["tier disk"] > 500
+    assert found.places["tier disk"] > 300
     assert found.written["disk"] > 4 << 20
     assert found.errors == found.refused == 0
     assert found.memory_peak <= 9 << 20

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import trio
 from trio.testing import MockClock
 
+from fuseswap.linux import clocks
 from fuseswap.reclaim.background_thread import BackgroundThread
 
 
@@ -16,7 +15,7 @@ class Processor:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.used_s = 5.0  # by others, before
-        patch.setattr(time, "thread_time", lambda: self.used_s)
+        patch.setattr(clocks, "_now", [clocks.REAL._replace(processor=lambda: self.used_s)])
 
     def work(self, seconds: float) -> str:
         self.used_s += seconds
