@@ -84,8 +84,8 @@ def _note(name: str, stats: dict[str, int], size: Callable[[int], str]) -> str:
     if name == "duplicate_bytes_saved":
         return _pages(stats["duplicate_pages"])
     if name == "recompression_bytes_saved":
-        used_ms = stats.get("recompress_cpu_ms")
-        return "estimated" + (f", for {used_ms / 1000:.1f} s of processor" if used_ms else "")
+        used_us = stats.get("recompress_cpu_us")
+        return "estimated" + (f", for {used_us / 1e6:.1f} s of processor" if used_us else "")
     if name == "writeback_bytes_saved":
         return f"of {size(stats['bd_count'] * 4096)} taken elsewhere"
     return ""

@@ -104,12 +104,12 @@ class Worker:
         fresh: bool,
         inherits: bool,
         filtered: bool,
+        name: str = "",
     ) -> None:
         """Get ready.  Raises `StateMismatch` for a header it does not know; writes nothing.
 
-        ``inherits``: the worker before is dead, so its heap is ours; not where it hands over.
-        ``note_orphaned`` is called, until it says True, when this one serves and its supervisor
-        has died.
+        ``inherits``: the heap of the worker before is ours, since that is dead.
+        ``note_orphaned`` is called, until it says True, when it serves and its supervisor died.
         """
         for fd in fds.values():
             os.set_inheritable(fd, False)
@@ -118,7 +118,7 @@ class Worker:
         self._fds = fds
         self._channel = channel
         self._note_orphaned = note_orphaned
-        self._share = share
+        self._share, self._name = share, name
         self._inherited_heap = fds.get("heap") if inherits else None
         importlib.import_module(f"fuseswap.transport.{settings.transport}")
         self._plugged = load_plugged()
@@ -212,7 +212,7 @@ class Worker:
             submit=self._thread.submit,
             feeder=self._feeder,
             ready_frames=reserve_frames(syscalls.memory_bytes()),
-            host=self._memory.numbers(self._share.is_active),
+            host=self._memory.numbers(self._share.is_active, self._name),
             training_memory=self._heap,
             plugged=self._plugged,
             memories=self._memories.regions,
@@ -358,6 +358,7 @@ def _serve(arguments: WorkerArguments, channel: Channel, scribe: Scribe) -> int:
             fresh=arguments.fresh,
             inherits=arguments.config is not None,
             filtered=arguments.filtered,
+            name=arguments.name,
         )
         scribe.start()
         channel.say("prepared")

@@ -75,8 +75,10 @@ class WorkerMemory:
             zswap_written_back_pages=use.written_back_pages,
         )
 
-    def numbers(self, limit_is_shared: Callable[[], bool] = lambda: False) -> HostNumbers:
-        """For the device; whether its pool limit is shared comes from elsewhere."""
+    def numbers(
+        self, limit_is_shared: Callable[[], bool] = lambda: False, name: str = ""
+    ) -> HostNumbers:
+        """For the device ``name``; whether its pool limit is shared comes from elsewhere."""
         watch = self._watch
         return HostNumbers(
             fixed_bytes=self.fixed_bytes,
@@ -88,4 +90,5 @@ class WorkerMemory:
             queue_file=lambda: watch.queue_file,
             is_filtered=lambda: int(watch.is_filtered),
             limit_is_shared=limit_is_shared,
+            name=name,
         )

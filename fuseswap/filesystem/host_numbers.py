@@ -79,3 +79,4 @@ class HostNumbers:
     queue_file: Callable[[], int] = lambda: -1  # /sys/block/loopN/inflight; -1: not found yet
     is_filtered: Callable[[], int] = _none  # whether system calls are (``linux/confine.py``)
     limit_is_shared: Callable[[], bool] = _alone  # with other stripes: it is not set here
+    name: str = ""  # of the device

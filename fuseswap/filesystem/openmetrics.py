@@ -1,54 +1,107 @@
-"""All statistics as OpenMetrics text, for Prometheus and its like.
+"""All statistics as text for Prometheus and its like, in two forms.
 
-``metrics_text.py`` reads it again.
+    metrics        OpenMetrics: a counter's family has its name without ``_total``
+    metrics.prom   the classic format, also for the textfile collector of node_exporter
+
+Each sample has the device as a label.  Names are those of ``stats/``, but where ``promtool check
+metrics`` finds them misleading.  Microseconds are seconds.  ``metrics_text.py`` reads it again.
+
+Times of requests are a histogram too, with a bucket for each power of two in nanoseconds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from fuseswap.counting import Kind, Statistic, samples_by_name
 from fuseswap.filesystem.device import Device
-from fuseswap.filesystem.metrics_text import CONTENT_END, ESCAPES, PREFIX, TOTAL
+from fuseswap.filesystem.metrics_text import (
+    CONTENT_END,
+    DEVICE,
+    ESCAPES,
+    MISLEADING,
+    PREFIX,
+    TOTAL,
+)
 from fuseswap.filesystem.statistics import STATISTICS
+from fuseswap.store.latency_histogram import below_power
+
+_LATENCY = f"{PREFIX}latency_seconds"
+_LATENCY_HELP = "How long requests took, by where they were answered."
+_POWERS = range(11, 36)  # 2 us to 34 s
 
 
-def family_name(statistic: Statistic) -> str:
-    """Name of the metric family; OpenMetrics wants counters without ``_total`` here."""
-    name = statistic.name
-    return PREFIX + (name.removesuffix(TOTAL) if statistic.kind is Kind.COUNTER else name)
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How families are named and where the text ends."""
+
+    counters_have_suffix: bool  # in the lines of their family
+    end: str
+
+
+OPENMETRICS = Form(counters_have_suffix=False, end=CONTENT_END)
+CLASSIC = Form(counters_have_suffix=True, end="")
 
 
 def metric_name(statistic: Statistic) -> str:
-    """Name of the sample; a counter's ends in ``_total``."""
-    suffix = TOTAL if statistic.kind is Kind.COUNTER else ""
-    return family_name(statistic) + suffix
+    """Name of the sample; a counter's ends in ``_total``, a gauge's does not."""
+    name = PREFIX + statistic.name
+    for end, instead in MISLEADING.items():
+        if name.endswith(end):
+            name = name.removesuffix(end) + instead
+            break
+    return name + TOTAL if statistic.kind is Kind.COUNTER else name
 
 
-def render_metrics(device: Device) -> str:
+def render_metrics(device: Device, form: Form = OPENMETRICS) -> str:
     """One family a statistic; in it, one sample for all values of its labels that there are.
 
     None where there are none: a device without a tier has no numbers by tier.
     """
+    own = ((DEVICE, device.host.name),)
     now = samples_by_name(device.statistics())
-    lines = []
+    lines: list[str] = []
     for statistic in STATISTICS:
         samples = now.get(statistic.name)
         if not samples:
             continue
-        family = family_name(statistic)
-        lines.append(f"# TYPE {family} {statistic.kind.value}\n")
-        lines.append(f"# HELP {family} {statistic.help}\n")
         name = metric_name(statistic)
+        lines += _heading(name, statistic.kind.value, statistic.help, form)
+        is_time = statistic.name.endswith("_us")
         for values, number in samples:
-            lines.append(f"{name}{_braces(statistic, values)} {number}\n")
-    return "".join(lines) + CONTENT_END
+            labels = (*own, *zip(statistic.labels, values, strict=True))
+            shown = f"{number / 1e6:.6f}" if is_time else number
+            lines.append(f"{name}{_braces(labels)} {shown}\n")
+    lines += _times(device, own, form)
+    return "".join(lines) + form.end
 
 
-def _braces(statistic: Statistic, values: tuple[str, ...]) -> str:
-    """The labels of a sample, where it has some."""
-    if not values:
-        return ""
-    pairs = zip(statistic.labels, values, strict=True)
-    return "{" + ",".join(f'{label}="{_escape(value)}"' for label, value in pairs) + "}"
+def _times(device: Device, own: tuple[tuple[str, str], ...], form: Form) -> Iterator[str]:
+    """The histograms of requests, one family."""
+    histograms = list(device.latency.histograms())
+    if histograms:
+        yield from _heading(_LATENCY, "histogram", _LATENCY_HELP, form)
+    for request, place, one in histograms:
+        labels = (*own, ("request", request), ("place", place))
+        counts = one.counts()
+        for power in _POWERS:
+            bound = _braces((*labels, ("le", repr((1 << power) / 1e9))))
+            yield f"{_LATENCY}_bucket{bound} {below_power(counts, power)}\n"
+        yield f"{_LATENCY}_bucket{_braces((*labels, ('le', '+Inf')))} {sum(counts)}\n"
+        yield f"{_LATENCY}_sum{_braces(labels)} {one.sum_ns / 1e9:.9f}\n"
+        yield f"{_LATENCY}_count{_braces(labels)} {sum(counts)}\n"
+
+
+def _heading(sample: str, kind: str, help_: str, form: Form) -> tuple[str, str]:
+    name = sample
+    if kind == Kind.COUNTER.value and not form.counters_have_suffix:
+        name = sample.removesuffix(TOTAL)
+    return f"# TYPE {name} {kind}\n", f"# HELP {name} {help_}\n"
+
+
+def _braces(labels: tuple[tuple[str, str], ...]) -> str:
+    return "{" + ",".join(f'{label}="{_escape(value)}"' for label, value in labels) + "}"
 
 
 def _escape(value: str) -> str:

@@ -3,7 +3,7 @@
     /swapfile      the swap (mode 0600)
     /stats/NAME    one number each; NAME.VALUE where it has a label
     /params/NAME   readable and writable
-    /metrics       everything, as OpenMetrics text
+    /metrics       everything, as OpenMetrics text; metrics.prom in the classic format
     /pages/NUMBER  where one page is and why, as JSON (mode 0400; not listed)
     /.refusal      why the last value was refused that was written to a parameter (not listed)
 
@@ -25,7 +25,7 @@ from fuseswap.counting import file_name
 from fuseswap.errors import InvalidArgument, NoSuchFile, NotPermitted
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.explain import explain
-from fuseswap.filesystem.openmetrics import render_metrics
+from fuseswap.filesystem.openmetrics import CLASSIC, render_metrics
 from fuseswap.filesystem.parameters import PARAMETERS, set_parameter
 from fuseswap.filesystem.statistics import STATISTICS
 from fuseswap.units import PAGE_SIZE, PageNumber
@@ -37,6 +37,7 @@ PARAMS = 4
 METRICS = 5
 PAGES = 6
 REFUSAL = 7
+METRICS_CLASSIC = 8
 _STAT_BASE = 1 << 32  # and 32 bits of checksum
 _PARAM_BASE = 2 << 32
 PAGE_BASE = 1 << 40
@@ -100,6 +101,7 @@ class Tree:
             Entry("stats", STATS, True),
             Entry("params", PARAMS, True),
             Entry("metrics", METRICS, False),
+            Entry("metrics.prom", METRICS_CLASSIC, False),
             Entry("pages", PAGES, True),
         ]
         self._directories: dict[int, list[Entry]] = {
@@ -179,7 +181,9 @@ class Tree:
     def _require(self, inode: int) -> None:
         """Raise `NoSuchFile` where there is no text file of that number; renders nothing."""
         last = PAGE_BASE + self.device.cache.page_count
-        is_there = inode in (METRICS, REFUSAL) or inode in _STATS or inode in _PARAMS
+        is_there = (
+            inode in (METRICS, METRICS_CLASSIC, REFUSAL) or inode in _STATS or inode in _PARAMS
+        )
         if not is_there and not PAGE_BASE <= inode < last and inode not in self._labelled():
             raise NoSuchFile(f"no file has inode {inode}")
 
@@ -187,6 +191,8 @@ class Tree:
         """Contents of a text file as of now; raises `NoSuchFile`."""
         if inode == METRICS:
             return render_metrics(self.device).encode()
+        if inode == METRICS_CLASSIC:
+            return render_metrics(self.device, CLASSIC).encode()
         if inode == REFUSAL:
             return self._refusal.encode()
         if inode in _STATS:

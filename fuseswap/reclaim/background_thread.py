@@ -49,9 +49,9 @@ Shrink = Callable[[Sequence[tuple[int, bytes]], Callable[[], bool]], list[Packed
 class ThreadStatistics:
     """What all of it costs."""
 
-    cpu_ms: int = counter(
-        "Milliseconds of processor time that recompression took, with dictionaries.",
-        name="recompress_cpu_ms",
+    cpu_us: int = counter(
+        "Microseconds of processor time that recompression took, with dictionaries.",
+        name="recompress_cpu_us",
         after="recompressed_bytes_after",
     )
 
@@ -89,7 +89,7 @@ class BackgroundThread:
 
     def statistics(self) -> ThreadStatistics:
         """A snapshot."""
-        return ThreadStatistics(int(self._used_s * 1000))
+        return ThreadStatistics(int(self._used_s * 1_000_000))
 
     @property
     def is_resting(self) -> bool:

@@ -49,8 +49,8 @@ def test_it_adds_up(device: Device) -> None:
 
 def test_what_recompression_cost_stands_beside_what_it_saved(device: Device) -> None:
     stats = statistics_of(device) | {"recompression_bytes_saved": 4096}
-    for used_ms, said in ((0, "estimated"), (12_345, "estimated, for 12.3 s of processor")):
-        lines = savings(stats | {"recompress_cpu_ms": used_ms}, in_bytes=False)
+    for used_us, said in ((0, "estimated"), (12_345_678, "estimated, for 12.3 s of processor")):
+        lines = savings(stats | {"recompress_cpu_us": used_us}, in_bytes=False)
         assert [line.split("  ")[-1] for line in lines if "recompression" in line] == [said]
 
 

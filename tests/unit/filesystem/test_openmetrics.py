@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 
 from fuseswap.counting import Kind, Statistic, file_name, samples_by_name
 from fuseswap.filesystem import openmetrics
 from fuseswap.filesystem.device import Device
+from fuseswap.filesystem.host_numbers import HostNumbers
 from fuseswap.filesystem.metrics_text import counters_in, parse_metrics
-from fuseswap.filesystem.openmetrics import render_metrics
+from fuseswap.filesystem.openmetrics import CLASSIC, metric_name, render_metrics
 from fuseswap.filesystem.statistics import STATISTICS
 from fuseswap.units import PAGE_SIZE
 from tests.support import pages
@@ -20,13 +22,16 @@ NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 LABEL = rf'{NAME}="[^"\\\n]*"'
 LABELS = rf"\{{{LABEL}(?:,{LABEL})*\}}"
 FAMILY = re.compile(
-    rf"# TYPE (?P<type_name>{NAME}) (?P<type>counter|gauge)\n"
+    rf"# TYPE (?P<type_name>{NAME}) (?P<type>counter|gauge|histogram)\n"
     rf"# HELP (?P<help_name>{NAME}) (?P<help>[^\n]+)\n"
-    rf"(?P<samples>(?:{NAME}(?:{LABELS})? -?\d+\n)+)"
+    rf"(?P<samples>(?:{NAME}{LABELS} -?[\d.]+\n)+)"
 )
 
 
-def parse(text: str) -> dict[str, tuple[str, int]]:
+SUFFIXES = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
+
+
+def parse(text: str) -> dict[str, tuple[str, float]]:
     """Sample and labels -> (type, value); every line must belong to a family."""
     assert text.endswith("# EOF\n")
     body = text.removesuffix("# EOF\n")
@@ -39,17 +44,17 @@ def parse(text: str) -> dict[str, tuple[str, int]]:
         assert not set(family["help"]) & {'"', "\\"}  # these would need escaping
         for line in family["samples"].splitlines():
             sample, _, value = line.rpartition(" ")
-            suffix = "_total" if family["type"] == "counter" else ""
-            assert sample.partition("{")[0] == name + suffix
+            suffixes = SUFFIXES[family["type"]]
+            assert sample.partition("{")[0] in {name + suffix for suffix in suffixes}
             assert sample not in found
-            found[sample] = (family["type"], int(value))
+            found[sample] = (family["type"], float(value))
     return found
 
 
 def sample_of(row: Statistic, values: tuple[str, ...]) -> str:
-    labels = ",".join(f'{name}="{value}"' for name, value in zip(row.labels, values, strict=True))
-    suffix = "_total" if row.kind is Kind.COUNTER else ""
-    return f"fuseswap_{row.name}{suffix}" + (f"{{{labels}}}" if labels else "")
+    pairs = [("device", ""), *zip(row.labels, values, strict=True)]
+    labels = ",".join(f'{name}="{value}"' for name, value in pairs)
+    return f"{metric_name(row)}{{{labels}}}"
 
 
 def test_each_statistic_is_one_family(tiered: Tiered) -> None:
@@ -60,11 +65,12 @@ def test_each_statistic_is_one_family(tiered: Tiered) -> None:
     expected = {}
     for key, number in device.statistics().items():
         name, values = (key, ()) if isinstance(key, str) else key
-        expected[sample_of(rows[name], values)] = (rows[name].kind.value, number)
+        shown = number / 1e6 if name.endswith("_us") else number
+        expected[sample_of(rows[name], values)] = (rows[name].kind.value, shown)
     text = render_metrics(device)
     assert parse(text) == expected
     assert text.count("# TYPE") == len(samples_by_name(device.statistics()))
-    assert expected['fuseswap_backend_stores_total{backend="cache"}'] == ("counter", 3)
+    assert expected['fuseswap_backend_stores_total{device="",backend="cache"}'] == ("counter", 3)
 
 
 def test_no_two_families_share_a_sample_name(tiered: Tiered) -> None:
@@ -116,3 +122,54 @@ def test_values_of_labels_come_back_whatever_is_in_them(
     text = render_metrics(device)
     assert text.count("\n") == 4
     assert parse_metrics(text) == {file_name("reads", (value, "in")): 7}
+
+
+def test_each_sample_says_which_device(device: Device) -> None:
+    device.host = HostNumbers(name="swap0/1")
+    device.latency.add_load(5000)
+    for line in render_metrics(device).splitlines():
+        assert line.startswith("#") or '{device="swap0/1"' in line
+    assert parse_metrics(render_metrics(device))["latency_max_us.load.memory"] == 5
+
+
+def test_times_are_a_histogram(device: Device) -> None:
+    for duration_ns in (3000, 5000, 5000, 10**11):
+        device.latency.add_load(duration_ns)
+    found = parse(render_metrics(device))
+    labels = 'device="",request="load",place="memory"'
+    name = "fuseswap_latency_seconds"
+    bounds = {
+        float(sample.split('le="')[1].rstrip('"}')): number
+        for sample, (_, number) in found.items()
+        if sample.startswith(f"{name}_bucket")
+    }
+    assert list(bounds) == sorted(bounds)
+    assert (bounds[2.048e-6], bounds[4.096e-6], bounds[8.192e-6]) == (0, 1, 3)
+    assert (max(bounds), bounds[max(bounds)]) == (float("inf"), 4)
+    assert found[f"{name}_count{{{labels}}}"] == ("histogram", 4)
+    assert found[f"{name}_sum{{{labels}}}"] == ("histogram", 100.000013)
+
+
+def test_the_names_of_an_older_worker_are_understood() -> None:
+    text = (
+        "# TYPE fuseswap_mem_used_total gauge\nfuseswap_mem_used_total 5\nfuseswap_bd_count 6\n"
+        'fuseswap_tier_read_p50_us{tier="a"} 240\n# EOF\n'
+    )
+    expected = {"mem_used_total": 5, "bd_count": 6, "tier_read_p50_us.a": 240}
+    assert parse_metrics(text) == expected
+
+
+def test_promtool_finds_nothing(tiered: Tiered) -> None:
+    device = tiered.device
+    device.host = HostNumbers(name="swap0")
+    device.latency.add_load(5000)
+    device.latency.waited.add(10**12)
+    done = subprocess.run(
+        ("promtool", "check", "metrics"),
+        input=render_metrics(device, CLASSIC),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -29,13 +29,14 @@ def inode_of(tree: Tree, path: str) -> int:
     return inode
 
 
-def test_the_root_has_five_names(tree: Tree) -> None:
+def test_the_root_has_six_names(tree: Tree) -> None:
     names = [(entry.name, entry.is_directory) for entry in tree.entries(fs.ROOT)]
     assert names == [
         ("swapfile", False),
         ("stats", True),
         ("params", True),
         ("metrics", False),
+        ("metrics.prom", False),
         ("pages", True),
     ]
 
@@ -90,7 +91,7 @@ def test_lookup_of_anything_else_is_no_such_file(tree: Tree, name: str) -> None:
     "inode",
     [
         0,
-        8,
+        9,
         1 << 32,
         (1 << 32) + crc32(b"codec_pages"),
         (2 << 32) + crc32(b"stored_pages"),

@@ -31,7 +31,7 @@ async def test_time_is_counted_whatever_the_job(processor: Processor) -> None:
     thread = BackgroundThread()
     assert await thread.run(lambda: processor.work(0.5)) == "done"
     await thread.run(lambda: processor.work(1.25))
-    assert thread.statistics().cpu_ms == 1750
+    assert thread.statistics().cpu_us == 1_750_000
 
 
 async def test_time_is_counted_where_a_job_fails(processor: Processor) -> None:
@@ -43,7 +43,7 @@ async def test_time_is_counted_where_a_job_fails(processor: Processor) -> None:
 
     with pytest.raises(MemoryError):
         await thread.run(fail)
-    assert thread.statistics().cpu_ms == 2000
+    assert thread.statistics().cpu_us == 2_000_000
 
 
 @pytest.mark.parametrize(("percent", "pause_s"), [(100, 0), (50, 2), (25, 6), (10, 18)])
