@@ -17,6 +17,7 @@ GOOD = {
     "compressor": ("zstd:5", "lz4"),
     "recomp_algorithm": ("none", "zstd:3"),
     "recompress_age_seconds": ("3600", "0"),
+    "recompress_cpu_percent": ("1", "100"),
     "dictionary_gain_percent": ("0", "100"),
     "dedup": ("off", "on", "auto"),
     "max_compression_ratio": ("100",),
@@ -41,6 +42,7 @@ BAD = {
     "compressor": ("gzip", "zstd:0", "zstd:", "lz4:1", ""),
     "recomp_algorithm": ("lz4", "zstd:0", ""),
     "recompress_age_seconds": ("-1", "1h"),
+    "recompress_cpu_percent": ("0", "101", "5%"),
     "dictionary_gain_percent": ("-1", "101", "3%"),
     "dedup": ("", "Y", "always"),
     "max_compression_ratio": ("0", "101", "50"),  # 50 needs the in-place layout

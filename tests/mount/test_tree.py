@@ -9,6 +9,7 @@ import stat
 
 import pytest
 
+from fuseswap.filesystem.openmetrics import metric_name
 from fuseswap.filesystem.parameters import PARAMETERS
 from fuseswap.filesystem.statistics import STATISTICS
 from fuseswap.units import MIB
@@ -17,23 +18,27 @@ from tests.support.mounted_devices import TestDevice, run, wait_until
 pytestmark = pytest.mark.no_swap
 
 SIZE = 64 * MIB
-NAMES = ["metrics", "pages", "params", "stats", "swapfile"]
+NAMES = ["metrics", "metrics.prom", "pages", "params", "stats", "swapfile"]
 
 
-# There is a number of each tier, mirror and plugin, and here is none of them.
-HERE = [one for one in STATISTICS if not {"tier", "plugin", "mirror"} & set(one.labels)]
+# There is a number of each tier, mirror and plugin, and here is none of them.  Times are there once
+# a request was.
+TIMES = {one.name for one in STATISTICS if "place" in one.labels}
+NONE_HERE = {"tier", "plugin", "mirror", "place"}
+HERE = [one for one in STATISTICS if not NONE_HERE & set(one.labels)]
 
 
 def test_names(device: TestDevice) -> None:
     assert sorted(os.listdir(device.mountpoint)) == NAMES
     stats = os.listdir(device.mountpoint / "stats")
-    assert {name.partition(".")[0] for name in stats} == {s.name for s in HERE}
+    assert {name.partition(".")[0] for name in stats} - TIMES == {s.name for s in HERE}
     labelled = {s.name for s in STATISTICS if s.labels}
     assert {name for name in stats if "." not in name} == {s.name for s in STATISTICS} - labelled
     assert sorted(os.listdir(device.mountpoint / "params")) == sorted(p.name for p in PARAMETERS)
     kinds = {entry.name: entry.is_dir() for entry in os.scandir(device.mountpoint)}
     assert kinds == {
         "metrics": False,
+        "metrics.prom": False,
         "pages": True,
         "params": True,
         "stats": True,
@@ -101,7 +106,8 @@ def test_metrics_are_open_metrics(device: TestDevice) -> None:
     text = (device.mountpoint / "metrics").read_text()
     assert text.endswith("# EOF\n")
     for statistic in HERE:
-        assert f"fuseswap_{statistic.name}" in text
+        assert f"\n{metric_name(statistic)}{{" in text
+    assert "# EOF" not in (device.mountpoint / "metrics.prom").read_text()
 
 
 def test_every_page_explains_itself(device: TestDevice) -> None:
