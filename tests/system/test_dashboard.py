@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import socket
 import subprocess
 import threading
@@ -23,6 +22,7 @@ import pytest
 from fuseswap.units import MIB, PAGE_SIZE
 from tests.support import pages
 from tests.support.mounted_devices import TestDevice, device_up, succeed, wait_until
+from tests.support.tools import tool
 
 pytestmark = pytest.mark.no_swap
 
@@ -90,8 +90,6 @@ def free_port() -> int:
 @contextmanager
 def prometheus(directory: Path, port: int, name: str) -> Iterator[str]:
     """One that reads ``name`` from ``port`` once a second; yields its address."""
-    program = shutil.which("prometheus")
-    assert program, "run: sudo scripts/install test"
     config = {
         "global": {"scrape_interval": "1s"},
         "scrape_configs": [
@@ -105,7 +103,7 @@ def prometheus(directory: Path, port: int, name: str) -> Iterator[str]:
     (directory / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
     own = f"127.0.0.1:{free_port()}"
     command = (
-        program,
+        tool("prometheus"),
         f"--config.file={directory / 'prometheus.yml'}",
         f"--storage.tsdb.path={directory / 'data'}",
         f"--web.listen-address={own}",

@@ -17,6 +17,7 @@ from fuseswap.filesystem.statistics import STATISTICS
 from fuseswap.units import PAGE_SIZE
 from tests.support import pages
 from tests.support.tiered_devices import Tiered
+from tests.support.tools import tool
 
 NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 LABEL = rf'{NAME}="[^"\\\n]*"'
@@ -165,7 +166,7 @@ def test_promtool_finds_nothing(tiered: Tiered) -> None:
     device.latency.add_load(5000)
     device.latency.waited.add(10**12)
     done = subprocess.run(
-        ("promtool", "check", "metrics"),
+        (tool("promtool"), "check", "metrics"),
         input=render_metrics(device, CLASSIC),
         capture_output=True,
         text=True,
