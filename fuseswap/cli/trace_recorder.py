@@ -82,10 +82,18 @@ def _record(name: str, path: str, limit_bytes: int, ring_fd: int, ready_fd: int)
         recorder = Recorder(ring, writer, limit_bytes, _Watch(runtime, path).is_over)
         os.write(ready_fd, b"+")
         os.close(ready_fd)
-        reason = recorder.run()
+        try:
+            reason = recorder.run()
+        except OSError:
+            _detach(runtime)  # the file has no room: the device has to know
+            raise
     if reason.endswith("limit"):
-        with contextlib.suppress(FuseswapError), runtime.lock():
-            tracing.detach(runtime)
+        _detach(runtime)
+
+
+def _detach(runtime: Runtime) -> None:
+    with contextlib.suppress(FuseswapError), runtime.lock():
+        tracing.detach(runtime)
 
 
 def main(arguments: list[str]) -> int:

@@ -203,7 +203,7 @@ class Standby:
             worker.signal_kill()
         try:
             worker.wait_prepared()
-        except HostError:
+        except BaseException:
             worker.kill()
             raise
         return worker

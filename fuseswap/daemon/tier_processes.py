@@ -124,6 +124,8 @@ class TierProcesses:
                 self._step()
             except Exception as exc:
                 note_failure(exc, "and begins again")
+                with contextlib.suppress(BlockingIOError):  # else there would be no pause
+                    os.eventfd_read(self._wake)
                 select.select([self._wake], [], [], AGAIN_S)
         for process in self._processes.values():
             self._end(process, forget=self._forgets)
@@ -204,7 +206,13 @@ class TierProcesses:
                 process.pid = syscalls.spawn(sys.executable, command, variables, fds, output)
             finally:
                 os.close(output)
-            process.pidfd = os.pidfd_open(process.pid)
+            try:
+                process.pidfd = os.pidfd_open(process.pid)
+            except OSError:
+                os.kill(process.pid, signal.SIGKILL)
+                os.waitpid(process.pid, 0)
+                process.pid = 0
+                raise
             process.started_at = time.monotonic()
         except OSError as exc:
             self._say(f"{name}: no tier process can be started: {exc}")

@@ -137,10 +137,19 @@ class WorkerProcess:
                     self.pid = syscalls.spawn(sys.executable, command, variables, to_keep, output)
                 finally:
                     os.close(output)
+                self.pidfd = self._descriptor()
             except OSError as exc:
                 self._close()
                 raise HostError(f"cannot start a worker: {in_words(exc)}") from exc
-        self.pidfd = os.pidfd_open(self.pid)
+
+    def _descriptor(self) -> int:
+        """Of the process that was started, which does not outlive an error."""
+        try:
+            return os.pidfd_open(self.pid)
+        except OSError:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            raise
 
     def wait_prepared(self, timeout_s: float = PREPARE_TIMEOUT_S) -> None:
         """Until it could attach.  Raises `HostError`."""

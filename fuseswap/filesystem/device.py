@@ -296,10 +296,11 @@ class Device:
 
     def _count_tiers(self) -> None:
         """What depends on whether there is a tier, or several."""
-        count = sum(entry.tier is not None for entry in self.tiers)
-        for entry in self.tiers:
-            if entry.tier is not None:
-                self.latency.know_tier(entry.number, entry.tier.name)
+        known = {entry.number: entry.tier.name for entry in self.tiers if entry.tier is not None}
+        count = len(known)
+        self.latency.know_no_tier_but(set(known))
+        for number, name in known.items():
+            self.latency.know_tier(number, name)
         reserves = (CLEANER_RESERVE, CLEANER_RESERVE_WITH_TIER, CLEANER_RESERVE_WITH_TIERS)
         self.cache.log.frames.set_cleaner_reserve(reserves[min(count, 2)])
         self.cache.full_pool.mixes_streams = self.place is None and not count

@@ -30,6 +30,7 @@ from fuseswap.store.latency_histogram import FIRST_TIER_PLACE, LatencyHistogram
 from fuseswap.store.superblock import SharedState
 from fuseswap.tiers.tier_reader import TierLoad
 
+_TIERS_AHEAD: Final = 24  # 64 KiB in all: a tier that comes later asks for no memory
 QUICK_SHIFT: Final = 9
 QUICK: Final = 2048  # up to 1 ms; what is longer is added by itself
 _LABELS = ("request", "place")
@@ -55,6 +56,7 @@ class Latency:
     def __init__(self, state: SharedState, *, in_place: bool) -> None:
         self._state = state
         self._in_place = in_place
+        state.populate_latency(FIRST_TIER_PLACE + _TIERS_AHEAD)
         self._load = self._fixed(0, "load", "memory")
         self._store = self._fixed(1, "store", "memory")
         self._file = self._fixed(2, "load", "file")
@@ -74,6 +76,10 @@ class Latency:
         if self._tiers.get(number, ("", None))[0] != name:
             kept = self._state.latency(FIRST_TIER_PLACE + number, f"load tier:{name}")
             self._tiers[number] = (name, kept)
+
+    def know_no_tier_but(self, numbers: set[int]) -> None:
+        """Others were removed."""
+        self._tiers = {number: one for number, one in self._tiers.items() if number in numbers}
 
     def add_load(self, duration_ns: int) -> None:
         """A load that was answered at once took so long."""

@@ -162,7 +162,8 @@ class DictionaryPolicy:
         if made is None or made.dictionary is not dictionary:
             self._made = {one: its for one, its in self._made.items() if one in levels}
             made = self._made[level] = Recompressor(level, dictionary)
-        elif dictionary and made.plain_bytes >= self.schedule.judged_bytes:
+        # By `level` alone: a lower one searches a part of the dictionary, and wins less.
+        elif dictionary and level == self.level and made.plain_bytes >= self.schedule.judged_bytes:
             if made.known_bytes * 100 > made.plain_bytes * (100 - self.gain_percent):
                 self._refused = dictionary
                 self._due_at = min(self._due_at, self.pages + self.schedule.soon_again_after_pages)

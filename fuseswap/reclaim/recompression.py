@@ -193,6 +193,8 @@ class Recompression:
 
     async def _train(self) -> None:
         """Train a dictionary where it is time to; one that has no place may get one."""
+        if self.thread.urgent:  # stores wait: a segment first
+            return
         trained = self._training.is_due and await self._training.train()
         if trained and self.dictionaries.waiting:
             await self.retirement.make_place()

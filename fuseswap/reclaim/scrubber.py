@@ -24,7 +24,7 @@ import trio
 
 from fuseswap.codecs.checksum import CHECK_BYTES, Decoder
 from fuseswap.counting import counter, zeros
-from fuseswap.errors import CorruptData, Deferred, kept
+from fuseswap.errors import CorruptData, Deferred, InvalidArgument, kept
 from fuseswap.reclaim.scrub_request import ScrubRequest
 from fuseswap.store.frame_pool import NO_FRAME
 from fuseswap.store.segment_log import SegmentLog
@@ -110,7 +110,12 @@ class Scrubber:
         while True:
             await self._called.wait()
             self._called = trio.Event()
-            await self._scrub(self.request)
+            request = self.request
+            try:
+                await self._scrub(request)
+            except InvalidArgument as exc:  # its tier was removed meanwhile
+                log.warning("the scrub has ended: %s", exc)
+                request.done = request.total
 
     def _tiers_of(self, request: ScrubRequest) -> list[TierEntry]:
         if request.tier is not None:

@@ -13,20 +13,23 @@ _AHEAD_BYTES = 64 << 10  # 2048 entries: 2 GiB of segments
 
 
 class EntriesAhead:
-    """Of ``segment_count`` entries in ``region``."""
+    """Of ``segment_count`` entries in ``region``; a former worker used the first ``used``."""
 
-    def __init__(self, region: Region, segment_count: int, feeder: Feeder) -> None:
+    def __init__(self, region: Region, segment_count: int, feeder: Feeder, used: int = 0) -> None:
         self._region = region
         self._segment_count = segment_count
         self._feeder = feeder
         self._ready_bytes = 0  # from the start of the region: resident
         self._ordering = False
         if feeder.deferred:
-            self._get_ready_now()
+            self._get_ready_now(used * SEGMENT_ENTRY_BYTES)
 
-    def _get_ready_now(self) -> None:
-        """Before anything is served: what a former worker used, and `_AHEAD_BYTES`."""
-        used = max((end for _, end in self._region.extents()), default=0)
+    def _get_ready_now(self, used_bytes: int) -> None:
+        """Before anything is served: what a former worker used, and `_AHEAD_BYTES`.
+
+        What that had made ahead is not used: each worker in a row would make more.
+        """
+        used = -(-used_bytes // PAGE_SIZE) * PAGE_SIZE
         wanted = min(used + _AHEAD_BYTES, self._region.size_bytes)
         self._region.populate(0, wanted)
         self._ready_bytes = wanted

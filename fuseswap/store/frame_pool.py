@@ -272,8 +272,11 @@ class FramePool:
 
     @property
     def kept_ready(self) -> int:
-        """Half the reserve, or less: it is refilled up to here whatever that costs others."""
-        return min(KEPT_READY, self.ready // 2)
+        """Half the reserve, or less: it is refilled up to here whatever that costs others.
+
+        More than the cleaner's, or stores and feeder would wait for each other.
+        """
+        return min(KEPT_READY, max(self.ready // 2, self.cleaner_reserve + 1))
 
     @property
     def is_spent(self) -> bool:

@@ -183,6 +183,7 @@ class FeederThread:
         self._urgent.clear()
         self._leisurely.clear()
         self.ready_level = lambda: 0
+        self.kept_level = lambda: KEPT_READY
 
     @property
     def is_stuck(self) -> bool:

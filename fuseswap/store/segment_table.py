@@ -92,7 +92,8 @@ class SegmentTable:
         self._region = state.segments
         self.entries = state.segments.buffer.cast("Q")
         self._segment_count = state.geometry.segment_count
-        self._ahead = EntriesAhead(state.segments, self._segment_count, feeder or AtOnce())
+        used, ahead = self._highest_id() + 1, feeder or AtOnce()
+        self._ahead = EntriesAhead(state.segments, self._segment_count, ahead, used)
         self.bases = array("q", [-1])
         self.live = array("I", [0])
         self.live_bytes = array("q", [0])

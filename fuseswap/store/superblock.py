@@ -190,6 +190,11 @@ class SharedState:
             return LatencyHistogram(memoryview(bytearray(PLACE_BYTES)), 0, 0, name)
         return LatencyHistogram(self.header.buffer, HEADER_RECORDS_BYTES, place, name)
 
+    def populate_latency(self, places: int) -> None:
+        """Have the memory of the first ``places`` histograms, where the header has them."""
+        if self.header.size_bytes >= HEADER_RECORDS_BYTES + LATENCY_BYTES:
+            self.header.populate(HEADER_RECORDS_BYTES, places * PLACE_BYTES)
+
     def note_progress(self, requests: int) -> None:
         """Tell the supervisor that ``requests`` were answered by this worker so far."""
         _PROGRESS.pack_into(self.header.buffer, PROGRESS_AT, requests)

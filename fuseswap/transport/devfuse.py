@@ -17,6 +17,7 @@ READ and WRITE of the swapfile are decoded here, with one `struct` call each; al
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import logging
@@ -377,17 +378,16 @@ class DevFuse:
         try:
             os.write(self._fd, reply)
         except OSError as exc:
-            if exc.errno != errno.ENODEV:  # unmounted: the next read says so too
+            with contextlib.suppress(OSError):  # ENODEV, unmounted: the next read says so too
                 note_refused(exc, self._fd, reply, self._counters)
         if slot and self._journal is not None:
             self._journal.free(slot)
         self._backpressure.unpark_all()
 
     def _die_of(self, exc: Exception, unique: int, inode: int = SWAPFILE) -> None:
-        """Raise an unforeseen error: this worker ends, and the next one builds derived data anew.
+        """Raise an unforeseen error: the next worker builds derived data anew.
 
-        Not where this is that next try: then the request alone pays, with EIO.  Nor for a text
-        file, nor where there is no next worker yet.
+        Not in that next try: the request alone pays, with EIO.  Nor for a text file or the first.
         """
         if isinstance(exc, FuseswapError | OSError) or not self._settled or inode != SWAPFILE:
             return

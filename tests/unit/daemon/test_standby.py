@@ -273,3 +273,17 @@ def renew(standby: Standby) -> None:
     os.set_blocking(standby.news, True)
     standby.renew()
     os.eventfd_write(standby.news, os.eventfd_read(standby.news))  # wait, and leave it readable
+
+
+def test_whatever_goes_wrong_the_process_is_ended(scene: Scene) -> None:
+    def prepare(worker: FakeWorker) -> None:
+        def fail() -> None:
+            raise KeyError("word")
+
+        worker.wait_prepared = fail  # type: ignore[method-assign]
+
+    scene.prepare = prepare
+    scene.start()
+    assert scene.spawned.acquire(timeout=LONGEST_S)
+    assert scene.workers[0].killed.wait(LONGEST_S)
+    assert scene.workers[0].reaped.wait(LONGEST_S)

@@ -249,3 +249,21 @@ def test_one_that_cannot_start_is_tried_again_later_each_time(
     with contextlib.suppress(FileNotFoundError):
         assert "no_such_module" in host.log.read_text()
     assert beats(one)
+
+
+def test_a_step_that_fails_is_tried_again_after_a_pause(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`start` has woken the thread, and a failed step does not hear that."""
+    steps = []
+
+    def fail() -> None:
+        steps.append(time.monotonic())
+        raise ValueError("a mistake")
+
+    monkeypatch.setattr(host.processes, "_step", fail)
+    host.attach("far")
+    host.processes.start()
+    eventually("a step", lambda: bool(steps))
+    time.sleep(0.5)
+    assert len(steps) <= 2

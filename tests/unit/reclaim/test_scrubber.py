@@ -259,3 +259,22 @@ async def test_a_wrong_copy_is_read_from_the_other_one(
     for page in (far[3], far[5]):
         assert await worker.read(page) == worker.expected[page]
     assert worker.cache.reader.counters.checksum_errors == 0
+
+
+async def test_a_tier_that_is_removed_before_its_turn_ends_the_request_alone(
+    moved: Moved, autojump_clock: MockClock
+) -> None:
+    await moved.prepare()
+    device = moved.worker.device
+    gone = ScrubRequest.parse("tier=second")
+    device.scrubber.ask(gone)
+    device.remove_tier("second")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(device.scrubber.run)
+        await trio.sleep(1)
+        assert gone.done == gone.total
+        other = ScrubRequest.parse("all")
+        device.scrubber.ask(other)
+        await trio.sleep(2000)
+        nursery.cancel_scope.cancel()
+    assert other.done == other.total

@@ -181,3 +181,14 @@ def test_frames_of_a_former_worker_are_mapped_and_one_freed_meanwhile_takes_no_m
     assert arena.allocated_bytes() == MIB
     again.map_some()
     assert not feeder.orders
+
+
+@pytest.mark.parametrize("ready", range(4, 20))
+@pytest.mark.parametrize("cleaners", [1, 2, 3])
+def test_stores_and_feeder_never_wait_for_each_other(
+    arena: Region, feeder: FakeFeeder, ready: int, cleaners: int
+) -> None:
+    """The feeder refills up to `kept_ready` whatever others have; stores leave the cleaner's."""
+    pool = FramePool(arena, COUNT, feeder, ready)
+    pool.set_cleaner_reserve(cleaners)
+    assert pool.kept_ready > cleaners

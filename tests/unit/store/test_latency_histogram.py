@@ -90,3 +90,16 @@ def test_it_lies_behind_the_records_of_the_header() -> None:
             last.add(duration_ns)
         assert bytes(device.state.header.buffer[:HEADER_RECORDS_BYTES]) == before
         assert sum(device.state.latency(7 + 256, "the last tier").counts()) == 3
+
+
+def test_a_tier_that_goes_takes_its_times_along() -> None:
+    with memory_device() as device:
+        for number, name in ((0, "a"), (1, "b")):
+            device.latency.know_tier(number, name)
+            device.latency._tiers[number][1].add(5000)
+        device.latency.know_no_tier_but(set())
+        device.latency.know_tier(0, "b")
+        device.latency._tiers[0][1].add(7000)
+        times = device.latency.histograms()
+        found = [(place, one.longest_ns) for request, place, one in times if request == "load"]
+        assert found == [("tier:b", 7000)]

@@ -220,3 +220,13 @@ def test_clusters_are_not_trimmed_while_others_are_being_made(
     feeder.deliver()
     assert memory.allocated_bytes("slots") == slots.allocated_bytes
     assert slots._ready_end * PAGE_SIZE == slots.allocated_bytes
+
+
+def test_workers_in_a_row_take_no_more_for_the_segment_table(feeder: FakeFeeder) -> None:
+    memory = SharedMemory(Geometry(page_count=512, segment_count=9000, frame_count=8))
+    sizes = []
+    for _ in range(4):
+        state = memory.attach()
+        fronted(state, feeder=feeder, ready_frames=2)
+        sizes.append(state.segments.allocated_bytes())
+    assert len(set(sizes)) == 1
