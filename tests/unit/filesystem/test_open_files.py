@@ -75,8 +75,8 @@ def test_the_texts_that_are_kept_are_bounded(tree: Tree) -> None:
     assert texts._kept_bytes <= MAX_KEPT_BYTES
     tree.swapfile.read(0, 4096)
     kept, rendered = (texts.read(h, fs.METRICS, 0, 2 * size) for h in (handles[-1], whole))
-    assert b"fuseswap_loads_total 0\n" in kept
-    assert b"fuseswap_loads_total 1\n" in rendered
+    assert b'fuseswap_loads_total{device=""} 0\n' in kept
+    assert b'fuseswap_loads_total{device=""} 1\n' in rendered
     for handle in (whole, *handles):
         texts.release(handle)
     assert texts._kept_bytes == 0

@@ -67,7 +67,7 @@ def test_pages_leave_for_tiers_and_come_back_right() -> None:
 
 def test_faults_by_a_seed_make_errors_and_never_wrong_bytes() -> None:
     """Also by hand, for hours: fuseswap simulate --synthetic 100000000 --faults N."""
-    results = [run(8000 + scaled(8000), seed, seed) for seed in (2, 4)]
+    results = [run(16_000 + scaled(8000), seed, seed) for seed in (2, 4)]
     assert sum(found.errors for found in results) > 0
 
 
