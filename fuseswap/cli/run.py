@@ -53,7 +53,7 @@ def add_to(commands: Any) -> None:
         help="most memory for compressed pages (default 25%%)",
     )
     parser.add_argument("--compressor", default=config.DEFAULT_COMPRESSOR, help="default lz4")
-    parser.add_argument("command", nargs="+", metavar="-- COMMAND", help="and its arguments")
+    parser.add_argument("words", nargs="+", metavar="-- COMMAND", help="and its arguments")
     parser.set_defaults(run=run)
 
 
@@ -82,10 +82,10 @@ def run(options: argparse.Namespace) -> int:
         with runtime.lock(), Undo() as undo:
             bring_up.up(runtime, wanted, undo, swapon=True)
         with cgroup:
-            code = _run(options.command, cgroup)
+            code = _run(options.words, cgroup)
             cgroup.kill()
             if code not in (_NOT_FOUND, _NOT_STARTED):
-                _tell(options.command, runtime, cgroup)
+                _tell(options.words, runtime, cgroup)
     return code
 
 

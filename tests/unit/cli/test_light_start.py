@@ -105,6 +105,14 @@ def test_each_command_is_here() -> None:
     assert list(STARTS) == list(actions[0].choices)
 
 
+def test_no_argument_of_a_command_stands_for_its_name() -> None:
+    """`sets.run` looks at ``options.command``."""
+    (commands,) = (one for one in build_parser()._actions if one.dest == "command")
+    assert isinstance(commands.choices, dict)
+    for parser in commands.choices.values():
+        assert "command" not in {action.dest for action in parser._actions}
+
+
 @pytest.mark.parametrize("command", STARTS)
 def test_it_imports_neither_the_device_nor_its_libraries(command: str, tmp_path: Path) -> None:
     found = imported(tmp_path, command, *STARTS[command])
