@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 from typing import Final
 
 from fuseswap.counting import gauge
@@ -33,6 +34,7 @@ from fuseswap.tiers.tier_reader import TierLoad
 _TIERS_AHEAD: Final = 24  # 64 KiB in all: a tier that comes later asks for no memory
 QUICK_SHIFT: Final = 9
 QUICK: Final = 2048  # up to 1 ms; what is longer is added by itself
+_PLACES: Final = range(QUICK)
 _LABELS = ("request", "place")
 
 
@@ -108,10 +110,9 @@ class Latency:
     def fold(self) -> None:
         """Bring what the transport has added into the histograms."""
         for column, histogram in ((self.loads, self._load), (self.stores, self._store)):
-            for at, count in enumerate(column):
-                if count:
-                    histogram.add((at << QUICK_SHIFT) + (1 << QUICK_SHIFT - 1), count)
-                    column[at] = 0
+            for at in compress(_PLACES, column):
+                histogram.add((at << QUICK_SHIFT) + (1 << QUICK_SHIFT - 1), column[at])
+                column[at] = 0
 
     def histograms(self) -> Iterator[tuple[str, str, LatencyHistogram]]:
         """Request, place and histogram of each that has something."""
@@ -130,11 +131,12 @@ class Latency:
     def statistics(self) -> Iterator[LatencyStatistics]:
         """A snapshot of each."""
         for request, place, one in self.histograms():
+            p50, p99, p999 = one.below(0.5, 0.99, 0.999)
             yield LatencyStatistics(
                 request=request,
                 place=place,
-                latency_p50_us=-(-one.below(0.5) // 1000),
-                latency_p99_us=-(-one.below(0.99) // 1000),
-                latency_p999_us=-(-one.below(0.999) // 1000),
+                latency_p50_us=-(-p50 // 1000),
+                latency_p99_us=-(-p99 // 1000),
+                latency_p999_us=-(-p999 // 1000),
                 latency_max_us=-(-one.longest_ns // 1000),
             )

@@ -25,11 +25,12 @@ from fuseswap.filesystem.metrics_text import (
     TOTAL,
 )
 from fuseswap.filesystem.statistics import STATISTICS
-from fuseswap.store.latency_histogram import below_power
+from fuseswap.store.latency_histogram import below_powers
 
 _LATENCY = f"{PREFIX}latency_seconds"
 _LATENCY_HELP = "How long requests took, by where they were answered."
 _POWERS = range(11, 36)  # 2 us to 34 s
+_BOUNDS = [repr((1 << power) / 1e9) for power in _POWERS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +84,14 @@ def _times(device: Device, own: tuple[tuple[str, str], ...], form: Form) -> Iter
     if histograms:
         yield from _heading(_LATENCY, "histogram", _LATENCY_HELP, form)
     for request, place, one in histograms:
-        labels = (*own, ("request", request), ("place", place))
+        labels = _braces((*own, ("request", request), ("place", place)))[:-1]
         counts = one.counts()
-        for power in _POWERS:
-            bound = _braces((*labels, ("le", repr((1 << power) / 1e9))))
-            yield f"{_LATENCY}_bucket{bound} {below_power(counts, power)}\n"
-        yield f"{_LATENCY}_bucket{_braces((*labels, ('le', '+Inf')))} {sum(counts)}\n"
-        yield f"{_LATENCY}_sum{_braces(labels)} {one.sum_ns / 1e9:.9f}\n"
-        yield f"{_LATENCY}_count{_braces(labels)} {sum(counts)}\n"
+        for bound, count in zip(_BOUNDS, below_powers(counts, _POWERS), strict=True):
+            yield f'{_LATENCY}_bucket{labels},le="{bound}"}} {count}\n'
+        total = sum(counts)
+        yield f'{_LATENCY}_bucket{labels},le="+Inf"}} {total}\n'
+        yield f"{_LATENCY}_sum{labels}}} {one.sum_ns / 1e9:.9f}\n"
+        yield f"{_LATENCY}_count{labels}}} {total}\n"
 
 
 def _heading(sample: str, kind: str, help_: str, form: Form) -> tuple[str, str]:

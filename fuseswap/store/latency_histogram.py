@@ -15,7 +15,9 @@ at most 12.5 % too large.  The first are 128 ns wide, and the last has all from 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from struct import Struct
 from zlib import crc32
 
@@ -90,18 +92,19 @@ class LatencyHistogram:
         """The longest; 0: there were none."""
         return int(_TIMES.unpack_from(self._buffer, self._at + _TIMES_AT)[1])
 
-    def below(self, share: float) -> int:
-        """At least ``share`` of them took so many nanoseconds at most; 0: there were none."""
-        counts = self.counts()
-        wanted, seen = share * sum(counts), 0
-        for bucket, count in enumerate(counts):
-            seen += count
-            if count and seen >= wanted:
-                is_last = bucket == BUCKETS - 1
-                return self.longest_ns if is_last else min(end_of(bucket), self.longest_ns)
-        return 0
+    def below(self, *shares: float) -> list[int]:
+        """At least each of ``shares`` took so many nanoseconds at most; 0: there were none."""
+        seen = list(accumulate(self.counts()))
+        longest_ns = self.longest_ns
+        if not longest_ns:
+            return [0] * len(shares)
+        buckets = (bisect_left(seen, max(share * seen[-1], 1)) for share in shares)
+        return [
+            min(end_of(one), longest_ns) if one < BUCKETS - 1 else longest_ns for one in buckets
+        ]
 
 
-def below_power(counts: Sequence[int], exponent: int) -> int:
-    """How many of ``counts`` took less than 2 to the power of ``exponent``, in nanoseconds."""
-    return sum(counts[: bucket_of(1 << exponent)])
+def below_powers(counts: Sequence[int], exponents: Iterable[int]) -> list[int]:
+    """How many of ``counts`` took less than 2 to the power of each exponent, in nanoseconds."""
+    seen = [0, *accumulate(counts)]
+    return [seen[bucket_of(1 << exponent)] for exponent in exponents]
