@@ -18,8 +18,7 @@ from pathlib import Path
 from fuseswap.errors import HostError
 from fuseswap.linux.swap_area import memory_bytes
 from fuseswap.sizes import format_size
-from fuseswap.store.geometry import reserve_frames
-from fuseswap.units import MIB, SEGMENT_BYTES
+from fuseswap.units import MIB
 
 _NO_LIMIT_BYTES = 1 << 60  # version 1 writes 2^63 less a page
 _LIMIT_FILES = ("memory.limit_in_bytes", "memory.max", "memory.high")
@@ -40,17 +39,14 @@ class MemoryLimit:
     left_bytes: int
 
 
-def fixed_bytes(total_bytes: int) -> int:
+def fixed_bytes() -> int:
     """What a device takes beside its pool: processes, standby, reserve of frames, tables."""
-    return 74 * MIB + reserve_frames(total_bytes) * SEGMENT_BYTES
+    return 90 * MIB
 
 
-def needed_bytes(pool_limit_bytes: int, stripes: int = 1, total_bytes: int | None = None) -> int:
-    """The most a device with this pool limit takes, or ``stripes`` that share it.
-
-    ``total_bytes``: of the machine; None: of this one.
-    """
-    return pool_limit_bytes + stripes * fixed_bytes(total_bytes or memory_bytes())
+def needed_bytes(pool_limit_bytes: int, stripes: int = 1) -> int:
+    """The most a device with this pool limit takes, or ``stripes`` that share it."""
+    return pool_limit_bytes + stripes * fixed_bytes()
 
 
 def tightest(proc: Path = Path("/proc/self")) -> MemoryLimit | None:
@@ -88,11 +84,11 @@ def shortage(limit: MemoryLimit, pool_limit_bytes: int, stripes: int = 1) -> str
 
 def crowding(pool_limit_bytes: int, total_bytes: int, stripes: int = 1) -> str | None:
     """A line of advice where the pool could leave a machine of ``total_bytes`` too little."""
-    needed = needed_bytes(pool_limit_bytes, stripes, total_bytes)
+    needed = needed_bytes(pool_limit_bytes, stripes)
     if needed <= _CROWDED_SHARE * total_bytes and total_bytes - needed >= _MARGIN_BYTES:
         return None
     most = min(int(_CROWDED_SHARE * total_bytes), total_bytes - _MARGIN_BYTES)
-    most -= needed_bytes(0, stripes, total_bytes)
+    most -= needed_bytes(0, stripes)
     advice = f"; better: --pool-limit {most // MIB}M" if most >= stripes * 8 * MIB else ""
     return (
         f"pool and processes may take {format_size(needed)} of the machine's "

@@ -63,7 +63,7 @@ from fuseswap.linux import mount, syscalls
 from fuseswap.linux.confine import confine, drop_capabilities, try_filter
 from fuseswap.linux.heap import Heap, lock_private
 from fuseswap.linux.protect import Protection, protect
-from fuseswap.store.geometry import Geometry, reserve_frames
+from fuseswap.store.geometry import RESERVE_FRAMES, Geometry
 from fuseswap.store.memory_reserve import FeederThread
 from fuseswap.store.region import Region
 from fuseswap.store.superblock import REFUSED_CALL_AT, REGION_NAMES, SharedState
@@ -211,7 +211,7 @@ class Worker:
             lazy=True,
             submit=self._thread.submit,
             feeder=self._feeder,
-            ready_frames=reserve_frames(syscalls.memory_bytes()),
+            ready_frames=RESERVE_FRAMES,
             host=self._memory.numbers(self._share.is_active, self._name),
             training_memory=self._heap,
             plugged=self._plugged,

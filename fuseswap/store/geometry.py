@@ -12,9 +12,7 @@ CLUSTER_PAGES = 512
 SEGMENT_ENTRY_BYTES: Final = 32
 DICTIONARY_PLACES = 8
 DICTIONARY_PLACE_BYTES = 128 << 10
-_RESERVE_FRAMES = 16
-_LEAST_RESERVE_FRAMES = 6
-_RESERVE_PERCENT = 3  # of memory, where that is less
+RESERVE_FRAMES = 16  # kept ready by default, also on a small machine: fewer take longer there
 _INDEX_ENTRY_BYTES = 8
 _MAX_INDEX_ENTRIES = 1 << 22
 HEADER_RECORDS_BYTES = 2 * PAGE_SIZE
@@ -24,15 +22,6 @@ HEADER_RECORDS_BYTES = 2 * PAGE_SIZE
 # device (256, max_background), so that discards are read meanwhile.  Address space only.
 _JOURNAL_SLOTS = 321
 _JOURNAL_BYTES = PAGE_SIZE + _JOURNAL_SLOTS * (SEGMENT_BYTES + PAGE_SIZE)
-
-
-def reserve_frames(memory_bytes: int) -> int:
-    """How many frames are kept ready by default, on a machine of ``memory_bytes`` of RAM.
-
-    16, but no more than 3 % of memory, and 6 at least: a small machine has other uses for it.
-    """
-    share = memory_bytes * _RESERVE_PERCENT // 100 >> SEGMENT_SHIFT
-    return max(_LEAST_RESERVE_FRAMES, min(share, _RESERVE_FRAMES))
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,5 +107,5 @@ def test_the_refusal_is_one_line_with_the_remedy(
 
 def test_crowding() -> None:
     assert memory_limits.crowding(2 * GIB, 8 * GIB) is None
-    assert "--pool-limit 203M" in (memory_limits.crowding(345 * MIB, 384 * MIB) or "")
+    assert "--pool-limit 198M" in (memory_limits.crowding(345 * MIB, 384 * MIB) or "")
     assert "leaves the kernel" in (memory_limits.crowding(90 * MIB, 100 * MIB) or "")

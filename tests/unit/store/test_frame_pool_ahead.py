@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from fuseswap.store.frame_pool import CLEANER_RESERVE, NO_FRAME, FramePool
-from fuseswap.store.geometry import Geometry, reserve_frames
+from fuseswap.store.geometry import Geometry
 from fuseswap.store.region import Region
 from fuseswap.units import MIB
 from tests.support.fake_feeder import FakeFeeder
@@ -65,14 +65,6 @@ def test_stores_are_short_where_only_the_cleaner_s_frames_are_ready(frames: Fram
     assert frames.available > 0, "the limit would allow it"
     assert frames.take(cleaning=True) != NO_FRAME
     assert frames.take(cleaning=True) == NO_FRAME
-
-
-@pytest.mark.parametrize(
-    ("memory_mib", "ready"),
-    [(64, 6), (160, 6), (346, 10), (475, 14), (533, 15), (534, 16), (1 << 20, 16)],
-)
-def test_a_small_machine_has_a_smaller_reserve(memory_mib: int, ready: int) -> None:
-    assert reserve_frames(memory_mib * MIB) == ready
 
 
 @pytest.mark.parametrize(("ready", "kept"), [(20, 8), (16, 8), (10, 5), (6, 3), (4, 2)])
