@@ -39,7 +39,7 @@ from tests.kernels.scenario import (
 )
 from tests.kernels.source_image import Source
 
-_CI_LIMIT_S = 900.0  # each takes eight minutes where nobody else works
+_CI_LIMIT_S = 900.0  # they took three minutes on one day, and eight on another
 _CI_SILENCE_S = 120.0
 
 
