@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +15,7 @@ import pytest
 
 from fuseswap.linux.process import swap_bytes
 from fuseswap.units import MIB
-from tests.support.mounted_devices import call, device_up, succeed, wait_until
+from tests.support.mounted_devices import call, device_up, fuseswap_command, succeed, wait_until
 
 # A third of its pages are the same-filled, a third has each content twice, a third is random.
 HOLDER = """
@@ -87,6 +90,24 @@ def test_a_budget_for_what_goes_out() -> None:
     with holder() as process:
         succeed("out", str(process.pid), "--max", "10M")
         assert 9 * MIB < swap_bytes(process.pid) < 24 * MIB
+        assert is_whole(process)
+
+
+def test_what_is_on_its_way_is_waited_for(name: str) -> None:
+    """The kernel says that a page is in swap before its device has it."""
+    with holder() as process:
+        worker = json.loads(succeed("status", name, "--json"))["worker_pid"]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            with subprocess.Popen(fuseswap_command("out", str(process.pid), "--max", "4M")) as out:
+                wait_until("pages to go out", lambda: swap_bytes(process.pid) >= 4 * MIB)
+                time.sleep(0.3)
+                assert out.poll() is None
+                os.kill(worker, signal.SIGCONT)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        (found,) = json.loads(succeed("ps", name, "--pid", str(process.pid), "--json"))["owners"]
+        assert found["elsewhere_pages"] < found["pages"] / 20
         assert is_whole(process)
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from fuseswap.cli.commands import build_parser
 
+pytestmark = pytest.mark.slow
+
 # How each begins for real, and ends at once: there is no device, and nothing is as it should be.
 STARTS = {
     "up": ("--size", "1"),

@@ -14,6 +14,8 @@ import pytest
 import fuseswap
 from tests.support.pseudoterminals import ENTERED, LEFT, Terminal, terminal
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Path(fuseswap.__file__).resolve().parent.parent
 PROGRAM = """
 import fuseswap, sys, types

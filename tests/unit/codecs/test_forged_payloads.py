@@ -35,6 +35,8 @@ from fuseswap.units import MIB, PAGE_SIZE
 from tests.support.plugged import a_codec
 from tests.support.recompressed_devices import DICTIONARY
 
+pytestmark = pytest.mark.slow
+
 NUMBER = 2
 PLUGIN = 9
 HUGE = 64 * MIB

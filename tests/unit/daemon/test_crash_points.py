@@ -114,7 +114,10 @@ POINTS = {
 }
 
 # Python 3.12 warns of a fork beside other threads (xdist has one); the child does without them.
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
 
 MOST_DEATHS = scaled(25)  # in one scene; of more, so many are drawn
 

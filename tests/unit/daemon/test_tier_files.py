@@ -28,6 +28,8 @@ from fuseswap.tiers.tier_spec import parse_tier, parse_tiers
 from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, MIB
 from tests.unit.daemon.test_device_files import OLD
 
+pytestmark = pytest.mark.slow
+
 SIZE = 10 * MIB
 
 

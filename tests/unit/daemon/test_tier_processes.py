@@ -22,6 +22,8 @@ from fuseswap.tiers import remote_wire as wire
 from fuseswap.tiers.tier_spec import TierSpec
 from fuseswap.units import MIB
 
+pytestmark = pytest.mark.slow
+
 WITHIN_S = 60.0
 
 

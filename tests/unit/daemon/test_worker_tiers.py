@@ -33,6 +33,8 @@ from fuseswap.transport import Transport
 from fuseswap.units import MIB
 from tests.unit.daemon.test_device_files import OLD
 
+pytestmark = pytest.mark.slow
+
 SIZE = 10 * MIB
 CIPHER = "fuseswap.tiers.segment_cipher"
 

@@ -20,6 +20,8 @@ from tests.support.merged_pages import COPIES, COUNT, begin, object_of, pairs, s
 from tests.support.page_actions import Action, each_action, each_blind_action
 from tests.support.tiered_devices import Tiered, dense
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def cleaned(make_memory: Callable[[Geometry], SharedMemory]) -> Cleaned:

@@ -13,6 +13,8 @@ from fuseswap.units import PAGE_SIZE
 from tests.support.effort import scaled
 from tests.support.flipped_bits import Damage, Outcome
 
+pytestmark = pytest.mark.slow
+
 # Layout and region: how many single flips, and what may come of them.
 SINGLE = {
     ("memory", "arena"): (200, {"detected", "harmless"}),  # room that is free

@@ -15,6 +15,8 @@ from tests.support.fake_tier import FakeTier
 from tests.support.page_actions import Action, each_action
 from tests.support.tiered_devices import Tiered, dense, extent_of
 
+pytestmark = pytest.mark.slow
+
 
 def next_worker(tiered: Tiered, tier: FakeTier) -> Tiered:
     """It finds everything the last one answered."""

@@ -13,6 +13,8 @@ from tests.support.fake_tier import FakeTier
 from tests.support.log_invariants import check_invariants
 from tests.support.tiered_devices import Tiered, dense
 
+pytestmark = pytest.mark.slow
+
 
 class Reader:
     """A read in flight."""

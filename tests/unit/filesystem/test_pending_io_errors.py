@@ -17,6 +17,8 @@ from tests.support.fake_tier import FakeTier
 from tests.support.log_invariants import StoredObject
 from tests.support.tiered_devices import Tiered
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("at", [0, 3, 4, 1000])
 async def test_corrupt_bytes_are_an_error_of_that_page_alone(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,8 @@ from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import SharedMemory
 from tests.support.models import Step, model_settings, play
 from tests.support.tiered_devices import TIERED, Tiered, dense
+
+pytestmark = pytest.mark.slow
 
 LONGEST_REST_S = 60
 

@@ -20,6 +20,8 @@ from fuseswap.store.victims import LAST_RESORT_BYTES
 from fuseswap.units import segment_range
 from tests.support.many_segments import calls_of, device_of_many, state_of_many
 
+pytestmark = pytest.mark.slow
+
 IN_MEMORY, ON_TIER = 3000, 30000
 MOST_CALLS = 20000  # 4 ms or so
 

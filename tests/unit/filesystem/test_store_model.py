@@ -29,6 +29,8 @@ from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import SMALL, SharedMemory, fronted_of, set_patience
 from tests.support.recompressed_devices import at_once, recompress
 
+pytestmark = pytest.mark.slow
+
 PAGES = SMALL.page_count
 SIZE = PAGES * PAGE_SIZE
 LONGEST_RUN = 300  # more raw pages than a segment takes

@@ -14,6 +14,8 @@ from tests.support.log_invariants import check_invariants
 from tests.support.page_actions import Action, each_blind_action
 from tests.support.tiered_devices import Tiered, dense, extent_of
 
+pytestmark = pytest.mark.slow
+
 
 async def release_reads(tier: FakeTier) -> None:
     tier.hold_reads = False

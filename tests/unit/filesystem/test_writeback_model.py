@@ -12,6 +12,7 @@ import errno
 import random
 from collections.abc import Callable
 
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +30,8 @@ from tests.support.memory_stores import SharedMemory
 from tests.support.models import Step, model_settings, play
 from tests.support.recompressed_devices import HeldJobs
 from tests.support.tiered_devices import EXTENTS, TIERED, Tiered, dense
+
+pytestmark = pytest.mark.slow
 
 LONGEST_REST_S = 60
 

@@ -18,6 +18,8 @@ from tests.support.fake_tier import FakePlaceFile
 from tests.support.raw_file_writes import ask_page, evict, fly, place_of, refuse_dense, send
 from tests.support.tiered_devices import Tiered, dense
 
+pytestmark = pytest.mark.slow
+
 # -- budget, failures, a full pool -------------------------------------------------------
 
 

@@ -14,6 +14,8 @@ from tests.support.page_actions import Action, each_blind_action
 from tests.support.raw_file_writes import Outcome, ask, ask_page, evict, fly, refuse_dense
 from tests.support.tiered_devices import Tiered, dense
 
+pytestmark = pytest.mark.slow
+
 ZERO = pages.ZERO
 
 

@@ -29,6 +29,8 @@ from tests.support.fake_tier import FakeTier
 from tests.support.memory_devices import flip_bit_of_page, memory_device
 from tests.support.traced import memory_ring, raw_events, traced
 
+pytestmark = pytest.mark.slow
+
 PAGE = bytes(range(256)) * 16
 
 

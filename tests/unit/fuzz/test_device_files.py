@@ -16,6 +16,8 @@ from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError
 from tests.support.fuzzed import bounded, bytes_like, changed_json, json_like, tries
 
+pytestmark = pytest.mark.slow
+
 LEAF = {"kind": "file", "fds": [0], "volatile": False, "extent_count": 9}
 TIER = {
     "name": "tier:far",

@@ -22,6 +22,8 @@ from fuseswap.laboratory.trace_format import Event
 from fuseswap.reclaim.relocation import Relocation
 from tests.support.effort import scaled
 
+pytestmark = pytest.mark.slow
+
 PAGES = 24000
 CONFIG = """\
 [device]

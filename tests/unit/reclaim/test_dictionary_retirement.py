@@ -28,6 +28,8 @@ from tests.support.page_families import (
 from tests.support.recompressed_devices import pass_time, recompress
 from tests.support.tiered_devices import Tiered
 
+pytestmark = pytest.mark.slow
+
 NEW = 600  # pages, enough to train from
 SOON = TrainingSchedule(
     least_pages=300, again_after_pages=300, soon_again_after_pages=300, judged_bytes=1000

@@ -19,6 +19,8 @@ from tests.support.page_families import compress_with, dictionary_for, dictionar
 from tests.support.recompressed_devices import HeldJobs, pass_time
 from tests.support.tiered_devices import Tiered
 
+pytestmark = pytest.mark.slow
+
 OLD = range(60)
 LATER = range(1000, 1100)
 LARGE = pages.incompressible(1) * 8 + dictionary_for(0)  # its memory is worth a read

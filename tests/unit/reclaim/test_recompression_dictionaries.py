@@ -19,6 +19,8 @@ from tests.support.log_invariants import StoredObject
 from tests.support.recompressed_devices import DICTIONARY, make_old, pass_time, recompress
 from tests.support.tiered_devices import Tiered
 
+pytestmark = pytest.mark.slow
+
 PAGES = 600
 SOON = TrainingSchedule(
     least_pages=300, again_after_pages=300, soon_again_after_pages=300, judged_bytes=1000

@@ -24,6 +24,8 @@ from tests.support.cold_pages import PAGES, codecs, hold, page_of, run_for, stor
 from tests.support.recompressed_devices import HeldJobs, finish, make_old, pass_time, recompress
 from tests.support.tiered_devices import TIERED, Tiered, dense
 
+pytestmark = pytest.mark.slow
+
 Objects = Sequence[tuple[int, bytes]]
 
 

@@ -26,6 +26,8 @@ from tests.support.moving_segments import (
 )
 from tests.support.tiered_devices import Tiered
 
+pytestmark = pytest.mark.slow
+
 
 @each_way
 async def test_a_segment_moves_and_its_old_place_is_free(moved: Moved, way: str) -> None:

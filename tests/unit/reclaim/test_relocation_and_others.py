@@ -15,6 +15,8 @@ from fuseswap.reclaim.segment_reader import SegmentReader
 from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES
 from tests.support.moving_segments import TO_TIER, Moved, Result, each_way
 
+pytestmark = pytest.mark.slow
+
 # -- loads under way -------------------------------------------------------------------
 
 

@@ -23,6 +23,8 @@ from tests.support.memory_stores import SharedMemory
 from tests.support.recompressed_devices import HeldJobs, pass_time
 from tests.support.tiered_devices import POOL_FRAMES, Tiered, dense
 
+pytestmark = pytest.mark.slow
+
 _bodies = [pages.hexadecimal(seed) for seed in range(300)]
 
 

@@ -13,6 +13,8 @@ from tests.support.fake_tier import FakeTier
 from tests.support.moving_segments import Moved
 from tests.support.tiered_devices import EXTENTS, Tiered
 
+pytestmark = pytest.mark.slow
+
 
 def entries(worker: Tiered) -> dict[str, TierEntry]:
     return {entry.tier.name: entry for entry in worker.device.tiers if entry.tier}

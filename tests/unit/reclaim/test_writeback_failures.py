@@ -20,6 +20,8 @@ from tests.support.page_actions import Action, each_action
 from tests.support.recompressed_devices import make_old, pass_time
 from tests.support.tiered_devices import EXTENTS, Tiered
 
+pytestmark = pytest.mark.slow
+
 MOST_CALLS = 500
 
 

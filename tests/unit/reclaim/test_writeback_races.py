@@ -14,6 +14,8 @@ from tests.support.log_invariants import check_invariants
 from tests.support.page_actions import Action, each_action, load, overwrite_a_part
 from tests.support.tiered_devices import EXTENTS, Tiered
 
+pytestmark = pytest.mark.slow
+
 
 async def write_one(tiered: Tiered, tier: FakeTier, nursery: trio.Nursery) -> int:
     """Have the oldest segment, that of page 0, written and held; return the next page."""

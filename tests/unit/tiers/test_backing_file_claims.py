@@ -13,6 +13,8 @@ from fuseswap.tiers.ownership_label import FIRST_PAGE_AT
 from fuseswap.units import MIB
 from tests.support.backing_files import SIZE, crash, opened, put, refusal
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:

@@ -22,6 +22,8 @@ from fuseswap.units import MIB, PAGE_SIZE, SEGMENT_BYTES
 from tests.support.leftovers import collector_off
 from tests.support.tier_reads import read_extent, write_extent
 
+pytestmark = pytest.mark.slow
+
 EXTENTS = 9
 
 

@@ -22,6 +22,8 @@ from tests.support.leftovers import containers, too_long
 from tests.support.tier_processes import TierHost, tier_host, worker_of
 from tests.support.tier_reads import GENERATION, read_extent, write_extent
 
+pytestmark = pytest.mark.slow
+
 _LONGEST_S = 30
 
 

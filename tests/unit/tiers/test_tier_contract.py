@@ -29,6 +29,8 @@ from tests.support.leftovers import collector_off
 from tests.support.tier_processes import TierHost
 from tests.support.tier_reads import GENERATION, read_extent, write_extent
 
+pytestmark = pytest.mark.slow
+
 EXTENTS = 4
 _LONGEST_S = 20  # of one request; a tier that forgets to answer hangs for ever
 
