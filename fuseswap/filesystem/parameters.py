@@ -146,6 +146,8 @@ def _set_tier(device: Device, text: str) -> None:
 def _set_tier_timeout(device: Device, text: str) -> None:
     device.reader.timeout_s = parse_number(text, 1, MAX_TIER_TIMEOUT_S)
     device.tiers.set_timeout(device.reader.timeout_s)
+    if device.place is not None:
+        device.place.writes.set_timeout(device.reader.timeout_s)
 
 
 def _place(device: Device) -> RawFile:
@@ -301,7 +303,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "tier_timeout",
         f"1 to {MAX_TIER_TIMEOUT_S} seconds",
-        "How long servers are asked for a page; then it is an I/O error.",
+        "How long servers are asked for a page; then it is an I/O error.  "
+        "A disk whose writes take longer gets no more of them.",
         lambda device: str(int(device.tiers.timeout_s)),
         _set_tier_timeout,
     ),

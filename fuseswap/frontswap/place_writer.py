@@ -67,7 +67,7 @@ class PlaceWriter:
         With a ``second_chance`` pages loaded since they were stored stay, as if not loaded.
         """
         ref = self._cache.log.table.ref(segment)
-        self._in_flight.begin(ref)
+        self._in_flight.begin(ref, self._account.health)
         self._counters.writeback_attempted += 1
         nursery.start_soon(self._write, ref, second_chance)
 

@@ -57,6 +57,10 @@ class PlaceWrites:
             size = 8 * self._page_count
             self._known = memoryview(mmap.mmap(-1, size)).cast("Q") if switch else None
 
+    def set_timeout(self, seconds: float) -> None:
+        """How long none may end before the file gets no more; see `TierHealth`."""
+        self._account.health.timeout_s = seconds
+
     def put(
         self, page: PageNumber, data: bytes, digest: int, written: Callable[[OSError | None], None]
     ) -> None:

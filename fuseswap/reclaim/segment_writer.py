@@ -64,7 +64,7 @@ class SegmentWriter:
             self._log.eviction_queue.add(segment, first=True)
             return
         ref = self._log.table.ref(segment)
-        self._in_flight.begin(ref)
+        self._in_flight.begin(ref, entry.health)
         self._counters.writeback_attempted += 1
         account = WriteAccount(self._budget, entry.health, self._counters)
         account.begin(SEGMENT_BYTES)

@@ -20,6 +20,11 @@ class WriteAccount:
         self._counters = counters
 
     @property
+    def health(self) -> TierHealth:
+        """Of where they go."""
+        return self._health
+
+    @property
     def is_limited(self) -> bool:
         """Whether there is a budget."""
         return self._budget.left_bytes is not None
@@ -30,26 +35,27 @@ class WriteAccount:
 
     def may_begin(self, count: int) -> bool:
         """Whether ``count`` bytes may be written now."""
-        return self._budget.affords(count) and not self._health.is_resting
+        waits = self._health.is_resting or self._health.is_late
+        return self._budget.affords(count) and not waits
 
     def may_begin_soon(self, count: int) -> bool:
         """The same, also while the file rests briefly."""
         resting = self._health.is_resting and not self._health.rests_briefly
-        return self._budget.affords(count) and not resting
+        return self._budget.affords(count) and not (resting or self._health.is_late)
 
     def begin(self, count: int) -> None:
         """``count`` bytes are on their way."""
         self._budget.charge(count)
-        self._health.writing += 1
+        self._health.begin()
 
     def give_up(self, count: int) -> None:
         """They were not written: the segment died before."""
         self._budget.charge(-count)
-        self._health.writing -= 1
+        self._health.end()
 
     def end(self, count: int, error: OSError | None) -> None:
         """They are written; or not, then they cost nothing, and the file rests or is full."""
-        self._health.writing -= 1
+        self._health.end()
         if error is None:
             self._counters.bd_writes += count // PAGE_SIZE
             self._health.note_success()

@@ -1,43 +1,54 @@
-"""Segments that are being written to the backing file, a task each."""
+"""Segments that are being written to the tiers, a task each.
+
+Those on their way to a tier that is late (``tier_health.py``) are left out: no task waits for them.
+Each of them keeps its frame, and there are no more of them than of the others.
+"""
 
 from __future__ import annotations
 
 import trio
 
+from fuseswap.tiers.tier_health import TierHealth
 from fuseswap.units import SegmentRef
 
 
 class WritesInFlight:
-    """Which segments are being written: `batch_size` at most, or more where that was lowered."""
+    """Which segments are being written: `batch_size` at most, or more where that was lowered.
+
+    And as many again on their way to each tier that is late.
+    """
 
     def __init__(self) -> None:
         self.batch_size = 4
-        self._refs: set[SegmentRef] = set()  # at most the largest `batch_size`
+        # Of where it goes.  At most the largest `batch_size` for each tier.
+        self._refs: dict[SegmentRef, TierHealth] = {}
         self._ended = trio.Event()
 
     @property
     def count(self) -> int:
-        """How many there are."""
-        return len(self._refs)
+        """How many there are that may end soon."""
+        return sum(not health.is_late for health in self._refs.values())
 
     @property
     def is_full(self) -> bool:
         """Whether no other may begin."""
-        return len(self._refs) >= self.batch_size
+        return len(self._refs) >= self.batch_size and self.count >= self.batch_size
 
-    def begin(self, ref: SegmentRef) -> None:
-        """A write begins."""
-        self._refs.add(ref)
+    def begin(self, ref: SegmentRef, health: TierHealth) -> None:
+        """A write begins to the place of ``health``."""
+        self._refs[ref] = health
 
     def end(self, ref: SegmentRef) -> None:
         """A write has ended, however it did."""
-        self._refs.discard(ref)
+        self._refs.pop(ref, None)
         self._ended.set()
         self._ended = trio.Event()
 
     async def wait_for_one(self) -> bool:
-        """Wait until one ends; False where there is none."""
-        if not self._refs:
+        """Wait until one ends, or is not waited for any more; False where there is none."""
+        if not self.count:
             return False
-        await self._ended.wait()
+        late_at = min(health.late_at for health in self._refs.values() if not health.is_late)
+        with trio.move_on_at(late_at):
+            await self._ended.wait()
         return True

@@ -7,7 +7,7 @@ any other until `result_of` raises it; see `fuseswap.errors.kept`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import trio
 
@@ -49,3 +49,8 @@ def result_of(found: T | Exception) -> T:
         finally:
             del found
     return found
+
+
+def fail_later(done: Callable[[Any], None], error: OSError) -> None:
+    """Give ``done`` the error in the next turn of the loop: a tier never calls back at once."""
+    trio.lowlevel.current_trio_token().run_sync_soon(done, error)

@@ -1,6 +1,6 @@
 """The mirrored tier: each segment in two tiers, so that one of them may fail.
 
-    write    to both; done when both are, an error only where both fail
+    write    to both; done when both are, an error only where both fail (``mirror_writes.py``)
     read     from the first, and where that fails or is late from the second (``mirror_reads.py``)
     copy     from just one: for who finds the bytes wrong, and for a scrub
     repair   what one half has, looked at, is written to the other
@@ -13,8 +13,7 @@ the stale one has wrong tags, where that is encrypted, or wrong checksums.  Who 
 for the other copy.
 
 A half that could not be read is asked second for a while: a load does not wait for the same
-time-out again and again.  So is one whose last write failed.  That one rests, too, longer each
-time, and then one write tries.  Until it takes segments again the other half alone gets them.
+time-out again and again.  So is one whose last write failed.
 
 Where both halves are encrypted each has a key of its own (``segment_cipher.py``): of a segment
 that dies meanwhile they may get different bytes.
@@ -31,15 +30,13 @@ from functools import partial
 import trio
 
 from fuseswap.counting import counter, gauge, zeros
-from fuseswap.tiers.mirror_reads import FIRST, SECOND, MirrorReads
+from fuseswap.tiers.callbacks import fail_later
+from fuseswap.tiers.mirror_reads import MirrorReads
+from fuseswap.tiers.mirror_writes import BOTH, MirrorWrites
 from fuseswap.tiers.tier import Read, Tier, Written
 from fuseswap.units import PAGE_SIZE, SEGMENT_BYTES
 
 log = logging.getLogger(__name__)
-
-_BOTH = 0  # a mark; 1 + FIRST and 1 + SECOND are the others
-_FIRST_BACKOFF_S = 0.5
-_LONGEST_BACKOFF_S = 10.0
 
 
 @dataclass(slots=True)
@@ -59,19 +56,6 @@ class MirrorStatistics:
     mirror_repairs: int = counter(
         "Segments that were written anew to one half of each mirror.", labels=("mirror",)
     )
-
-
-class _Write:
-    """A write to both halves, and how it ended in those that have."""
-
-    __slots__ = ("done", "errors", "extent", "left")
-
-    def __init__(self, extent: int, done: Written) -> None:
-        self.extent = extent
-        self.done = done
-        # Of a half that is left out: it rests.
-        self.errors: list[OSError | None] = [_rests(), _rests()]
-        self.left = 0
 
 
 class _Repair:
@@ -114,11 +98,8 @@ class MirroredTier:
         self._marks = bytearray(self.extent_count) if marks is None else marks
         self._one_sided = sum(_marked(self._marks))
         self._repair: _Repair | None = None
-        self._fails = [False, False]  # whether the last write did
-        self._reads = MirrorReads(halves, self._fails)
-        self._not_before = [0.0, 0.0]
-        self._backoff_s = [_FIRST_BACKOFF_S, _FIRST_BACKOFF_S]
-        self._writing = [0, 0]
+        self._writes = MirrorWrites(name, halves, self._mark)
+        self._reads = MirrorReads(halves, self._writes.fails)
 
     @property
     def is_readable(self) -> bool:
@@ -140,16 +121,17 @@ class MirroredTier:
         return replace(
             self.counters,
             mirror_one_sided=self._one_sided,
+            mirror_one_sided_writes=self._writes.one_sided,
             mirror_second_reads=self._reads.second_reads,
         )
 
     def only_half(self, extent: int) -> int | None:
         """The half that alone has what is in ``extent``, None where both should."""
         mark = self._marks[extent]
-        return None if mark == _BOTH else mark - 1
+        return None if mark == BOTH else mark - 1
 
     def _mark(self, extent: int, mark: int) -> None:
-        self._one_sided += (mark != _BOTH) - (self._marks[extent] != _BOTH)
+        self._one_sided += (mark != BOTH) - (self._marks[extent] != BOTH)
         self._marks[extent] = mark
 
     # -- writes ------------------------------------------------------------------------
@@ -158,54 +140,7 @@ class MirroredTier:
         """See `Tier`."""
         if self._is_repaired(extent, partial(self.begin_write, extent, generation, segment, done)):
             return
-        write = _Write(extent, done)
-        takers = [which for which in (FIRST, SECOND) if self._takes(which)] or [FIRST, SECOND]
-        write.left = len(takers)
-        for which in takers:
-            write.errors[which] = None
-            self._writing[which] += 1
-            written = partial(self._written, write, which)
-            self.halves[which].begin_write(extent, generation, segment, written)
-
-    def _takes(self, which: int) -> bool:
-        """Whether this half gets the next segment."""
-        if not self._fails[which]:
-            return True
-        return not self._writing[which] and trio.current_time() >= self._not_before[which]
-
-    def _written(self, write: _Write, which: int, error: OSError | None) -> None:
-        write.errors[which] = error
-        write.left -= 1
-        self._writing[which] -= 1
-        self._note(which, error)
-        if write.left:
-            return
-        first, second = write.errors
-        if first is not None and second is not None:
-            write.done(first)
-            return
-        if first is None and second is None:
-            self._mark(write.extent, _BOTH)
-        else:
-            self.counters.mirror_one_sided_writes += 1
-            self._mark(write.extent, 1 + (FIRST if first is None else SECOND))
-        write.done(None)
-
-    def _note(self, which: int, error: OSError | None) -> None:
-        """It rests, longer each time, or takes all again; logged where that changes."""
-        fails = error is not None
-        if fails and trio.current_time() >= self._not_before[which]:
-            self._not_before[which] = trio.current_time() + self._backoff_s[which]
-            self._backoff_s[which] = min(2 * self._backoff_s[which], _LONGEST_BACKOFF_S)
-        elif not fails:
-            self._backoff_s[which] = _FIRST_BACKOFF_S
-        if fails != self._fails[which]:
-            self._fails[which] = fails
-            what = f"mirror {self.name}: {self.halves[which].name}"
-            if fails:
-                log.warning("%s does not take segments (%s): the other half has them", what, error)
-            else:
-                log.warning("%s takes segments again", what)
+        self._writes.begin(extent, generation, segment, done)
 
     # -- reads -------------------------------------------------------------------------
 
@@ -225,7 +160,7 @@ class MirroredTier:
     ) -> None:
         """As `begin_read`, of the half ``which`` alone; ENODATA where that does not have it."""
         if self.only_half(extent) == 1 - which:
-            _later(done, OSError(errno.ENODATA, f"{self.halves[which].name} does not have it"))
+            fail_later(done, OSError(errno.ENODATA, f"{self.halves[which].name} does not have it"))
         else:
             where = extent, generation, offset, length
             self._reads.begin_from(which, where, done, is_copy=True)
@@ -248,7 +183,10 @@ class MirroredTier:
         next waits.  Errors: EBUSY (one at a time), ENODATA, ESTALE (it died), EBADMSG (not good).
         """
         if self._repair is not None:
-            _later(done, OSError(errno.EBUSY, f"mirror {self.name} is being repaired"))
+            fail_later(done, OSError(errno.EBUSY, f"mirror {self.name} is being repaired"))
+            return
+        if self._writes.is_late(bad):
+            fail_later(done, OSError(errno.EBUSY, f"{self.halves[bad].name} has writes under way"))
             return
         good = 1 - bad
         self._repair = repair = _Repair(bad, extent, generation, memory, is_good, done)
@@ -272,7 +210,7 @@ class MirroredTier:
 
     def _repair_written(self, repair: _Repair, error: OSError | None) -> None:
         if error is None:
-            self._mark(repair.extent, _BOTH)
+            self._mark(repair.extent, BOTH)
             self.counters.mirror_repairs += 1
         self._repair_ended(repair, error)
 
@@ -294,6 +232,7 @@ class MirroredTier:
     def set_timeout(self, seconds: float) -> None:
         """See `Tier`: for both halves together."""
         self._reads.set_timeout(seconds)
+        self._writes.set_timeout(seconds)
 
     def offset_of(self, extent: int, offset: int) -> int | None:
         """See `Tier`: there are two."""
@@ -303,14 +242,16 @@ class MirroredTier:
         """See `Tier`."""
         if self._is_repaired(extent, partial(self.release, extent, generation)):
             return
-        self._mark(extent, _BOTH)
-        for half in self.halves:
-            half.release(extent, generation)
+        self._mark(extent, BOTH)
+        for which, half in enumerate(self.halves):
+            if not self._writes.is_late(which):
+                half.release(extent, generation)
 
     async def run(self) -> None:
         """See `Tier`: those of both halves."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._reads.run)
+            nursery.start_soon(self._writes.run)
             for half in self.halves:
                 nursery.start_soon(half.run)
 
@@ -319,13 +260,5 @@ def _marked(marks: bytearray | memoryview) -> list[int]:
     """How many extents are marked, in pieces: no copy of all of them."""
     pieces = range(0, len(marks), PAGE_SIZE)
     return [
-        len(one) - one.count(_BOTH) for one in (bytes(marks[at : at + PAGE_SIZE]) for at in pieces)
+        len(one) - one.count(BOTH) for one in (bytes(marks[at : at + PAGE_SIZE]) for at in pieces)
     ]
-
-
-def _rests() -> OSError:
-    return OSError(errno.EAGAIN, "it rests after a write that failed")
-
-
-def _later(done: Written | Read, error: OSError) -> None:
-    trio.lowlevel.current_trio_token().run_sync_soon(done, error)

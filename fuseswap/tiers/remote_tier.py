@@ -25,13 +25,12 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import trio
 
 from fuseswap.tiers import remote_wire as wire
+from fuseswap.tiers.callbacks import fail_later
 from fuseswap.tiers.tier import TIER_TIMEOUT_S, Read, Written
 from fuseswap.units import PAGE_SIZE
 
@@ -162,14 +161,14 @@ class RemoteTier:
     ) -> None:
         """See `Tier`; at most `LARGEST_BYTES` of ``remote_wire.py``."""
         if self._is_silent and trio.current_time() < self._rests_until:
-            _later(done, OSError(errno.ETIMEDOUT, f"{self.name}: its process is silent"))
+            fail_later(done, OSError(errno.ETIMEDOUT, f"{self.name}: its process is silent"))
             return
         request = self._request(extent, generation, offset, length, done)
         for line in self._reads:
             if length <= line.size:
                 self._enqueue(line, request)
                 return
-        _later(done, OSError(errno.EINVAL, f"{self.name}: {length} bytes are too many"))
+        fail_later(done, OSError(errno.EINVAL, f"{self.name}: {length} bytes are too many"))
 
     def set_timeout(self, seconds: float) -> None:
         """See `Tier`; it holds for reads that have begun, too."""
@@ -387,7 +386,3 @@ class RemoteTier:
             self._is_silent = True
             self._rests_until = trio.current_time() + _REST_S
         request.done(OSError(errno.ETIMEDOUT, f"{self.name}: no answer to a {what}"))
-
-
-def _later(done: Callable[[Any], None], error: OSError) -> None:
-    trio.lowlevel.current_trio_token().run_sync_soon(partial(done, error))

@@ -6,6 +6,9 @@ it back.  Stores wait for a rest of up to 1 s; while a longer one lasts they are
 After a rest one write tries.  Others go elsewhere until it has succeeded.  A server that does not
 answer would have all of them, each until it times out.
 
+A disk that hangs fails nothing: its writes just do not end.  Where none has ended for
+`tier_timeout` it is late.  It gets no more until they have ended, and no store waits for them.
+
 A server that many share is full when it says so (ENOSPC), which is no failure.  It is asked again
 after `FULL_S`, with one write too.
 """
@@ -14,8 +17,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 
 import trio
+
+from fuseswap.tiers.tier import TIER_TIMEOUT_S
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +41,44 @@ class TierHealth:
         self._was_full = False
         self.shares_room = False  # with others, so it may be full at any time
         self.writing = 0  # writes that have begun and not ended
+        self.timeout_s = TIER_TIMEOUT_S
+        self._silent_since = 0.0
+        self._said_late = False
+
+    def begin(self) -> None:
+        """A write begins."""
+        if not self.writing:
+            self._silent_since = trio.current_time()
+        self.writing += 1
+
+    def end(self) -> None:
+        """A write has ended, however it did."""
+        self.writing -= 1
+        self._silent_since = trio.current_time()
+        if self._said_late and not self.writing:
+            self._said_late = False
+            log.warning("all writes have ended that were late: it may be written to again")
+
+    @property
+    def late_at(self) -> float:
+        """When it is late unless a write ends before; infinite where there is none."""
+        return self._silent_since + self.timeout_s if self.writing else math.inf
+
+    @property
+    def is_late(self) -> bool:
+        """Whether writes have begun, and none has ended for `timeout_s`."""
+        if self._said_late:
+            return True
+        if trio.current_time() < self.late_at:
+            return False
+        self._said_late = True
+        log.error("%d writes are not answered: it gets no more until they are", self.writing)
+        return True
 
     @property
     def takes_one(self) -> bool:
         """Whether a write may begin now."""
-        if self.is_resting or self.is_full:
+        if self.is_resting or self.is_full or self.is_late:
             return False
         is_well = self._backoff_s == _FIRST_BACKOFF_S and not self._was_full
         return is_well or not self.writing

@@ -22,10 +22,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter_ns
 
-import trio
-
 from fuseswap.counting import counter, gauge, zeros
 from fuseswap.errors import InvalidArgument
+from fuseswap.tiers.callbacks import fail_later
 from fuseswap.tiers.extent_pool import NO_EXTENT, ExtentPool, check_extents
 from fuseswap.tiers.read_times import ReadTimes
 from fuseswap.tiers.tier import TIER_TIMEOUT_S, Copies, Read, Tier, Written
@@ -115,6 +114,8 @@ class TierEntry:
             return "draining"
         if not self.available or self.health.is_full:
             return "full"
+        if self.health.is_late:
+            return "late"
         return "resting" if self.health.is_resting else "active"
 
     def take(self) -> Location | None:
@@ -178,6 +179,7 @@ class TierTable:
         entry.policy = policy
         entry.come(tier)
         tier.set_timeout(self._timeout_s)
+        entry.health.timeout_s = self._timeout_s
         return entry
 
     def knows(self, name: str) -> bool:
@@ -230,9 +232,10 @@ class TierTable:
         return self._timeout_s
 
     def set_timeout(self, seconds: float) -> None:
-        """For every tier, also those to come."""
+        """For every tier, also those to come; a write may take as long."""
         self._timeout_s = seconds
         for entry in self:
+            entry.health.timeout_s = seconds
             if entry.tier is not None:
                 entry.tier.set_timeout(seconds)
 
@@ -286,7 +289,7 @@ class TierTable:
         """See `Tier.begin_write`."""
         entry = self._entries.get(location.tier)
         if entry is None or entry.tier is None:
-            _later(done, _missing(location))
+            fail_later(done, _missing(location))
             return
         ended = partial(_note_write, entry, done)
         entry.tier.begin_write(location.extent, generation, segment, ended)
@@ -297,7 +300,7 @@ class TierTable:
         """See `Tier.begin_read`."""
         entry = self._entries.get(location.tier)
         if entry is None or entry.tier is None:
-            _later(done, _missing(location))
+            fail_later(done, _missing(location))
             return
         entry.counters.tier_read_bytes += length
         ended = partial(_note_read, entry, perf_counter_ns(), done)
@@ -346,7 +349,3 @@ def _policy_in(text: str) -> TierPolicy:
 
 def _missing(location: Location) -> OSError:
     return OSError(errno.ENXIO, f"tier {location.tier} is not there")
-
-
-def _later(done: Written | Read, error: OSError) -> None:
-    trio.lowlevel.current_trio_token().run_sync_soon(done, error)

@@ -11,6 +11,7 @@ from fuseswap.frontswap.place_writer import PlaceWriter
 from fuseswap.frontswap.place_writes import RUN_PAGES
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.slot_word import foreign_word, segment_of
+from fuseswap.tiers.tier_health import TierHealth
 from fuseswap.tiers.tier_reader import TierLoad
 from fuseswap.units import MIB, PAGE_SIZE, PageNumber, SegmentId, SegmentRef
 from tests.support import pages
@@ -211,6 +212,6 @@ async def test_what_an_eviction_leaves_is_not_pinned_once_the_id_is_anothers(
     assert isinstance(writer, PlaceWriter)
     segment = segment_of(placed.cache.slots.get(PageNumber(0)))
     died = SegmentRef(segment, table.sequence_of(segment) + 7)
-    placed.device.in_flight.begin(died)
+    placed.device.in_flight.begin(died, TierHealth())
     await writer._write(died, False)
     assert not table.is_pinned(segment)

@@ -111,3 +111,15 @@ async def test_a_rest_lasts_until_one_of_them_is_over(two: Two, autojump_clock: 
     await two.destinations.rest()
     assert trio.current_time() > began
     assert two.begin()[0] is two.near
+
+
+async def test_one_that_does_not_answer_gets_nothing(two: Two, autojump_clock: MockClock) -> None:
+    begun = [two.begin() for _ in range(4)]
+    assert [entry for entry, _ in begun] == [two.far] * 4
+    await trio.sleep(two.far.health.timeout_s)
+    assert two.far.state == "late"
+    assert two.begin()[0] is two.near
+    for _, account in begun:
+        assert two.begin()[0] is two.near
+        account.end(SEGMENT_BYTES, None)
+    assert two.begin()[0] is two.far

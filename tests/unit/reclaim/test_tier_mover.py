@@ -73,6 +73,21 @@ async def test_a_failing_tier_is_passed_over(moved: Moved, autojump_clock: MockC
     await moved.check()
 
 
+async def test_one_whose_writes_do_not_end_is_passed_over(
+    moved: Moved, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once it is late nobody waits for it: the next tier gets what leaves, and stores go on."""
+    moved.first.hold_writes = True
+    began = trio.current_time()
+    await move_out(moved)
+    assert moved.worker.device.tiers.timeout_s <= trio.current_time() - began < 60
+    assert "writes are not answered" in caplog.text
+    assert used(moved.worker)["fake"] == len(moved.first.written) == 0
+    assert 1 < moved.first.most_writes <= moved.worker.device.in_flight.batch_size
+    assert used(moved.worker)["second"] > 0
+    await moved.check()
+
+
 async def test_a_limit_is_not_exceeded_and_the_next_tier_goes_on(
     moved: Moved, autojump_clock: MockClock
 ) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import math
 
+import pytest
+import trio
 from trio.testing import MockClock
 
 from fuseswap.tiers.tier_health import TierHealth
@@ -49,3 +52,37 @@ async def test_stores_wait_for_a_short_rest_alone(autojump_clock: MockClock) -> 
         brief.append(health.rests_briefly)
         await health.rest()
     assert brief == [True, True, True, False, False]
+
+
+def state(health: TierHealth) -> tuple[bool, bool]:
+    return health.takes_one, health.is_late
+
+
+async def test_it_is_late_where_no_write_ends(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    health = TierHealth()
+    health.timeout_s = 10
+    assert health.late_at == math.inf
+    health.begin()
+    await trio.sleep(9)
+    health.begin()
+    health.end()  # one ends: the time begins anew
+    await trio.sleep(9)
+    assert state(health) == (True, False)
+    assert health.late_at == trio.current_time() + 1
+    await trio.sleep(1)
+    health.begin()
+    assert state(health) == (False, True)
+    health.end()
+    assert state(health) == (False, True), "of two, one has not ended"
+    health.end()
+    assert state(health) == (True, False)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+
+
+async def test_without_writes_it_is_never_late(autojump_clock: MockClock) -> None:
+    health = TierHealth()
+    await trio.sleep(1000)
+    health.begin()
+    assert not health.is_late
