@@ -20,9 +20,19 @@ from typing import Any
 
 import pytest
 
+from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.tiers.fault_injection import VARIABLE
 from fuseswap.units import MIB, PAGE_SIZE
-from tests.support.mounted_devices import TestDevice, call, device_up, must, new_name, wait_until
+from tests.support.mounted_devices import (
+    TestDevice,
+    call,
+    device_up,
+    must,
+    new_name,
+    succeed,
+    wait_until,
+)
+from tests.support.valkey_cluster import one_server
 from tests.system.under_pressure import Pressure, pressure_on
 
 SIZE = 128 * MIB
@@ -355,3 +365,34 @@ def test_rules_that_are_wrong_keep_the_worker_from_starting(faults: Faults, tmp_
     assert len(done.stderr.splitlines()) == 1
     assert '"EVERYTHING" is no errno' in done.stderr
     assert not (tmp_path / "backing").exists()
+
+
+# -- a disk that hangs, beside a server that does not ------------------------------------------
+
+TIMEOUT_S = 6
+OTHERS = {
+    "the other half of a mirror": ("mirror:file:{file}+{server},name=pair",),
+    "the next tier": ("file:{file},priority=2", "{server},priority=1"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_disk_whose_writes_do_not_end_holds_up_nothing(
+    faults: Faults, tmp_path: Path, other: str
+) -> None:
+    """No store is refused, each page is right, and `down` waits for nothing."""
+    with one_server(tmp_path / "server") as server:
+        tiers = []
+        for spec in OTHERS[other]:
+            address = f"valkey://127.0.0.1:{server.port}"
+            tiers += ["--tier", f"{spec.format(file=tmp_path / 'file', server=address)},size=256M"]
+        with device_up("--size", "256M", "--pool-limit", "16M", "--no-swapon", *tiers) as device:
+            succeed("set", device.name, f"tier_timeout={TIMEOUT_S}")
+            with file_on(device) as file:
+                faults.set(write={"latency_s": 3600})
+                file.write_all()
+                assert device.stat("written_back_pages") > 1000
+                assert file.bad_pages() == []
+            log = Runtime(device.name).log_path.read_text()
+            assert "writes are not answered" in log or "does not take segments" in log
+            assert device.status()["restarts"] == 0
