@@ -29,7 +29,7 @@ def _body(arguments: list[str]) -> Callable[[], int]:
     parser.add_argument(
         "--no-control",
         action="store_true",
-        help="no slices with a user who only takes a processor",
+        help="no slices with a user who leaves the swap alone",
     )
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)

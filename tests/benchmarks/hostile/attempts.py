@@ -56,13 +56,15 @@ class Targets(NamedTuple):
 class Attempt(NamedTuple):
     """``act`` raises `OSError` where it is refused; ``may``: success is no breach.
 
-    It is made in each ``every``-th round, of those that cost processor time.
+    It is made in each ``every``-th round, of those that cost processor time.  ``of_machine``: what
+    it takes is the machine's, whatever swap there is.
     """
 
     name: str
     act: Callable[[Targets], object]
     may: bool = False
     every: int = 1
+    of_machine: bool = False
 
 
 def outcome(attempt: Attempt, targets: Targets) -> str:

@@ -2,9 +2,9 @@
 
     up -> mkswap, swapon -> pressure: quiet, hostile, busy, hostile, ... -> swapoff, up, down
 
-`busy` is a user who takes a processor, and touches nothing.  So what he costs as a user of the
-processor is known, which no file system can change.  All have their own memory cgroup, so none of
-them takes memory from another.
+`busy` is a user who takes a processor, and as much memory, disk and processes, and leaves the swap
+alone.  So what he costs as a user of the machine is known, which no file system can change.  All
+have their own memory cgroup, so none of them takes memory from another.
 """
 
 from __future__ import annotations
