@@ -2,7 +2,7 @@
 
     take, drop   an attachment and its descriptors, prepared, paused or serving
     tiers        all of them, for a device that is built
-    get_ready    engine and buffers, before a device that had no tier gets its first
+    get_ready    the engine, before a device that had no tier gets its first
 
 What may wait for memory, `get_ready`, is done in a thread: the thread that serves must not.
 """
@@ -32,7 +32,7 @@ from fuseswap.linux.heap import HEAP_FILE_BYTES
 from fuseswap.tiers.direct_io import DirectFile
 from fuseswap.tiers.fault_injection import with_faults
 from fuseswap.tiers.file_tier import FileTier
-from fuseswap.tiers.io_buffers import BUFFER_BYTES, HALF_SIZES, Buffers, resident_buffers
+from fuseswap.tiers.io_buffers import BUFFER_BYTES, ATTACHED_SIZES, Buffers, resident_buffers
 from fuseswap.tiers.io_engine import Engine, open_engine
 from fuseswap.tiers.mirrored_tier import MirroredTier
 from fuseswap.tiers.remote_tier import WRITE_TIMEOUT_S, RemoteTier
@@ -91,10 +91,9 @@ class WorkerTiers:
             self.engine = with_faults(open_engine())
 
     def get_ready(self) -> str:
-        """Engine and buffers are there; the reason where they can't be.  In a thread."""
+        """The engine is there; the reason where it can't be.  In a thread."""
         try:
             self.open_engine()
-            self._make_buffers()
         except (FuseswapError, OSError) as exc:
             return str(exc)
         return ""
@@ -102,7 +101,7 @@ class WorkerTiers:
     @property
     def is_ready(self) -> bool:
         """Whether `get_ready` has nothing to do."""
-        return self.engine is not None and self._buffers is not None
+        return self.engine is not None
 
     def close(self) -> None:
         """Requests in flight end, since another worker may write there next."""
@@ -137,6 +136,9 @@ class WorkerTiers:
         one = self._attachments.pop(name, None)
         self._close_sockets(name)
         if one:
+            if self.engine is not None:
+                for fd in one.fds:
+                    self.engine.forget(fd)
             with contextlib.suppress(OSError):
                 attachment.close(one.fds)
 
@@ -146,7 +148,7 @@ class WorkerTiers:
         """The file of places, with that layout."""
         if self._backing is None or not self._in_place:
             return None
-        file = self._file(self._backing)
+        file = self._file(self._backing, self._make_buffers())
         if not self._encrypts_places:
             return file
         from fuseswap.tiers.encrypted_file import EncryptedFile
@@ -163,7 +165,7 @@ class WorkerTiers:
         """
         found: list[Tier] = []
         if self._backing is not None and not self._in_place:
-            found.append(FileTier(self._file(self._backing)))
+            found.append(FileTier(self._file(self._backing, self._make_buffers())))
         for one in self._attachments.values():
             if one.name.startswith(TIER) and (known is None or one.tier_name in known):
                 try:
@@ -213,8 +215,8 @@ class WorkerTiers:
         tier: Tier
         if leaf["kind"] in KINDS_OF_FILES:
             extent_bytes = ENCRYPTED_SEGMENT_BYTES if encrypt else SEGMENT_BYTES
-            own = resident_buffers(HALF_SIZES) if "marks" in one.description else None
-            tier = FileTier(self._file(fds[0], own), name, extent_bytes=extent_bytes)
+            file = self._file(fds[0], resident_buffers(ATTACHED_SIZES))
+            tier = FileTier(file, name, extent_bytes=extent_bytes)
         elif len(fds) == _REMOTE_FDS:
             ours = socket.socket(fileno=os.dup(fds[0]))
             self._sockets.setdefault(one.name, []).append(ours)
@@ -237,12 +239,12 @@ class WorkerTiers:
         place = zlib.crc32(name.encode())
         return EncryptedTier(tier, SegmentCipher(self.key, self._device, place))
 
-    def _file(self, fd: int, buffers: Buffers | None = None) -> DirectFile:
+    def _file(self, fd: int, buffers: Buffers) -> DirectFile:
         assert self.engine is not None
-        return DirectFile(fd, self.engine, buffers or self._make_buffers())
+        return DirectFile(fd, self.engine, buffers)
 
     def _make_buffers(self) -> Buffers:
-        """In the same shared memory as the heap, or in some of their own; all files share them."""
+        """Of the backing file: in the same shared memory as the heap, or in some of their own."""
         if self._buffers is None:
             memory = None
             if self._memory_fd is not None:

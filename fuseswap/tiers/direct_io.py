@@ -39,6 +39,7 @@ class DirectFile:
     def __init__(self, fd: int, engine: Engine, buffers: Buffers | None = None) -> None:
         self._fd = fd
         self.engine = engine
+        engine.know(fd)
         self.size_bytes = room_bytes(os.lseek(fd, 0, os.SEEK_END))
         self._buffers = buffers or Buffers()
 

@@ -143,6 +143,14 @@ class FaultyEngine:
         """See `Engine`."""
         return self._engine.in_flight + self._held
 
+    def know(self, fd: int) -> None:
+        """See `Engine`."""
+        self._engine.know(fd)
+
+    def forget(self, fd: int) -> None:
+        """See `Engine`."""
+        self._engine.forget(fd)
+
     def submit(self, *, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
         """See `Engine`."""
         rule = self._faults.rule(write=write)

@@ -9,8 +9,8 @@ transport, which bounds them, and one segment at a time.
     136 KiB    4    a window of read-ahead, with both its edges
     1 MiB      1    a whole segment that is read back
 
-All files share them, but for those of mirrors: a disk that does not answer keeps what it has for
-good.  So each of these has some of its own (`HALF_SIZES`).
+These are the backing file's.  A disk that does not answer keeps what it has for good.  So each
+file that is attached later, or is half of a mirror, has some of its own (`ATTACHED_SIZES`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fuseswap.units import MIB, PAGE_SIZE
 
 SIZES = ((2 * PAGE_SIZE, 128), (16 * PAGE_SIZE, 24), (34 * PAGE_SIZE, 4), (MIB, 1))
 
-HALF_SIZES = ((2 * PAGE_SIZE, 64), (16 * PAGE_SIZE, 12), (34 * PAGE_SIZE, 4), (MIB, 1))
+ATTACHED_SIZES = ((2 * PAGE_SIZE, 64), (16 * PAGE_SIZE, 12), (34 * PAGE_SIZE, 4), (MIB, 1))
 
 BUFFER_BYTES = sum(size * count for size, count in SIZES)
 

@@ -10,7 +10,7 @@ Where there is no AIO (a container, another processor), threads do it.
 io_submit may wait for a lock of the file.  A thread of the kernel has it and waits for memory, and
 we have to store the page that makes room.  In a guest that was the end.  So io_submit is told not
 to wait, and threads do what would.  They do what is large, too: the block layer splits it, and says
-EAGAIN.
+EAGAIN.  Each file has threads of its own: a disk that hangs keeps all that it is given.
 """
 
 from __future__ import annotations
@@ -43,6 +43,12 @@ Ended = Callable[[int], None]  # gets the count of bytes, or -errno
 
 class Engine(Protocol):
     """How requests reach the device."""
+
+    def know(self, fd: int) -> None:
+        """A file that requests will be of, before the first; may take memory."""
+
+    def forget(self, fd: int) -> None:
+        """There are no more requests of it, and none is in flight."""
 
     def submit(self, *, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
         """Begin; ``ended`` is called later, never from in here."""
@@ -97,9 +103,20 @@ class AioEngine:
         self._reads: deque[_Request] = deque()
         self._writes: deque[_Request] = deque()
         self._writing = 0
-        self._threads = IoThreads(_WAITING_READS), IoThreads(_WAITING_WRITES)
+        self._threads: dict[int, tuple[IoThreads, IoThreads]] = {}  # of reads and writes, by file
         self._always_wait: set[int] = set()  # files that know no other way
         self.in_flight = 0
+
+    def know(self, fd: int) -> None:
+        """See `Engine`."""
+        if fd not in self._threads:
+            self._threads[fd] = IoThreads(_WAITING_READS), IoThreads(_WAITING_WRITES)
+
+    def forget(self, fd: int) -> None:
+        """See `Engine`."""
+        self._always_wait.discard(fd)
+        for threads in self._threads.pop(fd, ()):
+            threads.retire()
 
     def submit(self, *, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
         """See `Engine`."""
@@ -146,7 +163,8 @@ class AioEngine:
 
     def _hand_over(self, request: _Request) -> None:
         """To a thread, which may wait."""
-        self._threads[request.write].submit(request.carry_out, partial(self._end, request.ended))
+        threads = self._threads[request.fd][request.write]
+        threads.submit(request.carry_out, partial(self._end, request.ended))
 
     def _end(self, ended: Ended, result: int) -> None:
         self.in_flight -= 1
@@ -175,8 +193,9 @@ class AioEngine:
 
     def close(self) -> None:
         """See `Engine`."""
-        for threads in self._threads:
-            threads.close()
+        for of_file in self._threads.values():
+            for threads in of_file:
+                threads.close()
         self._context.close()
         os.close(self._eventfd)
 
@@ -185,8 +204,20 @@ class ThreadEngine:
     """`Engine` by threads."""
 
     def __init__(self, threads: int = _THREADS) -> None:
-        self._threads = IoThreads(threads)
+        """So many for each file."""
+        self._count = threads
+        self._threads: dict[int, IoThreads] = {}  # by file
         self.in_flight = 0
+
+    def know(self, fd: int) -> None:
+        """See `Engine`."""
+        if fd not in self._threads:
+            self._threads[fd] = IoThreads(self._count)
+
+    def forget(self, fd: int) -> None:
+        """See `Engine`."""
+        if threads := self._threads.pop(fd, None):
+            threads.retire()
 
     def submit(self, *, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
         """See `Engine`."""
@@ -196,7 +227,7 @@ class ThreadEngine:
             self.in_flight -= 1
             ended(result)
 
-        self._threads.submit(_Request(write, fd, memory, at, ended).carry_out, end)
+        self._threads[fd].submit(_Request(write, fd, memory, at, ended).carry_out, end)
 
     def reap(self) -> bool:
         """See `Engine`; the threads call back by themselves."""
@@ -208,7 +239,8 @@ class ThreadEngine:
 
     def close(self) -> None:
         """See `Engine`."""
-        self._threads.close()
+        for threads in self._threads.values():
+            threads.close()
 
 
 def open_engine() -> Engine:

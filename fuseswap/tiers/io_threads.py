@@ -46,10 +46,14 @@ class IoThreads:
 
         self._jobs.put(work)
 
-    def close(self) -> None:
-        """End the threads; jobs that wait are done first."""
+    def retire(self) -> None:
+        """The threads end once they have done the jobs that wait; that is not waited for."""
         for _ in self._threads:
             self._jobs.put(None)
+
+    def close(self) -> None:
+        """End the threads; jobs that wait are done first."""
+        self.retire()
         for thread in self._threads:
             thread.join()
 

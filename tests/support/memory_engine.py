@@ -14,6 +14,12 @@ class MemoryEngine:
         self._data = data
         self.in_flight = 0
 
+    def know(self, fd: int) -> None:
+        pass
+
+    def forget(self, fd: int) -> None:
+        pass
+
     def submit(self, *, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
         size = len(memory)
         if write:

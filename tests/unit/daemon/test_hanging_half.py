@@ -33,6 +33,12 @@ class HangingEngine:
         self.hangs = -1
         self.begun = 0
 
+    def know(self, fd: int) -> None:
+        pass
+
+    def forget(self, fd: int) -> None:
+        pass
+
     def submit(self, *, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
         assert not write
         if fd == self.hangs:
@@ -83,3 +89,29 @@ async def test_its_reads_take_no_buffer_from_the_other(
     assert 0 < engine.begun < READS, "once it is known to hang it is asked now and then"
     tiers.close()
     tier_files.give_back(one)
+
+
+async def test_another_tier_has_buffers_of_its_own(tmp_path: Path) -> None:
+    made = [
+        tier_files.open_tier(
+            parse_tier(f"file:{tmp_path}/{name},name={name},encrypt=no"), "swap0", 10 * MIB
+        )
+        for name in ("hangs", "well")
+    ]
+    header = os.memfd_create("header")
+    tiers = WorkerTiers(settings_from(OLD, ""), {"header": header}, made, None)
+    os.close(header)
+    assert tiers.engine is not None
+    tiers.engine.close()
+    tiers.engine = engine = HangingEngine()
+    hangs, well = tiers.tiers()
+    engine.hangs = made[0].fds[0]
+    for number in range(READS):
+        length = (100, 20_000, 130_000, MIB)[number % 4]
+        hangs.begin_read(1, 1, 0, length, lambda found: None)
+    with trio.fail_after(20):
+        for length in (100, 20_000, 130_000, MIB):
+            assert len(await read_extent(well, 1, 0, length)) == length
+    tiers.close()
+    for one in made:
+        tier_files.give_back(one)

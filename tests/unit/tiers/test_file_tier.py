@@ -146,6 +146,12 @@ class ShortEngine:
     def in_flight(self) -> int:
         return self.inner.in_flight
 
+    def know(self, fd: int) -> None:
+        self.inner.know(fd)
+
+    def forget(self, fd: int) -> None:
+        self.inner.forget(fd)
+
     def submit(self, *, write: bool, fd: int, memory: memoryview, at: int, ended: Ended) -> None:
         if write and self.counts:
             count = self.counts.pop(0)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import trio
 
 from fuseswap.linux.aio import RWF_NOWAIT
-from fuseswap.tiers.io_engine import _WRITE_SLOTS, AioEngine
+from fuseswap.tiers.io_engine import _WRITE_SLOTS, AioEngine, ThreadEngine
+from fuseswap.tiers.io_threads import IoThreads
 from fuseswap.units import MIB, PAGE_SIZE
 
 
@@ -25,6 +27,7 @@ class Opened:
         os.sync()
         self.fd = os.open(path, os.O_RDWR | os.O_DIRECT)
         self.engine = AioEngine()
+        self.engine.know(self.fd)
         self.memory = memoryview(mmap.mmap(-1, MIB))
         self.flags: list[int] = []
         self.handed_over = 0
@@ -118,32 +121,69 @@ async def test_other_errors_are_told(opened: Opened) -> None:
     assert len(opened.engine._free) == len(opened.engine._begun)
 
 
+@contextmanager
+def all_wait(threads: Sequence[IoThreads]) -> Iterator[None]:
+    """They have more to do than there are of them, and none of it ends."""
+    reading, writing = os.pipe()
+    for one in threads:
+        for _ in range(6):
+            one.submit(lambda: os.read(reading, 1), lambda result: None)
+    try:
+        yield
+    finally:
+        os.write(writing, b"go on " * len(threads))
+        os.close(writing)
+        for one in threads:
+            one.close()
+        os.close(reading)
+
+
 async def test_reads_pass_writes_that_wait(opened: Opened) -> None:
     """All threads for writes wait; a read that has to wait, too, has its own."""
-    reading, writing = os.pipe()
-    for _ in range(6):
-        opened.engine._threads[True].submit(lambda: os.read(reading, 1), lambda result: None)
-    with open(opened.path, "r+b", buffering=0) as file:
+    reads, writes = opened.engine._threads[opened.fd]
+    with all_wait([writes]), open(opened.path, "r+b", buffering=0) as file:
         file.write(b"n" * PAGE_SIZE)
         with trio.fail_after(10):
             assert await opened.do() == PAGE_SIZE
-    os.write(writing, b"goooon")
-    os.close(writing)
-    opened.engine._threads[True].close()
-    opened.engine._threads = opened.engine._threads[:1]  # type: ignore[assignment]
-    os.close(reading)
+    opened.engine._threads[opened.fd] = reads, IoThreads(1)
+
+
+@pytest.mark.parametrize("kind", [AioEngine, ThreadEngine])
+async def test_a_file_that_hangs_has_no_thread_of_another(
+    tmp_path: Path, kind: type[AioEngine | ThreadEngine]
+) -> None:
+    engine = kind()
+    fds = [os.open(tmp_path / name, os.O_RDWR | os.O_CREAT) for name in ("hangs", "well")]
+    for fd in fds:
+        engine.know(fd)
+        engine.know(fd)  # a tier that is made anew
+    hangs = engine._threads[fds[0]]
+    ended = trio.Event()
+    memory = memoryview(bytearray(MIB))
+    with all_wait([hangs] * 3 if isinstance(hangs, IoThreads) else hangs):
+        args = {"write": True, "fd": fds[1], "memory": memory, "at": 0}
+        engine.submit(**args, ended=lambda result: ended.set())  # type: ignore[arg-type]
+        with trio.fail_after(10):
+            await ended.wait()
+    engine.forget(fds[0])
+    engine.forget(fds[0])
+    engine.close()
+    for fd in fds:
+        os.close(fd)
 
 
 async def test_what_threads_are_at_has_ended_before_an_engine_is_closed() -> None:
     """A worker that pauses closes it: no late write may meet the next one."""
     engine, order = AioEngine(), []
     close = engine._context.close
-    for number, threads in enumerate(engine._threads):
+    for fd in (3, 4):
+        engine.know(fd)
+    for number, threads in enumerate(one for pair in engine._threads.values() for one in pair):
         end = threads.close
         threads.close = lambda number=number, end=end: (order.append(number), end())  # type: ignore
     engine._context.close = lambda: (order.append(9), close())  # type: ignore
     engine.close()
-    assert order == [0, 1, 9]
+    assert order == [0, 1, 2, 3, 9]
 
 
 async def test_writes_that_have_ended_make_place_for_others(opened: Opened) -> None:
