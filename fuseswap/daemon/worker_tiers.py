@@ -32,7 +32,7 @@ from fuseswap.linux.heap import HEAP_FILE_BYTES
 from fuseswap.tiers.direct_io import DirectFile
 from fuseswap.tiers.fault_injection import with_faults
 from fuseswap.tiers.file_tier import FileTier
-from fuseswap.tiers.io_buffers import BUFFER_BYTES, ATTACHED_SIZES, Buffers, resident_buffers
+from fuseswap.tiers.io_buffers import ATTACHED_SIZES, BUFFER_BYTES, Buffers, resident_buffers
 from fuseswap.tiers.io_engine import Engine, open_engine
 from fuseswap.tiers.mirrored_tier import MirroredTier
 from fuseswap.tiers.remote_tier import WRITE_TIMEOUT_S, RemoteTier
