@@ -54,7 +54,7 @@ PRESSURE: Final = "pressure_percent"
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One sample: ``time`` in seconds since 1970, and what was known of the host and each device.
+    """One sample: ``time`` in seconds since 1970, and the numbers of the host and each device.
 
     A number that was not known is left out.
     """

@@ -1,4 +1,4 @@
-"""``fuseswap report``: a page of HTML that shows where memory goes, and what is where.
+"""``fuseswap report``: a page of HTML that shows where memory goes, and where pages are.
 
 Reads what `status` and `ps` read, so the worker has no more to do than for these.  drawsvg draws,
 and is imported here alone, when there is something to draw.
@@ -69,7 +69,7 @@ def _page() -> Callable[..., str]:
 
 
 def _how_to_install() -> str:
-    """Where this very fuseswap finds it; a Debian package has no pip of its own."""
+    """Where the fuseswap that runs finds it; a Debian package has no pip of its own."""
     pip = Path(sys.prefix) / "bin" / "pip"
     if pip.exists():
         return f"{pip} install '{_WANTED}'"

@@ -106,7 +106,7 @@ def _ages(survey: Survey) -> Picture:
     return Picture(
         "Age",
         "The higher the column of a cell, the longer ago half of its pages were stored or moved "
-        f"last; a sixth is less than a minute, all of it a day or more. Here the oldest have "
+        f"last; a sixth is less than a minute, all of it a day or more. The oldest here: "
         f"{AGE_NAMES[oldest]}.",
         _grid(survey, "map of the swapfile by age", draw),
         ("stored or moved", _seen(survey), "share"),

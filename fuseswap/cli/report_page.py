@@ -29,12 +29,15 @@ _TICK = "`"
 
 
 def page(found: Sequence[Facts], moments: Sequence[Moment] | None, host: str) -> str:
-    """All of it.  ``moments``: of a recording, None where none was given."""
+    """All of it, in ASCII: it is the same in any locale.
+
+    ``moments``: of a recording, None where none was given.
+    """
     names = ", ".join(facts.name for facts in found)
     title = f"fuseswap report: {names}"
     body = "".join(_section(facts, moments) for facts in found)
     when = time.strftime("%Y-%m-%d %H:%M:%S %z")
-    return (
+    text = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
@@ -44,6 +47,7 @@ def page(found: Sequence[Facts], moments: Sequence[Moment] | None, host: str) ->
         f"<p>Swap of {_text(host)} on {when}, by fuseswap {_text(__version__)}.</p>\n"
         f"</header>\n<main>\n{body}</main>\n</body>\n</html>\n"
     )
+    return text.encode("ascii", "xmlcharrefreplace").decode()
 
 
 def _section(facts: Facts, moments: Sequence[Moment] | None) -> str:

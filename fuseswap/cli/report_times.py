@@ -215,7 +215,7 @@ def _usual_gap(moments: Sequence[Moment]) -> float:
 
 
 def _filled(points: list[float | None], most: int) -> list[float | None]:
-    """What is missing between two that are at most so far from each other is between them."""
+    """Points that miss between two, at most so far from each other, are on a straight line."""
     last = None
     for at, value in enumerate(points):
         if value is None:
