@@ -28,6 +28,7 @@ _COMMANDS = {
     "status": "status",
     "top": "top",
     "ps": "ps",
+    "report": "report",
     "out": "out",
     "in": "bring_in",
     "explain": "explain",

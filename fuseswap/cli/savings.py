@@ -20,8 +20,9 @@ _SAVED = (
     ("writeback_bytes_saved", "writeback"),
     ("other_backends_bytes", "other backends"),
 )
+_RAW = "incompressible"
 _CODECS = (
-    ("raw", "incompressible"),
+    ("raw", _RAW),
     ("lz4", "lz4"),
     ("zstd", "zstd"),
     ("zstd_dictionary", "zstd, dictionary"),
@@ -59,8 +60,11 @@ def savings(stats: dict[str, int], *, in_bytes: bool) -> list[str]:
         rows.append(("core", "", core))
     width = max(len(row[1]) for row in rows)
     lines = ["", *(_line(row, width) for row in rows)]
-    by_codec = [_line(row, width) for row in _by_codec(stats, size)]
-    return [*lines, "", *by_codec] if by_codec else lines
+    codecs = [
+        _line((name, size(taken), _each(name, taken, pages)), width)
+        for name, taken, pages in by_codec(stats)
+    ]
+    return [*lines, "", *codecs] if codecs else lines
 
 
 def core_of(stats: dict[str, int]) -> str | None:
@@ -91,14 +95,16 @@ def _note(name: str, stats: dict[str, int], size: Callable[[int], str]) -> str:
     return ""
 
 
-def _by_codec(stats: dict[str, int], size: Callable[[int], str]) -> Iterator[tuple[str, str, str]]:
+def by_codec(stats: dict[str, int]) -> Iterator[tuple[str, int, int]]:
+    """What the pages of each codec take, in bytes, and how many they are; none without a page."""
     for name, title in _CODECS:
-        pages, taken = stats[f"{name}_pages"], stats[f"{name}_bytes"]
-        if pages:
-            each = f", {taken // pages} bytes each" if name != "raw" else ""
-            yield title, size(taken), _pages(pages) + each
+        if pages := stats[f"{name}_pages"]:
+            yield title, stats[f"{name}_bytes"], pages
     for key, pages in stats.items():
         name = key.removeprefix(_PAGES_OF)
         if key.startswith(_PAGES_OF) and pages and name not in _LISTED:
-            taken = stats[f"codec_bytes.{name}"]
-            yield name, size(taken), f"{_pages(pages)}, {taken // pages} bytes each"
+            yield name, stats[f"codec_bytes.{name}"], pages
+
+
+def _each(title: str, taken: int, pages: int) -> str:
+    return _pages(pages) + (f", {taken // pages} bytes each" if title != _RAW else "")

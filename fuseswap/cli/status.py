@@ -158,7 +158,7 @@ def run(options: argparse.Namespace) -> int:
 def _statuses(options: argparse.Namespace) -> list[dict[str, Any]]:
     twice = bool(options.name) and (options.json or not _is_plain(options))
     between_s = BETWEEN_LOOKS_S if twice else 0.0
-    return [_status(*group, between_s) for group in stripe_set.grouped(options.name)]
+    return [group_status(*group, between_s) for group in stripe_set.grouped(options.name)]
 
 
 def _is_plain(options: argparse.Namespace) -> bool:
@@ -188,7 +188,7 @@ def _lines(options: argparse.Namespace) -> list[str]:
     return lines
 
 
-def _status(name: str, devices: Sequence[Runtime], between_s: float) -> dict[str, Any]:
+def group_status(name: str, devices: Sequence[Runtime], between_s: float) -> dict[str, Any]:
     """Of a device, or of the stripes of the set ``name`` together."""
     found = [device_status(runtime, between_s) for runtime in devices]
     whole = stripe_set.find_set(name)

@@ -29,13 +29,16 @@ GREATEST = {
 def combined(
     name: str, count: int, limit_bytes: int, stripes: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Of the set ``name`` that should have ``count`` stripes, of which these are there."""
+    """Of the set ``name`` that should have ``count`` stripes, of which these are there.
+
+    Numbers of one whose files can't be read are not known; the others' are summed up.
+    """
     first = stripes[0]
     status = {**first, "name": name}
     status.update(dict.fromkeys(_OF_EACH))
-    status.update({key: sum(one[key] for one in stripes) for key in _SUMS})
+    status.update({key: sum(one[key] or 0 for one in stripes) for key in _SUMS})
     status.update({key: all(one[key] for one in stripes) for key in _ALL})
-    status["oom_score_adj"] = max(one["oom_score_adj"] for one in stripes)
+    status["oom_score_adj"] = max(one["oom_score_adj"] or 0 for one in stripes)
     status["loop"] = ",".join(filter(None, (one["loop"] for one in stripes))) or None
     priorities = dict.fromkeys(str(one["swap_priority"]) for one in stripes)
     if len(priorities) > 1:

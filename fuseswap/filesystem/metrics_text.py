@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from fuseswap.counting import file_name
 
@@ -24,6 +25,27 @@ _MEANINGS = {escape: character for character, escape in ESCAPES.items()}
 _FAMILY = re.compile(r"^# TYPE (\w+) (\w+)$", re.MULTILINE)
 _SAMPLE = re.compile(rf"{PREFIX}(\w+)(?:\{{(.*)\}})? (-?[0-9]+(?:\.[0-9]+)?)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_LATENCY = re.compile(rf"{PREFIX}latency_seconds_bucket\{{(.*)\}} ([0-9]{{1,20}})")
+_BOUND = "le"
+_LAST_BOUND = "+Inf"
+
+
+@dataclass(slots=True)
+class Times:
+    """How long requests of one kind took that were answered in one place.
+
+    ``buckets``: how many took less than the bound in seconds, and not less than the one before.
+    """
+
+    request: str
+    place: str
+    buckets: dict[float, int] = field(default_factory=dict)
+    longer: int = 0
+
+    @property
+    def count(self) -> int:
+        """All of them."""
+        return sum(self.buckets.values()) + self.longer
 
 
 def parse_metrics(text: str) -> dict[str, int]:
@@ -41,6 +63,24 @@ def parse_metrics(text: str) -> dict[str, int]:
 def counters_in(text: str) -> set[str]:
     """Names of the statistics in ``text`` that only grow, without their labels."""
     return {name for name, _, _, is_counter in _samples(text) if is_counter}
+
+
+def times_in(text: str) -> list[Times]:
+    """The histograms of requests."""
+    found: dict[tuple[str, str], Times] = {}
+    seen: dict[tuple[str, str], int] = {}
+    for line in text.splitlines():
+        if match := _LATENCY.fullmatch(line):
+            labels = {name: _plain(value) for name, value in _LABEL.findall(match[1])}
+            key = labels.get("request", ""), labels.get("place", "")
+            one, bound = found.setdefault(key, Times(*key)), labels.get(_BOUND, "")
+            count = int(match[2]) - seen.get(key, 0)
+            seen[key] = int(match[2])
+            if bound == _LAST_BOUND:
+                one.longer = count
+            else:
+                one.buckets[float(bound)] = count
+    return list(found.values())
 
 
 def _samples(text: str) -> Iterator[tuple[str, str, str, bool]]:

@@ -56,10 +56,37 @@ class TableView:
         cluster = page >> CLUSTER_SHIFT
         words = self._clusters.get(cluster)
         if words is None:
-            read = os.pread(self._slots, PAGE_SIZE, cluster * PAGE_SIZE)
-            words = array("Q", read) if len(read) == PAGE_SIZE else _HOLES
-            self._clusters[cluster] = words
+            words = self._clusters[cluster] = self.words(cluster)
         return words[page % CLUSTER_PAGES]
+
+    def words(self, cluster: int) -> array[int]:
+        """All 512 words of a cluster, as they are now."""
+        read = os.pread(self._slots, PAGE_SIZE, cluster * PAGE_SIZE)
+        return array("Q", read) if len(read) == PAGE_SIZE else _HOLES
+
+    def clusters(self, most: int) -> list[int] | None:
+        """The clusters that have memory, which may be empty; None where these are more than
+        ``most``.
+        """
+        found: list[int] = []
+        for start, end in self._extents():
+            if len(found) + end - start > most:
+                return None
+            found += range(start, end)
+        return found
+
+    def cluster_end(self) -> int:
+        """The first cluster from which on none has memory, found in some 25 looks."""
+        low, high = 0, -(-os.fstat(self._slots).st_size // PAGE_SIZE)
+        while low < high:
+            middle = (low + high) // 2
+            try:
+                found = os.lseek(self._slots, middle * PAGE_SIZE, os.SEEK_DATA) // PAGE_SIZE
+            except OSError:  # ENXIO: nothing more
+                high = middle
+            else:
+                low = found + 1
+        return low
 
     def segment(self, segment: SegmentId) -> SegmentView | None:
         """What the table says of ``segment``; None where it is free or lost."""
@@ -100,11 +127,17 @@ class TableView:
         return sum(CLUSTER_PAGES - words.count(0) for words in self._all_clusters())
 
     def _all_clusters(self) -> Iterator[array[int]]:
+        for start, end in self._extents():
+            for cluster in range(start, end):
+                yield self.words(cluster)
+
+    def _extents(self) -> Iterator[tuple[int, int]]:
+        """Runs of clusters that have memory: the first, and the one behind the last."""
         at = 0
         while True:
             try:
-                at = os.lseek(self._slots, at, os.SEEK_DATA)
+                start = os.lseek(self._slots, at, os.SEEK_DATA)
+                at = os.lseek(self._slots, start, os.SEEK_HOLE)
             except OSError:  # ENXIO: nothing more
                 return
-            yield array("Q", os.pread(self._slots, PAGE_SIZE, at))
-            at += PAGE_SIZE
+            yield start // PAGE_SIZE, -(-at // PAGE_SIZE)

@@ -21,6 +21,7 @@ STARTS = {
     "status": (),
     "top": ("--batch", "--count", "1"),
     "ps": (),
+    "report": (),
     "out": ("--help",),
     "in": ("--help",),
     "explain": ("swap0", "0"),
@@ -43,7 +44,7 @@ STARTS = {
     "install-host": ("--help",),
     "mount": ("none", "/nonexistent"),
 }
-LIBRARIES = {"coredis", "cryptography", "lz4", "pyfuse3", "trio", "xxhash", "zstandard"}
+LIBRARIES = {"coredis", "cryptography", "drawsvg", "lz4", "pyfuse3", "trio", "xxhash", "zstandard"}
 ROOMS = ("codecs", "core", "dedup", "filesystem", "frontswap", "reclaim", "store", "transport")
 # Of these rooms: names, sizes and words of requests.
 LIGHT = {

@@ -22,8 +22,8 @@ from fuseswap.linux import private_files
 from fuseswap.linux.ending import Undo
 
 COMMANDS = (
-    "up", "down", "restart", "status", "top", "ps", "out", "in", "explain", "get", "set", "tier",
-    "writeback", "recompress", "scrub", "backend", "shrink", "trace", "simulate", "config",
+    "up", "down", "restart", "status", "top", "ps", "report", "out", "in", "explain", "get", "set",
+    "tier", "writeback", "recompress", "scrub", "backend", "shrink", "trace", "simulate", "config",
     "check", "estimate", "demo", "run", "plugins", "install-host", "mount",
 )  # fmt: skip
 

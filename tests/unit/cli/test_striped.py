@@ -12,7 +12,9 @@ import pytest
 from fuseswap import cli
 from fuseswap.cli import restart, striped_up
 from fuseswap.cli.savings import savings
+from fuseswap.cli.status import device_status
 from fuseswap.cli.stripe_status import GREATEST, combined, parameters_of, statistics_of
+from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.stripe_set import StripeSet
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.filesystem.statistics import STATISTICS
@@ -41,6 +43,17 @@ def stripe(number: int, **changed: Any) -> dict[str, Any]:
         "params": {"dedup": "auto", "pool_limit_bytes": "1", "busy_poll_us": str(number)},
         "tiers": [{"name": "file"}], **changed,
     }  # fmt: skip
+
+
+def test_one_whose_files_are_damaged_is_told_of(found: StripeSet) -> None:
+    (found.directory / "1").mkdir(mode=0o700)
+    (found.directory / "1" / "config.json").write_text("{")
+    damaged = device_status(Runtime("fast/1"))
+    assert damaged["status"] == "unreadable"
+    whole = combined("fast", 2, 64 * MIB, [stripe(0), damaged])
+    assert (whole["status"], whole["size_bytes"], whole["restarts"]) == ("unreadable", 64 * MIB, 0)
+    assert whole["oom_score_adj"] == 0
+    assert "fast/1: " in whole["reason"]
 
 
 def test_one_status_of_two() -> None:

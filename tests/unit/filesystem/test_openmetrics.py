@@ -11,7 +11,7 @@ from fuseswap.counting import Kind, Statistic, file_name, samples_by_name
 from fuseswap.filesystem import openmetrics
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.host_numbers import HostNumbers
-from fuseswap.filesystem.metrics_text import counters_in, parse_metrics
+from fuseswap.filesystem.metrics_text import counters_in, parse_metrics, times_in
 from fuseswap.filesystem.openmetrics import CLASSIC, metric_name, render_metrics
 from fuseswap.filesystem.statistics import STATISTICS
 from fuseswap.units import PAGE_SIZE
@@ -149,6 +149,24 @@ def test_times_are_a_histogram(device: Device) -> None:
     assert (max(bounds), bounds[max(bounds)]) == (float("inf"), 4)
     assert found[f"{name}_count{{{labels}}}"] == ("histogram", 4)
     assert found[f"{name}_sum{{{labels}}}"] == ("histogram", 100.000013)
+
+
+def test_the_histograms_are_read_again(device: Device) -> None:
+    device.host = HostNumbers(name="swap0")
+    for duration_ns in (3000, 5000, 5000, 10**11):
+        device.latency.add_load(duration_ns)
+    device.latency.know_tier(3, 'a"b\\c')
+    device.latency._tiers[3][1].add(70_000, 4)
+    loads, tier = times_in(render_metrics(device))
+    assert (loads.request, loads.place, loads.count, loads.longer) == ("load", "memory", 4, 1)
+    assert {bound: count for bound, count in loads.buckets.items() if count} == {
+        4.096e-6: 1,
+        8.192e-6: 2,
+    }
+    assert (tier.request, tier.place, tier.count) == ("load", 'tier:a"b\\c', 4)
+    assert tier.buckets[131.072e-6] == 4
+    assert times_in(render_metrics(device, CLASSIC)) == [loads, tier]
+    assert times_in("") == []
 
 
 def test_the_names_of_an_older_worker_are_understood() -> None:

@@ -74,6 +74,30 @@ def test_pages_that_share_an_object_are_counted(memory: SharedMemory) -> None:
     assert sorted(counts.values()) in ([5], [1, 5])
 
 
+def test_clusters_with_memory_are_found(memory: SharedMemory) -> None:
+    device = Device(memory.attach())
+    view = view_of(memory)
+    assert (view.clusters(3), view.cluster_end()) == ([], 0)
+    write(device, 1, pages.filled(1))
+    write(device, 1279, pages.filled(2))
+    assert (view.clusters(2), view.cluster_end()) == ([0, 2], 3)
+    assert view.clusters(1) is None
+    assert view.words(0)[1] == view.word(PageNumber(1)) != 0
+    assert list(view.words(1)) == [0] * 512
+
+
+def test_the_last_cluster_is_found_wherever_it_is(memory: SharedMemory) -> None:
+    slots = os.memfd_create("slots")
+    try:
+        os.ftruncate(slots, 100 * PAGE_SIZE)
+        view = TableView(memory.fds["header"], slots, memory.fds["segments"])
+        for last in range(100):
+            os.pwrite(slots, b"x", last * PAGE_SIZE)
+            assert view.cluster_end() == last + 1
+    finally:
+        os.close(slots)
+
+
 def test_a_header_of_another_version_is_refused(memory: SharedMemory) -> None:
     for at in (8, PAGE_SIZE + 8):
         os.pwrite(memory.fds["header"], b"\x63", at)
