@@ -46,9 +46,9 @@ class WritesInFlight:
 
     async def wait_for_one(self) -> bool:
         """Wait until one ends, or is not waited for any more; False where there is none."""
-        if not self.count:
+        expected = [health.late_at for health in self._refs.values() if not health.is_late]
+        if not expected:
             return False
-        late_at = min(health.late_at for health in self._refs.values() if not health.is_late)
-        with trio.move_on_at(late_at):
+        with trio.move_on_at(min(expected)):
             await self._ended.wait()
         return True

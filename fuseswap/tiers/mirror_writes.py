@@ -3,12 +3,15 @@
     begin -> both halves, or the one that does not rest
           -> both have it: done
           -> one has it, the other failed: mark, done
-          -> one has it, the other has not answered for half of `tier_timeout`: mark, done
+    nothing for half of `tier_timeout` from one
+          -> the other has it: mark, done
+          -> the other rests: it is asked, too
 
 A half that failed rests, longer each time, and then one write tries.  One that is late gets nothing
 new before its late writes have ended, which could come after newer ones to the same extents.  What
 they leave is in extents whose mark says that the other half alone has them.  Their frames may be
-used again, as those of segments that died (``tier.py``).
+used again, as those of segments that died (``tier.py``).  Each half has a view of its own, which it
+may look through for as long as it needs.
 """
 
 from __future__ import annotations
@@ -35,19 +38,33 @@ _TICK_S = 0.25
 class _Write:
     """A write to both halves, and how it ended in those that have."""
 
-    __slots__ = ("began", "done", "errors", "extent", "is_done", "number", "pending")
+    __slots__ = (
+        "began",
+        "done",
+        "errors",
+        "extent",
+        "generation",
+        "is_done",
+        "number",
+        "pending",
+        "segment",
+        "untried",
+    )
 
-    def __init__(self, number: int, extent: int, takers: tuple[int, ...], done: Written) -> None:
+    def __init__(
+        self, number: int, extent: int, generation: int, segment: memoryview, done: Written
+    ) -> None:
         self.number = number
         self.extent = extent
-        self.pending = takers
+        self.generation = generation
+        self.segment = segment[:]
+        self.pending: tuple[int, ...] = ()
+        self.untried: tuple[int, ...] = (FIRST, SECOND)
         self.done = done
         self.is_done = False
         self.began = trio.current_time()
         # Of a half that is left out: it rests.
-        self.errors: list[OSError | None] = [
-            None if which in takers else _rests() for which in (FIRST, SECOND)
-        ]
+        self.errors: list[OSError | None] = [_rests(), _rests()]
 
 
 class MirrorWrites:
@@ -90,14 +107,22 @@ class MirrorWrites:
             fail_later(done, OSError(errno.ETIMEDOUT, f"no half of mirror {self._name} answers"))
             return
         self._began += 1
-        write = _Write(self._began, extent, takers, done)
+        write = _Write(self._began, extent, generation, segment, done)
         if not self._waiting:
             self._busy.set()
         self._waiting[write.number] = write
         for which in takers:
-            self._writing[which] += 1
-            ended = partial(self._ended, write, which)
-            self._halves[which].begin_write(extent, generation, segment, ended)
+            self._ask(write, which)
+
+    def _ask(self, write: _Write, which: int) -> None:
+        write.pending += (which,)
+        write.untried = tuple(half for half in write.untried if half != which)
+        write.errors[which] = None
+        self._writing[which] += 1
+        ended = partial(self._ended, write, which)
+        # A view of its own: who waits for `done` gives back the one that was begun with.
+        view = write.segment[:]
+        self._halves[which].begin_write(write.extent, write.generation, view, ended)
 
     def _takes(self, which: int) -> bool:
         """Whether this half gets the next segment."""
@@ -159,13 +184,17 @@ class MirrorWrites:
         for write in list(self._waiting.values()):
             if now - write.began < self._timeout_s / 2:
                 break
-            if len(write.pending) == 1:
-                (late,) = write.pending
-                if write.errors[1 - late] is None:
-                    write.errors[late] = error = OSError(errno.ETIMEDOUT, "it does not answer")
-                    self._late[late] += 1
-                    self._note(late, error)
-                    self._end(write)
+            if len(write.pending) != 1:
+                continue
+            (late,) = write.pending
+            other = 1 - late
+            if other in write.untried and not self._late[other]:
+                self._ask(write, other)
+            elif other not in write.untried and write.errors[other] is None:
+                write.errors[late] = error = OSError(errno.ETIMEDOUT, "it does not answer")
+                self._late[late] += 1
+                self._note(late, error)
+                self._end(write)
 
 
 def _rests() -> OSError:

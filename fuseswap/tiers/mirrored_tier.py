@@ -116,6 +116,11 @@ class MirroredTier:
         """See `Tier`: where both are; one that does not answer is soon left out."""
         return all(half.is_remote for half in self.halves)
 
+    @property
+    def has_late_writes(self) -> bool:
+        """See `Copies`."""
+        return any(map(self._writes.is_late, range(2)))
+
     def statistics(self) -> MirrorStatistics:
         """A snapshot."""
         return replace(

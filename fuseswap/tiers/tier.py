@@ -101,6 +101,10 @@ class Tier(Protocol):
 class Copies(Protocol):
     """A tier that has each segment twice (``mirrored_tier.py``)."""
 
+    @property
+    def has_late_writes(self) -> bool:
+        """Whether writes are done without a copy, which may yet be written."""
+
     def begin_read_copy(
         self, which: int, extent: int, generation: int, offset: int, length: int, done: Read
     ) -> None:

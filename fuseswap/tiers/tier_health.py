@@ -34,7 +34,9 @@ FULL_S = 5.0
 class TierHealth:
     """Whether a tier, or the backing file of places, may be written to now."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "backing file") -> None:
+        """``name``: in the log."""
+        self.name = name
         self._rests_until = 0.0
         self._backoff_s = _FIRST_BACKOFF_S
         self._full_until = 0.0
@@ -57,7 +59,7 @@ class TierHealth:
         self._silent_since = trio.current_time()
         if self._said_late and not self.writing:
             self._said_late = False
-            log.warning("all writes have ended that were late: it may be written to again")
+            log.warning("%s: all writes have ended that were late", self.name)
 
     @property
     def late_at(self) -> float:
@@ -72,7 +74,11 @@ class TierHealth:
         if trio.current_time() < self.late_at:
             return False
         self._said_late = True
-        log.error("%d writes are not answered: it gets no more until they are", self.writing)
+        log.error(
+            "%s: %d writes are not answered, and it gets no more until they are",
+            self.name,
+            self.writing,
+        )
         return True
 
     @property
@@ -119,7 +125,7 @@ class TierHealth:
     def note_full(self, exc: OSError) -> None:
         """It says that it is full."""
         if not self._was_full:
-            log.warning("no segment goes there until it has room again: %s", exc)
+            log.warning("%s: no segment goes there until it has room again: %s", self.name, exc)
         self._was_full = True
         self._full_until = trio.current_time() + FULL_S
 
@@ -128,5 +134,5 @@ class TierHealth:
         if self.is_resting:
             return  # another of the same batch
         self._rests_until = trio.current_time() + self._backoff_s
-        log.error("writeback failed, next try in %.1f s: %s", self._backoff_s, exc)
+        log.error("%s: writeback failed, next try in %.1f s: %s", self.name, self._backoff_s, exc)
         self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_S)

@@ -81,6 +81,7 @@ class TierEntry:
     def come(self, tier: Tier) -> None:
         """The tier of this number is there."""
         self.tier = tier
+        self.health.name = tier.name
         self.health.shares_room = tier.is_remote
         self.extents.extent_count = tier.extent_count
         self.counters.tier = tier.name
@@ -248,6 +249,12 @@ class TierTable:
         if entry is not None and entry.extents.in_use:
             raise InvalidArgument(
                 f"tier '{name}' has {entry.extents.in_use} segments; drain it first"
+            )
+        copies: object = entry.tier if entry is not None else None
+        if isinstance(copies, Copies) and copies.has_late_writes:
+            raise InvalidArgument(
+                f"tier '{name}': a half has not answered writes that it was given, and may carry "
+                "them out yet"
             )
         kept = {n: text for n, text in self._kept.items() if n != number}
         self._keep(kept)

@@ -10,10 +10,14 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from fuseswap.errors import InvalidArgument
 from fuseswap.tiers.callbacks import await_callback
+from fuseswap.tiers.encrypted_tier import EncryptedTier
 from fuseswap.tiers.mirror_reads import FIRST, SECOND
 from fuseswap.tiers.mirrored_tier import MirroredTier
-from fuseswap.units import SEGMENT_BYTES
+from fuseswap.tiers.segment_cipher import SegmentCipher
+from fuseswap.tiers.tier_table import TierTable
+from fuseswap.units import ENCRYPTED_SEGMENT_BYTES, SEGMENT_BYTES
 from tests.support.fake_tier import FakeTier
 from tests.support.tier_reads import GENERATION, read_extent, write_extent
 
@@ -103,6 +107,83 @@ async def test_one_of_its_writes_that_ends_does_not_set_it_right(
     await hung.write(1)
     assert len(half.writes) == 1
     assert hung.tier.only_half(1) == 1 - bad
+
+
+@each_half
+async def test_where_the_other_rests_it_is_asked_after_half_of_the_time(
+    hung: Hung, bad: int, autojump_clock: MockClock
+) -> None:
+    """It failed one write, so the next ones went to the half that hangs."""
+    well = hung.halves[1 - bad]
+    well.fail_writes = True
+    await hung.write(1)
+    well.fail_writes = False
+    half = hung.hold(bad)
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for extent in range(2, 6):
+            nursery.start_soon(hung.write, extent)
+    assert trio.current_time() - began < TIMEOUT_S
+    assert [hung.tier.only_half(extent) for extent in range(2, 6)] == [1 - bad] * 4
+    assert len(half.writes) == 4
+
+
+async def test_one_that_failed_does_not_have_it(hung: Hung, autojump_clock: MockClock) -> None:
+    """The other may answer yet: nothing is done before."""
+    hung.hold(SECOND)
+    hung.halves[FIRST].fail_writes = True
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hung.write, 1)
+        await trio.sleep(10 * TIMEOUT_S)
+        assert len(hung.halves[SECOND].writes) == 1
+        hung.halves[SECOND].writes[0].finish()
+    assert hung.tier.only_half(1) == SECOND
+
+
+@each_half
+async def test_late_writes_need_nothing_that_was_given_back(
+    bad: int, autojump_clock: MockClock
+) -> None:
+    """Encrypted halves have three buffers: the fourth write looks at its segment when one ends."""
+    inner = [FakeTier(EXTENTS, name, ENCRYPTED_SEGMENT_BYTES) for name in ("one", "two")]
+    cipher = [SegmentCipher(bytes(32), b"device", number) for number in (1, 2)]
+    halves = EncryptedTier(inner[0], cipher[0]), EncryptedTier(inner[1], cipher[1])
+    mirror = MirroredTier("mirror0", halves)
+    mirror.set_timeout(TIMEOUT_S)
+    inner[bad].hold_writes, inner[bad].cancellable = True, False
+    frame = bytearray(SEGMENT_BYTES)
+
+    async def write(extent: int) -> None:
+        with memoryview(frame) as segment:
+            await write_extent(mirror, extent, segment)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mirror.run)
+        async with trio.open_nursery() as writers:
+            for extent in range(6):
+                writers.start_soon(write, extent)
+        assert [mirror.only_half(extent) for extent in range(6)] == [1 - bad] * 6
+        were_late = mirror.has_late_writes
+        for _ in range(6):
+            inner[bad].writes[0].finish()
+            await wait_all_tasks_blocked()
+        assert (were_late, mirror.has_late_writes) == (True, False)
+        await write(7)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_tier_with_late_writes_is_not_let_go(hung: Hung, autojump_clock: MockClock) -> None:
+    """Its files would be closed, and their numbers another's, before these are carried out."""
+    tiers = TierTable()
+    entry = tiers.register(hung.tier)
+    tiers.set_timeout(TIMEOUT_S)
+    half = hung.hold(FIRST)
+    await hung.write(1)
+    assert not entry.extents.in_use
+    with pytest.raises(InvalidArgument, match="has not answered writes"):
+        tiers.unregister("mirror0")
+    half.writes[0].finish()
+    tiers.unregister("mirror0")
 
 
 @each_half
