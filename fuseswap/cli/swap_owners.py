@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import cast
 
 from fuseswap.cli.swap_use import DeviceUse, SwapUse, types_of
 from fuseswap.daemon.device_info import loop_of
@@ -15,6 +16,7 @@ from fuseswap.daemon.table_files import table_view
 from fuseswap.errors import HostError
 from fuseswap.linux import pagemap, swap_area
 from fuseswap.linux.process import cgroup_of, command_of, swap_bytes
+from fuseswap.units import PageNumber
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,22 @@ def owners(
             one.unseen(mappers[types[device]] if device in types else ())
             for device, one in devices.items()
         )
+
+
+def pages_in(runtime: Runtime, pids: Sequence[int]) -> list[PageNumber]:
+    """Pages of ``runtime`` that processes ``pids`` have in swap, in order.  Raises `HostError`."""
+    runtime.config()
+    device = loop_of(runtime)
+    areas = [area.device for area in swap_area.areas() if area.used_bytes]
+    if device is None or device not in areas:
+        return []
+    found: dict[int, set[int]] = {}
+    for pid in pids:
+        for kind, pages in _pages_of(pid).items():
+            found.setdefault(kind, set()).update(pages)
+    with table_view(runtime) as view:
+        kind = types_of(areas, found, {device: DeviceUse(view)}).get(device, -1)
+    return cast("list[PageNumber]", sorted(found.get(kind, ())))
 
 
 def by_cgroup(processes: Sequence[Owner]) -> list[Owner]:
