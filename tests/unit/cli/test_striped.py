@@ -13,6 +13,7 @@ from fuseswap import cli
 from fuseswap.cli import restart, striped_up
 from fuseswap.cli.savings import savings
 from fuseswap.cli.stripe_status import GREATEST, combined, parameters_of, statistics_of
+from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.daemon.stripe_set import StripeSet
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.filesystem.statistics import STATISTICS
@@ -113,6 +114,24 @@ def test_it_ends_where_one_fails(
     assert cli.main(["restart", "fast"]) == 2
     assert asked == ["fast/0"]
     assert "not now" in capsys.readouterr().err
+
+
+def test_all_are_restarted_though_one_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    devices = [Runtime(name) for name in ("alone", "fast/0", "fast/1")]
+
+    def fail_once(runtime: Runtime) -> str:
+        if runtime.name == "alone":
+            raise HostError("alone was not restarted")
+        return "restarted"
+
+    monkeypatch.setattr(restart, "all_devices", lambda: devices)
+    monkeypatch.setattr(restart, "restart", fail_once)
+    assert cli.main(["restart", "--all"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "fast/0: restarted\nfast/1: restarted\n"
+    assert said.err == "fuseswap: alone was not restarted\n"
 
 
 @pytest.mark.parametrize(
