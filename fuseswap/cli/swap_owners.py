@@ -5,13 +5,13 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import cast
 
 from fuseswap.cli.swap_use import DeviceUse, SwapUse, types_of
 from fuseswap.daemon.device_info import loop_of
-from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.daemon.runtime_dir import Runtime, all_devices
 from fuseswap.daemon.table_files import table_view
 from fuseswap.errors import HostError
 from fuseswap.linux import pagemap, swap_area
@@ -69,7 +69,10 @@ def owners(
 
 
 def pages_in(runtime: Runtime, pids: Sequence[int]) -> list[PageNumber]:
-    """Pages of ``runtime`` that processes ``pids`` have in swap, in order.  Raises `HostError`."""
+    """Pages of ``runtime`` that processes ``pids`` have in swap, in order.  Raises `HostError`.
+
+    All devices are looked at, to know which of them a page is in.
+    """
     runtime.config()
     device = loop_of(runtime)
     areas = [area.device for area in swap_area.areas() if area.used_bytes]
@@ -79,8 +82,14 @@ def pages_in(runtime: Runtime, pids: Sequence[int]) -> list[PageNumber]:
     for pid in pids:
         for kind, pages in _pages_of(pid).items():
             found.setdefault(kind, set()).update(pages)
-    with table_view(runtime) as view:
-        kind = types_of(areas, found, {device: DeviceUse(view)}).get(device, -1)
+    with ExitStack() as opened:
+        devices = {}
+        for one in all_devices():
+            if (its := loop_of(one)) in areas:
+                unimportant = () if its == device else (HostError,)
+                with suppress(*unimportant):
+                    devices[its] = DeviceUse(opened.enter_context(table_view(one)))
+        kind = types_of(areas, found, devices).get(device, -1)
     return cast("list[PageNumber]", sorted(found.get(kind, ())))
 
 
