@@ -3,6 +3,7 @@
 `pip` installs the command and its modules.  The mount helper, the units, the man pages and the
 completion of shells are installed with them, below ``share/`` of the environment.  They are copied
 from there.  Each is noted with its hash, so `--uninstall` leaves a file that has changed since.
+A Debian package has them in place, and installing them once more is refused.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ _MAN = "usr/local/share/man/man8"
 _COMMAND = "usr/local/bin/fuseswap"
 _NOTES = "usr/local/lib/fuseswap-installed.json"
 _SHARE = "share/fuseswap"
+_PACKAGED = "of-debian-package"  # put there by ``scripts/package``
 
 
 def add_to(commands: Any) -> None:
@@ -67,6 +69,8 @@ def run(options: argparse.Namespace) -> int:
         require_root("'install-host'")
     if options.uninstall:
         return _uninstall(prefix)
+    if (Path(sys.prefix) / _PACKAGED).exists():
+        raise HostError("the Debian package has put all of it in place, and apt removes it again")
     for path in _install(prefix):
         print(path)
     return 0

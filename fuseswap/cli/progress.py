@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from shutil import get_terminal_size
 
 from fuseswap.cli.parameter_files import directory_of, set_value
@@ -89,27 +90,42 @@ def order(
     Raises `InvalidArgument`, or `HostError`: saying ``stuck`` where nothing has moved for
     ``stuck_after_s``, or that device or worker have gone.
     """
-    path = directory_of(name) / parameter
-    set_value(path, wanted)
+    set_value(directory_of(name) / parameter, wanted)
     path = directory_of(name) / (watched or parameter)
     with progress() as shown:
-        left, before, changed = -1, "", time.monotonic()
-        while left:
-            try:
-                state = pick(read_file(path))
-            except OSError as exc:
-                raise HostError(f"{name} has gone away meanwhile: {exc.strerror}") from exc
-            found = _PROGRESS.search(state)
-            if found is None and left > 0:
-                raise HostError(
-                    f"the worker of {name} was replaced, and orders are forgotten then: "
-                    "give it again"
-                )
-            done, total = (int(found[1]), int(found[2])) if found else (0, 0)
+        for state, done, total in states(name, path, stuck, stuck_after_s, pick=pick):
             shown.show(shown.bar(done, total) + state.partition("\n")[0])
-            left = total - done
-            if state != before:
-                before, changed = state, time.monotonic()
-            elif left and time.monotonic() - changed > stuck_after_s:
-                raise HostError(stuck)
-            time.sleep(LOOK_EVERY_S if left else 0)
+
+
+def states(
+    name: str,
+    path: Path,
+    stuck: str,
+    stuck_after_s: float = STUCK_AFTER_S,
+    *,
+    pick: Callable[[str], str] = str.strip,
+    look_every_s: float = LOOK_EVERY_S,
+) -> Iterator[tuple[str, int, int]]:
+    """An order was given: its state, how much is done and of how much, until that is all.
+
+    Raises as `order`.
+    """
+    left, before, changed = -1, "", time.monotonic()
+    while left:
+        try:
+            state = pick(read_file(path))
+        except OSError as exc:
+            raise HostError(f"{name} has gone away meanwhile: {exc.strerror}") from exc
+        found = _PROGRESS.search(state)
+        if found is None and left > 0:
+            raise HostError(
+                f"the worker of {name} was replaced, and orders are forgotten then: give it again"
+            )
+        done, total = (int(found[1]), int(found[2])) if found else (0, 0)
+        yield state, done, total
+        left = total - done
+        if state != before:
+            before, changed = state, time.monotonic()
+        elif left and time.monotonic() - changed > stuck_after_s:
+            raise HostError(stuck)
+        time.sleep(look_every_s if left else 0)

@@ -12,8 +12,8 @@ from fuseswap.daemon import control_socket
 from fuseswap.daemon.device_info import is_up
 from fuseswap.daemon.petitions import RESTART
 from fuseswap.daemon.processes import supervisor_of, wake
-from fuseswap.daemon.runtime_dir import DEFAULT_NAME, Runtime
-from fuseswap.errors import HostError
+from fuseswap.daemon.runtime_dir import DEFAULT_NAME, Runtime, all_devices
+from fuseswap.errors import HostError, InvalidArgument, in_words
 
 _TIMEOUT_S = 300.0
 
@@ -25,15 +25,24 @@ def add_to(commands: Any) -> None:
         help="replace the worker, without a loss",
         description="Replace the worker of a device by a new one, without a loss.",
     )
-    parser.add_argument(
-        "name", metavar="NAME", nargs="?", default=DEFAULT_NAME, help="default swap0"
-    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help=f"default {DEFAULT_NAME}")
+    parser.add_argument("--all", action="store_true", help="every device")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what was done, with the pause in milliseconds."""
-    print(f"{options.name}: {restart(Runtime(options.name))}")
+    """Print what was done, with the pause in ms; one that fails keeps no other from it."""
+    if options.all and options.name is not None:
+        raise InvalidArgument("'restart' takes a name or --all, not both")
+    name = DEFAULT_NAME if options.name is None else options.name
+    failed: list[str] = []
+    for runtime in all_devices() if options.all else [Runtime(name)]:
+        try:
+            print(f"{runtime.name}: {restart(runtime)}", flush=True)
+        except HostError as exc:
+            failed.append(in_words(exc))
+    if failed:
+        raise HostError("; ".join(failed))
     return 0
 
 

@@ -30,12 +30,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _is_for_set(options: argparse.Namespace) -> bool:
     """Whether it names a set or a stripe, or makes a set.  Raises `InvalidArgument`."""
-    if options.command in ("up", "down") and options.all:
+    if options.command in ("up", "down", "restart") and options.all:
         return options.command == "down" and any(one.set_name for one in all_devices())
     if options.command == "up" and options.stripes is not None:
         return True
     name = getattr(options, "device", getattr(options, "name", None))
-    if name is None and options.command == "down":
+    if name is None and options.command in ("down", "restart"):
         name = DEFAULT_NAME
     if name is None:  # an action is missing
         return False

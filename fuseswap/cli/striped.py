@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         return striped_up.run(options, count) if count else _alone(options)
     if command == "down":
         return _down(options)
-    found = find_set(getattr(options, "device", getattr(options, "name", "")))
+    found = find_set(getattr(options, "device", getattr(options, "name", "")) or DEFAULT_NAME)
     if found is None:  # one stripe
         return _alone(options)
     if command == "get":

@@ -5,16 +5,18 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from typing import cast
 
 from fuseswap.cli.swap_use import DeviceUse, SwapUse, types_of
 from fuseswap.daemon.device_info import loop_of
-from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.daemon.runtime_dir import Runtime, all_devices
 from fuseswap.daemon.table_files import table_view
 from fuseswap.errors import HostError
 from fuseswap.linux import pagemap, swap_area
 from fuseswap.linux.process import cgroup_of, command_of, swap_bytes
+from fuseswap.units import PageNumber
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,31 @@ def owners(
             one.unseen(mappers[types[device]] if device in types else ())
             for device, one in devices.items()
         )
+
+
+def pages_in(runtime: Runtime, pids: Sequence[int]) -> list[PageNumber]:
+    """Pages of ``runtime`` that processes ``pids`` have in swap, in order.  Raises `HostError`.
+
+    All devices are looked at, to know which of them a page is in.
+    """
+    runtime.config()
+    device = loop_of(runtime)
+    areas = [area.device for area in swap_area.areas() if area.used_bytes]
+    if device is None or device not in areas:
+        return []
+    found: dict[int, set[int]] = {}
+    for pid in pids:
+        for kind, pages in _pages_of(pid).items():
+            found.setdefault(kind, set()).update(pages)
+    with ExitStack() as opened:
+        devices = {}
+        for one in all_devices():
+            if (its := loop_of(one)) in areas:
+                unimportant = () if its == device else (HostError,)
+                with suppress(*unimportant):
+                    devices[its] = DeviceUse(opened.enter_context(table_view(one)))
+        kind = types_of(areas, found, devices).get(device, -1)
+    return cast("list[PageNumber]", sorted(found.get(kind, ())))
 
 
 def by_cgroup(processes: Sequence[Owner]) -> list[Owner]:

@@ -29,10 +29,15 @@ def targets(options: argparse.Namespace) -> list[int]:
         if os.getpid() in found:
             raise HostError(f"this command is in {options.cgroup} itself: run it from outside")
         return found
-    for pid in options.pid:
+    return existing(options.pid)
+
+
+def existing(pids: list[int]) -> list[int]:
+    """``pids``, each once.  Raises `InvalidArgument` where one is none."""
+    for pid in pids:
         if pid <= 0 or not os.path.exists(f"/proc/{pid}"):
             raise InvalidArgument(f"there is no process {pid}")
-    return list(dict.fromkeys(options.pid))
+    return list(dict.fromkeys(pids))
 
 
 def processes_in(path: str) -> list[int]:

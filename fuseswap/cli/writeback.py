@@ -9,8 +9,8 @@ from typing import Any
 from fuseswap.cli.output import print_json
 from fuseswap.cli.parser import whole
 from fuseswap.cli.progress import order
+from fuseswap.cli.written_back import STUCK, moved
 from fuseswap.daemon.runtime_dir import DEFAULT_NAME, Runtime
-from fuseswap.linux.timed_file import read_file
 from fuseswap.sizes import format_size, parse_size
 from fuseswap.units import PAGE_SIZE
 
@@ -21,6 +21,8 @@ def add_to(commands: Any) -> None:
         "writeback",
         help="write cold pages back now",
         description="Write cold pages to tiers now, and show how far it is.",
+        epilog="With --pid or --cgroup those pages of the processes that are in swap leave, and no "
+        "others but those that have the same contents.",
     )
     parser.add_argument(
         "name", metavar="NAME", nargs="?", default=DEFAULT_NAME, help="default swap0"
@@ -31,6 +33,11 @@ def add_to(commands: Any) -> None:
     )
     which.add_argument("--incompressible", action="store_true", help="pages that do not compress")
     which.add_argument("--all", action="store_true", help="everything (default)")
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument(
+        "--pid", type=whole, metavar="PID", action="append", help="of this process; again: of more"
+    )
+    whose.add_argument("--cgroup", metavar="PATH", help="of all processes of a memory cgroup")
     parser.add_argument("--max", metavar="SIZE", help="at most so much of them, compressed: 64M")
     parser.add_argument("--tier", metavar="TIER", help="to this tier (default: by priority)")
     parser.add_argument("--json", action="store_true", help="what was done, as JSON")
@@ -39,6 +46,10 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Ask for it, then show how far it is until it is done."""
+    if options.pid or options.cgroup:
+        from fuseswap.cli.writeback_pages import run as run_for_processes
+
+        return run_for_processes(options)
     if options.idle is not None:
         wanted = f"idle={options.idle}"
     else:
@@ -48,24 +59,12 @@ def run(options: argparse.Namespace) -> int:
     if options.tier is not None:
         wanted += f" tier={options.tier}"
     path = Path(Runtime(options.name).config().mountpoint) / "stats"
-    before = _moved(path)
-    order(
-        options.name,
-        "writeback",
-        wanted,
-        "writeback does not go on: are the tiers full, or the budget spent?",
-    )
-    pages, units = (now - then for now, then in zip(_moved(path), before, strict=True))
+    before = moved(path)
+    order(options.name, "writeback", wanted, STUCK)
+    pages, units = (now - then for now, then in zip(moved(path), before, strict=True))
     written = units * PAGE_SIZE
     if options.json:
         print_json({"name": options.name, "pages": pages, "written_bytes": written})
     else:
         print(f"{options.name}: {pages} pages moved, {format_size(written)} written")
     return 0
-
-
-def _moved(stats: Path) -> tuple[int, int]:
-    """Pages that were written back so far, and units of 4096 bytes."""
-    names = ("written_back_pages", "bd_writes")
-    pages, units = (int(read_file(stats / name)) for name in names)
-    return pages, units

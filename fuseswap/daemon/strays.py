@@ -64,7 +64,7 @@ def _arguments(words: list[bytes], module: bytes) -> dict[str, Any]:
         return {}
     try:
         said = json.loads(words[-1])
-    except ValueError:
+    except (ValueError, RecursionError):  # of a user who has `su root` carry these words
         return {}
     return said if isinstance(said, dict) else {}
 

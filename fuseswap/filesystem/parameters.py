@@ -286,7 +286,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "writeback",
-        "all | incompressible | idle=SECONDS, max=SIZE, tier=NAME",
+        "all | incompressible | idle=SECONDS | pages=RANGES, max=SIZE, tier=NAME, more",
         "Write back now; reading it tells how far that is.",
         lambda device: device.writeback.request.progress(device.in_flight.count),
         lambda device, text: device.writeback.ask(ReclaimRequest.parse(text, leaves=True)),

@@ -9,6 +9,7 @@ of the budget.  Then the rest of the segment gets in line again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -61,25 +62,36 @@ class PlaceWriter:
         """Whether another segment may leave now."""
         return self._account.may_begin(RUN_PAGES * PAGE_SIZE)
 
-    def send(self, nursery: trio.Nursery, segment: SegmentId, *, second_chance: bool) -> None:
+    def send(
+        self,
+        nursery: trio.Nursery,
+        segment: SegmentId,
+        *,
+        second_chance: bool,
+        only: Sequence[PageNumber] | None = None,
+    ) -> None:
         """Start to write the cold pages of a sealed segment to their places.
 
         With a ``second_chance`` pages loaded since they were stored stay, as if not loaded.
+        With ``only``, sorted and at most as many as a segment has, all others stay.
         """
         ref = self._cache.log.table.ref(segment)
         self._in_flight.begin(ref, self._account.health)
         self._counters.writeback_attempted += 1
-        nursery.start_soon(self._write, ref, second_chance)
+        nursery.start_soon(self._write, ref, second_chance, only)
 
-    async def _write(self, ref: SegmentRef, second_chance: bool) -> None:
+    async def _write(
+        self, ref: SegmentRef, second_chance: bool, only: Sequence[PageNumber] | None = None
+    ) -> None:
         """Write page by page; the rest of the segment gets in line again."""
         log = self._cache.log
         try:
-            eviction = _Eviction(self._cache, self._place, ref, spares=second_chance)
+            eviction = _Eviction(self._cache, self._place, ref, spares=second_chance, only=only)
             await eviction.run()
             self._counters.written_back_pages += eviction.pages
             if log.table.is_current(ref):
-                if eviction.pages or eviction.spared or eviction.is_stopped:
+                goes_on = eviction.pages or eviction.spared or eviction.is_stopped
+                if goes_on or only is not None:
                     log.eviction_queue.add(ref.id, first=eviction.has_failed)
                 else:
                     log.table.pin(ref.id)  # the rest of it is corrupt
@@ -99,12 +111,19 @@ class _Eviction:
     """One segment on its way to the places of its pages."""
 
     def __init__(
-        self, cache: CompressedCache, place: RawFile, ref: SegmentRef, *, spares: bool
+        self,
+        cache: CompressedCache,
+        place: RawFile,
+        ref: SegmentRef,
+        *,
+        spares: bool,
+        only: Sequence[PageNumber] | None,
     ) -> None:
         self._cache = cache
         self._place = place
         self._ref = ref
         self._spares = spares
+        self._only = only
         self._run = _Run()
         self._runs_in_flight = 0
         # Of its pages: looked at again when their writes have ended.
@@ -121,7 +140,10 @@ class _Eviction:
         first = FIRST_PAGE
         try:
             while self._goes_on and first < cache.page_count:
-                pages, first = cache.owners_of(segment, first)
+                if self._only is None:
+                    pages, first = cache.owners_of(segment, first)
+                else:
+                    pages, first = list(self._only), PageNumber(cache.page_count)
                 while pages:
                     await self._write_out(pages)
                     pages, self._busy = self._busy, []

@@ -4,12 +4,14 @@
     gathered   its cold objects go to the stream *evicted*, recompressed.  Loaded ones are copied
                to *survivors* (a second chance), and dead ones stay behind
     in place   page by page, none of this (``place_writer.py``)
+    in part    objects that an order names go to the stream *evicted*; the others stay
 
 ``writeback.py`` and ``room_maker.py`` decide when.  Called from their task alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import trio
@@ -19,8 +21,9 @@ from fuseswap.reclaim.room import Room
 from fuseswap.reclaim.segment_writer import SegmentWriter
 from fuseswap.reclaim.writes_in_flight import WritesInFlight
 from fuseswap.store.cleaner import Cleaner
+from fuseswap.store.pages_by_segment import PagesBySegment
 from fuseswap.store.store import Store
-from fuseswap.units import NO_SEGMENT, SEGMENT_BYTES, SegmentId
+from fuseswap.units import NO_SEGMENT, SEGMENT_BYTES, PageNumber, SegmentId
 
 _DENSE_SHARE = 0.9
 _FEW_LOADED = 0.1
@@ -41,8 +44,18 @@ class PageWriter(Protocol):
     def can_write(self) -> bool:
         """Whether another segment may leave now."""
 
-    def send(self, nursery: trio.Nursery, segment: SegmentId, *, second_chance: bool) -> None:
-        """Start to write; with a ``second_chance`` pages loaded since they were stored stay."""
+    def send(
+        self,
+        nursery: trio.Nursery,
+        segment: SegmentId,
+        *,
+        second_chance: bool,
+        only: Sequence[PageNumber] | None = None,
+    ) -> None:
+        """Start to write; with a ``second_chance`` pages loaded since they were stored stay.
+
+        With ``only`` so do all others.
+        """
 
 
 class Evictor:
@@ -129,6 +142,38 @@ class Evictor:
             writer.send(nursery, segment, second_chance=spare)
         elif not self._begin_to_gather(segment):
             writer.send(nursery, segment)
+
+    def evict_some(self, nursery: trio.Nursery, segment: SegmentId, wanted: PagesBySegment) -> bool:
+        """Send off the pages of ``segment`` that are ``wanted``, or begin to gather them.
+
+        False where there is no frame to gather them in.  Pages that share their object with one of
+        these leave with it.
+        """
+        queue, writer = self._log.eviction_queue, self._writer
+        pages = wanted.of(segment) if segment in queue else []
+        if not pages:  # they have moved meanwhile, or are on their way
+            return True
+        if not isinstance(writer, SegmentWriter):
+            if queue.remove(segment):
+                writer.send(nursery, segment, second_chance=False, only=pages)
+            return True
+        if self._leaves_as_a_whole(segment, len(pages)) and queue.remove(segment):
+            writer.send(nursery, segment)
+            return True
+        if self._cleaner.busy or not self._log.frames.ensure_spare():
+            return False
+        self._cleaner.begin_eviction_of(segment, wanted.keys_of(pages))
+        return True
+
+    def _leaves_as_a_whole(self, segment: SegmentId, pages: int) -> bool:
+        """Whether so many ``pages`` are all there is, and gathering them would gain nothing."""
+        table = self._log.table
+        if pages < table.live[segment]:
+            return False
+        if self._log.eviction_queue.leaves_as_it_is(segment):
+            return True
+        is_dense = table.live_bytes[segment] >= _DENSE_SHARE * SEGMENT_BYTES
+        return is_dense and not self._cleaner.packer.gains(segment)
 
     def _begin_to_gather(self, segment: SegmentId) -> bool:
         """Whether ``segment`` is worth it, and there is a frame to gather its objects in."""

@@ -28,6 +28,7 @@ from fuseswap.reclaim.room_maker import RoomMaker
 from fuseswap.reclaim.tier_merging import TierMerging
 from fuseswap.reclaim.writeback_statistics import WritebackStatistics
 from fuseswap.store.cleaner import Cleaner
+from fuseswap.store.pages_by_segment import PagesBySegment
 from fuseswap.store.segment_entry import Stream
 from fuseswap.store.store import Store
 from fuseswap.tiers.tier_reader import TierReader
@@ -103,11 +104,15 @@ class Writeback:
             raise InvalidArgument("there is no tier to write back to")
         if request.tier is not None:
             self._destinations.require(request.tier)
-        for head in self._log.heads:
-            if request.takes_all or head.stream is Stream.INCOMPRESSIBLE:
-                self._log.seal(head)
+        wanted = None
+        if request.ranges is not None:
+            wanted = PagesBySegment(self._cache.slots, self._log, request.ranges)
+        else:
+            for head in self._log.heads:
+                if request.takes_all or head.stream is Stream.INCOMPRESSIBLE:
+                    self._log.seal(head)
         table, now = self._log.table, not self._cache.adopting
-        if request.begin_search(table, self._log.frames.in_use, now=now):
+        if request.begin_search(table, self._log.frames.in_use, now=now, wanted=wanted):
             self._end_search(request)
         self.request.search = None  # it refers to its request
         self.request = request
@@ -118,6 +123,9 @@ class Writeback:
         request.left = request.end_search()
         if request.most_bytes is not None:
             request.left = self._first_of(request.left, request.most_bytes)
+        gathered = self._log.heads[Stream.EVICTED].segment
+        if request.wanted is not None and gathered and not request.goes_on:
+            request.left.append(gathered)  # what the orders before it left there
         request.total = len(request.left)
 
     async def _search(self) -> None:
@@ -172,6 +180,9 @@ class Writeback:
         request, evictor = self.request, self._evictor
         if not request.left:
             return
+        if request.wanted is not None:
+            await self._write_wanted(nursery, request, request.wanted)
+            return
         while await evictor.has_a_place() and self.request is request and request.left:
             segment = request.left.pop(0)
             if self._log.eviction_queue.remove(segment):
@@ -182,6 +193,27 @@ class Writeback:
         if self.request is request and not request.left:
             self._log.seal(self._log.heads[Stream.EVICTED])
             await evictor.finish(nursery)
+
+    async def _write_wanted(
+        self, nursery: trio.Nursery, request: ReclaimRequest, wanted: PagesBySegment
+    ) -> None:
+        """Send off the pages that are named, or gather them; a segment is done when that is."""
+        evictor = self._evictor
+        while await evictor.has_a_place() and self.request is request:
+            begun = evictor.evict_some(nursery, request.left[0], wanted)
+            if not begun or (len(request.left) == 1 and not request.goes_on):
+                await evictor.finish(nursery)
+                self._log.seal(self._log.heads[Stream.EVICTED])
+            await evictor.finish(nursery)
+            if begun:
+                request.left.pop(0)
+            elif not await evictor.in_flight.wait_for_one():  # no frame to gather in
+                return
+            if not request.left:
+                request.wanted = None
+                return
+            if self._room.is_wanted:
+                return
 
     def statistics(self) -> WritebackStatistics:
         """A snapshot."""

@@ -7,11 +7,12 @@ segments of its own choice: to be gathered for a tier, or read from one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from fuseswap.codecs.checksum import CHECK_BYTES, Decoder
+from fuseswap.codecs.recompressor import Packed
 from fuseswap.store.copier import Copier, CopierStatistics
-from fuseswap.store.plans import Clean, CleanOnTier, Evict
+from fuseswap.store.plans import Clean, CleanOnTier, Evict, EvictSome
 from fuseswap.store.quick_packer import QuickPacker
 from fuseswap.store.segment_entry import Mark
 from fuseswap.store.segment_log import SegmentLog
@@ -64,8 +65,14 @@ class Cleaner:
 
         All but those that were loaded since they were stored, which get a ``second_chance``.
         """
-        pack = self.packer.pack if self.packer.is_on else None
-        self._copier.begin(Evict.of(self._log, segment, pack, spares=second_chance))
+        self._copier.begin(Evict.of(self._log, segment, self._pack(), spares=second_chance))
+
+    def begin_eviction_of(self, segment: SegmentId, wanted: Set[int]) -> None:
+        """As `begin_eviction`, of the objects ``wanted`` alone, by `object_key`, loaded or not."""
+        self._copier.begin(EvictSome.of(self._log, segment, wanted, self._pack()))
+
+    def _pack(self) -> Callable[[int], Packed | None] | None:
+        return self.packer.pack if self.packer.is_on else None
 
     def begin_on_tier(self, segment: SegmentId, stored: bytes) -> None:
         """Clean ``segment`` from the 1 MiB the tier had ``stored``; what lives leaves again."""

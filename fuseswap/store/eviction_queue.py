@@ -53,6 +53,10 @@ class EvictionQueue:
         for line in (*self._lines, self._gathered):
             line.pop(segment, None)
 
+    def __contains__(self, segment: SegmentId) -> bool:
+        """Whether ``segment`` is in line, and not on its way out."""
+        return any(segment in line for line in self._lines)
+
     def pop(self) -> SegmentId:
         """Take the next one out of line; 0 where the line is empty."""
         for line in self._lines:

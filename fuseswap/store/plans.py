@@ -6,6 +6,7 @@
     CleanOnTier   as it is            evicted                              pinned
     Rewrite       as given            recompressed; loaded: survivors      pinned
     Extract       as given            recompressed, or evicted             the others stay
+    EvictSome     smaller, in haste   evicted                              the others stay
 
 A plan is made for one life of one segment and never changes.  A `Copier` asks it about each
 object and does the work.  The owners are in the directory, which is in memory or in the bytes a
@@ -18,7 +19,7 @@ the segment can never be emptied.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, MutableSequence
+from collections.abc import Callable, Mapping, MutableSequence, Set
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -233,6 +234,46 @@ class Extract(Plan):
     @property
     def sweeps(self) -> bool:
         """Only where the directory does not know all."""
+        return self.log.table.is_marked(self.ref.id, Mark.SHARED)
+
+    def finish(self) -> bool:
+        """The others stay."""
+        return True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvictSome(Plan):
+    """Gather some objects of a segment in memory for a tier, by `object_key`.  The others stay.
+
+    Loaded or not, since they were asked for by name.  ``pack``: as of `Evict`.
+    """
+
+    wanted: Set[int]
+    head: AppendHead
+    pack: Callable[[int], Packed | None] | None
+
+    packed_at_once: ClassVar[int] = STEP_PACKED
+
+    @classmethod
+    def of(
+        cls,
+        log: SegmentLog,
+        segment: SegmentId,
+        wanted: Set[int],
+        pack: Callable[[int], Packed | None] | None,
+    ) -> EvictSome:
+        """The plan for ``segment`` as it is now."""
+        return cls(log, log.table.ref(segment), b"", wanted, log.heads[Stream.EVICTED], pack)
+
+    def move(self, word: int, urgent: bool) -> Move | None:
+        """As `Evict` where it is wanted."""
+        if object_key(word) not in self.wanted:
+            return None
+        return self.head, None if urgent or self.pack is None else self.pack(word)
+
+    @property
+    def sweeps(self) -> bool:
+        """As `Extract`."""
         return self.log.table.is_marked(self.ref.id, Mark.SHARED)
 
     def finish(self) -> bool:

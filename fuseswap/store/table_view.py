@@ -45,7 +45,8 @@ class TableView:
 
     def __init__(self, header: int, slots: int, segments: int) -> None:
         """Takes descriptors, which stay the caller's.  Raises `StateMismatch`."""
-        self.tier_names = tier_names_in(os.pread(header, _HEADER_BYTES, 0))
+        noted = tier_names_in(os.pread(header, _HEADER_BYTES, 0))  # each with its policy
+        self.tier_names = {number: text.split(" ", 1)[0] for number, text in noted.items()}
         self._slots = slots
         self._segments = segments
         self._clusters: dict[int, array[int]] = {}

@@ -38,13 +38,14 @@ class Victims:
     ) -> SegmentId:
         """The segment in memory that is best cleaned next; 0 where none is worth it.
 
+        None that is on its way to a tier: its objects would stay, and its write be for nothing.
         None that ``skip`` says another task is to rewrite.
         """
-        table = self._log.table
+        table, in_line = self._log.table, self._log.eviction_queue
         best, best_score = NO_SEGMENT, 0.0
         newest = table.newest_sequence
         for segment in self._some(IN_MEMORY):
-            if not table.is_movable(segment) or not table.live[segment]:
+            if not table.is_movable(segment) or not table.live[segment] or segment not in in_line:
                 continue
             share = table.live_bytes[segment] / SEGMENT_BYTES
             if share > max_live_share or (skip is not None and skip(segment)):

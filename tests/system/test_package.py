@@ -33,7 +33,7 @@ cp "$2" "$1/root/package/fuseswap.deb"
 cp "$3" "$1/root/package/script"
 exec chroot "$1/root" sh -eux /package/script
 """
-# What a person does, and what is left.
+# What a person does, and what is left.  Of an upgrade, and of one whose workers do not start.
 _USE = """
 exec 2>&1
 cd /
@@ -50,6 +50,16 @@ file=/run/fuseswap/pkg/mnt/swapfile
 dd if=/package/pages of=$file bs=64k conv=notrunc,fsync
 head -c 1048576 $file | cmp - /package/pages
 fuseswap status pkg -n -o NAME,STATE
+dpkg -i /package/fuseswap.deb
+[ "$(fuseswap status pkg -n -o RESTARTS)" -eq 1 ]
+worker=$(echo /usr/lib/fuseswap/lib/python3*/site-packages/fuseswap/daemon/worker.py)
+mv "$worker" /package/worker.py
+sh /var/lib/dpkg/info/fuseswap.postinst configure 0.1
+[ "$(fuseswap status pkg -n -o RESTARTS)" -eq 1 ]
+head -c 1048576 $file | cmp - /package/pages
+mv /package/worker.py "$worker"
+fuseswap install-host && exit 1 || echo "install-host: exit code $?"
+fuseswap install-host --uninstall
 dpkg -r fuseswap
 ! [ -e /run/fuseswap/pkg ]
 ! [ -e /usr/lib/fuseswap ]
@@ -123,6 +133,12 @@ def test_it_is_installed_used_and_purged(package: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
     assert done.stdout.endswith("all is as it was\n")
     assert "pkg running" in " ".join(done.stdout.split())
+    assert "fuseswap: pkg was not restarted: " in done.stdout
+    assert "fuseswap: devices that were not restarted go on with the code that they" in done.stdout
+    refused = "the Debian package has put all of it in place, and apt removes it again"
+    assert f"\nfuseswap: {refused}\n" in done.stdout
+    assert "\ninstall-host: exit code 2\n" in done.stdout
+    assert "nothing was installed here by install-host\n" in done.stdout
     assert (sorted(os.listdir("/usr/lib")), sorted(os.listdir("/etc"))) == before
     wait_until("the loop device to go", lambda: "pkg/mnt" not in loop_devices())
 

@@ -54,6 +54,7 @@ LIGHT = {
     "filesystem.parameters",
     "filesystem.recompression_settings",
     "frontswap.raw_size",
+    "reclaim.page_ranges",
     "reclaim.request",
     "reclaim.scrub_request",
     "store.geometry",

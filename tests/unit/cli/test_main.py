@@ -202,6 +202,7 @@ def test_an_error_of_the_system_names_the_file_and_not_its_number(
     ("arguments", "says"),
     [
         (("down", "--all", "some"), "not both"),
+        (("restart", "--all", "some"), "not both"),
         (("set", "some", "compressor="), "is not PARAM=VALUE"),
         (("up", "--backing", ""), "or 'none'"),
         (("demo", "--seconds", "nan"), "0 to 86400"),

@@ -128,6 +128,24 @@ def test_it_ends_where_one_fails(
     assert "not now" in capsys.readouterr().err
 
 
+def test_all_are_restarted_though_one_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    devices = [Runtime(name) for name in ("alone", "fast/0", "fast/1")]
+
+    def fail_once(runtime: Runtime) -> str:
+        if runtime.name == "alone":
+            raise HostError("alone was not restarted")
+        return "restarted"
+
+    monkeypatch.setattr(restart, "all_devices", lambda: devices)
+    monkeypatch.setattr(restart, "restart", fail_once)
+    assert cli.main(["restart", "--all"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "fast/0: restarted\nfast/1: restarted\n"
+    assert said.err == "fuseswap: alone was not restarted\n"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -38,7 +38,12 @@ except Ended as exc:
     print("ended by", exc.by.name if exc.by else "a key")
 """
 MORE = "... a larger window shows more"
-ENVIRONMENT = {**os.environ, "TERM": "xterm", "PYTHONPATH": str(SOURCE)}
+ENVIRONMENT = {
+    **os.environ,
+    "TERM": "xterm",
+    "PYTHONPATH": str(SOURCE),
+    "PYTHON_COLORS": "0",  # of tracebacks, since Python 3.13
+}
 
 
 def program(*arguments: str) -> list[str]:

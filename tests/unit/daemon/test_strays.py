@@ -34,6 +34,18 @@ def test_by_name_and_directory() -> None:
         assert strays.arguments_of(ours.pid)["fds"] == {"header": 3}
 
 
+def test_a_worker_by_its_words_alone_harms_nobody() -> None:
+    """Any user can have `su root`, which asks for a password as root, carry such words."""
+    program = "print(flush=True); input()"
+    command = [sys.executable, "-c", program, "fuseswap.daemon.worker", "[" * 20000]
+    with process("swap0", "/run/here") as ours, Popen(command, stdin=PIPE, stdout=PIPE) as deep:
+        assert deep.stdout is not None
+        deep.stdout.readline()
+        assert strays.workers_of("swap0", "/run/here") == [ours.pid]
+        assert strays.arguments_of(deep.pid) == {}
+        deep.kill()
+
+
 def test_end_waits_for_the_end() -> None:
     with process("swap0", "/run/here") as ours:
         strays.end(lambda: strays.workers_of("swap0", "/run/here"))

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.errors import InvalidArgument, StoreRefused
+from fuseswap.reclaim.page_ranges import in_pieces
 from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.reclaim.scrub_request import ScrubRequest
 from fuseswap.store.page_reader import ZERO_PAGE
@@ -68,6 +69,8 @@ steps = st.one_of(
     st.tuples(st.just("recompress"), st.integers(1, 100), st.integers(0, 2)),
     st.tuples(st.just("turn_over"), firsts, st.integers(1, 100), st.integers(0, 3), st.booleans()),
     st.tuples(st.just("write_back")),
+    st.tuples(st.just("write_some_back"), firsts, counts, strides, st.booleans()),
+    st.tuples(st.just("write_some_back"), firsts, counts, strides, st.booleans()),
     st.tuples(st.just("hold_jobs"), st.booleans()),
     st.tuples(st.just("end_jobs"), st.integers(1, 100)),
     st.tuples(st.just("dedup"), st.sampled_from(["auto", "on", "off"])),
@@ -282,6 +285,13 @@ class Model:
         """All that is in memory now."""
         if self.there:
             self.tiered.writeback.ask(ReclaimRequest.parse("all"))
+
+    async def write_some_back(self, first: int, count: int, stride: int, more: bool) -> None:
+        """Pages by their numbers, those beside them not."""
+        if self.there:
+            text, _ = next(in_pieces(run_of(first, count, stride)))
+            order = f"pages={text}{' more' * more}"
+            self.tiered.writeback.ask(ReclaimRequest.parse(order, leaves=True))
 
     async def hold_jobs(self, hold: bool) -> None:
         self.jobs.holds = hold

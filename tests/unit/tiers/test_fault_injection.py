@@ -105,17 +105,16 @@ async def test_a_request_waits_while_others_go_on(
     faulty: FileTier,
     rules: Rules,
     segment: memoryview,
-    nursery: trio.Nursery,
     mock_clock: MockClock,
 ) -> None:
     rules.set(write={"latency_s": 60})
-    nursery.start_soon(write_extent, faulty, 1, segment)
-    await wait_all_tasks_blocked()
-    rules.set()
-    assert await read_extent(faulty, 1, 0, 10) == bytes(10), "it is not written yet"
-    mock_clock.jump(60)
-    while await read_extent(faulty, 1, 0, 10) != bytes(segment[:10]):
-        await trio.lowlevel.checkpoint()
+    async with trio.open_nursery() as writing:
+        writing.start_soon(write_extent, faulty, 1, segment)
+        await wait_all_tasks_blocked()
+        rules.set()
+        assert await read_extent(faulty, 1, 0, 10) == bytes(10), "it is not written yet"
+        mock_clock.jump(60)
+    assert await read_extent(faulty, 1, 0, 10) == bytes(segment[:10])
 
 
 async def test_a_bit_of_what_is_read_is_wrong_once(
