@@ -1,10 +1,13 @@
 """Reads of whole segments from the tier, to be cleaned there or packed anew.
 
-A segment that cannot be read is pinned, and left alone for 30 s.
+A segment that cannot be read is pinned, and left alone for 30 s.  So is one that does not come in
+the time there is for it: whatever comes later is not heard.
 """
 
 from __future__ import annotations
 
+import errno
+import math
 from functools import partial
 
 import trio
@@ -26,28 +29,32 @@ class SegmentReader:
         # Until when, soonest first; each segment once, so as many as there are at most.
         self._set_aside: dict[SegmentRef, float] = {}
 
-    async def read(self, segment: SegmentId, *, again: bool = False) -> bytes | None:
+    async def read(
+        self, segment: SegmentId, *, again: bool = False, patience_s: float = math.inf
+    ) -> bytes | None:
         """The 1 MiB of ``segment``, which is on a tier.
 
-        None where it has moved meanwhile, or cannot be read: then it is set aside.  Bytes of one
-        that has gone mean nothing: look again.
+        None where it has moved meanwhile, or cannot be read in ``patience_s``: then it is set
+        aside.  Bytes of one that has gone mean nothing: look again.
         """
         table = self._log.table
         found = table.on_tier(segment)
         if found is None:
             return None
         ref, location = found
-        outcome: bytes | OSError = await await_callback(
-            partial(
-                self._reader.begin_read,
-                location,
-                ref.sequence,
-                0,
-                SEGMENT_BYTES,
-                again=again,
-                is_gone=lambda: not table.is_at(ref, location),
+        outcome: bytes | OSError = OSError(errno.ETIMEDOUT, "it does not come")
+        with trio.move_on_after(patience_s):
+            outcome = await await_callback(
+                partial(
+                    self._reader.begin_read,
+                    location,
+                    ref.sequence,
+                    0,
+                    SEGMENT_BYTES,
+                    again=again,
+                    is_gone=lambda: not table.is_at(ref, location),
+                )
             )
-        )
         if table.is_at(ref, location):
             if isinstance(outcome, bytes):
                 return outcome

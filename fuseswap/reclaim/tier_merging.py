@@ -1,4 +1,8 @@
-"""Merging on a tier: sparse segments are read, and their live objects written again."""
+"""Merging on a tier: sparse segments are read, and their live objects written again.
+
+The task that does it makes room for stores, too.  So it waits `_PATIENCE_S` for a read, and
+then leaves that tier alone for a while.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ from fuseswap.tiers.tier_table import TierEntry, TierTable
 
 _MERGES_AT_ONCE = 4
 _SHORT_PERCENT = 5  # of the extents are free: sparse ones are merged
+_PATIENCE_S = 2.0
+_REST_S = 30.0
 
 
 class TierMerging:
@@ -34,6 +40,7 @@ class TierMerging:
         self._cleaner = cleaner
         self._reader = reader
         self._evictor = evictor
+        self._rests_until: dict[int, float] = {}  # by number of a tier
 
     def can_merge(self) -> bool:
         """Whether all tiers are full, but one of them not of live objects."""
@@ -43,8 +50,19 @@ class TierMerging:
         return any(sparse(entry.number, LAST_RESORT_BYTES) for entry in self._kept())
 
     def _kept(self) -> list[TierEntry]:
-        """Tiers that are there and not being emptied, the first written to first."""
-        kept = [e for e in self._tiers if e.tier is not None and not e.policy.draining]
+        """Tiers that are there and not being emptied, the first written to first.
+
+        Not those that have not answered.
+        """
+        now = trio.current_time()
+        kept = [
+            entry
+            for entry in self._tiers
+            if entry.tier is not None
+            and not entry.policy.draining
+            and not entry.health.is_late
+            and self._rests_until.get(entry.number, 0.0) <= now
+        ]
         return sorted(kept, key=lambda entry: -entry.policy.priority)
 
     async def merge(self, nursery: trio.Nursery) -> bool:
@@ -70,10 +88,13 @@ class TierMerging:
             if not segment or self._cleaner.busy:
                 break
             ref = self._log.table.ref(segment)
-            stored = await self._reader.read(segment)
+            began = trio.current_time()
+            stored = await self._reader.read(segment, patience_s=_PATIENCE_S)
             if stored and self._cleaner.is_worth_another_read(ref, stored):
-                stored = await self._reader.read(segment, again=True)
+                stored = await self._reader.read(segment, again=True, patience_s=_PATIENCE_S)
             if stored is None:
+                if trio.current_time() - began >= _PATIENCE_S:
+                    self._rests_until[entry.number] = trio.current_time() + _REST_S
                 break
             merged = True
             if self._log.table.is_current(ref):

@@ -5,8 +5,9 @@
     demoted   a tier that is nearly full or at its limit: its oldest segments go to one of a lower
               priority, so that what leaves memory next finds room on the faster one
 
-One task.  It goes round the segments of such a tier in slices.  There is no list of them: a tier
-of 1 TiB has a million.  One segment moves at a time.  Its frame is one that stores can't have.
+One task goes round the segments of such a tier in slices.  There is no list of them: a tier of
+1 TiB has a million.  One segment moves at a time, in a task of its own.  Its frame is one that
+stores can't have.  A tier that does not answer keeps that task, and the round goes on without it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from fuseswap.reclaim.write_account import WriteAccount
 from fuseswap.reclaim.writeback_statistics import WritebackStatistics
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.segment_places import on_tier
+from fuseswap.tiers.callbacks import Answer
 from fuseswap.tiers.tier_table import TierEntry, TierTable
 from fuseswap.tiers.write_budget import Budget
 from fuseswap.units import NO_SEGMENT, SEGMENT_BYTES, Location, SegmentId
@@ -40,6 +42,7 @@ _AHEAD_SHARE = 32  # of a tier's extents are kept free, where there is a lower t
 _MOST_AHEAD = 16
 _SET_ASIDE_S = 30.0  # a segment that can't be read
 _MOST_STUCK = 64
+_MOST_UNANSWERED = 3  # moves whose tiers do not answer; each has a frame
 
 
 @dataclass(slots=True)
@@ -74,6 +77,8 @@ class TierMover:
         # Until when a segment that could not be read is left alone; of each round the first
         # `_MOST_STUCK` are tried, so there are at most as many.
         self._set_aside: dict[SegmentId, float] = {}
+        # `_MOST_UNANSWERED` that are not waited for any more, and one that is.
+        self._under_way: set[SegmentId] = set()
 
     def call(self) -> None:
         """A policy has changed: look at once."""
@@ -81,11 +86,12 @@ class TierMover:
 
     async def run(self) -> None:
         """Move what is due.  Never returns."""
-        while True:
-            await self._round()
-            with trio.move_on_after(_LOOK_EVERY_S):
-                await self._called.wait()
-            self._called = trio.Event()
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._round(nursery)
+                with trio.move_on_after(_LOOK_EVERY_S):
+                    await self._called.wait()
+                self._called = trio.Event()
 
     def first_on(self, tier: int) -> SegmentId:
         """A segment that is on ``tier``, or 0."""
@@ -98,7 +104,7 @@ class TierMover:
 
     # -- one round -------------------------------------------------------------------
 
-    async def _round(self) -> None:
+    async def _round(self, nursery: trio.Nursery) -> None:
         """Drain, find the oldest and demote these: tiers that need neither are not looked at."""
         if not self._destinations:
             return
@@ -108,18 +114,18 @@ class TierMover:
             if self._drains(entry):
                 async with aclosing(self._on_tier(entry.number)) as found:
                     async for segment in found:
-                        await self._drain(segment, entry.number)
+                        await self._drain(nursery, segment, entry.number)
             elif self._is_short(entry):
-                await self._demote_oldest(entry)
+                await self._demote_oldest(nursery, entry)
 
-    async def _demote_oldest(self, entry: TierEntry) -> None:
+    async def _demote_oldest(self, nursery: trio.Nursery, entry: TierEntry) -> None:
         oldest: list[tuple[int, SegmentId]] = []
         async with aclosing(self._on_tier(entry.number)) as found:
             async for segment in found:
                 if segment not in self._set_aside:
                     _keep_oldest(oldest, -self._log.table.sequence_of(segment), segment)
         for _, segment in sorted(oldest, reverse=True):
-            if not self._is_short(entry) or not await self._demote(entry, segment):
+            if not self._is_short(entry) or not await self._demote(nursery, entry, segment):
                 break
 
     async def _on_tier(self, tier: int) -> AsyncGenerator[SegmentId, None]:
@@ -156,7 +162,7 @@ class TierMover:
 
     # -- one segment -----------------------------------------------------------------
 
-    async def _drain(self, segment: SegmentId, tier: int) -> None:
+    async def _drain(self, nursery: trio.Nursery, segment: SegmentId, tier: int) -> None:
         """Move ``segment`` off the tier, where there is a place for it."""
         if self._is_set_aside(segment) or len(self._set_aside) >= _MOST_STUCK:
             return
@@ -166,22 +172,26 @@ class TierMover:
             return
         if target is None and not into_memory:
             return  # the others rest: the next round tries
-        if await self._move(segment, target):
+        if await self._move(nursery, segment, target):
             self._counters.drained_segments += 1
 
-    async def _demote(self, entry: TierEntry, segment: SegmentId) -> bool:
+    async def _demote(self, nursery: trio.Nursery, entry: TierEntry, segment: SegmentId) -> bool:
         """Move one of the oldest on; False where there is no place for the next one either."""
         where = self._log.table.location_of(segment)
         target = self._destinations.choose(below=entry.policy.priority)
         if target is None:
             return False
         if isinstance(where, Location) and where.tier == entry.number:
-            moved = await self._move(segment, target)
+            moved = await self._move(nursery, segment, target)
             self._counters.demoted_segments += moved
         return True
 
-    async def _move(self, segment: SegmentId, target: TierEntry | None) -> bool:
-        """Relocate ``segment`` to ``target``, None: into memory; whether it is there."""
+    async def _move(
+        self, nursery: trio.Nursery, segment: SegmentId, target: TierEntry | None
+    ) -> bool:
+        """Relocate ``segment`` to ``target``, None: into memory; whether it is there by now."""
+        if segment in self._under_way or len(self._under_way) >= _MOST_UNANSWERED:
+            return False
         to = target.take() if target else None
         if to is None and target is not None:
             return False
@@ -189,6 +199,21 @@ class TierMover:
         if target is not None:
             account = WriteAccount(self._budget, target.health, self._write_counters)
             account.begin(SEGMENT_BYTES)
+        self._under_way.add(segment)
+        answer: Answer[Outcome | None] = Answer()
+        nursery.start_soon(self._relocate, segment, to, account, answer)
+        with trio.move_on_after(self._tiers.timeout_s):
+            return await answer.wait() is Outcome.MOVED
+        self._leave_alone(segment, "a tier does not answer")
+        return False
+
+    async def _relocate(
+        self,
+        segment: SegmentId,
+        to: Location | None,
+        account: WriteAccount | None,
+        answer: Answer[Outcome | None],
+    ) -> None:
         outcome: Outcome | None = None
         error: OSError | None = None
         try:
@@ -199,11 +224,13 @@ class TierMover:
             self._leave_alone(segment, str(exc))
         except PoolFull:
             await trio.sleep(_LOOK_EVERY_S)
+        finally:
+            self._under_way.discard(segment)
         if account and (error or outcome in (Outcome.MOVED, Outcome.DIED)):
             account.end(SEGMENT_BYTES, error)
         elif account:
             account.give_up(SEGMENT_BYTES)
-        return outcome is Outcome.MOVED
+        answer(outcome)
 
     def _leave_alone(self, segment: SegmentId, reason: str) -> None:
         """It can't be read, so it stays where it is for a while."""

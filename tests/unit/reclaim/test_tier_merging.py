@@ -106,3 +106,33 @@ async def test_a_full_tier_that_is_partly_dead_makes_room(
         await tiered.write(number if number < pages else chance.randrange(pages), dense(number))
     assert tiered.entry.extents.in_use >= EXTENTS - 1
     await tiered.check()
+
+
+async def test_a_store_does_not_wait_for_a_tier_that_does_not_answer(
+    tiered: Tiered, tier: FakeTier, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """Merging reads there, in the task that makes room for stores."""
+    await make_sparse(tiered, nursery)
+    tier.hold_reads = True
+    nursery.start_soon(tiered.writeback.run)
+    await trio.sleep(0.01)
+    began = trio.current_time()
+    stored, refused = 0, 0
+    for page in range(tiered.cache.page_count):
+        if page not in tiered.expected:
+            try:
+                await tiered.write(page)
+                stored += 1
+            except StoreRefused:
+                refused += 1
+        if refused:
+            break
+    assert stored > 0
+    assert tier.reads, "merging has tried"
+    assert trio.current_time() - began < 10
+    tier.hold_reads = False
+    for read in list(tier.reads):
+        read.finish()
+    await trio.sleep(UNREADABLE_S)
+    assert tiered.entry.extents.available >= 2, "it was tried again"
+    await tiered.check()

@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fuseswap.errors import InvalidArgument
+from fuseswap.tiers.tier_policy import TierPolicy
 from fuseswap.tiers.tier_table import TierEntry
 from fuseswap.units import MIB, Location, SegmentId
 from tests.support.fake_tier import FakeTier
@@ -86,6 +87,30 @@ async def test_one_whose_writes_do_not_end_is_passed_over(
     assert 1 < moved.first.most_writes <= moved.worker.device.in_flight.batch_size
     assert used(moved.worker)["second"] > 0
     await moved.check()
+
+
+async def test_a_drain_goes_on_where_one_tier_does_not_answer(
+    moved: Moved, autojump_clock: MockClock
+) -> None:
+    worker = moved.worker
+    await move_out(moved)
+    third = FakeTier(EXTENTS, "third")
+    worker.device.tiers.register(third, TierPolicy(-9))
+    count = used(worker)["fake"]
+    assert count > 2
+    moved.second.hold_writes, moved.second.cancellable = True, False
+    worker.device.set_tier_policy("second", ["priority=5"])
+    worker.device.set_tier_policy("fake", ["priority=1", "drain=Y"])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.device.mover.run)
+        await trio.sleep(worker.device.tiers.timeout_s + 5)
+        assert entries(worker)["second"].state == "late"
+        assert used(worker) == {"fake": 1, "second": 1, "third": count - 1}
+        moved.second.writes[0].finish()
+        await trio.sleep(1)
+        assert used(worker) == {"fake": 0, "second": 1, "third": count - 1}
+        nursery.cancel_scope.cancel()
+    await worker.check()
 
 
 async def test_a_limit_is_not_exceeded_and_the_next_tier_goes_on(
