@@ -34,7 +34,7 @@ def table_view(runtime: Runtime) -> Iterator[TableView]:
 
 def _open(runtime: Runtime, opened: ExitStack) -> list[int] | None:
     for pid in workers_of(runtime):
-        numbers = strays.arguments_of(pid).get("fds", {})
+        numbers = strays.descriptors_of(pid)
         fds = []
         try:
             for name in _REGIONS:
