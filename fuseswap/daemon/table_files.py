@@ -14,6 +14,7 @@ from fuseswap.daemon import strays
 from fuseswap.daemon.processes import workers_of
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError
+from fuseswap.linux.protect import dump_no_core
 from fuseswap.store.table_view import TableView
 
 _REGIONS = ("header", "slots", "segments")
@@ -23,8 +24,11 @@ _REGIONS = ("header", "slots", "segments")
 def table_view(runtime: Runtime) -> Iterator[TableView]:
     """The tables of ``runtime``, to be read.
 
+    A process that has opened them leaves no core dump: the key is in one of them.
+
     Raises `HostError` where no worker has them, and `StateMismatch`.
     """
+    dump_no_core()
     with ExitStack() as opened:
         fds = _open(runtime, opened)
         if fds is None:

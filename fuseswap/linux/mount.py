@@ -174,8 +174,8 @@ def _is_device(number: int, fd: str, info: str) -> bool:
 def _openers(path: str, is_it: Callable[[str, str], bool]) -> list[str]:
     """Those with a descriptor of this path that ``is_it``, given with its ``fdinfo``.
 
-    The path is compared first: other files are not touched, whose file system may hang.  Whoever
-    keeps however many descriptors, it takes `_SCAN_S`: root's processes come first, and of each
+    The path is compared first: other files are not touched, whose file system may hang.  However
+    many descriptors a user keeps, it takes `_SCAN_S`: root's processes come first, and of each
     the first `_FEW`.
     """
     deadline = time.monotonic() + _SCAN_S
