@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +17,7 @@ import pytest
 
 from fuseswap.daemon import strays
 
+SU = shutil.which("su") or ""
 PROGRAM = "print(flush=True); input()"
 WORKER = ("fuseswap.daemon.worker", '{"name": "swap0", "directory": "/run/here"}')
 
@@ -127,6 +131,24 @@ def test_nor_is_one_that_is_root_for_a_while(of_user: tuple[int, int, int]) -> N
         assert os.stat(f"/proc/{su.pid}").st_uid == 0
         assert strays.workers_of("swap0", "/run/here") == []
         assert strays.words_of(su.pid) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not SU, reason="root and su are needed")
+def test_su_itself_is_not_ours() -> None:
+    """Run by another user, as it waits for the password of root."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.setgroups([])
+        os.setresuid(65534, 65534, 65534)
+        os.execv(SU, ["su", "root", "--", *WORKER])
+    try:
+        os.read(terminal, 1)  # of what it asks
+        assert os.stat(f"/proc/{pid}").st_uid == 0
+        assert strays.workers_of("swap0", "/run/here") == []
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root's rights are needed")
