@@ -59,8 +59,21 @@ class Results:
     copied_bytes: int = 0
     memory: list[int] = field(default_factory=list)  # bytes, at each tenth of the time
     memory_peak: int = 0
+    memory_sum: int = 0  # of looks, once a second
+    memory_looks: int = 0
     seconds: float = 0.0
     processor_s: float = 0.0  # of this process, not in the table: it is not the same each time
+
+    @property
+    def hit_ratio(self) -> float:
+        """Loads answered from memory, of all loads: 0 to 1."""
+        loads = sum(self.places.values())
+        return self.places.get("memory", 0) / loads if loads else 0.0
+
+    @property
+    def memory_mean(self) -> int:
+        """Bytes, over the whole time."""
+        return self.memory_sum // self.memory_looks if self.memory_looks else 0
 
     def lines(self) -> list[tuple[str, str]]:
         """Names and values."""
@@ -85,6 +98,7 @@ class Results:
             *((f"written to {name}", format_size(n)) for name, n in sorted(self.written.items())),
             ("written / kept", f"{amplification:.2f}"),
             ("copied", format_size(self.copied_bytes)),
+            ("memory mean", format_size(self.memory_mean)),
             ("memory peak", format_size(self.memory_peak)),
             ("memory", " ".join(f"{held >> 20}" for held in self.memory) + " MiB"),
         ]

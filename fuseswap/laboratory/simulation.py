@@ -20,22 +20,25 @@ from functools import partial
 
 import trio
 
+from fuseswap.codecs.registry import FILL
 from fuseswap.errors import Deferred, StoreRefused, kept
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.discards import Unfinished
 from fuseswap.filesystem.parameters import find_parameter
 from fuseswap.frontswap.trace_ring import DISCARD, LOAD
 from fuseswap.laboratory import virtual_time
-from fuseswap.laboratory.contents import noise_for
+from fuseswap.laboratory.contents import Contents, half_word
 from fuseswap.laboratory.fault_schedule import FaultSchedule
-from fuseswap.laboratory.oracle import SAME_FILLED, Oracle, Version, WrongPage, bytes_of
+from fuseswap.laboratory.oracle import SAME_FILLED, Oracle, Version, WrongPage
 from fuseswap.laboratory.sim_config import SimConfig
 from fuseswap.laboratory.sim_results import Results
+from fuseswap.laboratory.simulated_thread import SimulatedThread
 from fuseswap.laboratory.simulated_tier import SimulatedTier
+from fuseswap.laboratory.trace_extent import Extent
 from fuseswap.laboratory.trace_format import INCOMPRESSIBLE, Event
 from fuseswap.laboratory.trace_format import SAME_FILLED as SAME_FILLED_CLASS
 from fuseswap.linux import shared_memory
-from fuseswap.store.geometry import Geometry
+from fuseswap.store.geometry import RESERVE_FRAMES, Geometry
 from fuseswap.store.region import Region
 from fuseswap.store.slot_word import is_object, length_of
 from fuseswap.store.superblock import SharedState
@@ -52,7 +55,7 @@ _PATIENCE_S = 300.0  # for a request that is under way; a read is tried for 30 s
 
 
 @contextmanager
-def memory_device(config: SimConfig, page_count: int) -> Iterator[Device]:
+def memory_device(config: SimConfig, page_count: int, thread: SimulatedThread) -> Iterator[Device]:
     """A fresh device over memory that goes with it."""
     size = config.size_bytes or page_count << PAGE_SHIFT
     extents = sum(model.size_bytes // SEGMENT_BYTES for model in config.tiers.values())
@@ -60,7 +63,8 @@ def memory_device(config: SimConfig, page_count: int) -> Iterator[Device]:
     geometry = Geometry.for_size(max(size, MIB), memory, extents)
     _, files = shared_memory.create_files(geometry.region_bytes(), "memfd")
     state = SharedState.create({name: Region(fd) for name, fd in files.items()}, geometry)
-    device = Device(state)
+    device = Device(state, submit=thread.submit, ready_frames=RESERVE_FRAMES)
+    thread.serve(device.recompression.thread)
     try:
         device.frontswap.invalidation.step_ns = _STEP_NS
         yield device
@@ -75,20 +79,24 @@ def memory_device(config: SimConfig, page_count: int) -> Iterator[Device]:
 def simulate(
     events: Callable[[], Iterable[Event]],
     config: SimConfig,
-    page_count: int,
-    seconds: float,
+    extent: Extent,
     seed: int = 0,
     faults: int | None = None,
 ) -> Results:
-    """Run ``events`` of ``seconds`` through a device of ``config``.
+    """Run ``events``, which have ``extent``, through a device of ``config``.
 
     ``seed`` orders tasks; ``faults`` is the seed of what goes wrong, None: nothing.  Raises
     `WrongPage` where a load gives what it may not.
     """
     began = time.process_time()
-    with memory_device(config, page_count) as device:
-        one = _Run(device, config, seconds, faults)
-        virtual_time.run(partial(one.run, events), seed)
+    gain = extent.gain_percent if config.gain_percent is None else config.gain_percent
+    thread = SimulatedThread(config.recompress_s)
+    with memory_device(config, extent.pages, thread) as device:
+        one = _Run(device, config, extent.seconds, faults, Contents(gain), thread)
+        try:
+            virtual_time.run(partial(one.run, events), seed)
+        finally:
+            one.close()
         results = one.results
     results.processor_s = time.process_time() - began
     return results
@@ -98,7 +106,13 @@ class _Run:
     """Of one device."""
 
     def __init__(
-        self, device: Device, config: SimConfig, seconds: float, faults: int | None
+        self,
+        device: Device,
+        config: SimConfig,
+        seconds: float,
+        faults: int | None,
+        contents: Contents,
+        thread: SimulatedThread,
     ) -> None:
         self._device = device
         self._config = config
@@ -110,11 +124,20 @@ class _Run:
             for name, model in config.tiers.items()
         ]
         self._names: dict[int, str] = {}
-        self._oracle = Oracle(lambda: any(tier.is_at_fault for tier in self._tiers))
+        self._contents = contents
+        self._thread = thread
+        self._oracle = Oracle(
+            self._pages, lambda: any(tier.is_at_fault for tier in self._tiers), contents
+        )
         self._busy: dict[int, bool] = {}  # pages under way; True: a store
         self._changed = trio.Event()
         self._failure: list[Exception] = []
         self._free_at = 0.0  # of the worker
+
+    def close(self) -> None:
+        """Files of tiers are gone."""
+        for tier in self._tiers:
+            tier.close()
 
     async def run(self, events: Callable[[], Iterable[Event]]) -> None:
         """To the end of ``events``, and of what they began.  One error is raised, not a group."""
@@ -138,6 +161,7 @@ class _Run:
             for task in device.tasks():
                 nursery.start_soon(task)
             nursery.start_soon(self._keep_house)
+            nursery.start_soon(self._thread.run)
             self._began = trio.current_time()
             for event in events():
                 await self._begin(event)
@@ -227,15 +251,17 @@ class _Run:
 
     def _version(self, event: Event) -> Version:
         if event.kind_of_contents == SAME_FILLED_CLASS:
+            return half_word(event.number), SAME_FILLED
+        if event.codec == FILL:
             return event.number, SAME_FILLED
         size = PAGE_SIZE if event.kind_of_contents == INCOMPRESSIBLE else event.size
-        return event.number, noise_for(size)
+        return event.number, self._contents.noise_for(size)
 
     def _store(self, event: Event) -> None:
         began, page = trio.current_time(), event.page
         until = self._work(self._config.store_s)
         version = self._version(event)
-        data = memoryview(bytes_of(version))
+        data = memoryview(self._oracle.bytes_of(version))
         pending, offset = self._device.pending_io, page << PAGE_SHIFT
         ended = partial(self._stored, page, version, began, until)
         tried: Deferred | None = None
@@ -309,6 +335,8 @@ class _Run:
             device.cache.memory_usage.note_peak()
             device.swapfile.settle()
             held = device.held_bytes()
+            results.memory_looks += 1
+            results.memory_sum += held
             results.memory_peak = max(results.memory_peak, held)
             if trio.current_time() - self._began >= next_sample and len(results.memory) < _SAMPLES:
                 results.memory.append(held)
