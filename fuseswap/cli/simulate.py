@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
     # trio and the whole device: no other command needs them.
     from fuseswap.laboratory.oracle import WrongPage
     from fuseswap.laboratory.sim_config import SimConfig, config_from
+    from fuseswap.laboratory.sim_policies import load_policies
     from fuseswap.laboratory.sim_results import table
     from fuseswap.laboratory.simulation import simulate
     from fuseswap.laboratory.trace_extent import extent_of
@@ -64,7 +65,9 @@ def run(options: argparse.Namespace) -> int:
     for config in configs or [SimConfig()]:
         try:
             with nullcontext() if options.faults is None else _silence():  # a line for each
-                results = simulate(events, config, extent, options.seed, options.faults)
+                results = simulate(
+                    events, config, extent, options.seed, options.faults, load_policies()
+                )
         except WrongPage as exc:
             raise HostError(f"{config.name}: {exc}; to see it again: {_again(options)}") from exc
         except Exception as exc:

@@ -25,6 +25,7 @@ from fuseswap.errors import Deferred, StoreRefused, kept
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.discards import Unfinished
 from fuseswap.filesystem.parameters import find_parameter
+from fuseswap.filesystem.plugged import NOTHING_PLUGGED, Plugged
 from fuseswap.frontswap.trace_ring import DISCARD, LOAD
 from fuseswap.laboratory import virtual_time
 from fuseswap.laboratory.contents import Contents, half_word
@@ -55,7 +56,9 @@ _PATIENCE_S = 300.0  # for a request that is under way; a read is tried for 30 s
 
 
 @contextmanager
-def memory_device(config: SimConfig, page_count: int, thread: SimulatedThread) -> Iterator[Device]:
+def memory_device(
+    config: SimConfig, page_count: int, thread: SimulatedThread, plugged: Plugged
+) -> Iterator[Device]:
     """A fresh device over memory that goes with it."""
     size = config.size_bytes or page_count << PAGE_SHIFT
     extents = sum(model.size_bytes // SEGMENT_BYTES for model in config.tiers.values())
@@ -63,7 +66,7 @@ def memory_device(config: SimConfig, page_count: int, thread: SimulatedThread) -
     geometry = Geometry.for_size(max(size, MIB), memory, extents)
     _, files = shared_memory.create_files(geometry.region_bytes(), "memfd")
     state = SharedState.create({name: Region(fd) for name, fd in files.items()}, geometry)
-    device = Device(state, submit=thread.submit, ready_frames=RESERVE_FRAMES)
+    device = Device(state, submit=thread.submit, ready_frames=RESERVE_FRAMES, plugged=plugged)
     thread.serve(device.recompression.thread)
     try:
         device.frontswap.invalidation.step_ns = _STEP_NS
@@ -82,16 +85,17 @@ def simulate(
     extent: Extent,
     seed: int = 0,
     faults: int | None = None,
+    plugged: Plugged = NOTHING_PLUGGED,
 ) -> Results:
     """Run ``events``, which have ``extent``, through a device of ``config``.
 
-    ``seed`` orders tasks; ``faults`` is the seed of what goes wrong, None: nothing.  Raises
-    `WrongPage` where a load gives what it may not.
+    ``seed`` orders tasks; ``faults`` is the seed of what goes wrong, None: nothing.  ``plugged``:
+    policies that ``config`` may select.  Raises `WrongPage` where a load gives what it may not.
     """
     began = time.process_time()
     gain = extent.gain_percent if config.gain_percent is None else config.gain_percent
     thread = SimulatedThread(config.recompress_s)
-    with memory_device(config, extent.pages, thread) as device:
+    with memory_device(config, extent.pages, thread, plugged) as device:
         one = _Run(device, config, extent.seconds, faults, Contents(gain), thread)
         try:
             virtual_time.run(partial(one.run, events), seed)
