@@ -194,18 +194,14 @@ class Device:
             choice=Choice(RECOMPRESS, plugged.policies),
         )
         self.sweep = Sweep(Merger(self.cache, self.cache.dedup), lambda: frontswap.operations)
+        log, decoder = self.cache.log, self.cache.decoder
         self.scrubber = Scrubber(
-            slots,
-            self.cache.log,
-            self.tiers,
-            self.reader,
-            self.cache.decoder,
-            frontswap.load_foreign,
+            slots, log, self.tiers, self.reader, decoder, frontswap.load_foreign
         )
-        self.room = room = Room(self.cache, counters)
+        self.room = Room(self.cache, counters)
         cleaning = CleaningPolicy(self.cache, cleaner, self.room, self.recompression.is_due)
         self.evictor = Evictor(
-            self.cache, cleaner, room, self.writer, self.in_flight, plugged.policies
+            self.cache, cleaner, self.room, self.writer, self.in_flight, plugged.policies
         )
         tier_merging = None
         if place_file is None:
