@@ -10,6 +10,7 @@ from fuseswap.sizes import format_size
 
 _STEPS = 50  # of a decade: a percentile is up to 4.7 % too large
 _LEAST_S = 1e-7
+_log10 = math.log10
 
 
 class Times:
@@ -24,7 +25,7 @@ class Times:
         """One more."""
         self.count += 1
         self._sum_s += seconds
-        at = -1 if seconds < _LEAST_S else int(math.log10(seconds / _LEAST_S) * _STEPS)
+        at = -1 if seconds < _LEAST_S else int(_log10(seconds / _LEAST_S) * _STEPS)
         self._counts[at] = self._counts.get(at, 0) + 1
 
     @property

@@ -13,6 +13,7 @@ import heapq
 import os
 import tempfile
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple
 
 import trio
@@ -57,6 +58,7 @@ class SimulatedTier:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._began = 0
         self._changed = trio.Event()
+        self._wakes_at = inf  # the task looks then, if not told before
 
     def begin_write(self, extent: int, generation: int, segment: memoryview, done: Written) -> None:
         """See `Tier`."""
@@ -119,12 +121,9 @@ class SimulatedTier:
     async def run(self) -> None:
         """End what is due, in its time."""
         while True:
-            if not self._due:
-                self._changed = trio.Event()
-                await self._changed.wait()
-                continue
-            with trio.move_on_at(self._due[0][0]):
-                self._changed = trio.Event()
+            self._wakes_at = self._due[0][0] if self._due else inf
+            self._changed = trio.Event()
+            with trio.move_on_at(self._wakes_at):
                 await self._changed.wait()
             while self._due and self._due[0][0] <= trio.current_time():
                 heapq.heappop(self._due)[2]()
@@ -137,7 +136,8 @@ class SimulatedTier:
         self.is_at_fault |= fault.fails or fault.forgets or fault.lie is not None
         due = self._free_at + latency_s + fault.stall_s
         heapq.heappush(self._due, (due, self._began, end))
-        self._changed.set()
+        if due < self._wakes_at:
+            self._changed.set()
 
     def _forget(self, extent: int) -> None:
         if self._is_there[extent]:

@@ -175,9 +175,11 @@ class _Run:
             nursery.cancel_scope.cancel()
 
     async def _begin(self, event: Event) -> None:
-        due = self._began + event.time_ns / 1e9
-        if due - trio.current_time() > QUANTUM_S:
+        due = self._began + event.time_ns * 1e-9
+        now = trio.current_time()
+        if due - now > QUANTUM_S:
             await trio.sleep_until(due)
+            now = trio.current_time()
         if event.page >= self._pages:
             return
         if event.kind == DISCARD:
@@ -188,12 +190,14 @@ class _Run:
                 self.results.swap_cache += 1
                 return
             await self._wait_while(lambda: event.page in self._busy)
+            now = trio.current_time()
         if len(self._busy) >= MOST_IN_FLIGHT:
             await self._wait_while(lambda: len(self._busy) >= MOST_IN_FLIGHT)
+            now = trio.current_time()
         if event.kind == LOAD:
-            self._load(event.page)
+            self._load(event.page, now)
         else:
-            self._store(event)
+            self._store(event, now)
 
     async def _wait_while(self, condition: Callable[[], bool]) -> None:
         with trio.move_on_after(_PATIENCE_S) as scope:
@@ -206,29 +210,29 @@ class _Run:
         if self._failure:
             raise self._failure[0]
 
-    def _work(self, cost_s: float) -> float:
-        """The worker works so long, one after the other; until when."""
-        self._free_at = max(self._free_at, trio.current_time()) + cost_s
-        return self._free_at
+    def _work(self, began: float, cost_s: float) -> float:
+        """The worker works so long from ``began``, one after the other; until when."""
+        free_at = self._free_at
+        self._free_at = free_at = (free_at if free_at > began else began) + cost_s
+        return free_at
 
     # -- loads -------------------------------------------------------------------------
 
-    def _load(self, page: int) -> None:
-        began = trio.current_time()
-        until = self._work(self._config.load_s)
+    def _load(self, page: int, began: float) -> None:
+        until = self._work(began, self._config.load_s)
         try:
             found = self._device.swapfile.read(page << PAGE_SHIFT, PAGE_SIZE)
         except Deferred as exc:
             tried = kept(exc)
         except Exception as exc:
-            self._loaded(page, began, until, "memory", kept(exc))
+            self._loaded(page, until - began, "memory", kept(exc))
             return
         else:
-            self._loaded(page, began, until, self._place(page), found)
+            self._loaded(page, until - began, self._place(page), found)
             return
         where = f"tier {self._tier_name(tried)}"
         self._busy[page] = False
-        ended = partial(self._loaded, page, began, until, where)
+        ended = partial(self._loaded_later, page, began, until, where)
         self._device.pending_io.begin_read(page << PAGE_SHIFT, PAGE_SIZE, ended, tried)
 
     def _place(self, page: int) -> str:
@@ -242,14 +246,20 @@ class _Run:
             return "?"
         return self._names.get(tried.location.tier, "?")
 
-    def _loaded(
+    def _loaded_later(
         self, page: int, began: float, until: float, where: str, found: bytes | Exception
     ) -> None:
-        results = self.results
-        results.faults.add(max(until, trio.current_time()) - began)
-        results.places[where] = results.places.get(where, 0) + 1
-        self._check(partial(self._oracle.loaded, page, found))
+        self._loaded(page, max(until, trio.current_time()) - began, where, found)
         self._done(page)
+
+    def _loaded(self, page: int, took_s: float, where: str, found: bytes | Exception) -> None:
+        results = self.results
+        results.faults.add(took_s)
+        results.places[where] = results.places.get(where, 0) + 1
+        try:
+            self._oracle.loaded(page, found)
+        except WrongPage as exc:
+            self._fail(exc)
 
     # -- stores and discards -----------------------------------------------------------
 
@@ -261,13 +271,12 @@ class _Run:
         size = PAGE_SIZE if event.kind_of_contents == INCOMPRESSIBLE else event.size
         return event.number, self._contents.noise_for(size)
 
-    def _store(self, event: Event) -> None:
-        began, page = trio.current_time(), event.page
-        until = self._work(self._config.store_s)
+    def _store(self, event: Event, began: float) -> None:
+        page = event.page
+        until = self._work(began, self._config.store_s)
         version = self._version(event)
         data = memoryview(self._oracle.bytes_of(version))
         pending, offset = self._device.pending_io, page << PAGE_SHIFT
-        ended = partial(self._stored, page, version, began, until)
         tried: Deferred | None = None
         if not pending.has_to_wait(offset, PAGE_SIZE):
             try:
@@ -275,19 +284,24 @@ class _Run:
             except Deferred as exc:
                 tried = kept(exc)
             except Exception as exc:
-                ended(kept(exc))
+                self._stored(page, version, until - began, kept(exc))
                 return
             else:
-                ended(None)
+                self._stored(page, version, until - began, None)
                 return
         self._busy[page] = True
+        ended = partial(self._stored_later, page, version, began, until)
         pending.begin_write(offset, data, ended, tried)
 
-    def _stored(
+    def _stored_later(
         self, page: int, version: Version, began: float, until: float, error: Exception | None
     ) -> None:
+        self._stored(page, version, max(until, trio.current_time()) - began, error)
+        self._done(page)
+
+    def _stored(self, page: int, version: Version, took_s: float, error: Exception | None) -> None:
         results = self.results
-        results.stores.add(max(until, trio.current_time()) - began)
+        results.stores.add(took_s)
         if error is None:
             self._oracle.stored(page, version)
             word = self._device.cache.slots.get(PageNumber(page))
@@ -296,8 +310,7 @@ class _Run:
             self._oracle.forgotten(page)
             results.refused += 1
             if not isinstance(error, StoreRefused):
-                self._check(partial(_fail, error))
-        self._done(page)
+                self._fail(WrongPage(f"a store ended with {type(error).__name__}: {error}"))
 
     async def _discard(self, event: Event) -> None:
         first, count = event.page, min(event.number, self._pages - event.page)
@@ -318,16 +331,13 @@ class _Run:
     # -- the rest ----------------------------------------------------------------------
 
     def _done(self, page: int) -> None:
-        self._busy.pop(page, None)
+        del self._busy[page]
         self._changed.set()
 
-    def _check(self, check: Callable[[], None]) -> None:
+    def _fail(self, error: WrongPage) -> None:
         """A callback of the device must not raise: it is told to the task that goes on."""
-        try:
-            check()
-        except Exception as exc:
-            self._failure.append(exc)
-            self._changed.set()
+        self._failure.append(error)
+        self._changed.set()
 
     async def _keep_house(self) -> None:
         """As a worker does, once a second."""
@@ -377,7 +387,3 @@ class _Run:
             if entry.tier is not None:
                 results.written[entry.tier.name] = entry.statistics().tier_written_bytes
         results.copied_bytes = device.cleaned().bytes_copied
-
-
-def _fail(error: Exception) -> None:
-    raise WrongPage(f"a store ended with {type(error).__name__}: {error}")
