@@ -34,6 +34,31 @@ def test_by_name_and_directory() -> None:
         assert strays.arguments_of(ours.pid)["fds"] == {"header": 3}
 
 
+NO_LINES_OF_OURS = [
+    "[" * 100_000,
+    '{"a":' * 20_000,
+    "1" * 5000,
+    "[]",
+    "{}",
+    '{"identity": {}}',
+    "[",
+]
+
+
+@pytest.mark.parametrize("last", [*NO_LINES_OF_OURS, '{"identity": 1}'])
+def test_a_line_that_says_nothing_is_passed_over(
+    last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a program with another user's rights, which any user may start.
+
+    No process: a device of another version beside this test would stumble over it.
+    """
+    words = [b"fuseswap.daemon.worker", b"fuseswap.tiers.tier_process", last.encode()]
+    monkeypatch.setattr(strays, "words_of", lambda pid: words)
+    assert strays.workers_of("swap0", "/run/here") == []
+    assert strays.tier_processes_of("an id") == []
+
+
 def test_end_waits_for_the_end() -> None:
     with process("swap0", "/run/here") as ours:
         strays.end(lambda: strays.workers_of("swap0", "/run/here"))
