@@ -261,8 +261,8 @@ def _allocate(path: str, size_bytes: int, step: Callable[[], None]) -> None:
 def _write_where_nothing_was(fd: int, size_bytes: int) -> None:
     """Zeros.  About as long as the disk takes for that; nothing of it where there was a file.
 
-    The ends have been read, and what was read ahead of them.  Such pages in the cache pass for
-    data, where the file system has nothing, or has it as unwritten: 1.5 MiB for pages were.
+    The ends have been read, and 1.5 MiB ahead of them.  Such pages in the cache pass for data, also
+    where the file system has nothing, or unwritten extents.
     """
     if stat.S_ISBLK(os.fstat(fd).st_mode):
         return
