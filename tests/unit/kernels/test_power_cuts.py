@@ -10,14 +10,14 @@ from tests.kernels import write_log
 from tests.kernels.power_cuts import Cut, choose, intervals, replayed
 from tests.kernels.write_log import FLUSH, FUA, Entry
 
-SECTOR = 512
+SECTOR, SIZE = 512, 12288
 # w0 w1 | w3 fua4 w5 | | w8
 FLAGS = [0, 0, FLUSH, 0, FUA, 0, FLUSH, FLUSH, 0]
 
 
 def entries() -> list[Entry]:
     return [
-        Entry(number * 4096, 0 if flags & FLUSH else 4096, flags, 0)
+        Entry(number * SIZE + 1024, 0 if flags & FLUSH else SIZE, flags, 0)
         for number, flags in enumerate(FLAGS)
     ]
 
@@ -65,8 +65,16 @@ def test_only_what_was_not_flushed_is_lost_or_torn(seed: int) -> None:
         touched = {*cut.lost, *([cut.torn[0]] if cut.torn else [])}
         assert all(flushed < number < cut.at for number in touched)
         assert not any(found[number].is_kept for number in touched)
-        assert cut.torn is None or (cut.torn[1] % SECTOR == 0 and 0 < cut.torn[1] < 4096)
-        assert cut.torn is None or cut.torn[0] not in cut.lost
+        if cut.torn:
+            number, there = cut.torn
+            assert number not in cut.lost
+            assert 0 < there < SIZE
+            assert (found[number].at + there) % 4096 == 0
+
+
+def test_a_write_of_one_sector_is_not_torn() -> None:
+    small = [Entry(1024 * number, 1024, 0, 0) for number in range(20)]
+    assert not any(cut.torn for cut in choose(small, 50, 1))
 
 
 def test_a_disk_has_what_the_cut_left(tmp_path: Path) -> None:
