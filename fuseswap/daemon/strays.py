@@ -77,8 +77,8 @@ def tier_processes_of(identity: str) -> list[int]:
     """Process ids of tier processes that a former supervisor started for this tier."""
     found = []
     for pid in _processes():
-        said = _arguments(words_of(pid), _TIER_MODULE)
-        if said and said["identity"]["id"] == identity:
+        said = _arguments(words_of(pid), _TIER_MODULE).get("identity")
+        if isinstance(said, dict) and said.get("id") == identity:
             found.append(pid)
     return found
 
