@@ -269,11 +269,13 @@ class Device:
 
     # -- tiers -------------------------------------------------------------------------
 
-    def add_tier(self, tier: Tier, policy: TierPolicy | None = None) -> TierEntry:
+    def add_tier(
+        self, tier: Tier, policy: TierPolicy | None = None, policy_words: Sequence[str] = ()
+    ) -> TierEntry:
         """Write segments to ``tier`` too; the caller runs its task.  Raises `InvalidArgument`."""
         if self.place is not None:
             raise InvalidArgument("the layout in-place has one backing file and no tiers")
-        entry = self.tiers.register(tier, policy)
+        entry = self.tiers.register(tier, policy, policy_words)
         self._count_tiers()
         return entry
 

@@ -132,10 +132,14 @@ def close_backing(fd: int, path: str, *, made: bool, encrypted: bool = True) -> 
     _write_first_page(fd, bytes(PAGE_SIZE))
 
 
+class NotClaimed(HostError):
+    """The file has no claim of the device any more."""
+
+
 def release_backing(path: str, name: str, *, made: bool, encrypted: bool = True) -> None:
     """As `close_backing`, of a file that no process has open any more.
 
-    Raises `HostError` where another device has it by now, or it can't be opened.
+    Raises `NotClaimed`, or `HostError` where it can't be opened or is in use.
     """
     try:
         fd = trusted_file.open_file(path, os.O_RDWR | os.O_DIRECT)
@@ -143,7 +147,7 @@ def release_backing(path: str, name: str, *, made: bool, encrypted: bool = True)
             _lock(fd, path)
             claim = _former_claim(fd, path)
             if claim is None or claim.name != name:
-                raise HostError(f"{path} is not of '{name}' any more")
+                raise NotClaimed(f"{path} is not of '{name}' any more")
             close_backing(fd, path, made=made, encrypted=encrypted)
         finally:
             os.close(fd)
