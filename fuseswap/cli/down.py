@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from fuseswap.cli.host_settings import restore_settings
@@ -36,11 +37,13 @@ def run(options: argparse.Namespace) -> int:
             try:
                 wake(runtime)  # an orphan that notes itself has the lock, and may be stopped
                 with runtime.lock():
-                    take_down.down(runtime)
+                    left = take_down.down(runtime)
             except (HostError, OSError) as exc:
                 failed.append(in_words(exc))
             else:
                 print(f"{runtime.name} is down")
+                for what in left:
+                    print(f"note: {what}", file=sys.stderr)
     finally:  # also where it had ended by itself, or a command was killed half-way
         restore_settings()
     if failed:

@@ -14,12 +14,9 @@ from typing import TYPE_CHECKING, Any
 from fuseswap.cli.config_files import read
 from fuseswap.cli.parser import whole
 from fuseswap.errors import HostError, InvalidArgument
-from fuseswap.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from fuseswap.laboratory.trace_format import Event
-
-_MOST_PAGES = 1 << 28  # 1 TiB
 
 
 def add_to(commands: Any) -> None:
@@ -56,17 +53,21 @@ def run(options: argparse.Namespace) -> int:
     # trio and the whole device: no other command needs them.
     from fuseswap.laboratory.oracle import WrongPage
     from fuseswap.laboratory.sim_config import SimConfig, config_from
+    from fuseswap.laboratory.sim_policies import load_policies
     from fuseswap.laboratory.sim_results import table
     from fuseswap.laboratory.simulation import simulate
+    from fuseswap.laboratory.trace_extent import extent_of
 
     events = _events(options)
     configs = [config_from(Path(path).stem, read(Path(path))) for path in options.config or []]
-    pages, seconds = _extent(events())
+    extent = extent_of(events())
     all_results = []
     for config in configs or [SimConfig()]:
         try:
             with nullcontext() if options.faults is None else _silence():  # a line for each
-                results = simulate(events, config, pages, seconds, options.seed, options.faults)
+                results = simulate(
+                    events, config, extent, options.seed, options.faults, load_policies()
+                )
         except WrongPage as exc:
             raise HostError(f"{config.name}: {exc}; to see it again: {_again(options)}") from exc
         except Exception as exc:
@@ -93,9 +94,11 @@ def _events(options: argparse.Namespace) -> Callable[[], Iterable[Event]]:
     if (options.trace is None) == (options.synthetic is None):
         raise InvalidArgument("give either a TRACE or --synthetic N")
     if options.synthetic is not None:
-        if not 0 < options.pages <= _MOST_PAGES:
-            raise InvalidArgument(f"--pages is 1 to {_MOST_PAGES}")
         from fuseswap.laboratory.synthetic import synthetic
+        from fuseswap.laboratory.trace_extent import MOST_PAGES
+
+        if not 0 < options.pages <= MOST_PAGES:
+            raise InvalidArgument(f"--pages is 1 to {MOST_PAGES}")
 
         return lambda: synthetic(options.synthetic, options.pages, options.seed)
 
@@ -107,21 +110,6 @@ def _events(options: argparse.Namespace) -> Callable[[], Iterable[Event]]:
             yield from TraceReader(file).events()
 
     return recorded
-
-
-def _extent(events: Iterable[Event]) -> tuple[int, float]:
-    """How many pages there are, up to the last one, and how long it takes."""
-    from fuseswap.frontswap.trace_ring import DISCARD
-
-    pages, time_ns = 0, 0
-    for event in events:
-        last = event.page + (event.number if event.kind == DISCARD else 1)
-        pages, time_ns = max(pages, last), event.time_ns
-    if not pages:
-        raise InvalidArgument("there is no event")
-    if pages > _MOST_PAGES:
-        raise InvalidArgument(f"a trace of {pages << PAGE_SHIFT} bytes is too large: 1 TiB")
-    return pages, time_ns / 1e9
 
 
 def _again(options: argparse.Namespace) -> str:

@@ -78,15 +78,12 @@ def remove(runtime: Runtime, name: str) -> None:
 
 def set_policy(runtime: Runtime, spec: TierSpec) -> None:
     """What ``spec`` says of priority and limit, where it does.  Raises `HostError`."""
-    words = [f"tier={spec.name}"]
-    if spec.priority is not None:
-        words.append(f"priority={spec.priority}")
-    if spec.limit_bytes is not None:
-        words.append(f"limit={spec.limit_bytes}")
-    if len(words) == 1:
+    words = spec.policy_words()
+    if not words:
         return
+    text = " ".join([f"tier={spec.name}", *words])
     try:
-        write_file(Path(runtime.mountpoint()) / "params" / PARAMETER, " ".join(words))
+        write_file(Path(runtime.mountpoint()) / "params" / PARAMETER, text)
     except OSError as exc:
         raise HostError(f"tier '{spec.name}' can't be set up: {exc.strerror}") from exc
 

@@ -7,7 +7,7 @@ Another worker may change the state meanwhile, and then all of it is built again
 from __future__ import annotations
 
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -72,9 +72,9 @@ class Serving:
             outer.cancel_scope.cancel()
         return paused
 
-    def add(self, tier: Tier, engine: Engine | None) -> None:
+    def add(self, tier: Tier, engine: Engine | None, policy_words: Sequence[str] = ()) -> None:
         """One more tier; ``engine`` is that of all files.  Raises `InvalidArgument`."""
-        self.device.add_tier(tier)
+        self.device.add_tier(tier, policy_words=policy_words)
         if self._engine is None and engine is not None and self._tasks:
             self._engine = self.device.engine = engine
             self._tasks.start_soon(engine.run)

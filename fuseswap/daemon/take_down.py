@@ -33,7 +33,7 @@ from fuseswap.daemon.switch_off import switch_off
 from fuseswap.errors import HostError
 from fuseswap.linux import ending, loop, mount, swap_area
 from fuseswap.linux.timed_file import read_file
-from fuseswap.tiers.backing_file import release_backing
+from fuseswap.tiers.backing_file import NotClaimed, release_backing
 
 _CLOSED_WITHIN_S = 2.0  # the kernel closes files of a process a moment after its end
 _LOOK_S = 0.02
@@ -42,8 +42,8 @@ _PATIENCE_S = 1.0
 _LOOK_EVERY_S = 0.05
 
 
-def down(runtime: Runtime) -> None:
-    """Undo `up` in order.
+def down(runtime: Runtime) -> list[str]:
+    """Undo `up` in order; a sentence for each file that could not be given back.
 
     Raises `HostError`, having changed nothing, where swapoff can't end, or a process has the
     swapfile open: it would lose what it wrote.
@@ -63,8 +63,9 @@ def down(runtime: Runtime) -> None:
             wait_for_end(runtime)
         except HostError:  # it is of no use any more
             end_all(runtime)
-        _give_files_back(runtime)
+        left = _give_files_back(runtime)
         runtime.remove()
+    return left
 
 
 def _refuse_users(runtime: Runtime, mountpoint: str, device: str | None) -> None:
@@ -82,12 +83,13 @@ def _refuse_users(runtime: Runtime, mountpoint: str, device: str | None) -> None
         time.sleep(_LOOK_EVERY_S)
 
 
-def _give_files_back(runtime: Runtime) -> None:
-    """Those that no supervisor gave back; what can't be keeps its claim."""
+def _give_files_back(runtime: Runtime) -> list[str]:
+    """Those that no supervisor gave back; what can't be keeps its claim, and is told."""
+    left: list[str] = []
     try:
         settings, noted = runtime.config(), runtime.state()
     except HostError:  # there is no device any more
-        return
+        return left
     files = [
         (path, made, one.is_encrypted)
         for one in settings.attachments
@@ -100,11 +102,16 @@ def _give_files_back(runtime: Runtime) -> None:
         while True:
             try:
                 release_backing(path, runtime.name, made=made, encrypted=encrypted)
-            except HostError:
-                if os.path.exists(path) and time.monotonic() < deadline:
-                    time.sleep(_LOOK_S)
-                    continue
+            except NotClaimed:
+                pass
+            except HostError as exc:
+                if os.path.exists(path):
+                    if time.monotonic() < deadline:
+                        time.sleep(_LOOK_S)
+                        continue
+                    left.append(f"{path} stays as it is: {exc}")
             break
+    return left
 
 
 def _unmount(runtime: Runtime, mountpoint: str) -> None:

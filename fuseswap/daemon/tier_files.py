@@ -3,6 +3,7 @@
 A command may wait for a disk, so it opens them, and hands the descriptors to the supervisor as
 an attachment.  Its description, which ``worker_tiers.py`` makes a tier of:
 
+    policy   words of its priority and limit, where it has some from the start
     encrypt  whether what is written there can't be read by others
     files    of each descriptor that is of a file: path, size_bytes, made, former; they come first
     leaves   the tier itself, or both halves of a mirror: kind, and which of the descriptors;
@@ -111,6 +112,8 @@ def open_tier(spec: TierSpec, device: str, size_bytes: int) -> Attachment:
                 fds += theirs
                 leaves[number] = described
         description: dict[str, Any] = {"encrypt": encrypt, "files": files, "leaves": leaves}
+        if words := spec.policy_words():
+            description["policy"] = words
         if spec.parts:
             description["marks"] = len(fds)
             fds.append(marks(min(leaf["extent_count"] for leaf in leaves)))

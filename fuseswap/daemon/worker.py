@@ -305,7 +305,7 @@ class Worker:
             if self._serving and is_new and not error and self._tiers.is_makeable(one):
                 make = partial(self._tiers.try_tier, one)
                 tier = result_of(await await_callback(partial(self._thread.submit, make)))
-                self._serving.add(tier, self._tiers.engine)
+                self._serving.add(tier, self._tiers.engine, one.description.get("policy", ()))
         except (FuseswapError, OSError) as exc:
             error = in_words(exc)
         if error:

@@ -37,7 +37,7 @@ from fuseswap.reclaim.dictionary_training import TrainingMemory
 from fuseswap.reclaim.evictor import Evictor
 from fuseswap.reclaim.memory_watch import MemoryWatch
 from fuseswap.reclaim.patience import CachePatience
-from fuseswap.reclaim.policy import EVICT, RECOMPRESS, Choice
+from fuseswap.reclaim.policy import RECOMPRESS, Choice, Preference
 from fuseswap.reclaim.recompression import Recompression
 from fuseswap.reclaim.relocation import Relocation
 from fuseswap.reclaim.room import Room
@@ -158,7 +158,8 @@ class Device:
             self.tiers.register(tier)
         self.place: RawFile | None = None
         self.writer: SegmentWriter | PlaceWriter
-        cleaner = Cleaner(self.cache.slots, self.cache.log, self.cache.decoder)
+        self.cleaning = Preference(plugged.policies, self.cache)
+        cleaner = Cleaner(slots, self.cache.log, self.cache.decoder, self.cleaning)
         segments = SegmentReader(self.cache.log, self.reader)
         self.relocation = Relocation(
             self.cache.log, self.tiers, self.reader, cleaner.is_worth_another_read, slots
@@ -193,18 +194,15 @@ class Device:
             choice=Choice(RECOMPRESS, plugged.policies),
         )
         self.sweep = Sweep(Merger(self.cache, self.cache.dedup), lambda: frontswap.operations)
+        log, decoder = self.cache.log, self.cache.decoder
         self.scrubber = Scrubber(
-            slots,
-            self.cache.log,
-            self.tiers,
-            self.reader,
-            self.cache.decoder,
-            frontswap.load_foreign,
+            slots, log, self.tiers, self.reader, decoder, frontswap.load_foreign
         )
         self.room = Room(self.cache, counters)
         cleaning = CleaningPolicy(self.cache, cleaner, self.room, self.recompression.is_due)
-        choice = Choice(EVICT, plugged.policies)
-        self.evictor = Evictor(self.cache, cleaner, self.room, self.writer, self.in_flight, choice)
+        self.evictor = Evictor(
+            self.cache, cleaner, self.room, self.writer, self.in_flight, plugged.policies
+        )
         tier_merging = None
         if place_file is None:
             tier_merging = TierMerging(
@@ -271,11 +269,13 @@ class Device:
 
     # -- tiers -------------------------------------------------------------------------
 
-    def add_tier(self, tier: Tier, policy: TierPolicy | None = None) -> TierEntry:
+    def add_tier(
+        self, tier: Tier, policy: TierPolicy | None = None, policy_words: Sequence[str] = ()
+    ) -> TierEntry:
         """Write segments to ``tier`` too; the caller runs its task.  Raises `InvalidArgument`."""
         if self.place is not None:
             raise InvalidArgument("the layout in-place has one backing file and no tiers")
-        entry = self.tiers.register(tier, policy)
+        entry = self.tiers.register(tier, policy, policy_words)
         self._count_tiers()
         return entry
 

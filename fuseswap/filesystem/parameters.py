@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fuseswap.errors import InvalidArgument, Isolated
-from fuseswap.filesystem import recompression_settings
+from fuseswap.filesystem import policy_settings, recompression_settings
 from fuseswap.filesystem.parameter_values import (
     parse_number,
     parse_switch,
     show_limit,
     show_switch,
 )
+from fuseswap.reclaim.policy import DEFAULT_POLICY, Choice
 from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.reclaim.scrub_request import ScrubRequest
 from fuseswap.sizes import parse_size
@@ -93,6 +94,15 @@ def _set_writeback_limit(device: Device, text: str) -> None:
 
 def _set_age(device: Device, text: str) -> None:
     device.writeback.writeback_age_seconds = parse_number(text, 0, 7 * 24 * 3600)
+
+
+def _policy(of: str, what: str, choice: Callable[[Device], Choice]) -> Parameter:
+    def select(device: Device, name: str) -> None:
+        choice(device).select(name)
+        device.evictor.reset_admission()
+
+    values = f"{DEFAULT_POLICY} | NAME of a plugin"
+    return Parameter(f"{of}_policy", values, what, lambda device: choice(device).name, select)
 
 
 def _set_shrinker(device: Device, text: str) -> None:
@@ -303,8 +313,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "tier_timeout",
         f"1 to {MAX_TIER_TIMEOUT_S} seconds",
-        "How long servers are asked for a page; then it is an I/O error.  "
-        "A disk whose writes take longer gets no more of them.",
+        "How long servers are asked for a page; then it is an I/O error.",
         lambda device: str(int(device.tiers.timeout_s)),
         _set_tier_timeout,
     ),
@@ -316,20 +325,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         lambda device, text: device.scrubber.ask(ScrubRequest.parse(text)),
         lasting=False,
     ),
-    Parameter(
-        "eviction_policy",
-        "default | NAME of a plugin",
-        "Who says which segment leaves next when stores need room; default: the oldest.",
-        lambda device: device.evictor.choice.name,
-        lambda device, text: device.evictor.choice.select(text),
-    ),
-    Parameter(
-        "recompression_policy",
-        "default | NAME of a plugin",
-        "Who says which of the segments that are due is recompressed first.",
-        lambda device: device.recompression.policy.choice.name,
-        lambda device, text: device.recompression.policy.choice.select(text),
-    ),
+    *(_policy(*one) for one in policy_settings.POLICIES),
     Parameter(
         "shrinker_enabled",
         "Y | N",

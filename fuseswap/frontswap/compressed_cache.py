@@ -20,7 +20,7 @@ from typing import Final, final
 import xxhash
 
 from fuseswap.codecs.checksum import Decoder
-from fuseswap.codecs.codec import Codec
+from fuseswap.codecs.codec import MAX_COMPRESSED_BYTES, Codec
 from fuseswap.codecs.registry import LAST_RAW, LZ4, RAW, CodecRegistry
 from fuseswap.dedup.policy import Dedup
 from fuseswap.errors import CompressesPoorly, PoolFull
@@ -97,6 +97,7 @@ class CompressedCache:
         self.memory_usage = MemoryUsage(state, self.log, ahead.ready_bytes)
         self._head = self.log.heads[Stream.STORE]
         self._raw_head = self.log.heads[Stream.INCOMPRESSIBLE]
+        self.largest_kept = MAX_COMPRESSED_BYTES  # bytes; larger pages leave first
         self.full_pool = FullPool(self.log, mixes_streams=not in_place)  # `Device` knows of tiers
         self.fill_words = 0
         self.log.adopt()
@@ -135,7 +136,8 @@ class CompressedCache:
         if word:
             self.fill_words += len(payload) > 0  # else it is shared
             return word
-        head = self._head if codec > LAST_RAW else self._raw_head
+        large = codec <= LAST_RAW or len(payload) > self.largest_kept
+        head = self._raw_head if large else self._head
         check = _checksum(payload, codec) & 0xFFFFFFFF
         try:
             word = self._append(head, page, payload, check, codec)  # crash point: store-append

@@ -2,6 +2,8 @@
 
 ``[device]`` has ``pool-limit`` (64M) and every parameter of `fuseswap set`.  ``size`` is that of
 the swapfile, else the trace says it.  ``load-us`` and ``store-us``: time for a page (0).
+``recompress-us``: of the thread for one (800).  ``zstd-gain``: percent that zstd gains on lz4, else
+the trace says it.
 
 ``[tier NAME]``, in the order in which they are added, has ``size``.  ``read-us`` and ``write-us``
 pass before the first byte (100).  ``bandwidth`` is in bytes a second, both ways together (500M).
@@ -26,6 +28,7 @@ _DEVICE = "device"
 _TIER = "tier "
 _MOST_US = 60_000_000
 _POOL_LIMIT = 64 * MIB
+_MOST_GAIN = 45
 _TIER_KEYS = (
     "size", "read-us", "write-us", "bandwidth", "priority", "limit", "remote", "faults",
 )  # fmt: skip
@@ -40,6 +43,8 @@ class SimConfig:
     pool_limit_bytes: int = _POOL_LIMIT
     load_s: float = 0.0
     store_s: float = 0.0
+    recompress_s: float = 0.0008
+    gain_percent: int | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
     tiers: Mapping[str, TierModel] = field(default_factory=dict)
     policies: Mapping[str, TierPolicy] = field(default_factory=dict)
@@ -76,6 +81,7 @@ def _device(
     rest = dict(keys)
     size, limit = rest.pop("size", None), rest.pop("pool-limit", None)
     load, store = rest.pop("load-us", "0"), rest.pop("store-us", "0")
+    recompress, gain = rest.pop("recompress-us", "800"), rest.pop("zstd-gain", None)
     parameters = {key.replace("-", "_"): text for key, text in rest.items()}
     for key in parameters:
         find_parameter(key)
@@ -87,6 +93,8 @@ def _device(
         limit_bytes,
         _seconds(load),
         _seconds(store),
+        _seconds(recompress),
+        None if gain is None else _gain(gain),
         parameters,
         tiers,
         policies,
@@ -118,6 +126,13 @@ def _tier(keys: Mapping[str, str]) -> tuple[TierModel, TierPolicy]:
     )
     words = [f"{key}={keys[key]}" for key in ("priority", "limit") if key in keys]
     return model, TierPolicy().changed(words)
+
+
+def _gain(text: str) -> int:
+    found = parse_whole(text)
+    if found > _MOST_GAIN:
+        raise InvalidArgument(f"zstd-gain is 0 to {_MOST_GAIN} percent, not {text}")
+    return found
 
 
 def _seconds(text: str) -> float:

@@ -10,6 +10,7 @@ from fuseswap.sizes import format_size
 
 _STEPS = 50  # of a decade: a percentile is up to 4.7 % too large
 _LEAST_S = 1e-7
+_log10 = math.log10
 
 
 class Times:
@@ -24,7 +25,7 @@ class Times:
         """One more."""
         self.count += 1
         self._sum_s += seconds
-        at = -1 if seconds < _LEAST_S else int(math.log10(seconds / _LEAST_S) * _STEPS)
+        at = -1 if seconds < _LEAST_S else int(_log10(seconds / _LEAST_S) * _STEPS)
         self._counts[at] = self._counts.get(at, 0) + 1
 
     @property
@@ -59,8 +60,21 @@ class Results:
     copied_bytes: int = 0
     memory: list[int] = field(default_factory=list)  # bytes, at each tenth of the time
     memory_peak: int = 0
+    memory_sum: int = 0  # of looks, once a second
+    memory_looks: int = 0
     seconds: float = 0.0
     processor_s: float = 0.0  # of this process, not in the table: it is not the same each time
+
+    @property
+    def hit_ratio(self) -> float:
+        """Loads answered from memory, of all loads: 0 to 1."""
+        loads = sum(self.places.values())
+        return self.places.get("memory", 0) / loads if loads else 0.0
+
+    @property
+    def memory_mean(self) -> int:
+        """Bytes, over the whole time."""
+        return self.memory_sum // self.memory_looks if self.memory_looks else 0
 
     def lines(self) -> list[tuple[str, str]]:
         """Names and values."""
@@ -85,6 +99,7 @@ class Results:
             *((f"written to {name}", format_size(n)) for name, n in sorted(self.written.items())),
             ("written / kept", f"{amplification:.2f}"),
             ("copied", format_size(self.copied_bytes)),
+            ("memory mean", format_size(self.memory_mean)),
             ("memory peak", format_size(self.memory_peak)),
             ("memory", " ".join(f"{held >> 20}" for held in self.memory) + " MiB"),
         ]

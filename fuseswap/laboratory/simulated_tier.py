@@ -1,22 +1,25 @@
-"""A tier in memory with the delays of another: what a simulation writes to.
+"""A tier with the delays of another: what a simulation writes to.
 
 A read or a write takes a time of its own, and its bytes pass one after the other at the bandwidth.
 Each ends in its own time, so they may end in another order.  A segment is looked at twice while it
-is written, as a slow device may do.  It keeps segments compressed: pages of a simulation have much
-in common.
+is written, as a slow device may do.  Segments are in a file without a name in ``TMPDIR``, so that
+memory does not grow with them.
 """
 
 from __future__ import annotations
 
 import errno
 import heapq
+import os
+import tempfile
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple
 
 import trio
-import zstandard
 
 from fuseswap.laboratory.fault_schedule import Fault, FaultSchedule
+from fuseswap.linux.syscalls import punch_hole
 from fuseswap.tiers.tier import Read, Written
 from fuseswap.units import SEGMENT_BYTES
 
@@ -48,14 +51,14 @@ class SimulatedTier:
         self.is_at_fault = False  # whether it has ever failed, forgotten or lied
         self._model = model
         self._faults = faults
-        self._extents: dict[int, bytes] = {}  # `extent_count` at most
-        self._last: tuple[int, bytes] = (-1, b"")  # reads of one extent come together
+        self._file, path = tempfile.mkstemp(prefix="fuseswap-")
+        os.unlink(path)
+        self._is_there = bytearray(self.extent_count)
         self._free_at = 0.0  # of the way its bytes go
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._began = 0
         self._changed = trio.Event()
-        self._pack = zstandard.ZstdCompressor(level=1).compress
-        self._unpack = zstandard.ZstdDecompressor().decompress
+        self._wakes_at = inf  # the task looks then, if not told before
 
     def begin_write(self, extent: int, generation: int, segment: memoryview, done: Written) -> None:
         """See `Tier`."""
@@ -66,9 +69,11 @@ class SimulatedTier:
             if fault.fails:
                 done(OSError(errno.EIO, "a fault of the schedule"))
                 return
-            self._forget(extent)
-            if not fault.forgets:
-                self._extents[extent] = self._pack(first + segment[_HALF:])
+            if fault.forgets:
+                self._forget(extent)
+            else:
+                os.pwritev(self._file, (first, segment[_HALF:]), extent * SEGMENT_BYTES)
+                self._is_there[extent] = 1
             done(None)
 
         self._after(self._model.write_s, SEGMENT_BYTES, fault, end)
@@ -84,7 +89,7 @@ class SimulatedTier:
                 self._forget(extent)
             if fault.fails:
                 done(OSError(errno.EIO, "a fault of the schedule"))
-            elif extent not in self._extents:
+            elif not self._is_there[extent]:
                 done(OSError(errno.ENODATA, "forgotten"))
             else:
                 done(self._bytes(extent, offset, length, fault))
@@ -92,13 +97,15 @@ class SimulatedTier:
         self._after(self._model.read_s, length, fault, end)
 
     def _bytes(self, extent: int, offset: int, length: int, fault: Fault) -> bytes:
-        if self._last[0] != extent:
-            self._last = extent, self._unpack(self._extents[extent])
-        found = self._last[1][offset : offset + length]
+        found = os.pread(self._file, length, extent * SEGMENT_BYTES + offset)
         if fault.lie is None:
             return found
         at = int(fault.lie * length)
         return found[:at] + bytes([found[at] ^ 0x10]) + found[at + 1 :]
+
+    def close(self) -> None:
+        """The file is gone."""
+        os.close(self._file)
 
     def set_timeout(self, seconds: float) -> None:
         """See `Tier`: as of a file, not heeded."""
@@ -114,12 +121,9 @@ class SimulatedTier:
     async def run(self) -> None:
         """End what is due, in its time."""
         while True:
-            if not self._due:
-                self._changed = trio.Event()
-                await self._changed.wait()
-                continue
-            with trio.move_on_at(self._due[0][0]):
-                self._changed = trio.Event()
+            self._wakes_at = self._due[0][0] if self._due else inf
+            self._changed = trio.Event()
+            with trio.move_on_at(self._wakes_at):
                 await self._changed.wait()
             while self._due and self._due[0][0] <= trio.current_time():
                 heapq.heappop(self._due)[2]()
@@ -132,9 +136,10 @@ class SimulatedTier:
         self.is_at_fault |= fault.fails or fault.forgets or fault.lie is not None
         due = self._free_at + latency_s + fault.stall_s
         heapq.heappush(self._due, (due, self._began, end))
-        self._changed.set()
+        if due < self._wakes_at:
+            self._changed.set()
 
     def _forget(self, extent: int) -> None:
-        self._extents.pop(extent, None)
-        if self._last[0] == extent:
-            self._last = -1, b""
+        if self._is_there[extent]:
+            self._is_there[extent] = 0
+            punch_hole(self._file, extent * SEGMENT_BYTES, SEGMENT_BYTES)

@@ -20,22 +20,26 @@ from functools import partial
 
 import trio
 
+from fuseswap.codecs.registry import FILL
 from fuseswap.errors import Deferred, StoreRefused, kept
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.discards import Unfinished
 from fuseswap.filesystem.parameters import find_parameter
+from fuseswap.filesystem.plugged import NOTHING_PLUGGED, Plugged
 from fuseswap.frontswap.trace_ring import DISCARD, LOAD
 from fuseswap.laboratory import virtual_time
-from fuseswap.laboratory.contents import noise_for
+from fuseswap.laboratory.contents import Contents, half_word
 from fuseswap.laboratory.fault_schedule import FaultSchedule
-from fuseswap.laboratory.oracle import SAME_FILLED, Oracle, Version, WrongPage, bytes_of
+from fuseswap.laboratory.oracle import SAME_FILLED, Oracle, Version, WrongPage
 from fuseswap.laboratory.sim_config import SimConfig
 from fuseswap.laboratory.sim_results import Results
+from fuseswap.laboratory.simulated_thread import SimulatedThread
 from fuseswap.laboratory.simulated_tier import SimulatedTier
+from fuseswap.laboratory.trace_extent import Extent
 from fuseswap.laboratory.trace_format import INCOMPRESSIBLE, Event
 from fuseswap.laboratory.trace_format import SAME_FILLED as SAME_FILLED_CLASS
 from fuseswap.linux import shared_memory
-from fuseswap.store.geometry import Geometry
+from fuseswap.store.geometry import RESERVE_FRAMES, Geometry
 from fuseswap.store.region import Region
 from fuseswap.store.slot_word import is_object, length_of
 from fuseswap.store.superblock import SharedState
@@ -52,7 +56,9 @@ _PATIENCE_S = 300.0  # for a request that is under way; a read is tried for 30 s
 
 
 @contextmanager
-def memory_device(config: SimConfig, page_count: int) -> Iterator[Device]:
+def memory_device(
+    config: SimConfig, page_count: int, thread: SimulatedThread, plugged: Plugged
+) -> Iterator[Device]:
     """A fresh device over memory that goes with it."""
     size = config.size_bytes or page_count << PAGE_SHIFT
     extents = sum(model.size_bytes // SEGMENT_BYTES for model in config.tiers.values())
@@ -60,7 +66,8 @@ def memory_device(config: SimConfig, page_count: int) -> Iterator[Device]:
     geometry = Geometry.for_size(max(size, MIB), memory, extents)
     _, files = shared_memory.create_files(geometry.region_bytes(), "memfd")
     state = SharedState.create({name: Region(fd) for name, fd in files.items()}, geometry)
-    device = Device(state)
+    device = Device(state, submit=thread.submit, ready_frames=RESERVE_FRAMES, plugged=plugged)
+    thread.serve(device.recompression.thread)
     try:
         device.frontswap.invalidation.step_ns = _STEP_NS
         yield device
@@ -75,20 +82,25 @@ def memory_device(config: SimConfig, page_count: int) -> Iterator[Device]:
 def simulate(
     events: Callable[[], Iterable[Event]],
     config: SimConfig,
-    page_count: int,
-    seconds: float,
+    extent: Extent,
     seed: int = 0,
     faults: int | None = None,
+    plugged: Plugged = NOTHING_PLUGGED,
 ) -> Results:
-    """Run ``events`` of ``seconds`` through a device of ``config``.
+    """Run ``events``, which have ``extent``, through a device of ``config``.
 
-    ``seed`` orders tasks; ``faults`` is the seed of what goes wrong, None: nothing.  Raises
-    `WrongPage` where a load gives what it may not.
+    ``seed`` orders tasks; ``faults`` is the seed of what goes wrong, None: nothing.  ``plugged``:
+    policies that ``config`` may select.  Raises `WrongPage` where a load gives what it may not.
     """
     began = time.process_time()
-    with memory_device(config, page_count) as device:
-        one = _Run(device, config, seconds, faults)
-        virtual_time.run(partial(one.run, events), seed)
+    gain = extent.gain_percent if config.gain_percent is None else config.gain_percent
+    thread = SimulatedThread(config.recompress_s)
+    with memory_device(config, extent.pages, thread, plugged) as device:
+        one = _Run(device, config, extent.seconds, faults, Contents(gain), thread)
+        try:
+            virtual_time.run(partial(one.run, events), seed)
+        finally:
+            one.close()
         results = one.results
     results.processor_s = time.process_time() - began
     return results
@@ -98,7 +110,13 @@ class _Run:
     """Of one device."""
 
     def __init__(
-        self, device: Device, config: SimConfig, seconds: float, faults: int | None
+        self,
+        device: Device,
+        config: SimConfig,
+        seconds: float,
+        faults: int | None,
+        contents: Contents,
+        thread: SimulatedThread,
     ) -> None:
         self._device = device
         self._config = config
@@ -110,11 +128,20 @@ class _Run:
             for name, model in config.tiers.items()
         ]
         self._names: dict[int, str] = {}
-        self._oracle = Oracle(lambda: any(tier.is_at_fault for tier in self._tiers))
+        self._contents = contents
+        self._thread = thread
+        self._oracle = Oracle(
+            self._pages, lambda: any(tier.is_at_fault for tier in self._tiers), contents
+        )
         self._busy: dict[int, bool] = {}  # pages under way; True: a store
         self._changed = trio.Event()
         self._failure: list[Exception] = []
         self._free_at = 0.0  # of the worker
+
+    def close(self) -> None:
+        """Files of tiers are gone."""
+        for tier in self._tiers:
+            tier.close()
 
     async def run(self, events: Callable[[], Iterable[Event]]) -> None:
         """To the end of ``events``, and of what they began.  One error is raised, not a group."""
@@ -138,6 +165,7 @@ class _Run:
             for task in device.tasks():
                 nursery.start_soon(task)
             nursery.start_soon(self._keep_house)
+            nursery.start_soon(self._thread.run)
             self._began = trio.current_time()
             for event in events():
                 await self._begin(event)
@@ -147,9 +175,11 @@ class _Run:
             nursery.cancel_scope.cancel()
 
     async def _begin(self, event: Event) -> None:
-        due = self._began + event.time_ns / 1e9
-        if due - trio.current_time() > QUANTUM_S:
+        due = self._began + event.time_ns * 1e-9
+        now = trio.current_time()
+        if due - now > QUANTUM_S:
             await trio.sleep_until(due)
+            now = trio.current_time()
         if event.page >= self._pages:
             return
         if event.kind == DISCARD:
@@ -160,12 +190,14 @@ class _Run:
                 self.results.swap_cache += 1
                 return
             await self._wait_while(lambda: event.page in self._busy)
+            now = trio.current_time()
         if len(self._busy) >= MOST_IN_FLIGHT:
             await self._wait_while(lambda: len(self._busy) >= MOST_IN_FLIGHT)
+            now = trio.current_time()
         if event.kind == LOAD:
-            self._load(event.page)
+            self._load(event.page, now)
         else:
-            self._store(event)
+            self._store(event, now)
 
     async def _wait_while(self, condition: Callable[[], bool]) -> None:
         with trio.move_on_after(_PATIENCE_S) as scope:
@@ -178,29 +210,29 @@ class _Run:
         if self._failure:
             raise self._failure[0]
 
-    def _work(self, cost_s: float) -> float:
-        """The worker works so long, one after the other; until when."""
-        self._free_at = max(self._free_at, trio.current_time()) + cost_s
-        return self._free_at
+    def _work(self, began: float, cost_s: float) -> float:
+        """The worker works so long from ``began``, one after the other; until when."""
+        free_at = self._free_at
+        self._free_at = free_at = (free_at if free_at > began else began) + cost_s
+        return free_at
 
     # -- loads -------------------------------------------------------------------------
 
-    def _load(self, page: int) -> None:
-        began = trio.current_time()
-        until = self._work(self._config.load_s)
+    def _load(self, page: int, began: float) -> None:
+        until = self._work(began, self._config.load_s)
         try:
             found = self._device.swapfile.read(page << PAGE_SHIFT, PAGE_SIZE)
         except Deferred as exc:
             tried = kept(exc)
         except Exception as exc:
-            self._loaded(page, began, until, "memory", kept(exc))
+            self._loaded(page, until - began, "memory", kept(exc))
             return
         else:
-            self._loaded(page, began, until, self._place(page), found)
+            self._loaded(page, until - began, self._place(page), found)
             return
         where = f"tier {self._tier_name(tried)}"
         self._busy[page] = False
-        ended = partial(self._loaded, page, began, until, where)
+        ended = partial(self._loaded_later, page, began, until, where)
         self._device.pending_io.begin_read(page << PAGE_SHIFT, PAGE_SIZE, ended, tried)
 
     def _place(self, page: int) -> str:
@@ -214,30 +246,37 @@ class _Run:
             return "?"
         return self._names.get(tried.location.tier, "?")
 
-    def _loaded(
+    def _loaded_later(
         self, page: int, began: float, until: float, where: str, found: bytes | Exception
     ) -> None:
-        results = self.results
-        results.faults.add(max(until, trio.current_time()) - began)
-        results.places[where] = results.places.get(where, 0) + 1
-        self._check(partial(self._oracle.loaded, page, found))
+        self._loaded(page, max(until, trio.current_time()) - began, where, found)
         self._done(page)
+
+    def _loaded(self, page: int, took_s: float, where: str, found: bytes | Exception) -> None:
+        results = self.results
+        results.faults.add(took_s)
+        results.places[where] = results.places.get(where, 0) + 1
+        try:
+            self._oracle.loaded(page, found)
+        except WrongPage as exc:
+            self._fail(exc)
 
     # -- stores and discards -----------------------------------------------------------
 
     def _version(self, event: Event) -> Version:
         if event.kind_of_contents == SAME_FILLED_CLASS:
+            return half_word(event.number), SAME_FILLED
+        if event.codec == FILL:
             return event.number, SAME_FILLED
         size = PAGE_SIZE if event.kind_of_contents == INCOMPRESSIBLE else event.size
-        return event.number, noise_for(size)
+        return event.number, self._contents.noise_for(size)
 
-    def _store(self, event: Event) -> None:
-        began, page = trio.current_time(), event.page
-        until = self._work(self._config.store_s)
+    def _store(self, event: Event, began: float) -> None:
+        page = event.page
+        until = self._work(began, self._config.store_s)
         version = self._version(event)
-        data = memoryview(bytes_of(version))
+        data = memoryview(self._oracle.bytes_of(version))
         pending, offset = self._device.pending_io, page << PAGE_SHIFT
-        ended = partial(self._stored, page, version, began, until)
         tried: Deferred | None = None
         if not pending.has_to_wait(offset, PAGE_SIZE):
             try:
@@ -245,19 +284,24 @@ class _Run:
             except Deferred as exc:
                 tried = kept(exc)
             except Exception as exc:
-                ended(kept(exc))
+                self._stored(page, version, until - began, kept(exc))
                 return
             else:
-                ended(None)
+                self._stored(page, version, until - began, None)
                 return
         self._busy[page] = True
+        ended = partial(self._stored_later, page, version, began, until)
         pending.begin_write(offset, data, ended, tried)
 
-    def _stored(
+    def _stored_later(
         self, page: int, version: Version, began: float, until: float, error: Exception | None
     ) -> None:
+        self._stored(page, version, max(until, trio.current_time()) - began, error)
+        self._done(page)
+
+    def _stored(self, page: int, version: Version, took_s: float, error: Exception | None) -> None:
         results = self.results
-        results.stores.add(max(until, trio.current_time()) - began)
+        results.stores.add(took_s)
         if error is None:
             self._oracle.stored(page, version)
             word = self._device.cache.slots.get(PageNumber(page))
@@ -266,8 +310,7 @@ class _Run:
             self._oracle.forgotten(page)
             results.refused += 1
             if not isinstance(error, StoreRefused):
-                self._check(partial(_fail, error))
-        self._done(page)
+                self._fail(WrongPage(f"a store ended with {type(error).__name__}: {error}"))
 
     async def _discard(self, event: Event) -> None:
         first, count = event.page, min(event.number, self._pages - event.page)
@@ -288,16 +331,13 @@ class _Run:
     # -- the rest ----------------------------------------------------------------------
 
     def _done(self, page: int) -> None:
-        self._busy.pop(page, None)
+        del self._busy[page]
         self._changed.set()
 
-    def _check(self, check: Callable[[], None]) -> None:
+    def _fail(self, error: WrongPage) -> None:
         """A callback of the device must not raise: it is told to the task that goes on."""
-        try:
-            check()
-        except Exception as exc:
-            self._failure.append(exc)
-            self._changed.set()
+        self._failure.append(error)
+        self._changed.set()
 
     async def _keep_house(self) -> None:
         """As a worker does, once a second."""
@@ -309,6 +349,8 @@ class _Run:
             device.cache.memory_usage.note_peak()
             device.swapfile.settle()
             held = device.held_bytes()
+            results.memory_looks += 1
+            results.memory_sum += held
             results.memory_peak = max(results.memory_peak, held)
             if trio.current_time() - self._began >= next_sample and len(results.memory) < _SAMPLES:
                 results.memory.append(held)
@@ -345,7 +387,3 @@ class _Run:
             if entry.tier is not None:
                 results.written[entry.tier.name] = entry.statistics().tier_written_bytes
         results.copied_bytes = device.cleaned().bytes_copied
-
-
-def _fail(error: Exception) -> None:
-    raise WrongPage(f"a store ended with {type(error).__name__}: {error}")

@@ -32,7 +32,7 @@ METHODS = {
     "codec": ("compressor", "decompressor"),
     "backend": ("put", "get", "drop", "adopt"),
     "tier": ("write", "read", "release"),
-    "policy": ("evict_which", "recompress_which"),
+    "policy": ("evict_which", "spares", "recompress_which", "clean_which", "largest_kept"),
 }
 _GROUPS = {
     "fuseswap.codecs": "codec",

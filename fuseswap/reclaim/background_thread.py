@@ -83,6 +83,7 @@ class BackgroundThread:
         self._need = trio.Event()
         self.urgent = False  # stores wait
         self.tried_pages = 0
+        self.in_hand = 0  # pages of the batch that the thread has
         self.cpu_percent = ALL_OF_ONE  # at most, while no store waits
         self._used_s = 0.0  # written by the thread
         self._settled_s = 0.0  # of that, what was paused for
@@ -188,7 +189,11 @@ class BackgroundThread:
             now = work_s()
             return now[0] - began, now[1] - used
 
-        took_s, used_s = await self.run(job)
+        self.in_hand = len(objects)
+        try:
+            took_s, used_s = await self.run(job)
+        finally:
+            self.in_hand = 0
         if took_s > _CONTENDED * used_s + 0.0005:
             self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s + 0.002)
         else:

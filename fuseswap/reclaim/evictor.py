@@ -11,12 +11,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import trio
 
-from fuseswap.reclaim.policy import MOST_CANDIDATES, Choice, candidates_of
+from fuseswap.codecs.codec import MAX_COMPRESSED_BYTES
+from fuseswap.reclaim.policy import (
+    ADMIT,
+    EVICT,
+    MOST_CANDIDATES,
+    SPARE,
+    Choice,
+    GuardedPolicy,
+    candidates_of,
+)
 from fuseswap.reclaim.room import Room
 from fuseswap.reclaim.segment_writer import SegmentWriter
 from fuseswap.reclaim.writes_in_flight import WritesInFlight
@@ -68,16 +77,17 @@ class Evictor:
         room: Room,
         writer: SegmentWriter | PageWriter,
         in_flight: WritesInFlight,
-        choice: Choice,
+        policies: Iterable[GuardedPolicy] = (),
     ) -> None:
-        """``choice``: which segment leaves when stores need room."""
+        """``policies`` may say which segment leaves, and how large pages are that leave first."""
         self._cache = cache
         self._log = cache.log
         self._cleaner = cleaner
         self._room = room
         self._writer = writer
         self.in_flight = in_flight
-        self.choice = choice
+        self.choice = Choice(EVICT, policies, SPARE)
+        self.admission = Choice(ADMIT, policies)
         self.recompresses = True
 
     @property
@@ -126,13 +136,29 @@ class Evictor:
     def _pop(self) -> SegmentId:
         """Take the next one out of line: the oldest, or whichever a policy takes; 0: none."""
         queue = self._log.eviction_queue
+        if not self.admission.is_default:
+            self._ask_for_bound()
         if self.choice.is_default:
             return queue.pop()
-        candidates = candidates_of(self._cache, queue.first(MOST_CANDIDATES))
-        if not candidates:
-            return NO_SEGMENT
-        segment = self.choice.choose(candidates)
-        return segment if queue.remove(segment) else queue.pop()
+        for _ in range(MOST_CANDIDATES):
+            candidates = candidates_of(self._cache, queue.first(MOST_CANDIDATES))
+            if not candidates:
+                return NO_SEGMENT
+            chosen = candidates[self.choice.place(candidates)]
+            if not self.choice.spares(chosen):
+                return chosen.segment if queue.remove(chosen.segment) else queue.pop()
+            queue.add(chosen.segment)
+        return queue.pop()
+
+    def _ask_for_bound(self) -> None:
+        candidates = candidates_of(self._cache, self._log.eviction_queue.first(MOST_CANDIDATES))
+        if candidates:
+            bound = self.admission.bound(candidates, MAX_COMPRESSED_BYTES)
+            self._cache.largest_kept = bound
+
+    def reset_admission(self) -> None:
+        """Another policy was selected: all that compress are alike until it is asked."""
+        self._cache.largest_kept = MAX_COMPRESSED_BYTES
 
     def evict(self, nursery: trio.Nursery, segment: SegmentId) -> None:
         """Send off ``segment``, which was taken out of line, or begin to gather its objects."""

@@ -18,19 +18,26 @@ from fuseswap.store.segment_entry import Mark
 from fuseswap.store.segment_log import SegmentLog
 from fuseswap.store.slot_table import SlotTable
 from fuseswap.store.slot_word import codec_of, is_object_of, length_of, offset_of
-from fuseswap.store.victims import Victims
+from fuseswap.store.victims import Preference, Victims
 from fuseswap.units import SegmentId, SegmentRef, page_array
 
 
 class Cleaner:
     """Cleans one segment at a time, in steps."""
 
-    def __init__(self, slots: SlotTable, log: SegmentLog, decoder: Decoder) -> None:
+    def __init__(
+        self,
+        slots: SlotTable,
+        log: SegmentLog,
+        decoder: Decoder,
+        preference: Preference | None = None,
+    ) -> None:
+        """``preference``: which of the best segments is cleaned; None: the best."""
         self._slots = slots
         self._log = log
         self._decoder = decoder
         self._copier = Copier(slots, log)
-        self.victims = Victims(log)
+        self.victims = Victims(log, preference)
         self.packer = QuickPacker(slots, log, decoder)
 
     @property

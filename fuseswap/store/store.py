@@ -28,6 +28,7 @@ class Store(Protocol):
     dictionaries: Dictionaries
     page_count: int
     full_pool: FullPool
+    largest_kept: int  # bytes; larger pages leave memory before all others
 
     @property
     def adopting(self) -> bool:

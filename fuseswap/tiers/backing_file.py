@@ -22,7 +22,9 @@ import os
 import shlex
 import stat
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fuseswap.errors import HostError
@@ -78,7 +80,7 @@ def open_backing(path: str, size_bytes: int, name: str) -> Backing:
 
     A block device is used in its whole size; a regular file is made, or grown, to
     ``size_bytes``.  Raises `HostError` in one line.  A file that was made is removed again.
-    One that was there is as it was, but for its length and mode where there was no room.
+    One that was there is as it was, but for its mode where there was no room.
     """
     try:
         existed = trusted_file.status_of(path) is not None
@@ -94,9 +96,11 @@ def open_backing(path: str, size_bytes: int, name: str) -> Backing:
         if former is None and stat.S_ISBLK(os.fstat(fd).st_mode):
             _clear_ends(fd)  # of noise; others have zeros there
         made = former.made if former else not existed
+        early = None
         if not existed:
             file_flags.write_in_place(fd)
-        size_bytes = _preallocate(fd, path, size_bytes)
+            early = Claim(name, size_bytes, _machine(), made)
+        size_bytes = _preallocate(fd, path, size_bytes, former, early)
         _write_where_nothing_was(fd, size_bytes)
         _write_first_page(fd, Claim(name, size_bytes, _machine(), made).block())
         aio.write_zeros(fd, PAGE_SIZE)
@@ -115,20 +119,27 @@ def close_backing(fd: int, path: str, *, made: bool, encrypted: bool = True) -> 
 
     Of one that is not ``encrypted`` the pages are discarded before, where file system or device
     can do that: they read as zeros then.  A file that `open_backing` made is removed, if ``path``
-    is still its name.
+    is still its name.  The claim ends last, so that a power failure leaves no file without one
+    that has plain pages, or that should be gone.
     """
     if not encrypted:
         with contextlib.suppress(OSError):
             syscalls.punch_hole(fd, FIRST_PAGE_AT, room_bytes(os.lseek(fd, 0, os.SEEK_END)))
-    _write_first_page(fd, bytes(PAGE_SIZE))
-    if made and os.path.samestat(os.fstat(fd), os.stat(path)):
+            os.fsync(fd)
+    if made and _is_named(fd, path):
         os.unlink(path)
+        _flush_directory(path)
+    _write_first_page(fd, bytes(PAGE_SIZE))
+
+
+class NotClaimed(HostError):
+    """The file has no claim of the device any more."""
 
 
 def release_backing(path: str, name: str, *, made: bool, encrypted: bool = True) -> None:
     """As `close_backing`, of a file that no process has open any more.
 
-    Raises `HostError` where another device has it by now, or it can't be opened.
+    Raises `NotClaimed`, or `HostError` where it can't be opened or is in use.
     """
     try:
         fd = trusted_file.open_file(path, os.O_RDWR | os.O_DIRECT)
@@ -136,12 +147,29 @@ def release_backing(path: str, name: str, *, made: bool, encrypted: bool = True)
             _lock(fd, path)
             claim = _former_claim(fd, path)
             if claim is None or claim.name != name:
-                raise HostError(f"{path} is not of '{name}' any more")
+                raise NotClaimed(f"{path} is not of '{name}' any more")
             close_backing(fd, path, made=made, encrypted=encrypted)
         finally:
             os.close(fd)
     except OSError as exc:
         raise HostError(f"cannot give backing file {path} back: {exc.strerror}") from exc
+
+
+def _is_named(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _flush_directory(path: str) -> None:
+    """A name that was removed does not come back; best effort."""
+    with contextlib.suppress(OSError):
+        directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
 
 def _lock(fd: int, path: str) -> None:
@@ -193,25 +221,56 @@ def _clear_ends(fd: int) -> None:
         os.fsync(file.fileno())
 
 
-def _preallocate(fd: int, path: str, size_bytes: int) -> int:
-    """Returns the size there is."""
+def _preallocate(
+    fd: int, path: str, size_bytes: int, former: Claim | None, early: Claim | None
+) -> int:
+    """Returns the size there is.
+
+    The length changes in one step, and back where there is no room: file systems allocate in
+    several, and the power may fail between them.  A claim is for one size, so the ``former`` one
+    of a file that grows ends before.  ``early``, of a file that is made, comes before the room.
+    """
     if stat.S_ISBLK(os.fstat(fd).st_mode):
         size = os.lseek(fd, 0, os.SEEK_END)
         if size < MIN_BYTES:
             raise HostError(f"{path} is smaller than {format_size(MIN_BYTES)}")
         return size
+    before = os.lseek(fd, 0, os.SEEK_END)
+    grows = size_bytes > before
     try:
-        os.posix_fallocate(fd, 0, size_bytes)
-    except OSError as exc:
-        reason = "no room for" if exc.errno == errno.ENOSPC else f"{exc.strerror}:"
-        raise HostError(f"{reason} a backing file of {format_size(size_bytes)} at {path}") from exc
+        if grows and former:
+            _write_first_page(fd, bytes(PAGE_SIZE))
+        if grows:
+            _allocate(path, size_bytes, partial(os.ftruncate, fd, size_bytes))
+        if early:
+            _write_first_page(fd, early.block())
+        _allocate(path, size_bytes, partial(os.posix_fallocate, fd, 0, size_bytes))
+    except (HostError, OSError):
+        if grows:
+            os.ftruncate(fd, before)
+        if grows and former:
+            _write_first_page(fd, former.block())
+        raise
     return os.lseek(fd, 0, os.SEEK_END)
 
 
+def _allocate(path: str, size_bytes: int, step: Callable[[], None]) -> None:
+    try:
+        step()
+    except OSError as exc:
+        reason = "no room for" if exc.errno == errno.ENOSPC else f"{exc.strerror}:"
+        raise HostError(f"{reason} a backing file of {format_size(size_bytes)} at {path}") from exc
+
+
 def _write_where_nothing_was(fd: int, size_bytes: int) -> None:
-    """Zeros.  About as long as the disk takes for that; nothing of it where there was a file."""
+    """Zeros.  About as long as the disk takes for that; nothing of it where there was a file.
+
+    The ends have been read, and 1.5 MiB ahead of them.  Such pages in the cache pass for data, also
+    where the file system has nothing, or unwritten extents.
+    """
     if stat.S_ISBLK(os.fstat(fd).st_mode):
         return
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     end, size_bytes = 0, size_bytes & -PAGE_SIZE
     with mmap.mmap(-1, _ZEROS_BYTES) as memory, memoryview(memory) as zeros:
         while end < size_bytes:

@@ -50,6 +50,15 @@ class TierSpec(NamedTuple):
         """The parts of a mirror, else itself."""
         return self.parts or (self,)
 
+    def policy_words(self) -> list[str]:
+        """What it says of priority and limit, for `TierPolicy.changed`."""
+        words = []
+        if self.priority is not None:
+            words.append(f"priority={self.priority}")
+        if self.limit_bytes is not None:
+            words.append(f"limit={self.limit_bytes}")
+        return words
+
 
 def parse_tier(text: str, taken: Collection[str] = ()) -> TierSpec:
     """``taken``: names of the tiers that there are.  Raises `InvalidArgument`."""

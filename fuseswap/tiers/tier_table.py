@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 import re
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter_ns
@@ -158,11 +158,13 @@ class TierTable:
 
     # -- which there are ---------------------------------------------------------------
 
-    def register(self, tier: Tier, policy: TierPolicy | None = None) -> TierEntry:
+    def register(
+        self, tier: Tier, policy: TierPolicy | None = None, words: Sequence[str] = ()
+    ) -> TierEntry:
         """Give ``tier`` the number its name has, or a new one.
 
-        A new one has ``policy``; one that the header knows has that which it had last.
-        Raises `InvalidArgument` in one line, and changes nothing.
+        A new one has ``policy``, or what ``words`` say; one that the header knows has that which
+        it had last.  Raises `InvalidArgument` in one line, and changes nothing.
         """
         if not _NAME.fullmatch(tier.name):
             raise InvalidArgument(f"'{tier.name}' is no name of a tier: a-z, 0-9, _ and -, 31 most")
@@ -172,7 +174,7 @@ class TierTable:
         number = self._number_of(tier.name)
         if number is None:
             number = self._free_number()
-            policy = policy or TierPolicy(self._next_priority())
+            policy = policy or TierPolicy(self._next_priority()).changed(list(words))
         else:
             policy = _policy_in(self._kept[number])
         self._keep_one(number, tier.name, policy)

@@ -5,6 +5,8 @@
     scripts/kernels run 6.12-384-c-kill.both   one scenario by its name
     scripts/kernels run kills oom              groups of them (see: list)
     scripts/kernels run --source ../other      the working tree of another checkout
+    scripts/kernels power                      power cuts, on a recorded disk of this machine
+    scripts/kernels power --guest              or of a guest; see: power --help
     scripts/kernels report
     scripts/kernels ci                         what scripts/test runs
 
@@ -21,7 +23,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.kernels import cache, mirror, results
+from tests.kernels import cache, mirror, power_command, results, write_log
 from tests.kernels.machine import Settings
 from tests.kernels.runner import build, run_all
 from tests.kernels.scenario import (
@@ -107,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--limit", type=float, default=600.0, help="seconds for one guest")
     running.add_argument("--stacks-after", type=int, default=30, help="seconds without progress")
     running.add_argument("--keep", action="store_true", help="keep the scratch disk")
+    power_command.add_options(commands)
     ci = commands.add_parser("ci", help="what scripts/test runs")
     for one in (running, ci):
         one.add_argument("--source", type=Path, default=cache.CHECKOUT, help="another checkout")
@@ -168,6 +171,8 @@ def main() -> int:
             named = of_ci if options.kernels == "ci" else options.kernels
             build(_choices(named, tuple(KERNELS)))
             return 0
+        if options.command == "power":
+            return power_command.run(options)
         source = Source(options.source.resolve(), options.commit)
         if options.command == "ci":
             return _ci(source, options.verbose)
@@ -178,7 +183,7 @@ def main() -> int:
             jobs=options.jobs,
             verbose=options.verbose,
         )
-    except (BadName, cache.CommandFailed, mirror.NoMirror) as exc:
+    except (BadName, cache.CommandFailed, mirror.NoMirror, write_log.BadLog) as exc:
         print(f"kernels: {exc}", file=sys.stderr)
         return 2
 

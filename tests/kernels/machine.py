@@ -157,25 +157,15 @@ class Machine:
         }
 
     def _command(self, scratch: Path) -> list[str]:
-        kernel = self._images.kernels[self._scenario.kernel]
         disks = [(self._images.root, "on"), (self._images.source, "on"), (scratch, "off")]
-        # unsafe: nobody needs the disk afterwards, and its last flush took 40 s on a busy host.
-        drives = [
-            f"file={path},format=raw,if=virtio,readonly={readonly},cache=unsafe,discard=unmap"
-            for path, readonly in disks
-        ]
-        # Whatever becomes of us, no guest is left behind.
-        return [
-            "setpriv", "--pdeathsig", "KILL", "nice", "-n", "15",
-            "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi,tb-size=256",
-            "-cpu", _CPU, "-smp", "2", "-m", str(self._scenario.memory_mib),
-            "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-            "-serial", f"file:{self._console}", "-serial", f"file:{self._out}",
-            *(word for drive in drives for word in ("-drive", drive)),
+        return guest_command(
+            self._images.kernels[self._scenario.kernel],
+            self._scenario.memory_mib,
+            self._console,
+            self._out,
+            *(word for path, readonly in disks for word in drive_words(path, readonly)),
             *(_NETWORK if self._server is not None else ()),
-            "-kernel", str(kernel / "vmlinuz"), "-initrd", str(kernel / "initrd"),
-            "-append", _APPEND + _clock_words(),
-        ]  # fmt: skip
+        )
 
     def _wait(
         self,
@@ -183,24 +173,63 @@ class Machine:
         stop: threading.Event,
         said: Callable[[str], None],
     ) -> str:
-        began = heard = time.monotonic()
-        at = 0
-        while True:
-            ended = os.waitid(os.P_PID, guest.pid, _ENDED) is not None
-            lines, at = _new_lines(self._out, at)
-            now = time.monotonic()
-            if any(not line.startswith(_REPORTS) for line in lines):
-                heard = now
-            for line in lines:
-                said(line)
-            if ended:
-                return "off"
-            if stop.wait(_POLL_S):
-                return "stopped"
-            if now - heard > self._settings.silence_s:
-                return "silent"
-            if now - began > self._settings.limit_s:
-                return "late"
+        return wait_for(guest, self._out, self._settings, stop, said)
+
+
+def drive_words(path: Path, readonly: str) -> tuple[str, str]:
+    """A disk of a guest.
+
+    unsafe: nobody needs it afterwards, and its last flush took 40 s on a busy host.
+    """
+    rest = f"readonly={readonly},cache=unsafe,discard=unmap"
+    return "-drive", f"file={path},format=raw,if=virtio,{rest}"
+
+
+def guest_command(
+    kernel: Path, memory_mib: int, console: Path, out: Path, *devices: str
+) -> list[str]:
+    """The command line of qemu, with the words of its disks.
+
+    Whatever becomes of us, no guest is left behind.
+    """
+    return [
+        "setpriv", "--pdeathsig", "KILL", "nice", "-n", "15",
+        "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi,tb-size=256",
+        "-cpu", _CPU, "-smp", "2", "-m", str(memory_mib),
+        "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+        "-serial", f"file:{console}", "-serial", f"file:{out}",
+        *devices,
+        "-kernel", str(kernel / "vmlinuz"), "-initrd", str(kernel / "initrd"),
+        "-append", _APPEND + _clock_words(),
+    ]  # fmt: skip
+
+
+def wait_for(
+    guest: subprocess.Popen[bytes],
+    out: Path,
+    settings: Settings,
+    stop: threading.Event,
+    said: Callable[[str], None],
+) -> str:
+    """How the guest ended, as in `Outcome`; ``said`` gets each line of the file ``out``."""
+    began = heard = time.monotonic()
+    at = 0
+    while True:
+        ended = os.waitid(os.P_PID, guest.pid, _ENDED) is not None
+        lines, at = _new_lines(out, at)
+        now = time.monotonic()
+        if any(not line.startswith(_REPORTS) for line in lines):
+            heard = now
+        for line in lines:
+            said(line)
+        if ended:
+            return "off"
+        if stop.wait(_POLL_S):
+            return "stopped"
+        if now - heard > settings.silence_s:
+            return "silent"
+        if now - began > settings.limit_s:
+            return "late"
 
 
 def _clock_words() -> str:

@@ -249,6 +249,8 @@ _STARTING_VALUES = {
     "shrinker_enabled": "N",
     "busy_poll_us": "50",
     "eviction_policy": "default",
+    "admission_policy": "default",
+    "cleaning_policy": "default",
     "recompression_policy": "default",
     "exclusive_loads": "N",
     "isolate": "N",

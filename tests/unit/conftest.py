@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from fuseswap_examples.cost_age import CostAge
 from fuseswap_examples.largest_first import LargestFirst
+from fuseswap_examples.size_aware import SizeAware
 
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.plugged import Plugged
@@ -55,7 +57,8 @@ def device(memory: SharedMemory) -> Device:
 def roomy_device(make_memory: Callable[[Geometry], SharedMemory]) -> Device:
     """One with room for the least pool limit a person may set, and all that can be set."""
     memory = make_memory(Geometry(1280, 17, 16))
-    plugged = Plugged(policies=(a_policy(LargestFirst(), "largest"),))
+    policies = {"largest": LargestFirst(), "cost_age": CostAge(), "size_aware": SizeAware()}
+    plugged = Plugged(policies=tuple(a_policy(one, name) for name, one in policies.items()))
     return Device(memory.attach(), place_file=FakePlaceFile(1280), plugged=plugged)
 
 

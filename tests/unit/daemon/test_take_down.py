@@ -14,6 +14,7 @@ from fuseswap.daemon import device_info, take_down
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError
 from fuseswap.linux import loop, mount, swap_area
+from fuseswap.tiers.backing_file import NotClaimed
 
 
 class Host:
@@ -117,3 +118,23 @@ def test_or_the_one_that_a_process_of_the_device_serves(
     monkeypatch.setattr(mount, "connections_of", lambda pids: {"41"} if pids == [7] else set())
     monkeypatch.setattr(mount, "mountpoint_of", lambda found: "/mnt/x" if found == {"41"} else None)
     assert device_info.mountpoint_of(host.runtime) == "/mnt/x"
+
+
+def test_a_file_that_is_still_in_use_is_told(
+    host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its disk does not answer, so the worker that has it can't end."""
+    for name in ("used", "anothers"):
+        (tmp_path / name).touch()
+    paths = [str(tmp_path / name) for name in ("used", "gone", "anothers")]
+    files = [("", path, True) for path in paths]
+    one = SimpleNamespace(is_encrypted=True, backing_files=lambda: files)
+    settings = SimpleNamespace(attachments=[one], backing=None, mountpoint="/nowhere")
+    monkeypatch.setattr(Runtime, "config", lambda runtime: settings)
+
+    def release(path: str, name: str, **_: bool) -> None:
+        raise (NotClaimed if path == paths[2] else HostError)(f"{path} is in use")
+
+    monkeypatch.setattr(take_down, "release_backing", release)
+    assert take_down.down(host.runtime) == [f"{paths[0]} stays as it is: {paths[0]} is in use"]
+    assert host.now_s < 5

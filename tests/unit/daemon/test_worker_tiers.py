@@ -272,3 +272,14 @@ def test_pages_in_place_are_encrypted_by_default(tmp_path: Path, encrypt: bool) 
         tiers.close()
         os.close(opened.fd)
         os.close(header)
+
+
+async def test_a_tier_has_its_policy_from_the_first_segment_on(
+    scene: Scene, tmp_path: Path
+) -> None:
+    """No command that may die has to bring it after."""
+    text = f"file:{tmp_path}/a,encrypt=no,priority=7,limit=5M"
+    one = tier_files.open_tier(parse_tier(text), "swap0", SIZE)
+    await scene.take(one._replace(fds=attachment.moved(one.fds)))
+    policy = scene.serving.device.tiers.named("file0").policy
+    assert (policy.priority, policy.limit_bytes) == (7, 5 * MIB)

@@ -83,6 +83,8 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], list[str]]] = {
     "tier_timeout": ("30", [("1", "1"), ("600", "600")], ["", "0", "601", "1.5", "10s"]),
     "shrinker_enabled": ("N", [("Y", "Y"), ("off", "N")], ["", "2"]),
     "eviction_policy": ("default", [("largest", "largest"), ("default", "default")], ["", "odd"]),
+    "admission_policy": ("default", [("size_aware", "size_aware")], ["", "odd"]),
+    "cleaning_policy": ("default", [("cost_age", "cost_age")], ["", "odd"]),
     "recompression_policy": ("default", [(" largest", "largest")], ["", "Largest", "default:1"]),
     "busy_poll_us": (
         "200",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from tests.kernels import power_command
 from tests.kernels.__main__ import parser, wanted
 from tests.kernels.scenario import GROUPS, BadName
 
@@ -50,3 +53,31 @@ def test_the_size_of_the_hog_is_the_controls_too() -> None:
 def test_what_there_is_not_is_refused(words: tuple[str, ...]) -> None:
     with pytest.raises(BadName):
         names(*words)
+
+
+def power(*words: str) -> int:
+    return power_command.run(parser().parse_args(["power", *words]))
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--cuts", "0"), "--cuts and --rounds are at least 1"),
+        (("--rounds", "-1"), "--cuts and --rounds are at least 1"),
+        (("--command-every", "-1"), "--command-every at least 0"),
+        (("--kernel", "5.4"), "'5.4' is none of 6.1, 6.12, 7"),
+        (("--log", "/proc"), "/proc has no recording"),
+    ],
+)
+def test_power_refuses_what_it_cannot_do(
+    words: tuple[str, ...], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(BadName, match=why):
+        power(*words)
+
+
+def test_power_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(BadName, match="it needs root"):
+        power()

@@ -18,6 +18,7 @@ from fuseswap.laboratory.sim_config import SimConfig, config_from
 from fuseswap.laboratory.sim_results import Results, Times, table
 from fuseswap.laboratory.simulation import simulate
 from fuseswap.laboratory.synthetic import synthetic
+from fuseswap.laboratory.trace_extent import Extent
 from fuseswap.laboratory.trace_format import Event
 from fuseswap.reclaim.relocation import Relocation
 from tests.support.effort import scaled
@@ -54,7 +55,7 @@ def run(count: int, seed: int, faults: int | None = None, **device: str) -> Resu
     def events() -> Iterator[Event]:
         return synthetic(count, PAGES, seed)
 
-    return simulate(events, two_tiers(**device), PAGES, count * 2e-5, seed, faults)
+    return simulate(events, two_tiers(**device), Extent(PAGES, count * 2e-5), seed, faults)
 
 
 def test_pages_leave_for_tiers_and_come_back_right() -> None:
@@ -103,11 +104,11 @@ def test_a_recheck_that_eviction_skips_is_found(
         return synthetic(30_000, 6000, 1)
 
     if not planted:
-        simulate(events, slow, 6000, 0.6, 1)
+        simulate(events, slow, Extent(6000, 0.6), 1)
         return
     monkeypatch.setattr(Relocation, "_is_at", lambda self, ref, where: True)
     with pytest.raises(WrongPage, match="stay in use"):
-        simulate(events, slow, 6000, 0.6, 1)
+        simulate(events, slow, Extent(6000, 0.6), 1)
 
 
 @pytest.mark.skipif(is_compiled(), reason="compiled classes can't be changed")

@@ -11,12 +11,21 @@ from fuseswap_bad_plugins import NonsensePolicy, RaisingPolicy
 from fuseswap_examples.largest_first import LargestFirst
 from trio.testing import wait_all_tasks_blocked
 
+from fuseswap.codecs.codec import MAX_COMPRESSED_BYTES
 from fuseswap.errors import InvalidArgument
 from fuseswap.filesystem.device import Device
 from fuseswap.filesystem.parameters import find_parameter
 from fuseswap.filesystem.plugged import Plugged
 from fuseswap.plugins.health import MOST_FAULTS
-from fuseswap.reclaim.policy import EVICT, MOST_CANDIDATES, RECOMPRESS, Candidate, Choice
+from fuseswap.reclaim.policy import (
+    EVICT,
+    MOST_CANDIDATES,
+    RECOMPRESS,
+    SPARE,
+    Candidate,
+    Choice,
+)
+from fuseswap.store.segment_entry import Stream
 from fuseswap.units import SegmentId
 from tests.support.fake_tier import FakeTier
 from tests.support.memory_stores import SharedMemory
@@ -162,3 +171,94 @@ def test_a_policy_that_is_gone_is_the_default_again(device: Device) -> None:
     with pytest.raises(InvalidArgument):
         find_parameter("eviction_policy").set(device, "gone")
     assert find_parameter("eviction_policy").get(device) == "default"
+
+
+class SparesOnce:
+    """Each segment goes to the end of the line once."""
+
+    def __init__(self) -> None:
+        self.spared: list[SegmentId] = []
+
+    def spares(self, candidate: Candidate) -> bool:
+        if candidate.segment in self.spared:
+            return False
+        self.spared.append(candidate.segment)
+        return True
+
+
+async def test_what_is_spared_goes_to_the_end_of_the_line(
+    tiered_memory: SharedMemory, tier: FakeTier, nursery: trio.Nursery
+) -> None:
+    policy = SparesOnce()
+    tiered = tiered_with(tiered_memory, tier, policy)
+    find_parameter("eviction_policy").set(tiered.device, "one")
+    left = await first_to_leave(tiered, nursery)
+    assert policy.spared
+    assert left
+
+
+async def test_one_that_spares_all_can_not_keep_memory_full(
+    tiered_memory: SharedMemory, tier: FakeTier, nursery: trio.Nursery
+) -> None:
+    class SparesAll:
+        def spares(self, candidate: Candidate) -> bool:
+            return True
+
+    tiered = tiered_with(tiered_memory, tier, SparesAll())
+    find_parameter("eviction_policy").set(tiered.device, "one")
+    assert await first_to_leave(tiered, nursery)
+
+
+def test_spares_is_a_yes_or_a_no() -> None:
+    class Odd:
+        def spares(self, candidate: Candidate) -> object:
+            return 1
+
+    policy = a_policy(Odd(), "odd")
+    choice = Choice(EVICT, [policy], SPARE)
+    choice.select("odd")
+    assert choice.choose(candidates(1, 2)) == 9, "it has no opinion on that"
+    assert not choice.spares(candidates(1)[0])
+    assert policy.health.counters.plugin_faults == 1
+
+
+async def test_large_pages_leave_first(
+    tiered_memory: SharedMemory, tier: FakeTier, nursery: trio.Nursery
+) -> None:
+    class Bound:
+        def largest_kept(self, candidates: Sequence[Candidate]) -> int:
+            return 2000
+
+    tiered = tiered_with(tiered_memory, tier, Bound())
+    assert tiered.device.cache.largest_kept == MAX_COMPRESSED_BYTES
+    find_parameter("admission_policy").set(tiered.device, "one")
+    await first_to_leave(tiered, nursery)
+    assert tiered.device.cache.largest_kept == 2000
+    for page in range(4000, 4010):
+        tiered.store(page, dense(page))
+        stream = tiered.log.table.stream_of(tiered.segment_of(page))
+        assert stream is Stream.INCOMPRESSIBLE
+    find_parameter("admission_policy").set(tiered.device, "default")
+    assert tiered.device.cache.largest_kept == MAX_COMPRESSED_BYTES
+
+
+def test_it_says_what_is_cleaned(tiered_memory: SharedMemory, tier: FakeTier) -> None:
+    class Worst:
+        def __init__(self) -> None:
+            self.offered: tuple[Candidate, ...] = ()
+
+        def clean_which(self, candidates: tuple[Candidate, ...]) -> int:
+            self.offered = candidates
+            return len(candidates) - 1
+
+    policy = Worst()
+    tiered = tiered_with(tiered_memory, tier, policy)
+    for page in range(800):
+        tiered.store(page, dense(page))
+    for page in [*range(0, 266, 2), *range(266, 532, 4)]:
+        tiered.discard(page)
+    victims = tiered.device.writeback.cleaner.victims
+    best = victims.choose()
+    find_parameter("cleaning_policy").set(tiered.device, "one")
+    assert victims.choose() == policy.offered[-1].segment != best
+    assert policy.offered[0].segment == best

@@ -28,8 +28,13 @@ def path(tmp_path: Path) -> Path:
 
 
 def unwritten(path: Path) -> int:
-    """Where the first extent is that the file system has as unwritten: the size for none."""
-    with open(path, "rb") as file:
+    """Where the first extent is that the file system has as unwritten: the size for none.
+
+    Pages in the cache would pass for data.
+    """
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         return os.lseek(file.fileno(), 0, os.SEEK_HOLE)
 
 
@@ -251,6 +256,20 @@ def test_every_extent_was_written(
     os.close(opened(path).fd)
     assert unwritten(path) == path.stat().st_size == SIZE
     assert path.read_bytes()[4096:] == bytes(SIZE - 4096)
+
+
+def test_so_was_every_one_of_a_file_that_was_there(path: Path) -> None:
+    """Its ends are looked at, and so stand in the page cache, with what is read ahead."""
+    path.touch(mode=0o600)
+    os.truncate(path, SIZE)
+    os.close(opened(path).fd)
+    assert unwritten(path) == SIZE
+
+
+def test_so_was_every_one_whose_pages_were_discarded(path: Path) -> None:
+    used_and_closed(path, encrypted=False)
+    os.close(opened(path).fd)
+    assert unwritten(path) == SIZE
 
 
 def test_what_was_written_is_not_written_again(path: Path) -> None:
