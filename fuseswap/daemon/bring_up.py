@@ -10,9 +10,11 @@ signal come.  Safe to repeat.  Called by the commands, with the device's lock he
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
+import stat
 import subprocess
 import sys
 import time
@@ -69,7 +71,7 @@ def up(
             live_tiers.set_policy(runtime, spec)
     elif supervisor_of(runtime) is None:
         _settle_limits(runtime.config(), config)
-        _adopt(runtime, {**(stored or {}), **_files_of_worker(runtime)})
+        _adopt(runtime, {**_files_of_worker(runtime), **(stored or {})})
     _start_swap(runtime, undo, swapon=swapon, priority=config.priority)
     return describe(runtime)
 
@@ -205,7 +207,7 @@ def _files_of_worker(runtime: Runtime) -> dict[str, int]:
     pids = workers_of(runtime)
     files: dict[str, int] = {}
     for pid in pids:
-        theirs = strays.arguments_of(pid).get("fds", {})
+        theirs = strays.descriptors_of(pid)
         wanted = {name: theirs[name] for name in settings.needed_files if name in theirs}
         files = _taken_from(pid, runtime, wanted)
         if wanted and len(files) == len(wanted):
@@ -221,7 +223,10 @@ def _files_of_worker(runtime: Runtime) -> dict[str, int]:
 
 
 def _taken_from(pid: int, runtime: Runtime, wanted: dict[str, int]) -> dict[str, int]:
-    """Our own descriptors for what the worker has under these numbers; none, where it has not."""
+    """Our own descriptors for what the worker has under these numbers; none, where it has not.
+
+    Nor where one of them could be another user's.
+    """
     files: dict[str, int] = {}
     pidfd = strays.open_checked(pid, lambda: workers_of(runtime))
     if pidfd is None:
@@ -236,7 +241,25 @@ def _taken_from(pid: int, runtime: Runtime, wanted: dict[str, int]) -> dict[str,
             return {}
         finally:
             os.close(pidfd)
+    regions = runtime.config().region_bytes
+    if not all(_is_ours(fd, is_region=name in regions) for name, fd in files.items()):
+        for fd in files.values():
+            os.close(fd)
+        return {}
     return files
+
+
+def _is_ours(fd: int, *, is_region: bool) -> bool:
+    """Whether root or we own what ``fd`` leads to; of a region, whether it can be memory.
+
+    A file that has a name is to be closed to others, too.
+    """
+    found = os.fstat(fd)
+    is_file = stat.S_ISREG(found.st_mode)
+    if is_region and (not is_file or fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR):
+        return False
+    is_open_to_others = is_file and found.st_nlink and found.st_mode & 0o022
+    return found.st_uid in (0, os.geteuid()) and not is_open_to_others
 
 
 def _start_swap(runtime: Runtime, undo: Undo, *, swapon: bool, priority: int) -> None:

@@ -2,8 +2,8 @@
 
 ``state.json`` says which worker serves, but only once it is written.  A standby may have taken
 over a moment ago, or a process was being started when its supervisor died.  These are found by
-their command line, in ``/proc``.  Only processes of our own user count: any user may give his
-process such a line.
+their command line, in ``/proc``.  Only those count that could be ours by more than that
+(``own_process.py``): any user may have ``su`` carry such a line.
 
 A number may be used again before a signal is sent.  So a process is held first (pidfd), then looked
 for once more, and signalled through what holds it.
@@ -19,9 +19,13 @@ import signal
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+from fuseswap.linux.own_process import is_own
+
 _MODULE = b"fuseswap.daemon.worker"
 _SUPERVISOR = b"fuseswap.daemon.supervisor"
 _TIER_MODULE = b"fuseswap.tiers.tier_process"
+_MOST_BYTES = 1 << 20  # of a command line; ours are shorter
+_MAX_FD = (1 << 31) - 1
 
 
 Find = Callable[[], Collection[int]]
@@ -39,32 +43,56 @@ def workers_of(name: str, directory: str) -> list[int]:
 
 def supervisors_of(name: str, directory: str) -> list[int]:
     """As `workers_of`; those of older versions did not say where their directory is."""
-    wanted = {_SUPERVISOR, os.fsencode(name), os.fsencode(directory)}
-    return [pid for pid in _processes() if wanted <= set(words_of(pid))]
+    wanted = {os.fsencode(name), os.fsencode(directory)}
+    return [pid for pid in _processes() if wanted <= set(_words_after(pid, _SUPERVISOR))]
 
 
 def words_of(pid: int) -> list[bytes]:
     """The command line of a process of ours; empty for any other, or one that has ended."""
+    words = _line_of(pid)
+    return words if words and is_own(pid) else []
+
+
+def _words_after(pid: int, module: bytes) -> list[bytes]:
+    """What a process of ours that runs ``module`` was told; empty for any other.
+
+    Not a script, whose words are its caller's: before those its path stands.
+    """
+    words = _line_of(pid)
+    if module not in words:
+        return []
+    at = words.index(module)
+    is_script = any(word.startswith(b"/") for word in words[1:at])
+    return words[at + 1 :] if not is_script and is_own(pid) else []
+
+
+def _line_of(pid: int) -> list[bytes]:
+    """Of a process that is of our user at first sight: cheap, since all are looked at."""
     try:
         if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
             return []
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read().split(b"\0")[:-1]
+            return file.read(_MOST_BYTES).split(b"\0")[:-1]
     except OSError:
         return []
 
 
 def arguments_of(pid: int) -> dict[str, Any]:
     """What a worker was started with; empty for any other process, or one that has ended."""
-    return _arguments(words_of(pid), _MODULE)
+    return _arguments(_words_after(pid, _MODULE))
 
 
-def _arguments(words: list[bytes], module: bytes) -> dict[str, Any]:
-    if module not in words:
-        return {}
+def descriptors_of(pid: int) -> dict[str, int]:
+    """Those that a worker was started with, by name; empty as for `arguments_of`."""
+    said = arguments_of(pid).get("fds")
+    numbers = said if isinstance(said, dict) else {}
+    return {name: fd for name, fd in numbers.items() if type(fd) is int and 0 <= fd <= _MAX_FD}
+
+
+def _arguments(words: list[bytes]) -> dict[str, Any]:
     try:
-        said = json.loads(words[-1])
-    except (ValueError, RecursionError):  # of a user who has `su root` carry these words
+        said = json.loads(words[-1]) if words else None
+    except (ValueError, RecursionError):  # no line of ours
         return {}
     return said if isinstance(said, dict) else {}
 
@@ -77,7 +105,7 @@ def tier_processes_of(identity: str) -> list[int]:
     """Process ids of tier processes that a former supervisor started for this tier."""
     found = []
     for pid in _processes():
-        said = _arguments(words_of(pid), _TIER_MODULE).get("identity")
+        said = _arguments(_words_after(pid, _TIER_MODULE)).get("identity")
         if isinstance(said, dict) and said.get("id") == identity:
             found.append(pid)
     return found

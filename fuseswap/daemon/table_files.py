@@ -14,6 +14,7 @@ from fuseswap.daemon import strays
 from fuseswap.daemon.processes import workers_of
 from fuseswap.daemon.runtime_dir import Runtime
 from fuseswap.errors import HostError
+from fuseswap.linux.protect import dump_no_core
 from fuseswap.store.table_view import TableView
 
 _REGIONS = ("header", "slots", "segments")
@@ -23,8 +24,11 @@ _REGIONS = ("header", "slots", "segments")
 def table_view(runtime: Runtime) -> Iterator[TableView]:
     """The tables of ``runtime``, to be read.
 
+    A process that has opened them leaves no core dump: the key is in one of them.
+
     Raises `HostError` where no worker has them, and `StateMismatch`.
     """
+    dump_no_core()
     with ExitStack() as opened:
         fds = _open(runtime, opened)
         if fds is None:
@@ -34,7 +38,7 @@ def table_view(runtime: Runtime) -> Iterator[TableView]:
 
 def _open(runtime: Runtime, opened: ExitStack) -> list[int] | None:
     for pid in workers_of(runtime):
-        numbers = strays.arguments_of(pid).get("fds", {})
+        numbers = strays.descriptors_of(pid)
         fds = []
         try:
             for name in _REGIONS:

@@ -35,7 +35,7 @@ import logging
 import os
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from fuseswap.codecs.call_notes import CallNotes
 from fuseswap.codecs.codec import REGISTERED
@@ -266,7 +266,24 @@ class SharedState:
             region.close()
 
 
-def _read(header: memoryview | bytes, at: int, layout: struct.Struct) -> tuple[Any, ...] | None:
+class _Parts(Protocol):
+    """Bytes, of which parts are taken."""
+
+    def __getitem__(self, part: slice, /) -> memoryview | bytes:
+        """``[start:end]``, less beyond the end."""
+
+
+class _PartsOfFile:
+    """Of a header that is not mapped; the key, which is not asked for, is not read."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        return os.pread(self._fd, part.stop - part.start, part.start)
+
+
+def _read(header: _Parts, at: int, layout: struct.Struct) -> tuple[Any, ...] | None:
     """The fields of a record, from the first copy that is sound; None where none is."""
     length = layout.size + CHECK_BYTES
     for copy in _COPIES_AT:
@@ -276,18 +293,20 @@ def _read(header: memoryview | bytes, at: int, layout: struct.Struct) -> tuple[A
     return None
 
 
-def tier_names_in(header: bytes) -> dict[int, str]:
-    """Tiers by number, for who looks from outside at ``header``: all of the region.
+def tier_names_in(header_fd: int) -> dict[int, str]:
+    """Tiers by number, for who looks from outside at the region of the header.
 
-    Raises `StateMismatch` for a header of another version.
+    Only their names and the geometry are read.  Raises `StateMismatch` for a header of another
+    version.
     """
+    header = _PartsOfFile(header_fd)
     known = _read(header, 0, _HEADER)
     if known is None or known[:2] != (MAGIC, LAYOUT_VERSION):
         raise StateMismatch("shared state: the header is of another fuseswap, or damaged")
     return _names(header, _TIER_NAMES_AT, _TIER_NAMES) or {}
 
 
-def _names(header: memoryview | bytes, at: int, layout: struct.Struct) -> dict[int, str] | None:
+def _names(header: _Parts, at: int, layout: struct.Struct) -> dict[int, str] | None:
     found = _read(header, at, layout)
     names = None if found is None else _texts(found[0])
     if names is None or not all(number in _NUMBERS for number in names):

@@ -27,7 +27,6 @@ from fuseswap.store.superblock import tier_names_in
 from fuseswap.units import PAGE_SIZE, Location, PageNumber, SegmentId
 
 _TIME_MASK = 0xFFFFFFFF
-_HEADER_BYTES = 2 * PAGE_SIZE
 _HOLES = array("Q", bytes(PAGE_SIZE))
 
 
@@ -45,7 +44,7 @@ class TableView:
 
     def __init__(self, header: int, slots: int, segments: int) -> None:
         """Takes descriptors, which stay the caller's.  Raises `StateMismatch`."""
-        noted = tier_names_in(os.pread(header, _HEADER_BYTES, 0))  # each with its policy
+        noted = tier_names_in(header)  # each with its policy
         self.tier_names = {number: text.split(" ", 1)[0] for number, text in noted.items()}
         self._slots = slots
         self._segments = segments

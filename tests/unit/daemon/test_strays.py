@@ -4,27 +4,43 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from subprocess import PIPE, Popen
 
 import pytest
 
 from fuseswap.daemon import strays
 
+SU = shutil.which("su") or ""
+PROGRAM = "print(flush=True); input()"
+WORKER = ("fuseswap.daemon.worker", '{"name": "swap0", "directory": "/run/here"}')
+
 
 @contextmanager
-def process(name: str, directory: str, user: int | None = None) -> Iterator[Popen[bytes]]:
-    """One with the command line of a worker, that waits."""
-    arguments = json.dumps({"name": name, "directory": directory, "fds": {"header": 3}})
-    program = "print(flush=True); input()"
-    command = [sys.executable, "-c", program, "fuseswap.daemon.worker", arguments]
+def waiting(*command: str, user: int | None = None) -> Iterator[Popen[bytes]]:
+    """A process that has said a line, and waits."""
     with Popen(command, stdin=PIPE, stdout=PIPE, user=user) as running:
         assert running.stdout is not None
-        running.stdout.readline()
+        assert running.stdout.readline() == b"\n"
         yield running
         running.kill()
+
+
+@contextmanager
+def process(
+    name: str, directory: str, user: int | None = None, fds: object = None
+) -> Iterator[Popen[bytes]]:
+    """One with the command line of a worker, that waits."""
+    said = {"name": name, "directory": directory, "fds": fds or {"header": 3}}
+    words = ("-c", PROGRAM, "fuseswap.daemon.worker", json.dumps(said))
+    with waiting(sys.executable, *words, user=user) as running:
+        yield running
 
 
 def test_by_name_and_directory() -> None:
@@ -88,6 +104,87 @@ def test_supervisors_by_name_and_directory() -> None:
         assert strays.supervisors_of("swap0", "/run/elsewhere") == []
         assert strays.supervisors_of("swap1", "/run/here") == []
         running.kill()
+
+
+def test_fields_that_are_odd_are_no_workers() -> None:
+    numbers = {"header": "../3", "slots": 1 << 40, "arena": True, "segments": 4}
+    with process("swap0", "/run/here", fds=numbers) as odd:
+        assert strays.descriptors_of(odd.pid) == {"segments": 4}
+    with process("swap0", "/run/here", fds=[3]) as odd:
+        assert strays.descriptors_of(odd.pid) == {}
+
+
+@pytest.mark.parametrize("said", ['{"x": 1}', '{"identity": 1}', '{"identity": {}}', "[1]"])
+def test_a_tier_process_without_an_identity_is_none(said: str) -> None:
+    with waiting(sys.executable, "-c", PROGRAM, "fuseswap.tiers.tier_process", said):
+        assert strays.tier_processes_of("some") == []
+
+
+def test_a_program_that_is_no_interpreter_is_not_ours() -> None:
+    """`sudo` asks for a password, and all its user ids are root's."""
+    with waiting("sh", "-c", "echo; read word", *WORKER) as other:
+        assert strays.workers_of("swap0", "/run/here") == []
+        assert strays.words_of(other.pid) == []
+
+
+def test_nor_is_a_script_that_is_given_such_words(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text(PROGRAM)
+    with waiting(sys.executable, str(script), *WORKER):
+        assert strays.workers_of("swap0", "/run/here") == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root's rights are needed")
+@pytest.mark.parametrize("of_user", [(65534, 0, 0), (0, 0, 65534)])
+def test_nor_is_one_that_is_root_for_a_while(of_user: tuple[int, int, int]) -> None:
+    """As `su`, which any user may have wait for a password."""
+    with waiting(
+        sys.executable, "-c", f"import os; os.setresuid{of_user}; {PROGRAM}", *WORKER
+    ) as su:
+        assert os.stat(f"/proc/{su.pid}").st_uid == 0
+        assert strays.workers_of("swap0", "/run/here") == []
+        assert strays.words_of(su.pid) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not SU, reason="root and su are needed")
+def test_su_itself_is_not_ours() -> None:
+    """Run by another user, as it waits for the password of root."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.setgroups([])
+        os.setresuid(65534, 65534, 65534)
+        os.execv(SU, ["su", "root", "--", *WORKER])
+    try:
+        os.read(terminal, 1)  # of what it asks
+        assert os.stat(f"/proc/{pid}").st_uid == 0
+        assert strays.workers_of("swap0", "/run/here") == []
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root's rights are needed")
+@pytest.mark.parametrize(
+    "elsewhere", [("--pid", "--fork", "--kill-child"), ("--user", "--map-root-user")]
+)
+def test_nor_is_roots_in_a_container(elsewhere: tuple[str, ...]) -> None:
+    with waiting("unshare", *elsewhere, sys.executable, "-c", PROGRAM, *WORKER):
+        assert strays.workers_of("swap0", "/run/here") == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root's rights are needed")
+def test_nor_is_one_with_another_root_directory(tmp_path: Path) -> None:
+    program = f"import os; os.chroot({str(tmp_path)!r}); {PROGRAM}"
+    with waiting(sys.executable, "-c", program, *WORKER) as other:
+        assert strays.words_of(other.pid) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root's rights are needed")
+def test_one_that_sees_other_mounts_is_ours() -> None:
+    """A service may have a mount namespace of its own."""
+    with waiting("unshare", "--mount", sys.executable, "-c", PROGRAM, *WORKER) as ours:
+        assert strays.workers_of("swap0", "/run/here") == [ours.pid]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user's process is needed")

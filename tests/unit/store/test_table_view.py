@@ -42,6 +42,23 @@ def test_words_and_segments_are_those_of_the_device(memory: SharedMemory) -> Non
     assert view.stored_pages() == 3
 
 
+def test_the_key_is_not_read(memory: SharedMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be in the memory of a command, which may be swapped out."""
+    key = memory.attach().key
+    assert key in os.pread(memory.fds["header"], PAGE_SIZE, 0)
+    read: list[bytes] = []
+    pread = os.pread
+
+    def noted(fd: int, length: int, offset: int) -> bytes:
+        read.append(pread(fd, length, offset))
+        return read[-1]
+
+    monkeypatch.setattr(os, "pread", noted)
+    view_of(memory)
+    assert read
+    assert not any(key in part for part in read)
+
+
 def test_a_hole_takes_no_memory_by_being_looked_at(memory: SharedMemory) -> None:
     view = view_of(memory)
     before = memory.allocated_bytes("slots")
