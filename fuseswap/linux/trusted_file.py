@@ -64,6 +64,25 @@ def directory_at(path: str) -> tuple[os.stat_result | None, bool]:
         return None, True
 
 
+def check(path: str) -> os.stat_result:
+    """Of a directory or file, on a trusted way, that no other user may change; links are followed.
+
+    Here the sticky bit is not enough.  Raises `HostError`, `OSError`.
+    """
+    with _found(path) as place:
+        if place.fd is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        found = os.fstat(place.fd)
+        _check_owner(found, path, path)
+        if found.st_mode & (stat.S_IWOTH | (stat.S_IWGRP if found.st_gid else 0)):
+            mode = stat.S_IMODE(found.st_mode)
+            raise HostError(
+                f"{path} can be written to by others (mode {mode:04o}); "
+                f"run: chmod go-w {_quoted(path)}"
+            )
+        return found
+
+
 def open_file(path: str, flags: int) -> int:
     """As `os.open`, of a trusted file or block device; O_EXCL of the latter alone.
 
