@@ -71,7 +71,7 @@ def _flag(name: str) -> Callable[[Wanted, str], None]:
 
 def _below_zswap(wanted: Wanted, text: str) -> None:
     """``1`` is a percentage here."""
-    if not text.isdecimal():
+    if not is_whole(text):
         if text.lower() not in _ON + _OFF:
             raise InvalidArgument(f"'{text}' is neither a percentage nor yes or no")
         text = str(DEFAULT_BELOW_PERCENT if text.lower() in _ON else 0)

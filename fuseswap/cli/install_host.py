@@ -12,14 +12,14 @@ import argparse
 import hashlib
 import json
 import os
-import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from fuseswap.cli.up import require_root
 from fuseswap.errors import HostError
+from fuseswap.linux import trusted_file
 from fuseswap.linux.json_file import write_json
 
 _UNITS = "usr/local/lib/systemd/system"
@@ -79,10 +79,10 @@ def run(options: argparse.Namespace) -> int:
 def _install(prefix: Path) -> Iterator[Path]:
     """Yields what is there now.  Raises `HostError`, having changed nothing."""
     command = Path(sys.prefix) / "bin" / "fuseswap"
-    _refuse_a_strangers(command)
     contents = [(_source(name), prefix / to, mode) for name, to, mode in _FILES]
     pages = sorted(_source(_MAN_PAGES).glob("*.8"))
     contents += [(page, prefix / _MAN / page.name, 0o644) for page in pages]
+    _refuse_a_strangers(command, (source for source, _, _ in contents))
     notes = {}
     for source, target, mode in contents:
         data = source.read_bytes()
@@ -123,19 +123,26 @@ def _source(name: str) -> Path:
     raise HostError(f"{name} is not installed in {sys.prefix}; install fuseswap again")
 
 
-def _refuse_a_strangers(command: Path) -> None:
-    """Root shall not run what another user may change.  Raises `HostError`."""
+def _refuse_a_strangers(command: Path, others: Iterable[Path]) -> None:
+    """Root shall not run what another user may change, here or anywhere above.
+
+    Raises `HostError`.
+    """
     try:
-        for path in (command, command.parent, Path(sys.prefix), Path(__file__)):
-            found = path.stat()
-            if found.st_uid or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        for path in (command, Path(sys.executable), Path(__file__), *others):
+            try:
+                owner = trusted_file.check(str(path)).st_uid
+                why = f"belongs to user {owner}" if owner else ""
+            except HostError as exc:
+                why = str(exc).partition("; run: ")[0]
+            if why:
                 raise HostError(
-                    f"{path} can be changed by others than root; install a copy that can't: "
-                    "sudo python3 -m venv /usr/local/lib/fuseswap && "
+                    f"{path} can be changed by others than root ({why}); install a copy that "
+                    "can't: sudo python3 -m venv /usr/local/lib/fuseswap && "
                     "sudo /usr/local/lib/fuseswap/bin/pip install fuseswap"
                 )
-    except FileNotFoundError:
-        raise HostError(f"{command} is missing; install fuseswap with pip first") from None
+    except FileNotFoundError as exc:
+        raise HostError(f"{exc.filename} is missing; install fuseswap with pip first") from None
 
 
 def _uninstall(prefix: Path) -> int:

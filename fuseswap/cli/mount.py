@@ -11,8 +11,8 @@ from typing import Any
 from fuseswap.cli import mount_options
 from fuseswap.daemon import bring_up, config, device_info
 from fuseswap.daemon.runtime_dir import Runtime
-from fuseswap.errors import InvalidArgument, MountFailed
-from fuseswap.linux import mount, swap_area
+from fuseswap.errors import HostError, InvalidArgument, MountFailed
+from fuseswap.linux import mount, swap_area, trusted_file
 from fuseswap.linux.ending import Undo
 
 
@@ -64,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
         standby=_on_off(chosen, "standby"),
         memory_bytes=swap_area.memory_bytes(),
     )
+    if os.geteuid() == 0:
+        _refuse_a_strangers(options.directory)
     if options.f:  # fake: all but the mounting
         return 0
     with runtime.lock(), Undo() as undo:
@@ -73,6 +75,16 @@ def run(options: argparse.Namespace) -> int:
         if asked.is_read_only:
             mount.make_read_only(mountpoint)
     return 0
+
+
+def _refuse_a_strangers(directory: str) -> None:
+    """Root mounts where no other user can exchange a step of the way.  Raises `MountFailed`."""
+    try:
+        trusted_file.check(directory)  # and its links, whose owner may change them
+    except HostError as exc:
+        raise MountFailed(str(exc)) from exc
+    except OSError as exc:
+        raise MountFailed(f"{directory}: {exc.strerror}") from exc
 
 
 def _on_off(chosen: dict[str, str], key: str) -> bool:

@@ -4,6 +4,8 @@ Root's serve a swap which everybody's memory is in.  So no variable that a calle
 makes them run code or read a file.  PYTHONPATH, LD_PRELOAD and OPENSSL_CONF do not reach them, nor
 those with which tests make a device fail (``crash_points.py``, ``fault_injection.py``).
 
+    PATH          directories that no other user may change (``linux/search_path.py``)
+    TZ            the name of a zone: a path would be a file that each of them opens
     flags         -I: no PYTHON* variable, no user's packages, no working directory
     environment   the names in `KEPT`, and what this file says
 
@@ -18,6 +20,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Protocol
+
+from fuseswap.linux import search_path
 
 _FLAGS = ("-X", "no_debug_ranges")
 # Paths of tools and of runtime files, the service manager, and how a log is written.
@@ -66,7 +70,17 @@ def of_tier_process(*, testing: bool) -> dict[str, str]:
 def _of(ours: Mapping[str, str], testing: bool) -> dict[str, str]:
     if not _is_closed(testing):
         return {**os.environ, **ours}
-    return {**{name: os.environ[name] for name in KEPT if name in os.environ}, **ours}
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    kept["PATH"] = search_path.directories()
+    if _is_a_path(kept.get("TZ", "")):
+        del kept["TZ"]
+    return {**kept, **ours}
+
+
+def _is_a_path(zone: str) -> bool:
+    """Out of the directory of zones, whose names have slashes as well."""
+    name = zone.removeprefix(":")
+    return name.startswith("/") or ".." in name
 
 
 def _is_closed(testing: bool) -> bool:

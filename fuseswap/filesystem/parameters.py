@@ -20,7 +20,6 @@ from fuseswap.filesystem.parameter_values import (
     show_limit,
     show_switch,
 )
-from fuseswap.reclaim.policy import DEFAULT_POLICY, Choice
 from fuseswap.reclaim.request import ReclaimRequest
 from fuseswap.reclaim.scrub_request import ScrubRequest
 from fuseswap.sizes import parse_size
@@ -29,6 +28,7 @@ from fuseswap.units import MIB, SEGMENT_BYTES
 if TYPE_CHECKING:  # commands read the table, and have no memory for a device
     from fuseswap.filesystem.device import Device
     from fuseswap.frontswap.raw_file import RawFile
+    from fuseswap.reclaim.policy import Choice
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def _policy(of: str, what: str, choice: Callable[[Device], Choice]) -> Parameter
         choice(device).select(name)
         device.evictor.reset_admission()
 
-    values = f"{DEFAULT_POLICY} | NAME of a plugin"
+    values = "default | NAME of a plugin"
     return Parameter(f"{of}_policy", values, what, lambda device: choice(device).name, select)
 
 

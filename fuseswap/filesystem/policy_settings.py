@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fuseswap.reclaim.policy import Choice
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # commands read the table, and have no memory for a device
     from fuseswap.filesystem.device import Device
+    from fuseswap.reclaim.policy import Choice
 
 
 def _evicting(device: Device) -> Choice:

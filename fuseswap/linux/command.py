@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
 
 from fuseswap.errors import HostError
-from fuseswap.linux import ending
+from fuseswap.linux import ending, search_path
 
 SYSTEM_PATH = "/usr/sbin:/sbin:/usr/local/sbin"
 TIMEOUT_S = 60.0
@@ -16,8 +17,15 @@ _END_TIMEOUT_S = 2.0
 
 
 def which(tool: str) -> str | None:
-    """Where ``tool`` is, also outside an ordinary user's PATH, which a cron job has, too."""
-    return shutil.which(tool) or shutil.which(tool, path=SYSTEM_PATH)
+    """Where ``tool`` is, also outside an ordinary user's PATH, which a cron job has, too.
+
+    For root it is one that no other user may change.
+    """
+    for directory in f"{search_path.directories()}:{SYSTEM_PATH}".split(":"):
+        found = shutil.which(tool, path=directory)
+        if found and (os.geteuid() != 0 or search_path.is_ours(found)):
+            return found
+    return None
 
 
 def run(*arguments: str, timeout_s: float | None = TIMEOUT_S) -> str:
@@ -48,17 +56,18 @@ def run(*arguments: str, timeout_s: float | None = TIMEOUT_S) -> str:
 
 
 def _start(arguments: Sequence[str]) -> subprocess.Popen[str]:
-    try:
-        return subprocess.Popen(
-            [which(arguments[0]) or arguments[0], *arguments[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            process_group=0,  # Ctrl-C is for us
-        )
-    except FileNotFoundError:
-        raise HostError(f"'{arguments[0]}' is missing; install util-linux") from None
+    tool = which(arguments[0])
+    if tool is None:
+        raise HostError(f"'{arguments[0]}' is missing; install util-linux")
+    return subprocess.Popen(
+        [tool, *arguments[1:]],
+        env=search_path.variables(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,  # Ctrl-C is for us
+    )
 
 
 def _wait_a_little(process: subprocess.Popen[str]) -> None:

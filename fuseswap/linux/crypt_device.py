@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 from fuseswap.errors import HostError
+from fuseswap.linux import search_path
 from fuseswap.linux.command import which
 
 SYSFS = Path("/sys/dev/block")
@@ -33,9 +34,13 @@ def is_crypt(device: int, sysfs: Path | None = None) -> bool:
 def has_signature(fd: int) -> bool:
     """Whether ``blkid`` knows what is on the device; raises `HostError` where it can't say."""
     path = f"/proc/{os.getpid()}/fd/{fd}"
+    blkid = which("blkid")
+    if blkid is None:
+        raise HostError("'blkid' is missing; is util-linux installed?")
     try:
         found = subprocess.run(
-            (which("blkid") or "blkid", "--probe", path),
+            (blkid, "--probe", path),
+            env=search_path.variables(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_TIMEOUT_S,

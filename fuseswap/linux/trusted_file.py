@@ -14,6 +14,7 @@ Nothing waits: a FIFO and a device are looked at, not opened.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -63,6 +64,25 @@ def directory_at(path: str) -> tuple[os.stat_result | None, bool]:
         return None, True
 
 
+def check(path: str) -> os.stat_result:
+    """Of a directory or file, on a trusted way, that no other user may change; links are followed.
+
+    Here the sticky bit is not enough.  Raises `HostError`, `OSError`.
+    """
+    with _found(path) as place:
+        if place.fd is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        found = os.fstat(place.fd)
+        _check_owner(found, path, path)
+        if found.st_mode & (stat.S_IWOTH | (stat.S_IWGRP if found.st_gid else 0)):
+            mode = stat.S_IMODE(found.st_mode)
+            raise HostError(
+                f"{path} can be written to by others (mode {mode:04o}); "
+                f"run: chmod go-w {_quoted(path)}"
+            )
+        return found
+
+
 def open_file(path: str, flags: int) -> int:
     """As `os.open`, of a trusted file or block device; O_EXCL of the latter alone.
 
@@ -84,15 +104,22 @@ def open_file(path: str, flags: int) -> int:
         return os.open(f"/proc/self/fd/{place.fd}", flags | os.O_CLOEXEC)
 
 
-def read_text(path: str, *, private: bool) -> str:
-    """A trusted regular file; ``private``: no other may read it.  Raises as `status_of`."""
-    found = status_of(path)
-    if found and not stat.S_ISREG(found.st_mode):
-        raise HostError(f"{path} is a block device, not a file")
-    if found and private and found.st_mode & 0o077:
-        mode = stat.S_IMODE(found.st_mode)
-        raise HostError(f"{path} has mode {mode:04o}; run: chmod 600 {_quoted(path)}")
-    with open(open_file(path, os.O_RDONLY), encoding="utf-8", errors="surrogateescape") as file:
+def read_text(path: str, *, private: bool, one_name: bool = True) -> str:
+    """A trusted regular file.  Raises as `status_of`.
+
+    ``private``: no other may read it.  ``one_name``: it has no other name.
+    """
+    with _found(path) as place:
+        if place.fd is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        found = _checked(place, path, one_name=one_name)
+        if not stat.S_ISREG(found.st_mode):
+            raise HostError(f"{path} is a block device, not a file")
+        if private and found.st_mode & 0o077:
+            mode = stat.S_IMODE(found.st_mode)
+            raise HostError(f"{path} has mode {mode:04o}; run: chmod 600 {_quoted(path)}")
+        fd = os.open(f"/proc/self/fd/{place.fd}", os.O_RDONLY | os.O_CLOEXEC)
+    with open(fd, encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
 
 
@@ -185,7 +212,7 @@ def _check_owner(found: os.stat_result, here: str, path: str) -> None:
     )
 
 
-def _checked(place: _Place, path: str) -> os.stat_result:
+def _checked(place: _Place, path: str, *, one_name: bool = True) -> os.stat_result:
     """Of the file itself."""
     assert place.fd is not None
     found = os.fstat(place.fd)
@@ -200,7 +227,7 @@ def _checked(place: _Place, path: str) -> os.stat_result:
         raise HostError(
             f"{path} can be written to by others (mode {mode:04o}); run: chmod go-w {_quoted(path)}"
         )
-    if not is_block and found.st_nlink != 1:
+    if one_name and not is_block and found.st_nlink != 1:
         raise HostError(
             f"{path} has {found.st_nlink} names, it needs to have one; see: "
             f"find / -xdev -samefile {_quoted(path)}"

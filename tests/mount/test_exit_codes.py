@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from fuseswap.daemon.runtime_dir import runtime_root
+from fuseswap.linux import mount
 from tests.support.mounted_devices import (
     AS_NOBODY,
+    NOBODY,
     TestDevice,
     call,
     device_mounted,
@@ -123,6 +125,23 @@ def test_down_without_devices_is_quiet() -> None:
 def test_no_directory_is_a_mount_failure(tmp_path: Path, target: str) -> None:
     (tmp_path / "file").touch()
     expect(32, "mount", "none", str(tmp_path / target), says="is not a directory")
+
+
+@pytest.mark.parametrize("theirs", ["above", "above/d", "link"])
+def test_a_users_directory_is_a_mount_failure(tmp_path: Path, theirs: str) -> None:
+    """He could have root mount elsewhere, by a rename or by his own link."""
+    (tmp_path / "above" / "d").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("above/d")
+    directory = tmp_path / ("link" if theirs == "link" else "above/d")
+    options = ("-o", f"size=64M,name={new_name()}")
+    done = call("mount", "none", str(directory), "-f", *options)
+    assert done.returncode == 0, done.stderr
+    os.chown(tmp_path / theirs, NOBODY, NOBODY, follow_symlinks=False)
+    expect(32, "mount", "none", str(directory), *options, says=f"belongs to user {NOBODY}")
+    os.chown(tmp_path / theirs, 0, 0, follow_symlinks=False)
+    (tmp_path / "above" / "d").chmod(0o1777)
+    expect(32, "mount", "none", str(directory), *options, says="can be written to by others")
+    assert not mount.is_mounted(str(tmp_path / "above" / "d"))
 
 
 def test_an_empty_name_is_not_the_current_directory() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,10 @@ def test_no_name_leads_elsewhere(etc: Path, tmp_path: Path) -> None:
     (etc / "fuseswap.conf").write_text("[../../evil]\n[..]\n[a b]\n[$(id)]\n[.x]\n")
     assert units(tmp_path) == {}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["early", "etc"]
+
+
+@pytest.mark.timeout(20)
+def test_a_fifo_does_not_stop_the_boot(etc: Path, tmp_path: Path) -> None:
+    os.mkfifo(etc / "fuseswap.conf")
+    os.mkfifo(etc / "fuseswap.conf.d" / "10-a.conf")
+    assert units(tmp_path) == {}

@@ -132,3 +132,28 @@ def test_what_a_user_may_change_is_not_installed_for_root(
     assert main(words) == 2
     assert f"{command} can be changed by others than root" in capsys.readouterr().err
     assert list(target.iterdir()) == []
+
+
+@pytest.mark.parametrize("below", ["home", "home/venv/bin"])
+def test_nor_what_lies_in_a_users_directory(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    below: str,
+) -> None:
+    """He renames what is root's, and puts his own in its place."""
+    target, prefix = tmp_path / "root", tmp_path / "home" / "venv"
+    target.mkdir()
+    (prefix / "bin").mkdir(parents=True)
+    (prefix / "bin" / "fuseswap").touch()
+    monkeypatch.setattr("sys.prefix", str(prefix))
+    theirs = tmp_path / below
+    os.chown(theirs, NOBODY, NOBODY)
+    assert main(["install-host", "--prefix", str(target)]) == 2
+    said = capsys.readouterr().err
+    assert f"{theirs}, on the way to " in said
+    assert said.count("\n") == 1
+    assert list(target.iterdir()) == []
+    os.chown(theirs, 0, 0)
+    main(["install-host", "--prefix", str(target)])  # refused if this clone is a user's
+    assert str(theirs) not in capsys.readouterr().err

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fuseswap.cli import config_files, configured, main
-from fuseswap.errors import InvalidArgument
+from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.linux.swap_area import memory_bytes
 from fuseswap.units import MIB
 
@@ -189,3 +191,72 @@ def test_what_is_saved_holds_and_keeps_what_was(write: Write) -> None:
     }  # fmt: skip
     assert path.name == "90-swap0.conf"
     assert sorted(one.name for one in path.parent.iterdir()) == [path.name]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("mask", [0, 0o777])
+def test_what_is_saved_has_modes_of_its_own(write: Write, mask: int) -> None:
+    """Root obeys it at boot, so a umask gives no other user the right to write there."""
+    before = os.umask(mask)
+    try:
+        path = config_files.save("swap0", {"compressor": "zstd:3"})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
+
+
+def test_what_others_may_change_is_not_obeyed(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write("etc/fuseswap.conf.d/90-swap0.conf", "[swap0]\nbacking = /tmp/theirs\n")
+    path.chmod(0o666)
+    assert main(["config", "check"]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith(
+        f"{path} can be written to by others (mode 0666); run: chmod go-w {path}\n"
+    )
+    assert said.count("\n") == 1
+    path.chmod(0o644)
+    path.parent.chmod(0o777)
+    for obey in (config_files.sections, lambda: config_files.save("swap0", {"compressor": "lz4"})):
+        with pytest.raises(HostError, match=f"^{path.parent}, above {path}, can be written to by"):
+            obey()
+    path.unlink()
+    with pytest.raises(HostError, match="can be written to by others"):
+        config_files.save("swap0", {"compressor": "lz4"})
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_file_may_have_another_name(write: Write) -> None:
+    """As in an image of the system, where equal files are one."""
+    path = write("usr/lib/fuseswap.conf", "[swap0]\n")
+    os.link(path, path.with_name("same"))
+    assert config_files.sections() == {"swap0": {}}
+
+
+@pytest.mark.timeout(20)
+def test_a_fifo_is_not_waited_for(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write("etc/fuseswap.conf", "")
+    path.unlink()
+    os.mkfifo(path)
+    assert main(["config", "check"]) == 2
+    assert f"{path} is a FIFO" in capsys.readouterr().err
+
+
+def test_what_is_no_text_is_refused(write: Write) -> None:
+    write("etc/fuseswap.conf", "").write_bytes(b"[swap0]\n# \xff\n")
+    with pytest.raises(InvalidArgument, match="is not text in UTF-8"):
+        config_files.sections()
+
+
+@pytest.mark.parametrize(
+    "key", ["below-zswap", "host-memory-limit", "size", "zram-size", "zram-resident-limit"]
+)
+def test_a_number_without_end_is_refused(
+    write: Write, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    """Python itself converts no more than 4300 digits."""
+    write("etc/fuseswap.conf", f"[swap0]\n{key} = {'9' * 6000}\n")
+    assert main(["config", "check"]) == 1
+    assert f"[swap0] {key}: '999" in capsys.readouterr().err

@@ -52,6 +52,7 @@ LIGHT = {
     "filesystem.metrics_text",
     "filesystem.parameter_values",
     "filesystem.parameters",
+    "filesystem.policy_settings",
     "filesystem.recompression_settings",
     "frontswap.raw_size",
     "reclaim.page_ranges",

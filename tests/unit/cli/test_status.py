@@ -135,15 +135,19 @@ def test_what_makes_no_sense_together(
 def test_down_of_all_goes_on_where_one_stays(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def down(runtime: Runtime) -> None:
+    def down(runtime: Runtime) -> list[str]:
         if runtime.name == "bad":
             raise HostError("bad is in use")
+        return ["odd.img stays as it is: in use"] if runtime.name == "odd" else []
 
     monkeypatch.setattr(take_down, "down", down)
     assert main(["down", "--all"]) == 2
     said = capsys.readouterr()
     assert said.out.splitlines() == ["good is down", "odd is down"]
-    assert said.err == "fuseswap: bad is in use\n"
+    assert said.err.splitlines() == [
+        "note: odd.img stays as it is: in use",
+        "fuseswap: bad is in use",
+    ]
 
 
 def test_down_takes_away_what_is_damaged(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +54,31 @@ def test_interpreters_of_root_look_at_nothing_else(monkeypatch: pytest.MonkeyPat
     assert environment.supervisor_flags(testing=False)[:2] == ("-s", "-P")
     assert "-I" not in environment.flags(testing=True)
     assert "-s" not in environment.supervisor_flags(testing=True)
+
+
+@pytest.mark.parametrize("zone", [":/tmp/zone", "/tmp/zone", ":../../../tmp/zone", "../x"])
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_zone_that_is_a_path_is_not_passed_on(
+    monkeypatch: pytest.MonkeyPatch, make: environment.Maker, zone: str
+) -> None:
+    """Each process would open that file."""
+    as_user(monkeypatch, 0)
+    monkeypatch.setenv("TZ", zone)
+    assert "TZ" not in make(testing=False)
+    for name in (":Europe/Berlin", "UTC"):
+        monkeypatch.setenv("TZ", name)
+        assert make(testing=False)["TZ"] == name
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_programs_come_from_where_no_other_user_may_write(
+    monkeypatch: pytest.MonkeyPatch, make: environment.Maker, tmp_path: Path
+) -> None:
+    as_user(monkeypatch, 0)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    theirs.chmod(0o1777)
+    monkeypatch.setenv("PATH", f"{theirs}:.::/tmp:/usr/bin:{tmp_path}/missing")
+    assert make(testing=False)["PATH"] == "/usr/bin:/usr/sbin:/sbin:/bin"
+    monkeypatch.delenv("PATH")
+    assert make(testing=False)["PATH"] == "/usr/sbin:/usr/bin:/sbin:/bin"

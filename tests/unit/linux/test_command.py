@@ -12,6 +12,8 @@ import pytest
 from fuseswap.errors import HostError
 from fuseswap.linux import command, ending
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
 
 @pytest.fixture
 def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -35,6 +37,41 @@ def test_path_comes_first(tool: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     (own / "the-tool").chmod(0o755)
     monkeypatch.setenv("PATH", f"{own}:/usr/bin:/bin")
     assert command.run("the-tool") == "their own\n"
+
+
+@needs_root
+@pytest.mark.parametrize("theirs", ["own", "own/the-tool"])
+def test_root_runs_nothing_that_another_user_may_change(
+    tool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    """He may have prepared the PATH of whoever becomes root."""
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "the-tool").write_text("#!/bin/sh\necho their own\n")
+    (own / "the-tool").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{own}:/usr/bin:/bin")
+    assert command.run("the-tool") == "their own\n"
+    os.chown(tmp_path / theirs, 65534, 65534)
+    assert command.run("the-tool") == "found\n"
+    os.chown(tmp_path / theirs, 0, 0)
+    (tmp_path / theirs).chmod(0o777)
+    assert command.run("the-tool") == "found\n"
+    tool.unlink()
+    with pytest.raises(HostError, match="'the-tool' is missing"):
+        command.run("the-tool")
+
+
+@needs_root
+def test_roots_programs_get_the_language_and_a_path(
+    tool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BLKID_FILE", "/tmp/theirs")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    tool.write_text("#!/bin/sh\nexec env\n")
+    found = dict(line.split("=", 1) for line in command.run("the-tool").splitlines())
+    assert found["LANG"] == "C.UTF-8"
+    assert found["PATH"] == "/usr/bin:/bin:/usr/sbin:/sbin"
+    assert "BLKID_FILE" not in found
 
 
 def test_one_that_is_nowhere_is_missing(tool: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fuseswap.errors import HostError
-from fuseswap.linux import command, crypt_device
+from fuseswap.linux import crypt_device
 from fuseswap.units import MIB
 
 DEVICE = os.makedev(253, 7)
@@ -69,7 +69,6 @@ def test_a_file_is_never_noise(noise: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_without_blkid_nothing_is_taken_for_noise(
     noise: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr(command, "SYSTEM_PATH", "/nowhere")
+    monkeypatch.setattr(crypt_device, "which", lambda tool: None)
     with noise.open("rb") as file, pytest.raises(HostError, match="is util-linux installed"):
         crypt_device.has_signature(file.fileno())

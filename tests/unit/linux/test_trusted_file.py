@@ -231,3 +231,22 @@ def test_a_block_device_may_be_of_the_group_of_disks(tmp_path: Path) -> None:
     assert "can be written to by others (mode 0660)" in refusal(path)
     os.chown(path, OTHER, disk)
     assert f"belongs to user {OTHER}" in refusal(path)
+
+
+@needs_root
+def test_what_is_only_looked_at_may_be_anything(path: Path) -> None:
+    """Where a sticky bit is not enough: others may add to such a directory."""
+    assert trusted_file.check(str(path)).st_size == len(b"content")
+    directory = str(path.parent)
+    assert stat.S_ISDIR(trusted_file.check(directory).st_mode)
+    path.parent.chmod(0o1777)
+    assert trusted_file.check(str(path))
+    with pytest.raises(HostError, match=f"^{directory} can be written to by others"):
+        trusted_file.check(directory)
+    path.parent.chmod(0o755)
+    os.chown(path.parent, OTHER, 0)
+    for each in (directory, str(path)):
+        with pytest.raises(HostError, match=f"^{directory}.* belongs to user {OTHER}"):
+            trusted_file.check(each)
+    with pytest.raises(FileNotFoundError):
+        trusted_file.check(f"{path.parent.parent}/missing")
