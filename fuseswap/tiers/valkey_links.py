@@ -33,6 +33,7 @@ from coredis.exceptions import RedisError
 
 from fuseswap.errors import FuseswapError, HostError
 from fuseswap.tiers.remote_url import RemoteUrl
+from fuseswap.tiers.valkey_connection import BoundedConnection
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class Link:
                 return self._connection
             if self.rests:
                 raise LinkError(f"{self.node[0]}:{self.node[1]} has failed a moment ago")
-            made = TCPConnection(TCPLocation(*self.node), **self._settings)
+            made = BoundedConnection(TCPLocation(*self.node), **self._settings)
             await self._nursery.start(_run_connection, made)
             if self.reads_replica:
                 made.create_request(b"READONLY", decode=False)
