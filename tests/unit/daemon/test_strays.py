@@ -19,7 +19,9 @@ from fuseswap.daemon import strays
 
 SU = shutil.which("su") or ""
 PROGRAM = "print(flush=True); input()"
-WORKER = ("fuseswap.daemon.worker", '{"name": "swap0", "directory": "/run/here"}')
+# Another process of the tests may be at this file, too.
+HERE, ELSEWHERE = (f"/run/{where}-{os.getpid()}" for where in ("here", "elsewhere"))
+WORKER = ("fuseswap.daemon.worker", json.dumps({"name": "swap0", "directory": HERE}))
 
 
 @contextmanager
@@ -44,9 +46,9 @@ def process(
 
 
 def test_by_name_and_directory() -> None:
-    with process("swap0", "/run/here") as ours, process("swap0", "/run/elsewhere"):
-        assert strays.workers_of("swap0", "/run/here") == [ours.pid]
-        assert strays.workers_of("swap1", "/run/here") == []
+    with process("swap0", HERE) as ours, process("swap0", ELSEWHERE):
+        assert strays.workers_of("swap0", HERE) == [ours.pid]
+        assert strays.workers_of("swap1", HERE) == []
         assert strays.arguments_of(ours.pid)["fds"] == {"header": 3}
 
 
@@ -70,13 +72,13 @@ def test_a_line_that_says_nothing_is_passed_over(
     No process: a device of another version beside this test would stumble over it.
     """
     monkeypatch.setattr(strays, "_words_after", lambda pid, module: [last.encode()])
-    assert strays.workers_of("swap0", "/run/here") == []
+    assert strays.workers_of("swap0", HERE) == []
     assert strays.tier_processes_of("an id") == []
 
 
 def test_end_waits_for_the_end() -> None:
-    with process("swap0", "/run/here") as ours:
-        strays.end(lambda: strays.workers_of("swap0", "/run/here"))
+    with process("swap0", HERE) as ours:
+        strays.end(lambda: strays.workers_of("swap0", HERE))
         assert ours.wait(0) == -9
     assert strays.open_checked(ours.pid, lambda: [ours.pid]) is None
     assert strays.arguments_of(ours.pid) == {}
@@ -84,7 +86,7 @@ def test_end_waits_for_the_end() -> None:
 
 def test_a_number_that_is_used_again_gets_no_signal() -> None:
     """Found, then no more: between the two looks another process has come by it."""
-    with process("swap0", "/run/elsewhere") as stranger:
+    with process("swap0", ELSEWHERE) as stranger:
         for signalled in (strays.end, strays.wake):
             finds = [[], [stranger.pid]]  # the last one first
             signalled(finds.pop)
@@ -94,29 +96,29 @@ def test_a_number_that_is_used_again_gets_no_signal() -> None:
 
 def test_supervisors_by_name_and_directory() -> None:
     program = "print(flush=True); input()"
-    words = ["fuseswap.daemon.supervisor", "swap0", "3", "{}", "/run/here"]
+    words = ["fuseswap.daemon.supervisor", "swap0", "3", "{}", HERE]
     command = [sys.executable, "-c", program, *words]
     with Popen(command, stdin=PIPE, stdout=PIPE) as running:
         assert running.stdout is not None
         running.stdout.readline()
-        assert strays.supervisors_of("swap0", "/run/here") == [running.pid]
-        assert strays.supervisors_of("swap0", "/run/elsewhere") == []
-        assert strays.supervisors_of("swap1", "/run/here") == []
+        assert strays.supervisors_of("swap0", HERE) == [running.pid]
+        assert strays.supervisors_of("swap0", ELSEWHERE) == []
+        assert strays.supervisors_of("swap1", HERE) == []
         running.kill()
 
 
 def test_fields_that_are_odd_are_no_workers() -> None:
     numbers = {"header": "../3", "slots": 1 << 40, "arena": True, "segments": 4}
-    with process("swap0", "/run/here", fds=numbers) as odd:
+    with process("swap0", HERE, fds=numbers) as odd:
         assert strays.descriptors_of(odd.pid) == {"segments": 4}
-    with process("swap0", "/run/here", fds=[3]) as odd:
+    with process("swap0", HERE, fds=[3]) as odd:
         assert strays.descriptors_of(odd.pid) == {}
 
 
 def test_a_program_that_is_no_interpreter_is_not_ours() -> None:
     """`sudo` asks for a password, and all its user ids are root's."""
     with waiting("sh", "-c", "echo; read word", *WORKER) as other:
-        assert strays.workers_of("swap0", "/run/here") == []
+        assert strays.workers_of("swap0", HERE) == []
         assert strays.words_of(other.pid) == []
 
 
@@ -124,7 +126,7 @@ def test_nor_is_a_script_that_is_given_such_words(tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text(PROGRAM)
     with waiting(sys.executable, str(script), *WORKER):
-        assert strays.workers_of("swap0", "/run/here") == []
+        assert strays.workers_of("swap0", HERE) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root's rights are needed")
@@ -135,7 +137,7 @@ def test_nor_is_one_that_is_root_for_a_while(of_user: tuple[int, int, int]) -> N
         sys.executable, "-c", f"import os; os.setresuid{of_user}; {PROGRAM}", *WORKER
     ) as su:
         assert os.stat(f"/proc/{su.pid}").st_uid == 0
-        assert strays.workers_of("swap0", "/run/here") == []
+        assert strays.workers_of("swap0", HERE) == []
         assert strays.words_of(su.pid) == []
 
 
@@ -150,7 +152,7 @@ def test_su_itself_is_not_ours() -> None:
     try:
         os.read(terminal, 1)  # of what it asks
         assert os.stat(f"/proc/{pid}").st_uid == 0
-        assert strays.workers_of("swap0", "/run/here") == []
+        assert strays.workers_of("swap0", HERE) == []
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -163,7 +165,7 @@ def test_su_itself_is_not_ours() -> None:
 )
 def test_nor_is_roots_in_a_container(elsewhere: tuple[str, ...]) -> None:
     with waiting("unshare", *elsewhere, sys.executable, "-c", PROGRAM, *WORKER):
-        assert strays.workers_of("swap0", "/run/here") == []
+        assert strays.workers_of("swap0", HERE) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root's rights are needed")
@@ -177,11 +179,11 @@ def test_nor_is_one_with_another_root_directory(tmp_path: Path) -> None:
 def test_one_that_sees_other_mounts_is_ours() -> None:
     """A service may have a mount namespace of its own."""
     with waiting("unshare", "--mount", sys.executable, "-c", PROGRAM, *WORKER) as ours:
-        assert strays.workers_of("swap0", "/run/here") == [ours.pid]
+        assert strays.workers_of("swap0", HERE) == [ours.pid]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user's process is needed")
 def test_the_process_of_another_user_is_not_ours() -> None:
-    with process("swap0", "/run/here", user=65534) as stranger:
-        assert strays.workers_of("swap0", "/run/here") == []
+    with process("swap0", HERE, user=65534) as stranger:
+        assert strays.workers_of("swap0", HERE) == []
         assert strays.words_of(stranger.pid) == []
