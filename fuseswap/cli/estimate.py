@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fuseswap.cli.output import print_json
-from fuseswap.cli.parser import whole
+from fuseswap.cli.parser import some, whole
 from fuseswap.cli.status import table
 from fuseswap.cli.targets import processes_in
 from fuseswap.errors import HostError, InvalidArgument
@@ -43,7 +43,7 @@ def add_to(commands: Any) -> None:
     which.add_argument(
         "--pid", metavar="PID", type=whole, action="append", help="this process; again for more"
     )
-    which.add_argument("--cgroup", metavar="PATH", help="all processes of a memory cgroup")
+    which.add_argument("--cgroup", type=some, metavar="PATH", help="all processes of a cgroup")
     parser.add_argument(
         "--pages",
         metavar="N",

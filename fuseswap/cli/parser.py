@@ -66,6 +66,13 @@ def whole(text: str) -> int:
         raise argparse.ArgumentTypeError(str(exc)) from exc
 
 
+def some(text: str) -> str:
+    """``type`` of an option whose value may not be empty, as a variable of a shell may be."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
 def complaint(text: str) -> str:
     """One line; bytes of a path that are no text are shown, too."""
     return one_line(text).encode(errors="backslashreplace").decode()

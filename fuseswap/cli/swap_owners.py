@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import cast
@@ -13,7 +14,7 @@ from fuseswap.cli.swap_use import DeviceUse, SwapUse, types_of
 from fuseswap.daemon.device_info import loop_of
 from fuseswap.daemon.runtime_dir import Runtime, all_devices
 from fuseswap.daemon.table_files import table_view
-from fuseswap.errors import HostError
+from fuseswap.errors import HostError, in_words
 from fuseswap.linux import pagemap, swap_area
 from fuseswap.linux.process import cgroup_of, command_of, swap_bytes
 from fuseswap.units import PageNumber
@@ -38,8 +39,7 @@ def owners(
     areas = [area.device for area in swap_area.areas() if area.used_bytes]
     with ExitStack() as opened:
         devices = {}
-        for runtime in runtimes:
-            runtime.config()  # says that there is none
+        for runtime in _sound(runtimes):
             if (device := loop_of(runtime)) in areas:
                 devices[device] = DeviceUse(opened.enter_context(table_view(runtime)))
         if not devices:
@@ -66,6 +66,19 @@ def owners(
             one.unseen(mappers[types[device]] if device in types else ())
             for device, one in devices.items()
         )
+
+
+def _sound(runtimes: Sequence[Runtime]) -> Iterator[Runtime]:
+    """Of several one that is damaged hides no other.  Raises `HostError` where it is the only."""
+    for runtime in runtimes:
+        try:
+            runtime.config()  # says that there is none
+        except HostError as exc:
+            if len(runtimes) == 1:
+                raise
+            print(f"note: {in_words(exc)}", file=sys.stderr)
+        else:
+            yield runtime
 
 
 def pages_in(runtime: Runtime, pids: Sequence[int]) -> list[PageNumber]:

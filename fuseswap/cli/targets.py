@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from fuseswap.cli.parser import whole
+from fuseswap.cli.parser import some, whole
 from fuseswap.errors import HostError, InvalidArgument
 from fuseswap.linux.process import cgroup_of, swap_bytes
 
@@ -17,7 +17,7 @@ _ROOTS = (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup"))
 def add_targets(parser: argparse.ArgumentParser) -> None:
     """Add ``PID …`` and ``--cgroup PATH``."""
     parser.add_argument("pid", nargs="*", type=whole, metavar="PID", help="processes")
-    parser.add_argument("--cgroup", metavar="PATH", help="all processes of a memory cgroup")
+    parser.add_argument("--cgroup", type=some, metavar="PATH", help="all processes of a cgroup")
 
 
 def targets(options: argparse.Namespace) -> list[int]:

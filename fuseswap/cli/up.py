@@ -212,6 +212,7 @@ def config_of(options: argparse.Namespace, memory_bytes: int) -> config.DeviceCo
 def run(options: argparse.Namespace) -> int:
     """Bring a device up; one that is up already is described, and changed where files say so."""
     if options.all:
+        _refuse_more_than(options, options.parse(["up", "--all"]))
         return _all(options.parse, options.act)
     section = configured.section_of(options.name)
     if section and section.skipped:
@@ -280,6 +281,15 @@ def notes_of(runtime: Runtime, *, was_up: bool) -> list[str]:
     if not runtime.config().resumes:
         notes.append("the pyfuse3 transport sees no discards and can't resume after a crash")
     return notes
+
+
+def _refuse_more_than(options: argparse.Namespace, alone: argparse.Namespace) -> None:
+    """Raise `InvalidArgument` for a name or an option that would have no effect."""
+    ours = {name: value for name, value in vars(options).items() if not callable(value)}
+    if any(value != getattr(alone, name) for name, value in ours.items()):
+        raise InvalidArgument(
+            "'up --all' takes nothing else: files of configuration have the options of each device"
+        )
 
 
 def _all(

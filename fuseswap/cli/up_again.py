@@ -7,27 +7,20 @@ from __future__ import annotations
 
 from fuseswap.cli.configured import Wanted
 from fuseswap.cli.parameter_files import directory_of, set_value
-from fuseswap.daemon import take_down
 from fuseswap.daemon.config import DeviceConfig
 from fuseswap.daemon.runtime_dir import Runtime
-from fuseswap.errors import FuseswapError
 from fuseswap.filesystem.parameters import find_parameter
 
 
 def apply(runtime: Runtime, wanted: DeviceConfig, section: Wanted, *, was_up: bool) -> list[str]:
     """Set what can be set; returns what can't be changed in a device that was up.
 
-    Raises `InvalidArgument` or `HostError`; one that has just come up is down again then.
+    Raises `InvalidArgument` or `HostError`; who has just brought it up undoes that then.
     """
-    try:
-        fixed = _change(runtime, wanted) if was_up else []
-        directory = directory_of(runtime.name)
-        for parameter, text in section.parameters:
-            set_value(directory / parameter.name, text)
-    except FuseswapError:
-        if not was_up:
-            take_down.down(runtime)
-        raise
+    fixed = _change(runtime, wanted) if was_up else []
+    directory = directory_of(runtime.name)
+    for parameter, text in section.parameters:
+        set_value(directory / parameter.name, text)
     return fixed
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fuseswap.cli.output import print_json
-from fuseswap.cli.parser import whole
+from fuseswap.cli.parser import some, whole
 from fuseswap.cli.progress import order
 from fuseswap.cli.written_back import STUCK, moved
 from fuseswap.daemon.runtime_dir import DEFAULT_NAME, Runtime
@@ -37,7 +37,9 @@ def add_to(commands: Any) -> None:
     whose.add_argument(
         "--pid", type=whole, metavar="PID", action="append", help="of this process; again: of more"
     )
-    whose.add_argument("--cgroup", metavar="PATH", help="of all processes of a memory cgroup")
+    whose.add_argument(
+        "--cgroup", type=some, metavar="PATH", help="of all processes of a memory cgroup"
+    )
     parser.add_argument("--max", metavar="SIZE", help="at most so much of them, compressed: 64M")
     parser.add_argument("--tier", metavar="TIER", help="to this tier (default: by priority)")
     parser.add_argument("--json", action="store_true", help="what was done, as JSON")

@@ -180,8 +180,9 @@ def test_nothing_that_is_printed_moves_the_cursor(
     (runtime_root / "some" / "state.json").write_text(json.dumps(state))
     (runtime_root / "some" / "log").write_bytes(b"line\r\xc2\x9b2J\n")
     assert main(["status", "some", "--output", "name,mountpoint"]) == 0
-    said = capsys.readouterr().out
-    assert r"some /nowhere/\x1b[2J\nfake" in said
+    captured = capsys.readouterr()
+    said = captured.out + captured.err
+    assert r"some /nowhere/\x1b[2J\nfake" in captured.out
     assert r"server: \x1b]0;title\x07" in said
     assert r"\x9b2J" in said
     assert all(line.isprintable() for line in said.splitlines())
@@ -386,3 +387,24 @@ def test_check_says_what_to_do_about_dev_fuse(monkeypatch: pytest.MonkeyPatch) -
     assert (finding.good, finding.needed) == (False, True)
     assert "root" in finding.text
     assert "module" not in finding.text
+
+
+@pytest.mark.parametrize(
+    "words", [("--all", "some"), ("--all", "--no-swapon"), ("--all", "--json")]
+)
+def test_up_of_all_takes_no_option_that_would_have_no_effect(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["up", *words]) == 1
+    assert "'up --all' takes nothing else" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("writeback", "a"), ("estimate",), ("out",), ("in",)])
+def test_an_empty_cgroup_is_not_everything(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a variable of a shell is that was never set."""
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--cgroup", ""])
+    assert ended.value.code == 1
+    assert "it is empty" in capsys.readouterr().err

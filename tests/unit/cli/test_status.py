@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 
 from fuseswap.cli import main, watching
 from fuseswap.cli.status import COLUMNS
+from fuseswap.cli.swap_owners import owners
 from fuseswap.daemon import take_down
-from fuseswap.daemon.runtime_dir import Runtime
+from fuseswap.daemon.runtime_dir import Runtime, all_devices
 from fuseswap.errors import HostError
 
 SETTINGS = {
@@ -37,7 +39,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
     assert main(["status", *arguments]) == 0
     said = capsys.readouterr()
-    assert said.err == ""
+    is_for_scripts = {"-n", "-o", "-r", "--output-all"} & set(arguments)
+    assert bool(said.err) == bool(is_for_scripts), "there reasons are not among the words"
     return said.out.splitlines()
 
 
@@ -69,14 +72,14 @@ def test_every_device_has_the_same_keys(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_the_short_options_of_zramctl(capsys: pytest.CaptureFixture[str]) -> None:
     lines = shown(capsys, "-n", "-b", "-o", "name,disksize")
-    assert [line.split() for line in lines[:3]] == [["bad", "-"], ["good", "1048576"], ["odd", "-"]]
+    assert [line.split() for line in lines] == [["bad", "-"], ["good", "1048576"], ["odd", "-"]]
     assert shown(capsys, "--output-all")[0].split() == [column.name for column in COLUMNS]
     assert shown(capsys, "-o", "+max")[0].split()[-2:] == ["SWAP", "MAX"]
 
 
 def test_raw_cells_have_no_blanks(capsys: pytest.CaptureFixture[str]) -> None:
     lines = shown(capsys, "good", "-r", "-o", "NAME,MOUNTPOINT")
-    assert lines[:2] == ["NAME MOUNTPOINT", r"good /nowhere/with\x20a\x20blank"]
+    assert lines == ["NAME MOUNTPOINT", r"good /nowhere/with\x20a\x20blank"]
 
 
 @pytest.mark.parametrize("option", ["-V", "--version"])
@@ -155,3 +158,13 @@ def test_down_takes_away_what_is_damaged(root: Path, capsys: pytest.CaptureFixtu
     assert main(["down", "--all"]) == 0
     assert capsys.readouterr().out.splitlines() == ["bad is down", "good is down", "odd is down"]
     assert not [path for path in root.iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize("command", ["ps", "out"])
+def test_a_damaged_device_hides_no_other_from_those_who_look_at_pages(
+    command: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert owners(all_devices(), None if command == "ps" else [os.getpid()])[0] == []
+    assert "bad/config.json is not JSON" in capsys.readouterr().err
+    with pytest.raises(HostError, match="is not JSON"):
+        owners([Runtime("bad")])
