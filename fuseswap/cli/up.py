@@ -230,7 +230,11 @@ def run(options: argparse.Namespace) -> int:
     with runtime.lock(), _undone_if_ended(runtime) as undo:
         was_up = device_info.is_up(runtime)
         info = bring_up.up(runtime, wanted, undo, swapon=not options.no_swapon, stored=stored)
-        fixed = up_again.apply(runtime, wanted, section, was_up=was_up) if section else []
+        fixed: list[str] = []
+        if section:
+            plain = options.parse(["up", options.name])
+            named = up_again.named_options(options, plain, section)
+            fixed = up_again.apply(runtime, wanted, section, named, was_up=was_up)
         pools_bytes = wanted.pool_limit_bytes + total_bytes * wanted.below_zswap // 100
         notes = [] if was_up else [memory_limits.crowding(pools_bytes, total_bytes)]
         if options.tune != "off" and not options.no_swapon:

@@ -46,10 +46,19 @@ def test_a_device_comes_up_as_its_section_says(etc: Path) -> None:
         succeed("up", name, "--no-swapon", "--tune", "off")
         assert parameter(name, "compressor") == "lz4"
         assert parameter(name, "pool_limit_bytes") == str(32 * MIB)
-        etc.write_text(f"[{name}]\nsize = 128M\n")
+        etc.write_text(f"[{name}]\nsize = 128M\nstandby = off\n")
         done = call("up", name, "--no-swapon", "--tune", "off")
         assert done.returncode == 1
-        assert f"{name} is up with another size, which can't be changed" in done.stderr
+        assert f"{name} is up with another size, standby, which can't be changed" in done.stderr
+        # What no file and no option names stays as it was set.
+        succeed("set", name, "compressor=zstd:7", "pool_limit_bytes=20M")
+        etc.write_text(f"[{name}]\nwriteback_batch_size = 6\n")
+        succeed("up", name, "--no-swapon", "--tune", "off")
+        assert parameter(name, "writeback_batch_size") == "6"
+        assert parameter(name, "compressor") == "zstd:7"
+        assert parameter(name, "pool_limit_bytes") == str(20 * MIB)
+        succeed("up", name, "--no-swapon", "--tune", "off", "--pool-limit", "24M")
+        assert parameter(name, "pool_limit_bytes") == str(24 * MIB)
 
 
 def test_a_parameter_that_is_not_valid_leaves_no_device(etc: Path) -> None:
