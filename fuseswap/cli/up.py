@@ -308,7 +308,9 @@ def _all(
     for name in names:
         try:
             words = configured.with_section(["up", name], name)
-            code = act(parse(words)) or code
+            one = parse(words)
+            one.parse, one.act = parse, act
+            code = act(one) or code
         except (FuseswapError, OSError) as exc:
             print(f"fuseswap: {name}: {in_words(exc)}", file=sys.stderr)
             code = 1 if isinstance(exc, InvalidArgument) else 2
