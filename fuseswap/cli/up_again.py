@@ -38,7 +38,7 @@ def apply(
 ) -> list[str]:
     """Set what can be set; returns what can't be changed in a device that was up.
 
-    Of one that was up nothing changes that is not ``named``: what was set since holds.
+    Of one that was up nothing changes that is not ``named``: a parameter that was set since holds.
     Raises `InvalidArgument` or `HostError`; who has just brought it up undoes that then.
     """
     fixed = _change(runtime, wanted, named) if was_up else []
