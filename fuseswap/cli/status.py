@@ -7,7 +7,6 @@ a second look, `BETWEEN_LOOKS_S` after the first.  One whose files can't be read
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ from fuseswap import __version__
 from fuseswap.cli import watching
 from fuseswap.cli.latency_lines import ledger_and_times
 from fuseswap.cli.output import print_json
-from fuseswap.cli.parser import complaint
 from fuseswap.cli.rates import Rates, Sample, rates
 from fuseswap.cli.savings import core_of
+from fuseswap.cli.status_reasons import tell_reasons
 from fuseswap.cli.tier_lines import HEADINGS, notes, shown
 from fuseswap.cli.tier_numbers import counters, tiers_in
 from fuseswap.cli.zswap_lines import zswap_lines, zswap_status
@@ -176,17 +175,7 @@ def _lines(options: argparse.Namespace) -> list[str]:
     rows = [[show(column, s, in_bytes=options.bytes) for column in columns] for s in shown_ones]
     headings = [] if options.noheadings else [[column.name for column in columns]]
     lines = raw(headings + rows) if options.raw else table(headings + rows).splitlines()
-    said: list[str] = []
-    for status in statuses:
-        if status["reason"]:
-            said.append(f"{status['name']}: {status['reason']}")
-            said += [f"  {line}" for line in status["log"]]
-        said += [f"{status['name']}: {warning}" for warning in status["warnings"]]
-    if _is_plain(options):  # what a script takes for words of the table
-        for line in said:
-            print(complaint(line), file=sys.stderr)
-    else:
-        lines += said
+    tell_reasons(lines, statuses, aside=_is_plain(options))
     if options.name and not _is_plain(options):
         lines += ledger_and_times(statuses[0]["stats"], in_bytes=options.bytes)
         lines += zswap_lines(statuses[0]["zswap"], in_bytes=options.bytes)
