@@ -20,6 +20,8 @@ from fuseswap.store.object_size import footprint
 from fuseswap.units import PAGE_SIZE
 from tests.support import pages
 
+pytestmark = pytest.mark.slow
+
 WAYS = [ZRAM_LZ4, ZRAM_ZSTD, AT_ONCE, COLD]
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 _SOURCES = ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "fuseswap", "mount", "docs")
 _BUILD = """

@@ -17,6 +17,8 @@ from tests.support.page_actions import Action, each_action, each_blind_action
 from tests.support.recompressed_devices import HeldJobs, finish, pass_time
 from tests.support.tiered_devices import Tiered
 
+pytestmark = pytest.mark.slow
+
 PAGES = 300
 
 

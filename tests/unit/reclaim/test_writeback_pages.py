@@ -14,6 +14,8 @@ from tests.support.fake_tier import FakePlaceFile, FakeTier
 from tests.support.page_actions import Action, each_blind_action
 from tests.support.tiered_devices import EXTENTS, TIERED, Tiered, dense
 
+pytestmark = pytest.mark.slow
+
 COUNT = 600  # pages, of two segments and a part
 
 
