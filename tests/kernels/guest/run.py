@@ -3,8 +3,7 @@
     swap on -> bystanders, watcher -> hog (killing what is to be killed) -> status -> swap off
 
 The scenario lies in ``/scratch/scenario.json``; `machine.py` reads what is said here.  A line
-comes at least every other second, whatever is waited for: where none comes, the machine
-stands still.  Standard library only, and little of it: every import costs memory.
+comes every other second, or the machine stands still.  Standard library only: imports take memory.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from tests.benchmarks.results import ratios
 from tests.benchmarks.suite import Settings
 from tests.benchmarks.swap_run import Pressure
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Settings(rounds=2, seconds=1.0, touches=1000)
 MICROS = {"fuseswap": 50.0, "swapfile": 100.0}
 

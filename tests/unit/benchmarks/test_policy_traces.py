@@ -11,6 +11,8 @@ from fuseswap.laboratory.trace_extent import extent_of
 from tests.benchmarks.policies import POLICIES, line, run_one
 from tests.benchmarks.policy_traces import MEMORY_PAGES, WORKLOADS, trace
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_it_is_what_a_kernel_may_ask_for(name: str) -> None:

@@ -21,6 +21,8 @@ from tests.support import pages
 from tests.support.html_pages import read_page, words_of
 from tests.support.memory_stores import SMALL, SharedMemory
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "</svg><script>alert(1)</script>\"'&\x1b[2J\udc9b"
 SHOWN = "</svg><script>alert(1)</script>\"'&\\x1b[2J\\x9b"
 

@@ -9,6 +9,8 @@ from fuseswap.filesystem import tree as fs
 from fuseswap.filesystem.open_files import MAX_KEPT, MAX_KEPT_BYTES, OpenTexts
 from fuseswap.filesystem.tree import Tree
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def loads(tree: Tree) -> int:

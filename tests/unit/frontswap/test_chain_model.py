@@ -30,6 +30,8 @@ from tests.support.fake_backend import FakeBackend
 from tests.support.log_invariants import check_invariants
 from tests.support.memory_stores import FrontedCache, SharedMemory, fronted
 
+pytestmark = pytest.mark.slow
+
 RAW_SLOTS = 2
 RAW_NUMBER = 9
 

@@ -10,6 +10,8 @@ from fuseswap.codecs.zstd import Zstd
 from fuseswap.laboratory.contents import Contents, half_word, same_filled
 from fuseswap.units import PAGE_SIZE
 
+pytestmark = pytest.mark.slow
+
 GAINS = (0, 12, 28, 40)
 
 

@@ -17,6 +17,8 @@ from fuseswap.laboratory.trace_extent import Extent
 from fuseswap.laboratory.trace_format import Event
 from fuseswap.reclaim.policy import Candidate
 
+pytestmark = pytest.mark.slow
+
 PAGES = 6000
 
 

@@ -22,6 +22,8 @@ from tests.support.log_invariants import StoredObject
 from tests.support.recompressed_devices import finish, make_old, pass_time, recompress
 from tests.support.tiered_devices import STORE_FRAMES, Tiered
 
+pytestmark = pytest.mark.slow
+
 # -- by age ------------------------------------------------------------------------------
 
 

@@ -14,6 +14,8 @@ from fuseswap.units import SegmentId
 from tests.support.fake_tier import FakeTier
 from tests.support.tiered_devices import EXTENTS, Tiered, dense
 
+pytestmark = pytest.mark.slow
+
 UNREADABLE_S = 40
 ONE_BIT_WRONG = bytes(value ^ 1 for value in range(256))
 

@@ -16,6 +16,8 @@ from tests.support import pages
 from tests.support.fake_tier import FakeTier
 from tests.support.tiered_devices import EXTENTS, STORE_FRAMES, Tiered, dense
 
+pytestmark = pytest.mark.slow
+
 UNITS = SEGMENT_BYTES // PAGE_SIZE
 
 

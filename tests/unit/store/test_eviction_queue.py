@@ -13,6 +13,8 @@ from tests.support import pages
 from tests.support.cleaned_cache import ROOMY, Cleaned
 from tests.support.memory_stores import SharedMemory
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def cleaned(make_memory: Callable[[Geometry], SharedMemory]) -> Cleaned:

@@ -17,6 +17,8 @@ from tests.support.fake_tier import FakeTier
 from tests.support.log_invariants import StoredObject
 from tests.support.tiered_devices import Tiered
 
+pytestmark = pytest.mark.slow
+
 PAGES = 1200
 
 

@@ -21,6 +21,8 @@ from fuseswap.tiers.ownership_label import END_BYTES, FIRST_PAGE_AT
 from fuseswap.units import MIB
 from tests.support.backing_files import SIZE, opened, put, refusal
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:

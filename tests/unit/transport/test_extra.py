@@ -12,6 +12,8 @@ import pytest
 from fuseswap.errors import HostError
 from fuseswap.transport import check_installed
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 _WITHOUT = """
 import pkgutil, sys
